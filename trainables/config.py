@@ -1,0 +1,384 @@
+"""What one trial is: frozen dataclasses, validated once, on construction.
+
+Dicts from Optuna, Ray Tune, JSON or the command line become a `TrialConfig` at the
+boundary (`TrialConfig.from_dict`, `TrialConfig.replace`) and go no deeper.
+No field that shapes a result has a default here: those live in `spaces.presets`.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+from trainables.errors import UserError, unknown_name
+
+ALLOCATIONS = ("uniform", "er", "erk", "global")
+SPARSITY_SCHEDULES = ("one-shot", "linear", "cubic", "cosine", "exponential")
+ANNEALINGS = ("constant", "linear", "cosine", "inverse-power")
+ARBITERS = ("unanimous", "majority", "intersection")
+SCORES = ("taylor", "magnitude", "published")
+OPTIMISERS = ("sgd", "adam", "adamw")
+RATE_SCHEDULES = ("constant", "halving", "cosine")
+METRIC_DEFINITIONS = ("corrected", "published")
+
+
+def _require(condition: bool, rule: str, value: object, remedy: str) -> None:
+    if not condition:
+        raise UserError(f"{rule}, got {value!r}; {remedy}")
+
+
+def _choice(field: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise unknown_name(field, value, valid)
+
+
+def _fraction(field: str, value: float, *, closed_above: bool = True) -> None:
+    ok = math.isfinite(value) and 0.0 <= value and (value <= 1.0 if closed_above else value < 1.0)
+    bracket = "]" if closed_above else ")"
+    _require(ok, f"`{field}` must be in [0, 1{bracket}", value, "give a fraction of one")
+
+
+def _at_least(field: str, value: float, low: float) -> None:
+    _require(
+        math.isfinite(value) and value >= low, f"`{field}` must be at least {low}", value, "raise it"
+    )
+
+
+def _positive(field: str, value: float) -> None:
+    _require(math.isfinite(value) and value > 0, f"`{field}` must be > 0", value, "raise it")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Which images, at which size. Sizes are (height, width) in pixels."""
+
+    dataset: str
+    tasks: tuple[str, ...]
+    size: tuple[int, int]  # as stored and as evaluated
+    crop: tuple[int, int]  # as trained
+    scale_range: tuple[float, float]  # of the random resize before the crop; (1, 1) = none
+    mirror: bool
+    validation_fraction: float  # of train, carved by scene or block
+    split_seed: int
+    root: str | None = None  # the store or the raw data; None = the dataset's own cache
+    num_train: int | None = None  # scenes to generate, or a cap on a stored split; None = all
+    num_test: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(len(self.tasks) > 0, "`data.tasks` must name a task", self.tasks, "name one")
+        _require(
+            len(set(self.tasks)) == len(self.tasks),
+            "`data.tasks` must not repeat",
+            self.tasks,
+            "name each task once",
+        )
+        for name in ("size", "crop"):
+            for side in getattr(self, name):
+                _at_least(f"data.{name}", side, 16)
+        low, high = self.scale_range
+        _require(
+            0.1 <= low <= high <= 10,
+            "`data.scale_range` must hold 0.1 <= low <= high <= 10",
+            self.scale_range,
+            "the papers use (0.5, 1.5)",
+        )
+        _require(
+            0 < self.validation_fraction <= 0.5,
+            "`data.validation_fraction` must be in (0, 0.5]",
+            self.validation_fraction,
+            "0.1 carves a tenth of train",
+        )
+        for name in ("num_train", "num_test"):
+            if getattr(self, name) is not None:
+                _at_least(f"data.{name}", getattr(self, name), 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """The network. `name` is a registered model or the import path `package.module:factory`."""
+
+    name: str
+    width: int  # channels of the stem and of the first stage; doubled per stage
+    blocks: tuple[int, ...]  # residual blocks per stage
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    head_width: int
+    head_dilations: tuple[int, ...]  # one parallel head each
+
+    def __post_init__(self) -> None:
+        for name in ("width", "head_width"):
+            _at_least(f"model.{name}", getattr(self, name), 1)
+        _require(
+            len(self.blocks) == len(self.strides) == len(self.dilations) > 0,
+            "`model.blocks`, `strides` and `dilations` must have one entry per stage",
+            (self.blocks, self.strides, self.dilations),
+            "the paper has four stages",
+        )
+        _require(len(self.head_dilations) > 0, "`model.head_dilations` is empty", (), "name one")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SparsityConfig:
+    """How sparse, where and when."""
+
+    target: float  # fraction of the prunable weights that ends at zero
+    allocation: str  # of the kept weights over layers; "global" = by score
+    schedule: str  # from dense to target; "one-shot" = at once at `start_fraction`
+    start_fraction: float  # of training
+    end_fraction: float
+    interval_steps: int  # between the prunings of a gradual schedule
+    score: str
+    saliency_batches: int
+    saliency_weights: str  # "actual" | "xavier": what the initial saliency is taken on
+    arbiter: str
+
+    def __post_init__(self) -> None:
+        _require(
+            math.isfinite(self.target) and 0.0 <= self.target < 1.0,
+            "`sparsity.target` must be in [0, 1)",
+            self.target,
+            "0.9 keeps a tenth of the weights",
+        )
+        _choice("allocation", self.allocation, ALLOCATIONS)
+        _choice("schedule", self.schedule, SPARSITY_SCHEDULES)
+        _choice("score", self.score, SCORES)
+        _choice("arbiter", self.arbiter, ARBITERS)
+        _choice("saliency_weights", self.saliency_weights, ("actual", "xavier"))
+        _fraction("sparsity.start_fraction", self.start_fraction)
+        _fraction("sparsity.end_fraction", self.end_fraction)
+        _require(
+            self.start_fraction <= self.end_fraction,
+            "`sparsity.start_fraction` <= `sparsity.end_fraction` must hold",
+            (self.start_fraction, self.end_fraction),
+            "swap them",
+        )
+        _at_least("sparsity.interval_steps", self.interval_steps, 1)
+        _at_least("sparsity.saliency_batches", self.saliency_batches, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegrowthConfig:
+    """Drop and grow (RigL, DiSparse dynamic). Unused by methods that never regrow."""
+
+    fraction: float  # alpha_0: share of a layer's kept weights replaced at the first update
+    annealing: str
+    interval_steps: int  # delta_T
+    end_fraction: float  # T_end as a fraction of training
+    budget: str  # "exact" keeps every layer's count; "published" lets the union overshoot
+
+    def __post_init__(self) -> None:
+        _fraction("regrowth.fraction", self.fraction)
+        _choice("annealing", self.annealing, ANNEALINGS)
+        _choice("regrowth budget", self.budget, ("exact", "published"))
+        _fraction("regrowth.end_fraction", self.end_fraction)
+        _at_least("regrowth.interval_steps", self.interval_steps, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimiserConfig:
+    name: str
+    learning_rate: float
+    weight_decay: float
+    momentum: float  # SGD only
+    rate_schedule: str
+    halve_every_fraction: float  # of training; "halving" only
+    clip_norm: float | None  # of the masked gradient; None = no clipping
+
+    def __post_init__(self) -> None:
+        _choice("optimiser", self.name, OPTIMISERS)
+        _choice("rate schedule", self.rate_schedule, RATE_SCHEDULES)
+        _positive("optimiser.learning_rate", self.learning_rate)
+        _at_least("optimiser.weight_decay", self.weight_decay, 0.0)
+        _fraction("optimiser.momentum", self.momentum, closed_above=False)
+        _positive("optimiser.halve_every_fraction", self.halve_every_fraction)
+        if self.clip_norm is not None:
+            _positive("optimiser.clip_norm", self.clip_norm)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """One training run. Pre-training, where a method needs it, is counted apart."""
+
+    steps: int
+    pretrain_steps: int  # of the dense model, for the `*-pretrained` methods
+    batch_size: int
+    accumulation: int  # micro-batches per step; must divide `batch_size`
+    evaluation_batch_size: int
+    num_reports: int  # evenly spaced in training; the last one is at the end
+    loss_weights: Mapping[str, float]  # by task
+    precision: str  # "auto" = bf16 on CUDA, else fp32
+    channels_last: bool
+    compile: bool
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation", "evaluation_batch_size", "num_reports"):
+            _at_least(f"training.{name}", getattr(self, name), 1)
+        _at_least("training.pretrain_steps", self.pretrain_steps, 0)
+        _require(
+            self.batch_size % self.accumulation == 0,
+            "`training.accumulation` must divide `training.batch_size`",
+            (self.accumulation, self.batch_size),
+            "e.g. 4 and 16",
+        )
+        _require(
+            self.num_reports <= self.steps,
+            "`training.num_reports` must not exceed `training.steps`",
+            (self.num_reports, self.steps),
+            "report less often or train longer",
+        )
+        _choice("precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        for task, weight in self.loss_weights.items():
+            _positive(f"training.loss_weights.{task}", weight)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialConfig:
+    """Everything that decides a trial's result, bar the device it runs on."""
+
+    method: str
+    seed: int
+    metrics: str  # "corrected" | "published"
+    data: DataConfig
+    model: ModelConfig
+    sparsity: SparsityConfig
+    regrowth: RegrowthConfig
+    optimiser: OptimiserConfig
+    training: TrainingConfig
+
+    def __post_init__(self) -> None:
+        _choice("metric definition", self.metrics, METRIC_DEFINITIONS)
+        _at_least("seed", self.seed, 0)
+        missing = [t for t in self.data.tasks if t not in self.training.loss_weights]
+        _require(
+            not missing,
+            "`training.loss_weights` must weigh every task",
+            missing,
+            "add training.loss_weights.TASK",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values: JSON-ready; the inverse of `from_dict`."""
+        return _plain(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        return typing.cast(Self, _build(cls, values, prefix=""))
+
+    def flat(self) -> dict[str, Any]:
+        """`{"sparsity.target": 0.9, …}`: dotted names, as `--set` and MLflow use them."""
+        flat: dict[str, Any] = {}
+        for name, value in self.to_dict().items():
+            if isinstance(value, dict):
+                for key, inner in value.items():
+                    if isinstance(inner, dict):
+                        flat |= {f"{name}.{key}.{leaf}": v for leaf, v in inner.items()}
+                    else:
+                        flat[f"{name}.{key}"] = inner
+            else:
+                flat[name] = value
+        return flat
+
+    def replace(self, overrides: Mapping[str, Any]) -> Self:
+        """A copy with dotted names changed; strings are parsed to the field's type.
+
+        Raises `UserError` for an unknown name or a value that does not fit.
+        """
+        values = self.to_dict()
+        for name, value in overrides.items():
+            *parents, leaf = name.split(".")
+            node: Any = values
+            for parent in parents:
+                node = node.get(parent) if isinstance(node, dict) else None
+            known = isinstance(node, dict) and (leaf in node or parents[-1:] == ["loss_weights"])
+            if not known or isinstance(node.get(leaf), dict):
+                raise unknown_name("setting", name, self.flat())
+            node[leaf] = value
+        return type(self).from_dict(values)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _build(cls: type, values: Any, prefix: str) -> Any:
+    hints = get_type_hints(cls)
+    if not isinstance(values, Mapping):
+        raise UserError(f"`{prefix or cls.__name__}` must be a mapping, got {values!r}")
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise unknown_name("setting", f"{prefix}{min(unknown)}", (f"{prefix}{n}" for n in hints))
+    required = {f.name for f in fields(cls) if f.default is dataclasses.MISSING}
+    missing = sorted(required - set(values))
+    if missing:
+        raise UserError(f"settings missing: {', '.join(prefix + m for m in missing)}")
+    return cls(**{n: _coerce(hints[n], v, f"{prefix}{n}") for n, v in values.items()})
+
+
+def _coerce(hint: Any, value: Any, name: str) -> Any:
+    """`value` as the annotated type; strings come from the command line."""
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, f"{name}.")
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        return _coerce(next(a for a in arguments if a is not type(None)), value, name)
+    if origin is tuple:
+        return _coerce_tuple(arguments, value, name)
+    if origin is not None and issubclass(origin, Mapping):
+        return {k: _coerce(arguments[1], v, f"{name}.{k}") for k, v in dict(value).items()}
+    return _coerce_scalar(hint, value, name)
+
+
+def _coerce_tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        separator = "x" if name in ("data.size", "data.crop") else ","
+        value = [part.strip() for part in value.strip("()[] ").split(separator) if part.strip()]
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"`{name}` must be a list, got {value!r}; separate the items by commas")
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(arguments) != len(value):
+        raise UserError(f"`{name}` must have {len(arguments)} items, got {value!r}")
+    return tuple(_coerce(a, v, name) for a, v in zip(arguments, value, strict=True))
+
+
+def _coerce_scalar(hint: type, value: Any, name: str) -> Any:
+    if hint is bool:
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in words:
+            return words[value.lower()]
+    elif hint is int and not isinstance(value, bool):
+        try:
+            number = float(value)
+            if number.is_integer():
+                return int(value) if isinstance(value, (int, str)) and _is_int(value) else int(number)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    elif hint is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif hint is str and isinstance(value, str):
+        return value
+    raise UserError(f"`{name}` must be of type {hint.__name__}, got {value!r}")
+
+
+def _is_int(value: int | str) -> bool:
+    try:
+        int(value)
+    except ValueError:
+        return False
+    return True

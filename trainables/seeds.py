@@ -1,0 +1,24 @@
+"""Named random streams, each derived from the trial's one seed.
+
+Adding a stream never shifts another, so results stay comparable between versions.
+"""
+
+import hashlib
+from typing import Literal, get_args
+
+import torch
+
+Stream = Literal["init", "data", "augmentation", "masks", "scores", "sampler", "scenes"]
+STREAMS: tuple[str, ...] = get_args(Stream)
+
+
+def derive_seed(seed: int, stream: Stream, index: int = 0) -> int:
+    """A 63-bit seed that depends on (`seed`, `stream`, `index`) and nothing else."""
+    assert stream in STREAMS, stream
+    digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:
+    """A CPU generator of the named stream."""
+    return torch.Generator().manual_seed(derive_seed(seed, stream, index))

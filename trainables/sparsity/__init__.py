@@ -1,0 +1,1 @@
+"""Masks, scores, allocation, schedules, and the rules that turn scores into masks."""

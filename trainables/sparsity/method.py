@@ -1,0 +1,78 @@
+"""A sparsity method: a rule from scores and old masks to new masks.
+
+Loops, phases and caching live in `trainables.training`; here nothing trains.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from trainables.config import TrialConfig
+from trainables.data.batch import Batch
+from trainables.sparsity.masks import MaskRegistry
+from trainables.tasks.base import Task
+
+Masks = dict[str, Tensor]  # by parameter name; bool, in the parameter's shape and on its device
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """New masks, and where a method lets tasks vote, what each would keep.
+
+    votes: by task, then by parameter name; a task votes on the shared tensors and its own.
+    """
+
+    masks: Masks
+    votes: Mapping[str, Masks] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodContext:
+    """What a rule may look at.
+
+    batches: `batches(n)` yields n training batches meant for scoring; the same ones
+      for the same trial seed and call site (`step`).
+    autocast: a fresh context manager for the forward pass (no-op in fp32).
+    generator: the trial's "masks" stream, on the CPU, so that draws agree on every rank.
+    """
+
+    model: torch.nn.Module  # a MultitaskModel
+    registry: MaskRegistry
+    tasks: Mapping[str, Task]
+    loss_weights: Mapping[str, float]
+    batches: Callable[[int], Iterator[Batch]]
+    autocast: Callable[[], AbstractContextManager[object]]
+    generator: torch.Generator
+    config: TrialConfig
+
+
+class Method:
+    """Base of all methods. A method holds no state between calls: masks live in the registry."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]  # one line for `list methods`
+    paper: ClassVar[str]  # "RigL, Evci et al. 2020" …
+    sparse: ClassVar[bool] = True  # False: `dense`
+    needs_pretraining: ClassVar[bool] = False  # prune() is called on a trained dense model
+    regrows: ClassVar[bool] = False  # regrow() is called every `regrowth.interval_steps`
+
+    def prune(self, context: MethodContext, density: float) -> Proposal:
+        """Masks that keep exactly `round(density * total)` weights.
+
+        Called once for a one-shot schedule and at every interval of a gradual one, with
+        the current masks in `context.registry`; then the new masks lie within the old.
+        """
+        raise NotImplementedError
+
+    def regrow(
+        self, context: MethodContext, batch: Batch, drop_fraction: float, density: float
+    ) -> Proposal:
+        """Drop and grow on one training batch. Only where `regrows`.
+
+        Every layer ends at its allocated count for `density` (which a gradual schedule moves).
+        """
+        raise NotImplementedError
