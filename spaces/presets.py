@@ -1,0 +1,215 @@
+"""The defaults of every method, data set and size. No numbers of this kind live in a model.
+
+`paper` is the published protocol (DiSparse, Sun et al. 2022, section 4 and its AdaShare code
+base); `small` and `tiny` scale it down for two cores. No optuna here: `python -m trainables`
+reads this module on hosts that have torch alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.config import TrialConfig
+from trainables.errors import UserError, unknown_name
+
+PRESETS = ("tiny", "small", "paper")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetDefaults:
+    """What a data set decides whatever the size of the network."""
+
+    tasks: tuple[str, ...]  # trained when none are named
+    loss_weights: Mapping[str, float]
+    size: Mapping[str, tuple[int, int]]  # by preset
+    crop: Mapping[str, tuple[int, int]]
+    learning_rate: Mapping[str, float]
+    num_train: Mapping[str, int | None]
+    num_test: Mapping[str, int | None]
+
+
+DATASET_DEFAULTS: dict[str, DatasetDefaults] = {
+    "scenes": DatasetDefaults(
+        tasks=("segmentation", "normals", "depth", "keypoints", "edges"),
+        # Depth is in metres here, so its L1 needs no factor 20 (the papers' depth is normalised).
+        loss_weights={
+            "segmentation": 1.0,
+            "normals": 5.0,
+            "depth": 1.0,
+            "keypoints": 5.0,
+            "edges": 5.0,
+        },
+        size={"tiny": (64, 64), "small": (120, 160), "paper": (240, 320)},
+        crop={"tiny": (64, 64), "small": (112, 144), "paper": (225, 225)},
+        learning_rate={"tiny": 3e-3, "small": 2e-3, "paper": 1e-3},
+        num_train={"tiny": 960, "small": 1600, "paper": 4000},
+        num_test={"tiny": 240, "small": 400, "paper": 800},
+    ),
+    "nyu-v2": DatasetDefaults(
+        tasks=("segmentation", "normals"),
+        loss_weights={"segmentation": 1.0, "normals": 20.0, "depth": 2.0},
+        size={"tiny": (60, 80), "small": (120, 160), "paper": (480, 640)},
+        crop={"tiny": (56, 72), "small": (112, 144), "paper": (321, 321)},
+        learning_rate={"tiny": 3e-3, "small": 2e-3, "paper": 1e-3},
+        num_train={"tiny": None, "small": None, "paper": None},
+        num_test={"tiny": None, "small": None, "paper": None},
+    ),
+}
+
+_MODELS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "name": "deeplab-resnet",
+        "width": 16,
+        "blocks": (1, 1, 1, 1),
+        "strides": (1, 2, 1, 1),
+        "dilations": (1, 1, 2, 4),
+        "head_width": 32,
+        "head_dilations": (1, 2),
+    },
+    "small": {
+        "name": "deeplab-resnet",
+        "width": 24,
+        "blocks": (2, 2, 2, 2),
+        "strides": (1, 2, 1, 1),
+        "dilations": (1, 1, 2, 4),
+        "head_width": 96,
+        "head_dilations": (2, 4, 6, 8),
+    },
+    "paper": {
+        "name": "deeplab-resnet",
+        "width": 64,
+        "blocks": (3, 4, 6, 3),
+        "strides": (1, 2, 1, 1),
+        "dilations": (1, 1, 2, 4),
+        "head_width": 1024,
+        "head_dilations": (6, 12, 18, 24),
+    },
+}
+
+_TRAINING: dict[str, dict[str, Any]] = {
+    "tiny": {"steps": 400, "batch_size": 8, "evaluation_batch_size": 32, "num_reports": 5},
+    "small": {"steps": 600, "batch_size": 8, "evaluation_batch_size": 16, "num_reports": 6},
+    "paper": {"steps": 20_000, "batch_size": 16, "evaluation_batch_size": 16, "num_reports": 20},
+}
+
+# Updates per run stay near the papers' 150 (delta_T = 100 in 20,000 steps up to 75 %) only in
+# `paper`; short runs get fewer, so that a grown weight has steps to learn between two updates.
+_UPDATE_INTERVAL_FRACTION = {"tiny": 0.04, "small": 0.03, "paper": 0.005}
+_SALIENCY_BATCHES = {"tiny": 10, "small": 16, "paper": 50}
+
+# Where methods differ from the common defaults below.
+_METHOD_OVERRIDES: dict[str, dict[str, Any]] = {
+    "random": {"sparsity.allocation": "uniform"},
+    "rigl": {"sparsity.allocation": "erk", "regrowth.fraction": 0.3},
+    "disparse-dynamic": {"sparsity.allocation": "erk", "regrowth.fraction": 0.5},
+}
+
+
+def trial_config(
+    method: str,
+    dataset: str,
+    preset: str,
+    *,
+    tasks: Sequence[str] | None = None,
+    sparsity: float | None = None,
+    seed: int = 0,
+    root: str | None = None,
+    steps: int | None = None,
+    metrics: str = "corrected",
+    overrides: Mapping[str, Any] | None = None,
+) -> TrialConfig:
+    """The default trial of a method on a data set at a size.
+
+    `overrides` are dotted names (`sparsity.schedule`) and win over everything else; intervals
+    given in steps follow `steps` unless overridden. Raises `UserError` for what does not exist.
+    """
+    if dataset not in DATASET_DEFAULTS:
+        raise unknown_name("dataset", dataset, DATASET_DEFAULTS)
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    defaults = DATASET_DEFAULTS[dataset]
+    chosen = tuple(tasks) if tasks is not None else defaults.tasks
+    for task in chosen:
+        if task not in defaults.loss_weights:
+            raise unknown_name(f"task of {dataset}", task, defaults.loss_weights)
+    training = dict(_TRAINING[preset])
+    overrides = dict(overrides or {})
+    if steps is None and "training.steps" in overrides:
+        steps = overrides.pop("training.steps")
+    if steps is not None:
+        training["steps"] = _whole_number("training.steps", steps)
+        training["num_reports"] = min(training["num_reports"], max(1, training["steps"]))
+    interval = max(1, round(_UPDATE_INTERVAL_FRACTION[preset] * training["steps"]))
+    values = {
+        "method": method,
+        "seed": seed,
+        "metrics": metrics,
+        "data": {
+            "dataset": dataset,
+            "root": root,
+            "tasks": chosen,
+            "size": defaults.size[preset],
+            "crop": defaults.crop[preset],
+            "scale_range": (0.5, 1.5) if preset == "paper" else (0.8, 1.25),
+            "mirror": True,
+            "validation_fraction": 0.15,
+            "split_seed": 0,
+            "num_train": defaults.num_train[preset],
+            "num_test": defaults.num_test[preset],
+        },
+        "model": _MODELS[preset],
+        "sparsity": {
+            "target": 0.0 if method == "dense" else 0.9 if sparsity is None else sparsity,
+            "allocation": "global",
+            "schedule": "one-shot",
+            "start_fraction": 0.0,
+            "end_fraction": 0.5,
+            "interval_steps": interval,
+            "score": "taylor",
+            "saliency_batches": _SALIENCY_BATCHES[preset],
+            "saliency_weights": "actual",
+            "arbiter": "unanimous",
+        },
+        "regrowth": {
+            "fraction": 0.3,
+            "annealing": "cosine",
+            "interval_steps": interval,
+            "end_fraction": 0.75,
+            "budget": "exact",
+        },
+        "optimiser": {
+            "name": "adam",
+            "learning_rate": defaults.learning_rate[preset],
+            "weight_decay": 5e-4,
+            "momentum": 0.9,
+            "rate_schedule": "halving" if preset == "paper" else "cosine",
+            "halve_every_fraction": 0.2,
+            "clip_norm": None if preset == "paper" else 10.0,
+        },
+        "training": {
+            **training,
+            "pretrain_steps": training["steps"],
+            "accumulation": 1,
+            "loss_weights": {task: defaults.loss_weights[task] for task in chosen},
+            "precision": "auto",
+            "channels_last": True,
+            "compile": False,
+        },
+    }
+    if method == "dense" and sparsity:
+        raise UserError(
+            f"`dense` keeps every weight: `--sparsity` must be 0 for it, got {sparsity}; "
+            "name a sparse method, e.g. disparse-static"
+        )
+    config = TrialConfig.from_dict(values)
+    return config.replace({**_METHOD_OVERRIDES.get(method, {}), **overrides})
+
+
+def _whole_number(name: str, value: Any) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise UserError(f"`{name}` must be a whole number, got {value!r}") from None
+    if number < 1:
+        raise UserError(f"`{name}` must be at least 1, got {number}; raise it")
+    return number

@@ -1,0 +1,73 @@
+"""What the command lines of all rooms share: exit codes and how errors are shown.
+
+0 success; 1 failure; 2 a user's mistake (one message, no traceback); 130 interrupted.
+"""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.errors import UserError
+
+EXIT_FAILURE = 1
+EXIT_USER_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
+
+class Failure(RuntimeError):
+    """Something went wrong that is neither the user's mistake nor our bug (divergence, no memory)."""
+
+
+def run_command_line(main: Callable[[], object]) -> None:
+    """Run a command line's entry point and turn its errors into a message and an exit code."""
+    try:
+        main()
+    except UserError as error:
+        _leave(f"error: {error}", EXIT_USER_MISTAKE)
+    except Failure as error:
+        _leave(f"failed: {error}", EXIT_FAILURE)
+    except KeyboardInterrupt:
+        _leave("interrupted", EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _leave(f"failed: no space left on the disk ({error}); free some and resume", EXIT_FAILURE)
+
+
+def _leave(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    sys.stdout.flush()
+    raise SystemExit(code)
+
+
+def parse_settings(items: Sequence[str]) -> dict[str, str]:
+    """`["a=1", "b.c=x"]` → `{"a": "1", "b.c": "x"}`."""
+    settings = {}
+    for item in items:
+        name, separator, value = item.partition("=")
+        if not separator or not name.strip():
+            raise UserError(
+                f"`--set` takes key=value, got {item!r}; e.g. --set optimiser.learning_rate=0.001"
+            )
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Write one JSON object, whole or not at all."""
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        partial.write_text(json.dumps(value, indent=2) + "\n")
+        partial.replace(target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"cannot write {str(target)!r}: {error.strerror}; name a writable file"
+        ) from None

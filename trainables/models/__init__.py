@@ -1,0 +1,1 @@
+"""Networks: a shared trunk, one head per task."""

@@ -1,0 +1,1 @@
+"""Dense prediction tasks: a loss and its metrics stand together."""

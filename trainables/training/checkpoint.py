@@ -1,0 +1,90 @@
+"""Checkpoints: one folder, complete or absent, that resumes a run bit for bit."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.config import TrialConfig
+from trainables.errors import UserError
+
+_STATE_FILE = "state.pt"
+_CONFIG_FILE = "config.json"
+CHECKPOINT_VERSION = 1
+
+
+def save_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]) -> None:
+    """Write into `directory`: first to a sibling, flushed to disk, then renamed into place."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        write_checkpoint(partial, config, state)
+        previous = directory.with_name(f".{directory.name}.previous")
+        shutil.rmtree(previous, ignore_errors=True)
+        if directory.exists():
+            directory.rename(previous)
+        partial.rename(directory)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]) -> None:
+    """Write the files themselves, for callers that make the folder appear at once on their own."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _CONFIG_FILE).write_text(json.dumps(config.to_dict(), indent=2))
+    with (directory / _STATE_FILE).open("wb") as file:
+        torch.save({"version": CHECKPOINT_VERSION, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def find_checkpoint(directory: Path) -> Path | None:
+    """The checkpoint at `directory`, or the one a killed `save_checkpoint` was replacing."""
+    for candidate in (directory, directory.with_name(f".{directory.name}.previous")):
+        if (candidate / _STATE_FILE).is_file() and (candidate / _CONFIG_FILE).is_file():
+            return candidate
+    return None
+
+
+def load_checkpoint(directory: Path, config: TrialConfig, device: str) -> dict[str, Any]:
+    """The state saved for exactly this configuration.
+
+    Raises `UserError` where there is none, where it is damaged, or where it belongs to another
+    configuration (and says which settings differ).
+    """
+    found = find_checkpoint(directory)
+    if found is None:
+        raise UserError(f"no checkpoint in {str(directory)!r}; start without --resume")
+    try:
+        saved = TrialConfig.from_dict(json.loads((found / _CONFIG_FILE).read_text()))
+        state = torch.load(found / _STATE_FILE, map_location=device, weights_only=True)
+        version = state.pop("version")
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"the checkpoint {str(found)!r} is damaged ({type(error).__name__}: {error}); "
+            "delete the folder and start again"
+        ) from None
+    if version != CHECKPOINT_VERSION:
+        raise UserError(
+            f"the checkpoint {str(found)!r} has version {version}, this release reads "
+            f"{CHECKPOINT_VERSION}; start again"
+        )
+    if saved != config:
+        theirs, ours = saved.flat(), config.flat()
+        differing = [
+            f"{name}={theirs.get(name)!r} there, {ours.get(name)!r} here"
+            for name in sorted(theirs.keys() | ours.keys())
+            if theirs.get(name) != ours.get(name)
+        ]
+        raise UserError(
+            f"the checkpoint {str(found)!r} belongs to another configuration "
+            f"({'; '.join(differing)}); resume with the same settings or choose another folder"
+        )
+    return dict(state)

@@ -1,0 +1,59 @@
+"""Where a trial runs and in which precision."""
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+from trainables.errors import UserError, unknown_name
+
+DEVICES = ("auto", "cpu", "cuda")
+
+_AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str) -> str:
+    """`auto` → `cuda` where there is one, else `cpu`. Raises `UserError` for a missing GPU."""
+    if name not in DEVICES:
+        raise unknown_name("device", name, DEVICES)
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "`--device cuda` needs a CUDA GPU that torch can see, got none "
+            f"(torch {torch.__version__}); use --device cpu or auto"
+        )
+    return name
+
+
+def prepare_device(device: str, *, deterministic: bool = False) -> None:
+    """Set the process-wide switches of torch for one training process.
+
+    Denormal numbers slow sparse training on a CPU many times over: decaying moments of
+    pruned weights pass through them on their way to zero.
+    """
+    torch.set_flush_denormal(True)
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = not deterministic
+        torch.backends.cudnn.deterministic = deterministic
+        torch.set_float32_matmul_precision("high")
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """`auto` → bf16 on CUDA, fp32 on a CPU."""
+    if precision == "auto":
+        return "bf16" if device == "cuda" else "fp32"
+    if precision == "fp16" and device == "cpu":
+        raise UserError(
+            "`training.precision` fp16 needs a GPU, got device cpu; use bf16, fp32 or auto"
+        )
+    return precision
+
+
+def autocast_factory(precision: str, device: str) -> Callable[[], AbstractContextManager[object]]:
+    """A factory of forward-pass contexts: autocast, or nothing in fp32."""
+    if precision == "fp32":
+        return contextlib.nullcontext
+    dtype = _AUTOCAST_TYPES[precision]
+    return lambda: torch.autocast(device_type=device, dtype=dtype)
