@@ -1,0 +1,67 @@
+# Every target that needs Python creates .venv first, from constraints.txt, and renews it
+# when pyproject.toml or constraints.txt change. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV   ?= .venv
+# Extra arguments for the command behind a target: make test ARGS='-k masks'
+ARGS   ?=
+
+STAMP  := $(VENV)/.installed
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/python
+
+# No tool here reports its use to anyone.
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DO_NOT_TRACK ?= true
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-gpu check format bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 19
+
+setup: $(STAMP) ## create .venv with every dependency, at the pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python >= 3.11 is needed, but PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+	       "name a newer one, e.g.: make setup PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages into $(VENV) (some minutes the first time) ..."
+	@$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check \
+	  -c constraints.txt -e '.[search,analysis,dev]'
+	@touch $@
+
+demo: $(STAMP) ## search sparsity on the built-in dataset (minutes) and write the report
+	@$(RUN) -m search run demo $(ARGS)
+
+# One thread per worker: two workers share two cores.
+test: $(STAMP) ## the tests that need no GPU, no cluster and no patience
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --timeout 120 \
+	  -m 'not gpu and not cluster and not slow' $(ARGS)
+
+# pytest exits 5 when it selects no test, which here is no failure.
+test-slow: $(STAMP) ## the slow tests
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --timeout 600 \
+	  -m 'slow and not gpu and not cluster' $(ARGS) || test $$? -eq 5
+
+test-gpu: $(STAMP) ## the tests that need a CUDA device
+	@$(RUN) -m pytest --timeout 600 -m gpu $(ARGS)
+
+check: $(STAMP) ## lint, format, types, direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(RUN) -m mypy
+	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
+
+format: $(STAMP) ## mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## measured ratios, side by side; make bench ARGS='--quick --json out.json'
+	@$(RUN) -m benchmarks $(ARGS)
+
+clean: ## remove .venv and the caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
