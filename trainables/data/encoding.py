@@ -1,0 +1,92 @@
+"""How a frame's arrays become bytes in the store, and back.
+
+Two steps: to the stored type (lossy within half a quantisation step for normals, keypoints and
+edges; half a unit in the last place of float16 for depth), then, for encoded columns, compression
+(lossless but for JPEG).
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from trainables.errors import UserError
+
+ENCODINGS = ("raw", "png", "jpeg")
+STORED_DTYPES: dict[str, np.dtype] = {
+    "image": np.dtype(np.uint8),
+    "segmentation": np.dtype(np.uint8),
+    "normals": np.dtype(np.int8),
+    "depth": np.dtype(np.float16),
+    "keypoints": np.dtype(np.uint8),
+    "edges": np.dtype(np.uint8),
+}
+TRAILING_SHAPE: dict[str, tuple[int, ...]] = {
+    "image": (3,),
+    "segmentation": (),
+    "normals": (3,),
+    "depth": (),
+    "keypoints": (),
+    "edges": (),
+}
+NORMAL_SCALE = 127.0
+RESPONSE_SCALE = 255.0
+JPEG_QUALITY = 95
+_MODES = {1: "L", 2: "LA", 3: "RGB"}  # by bytes per pixel
+
+
+def to_stored(modality: str, array: np.ndarray, frame: str) -> np.ndarray:
+    """A `Frame`'s array in the stored type; unknown (NaN) becomes the type's own mark.
+
+    Raises `UserError` for values that the type cannot hold, naming the frame.
+    """
+    if modality == "normals":
+        # A unit vector has a component of at least 0.57, so no known normal rounds to all zero.
+        return np.rint(np.nan_to_num(array) * NORMAL_SCALE).astype(np.int8)
+    if modality == "depth":
+        known = array[~np.isnan(array)]
+        if known.size and not (known.min() > 0 and known.max() <= np.finfo(np.float16).max):
+            raise UserError(
+                f"frame {frame!r}: depth must be in (0, 65504] or NaN, got "
+                f"[{known.min()}, {known.max()}]; mark unknown pixels as NaN"
+            )
+        # Positive values below the smallest float16 would become 0, the mark of "unknown".
+        tiny = np.finfo(np.float16).smallest_subnormal
+        return np.nan_to_num(np.fmax(array, np.where(np.isnan(array), np.nan, tiny))).astype(
+            np.float16
+        )
+    if modality in ("keypoints", "edges"):
+        if not (array.min() >= 0 and array.max() <= 1):  # NaN fails as well
+            raise UserError(
+                f"frame {frame!r}: {modality} must be in [0, 1] everywhere, got "
+                f"[{array.min()}, {array.max()}]; rescale the responses"
+            )
+        return np.rint(array * RESPONSE_SCALE).astype(np.uint8)
+    return np.ascontiguousarray(array)
+
+
+def compress(stored: np.ndarray, encoding: str) -> bytes:
+    """One frame, (H, W) or (H, W, 3), as a PNG or JPEG file; PNG keeps every byte."""
+    height, width = stored.shape[:2]
+    pixels = np.ascontiguousarray(stored).view(np.uint8).reshape(height, width, -1)
+    mode = _MODES[pixels.shape[2]]
+    picture = Image.frombytes(mode, (width, height), pixels.tobytes())
+    buffer = io.BytesIO()
+    if encoding == "jpeg":
+        picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    else:
+        picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def decompress(data: object, modality: str, size: tuple[int, int]) -> np.ndarray:
+    """The inverse of `compress`. Raises `OSError` or `ValueError` for a damaged picture."""
+    dtype, trailing = STORED_DTYPES[modality], TRAILING_SHAPE[modality]
+    with Image.open(io.BytesIO(data)) as picture:  # type: ignore[arg-type]
+        if (picture.height, picture.width) != size:
+            raise ValueError(f"{picture.height}x{picture.width} pixels")
+        pixels = np.frombuffer(picture.tobytes(), np.uint8)
+    expected = size[0] * size[1] * int(np.prod(trailing)) * dtype.itemsize
+    if pixels.size != expected:
+        raise ValueError(f"{pixels.size} bytes of pixels, not {expected}")
+    return pixels.view(dtype).reshape(*size, *trailing)

@@ -1,0 +1,91 @@
+"""Where a store lies: paths and URIs, and what can go wrong there."""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs
+
+from trainables.data.meta import digest
+from trainables.errors import UserError
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a full disk or a destination that cannot be written into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        remedies = {
+            errno.ENOSPC: "free some space or choose another destination",
+            errno.EDQUOT: "free some of the quota or choose another destination",
+            errno.EACCES: "choose a directory you may write to",
+            errno.EPERM: "choose a directory you may write to",
+            errno.EROFS: "choose a destination that is not read-only",
+            errno.ENOTDIR: "choose a destination whose parents are directories",
+            errno.EEXIST: "choose a destination that is not a file",
+            errno.EISDIR: "choose a destination that is not a directory",
+        }
+        if error.errno not in remedies:
+            raise
+        raise UserError(
+            f"the store must be writable, got {os.strerror(error.errno)!r} for {path}; "
+            f"{remedies[error.errno]}"
+        ) from error
+
+
+def local_path(location: str) -> Path:
+    """A path on this node for a path or URI; fetches a remote file once."""
+    if "://" not in location:
+        return Path(location)
+    try:
+        filesystem, path = pa.fs.FileSystem.from_uri(location)
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise UserError(
+            f"a store's URI must be one pyarrow.fs reads, got {location!r} ({first_line(error)}); "
+            "use s3://, gs://, file:// or a plain path"
+        ) from None
+    if isinstance(filesystem, pa.fs.LocalFileSystem):
+        return Path(path)
+    return fetch(filesystem, path, location)
+
+
+def fetch(filesystem: pa.fs.FileSystem, path: str, location: str) -> Path:
+    """Copy a remote file into this node's cache, keyed by its address, length and age.
+
+    Processes that fetch at the same time each write a temporary file and rename it over the
+    other's, which is the same; none ever maps half a file.
+    """
+    try:
+        info = filesystem.get_file_info(path)
+        if info.type != pa.fs.FileType.File:
+            raise UserError(
+                f"the store must hold the file {location}, got no such file; check the address"
+            )
+        key = digest([f"{location}|{info.size}|{info.mtime_ns}".encode()])
+        root = os.environ.get("DISPARSE_CACHE") or Path(tempfile.gettempdir()) / "disparse-cache"
+        target = Path(root) / key / Path(path).name
+        if not target.exists():
+            with writing(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with (
+                    tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part,
+                    filesystem.open_input_stream(path) as source,
+                ):
+                    shutil.copyfileobj(source, part, 1 << 22)
+                os.replace(part.name, target)
+    except OSError as error:
+        raise UserError(
+            f"the store must be readable, got {first_line(error)!r} for {location}; "
+            "check the address and the credentials"
+        ) from error
+    return target
+
+
+def first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,76 @@
+"""What a split file of the store says of itself."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.data.encoding import ENCODINGS
+from trainables.data.frame import TARGETS
+from trainables.errors import UserError, unknown_name
+
+SCHEMA_VERSION = 1
+MODALITIES = ("image", *TARGETS)
+DEPTH_KINDS = ("metric", "disparity")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitMeta:
+    """What a split file says of itself. Size is (height, width) in pixels.
+
+    image_mean, image_std: per channel, of pixel values in [0, 1]; `None` until measured
+      (`write_split` measures them; a test split is given those of train).
+    checksums: BLAKE2b of each column's bytes, by column. encodings: by modality.
+    """
+
+    dataset: str
+    size: tuple[int, int]
+    depth_kind: str
+    num_classes: int
+    image_mean: tuple[float, ...] | None = None
+    image_std: tuple[float, ...] | None = None
+    encodings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    checksums: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.depth_kind not in DEPTH_KINDS:
+            raise unknown_name("depth kind", self.depth_kind, DEPTH_KINDS)
+        for modality, encoding in self.encodings.items():
+            if modality not in MODALITIES:
+                raise unknown_name("modality", modality, MODALITIES)
+            if encoding not in ENCODINGS or (encoding == "jpeg" and modality != "image"):
+                raise UserError(
+                    f"`encodings.{modality}` must be raw or png (or jpeg, image only), "
+                    f"got {encoding!r}; choose one of those"
+                )
+
+    def to_json(self) -> bytes:
+        """JSON with its own checksum, so that a flipped byte in it is noticed on opening."""
+        fields = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return json.dumps({"fields": fields, "checksum": digest([fields.encode()])}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "SplitMeta":
+        """Raises `ValueError` or `KeyError` on anything `to_json` did not write."""
+        envelope = json.loads(text)
+        if digest([envelope["fields"].encode()]) != envelope["checksum"]:
+            raise ValueError("its metadata does not match their checksum")
+        values = json.loads(envelope["fields"])
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(
+                f"its schema version is {values['schema_version']!r}, "
+                f"this program reads version {SCHEMA_VERSION}"
+            )
+        for name in ("size", "image_mean", "image_std"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+
+def digest(parts: Iterable[Any]) -> str:
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()

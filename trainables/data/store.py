@@ -1,0 +1,271 @@
+"""The columnar store: one Arrow IPC file per split, memory-mapped.
+
+A file holds one record batch, so that every raw column is one contiguous block: `Split.column`
+is a zero-copy NumPy view of a whole split, and all readers on a node share the page cache.
+The schema's metadata (key `disparse`, JSON) carries `SplitMeta`: schema version, size,
+encodings, a checksum per column, and the image statistics.
+
+Column types by modality, N frames of H x W pixels:
+  image uint8 (N, H, W, 3); segmentation uint8 (N, H, W), 255 unlabelled;
+  normals int8 (N, H, W, 3), round(127 n), all zero where unknown;
+  depth float16 (N, H, W), 0 where unknown; keypoints, edges uint8 (N, H, W), round(255 r).
+Encoded columns (PNG, or JPEG for the image) hold one compressed frame per row; they are
+decoded once, on first use, into memory of the process.
+"""
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from trainables.data.encoding import (
+    STORED_DTYPES,
+    TRAILING_SHAPE,
+    compress,
+    decompress,
+    to_stored,
+)
+from trainables.data.frame import Frame
+from trainables.data.location import first_line, local_path, writing
+from trainables.data.meta import MODALITIES, SplitMeta, digest
+from trainables.errors import UserError, unknown_name
+
+_METADATA_KEY = b"disparse"
+_REMEDY = "write the store again (`python -m trainables convert`) or copy it again"
+
+
+class Split:
+    """A split file, opened for reading; cheap to open, safe to open many times.
+
+    `location` is a path or a URI that `pyarrow.fs` understands (s3://, gs://, file://); a remote
+    file is fetched once into a cache on this node. Raises `UserError` for a file that is missing,
+    truncated, foreign or of another schema version. Contents are checked by `verify` only.
+    """
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        self.location = str(location)
+        self.path = local_path(self.location)
+        try:
+            self._batch, self.meta = _open(self.path)
+        except FileNotFoundError:
+            raise UserError(
+                f"the store must hold the file {self.location}, got no such file; {_REMEDY}"
+            ) from None
+        except (pa.ArrowException, ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(
+                f"{self.location} must be a complete store file, got {first_line(error)}; {_REMEDY}"
+            ) from None
+        self.num_frames: int = self._batch.num_rows
+        self.modalities = tuple(m for m in MODALITIES if m in self._batch.schema.names)
+        self.frames: tuple[str, ...] = tuple(self._batch.column("frame").to_pylist())
+        self.scenes: tuple[str, ...] = tuple(self._batch.column("scene").to_pylist())
+        self._decoded: dict[str, np.ndarray] = {}
+
+    def __reduce__(self) -> tuple[type["Split"], tuple[str]]:
+        """Pickles as its location: another process maps the same pages, no data travels."""
+        return Split, (self.location,)
+
+    def column(self, modality: str) -> np.ndarray:
+        """The stored values of all frames, read-only; a view of the file where it is raw."""
+        if modality not in self.modalities:
+            raise unknown_name(f"modality in {self.location}", modality, self.modalities)
+        if modality not in self._decoded:
+            column = self._batch.column(modality)
+            shape = (self.num_frames, *self.meta.size, *TRAILING_SHAPE[modality])
+            if self.meta.encodings[modality] == "raw":
+                array = column.to_numpy_ndarray().reshape(shape)
+            else:
+                array = self._decode(modality, shape)
+            array.flags.writeable = False
+            self._decoded[modality] = array
+        return self._decoded[modality]
+
+    def _decode(self, modality: str, shape: tuple[int, ...]) -> np.ndarray:
+        array = np.empty(shape, STORED_DTYPES[modality])
+        for index, value in enumerate(self._batch.column(modality)):
+            try:
+                array[index] = decompress(value.as_buffer(), modality, self.meta.size)
+            except (OSError, ValueError) as error:
+                raise UserError(
+                    f"{self.location}: {modality} of frame {self.frames[index]!r} must be an image "
+                    f"of {shape[1]}x{shape[2]} pixels, got {first_line(error)}; {_REMEDY}"
+                ) from None
+        return array
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Copies of the named frames, by modality, in the stored types."""
+        return {modality: self.column(modality)[indices] for modality in self.modalities}
+
+    def verify(self) -> None:
+        """Read the whole file and compare checksums. Raises `UserError` naming the column."""
+        for name, expected in self.meta.checksums.items():
+            if (
+                name not in self._batch.schema.names
+                or _column_digest(self._batch, name) != expected
+            ):
+                raise UserError(
+                    f"{self.location}: column {name!r} must match its checksum {expected}, "
+                    f"got other bytes (damaged since it was written); {_REMEDY}"
+                )
+
+
+def write_split(
+    path: str | os.PathLike[str],
+    frames: Iterable[Frame],
+    meta: SplitMeta,
+    *,
+    encodings: Mapping[str, str] | None = None,
+) -> SplitMeta:
+    """Write one split; returns the metadata as written (statistics, checksums).
+
+    The file appears complete or not at all: it is built under a temporary name next to `path`
+    and renamed. Frames are streamed, so memory holds one at a time; every frame must have the
+    same modalities and `meta.size`. `encodings` names the columns that are not raw.
+    Raises `UserError` for no frames, frames that differ, a full or unwritable destination.
+    """
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+            columns = _Columns(Path(scratch), meta, encodings or {})
+            temporary = Path(scratch) / path.name
+            with columns.open_files:
+                for frame in frames:
+                    columns.append(frame)
+                written, batch = columns.finish(str(path))
+                with (
+                    pa.OSFile(str(temporary), "wb") as sink,
+                    pa.ipc.new_file(sink, batch.schema) as out,
+                ):
+                    out.write_batch(batch)
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+    return written
+
+
+class _Columns:
+    """Columns under construction, spilled to files so that a split need not fit in memory."""
+
+    def __init__(self, scratch: Path, meta: SplitMeta, encodings: Mapping[str, str]) -> None:
+        self.scratch, self.meta = scratch, meta
+        self.names: list[tuple[str, str]] = []
+        self.modalities: tuple[str, ...] = ()
+        self.asked = dict(encodings)
+        dataclasses.replace(meta, encodings=self.asked)  # validates the names
+        self.lengths: dict[str, list[int]] = {}
+        self.spills: dict[str, Any] = {}
+        self.open_files = contextlib.ExitStack()
+        self.sums = np.zeros((2, 3))
+
+    def append(self, frame: Frame) -> None:
+        arrays = dict(frame.arrays())
+        if not self.names:
+            self.modalities = tuple(arrays)
+            self.lengths = {m: [] for m in arrays}
+            for modality in arrays:
+                spill = open(self.scratch / f"{modality}.column", "wb")  # noqa: SIM115
+                self.spills[modality] = self.open_files.enter_context(spill)
+        if tuple(arrays) != self.modalities or frame.size != self.meta.size:
+            raise UserError(
+                f"frame {frame.name!r} must have {', '.join(self.modalities)} at "
+                f"{self.meta.size[0]}x{self.meta.size[1]} like the rest of its split, got "
+                f"{', '.join(arrays)} at {frame.size[0]}x{frame.size[1]}; "
+                "resize it, or write the odd frames to a store of their own"
+            )
+        for modality, array in arrays.items():
+            stored = to_stored(modality, array, frame.name)
+            encoding = self.asked.get(modality, "raw")
+            data = stored.tobytes() if encoding == "raw" else compress(stored, encoding)
+            self.spills[modality].write(data)
+            self.lengths[modality].append(len(data))
+        pixels = frame.image.reshape(-1, 3) / 255.0
+        self.sums += np.stack([pixels.mean(0), np.square(pixels).mean(0)])
+        self.names.append((frame.name, frame.scene))
+
+    def finish(self, destination: str) -> tuple[SplitMeta, pa.RecordBatch]:
+        if not self.names:
+            raise UserError(
+                f"a split must hold at least one frame, got none for {destination}; "
+                "check the source's list of frames"
+            )
+        arrays: dict[str, pa.Array] = {
+            "frame": pa.array([name for name, _ in self.names], pa.large_string()),
+            "scene": pa.array([scene for _, scene in self.names], pa.large_string()),
+        }
+        if len(set(arrays["frame"].to_pylist())) < len(self.names):
+            raise UserError(
+                f"frame names must be unique within a split, got duplicates for {destination}; "
+                "remove the doubled entries from the source's list"
+            )
+        for modality in self.modalities:
+            self.spills[modality].close()
+            arrays[modality] = self._column(modality)
+        mean, square = self.sums / len(self.names)
+        # A constant channel must not divide by zero.
+        deviation = np.sqrt(np.maximum(square - mean**2, 1e-6))
+        bare = pa.record_batch(arrays)
+        meta = dataclasses.replace(
+            self.meta,
+            image_mean=self.meta.image_mean or tuple(mean.tolist()),
+            image_std=self.meta.image_std or tuple(deviation.tolist()),
+            encodings={m: self.asked.get(m, "raw") for m in self.modalities},
+            checksums={name: _column_digest(bare, name) for name in arrays},
+        )
+        return meta, bare.replace_schema_metadata({_METADATA_KEY: meta.to_json()})
+
+    def _column(self, modality: str) -> pa.Array:
+        spilled = pa.memory_map(str(self.scratch / f"{modality}.column"))
+        self.open_files.enter_context(spilled)
+        values = spilled.read_buffer()
+        if self.asked.get(modality, "raw") != "raw":
+            offsets = np.concatenate([[0], np.cumsum(self.lengths[modality])]).astype(np.int64)
+            buffers = [None, pa.py_buffer(offsets), values]
+            return pa.Array.from_buffers(pa.large_binary(), len(self.names), buffers)
+        shape = (*self.meta.size, *TRAILING_SHAPE[modality])
+        kind = pa.from_numpy_dtype(STORED_DTYPES[modality])
+        tensor = pa.fixed_shape_tensor(kind, shape)
+        count = len(self.names) * int(np.prod(shape))
+        flat = pa.Array.from_buffers(kind, count, [None, values])
+        listed = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(shape)))
+        return pa.ExtensionArray.from_storage(tensor, listed)
+
+
+def _open(path: Path) -> tuple[pa.RecordBatch, SplitMeta]:
+    if path.stat().st_size == 0:
+        raise ValueError("an empty file")
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        metadata = reader.schema.metadata or {}
+        if _METADATA_KEY not in metadata:
+            raise ValueError("an Arrow file that another program wrote")
+        meta = SplitMeta.from_json(metadata[_METADATA_KEY])
+        if reader.num_record_batches != 1:
+            raise ValueError(f"{reader.num_record_batches} record batches, not 1")
+        batch = reader.get_batch(0)
+    # Structure only (buffer lengths against the schema): no page of image data is touched.
+    batch.validate()
+    if set(batch.schema.names) != set(meta.checksums):
+        raise ValueError(f"columns {batch.schema.names}, not {sorted(meta.checksums)}")
+    for modality, encoding in meta.encodings.items():
+        shape = [*meta.size, *TRAILING_SHAPE[modality]]
+        kind = batch.schema.field(modality).type
+        stored = pa.from_numpy_dtype(STORED_DTYPES[modality])
+        expected = pa.fixed_shape_tensor(stored, shape) if encoding == "raw" else pa.large_binary()
+        if kind != expected:
+            raise ValueError(f"column {modality!r} of type {kind}, not {expected}")
+    return batch, meta
+
+
+def _column_digest(batch: pa.RecordBatch, name: str) -> str:
+    column = batch.column(name)
+    if isinstance(column, pa.ExtensionArray):
+        return digest([column.storage.flatten().buffers()[1]])
+    offsets = np.frombuffer(column.buffers()[1], np.int64, len(column) + 1)
+    return digest([offsets.tobytes(), column.buffers()[2] or b""])
