@@ -11,15 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 
 EXIT_FAILURE = 1
 EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
-
-
-class Failure(RuntimeError):
-    """Something went wrong that is neither the user's mistake nor our bug (divergence, no memory)."""
 
 
 def run_command_line(main: Callable[[], object]) -> None:

@@ -36,14 +36,17 @@ def _choice(field: str, value: str, valid: tuple[str, ...]) -> None:
 
 
 def _fraction(field: str, value: float, *, closed_above: bool = True) -> None:
-    ok = math.isfinite(value) and 0.0 <= value and (value <= 1.0 if closed_above else value < 1.0)
+    ok = math.isfinite(value) and value >= 0.0 and (value <= 1.0 if closed_above else value < 1.0)
     bracket = "]" if closed_above else ")"
     _require(ok, f"`{field}` must be in [0, 1{bracket}", value, "give a fraction of one")
 
 
 def _at_least(field: str, value: float, low: float) -> None:
     _require(
-        math.isfinite(value) and value >= low, f"`{field}` must be at least {low}", value, "raise it"
+        math.isfinite(value) and value >= low,
+        f"`{field}` must be at least {low}",
+        value,
+        "raise it",
     )
 
 
@@ -363,7 +366,9 @@ def _coerce_scalar(hint: type, value: Any, name: str) -> Any:
         try:
             number = float(value)
             if number.is_integer():
-                return int(value) if isinstance(value, (int, str)) and _is_int(value) else int(number)
+                return (
+                    int(value) if isinstance(value, (int, str)) and _is_int(value) else int(number)
+                )
         except (TypeError, ValueError, OverflowError):
             pass
     elif hint is float and not isinstance(value, bool):

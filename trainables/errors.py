@@ -12,6 +12,10 @@ class UserError(ValueError):
     """A mistake the user can mend: the message names the rule, the value and the remedy."""
 
 
+class Failure(RuntimeError):
+    """Neither the user's mistake nor our bug: a diverged loss, no memory left."""
+
+
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
     """The error for a name that a registry does not hold; lists the valid ones."""
     names = sorted(valid)

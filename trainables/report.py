@@ -54,7 +54,9 @@ METRICS: dict[str, Metric] = dict(
         _metric("normals/within_22_5", "fraction", "maximize", "pixels with angle < 22.5 deg"),
         _metric("normals/within_30", "fraction", "maximize", "pixels with angle < 30 deg"),
         _metric("depth/absolute_error", "dataset unit", "minimize", "mean |prediction - truth|"),
-        _metric("depth/relative_error", "fraction", "minimize", "mean |prediction - truth| / truth"),
+        _metric(
+            "depth/relative_error", "fraction", "minimize", "mean |prediction - truth| / truth"
+        ),
         _metric("depth/within_1_25", "fraction", "maximize", "pixels with ratio < 1.25"),
         _metric("depth/within_1_25_squared", "fraction", "maximize", "pixels with ratio < 1.25^2"),
         _metric("depth/within_1_25_cubed", "fraction", "maximize", "pixels with ratio < 1.25^3"),
@@ -64,14 +66,18 @@ METRICS: dict[str, Metric] = dict(
             "multitask/delta_percent",
             "percent",
             "maximize",
-            "mean signed relative change to the dense baseline over all metrics (AdaShare's delta_T)",
+            "mean signed relative change to the dense baseline (AdaShare's delta_T)",
         ),
         _metric("cost/density", "fraction", "minimize", "kept / prunable weights"),
         _metric("cost/sparsity", "fraction", "maximize", "pruned / prunable weights"),
         _metric("cost/parameters_kept", "weights", "minimize", "non-zero weights, biases included"),
         _metric("cost/flops_fraction", "fraction", "minimize", "sparse / dense forward FLOPs"),
-        _metric("cost/train_flops_fraction", "fraction", "minimize", "sparse / dense training FLOPs"),
-        _metric("cost/average_training_density", "fraction", "minimize", "density, mean over steps"),
+        _metric(
+            "cost/train_flops_fraction", "fraction", "minimize", "sparse / dense training FLOPs"
+        ),
+        _metric(
+            "cost/average_training_density", "fraction", "minimize", "density, mean over steps"
+        ),
         _metric("cost/latency_ms", "ms", "minimize", "median forward time of one image"),
     )
 )

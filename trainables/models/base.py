@@ -10,7 +10,7 @@ SHARED = "shared"
 
 @runtime_checkable
 class MultitaskModel(Protocol):
-    """Any `nn.Module` with these members plugs in by import path (`--set model.name=pkg.mod:factory`).
+    """Any `nn.Module` with these members, ours or by `--set model.name=package.module:factory`.
 
     The factory is called as `factory(config: ModelConfig, num_channels: dict[task, int])`.
     """

@@ -1,0 +1,107 @@
+"""`TrialConfig`: one validation, at construction; dicts and strings only at the boundary."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spaces.presets import DATASET_DEFAULTS, PRESETS, trial_config
+from trainables.config import TrialConfig
+from trainables.errors import UserError
+
+
+@pytest.mark.parametrize("dataset", DATASET_DEFAULTS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_survives_the_round_trip_through_plain_values(dataset, preset):
+    config = trial_config("disparse-dynamic", dataset, preset)
+    assert TrialConfig.from_dict(config.to_dict()) == config
+    assert (
+        config.replace({k: str(v) if v is None else v for k, v in config.flat().items()}) == config
+    )
+
+
+@given(st.floats(min_value=0, max_value=1, exclude_max=True, allow_subnormal=False))
+def test_sparsity_accepts_the_half_open_unit_interval(sparsity):
+    config = trial_config("random", "scenes", "tiny", sparsity=sparsity)
+    assert config.sparsity.target == sparsity
+
+
+@pytest.mark.parametrize("sparsity", [1.0, -0.1, math.nan, math.inf, 1.2])
+def test_sparsity_outside_is_refused_with_rule_value_and_remedy(sparsity):
+    with pytest.raises(UserError) as error:
+        trial_config("random", "scenes", "tiny", sparsity=sparsity)
+    message = str(error.value)
+    assert "[0, 1)" in message
+    assert repr(sparsity) in message
+    assert "0.9" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("sparsity.allocatoin", "erk", "Did you mean 'sparsity.allocation'"),
+        ("sparsity.allocation", "erx", "valid: er, erk, global, uniform"),
+        ("sparsity", "0.9", "unknown setting"),
+        ("training.steps", "many", "must be a whole number"),
+        ("training.steps", "0", "at least 1"),
+        ("training.accumulation", "3", "must divide"),
+        ("training.num_reports", "5000", "must not exceed"),
+        ("optimiser.learning_rate", "0", "must be > 0"),
+        ("optimiser.learning_rate", "nan", "must be > 0"),
+        ("optimiser.clip_norm", "-1", "must be > 0"),
+        ("data.tasks", "depth,depth", "must not repeat"),
+        ("data.size", "64", "must have 2 items"),
+        ("data.size", "8x64", "at least 16"),
+        ("data.mirror", "perhaps", "must be of type bool"),
+        ("regrowth.fraction", "1.5", "[0, 1]"),
+        ("model.blocks", "1,1", "one entry per stage"),
+    ],
+)
+def test_a_wrong_setting_is_named(name, value, part):
+    with pytest.raises(UserError) as error:
+        trial_config("rigl", "scenes", "tiny", overrides={name: value})
+    assert part in str(error.value)
+
+
+def test_strings_take_the_type_of_the_field():
+    config = trial_config(
+        "rigl",
+        "scenes",
+        "tiny",
+        overrides={
+            "data.tasks": "depth,edges",
+            "data.crop": "32x48",
+            "optimiser.clip_norm": "none",
+            "data.mirror": "false",
+            "training.batch_size": "4",
+            "training.loss_weights.depth": "2.5",
+            "regrowth.fraction": "0.25",
+        },
+    )
+    assert config.data.tasks == ("depth", "edges")
+    assert config.data.crop == (32, 48)
+    assert config.optimiser.clip_norm is None
+    assert config.data.mirror is False
+    assert config.training.batch_size == 4
+    assert config.training.loss_weights["depth"] == 2.5
+    assert config.regrowth.fraction == 0.25
+
+
+def test_a_task_without_a_loss_weight_is_refused():
+    config = trial_config("rigl", "scenes", "tiny", tasks=["depth"])
+    with pytest.raises(UserError, match="must weigh every task"):
+        config.replace({"data.tasks": "depth,edges"})
+
+
+def test_intervals_follow_the_number_of_steps():
+    assert trial_config("rigl", "scenes", "paper").regrowth.interval_steps == 100
+    shorter = trial_config("rigl", "scenes", "paper", steps=2000)
+    assert shorter.regrowth.interval_steps == 10
+    by_setting = trial_config("rigl", "scenes", "paper", overrides={"training.steps": "2000"})
+    assert by_setting == shorter
+
+
+def test_dense_refuses_a_sparsity():
+    with pytest.raises(UserError, match="`dense` keeps every weight"):
+        trial_config("dense", "scenes", "tiny", sparsity=0.5)

@@ -1,0 +1,251 @@
+"""`python -m trainables`: train one trial, convert a data set, list what there is.
+
+The composition root of this room: the one module here that may look at `spaces.presets`.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainables.command_line import parse_settings, run_command_line, write_json
+from trainables.errors import UserError, unknown_name
+
+app = typer.Typer(
+    name="python -m trainables",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train one sparse multitask model, convert a data set, or list what there is.",
+)
+
+_CHECKPOINT_SECONDS = 60.0  # between two saves of `train --out` beyond those at reports
+
+
+@app.command(
+    epilog="""Examples:
+
+`python -m trainables train disparse-static --dataset scenes --preset tiny --sparsity 0.9`
+
+`python -m trainables train rigl --dataset nyu-v2 --data-root runs/data/nyuv2 --preset small
+--tasks segmentation,depth --sparsity 0.95 --out runs/rigl --json runs/rigl.json`
+
+`python -m trainables train snip --dataset scenes --set optimiser.learning_rate=0.001`
+"""
+)
+def train(
+    method: Annotated[str, typer.Argument(help="See `list methods`.")],
+    dataset: Annotated[str, typer.Option(help="See `list datasets`.")] = "scenes",
+    data_root: Annotated[
+        str | None, typer.Option(help="Folder (or URI) of the store that `convert` wrote.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="tiny, small or paper.")] = "tiny",
+    tasks: Annotated[str | None, typer.Option(help="Comma-separated; default: all usual.")] = None,
+    sparsity: Annotated[
+        float | None, typer.Option(help="Fraction of prunable weights at zero, in [0, 1).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Every random stream derives from it.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    metrics: Annotated[
+        str, typer.Option(help="corrected, or published (with the papers' quirks).")
+    ] = "corrected",
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting, key=value; repeatable.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the checkpoint and summary.json.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="A dense run's --json file; adds multitask/delta_percent."),
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="On CUDA: repeatable kernels, slower.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result as one JSON object.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+) -> None:
+    """Train one METHOD and evaluate it on test."""
+    from spaces.presets import trial_config
+    from trainables.sparsity.catalogue import get_method
+    from trainables.training.device import resolve_device
+    from trainables.training.progress import TrialProgress
+    from trainables.training.trial import TrialRun
+
+    get_method(method)
+    resolved_device = resolve_device(device)
+    config = trial_config(
+        method,
+        dataset,
+        preset,
+        tasks=None if tasks is None else [t.strip() for t in tasks.split(",") if t.strip()],
+        sparsity=sparsity,
+        seed=seed,
+        root=data_root,
+        steps=steps,
+        metrics=metrics,
+        overrides=parse_settings(setting or []),
+    )
+    if resume and out is None:
+        raise UserError("`--resume` continues the run in `--out`, got no --out; name its folder")
+    checkpoint = None if out is None else out / "checkpoint"
+    if checkpoint is not None:
+        _require_writable(checkpoint.parent, "--out")
+    title = f"{method} on {dataset}"
+    with TrialProgress(title, quiet=quiet) as progress:
+        arguments = {
+            "device": resolved_device,
+            "baseline": None if baseline is None else _baseline_metrics(baseline),
+            "deterministic": deterministic,
+        }
+        if resume and checkpoint is not None:
+            run = TrialRun.resume(checkpoint, config, **arguments)
+        else:
+            run = TrialRun(config, **arguments)
+        saved = time.monotonic()
+
+        def on_step(phase: str, done: int, total: int) -> None:
+            nonlocal saved
+            progress.step(phase, done, total)
+            if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                run.save(checkpoint)
+                saved = time.monotonic()
+
+        run.on_progress = on_step
+        while (report := run.next_report()) is not None:
+            progress.report(report)
+            if checkpoint is not None:
+                run.save(checkpoint)
+                saved = time.monotonic()
+    summary = run.summary([Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]])
+    if out is not None:
+        write_json(out / "summary.json", summary)
+    if json_file is not None:
+        write_json(json_file, summary)
+    _print_result(summary)
+
+
+@app.command(
+    epilog="""Example:
+
+`python -m trainables convert nyu-v2 /data/nyuv2 runs/data/nyuv2 --size 120x160`
+"""
+)
+def convert(
+    dataset: Annotated[str, typer.Argument(help="See `list datasets`.")],
+    source: Annotated[Path, typer.Argument(help="The raw data, in any supported layout.")],
+    destination: Annotated[Path, typer.Argument(help="Folder for the store.")],
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+) -> None:
+    """Convert DATASET from SOURCE into the columnar store at DESTINATION."""
+    from trainables.data.convert import convert as convert_dataset
+    from trainables.training.progress import ConversionProgress
+
+    parsed = None if size is None else _parse_size(size)
+    with ConversionProgress(f"converting {dataset}", quiet=quiet) as progress:
+        summary = convert_dataset(dataset, source, destination, parsed, progress.step)
+    counts = ", ".join(f"{count} {split}" for split, count in summary.num_frames.items())
+    print(f"{destination}: {counts}")
+
+
+@app.command("list", epilog="Example: `python -m trainables list methods --json -`")
+def list_names(
+    kind: Annotated[str, typer.Argument(help="methods, models, datasets, tasks or metrics.")],
+    json_file: Annotated[
+        str | None, typer.Option("--json", help="Write as JSON to a file, or - for stdout.")
+    ] = None,
+) -> None:
+    """List what there is, one line each."""
+    rows = _rows(kind)
+    if json_file is not None:
+        text = json.dumps({name: description for name, description in rows}, indent=2)
+        if json_file == "-":
+            print(text)
+        else:
+            write_json(json_file, dict(rows))
+        return
+    width = max(len(name) for name, _ in rows)
+    for name, description in rows:
+        print(f"{name:<{width}}  {description}")
+
+
+def _rows(kind: str) -> list[tuple[str, str]]:
+    from trainables.data.catalogue import DATASETS
+    from trainables.models.catalogue import MODELS
+    from trainables.report import METRICS
+    from trainables.sparsity.catalogue import METHODS
+    from trainables.tasks.catalogue import TASKS
+
+    kinds = {
+        "methods": lambda: [(n, f"{m.summary} ({m.paper})") for n, m in METHODS.items()],
+        "models": lambda: [(n, _first_line(m)) for n, m in MODELS.items()],
+        "datasets": lambda: [(n, d.summary) for n, d in DATASETS.items()],
+        "tasks": lambda: [(n, _first_line(t)) for n, t in TASKS.items()],
+        "metrics": lambda: [
+            (n, f"{m.description} [{m.unit}, {m.direction}]") for n, m in METRICS.items()
+        ],
+    }
+    if kind not in kinds:
+        raise unknown_name("kind", kind, kinds)
+    return kinds[kind]()
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").strip().splitlines()[0]
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    height, separator, width = text.lower().partition("x")
+    if not separator or not height.isdigit() or not width.isdigit():
+        raise UserError(f"`--size` must be HEIGHTxWIDTH, got {text!r}; e.g. 120x160")
+    return int(height), int(width)
+
+
+def _require_writable(folder: Path, option: str) -> None:
+    """Fail before training rather than after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"`{option}` must be writable, got {str(folder)!r} ({error.strerror}); "
+            "choose another folder"
+        ) from None
+
+
+def _baseline_metrics(path: Path) -> dict[str, float]:
+    try:
+        return dict(json.loads(path.read_text())["metrics"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"`--baseline` must be the --json file of a dense run, got {str(path)!r} "
+            f"({type(error).__name__}: {error}); write one with `train dense … --json FILE`"
+        ) from None
+
+
+def _print_result(summary: dict[str, object]) -> None:
+    from trainables.report import PRIMARY_METRICS
+
+    metrics: dict[str, float] = summary["metrics"]  # type: ignore[assignment]
+    masks: dict[str, int] = summary["masks"]  # type: ignore[assignment]
+    print(f"kept {masks['kept']:,} of {masks['total']:,} prunable weights")
+    for name in PRIMARY_METRICS.values():
+        if f"test/{name}" in metrics:
+            print(f"test/{name} {metrics[f'test/{name}']:.4f}")
+
+
+if __name__ == "__main__":
+    run_command_line(app)

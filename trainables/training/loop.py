@@ -1,0 +1,231 @@
+"""The training step, with masks around it (and nothing else: no reports, no files).
+
+The order within a step is the contract that keeps zeros zero: backward → unscale →
+mask the gradients → clip → optimiser → mask the weights (the registry's step-post hook).
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from trainables.config import TrialConfig
+from trainables.data.batch import Batch
+from trainables.data.loader import BatchSource
+from trainables.errors import Failure
+from trainables.seeds import generator
+from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.method import Method, MethodContext
+from trainables.sparsity.schedule import density_at, drop_fraction_at, prune_due, regrow_due
+from trainables.tasks.base import Task
+from trainables.training.device import autocast_factory, resolve_precision
+from trainables.training.optimisation import build_optimiser, learning_rate_at, set_learning_rate
+
+# On a GPU every look at the loss waits for the device; a diverged run may waste this many steps.
+_LOSS_CHECK_STEPS = {"cpu": 1, "cuda": 50}
+
+
+class Diverged(Failure):
+    """The training loss became NaN or infinite."""
+
+
+class TrainingLoop:
+    """Steps a model through its phases: dense pre-training where needed, then training."""
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        *,
+        model: nn.Module,
+        tasks: Mapping[str, Task],
+        registry: MaskRegistry,
+        method: Method,
+        source: BatchSource,
+        device: str,
+    ) -> None:
+        self.config = config
+        self.model = model
+        self.tasks = tasks
+        self.registry = registry
+        self.method = method
+        self.source = source
+        self.device = device
+        precision = resolve_precision(config.training.precision, device)
+        self.autocast = autocast_factory(precision, device)
+        self._forward = torch.compile(model) if config.training.compile else model
+        self._scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+        self._mask_generator = generator(config.seed, "masks")
+        self.pretrain_steps = config.training.pretrain_steps if method.needs_pretraining else 0
+        self.pretrain_step = 0
+        self.step = 0
+        self.density_sum = 0.0  # over the steps of training proper
+        self.loss_sum = torch.zeros((), device=device)  # since the last report
+        self.loss_count = 0
+        self.num_updates = 0  # of the topology
+        self._start_phase()
+
+    @property
+    def in_pretraining(self) -> bool:
+        return self.pretrain_step < self.pretrain_steps
+
+    @property
+    def average_training_density(self) -> float:
+        """Mean over the steps of training so far; 1 before the first."""
+        return self.density_sum / self.step if self.step else 1.0
+
+    def advance(self) -> None:
+        """One step of the present phase."""
+        self.model.train()
+        if self.in_pretraining:
+            self._gradient_step(self.pretrain_step, self.pretrain_steps, self.pretrain_step)
+            self.pretrain_step += 1
+            if not self.in_pretraining:
+                self._start_phase()
+            return
+        steps = self.config.training.steps
+        self._prune_if_due()
+        position = self.pretrain_steps + self.step
+        if self._regrowth_is_due():
+            self._regrow(position)
+        else:
+            self._gradient_step(self.step, steps, position)
+        self.density_sum += self.registry.density
+        self.step += 1
+
+    def mean_loss(self) -> float:
+        """Since the last call. Raises `Diverged` for NaN or infinity."""
+        if self.loss_count == 0:
+            return float("nan")
+        mean = float(self.loss_sum) / self.loss_count
+        if not math.isfinite(mean):
+            raise self._diverged(mean)
+        self.loss_sum.zero_()
+        self.loss_count = 0
+        return mean
+
+    def state_dict(self) -> dict[str, object]:
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "registry": self.registry.state_dict(),
+            "mask_generator": self._mask_generator.get_state(),
+            "pretrain_step": self.pretrain_step,
+            "step": self.step,
+            "density_sum": self.density_sum,
+            "loss_sum": self.loss_sum,
+            "loss_count": self.loss_count,
+            "num_updates": self.num_updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        # The phase decides which optimiser exists, so the counters come first.
+        for name in ("pretrain_step", "step", "density_sum", "loss_count", "num_updates"):
+            setattr(self, name, state[name])
+        self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
+        self.registry.load_state_dict(state["registry"])  # type: ignore[arg-type]
+        self._start_phase()
+        self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
+        self._scaler.load_state_dict(state["scaler"])  # type: ignore[arg-type]
+        self._mask_generator.set_state(state["mask_generator"].cpu())  # type: ignore[attr-defined]
+        self.loss_sum.copy_(state["loss_sum"])  # type: ignore[arg-type]
+
+    def _start_phase(self) -> None:
+        self.optimiser = build_optimiser(
+            self.config.optimiser, self.model.parameters(), self.device
+        )
+        self.registry.attach(self.optimiser)
+
+    def _prune_if_due(self) -> None:
+        config, steps = self.config.sparsity, self.config.training.steps
+        if not self.method.sparse or not prune_due(config, self.step, steps):
+            return
+        density = density_at(config, self.step, steps)
+        proposal = self.method.prune(self._context(), density)
+        self.registry.update(proposal.masks, self.optimiser)
+        if proposal.votes is not None:
+            self.registry.votes = proposal.votes
+        self.num_updates += 1
+
+    def _regrowth_is_due(self) -> bool:
+        config, steps = self.config.regrowth, self.config.training.steps
+        return self.method.regrows and regrow_due(config, self.step, steps)
+
+    def _regrow(self, position: int) -> None:
+        """Drop and grow on this batch, in place of the optimiser step (RigL, Algorithm 1)."""
+        steps = self.config.training.steps
+        proposal = self.method.regrow(
+            self._context(),
+            self.source.train_batch(position),
+            drop_fraction_at(self.config.regrowth, self.step, steps),
+            density_at(self.config.sparsity, self.step, steps),
+        )
+        self.registry.update(proposal.masks, self.optimiser)
+        if proposal.votes is not None:
+            self.registry.votes = proposal.votes
+        self.num_updates += 1
+
+    def _context(self) -> MethodContext:
+        position = self.pretrain_steps + self.step
+        return MethodContext(
+            model=self.model,
+            registry=self.registry,
+            tasks=self.tasks,
+            loss_weights=self.config.training.loss_weights,
+            batches=lambda num_batches: self.source.scoring_batches(num_batches, position),
+            autocast=self.autocast,
+            generator=self._mask_generator,
+            config=self.config,
+        )
+
+    def _gradient_step(self, step: int, steps: int, position: int) -> None:
+        config = self.config
+        set_learning_rate(self.optimiser, learning_rate_at(config.optimiser, step, steps))
+        self.optimiser.zero_grad(set_to_none=True)
+        batch = self.source.train_batch(position)
+        parts = config.training.accumulation
+        for part in split_batch(batch, parts):
+            loss = self._loss(part) / parts
+            self._scaler.scale(loss).backward()
+            self.loss_sum += loss.detach()
+        self.loss_count += 1
+        if self.loss_count % _LOSS_CHECK_STEPS[self.device] == 0 and not bool(
+            torch.isfinite(self.loss_sum)
+        ):
+            raise self._diverged(float(self.loss_sum))
+        self._scaler.unscale_(self.optimiser)
+        self.registry.apply_to_gradients()
+        if config.optimiser.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip_norm)
+        self._scaler.step(self.optimiser)
+        self._scaler.update()
+
+    def _loss(self, batch: Batch) -> Tensor:
+        with self.autocast():
+            predictions = self._forward(batch.images_BCHW)
+        weights = self.config.training.loss_weights
+        terms = [
+            weights[name] * task.loss(predictions[name].float(), batch.targets[name])
+            for name, task in self.tasks.items()
+        ]
+        return torch.stack(terms).sum()
+
+    def _diverged(self, loss: float) -> Diverged:
+        return Diverged(
+            f"the training loss is {loss} at step {self.step} of {self.config.training.steps} "
+            f"({self.config.method}, learning rate {self.config.optimiser.learning_rate:g}); "
+            "lower optimiser.learning_rate or set optimiser.clip_norm"
+        )
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """The batch in `parts` equal micro-batches, in order."""
+    if parts == 1:
+        return [batch]
+    images = batch.images_BCHW.chunk(parts)
+    targets = {name: target.chunk(parts) for name, target in batch.targets.items()}
+    return [
+        Batch(images_BCHW=image, targets={name: chunks[i] for name, chunks in targets.items()})
+        for i, image in enumerate(images)
+    ]

@@ -1,0 +1,349 @@
+"""One trial from configuration to final evaluation, in steps that a scheduler can watch."""
+
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy
+import torch
+
+import trainables
+from trainables.config import TrialConfig
+from trainables.cost import CostModel
+from trainables.data.catalogue import open_dataset
+from trainables.data.loader import BatchSource, evaluation_batches
+from trainables.errors import Failure
+from trainables.models.catalogue import build_model
+from trainables.report import PRIMARY_METRICS, describe
+from trainables.seeds import derive_seed
+from trainables.sparsity.agreement import agreement
+from trainables.sparsity.catalogue import get_method
+from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.schedule import final_density_reached
+from trainables.tasks.catalogue import build_tasks
+from trainables.training.checkpoint import load_checkpoint, save_checkpoint, write_checkpoint
+from trainables.training.device import prepare_device, resolve_device
+from trainables.training.evaluation import delta_percent, evaluate
+from trainables.training.loop import TrainingLoop
+
+Progress = Callable[[str, int, int], None]  # phase, steps done, steps in the phase
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What a trial says of itself at a fixed fraction of training.
+
+    metrics: full names of `trainables.report` (`val/…`, `cost/…`; `test/…` in the final report
+      only), and `training/loss`. In the final report `val/…` are those of the best weights by
+      validation, which are also the ones evaluated on test.
+    """
+
+    step: int
+    fraction: float
+    metrics: Mapping[str, float]
+    final: bool
+
+
+@dataclass(kw_only=True, slots=True)
+class _Best:
+    score: float
+    step: int
+    metrics: dict[str, float]
+    state: dict[str, Any]
+
+
+class TrialRun:
+    """Trains one `TrialConfig`.
+
+    Call `next_report` until a final report comes. `save` and `resume` continue a run bit for
+    bit on one CPU. `baseline` holds the dense model's metrics by full name; with it
+    `multitask/delta_percent` is reported.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        *,
+        device: str = "auto",
+        baseline: Mapping[str, float] | None = None,
+        deterministic: bool = False,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self._started = time.perf_counter()
+        self.config = config
+        self.device = resolve_device(device)
+        prepare_device(self.device, deterministic=deterministic)
+        self.baseline = baseline
+        self.on_progress = on_progress
+        method = get_method(config.method)
+        self.dataset = open_dataset(config.data)
+        num_channels = {task: self.dataset.num_channels(task) for task in config.data.tasks}
+        self.tasks = build_tasks(config.data.tasks, num_channels)
+        model = build_model(config.model, num_channels, derive_seed(config.seed, "init"))
+        memory_format = (
+            torch.channels_last if config.training.channels_last else torch.contiguous_format
+        )
+        self.model = model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
+        self.registry = MaskRegistry(self.model)
+        self.loop = TrainingLoop(
+            config,
+            model=self.model,
+            tasks=self.tasks,
+            registry=self.registry,
+            method=method,
+            source=BatchSource(
+                self.dataset.train,
+                config.data,
+                tasks=config.data.tasks,
+                batch_size=config.training.batch_size,
+                seed=config.seed,
+                device=self.device,
+            ),
+            device=self.device,
+        )
+        self._cost = CostModel(self.model, self.registry, config.data.size)
+        self._best: _Best | None = None
+        self._first_errors: dict[str, float] | None = None
+        self.last_report: Report | None = None
+        self._train_seconds = 0.0
+        self._earlier_seconds = 0.0  # of the runs that this one resumes
+
+    def next_report(self) -> Report | None:
+        """Train to the next report and evaluate; None once the final report has been given.
+
+        Raises `Diverged` for a NaN loss and `Failure` when memory runs out.
+        """
+        if self.last_report is not None and self.last_report.final:
+            return None
+        try:
+            return self._next_report()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            training = self.config.training
+            raise Failure(
+                f"out of memory on {self.device} at step {self.loop.step} ({error}); lower "
+                f"training.batch_size (now {training.batch_size}) or raise "
+                f"training.accumulation (now {training.accumulation})"
+            ) from error
+
+    def save(self, directory: Path) -> None:
+        """Replace the checkpoint folder `directory`, atomically."""
+        save_checkpoint(directory, self.config, self._state())
+
+    def write(self, directory: Path) -> None:
+        """Write a checkpoint into a folder that the caller makes appear at once."""
+        write_checkpoint(directory, self.config, self._state())
+
+    @classmethod
+    def resume(cls, directory: Path, config: TrialConfig, **arguments: Any) -> Self:
+        """The run saved in `directory`; arguments as for the constructor."""
+        run = cls(config, **arguments)
+        run._load_state(load_checkpoint(directory, config, run.device))
+        return run
+
+    def summary(self, command: list[str]) -> dict[str, Any]:
+        """The contract's `--json` object, of the final report."""
+        report = self.last_report
+        if report is None or not report.final:
+            raise RuntimeError(
+                "summary() is of a finished run; call next_report() until it is final"
+            )
+        layers = self.registry.layers()
+        masks: dict[str, Any] = {
+            "layers": layers,
+            "kept": self.registry.kept,
+            "total": self.registry.total,
+        }
+        if self.registry.votes:
+            masks["agreement"] = agreement(self.registry, self.registry.votes)
+        total = self._earlier_seconds + time.perf_counter() - self._started
+        return {
+            "command": command,
+            "config": self.config.to_dict(),
+            "seed": self.config.seed,
+            "metrics": dict(report.metrics),
+            "masks": masks,
+            "timing": {
+                "train_seconds": self._train_seconds,
+                "total_seconds": total,
+                "seconds_per_step": self._train_seconds
+                / (self.config.training.steps + self.loop.pretrain_steps),
+                "device": self.device,
+            },
+            "versions": {
+                "disparse-search": trainables.__version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": numpy.__version__,
+            },
+        }
+
+    def _next_report(self) -> Report:
+        self._train_to(self._next_report_step())
+        training_loss = self.loop.mean_loss()
+        metrics = self._evaluate("val") | self._cost_metrics()
+        self._remember_if_best(metrics)
+        step, steps = self.loop.step, self.config.training.steps
+        final = step >= steps
+        if final:
+            metrics = self._finish(metrics)
+        metrics["training/loss"] = training_loss
+        self.last_report = Report(step=step, fraction=step / steps, metrics=metrics, final=final)
+        return self.last_report
+
+    def _train_to(self, report_step: int) -> None:
+        started = time.perf_counter()
+        while self.loop.step < report_step:
+            self.loop.advance()
+            if self.on_progress is not None:
+                if self.loop.in_pretraining:
+                    self.on_progress(
+                        "pre-training", self.loop.pretrain_step, self.loop.pretrain_steps
+                    )
+                else:
+                    self.on_progress("training", self.loop.step, self.config.training.steps)
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        self._train_seconds += time.perf_counter() - started
+
+    def _next_report_step(self) -> int:
+        steps, num_reports = self.config.training.steps, self.config.training.num_reports
+        return next(
+            step
+            for step in (round(i * steps / num_reports) for i in range(1, num_reports + 1))
+            if step > self.loop.step
+        )
+
+    def _evaluate(self, split: str) -> dict[str, float]:
+        view = self.dataset.val if split == "val" else self.dataset.test
+        metrics = evaluate(
+            self.model,
+            self.tasks,
+            evaluation_batches(
+                view,
+                self.config.training.evaluation_batch_size,
+                tasks=self.config.data.tasks,
+                device=self.device,
+            ),
+            definition=self.config.metrics,
+            device=self.device,
+            autocast=self.loop.autocast,
+        )
+        named = {f"{split}/{name}": value for name, value in metrics.items()}
+        if self.baseline is not None:
+            prefix = f"{split}/"
+            reference = {
+                name.removeprefix(prefix): value
+                for name, value in self.baseline.items()
+                if name.startswith(prefix)
+            }
+            named[f"{split}/multitask/delta_percent"] = delta_percent(metrics, reference)
+        return named
+
+    def _cost_metrics(self) -> dict[str, float]:
+        training = self.config.training
+        return self._cost.metrics(
+            average_training_density=self.loop.average_training_density,
+            train_steps=training.steps,
+            pretrain_steps=self.loop.pretrain_steps,
+            regrow_interval_steps=self.config.regrowth.interval_steps
+            if self.loop.method.regrows
+            else None,
+        )
+
+    def _remember_if_best(self, metrics: Mapping[str, float]) -> None:
+        """Keep the weights if validation improved at the final sparsity.
+
+        The tasks' primary metrics have different units, so each task's error (1 - mIoU, an angle,
+        a distance) counts relative to its value at the trial's first report; their mean is
+        compared within this trial only. Reports before a gradual schedule has ended are not
+        eligible: those weights are denser than asked for.
+        """
+        errors = {task: _error(metrics, task) for task in self.tasks}
+        if self._first_errors is None:
+            self._first_errors = errors
+        score = sum(
+            error / max(self._first_errors[task], 1e-6) for task, error in errors.items()
+        ) / len(errors)
+        eligible = final_density_reached(
+            self.config.sparsity, self.loop.step, self.config.training.steps
+        )
+        if not eligible or not math.isfinite(score):
+            return
+        if self._best is None or score < self._best.score:
+            self._best = _Best(
+                score=score,
+                step=self.loop.step,
+                metrics={k: v for k, v in metrics.items() if k.startswith("val/")},
+                state={
+                    "model": _on_cpu(self.model.state_dict()),
+                    "registry": _on_cpu(self.registry.state_dict()),
+                },
+            )
+
+    def _finish(self, last: Mapping[str, float]) -> dict[str, float]:
+        """Put the best weights in place and evaluate them on test, once."""
+        metrics = dict(last)
+        if self._best is not None:
+            self.model.load_state_dict(self._best.state["model"])
+            self.registry.load_state_dict(self._best.state["registry"])
+            metrics |= self._best.metrics
+        metrics |= self._cost_metrics()
+        metrics |= self._evaluate("test")
+        metrics["training/best_step"] = float(self._best.step if self._best else self.loop.step)
+        return metrics
+
+    def _state(self) -> dict[str, Any]:
+        best, report = self._best, self.last_report
+        return {
+            "loop": self.loop.state_dict(),
+            "best": None
+            if best is None
+            else {
+                "score": best.score,
+                "step": best.step,
+                "metrics": best.metrics,
+                "state": best.state,
+            },
+            "first_errors": self._first_errors,
+            "report": None
+            if report is None
+            else {
+                "step": report.step,
+                "fraction": report.fraction,
+                "metrics": dict(report.metrics),
+                "final": report.final,
+            },
+            "train_seconds": self._train_seconds,
+            "total_seconds": self._earlier_seconds + time.perf_counter() - self._started,
+        }
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        self.loop.load_state_dict(state["loop"])
+        best, report = state["best"], state["report"]
+        self._best = None if best is None else _Best(**{**best, "state": _on_cpu(best["state"])})
+        self._first_errors = state["first_errors"]
+        self.last_report = None if report is None else Report(**report)
+        self._train_seconds = state["train_seconds"]
+        self._earlier_seconds = state["total_seconds"]
+
+
+def _error(metrics: Mapping[str, float], task: str) -> float:
+    """A task's primary metric on validation, as a non-negative error."""
+    name = PRIMARY_METRICS[task]
+    value = metrics[f"val/{name}"]
+    return 1.0 - value if describe(name).direction == "maximize" else value
+
+
+def _on_cpu(value: Any) -> Any:
+    """A copy of nested state with every tensor on the CPU, detached from what trains on."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _on_cpu(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on_cpu(inner) for inner in value)
+    return value
