@@ -1,0 +1,185 @@
+"""DeepLab-ResNet with hard parameter sharing: one trunk, one multi-branch head per task.
+
+The network of AdaShare (Sun et al. 2020) and DiSparse (Sun et al. 2022): a ResNet whose last
+two stages are dilated instead of strided, and per task parallel dilated branches, summed.
+Layers keep the published names (`blocks.1.0.conv1`, `ds.2.0`) and order, so that figures
+by layer line up with the papers'.
+
+Where we deviate, and why:
+- no dropout in the heads (published: 0.5 before both 1×1 convolutions). Saliencies taken in
+  training mode would measure the drawn units, and one forward pass could not serve all tasks;
+- the max-pool rounds down (published: `ceil_mode=True`), so the output has exactly
+  ceil(H / 8) × ceil(W / 8) cells. Both agree at the published 321² crops (41²);
+- He initialisation in place of N(0, 0.01²) for the trunk and torch's default for the heads.
+
+Shape suffixes: B batch, C channels, H height, W width; h, w at the output stride.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.config import ModelConfig
+from trainables.errors import unknown_name
+from trainables.models.base import SHARED
+
+
+def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size=3,
+        stride=stride,
+        padding=dilation,
+        dilation=dilation,
+        bias=False,
+    )
+
+
+class BasicBlock(nn.Module):
+    """The residual branch: conv → norm → ReLU → conv → norm. The trunk adds the shortcut."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        self.conv1 = _conv3x3(in_channels, channels, stride, dilation)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = _conv3x3(channels, channels, 1, dilation)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, features_BCHW: Tensor) -> Tensor:
+        hidden = F.relu(self.bn1(self.conv1(features_BCHW)))
+        return self.bn2(self.conv2(hidden))
+
+
+class Backbone(nn.Module):
+    """The shared trunk. Output stride = 4 (stem) × the product of `config.strides`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, config.width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(config.width)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.blocks = nn.ModuleList()
+        # "ds" (down-sampling) is the published name of the projection shortcuts, by stage.
+        self.ds = nn.ModuleDict()
+        in_channels = config.width
+        stages = zip(config.blocks, config.strides, config.dilations, strict=True)
+        for stage, (num_blocks, stride, dilation) in enumerate(stages):
+            channels = config.width * 2**stage
+            # As published, a dilated stage projects its shortcut even where shapes agree.
+            if stride != 1 or in_channels != channels or dilation > 1:
+                self.ds[str(stage)] = nn.Sequential(
+                    nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False),
+                    nn.BatchNorm2d(channels),
+                )
+            blocks = nn.ModuleList()
+            for block in range(num_blocks):
+                first = block == 0
+                blocks.append(
+                    BasicBlock(
+                        in_channels if first else channels,
+                        channels,
+                        stride if first else 1,
+                        dilation,
+                    )
+                )
+            self.blocks.append(blocks)
+            in_channels = channels
+        self.num_channels = in_channels
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        features = self.maxpool(F.relu(self.bn1(self.conv1(images_BCHW))))
+        for stage, blocks in enumerate(self.blocks):
+            shortcut = self.ds[str(stage)](features) if str(stage) in self.ds else features
+            for block in cast(nn.ModuleList, blocks):
+                features = F.relu(shortcut + block(features))
+                shortcut = features
+        return features
+
+
+class HeadBranch(nn.Module):
+    """3×3 dilated → ReLU → 1×1 → ReLU → 1×1, with biases and without normalisation."""
+
+    def __init__(self, in_channels: int, width: int, out_channels: int, dilation: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, padding=dilation, dilation=dilation)
+        self.conv2 = nn.Conv2d(width, width, 1)
+        self.conv3 = nn.Conv2d(width, out_channels, 1)
+
+    def forward(self, features_BCHW: Tensor) -> Tensor:
+        return self.conv3(F.relu(self.conv2(F.relu(self.conv1(features_BCHW)))))
+
+
+class Head(nn.Module):
+    """One task's branches, one per dilation; their outputs are summed."""
+
+    def __init__(
+        self, in_channels: int, width: int, out_channels: int, dilations: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            HeadBranch(in_channels, width, out_channels, dilation) for dilation in dilations
+        )
+
+    def forward(self, features_BCHW: Tensor) -> Tensor:
+        prediction = self.branches[0](features_BCHW)
+        for branch in self.branches[1:]:
+            prediction = prediction + branch(features_BCHW)
+        return prediction
+
+
+class DeepLabResNet(nn.Module):
+    """`{task: prediction_BChw}` at output stride 8 (for the published strides).
+
+    num_channels: of each task's prediction; its order is the order of `tasks`.
+    """
+
+    def __init__(self, config: ModelConfig, num_channels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.tasks = tuple(num_channels)
+        self.backbone = Backbone(config)
+        self.heads = nn.ModuleDict(
+            {
+                task: Head(
+                    self.backbone.num_channels, config.head_width, channels, config.head_dilations
+                )
+                for task, channels in num_channels.items()
+            }
+        )
+        self._initialise()
+
+    def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Only the heads of `tasks` are computed; None means all. Unknown tasks: `UserError`."""
+        wanted = self.tasks if tasks is None else tuple(tasks)
+        for task in wanted:
+            if task not in self.heads:
+                raise unknown_name("task of the model", task, self.tasks)
+        features = self.backbone(images_BCHW)
+        return {task: self.heads[task](features) for task in wanted}
+
+    def owners(self) -> dict[str, str]:
+        """`SHARED` for the trunk, normalisation included; the task for its head."""
+        owners = {}
+        for name, _ in self.named_parameters():
+            parts = name.split(".")
+            owners[name] = parts[1] if parts[0] == "heads" else SHARED
+        return owners
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # fan_in in the heads, which have no normalisation: it keeps the forward scale.
+                if module.bias is not None:
+                    nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                    nn.init.zeros_(module.bias)
+                else:
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        with torch.no_grad():
+            for head in self.heads.values():
+                # The last layer feeds no ReLU, and the branches add up: unit gain for the sum.
+                branches = cast(Head, head).branches
+                for branch in branches:
+                    cast(HeadBranch, branch).conv3.weight.mul_((2 * len(branches)) ** -0.5)

@@ -1,0 +1,75 @@
+"""Depth or disparity: L1; absolute and relative error, and shares within a ratio.
+
+Shape suffixes: B batch, C = 1; h, w of the prediction; H, W of the target.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from trainables.tasks.regression import l1_loss
+from trainables.tasks.streaming import ImageMean, PixelMean, check_definition, indicator
+from trainables.tasks.upsampling import upsample_for
+
+_RATIOS = {"within_1_25": 1.25, "within_1_25_squared": 1.25**2, "within_1_25_cubed": 1.25**3}
+
+
+class Depth:
+    """The target is float32 (B, 1, H, W), positive, NaN where unknown."""
+
+    name = "depth"
+
+    def __init__(self, num_channels: int = 1) -> None:
+        self.num_channels = num_channels
+
+    def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
+        """`l1_loss`, in the data set's unit."""
+        return l1_loss(prediction_BCHW, target)
+
+    def accumulator(self, definition: str, device: str) -> "DepthAccumulator":
+        return DepthAccumulator(definition=definition, device=device)
+
+
+class DepthAccumulator:
+    """Errors in the data set's unit, and the shares of pixels whose ratio is inside δ.
+
+    The ratio is max(p / t, t / p) for prediction p and truth t.
+
+    corrected: bilinear up-sampling, means over all known pixels; a prediction <= 0 is no
+      depth and lies outside every δ; ratio < δ.
+    published: nearest up-sampling; the two errors are means of per-image means, the shares
+      are over all pixels; ratio <= δ, and a negative prediction has a negative ratio, which
+      is inside every δ.
+
+    A NaN prediction at a known pixel makes all metrics NaN.
+    """
+
+    def __init__(self, *, definition: str, device: str) -> None:
+        check_definition(definition)
+        self._definition = definition
+        mean = ImageMean if definition == "published" else PixelMean
+        self._absolute = mean(device)
+        self._relative = mean(device)
+        self._within = {name: PixelMean(device) for name in _RATIOS}
+
+    @torch.no_grad()
+    def update(self, prediction_BCHW: Tensor, target: Tensor) -> None:
+        prediction = upsample_for(self._definition, prediction_BCHW, target.shape[-2:]).squeeze(1)
+        truth = target.squeeze(1)
+        valid = ~torch.isnan(truth)
+        error = (prediction - truth).abs()
+        self._absolute.update(error, valid)
+        self._relative.update(error / truth, valid)
+        published = self._definition == "published"
+        ratio = torch.maximum(prediction / truth, truth / prediction)
+        for name, limit in _RATIOS.items():
+            inside = ratio <= limit if published else (ratio < limit) & (prediction > 0)
+            self._within[name].update(indicator(inside, prediction), valid)
+
+    def compute(self) -> Mapping[str, float]:
+        return {
+            "depth/absolute_error": self._absolute.compute(),
+            "depth/relative_error": self._relative.compute(),
+            **{f"depth/{name}": share.compute() for name, share in self._within.items()},
+        }

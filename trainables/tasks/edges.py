@@ -1,0 +1,9 @@
+"""Edges: the response map of a 2-d edge detector, as in Taskonomy (Zamir et al. 2018)."""
+
+from trainables.tasks.regression import ResponseTask
+
+
+class Edges(ResponseTask):
+    """L1 loss; mean absolute error."""
+
+    name = "edges"

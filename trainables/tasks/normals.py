@@ -1,0 +1,135 @@
+"""Surface normals: cosine distance; the angle between prediction and truth.
+
+Shape suffixes: B batch, C = 3; h, w of the prediction; H, W of the target.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.tasks.streaming import PixelMean, check_definition, indicator
+from trainables.tasks.upsampling import upsample_bilinear, upsample_for
+
+BIN_WIDTH_DEG = 0.005
+_NUM_BINS = round(180 / BIN_WIDTH_DEG)
+_THRESHOLDS_DEG = {"within_11_25": 11.25, "within_22_5": 22.5, "within_30": 30.0}
+
+# Below this length a prediction has hardly a direction, and the cosine's gradient grows with
+# 1 / length: a head pruned to zero would send 1e12 into the trunk. Unit vectors lose 5e-5.
+_SOFT_LENGTH = 1e-2
+
+
+class Normals:
+    """The target is float32 (B, 3, H, W), unit vectors, NaN where unknown.
+
+    The prediction is any vector of that direction; its length carries no meaning.
+    """
+
+    name = "normals"
+
+    def __init__(self, num_channels: int = 3) -> None:
+        self.num_channels = num_channels
+
+    def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
+        """1 - cosine, mean over known pixels, of the bilinearly up-sampled prediction."""
+        prediction = upsample_bilinear(prediction_BCHW, target.shape[-2:])
+        valid = _known(target)
+        target = torch.where(valid.unsqueeze(1), target, 0.0)
+        length = (prediction.square().sum(dim=1) + _SOFT_LENGTH**2).sqrt()
+        cosine = (prediction * target).sum(dim=1) / length
+        return ((1 - cosine) * valid).sum() / valid.sum().clamp(min=1)
+
+    def accumulator(self, definition: str, device: str) -> "NormalsAccumulator":
+        return NormalsAccumulator(definition=definition, device=device)
+
+
+class NormalsAccumulator:
+    """Angles in degrees over all known pixels of the split; the median from a histogram.
+
+    corrected: bilinear up-sampling; angle by atan2(|p × t|, p · t), which unlike arccos is
+      accurate near 0°; a zero prediction has no direction and counts as 90°.
+    published: nearest up-sampling; both vectors are compared as the colours in which AdaShare
+      stores normals, 127.5 · (1 + n) with n = (x, z, -y), never mapped back to [-1, 1]. All
+      colours lie in one octant, so angles shrink (two opposite normals differ by at most
+      90°, most by far less): the published errors near 16° are angles between colours. The
+      channel order (BGR there) permutes both vectors alike and changes no angle; the offset
+      does. The truth is rounded to 8 bits, and a pixel with a channel of 255 is left out:
+      that is the marker of "unknown", and also every normal within 5° of +x, +z or -y, such
+      as a floor seen by a level camera. Our networks learn true unit vectors, so their prediction is
+      turned into that colour too; a published network predicts the colour directly.
+      arccos of the clipped cosine in float32, as there, which is coarse (0.03°) near 0°.
+
+    `within_*` compare with < where corrected and <= where published. The median is the mean
+    of the two middle angles, each known to half a bin of 0.005°. All metrics are NaN when the
+    prediction at a known pixel is NaN or infinite.
+    """
+
+    def __init__(self, *, definition: str, device: str) -> None:
+        check_definition(definition)
+        self._definition = definition
+        self._mean = PixelMean(device)
+        self._within = {name: PixelMean(device) for name in _THRESHOLDS_DEG}
+        # One cell past the end takes the unknown pixels: no data-dependent shapes.
+        self._counts = torch.zeros(_NUM_BINS + 1, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def update(self, prediction_BCHW: Tensor, target: Tensor) -> None:
+        prediction = upsample_for(self._definition, prediction_BCHW, target.shape[-2:])
+        published = self._definition == "published"
+        valid = _known(target)
+        if published:
+            colour = _colour(target).round()
+            valid &= colour.amax(dim=1) < 255
+            angles = _arccos_deg(_colour(F.normalize(prediction)), colour)
+        else:
+            angles = angles_deg(prediction, target)
+        self._mean.update(angles, valid)
+        for name, threshold in _THRESHOLDS_DEG.items():
+            inside = angles <= threshold if published else angles < threshold
+            self._within[name].update(indicator(inside, angles), valid)
+        bins = (angles.nan_to_num(0.0) / BIN_WIDTH_DEG).long().clamp(0, _NUM_BINS - 1)
+        bins = torch.where(valid, bins, _NUM_BINS)
+        self._counts += torch.bincount(bins.flatten(), minlength=_NUM_BINS + 1)
+
+    def compute(self) -> Mapping[str, float]:
+        mean = self._mean.compute()
+        median = torch.nan if mean != mean else self._median()
+        return {
+            "normals/mean_error_deg": mean,
+            "normals/median_error_deg": median,
+            **{f"normals/{name}": share.compute() for name, share in self._within.items()},
+        }
+
+    def _median(self) -> float:
+        cumulative = self._counts[:-1].cumsum(0).cpu()
+        total = int(cumulative[-1])
+        # Bin of the k-th smallest angle (from 1): the first whose cumulative count reaches k.
+        ranks = torch.tensor([(total + 1) // 2, total // 2 + 1])
+        bins = torch.searchsorted(cumulative, ranks)
+        return float((bins.double() + 0.5).mean() * BIN_WIDTH_DEG)
+
+
+def angles_deg(first_BCHW: Tensor, second_BCHW: Tensor) -> Tensor:
+    """(B, H, W): the angle between two fields of vectors in [0, 180]; 90 for a zero vector."""
+    first, second = F.normalize(first_BCHW), F.normalize(second_BCHW)
+    cross = torch.linalg.vector_norm(torch.linalg.cross(first, second, dim=1), dim=1)
+    dot = (first * second).sum(dim=1)
+    degrees = torch.rad2deg(torch.atan2(cross, dot))
+    # atan2(0, 0) = 0 would make a head that was pruned away a perfect one.
+    return torch.where((cross == 0) & (dot == 0), 90.0, degrees)
+
+
+def _known(target_BCHW: Tensor) -> Tensor:
+    return ~torch.isnan(target_BCHW).any(dim=1)
+
+
+def _colour(normals_BCHW: Tensor) -> Tensor:
+    x, y, z = normals_BCHW.unbind(dim=1)
+    return 127.5 * (1 + torch.stack([x, z, -y], dim=1))
+
+
+def _arccos_deg(first_BCHW: Tensor, second_BCHW: Tensor) -> Tensor:
+    cosine = (F.normalize(first_BCHW) * F.normalize(second_BCHW)).sum(dim=1)
+    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))

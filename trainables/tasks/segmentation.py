@@ -1,0 +1,114 @@
+"""Semantic segmentation: cross-entropy; mean IoU, pixel accuracy, mean cross-entropy.
+
+Shape suffixes: B batch, C classes; h, w of the prediction; H, W of the target.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.data.batch import IGNORE_LABEL
+from trainables.tasks.streaming import ImageMean, PixelMean, check_definition
+from trainables.tasks.upsampling import upsample_bilinear, upsample_for
+
+
+def _cross_entropy(logits_BCHW: Tensor, target_BHW: Tensor) -> Tensor:
+    """(B, H, W) in nats, 0 where ignored. Unreduced: torch's 2-d reduction on CUDA uses atomics."""
+    return F.cross_entropy(logits_BCHW, target_BHW, ignore_index=IGNORE_LABEL, reduction="none")
+
+
+class Segmentation:
+    """The target is int64 (B, H, W), classes 0…C-1, `IGNORE_LABEL` where unlabelled.
+
+    counts_ignored: the published Cityscapes loader marks unlabelled pixels -1, which the
+    published evaluation takes for a label; see `SegmentationAccumulator`.
+    """
+
+    name = "segmentation"
+
+    def __init__(self, num_channels: int, *, counts_ignored: bool = False) -> None:
+        self.num_channels = num_channels
+        self._counts_ignored = counts_ignored
+
+    def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
+        """Mean cross-entropy of the bilinearly up-sampled logits over labelled pixels.
+
+        The published loss samples the target down to the logits instead, which never sees
+        63 pixels of 64 and drops thin classes.
+        """
+        logits = upsample_bilinear(prediction_BCHW, target.shape[-2:])
+        num_labelled = (target != IGNORE_LABEL).sum().clamp(min=1)
+        return _cross_entropy(logits, target).sum() / num_labelled
+
+    def accumulator(self, definition: str, device: str) -> "SegmentationAccumulator":
+        return SegmentationAccumulator(
+            self.num_channels,
+            definition=definition,
+            device=device,
+            counts_ignored=self._counts_ignored,
+        )
+
+
+class SegmentationAccumulator:
+    """Confusion matrix (rows truth, columns prediction) and mean cross-entropy.
+
+    corrected: bilinear logits; mean IoU over the classes that occur in the split's truth or
+      in its predictions (union > 0); accuracy and cross-entropy over all labelled pixels.
+    published: nearest logits; mean IoU over classes with a true positive only, which drops
+      a class exactly when its IoU is 0; accuracy and cross-entropy are means of per-image
+      means. On Cityscapes (`counts_ignored`) unlabelled pixels, -1 there, pass the filter
+      `label < num_classes` and count in the accuracy, always as wrong; scikit-learn's
+      confusion matrix and the cross-entropy ignore them, so nothing else moves.
+      Not reproduced: the class weights of the published Taskonomy cross-entropy.
+
+    Both: all three metrics are NaN when a logit of a labelled pixel is not finite. argmax
+    takes a NaN for the largest value, so that a broken network would look like a poor one.
+    """
+
+    def __init__(
+        self, num_classes: int, *, definition: str, device: str, counts_ignored: bool = False
+    ) -> None:
+        check_definition(definition)
+        self._num_classes = num_classes
+        self._definition = definition
+        self._counts_ignored = counts_ignored and definition == "published"
+        mean = ImageMean if definition == "published" else PixelMean
+        self._error = mean(device)
+        self._accuracy = mean(device)
+        # One cell past the matrix takes the ignored pixels: no data-dependent shapes.
+        self._counts = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def update(self, prediction_BCHW: Tensor, target: Tensor) -> None:
+        logits = upsample_for(self._definition, prediction_BCHW, target.shape[-2:])
+        labelled = target != IGNORE_LABEL
+        finite = torch.isfinite(logits).all(dim=1)
+        error = _cross_entropy(logits, target)
+        self._error.update(torch.where(finite, error, torch.nan), labelled)
+        predicted = logits.argmax(dim=1)
+        right = (predicted == target).to(torch.float32)
+        counted = torch.ones_like(labelled) if self._counts_ignored else labelled
+        self._accuracy.update(right, counted)
+        cells = torch.where(labelled, target * self._num_classes + predicted, self._num_classes**2)
+        self._counts += torch.bincount(cells.flatten(), minlength=self._counts.numel())
+
+    @property
+    def confusion(self) -> Tensor:
+        """int64 (C, C): rows truth, columns prediction."""
+        return self._counts[:-1].view(self._num_classes, self._num_classes)
+
+    def compute(self) -> Mapping[str, float]:
+        error = self._error.compute()
+        broken = error != error
+        confusion = self.confusion.cpu()
+        hits = confusion.diagonal()
+        union = confusion.sum(dim=0) + confusion.sum(dim=1) - hits
+        chosen = hits > 0 if self._definition == "published" else union > 0
+        iou = hits[chosen].double() / union[chosen]
+        return {
+            "segmentation/miou": torch.nan if broken or iou.numel() == 0 else float(iou.mean()),
+            "segmentation/pixel_accuracy": torch.nan if broken else self._accuracy.compute(),
+            "segmentation/error": error,
+        }

@@ -1,0 +1,55 @@
+"""From the network's stride to the size of the ground truth.
+
+Shape suffixes: B batch, C channels; h, w of the prediction; H, W of the target.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@lru_cache(maxsize=64)
+def _weights(num_in: int, num_out: int, device: str) -> Tensor:
+    """(num_out, num_in): linear interpolation with half-pixel centres and clamped borders."""
+    centres = (torch.arange(num_out, dtype=torch.float64) + 0.5) * (num_in / num_out) - 0.5
+    centres = centres.clamp(0, num_in - 1)
+    left = centres.floor().long().clamp(max=max(num_in - 2, 0))
+    share = (centres - left).to(torch.float32)
+    weights = torch.zeros(num_out, num_in)
+    rows = torch.arange(num_out)
+    weights[rows, left] = 1 - share
+    if num_in > 1:
+        weights[rows, left + 1] = share
+    return weights.to(device)
+
+
+def upsample_bilinear(prediction_BChw: Tensor, size: Sequence[int]) -> Tensor:
+    """float32 (B, C, H, W); equals `F.interpolate(mode="bilinear", align_corners=False)`.
+
+    Written as two matrix products because the backward pass of `F.interpolate` adds with
+    atomics on CUDA: the same seed would not give the same result twice. The dense product
+    also spreads a NaN over its whole image, so none can hide between samples.
+    """
+    prediction = prediction_BChw.float()
+    if tuple(prediction.shape[-2:]) == tuple(size):
+        return prediction
+    device = str(prediction.device)
+    rows = _weights(prediction.shape[-2], size[0], device)
+    columns = _weights(prediction.shape[-1], size[1], device)
+    # Autocast would round the interpolation weights to bf16.
+    with torch.autocast(device_type=prediction.device.type, enabled=False):
+        return rows @ (prediction @ columns.T)
+
+
+def upsample_nearest(prediction_BChw: Tensor, size: Sequence[int]) -> Tensor:
+    """float32 (B, C, H, W), as the published evaluation up-samples (`F.interpolate`'s default)."""
+    return F.interpolate(prediction_BChw.float(), size=tuple(size), mode="nearest")
+
+
+def upsample_for(definition: str, prediction_BChw: Tensor, size: Sequence[int]) -> Tensor:
+    """Up-sampling as a metric definition wants it: "corrected" bilinear, "published" nearest."""
+    upsample = upsample_nearest if definition == "published" else upsample_bilinear
+    return upsample(prediction_BChw, size)
