@@ -1,0 +1,71 @@
+"""`python -m spaces`: look at what may vary."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spaces.catalogue import SPACES, build_space
+from spaces.presets import trial_config
+from trainables.errors import UserError
+
+app = typer.Typer(
+    help="Look at the search spaces: every parameter, range, condition and default.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.command("list", help="The names of the spaces.\n\nExample: python -m spaces list")
+def list_spaces() -> None:
+    for name, (doc, _) in SPACES.items():
+        typer.echo(f"{name:10s}{doc}")
+
+
+@app.command(
+    help="Every parameter of a space, with its range, condition and default.\n\n"
+    "Ranges in steps and of the learning rate follow --dataset and --preset.\n\n"
+    "Examples: python -m spaces show full; "
+    "python -m spaces show compact --dataset nyu-v2 --preset small --json"
+)
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a space, see `list`.")],
+    dataset: Annotated[str, typer.Option(help="Whose presets the ranges follow.")] = "scenes",
+    preset: Annotated[str, typer.Option(help="Size the ranges follow.")] = "tiny",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    space = build_space(name, trial_config("disparse-static", dataset, preset))
+    if as_json:
+        typer.echo(json.dumps(space.to_json(), indent=2))
+        return
+    table = Table(title=f"{space.name}: {space.doc}")
+    for heading in ("parameter", "kind", "range", "default", "drawn when", "meaning"):
+        table.add_column(heading, overflow="fold")
+    for parameter in space.parameters:
+        table.add_row(
+            parameter.name,
+            parameter.kind,
+            parameter.range_text(),
+            str(parameter.default),
+            parameter.condition_text() or "always",
+            parameter.doc,
+        )
+    console = Console()
+    # Off a terminal rich assumes 80 columns, which folds every cell into a ribbon.
+    (console if console.is_terminal else Console(width=160)).print(table)
+
+
+def main() -> int:
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        typer.echo(f"Error: {error}", err=True)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,312 @@
+"""The spaces by name: method x sparsity x schedule x regrowth x optimiser.
+
+Ranges that are counted in steps or relative to a learning rate follow a reference trial, so the
+same space serves a run of 200 steps and one of 20,000.
+"""
+
+from collections.abc import Callable, Sequence
+
+from spaces.space import Parameter, Space, When
+from trainables.config import ANNEALINGS, ARBITERS, RATE_SCHEDULES, SCORES, TrialConfig
+from trainables.errors import UserError, unknown_name
+
+SPARSE_METHODS = (
+    "random",
+    "snip",
+    "rigl",
+    "disparse-static",
+    "disparse-dynamic",
+    "disparse-pretrained",
+)
+# Which settings a method reads. A parameter is drawn only where it has an effect.
+FOLLOWS_ALLOCATION = ("random", "rigl", "disparse-dynamic")
+REGROWS = ("rigl", "disparse-dynamic")
+VOTES = ("disparse-static", "disparse-dynamic", "disparse-pretrained")
+SCORED = ("disparse-pretrained",)
+
+GRADUAL = ("linear", "cubic", "cosine", "exponential")
+
+
+def _when(name: str, values: Sequence[str], offered: Sequence[str]) -> tuple[When, ...] | None:
+    """A condition restricted to what is offered; None where it can never hold."""
+    kept = tuple(value for value in values if value in offered)
+    return (When(name=name, values=kept),) if kept else None
+
+
+def _clamped(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
+
+
+def _method(methods: Sequence[str]) -> Parameter:
+    return Parameter(
+        name="method",
+        kind="categorical",
+        choices=tuple(methods),
+        default=methods[0],
+        doc="the sparsity method",
+    )
+
+
+def _target(methods: Sequence[str]) -> list[Parameter]:
+    when = _when("method", SPARSE_METHODS, methods)
+    if when is None:
+        return []
+    return [
+        Parameter(
+            name="sparsity.target",
+            kind="float",
+            low=0.5,
+            high=0.99,
+            default=0.9,
+            when=when,
+            doc="fraction of the prunable weights that ends at zero",
+        )
+    ]
+
+
+def _allocation(methods: Sequence[str]) -> list[Parameter]:
+    when = _when("method", FOLLOWS_ALLOCATION, methods)
+    if when is None:
+        return []
+    return [
+        Parameter(
+            name="sparsity.allocation",
+            kind="categorical",
+            choices=("uniform", "er", "erk"),
+            default="erk",
+            when=when,
+            doc="how the kept weights are shared out over the layers",
+        )
+    ]
+
+
+def _steps_range(reference: TrialConfig) -> tuple[int, int]:
+    """Intervals from a hundredth to a tenth of training, in steps."""
+    low = max(1, round(reference.training.steps / 100))
+    return low, max(low, round(reference.training.steps / 10))
+
+
+def _schedule(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]:
+    when = _when("method", SPARSE_METHODS, methods)
+    if when is None:
+        return []
+    gradual = (When(name="sparsity.schedule", values=GRADUAL),)
+    low, high = _steps_range(reference)
+    return [
+        Parameter(
+            name="sparsity.schedule",
+            kind="categorical",
+            choices=("one-shot", *GRADUAL),
+            default="one-shot",
+            when=when,
+            doc="the path from dense to the target",
+        ),
+        Parameter(
+            name="sparsity.start_fraction",
+            kind="float",
+            low=0.0,
+            high=0.25,
+            default=0.0,
+            when=gradual,
+            doc="when pruning starts, as a fraction of training",
+        ),
+        Parameter(
+            name="sparsity.end_fraction",
+            kind="float",
+            low=0.3,
+            high=0.8,
+            default=0.5,
+            when=gradual,
+            doc="when the target is reached, as a fraction of training",
+        ),
+        Parameter(
+            name="sparsity.interval_steps",
+            kind="int",
+            low=low,
+            high=high,
+            log=True,
+            default=int(_clamped(reference.sparsity.interval_steps, low, high)),
+            when=gradual,
+            doc="steps between two prunings",
+        ),
+    ]
+
+
+def _regrowth(methods: Sequence[str]) -> list[Parameter]:
+    when = _when("method", REGROWS, methods)
+    if when is None:
+        return []
+    return [
+        Parameter(
+            name="regrowth.fraction",
+            kind="float",
+            low=0.1,
+            high=0.6,
+            default=0.3,
+            when=when,
+            doc="share of a layer's kept weights replaced at the first update (alpha_0)",
+        )
+    ]
+
+
+def _regrowth_details(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]:
+    when = _when("method", REGROWS, methods)
+    if when is None:
+        return []
+    low, high = _steps_range(reference)
+    return [
+        Parameter(
+            name="regrowth.annealing",
+            kind="categorical",
+            choices=ANNEALINGS,
+            default="cosine",
+            when=when,
+            doc="how the replaced share falls over training",
+        ),
+        Parameter(
+            name="regrowth.interval_steps",
+            kind="int",
+            low=low,
+            high=high,
+            log=True,
+            default=int(_clamped(reference.regrowth.interval_steps, low, high)),
+            when=when,
+            doc="steps between two updates (delta T)",
+        ),
+        Parameter(
+            name="regrowth.end_fraction",
+            kind="float",
+            low=0.5,
+            high=0.9,
+            default=0.75,
+            when=when,
+            doc="when updates end, as a fraction of training (T_end)",
+        ),
+    ]
+
+
+def _votes(methods: Sequence[str]) -> list[Parameter]:
+    parameters = []
+    scored = _when("method", SCORED, methods)
+    if scored is not None:
+        parameters.append(
+            Parameter(
+                name="sparsity.score",
+                kind="categorical",
+                choices=SCORES,
+                default="taylor",
+                when=scored,
+                doc="what a trained weight is ranked by",
+            )
+        )
+    voting = _when("method", VOTES, methods)
+    if voting is not None:
+        parameters.append(
+            Parameter(
+                name="sparsity.arbiter",
+                kind="categorical",
+                choices=ARBITERS,
+                default="unanimous",
+                when=voting,
+                doc="which tasks must agree before a shared weight is pruned",
+            )
+        )
+    return parameters
+
+
+def _learning_rate(reference: TrialConfig) -> Parameter:
+    rate = reference.optimiser.learning_rate
+    return Parameter(
+        name="optimiser.learning_rate",
+        kind="float",
+        low=rate / 4,
+        high=rate * 4,
+        log=True,
+        default=rate,
+        doc="step size at the start of training",
+    )
+
+
+def _optimiser_details() -> list[Parameter]:
+    return [
+        Parameter(
+            name="optimiser.name",
+            kind="categorical",
+            # SGD needs another range of learning rates: fix it with --set and set the rate too.
+            choices=("adam", "adamw"),
+            default="adam",
+            doc="the update rule",
+        ),
+        Parameter(
+            name="optimiser.weight_decay",
+            kind="float",
+            low=1e-6,
+            high=1e-2,
+            log=True,
+            default=5e-4,
+            doc="pull of the kept weights towards zero",
+        ),
+        Parameter(
+            name="optimiser.rate_schedule",
+            kind="categorical",
+            choices=RATE_SCHEDULES,
+            default="cosine",
+            doc="how the learning rate falls over training",
+        ),
+        Parameter(
+            name="optimiser.halve_every_fraction",
+            kind="float",
+            low=0.1,
+            high=0.4,
+            default=0.2,
+            when=(When(name="optimiser.rate_schedule", values=("halving",)),),
+            doc="fraction of training between two halvings",
+        ),
+    ]
+
+
+def _compact(methods: Sequence[str], reference: TrialConfig) -> tuple[Parameter, ...]:
+    return (
+        _method(methods),
+        *_target(methods),
+        *_allocation(methods),
+        *_regrowth(methods),
+        _learning_rate(reference),
+    )
+
+
+def _full(methods: Sequence[str], reference: TrialConfig) -> tuple[Parameter, ...]:
+    return (
+        *_compact(methods, reference),
+        *_schedule(methods, reference),
+        *_regrowth_details(methods, reference),
+        *_votes(methods),
+        *_optimiser_details(),
+    )
+
+
+Builder = Callable[[Sequence[str], TrialConfig], tuple[Parameter, ...]]
+
+SPACES: dict[str, tuple[str, Builder]] = {
+    "compact": ("what matters most, for budgets of tens of trials", _compact),
+    "full": ("method x sparsity x schedule x regrowth x optimiser", _full),
+}
+
+
+def build_space(
+    name: str, reference: TrialConfig, methods: Sequence[str] = SPARSE_METHODS
+) -> Space:
+    """The space `name` over `methods`, scaled to `reference`.
+
+    Raises `UserError` for an unknown space or method. `dense` may be among the methods; it
+    then draws only what a dense trial reads.
+    """
+    if name not in SPACES:
+        raise unknown_name("space", name, SPACES)
+    if not methods:
+        raise UserError("a space must offer a method, got none; name one")
+    for method in methods:
+        if method not in (*SPARSE_METHODS, "dense"):
+            raise unknown_name("method", method, (*SPARSE_METHODS, "dense"))
+    doc, builder = SPACES[name]
+    return Space(name=name, doc=doc, parameters=builder(methods, reference))
