@@ -1,0 +1,148 @@
+"""Every task's gradient from one forward pass; nothing of the model changes.
+
+Under `torch.distributed` gradients are averaged over the ranks here, so whatever is computed
+from them, masks above all, is identical on every rank.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from trainables.data.batch import Batch
+from trainables.sparsity.method import MethodContext
+
+Gradients = dict[str, Tensor]  # by parameter name
+
+
+def task_gradients(context: MethodContext, batch: Batch) -> Iterator[tuple[str, Gradients]]:
+    """(task, ∂L_k/∂w of the weights it sees: shared and its own) for every task in turn.
+
+    One forward pass and T backward passes per micro-batch (`training.accumulation` of them;
+    their gradients are averaged, as in the training step). Without accumulation only one task's
+    gradients are alive at a time: drop them before asking for the next. Loss weights are left
+    out: a positive factor changes no ranking within a task.
+    """
+    parts = micro_batches(batch, context.config.training.accumulation)
+    visible = {task: context.registry.visible(task) for task in context.tasks}
+    if len(parts) == 1:
+        yield from _one_forward(context, batch, visible)
+        return
+    sums: dict[str, Gradients] = {}
+    for part in parts:
+        for task, gradients in _one_forward(context, part, visible, reduce=False):
+            if task in sums:
+                torch._foreach_add_(list(sums[task].values()), list(gradients.values()))
+            else:
+                sums[task] = gradients
+    for task in list(sums):
+        gradients = sums.pop(task)
+        torch._foreach_div_(list(gradients.values()), len(parts))
+        yield task, _averaged_over_ranks(gradients)
+
+
+def joint_gradients(context: MethodContext, batch: Batch) -> Gradients:
+    """∂(Σ_k weight_k · L_k)/∂w of every prunable weight; one forward, one backward."""
+    parts = micro_batches(batch, context.config.training.accumulation)
+    parameters = context.registry.parameters
+    total: Gradients = {}
+    for part in parts:
+        with scoring_mode(context.model):
+            losses = _losses(context, part)
+            weighted = [context.loss_weights[task] * loss for task, loss in losses.items()]
+            gradients = _grad(torch.stack(weighted).sum(), parameters, retain_graph=False)
+        if total:
+            torch._foreach_add_(list(total.values()), list(gradients.values()))
+        else:
+            total = gradients
+    torch._foreach_div_(list(total.values()), len(parts))
+    return _averaged_over_ranks(total)
+
+
+def micro_batches(batch: Batch, num_parts: int) -> list[Batch]:
+    """The batch cut along its first dimension, as gradient accumulation cuts it."""
+    if num_parts == 1:
+        return [batch]
+    images = batch.images_BCHW.chunk(num_parts)
+    targets = {task: target.chunk(num_parts) for task, target in batch.targets.items()}
+    return [
+        Batch(images_BCHW=image, targets={task: t[i] for task, t in targets.items()})
+        for i, image in enumerate(images)
+    ]
+
+
+@contextmanager
+def scoring_mode(model: nn.Module) -> Iterator[None]:
+    """Training mode (batch statistics), with modes, buffers and random state restored after.
+
+    So a scoring pass moves no running statistic and no dropout stream, and a resumed
+    run need not know that one took place.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    modes = [(module, module.training) for module in model.modules()]
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices)):
+        model.train()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+            for module, training in modes:
+                module.training = training
+
+
+def _one_forward(
+    context: MethodContext,
+    batch: Batch,
+    visible: Mapping[str, Sequence[str]],
+    reduce: bool = True,
+) -> Iterator[tuple[str, Gradients]]:
+    with scoring_mode(context.model):
+        losses = _losses(context, batch)
+        while losses:
+            task = next(iter(losses))
+            # Popped: with the loss goes the only reference to that head's part of the graph, so
+            # its activations are freed although the trunk's are retained for the others.
+            loss = losses.pop(task)
+            parameters = {name: context.registry.parameters[name] for name in visible[task]}
+            gradients = _grad(loss, parameters, retain_graph=bool(losses))
+            del loss
+            yield task, _averaged_over_ranks(gradients) if reduce else gradients
+            del gradients
+
+
+def _losses(context: MethodContext, batch: Batch) -> dict[str, Tensor]:
+    with torch.enable_grad():
+        with context.autocast():
+            # `forward`, not the call: a model compiled in place must run uncompiled here, because
+            # compiled backward graphs free (donate) their buffers and refuse `retain_graph`.
+            model = getattr(context.model, "_orig_mod", context.model)
+            predictions = dict(model.forward(batch.images_BCHW, tuple(context.tasks)))
+        return {
+            task: context.tasks[task].loss(predictions.pop(task).float(), batch.targets[task])
+            for task in context.tasks
+        }
+
+
+def _grad(loss: Tensor, parameters: Mapping[str, Tensor], *, retain_graph: bool) -> Gradients:
+    if not loss.requires_grad:  # a batch without a single valid pixel
+        return {name: torch.zeros_like(p) for name, p in parameters.items()}
+    gradients = torch.autograd.grad(
+        loss, list(parameters.values()), retain_graph=retain_graph, allow_unused=True
+    )
+    return {
+        name: torch.zeros_like(parameters[name]) if gradient is None else gradient
+        for name, gradient in zip(parameters, gradients, strict=True)
+    }
+
+
+def _averaged_over_ranks(gradients: Gradients) -> Gradients:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for gradient in gradients.values():
+            torch.distributed.all_reduce(gradient)
+        torch._foreach_div_(list(gradients.values()), torch.distributed.get_world_size())
+    return gradients

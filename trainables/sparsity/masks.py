@@ -1,0 +1,258 @@
+"""Which weights are kept: the `Mask` type and the registry that holds a model's masks.
+
+Weights stay ordinary leaf parameters: no parametrisation, no tensor hooks, nothing in
+the graph. The registry multiplies gradients before the optimiser's step and weights
+after it, so a compiled or channels-last model needs no special care.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from trainables.errors import UserError, unknown_name
+from trainables.models.base import SHARED, MultitaskModel, prunable_parameters
+from trainables.sparsity.enforce import clear_moments, moment_names
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Mask:
+    """One tensor's mask. `keep` is boolean, in the weight's shape; True = the weight lives."""
+
+    name: str
+    keep: Tensor
+
+    @classmethod
+    def checked(cls, name: str, keep: Tensor, weight: Tensor) -> "Mask":
+        """`keep` as the mask of `weight`, on the weight's device.
+
+        Raises `UserError`, naming the tensor, for a wrong type or shape. A float mask is
+        refused rather than thresholded: what 0.3 should mean is anybody's guess.
+        """
+        if keep.dtype is not torch.bool:
+            raise UserError(
+                f"the mask of `{name}` must be boolean (True = kept), got {keep.dtype}; "
+                "compare the scores first"
+            )
+        if keep.shape != weight.shape:
+            raise UserError(
+                f"the mask of `{name}` must have its weight's shape {tuple(weight.shape)}, "
+                f"got {tuple(keep.shape)}; masks are never broadcast"
+            )
+        return cls(name=name, keep=keep.to(weight.device))
+
+    @property
+    def total(self) -> int:
+        return self.keep.numel()
+
+    @property
+    def kept(self) -> int:
+        return int(self.keep.count_nonzero())
+
+    def as_factor(self, weight: Tensor) -> Tensor:
+        """0/1 in the weight's dtype and memory layout, so foreach takes its fast path."""
+        return torch.empty_like(weight, requires_grad=False).copy_(self.keep)
+
+    def packed(self) -> Tensor:
+        """uint8 on the CPU, eight weights a byte, in row-major order whatever the layout."""
+        return torch.from_numpy(np.packbits(self.keep.cpu().contiguous().numpy().reshape(-1)))
+
+    @classmethod
+    def from_packed(cls, name: str, bits: Tensor, weight: Tensor) -> "Mask":
+        """The inverse of `packed`. Raises `UserError` where the number of bytes does not fit."""
+        if bits.dtype is not torch.uint8 or bits.shape != ((weight.numel() + 7) // 8,):
+            raise UserError(
+                f"the stored mask of `{name}` must be {(weight.numel() + 7) // 8} bytes for "
+                f"shape {tuple(weight.shape)}, got {tuple(bits.shape)} of {bits.dtype}; "
+                "the checkpoint belongs to another model"
+            )
+        flat = np.unpackbits(bits.cpu().numpy(), count=weight.numel())
+        keep = torch.from_numpy(flat).bool().reshape(weight.shape)
+        return cls(name=name, keep=keep.to(weight.device))
+
+
+class MaskRegistry:
+    """The masks of all prunable weights of a multitask model; starts with every weight kept.
+
+    Build it after the model stands on its device and in its memory format.
+
+    names: prunable parameters in definition order.
+    owner: by name, `SHARED` or the one task the weight serves.
+    masks: by name, 0/1 in the weight's dtype, device and layout. Change them by `update` only.
+    votes: what each task wanted to keep at the last `update` that came with votes
+      (task → name → bool), for the agreement among tasks.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        contract = cast(MultitaskModel, model)
+        owners, valid_owners = contract.owners(), (SHARED, *contract.tasks)
+        self.parameters: dict[str, nn.Parameter] = {}
+        seen: set[int] = set()
+        for name, weight in prunable_parameters(model).items():
+            if id(weight) in seen:  # tied: masked once, under its first name
+                continue
+            if name not in owners:
+                raise UserError(
+                    f"`owners()` of {type(model).__name__} must name every parameter, but lacks "
+                    f"`{name}`; map it to {SHARED!r} or to its task"
+                )
+            if owners[name] not in valid_owners:
+                raise unknown_name(f"owner of `{name}`", owners[name], valid_owners)
+            seen.add(id(weight))
+            self.parameters[name] = weight
+        if not self.parameters:
+            raise UserError(
+                f"{type(model).__name__} must have a prunable weight, got none; only nn.Conv2d "
+                "and nn.Linear weights are pruned"
+            )
+        self.names: tuple[str, ...] = tuple(self.parameters)
+        self.owner: dict[str, str] = {name: owners[name] for name in self.names}
+        self.votes: Mapping[str, Mapping[str, Tensor]] | None = None
+        self.masks: dict[str, Tensor] = {}
+        self._kept: dict[str, int] = {}
+        dense = {n: torch.ones_like(w, dtype=torch.bool) for n, w in self.parameters.items()}
+        self._set(self._checked(dense))
+
+    @property
+    def total(self) -> int:
+        return sum(weight.numel() for weight in self.parameters.values())
+
+    @property
+    def kept(self) -> int:
+        return sum(self._kept.values())
+
+    @property
+    def density(self) -> float:
+        return self.kept / self.total
+
+    @property
+    def kept_by_layer(self) -> dict[str, int]:
+        return dict(self._kept)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(weight.shape) for name, weight in self.parameters.items()}
+
+    def layers(self) -> dict[str, dict[str, int | str]]:
+        """`{name: {"kept": int, "total": int, "owner": str}}`, JSON-ready."""
+        return {
+            name: {"kept": self._kept[name], "total": weight.numel(), "owner": self.owner[name]}
+            for name, weight in self.parameters.items()
+        }
+
+    def keep(self) -> dict[str, Tensor]:
+        """The masks as booleans, fresh tensors."""
+        return {name: mask.bool() for name, mask in self.masks.items()}
+
+    def visible(self, task: str) -> tuple[str, ...]:
+        """The weights `task` depends on: the shared ones and its own."""
+        return tuple(name for name in self.names if self.owner[name] in (SHARED, task))
+
+    @torch.no_grad()
+    def apply_to_gradients(self) -> None:
+        """Zero the gradients of pruned weights. After unscaling, before clipping."""
+        gradients, masks = [], []
+        for weight, mask in self._sparse:
+            if weight.grad is not None:
+                gradients.append(weight.grad)
+                masks.append(mask)
+        if gradients:
+            torch._foreach_mul_(gradients, masks)
+
+    @torch.no_grad()
+    def apply_to_weights(self) -> None:
+        if self._sparse:
+            torch._foreach_mul_([w for w, _ in self._sparse], [m for _, m in self._sparse])
+
+    def attach(self, optimiser: torch.optim.Optimizer) -> RemovableHandle:
+        """Mask the weights after every step of `optimiser` from now on.
+
+        Raises `UserError` for an optimiser whose moments are not known by name.
+        """
+        moment_names(optimiser)
+        return optimiser.register_step_post_hook(lambda *_: self.apply_to_weights())
+
+    @torch.no_grad()
+    def update(
+        self,
+        new_masks: Mapping[str, Tensor],
+        optimiser: torch.optim.Optimizer | None,
+        votes: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> None:
+        """Change the masks: only weights kept before *and* after retain value and moments.
+
+        So a newly grown weight starts at 0 with moments 0, a dropped one ends so, and one
+        that a method dropped and regrew within this update never noticed.
+
+        new_masks: by name, bool; every prunable weight must be there.
+        optimiser: the one whose moments follow; None before training.
+        Raises `UserError` that names the tensor which is missing, foreign or misshapen.
+        """
+        checked = self._checked(new_masks)
+        if optimiser is not None:
+            moment_names(optimiser)
+        for name, weight in self.parameters.items():
+            lost = ~(checked[name].keep & self.masks[name].bool())
+            weight.masked_fill_(lost, 0.0)
+            if optimiser is not None:
+                clear_moments(optimiser, weight, lost)
+        self._set(checked)
+        if votes is not None:
+            self.votes = {task: dict(masks) for task, masks in votes.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Bit-packed masks and votes; plain containers and uint8 tensors (weights-only safe)."""
+        masks = {n: Mask(name=n, keep=keep).packed() for n, keep in self.keep().items()}
+        votes = None
+        if self.votes is not None:
+            votes = {
+                task: {n: Mask(name=n, keep=keep).packed() for n, keep in vote.items()}
+                for task, vote in self.votes.items()
+            }
+        return {"masks": masks, "votes": votes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore masks and votes; weights and moments come from their own state.
+
+        Raises `UserError` that names the first tensor which does not fit this model.
+        """
+        self._require_names(state["masks"])
+        self._set(
+            {n: Mask.from_packed(n, state["masks"][n], w) for n, w in self.parameters.items()}
+        )
+        votes = state.get("votes")
+        self.votes = votes and {
+            task: {n: Mask.from_packed(n, b, self.parameters[n]).keep for n, b in vote.items()}
+            for task, vote in votes.items()
+        }
+
+    def _require_names(self, masks: Mapping[str, object]) -> None:
+        for name in masks:
+            if name not in self.parameters:
+                raise unknown_name("prunable weight", name, self.names)
+        missing = [name for name in self.names if name not in masks]
+        if missing:
+            raise UserError(
+                f"every prunable weight must have a mask, but `{missing[0]}` and "
+                f"{len(missing) - 1} others have none; pass the current mask where nothing changes"
+            )
+
+    def _checked(self, masks: Mapping[str, Tensor]) -> dict[str, Mask]:
+        self._require_names(masks)
+        return {n: Mask.checked(n, masks[n], w) for n, w in self.parameters.items()}
+
+    def _set(self, masks: Mapping[str, Mask]) -> None:
+        # One transfer for all counts: a sync per layer would stall the device.
+        counts = torch.stack([mask.keep.count_nonzero() for mask in masks.values()]).tolist()
+        self._kept = dict(zip(self.names, counts, strict=True))
+        self.masks = {n: masks[n].as_factor(w) for n, w in self.parameters.items()}
+        # A layer that is still dense costs nothing.
+        self._sparse = [
+            (weight, self.masks[name])
+            for name, weight in self.parameters.items()
+            if self._kept[name] < weight.numel()
+        ]

@@ -1,0 +1,102 @@
+"""How much each weight matters: by task, or for the joint loss. Higher is better.
+
+Published code divides each task's saliency by its sum. That changes no ranking within
+a task, and across tasks only ranks are compared here, so scores stay as they are.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+
+from trainables.config import SCORES
+from trainables.errors import unknown_name
+from trainables.sparsity.gradients import joint_gradients, task_gradients
+from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.method import MethodContext
+
+Scores = dict[str, Tensor]  # by parameter name, in the parameter's shape
+
+
+def magnitude(registry: MaskRegistry) -> Scores:
+    """|w|."""
+    return {name: weight.detach().abs() for name, weight in registry.parameters.items()}
+
+
+def task_saliency(context: MethodContext, kind: str, *, trained: bool = False) -> dict[str, Scores]:
+    """By task, the scores of the weights it sees, over `sparsity.saliency_batches` batches.
+
+    trained: the weights come from pre-training, so they are what is scored, always.
+
+    taylor: Σ_batches |g_k · w|, which is |∂L_k/∂m| at m = 1 (DiSparse, Sun et al. 2022,
+      eq. 4–5; absolute per batch, so batches that pull either way do not cancel).
+    published: Σ_batches |g_k| · w², as the released code for pretrained models computes.
+    magnitude: |w|; the same for all tasks on shared weights.
+    """
+    registry = context.registry
+    if kind == "magnitude":
+        scores = magnitude(registry)
+        return {t: {n: scores[n] for n in registry.visible(t)} for t in context.tasks}
+    if kind not in SCORES:
+        raise unknown_name("score", kind, SCORES)
+    power = 1 if kind == "taylor" else 2
+    totals: dict[str, Scores] = {}
+    with nullcontext() if trained else initial_weights(context):
+        # The weights stand still while batches go by, so |g·w| sums to |w|·Σ|g|.
+        for batch in context.batches(context.config.sparsity.saliency_batches):
+            for task, gradients in task_gradients(context, batch):
+                absolute = torch._foreach_abs(list(gradients.values()))
+                if task in totals:
+                    torch._foreach_add_(list(totals[task].values()), absolute)
+                else:
+                    totals[task] = dict(zip(gradients, absolute, strict=True))
+                del gradients, absolute
+        for scores in totals.values():
+            for name, score in scores.items():
+                score.mul_(registry.parameters[name].detach().abs() ** power)
+    return totals
+
+
+def joint_saliency(context: MethodContext) -> Scores:
+    """|Σ_batches g · w| of the joint loss: |∂L/∂m| on one large batch (SNIP, Lee et al. 2019)."""
+    parameters = context.registry.parameters
+    totals: Scores = {}
+    with initial_weights(context):
+        for batch in context.batches(context.config.sparsity.saliency_batches):
+            gradients = joint_gradients(context, batch)
+            if totals:
+                torch._foreach_add_(list(totals.values()), list(gradients.values()))
+            else:
+                totals = gradients
+        for name, score in totals.items():
+            score.mul_(parameters[name].detach()).abs_()
+    return totals
+
+
+@contextmanager
+def initial_weights(context: MethodContext) -> Iterator[None]:
+    """For `sparsity.saliency_weights` "xavier": prunable weights drawn anew, restored after.
+
+    SNIP's released code, and DiSparse's after it, scores a Xavier-normal copy of the network
+    instead of the weights it goes on to train. Only a first pruning of a network not yet
+    sparse is scored so: later ones of a gradual schedule look at what was trained.
+    """
+    registry = context.registry
+    fresh = registry.kept == registry.total
+    if context.config.sparsity.saliency_weights != "xavier" or not fresh:
+        yield
+        return
+    before = {name: weight.detach().clone() for name, weight in registry.parameters.items()}
+    try:
+        with torch.no_grad():
+            for weight in registry.parameters.values():
+                # Drawn on the CPU in row-major order, so every device and layout gets the same.
+                drawn = torch.empty(weight.shape)
+                torch.nn.init.xavier_normal_(drawn, generator=context.generator)
+                weight.copy_(drawn)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, weight in registry.parameters.items():
+                weight.copy_(before[name])
