@@ -56,8 +56,8 @@ class NormalsAccumulator:
       90°, most by far less): the published errors near 16° are angles between colours. The
       channel order (BGR there) permutes both vectors alike and changes no angle; the offset
       does. The truth is rounded to 8 bits, and a pixel with a channel of 255 is left out:
-      that is the marker of "unknown", and also every normal within 5° of +x, +z or -y, such
-      as a floor seen by a level camera. Our networks learn true unit vectors, so their prediction is
+      the marker of "unknown", and also every normal within 5° of +x, +z or -y, such as a
+      floor seen by a level camera. Our networks learn true unit vectors, so their prediction is
       turned into that colour too; a published network predicts the colour directly.
       arccos of the clipped cosine in float32, as there, which is coarse (0.03°) near 0°.
 
