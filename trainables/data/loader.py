@@ -1,0 +1,263 @@
+"""Batches of a split, each a function of (seed, step) alone.
+
+Where the frames are kept: on CUDA, as stored types in device memory when they fit in a share of
+what is free, else read ahead by a thread into pinned memory; on the CPU, the memory map itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config import DataConfig
+from trainables.data.augmentation import AugmentationParameters, augment
+from trainables.data.batch import Batch
+from trainables.data.encoding import NORMAL_SCALE, RESPONSE_SCALE
+from trainables.data.store import Split
+from trainables.data.view import View
+from trainables.errors import unknown_name
+from trainables.seeds import generator
+
+RESIDENT_SHARE = 0.5  # of the free device memory, for one view; the rest is for the network
+_UPLOAD_FRAMES = 64  # at a time, so that no second copy of the view exists on the host
+
+
+class BatchSource:
+    """Training batches of `view`, scoring batches for saliency, evaluation batches of any view.
+
+    tasks: whose targets are read. seed: the trial's. device: a torch device, as text.
+    resident_share: of free CUDA memory that a view may occupy; 0 streams always.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        config: DataConfig,
+        *,
+        tasks: Sequence[str],
+        batch_size: int,
+        seed: int,
+        device: str | torch.device,
+        resident_share: float = RESIDENT_SHARE,
+    ) -> None:
+        for task in tasks:
+            if task not in view.split.modalities:
+                raise unknown_name(f"task in {view.split.location}", task, view.tasks)
+        self.view, self.config = view, config
+        self.tasks, self.batch_size, self.seed = tuple(tasks), batch_size, seed
+        self.device = torch.device(device)
+        self.resident_share = resident_share
+        self._readers: dict[int, _Reader] = {}
+        self._permutations: dict[int, np.ndarray] = {}
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which every frame is seen once; batches run on across epochs."""
+        return self.view.num_frames / self.batch_size
+
+    def train_batch(self, step: int) -> Batch:
+        """The augmented batch of a step (from 0). Every frame is seen once per epoch."""
+        stored = self._reader(self.view).fetch(self._positions(step), self._positions(step + 1))
+        return self._augmented(stored, generator(self.seed, "augmentation", step))
+
+    def scoring_batches(self, n: int, step: int) -> Iterator[Batch]:
+        """n augmented batches to score weights on, apart from the training stream.
+
+        Frames are drawn without replacement until all have been seen. The same batches for the
+        same (seed, step).
+        """
+        draws = generator(self.seed, "scores", step)
+        needed, count = n * self.batch_size, self.view.num_frames
+        epochs = -(-needed // count)
+        order = torch.cat([torch.randperm(count, generator=draws) for _ in range(epochs)]).numpy()
+        chunks = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(n)]
+        for chunk, upcoming in zip(chunks, [*chunks[1:], None], strict=True):
+            yield self._augmented(self._reader(self.view).fetch(chunk, upcoming), draws)
+
+    def evaluation_batches(self, view: View, batch_size: int) -> Iterator[Batch]:
+        """As the function of this name; `view` stays where the training frames are kept."""
+        yield from _in_order(self._reader(view), batch_size)
+
+    def close(self) -> None:
+        """Stop reading ahead and let go of device memory; the source stays usable."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+    def _positions(self, step: int) -> np.ndarray:
+        count = self.view.num_frames
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        return np.array([self._permutation(p // count)[p % count] for p in places.tolist()])
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch not in self._permutations:
+            while len(self._permutations) > 3:
+                self._permutations.pop(next(iter(self._permutations)))
+            draws = generator(self.seed, "data", epoch)
+            order = torch.randperm(self.view.num_frames, generator=draws)
+            self._permutations[epoch] = order.numpy()
+        return self._permutations[epoch]
+
+    def _augmented(self, stored: dict[str, Tensor], draws: torch.Generator) -> Batch:
+        config, split = self.config, self.view.split
+        parameters = AugmentationParameters.draw(
+            draws,
+            self.batch_size,
+            size=split.meta.size,
+            crop=config.crop,
+            scale_range=config.scale_range,
+            mirror=config.mirror,
+        )
+        batch = decode(stored, split)
+        return augment(batch, parameters, crop=config.crop, depth_kind=split.meta.depth_kind)
+
+    def _reader(self, view: View) -> "_Reader":
+        if id(view) not in self._readers:
+            modalities = ("image", *self.tasks)
+            if self.device.type != "cuda":
+                self._readers[id(view)] = MappedReader(view, modalities, self.device)
+            elif self._fits(view, modalities):
+                self._readers[id(view)] = ResidentReader(view, modalities, self.device)
+            else:
+                self._readers[id(view)] = StreamedReader(view, modalities, self.device)
+        return self._readers[id(view)]
+
+    def _fits(self, view: View, modalities: Sequence[str]) -> bool:
+        free, _ = torch.cuda.mem_get_info(self.device)
+        needed = sum(view.split.column(m)[0].nbytes for m in modalities) * view.num_frames
+        return needed <= self.resident_share * free
+
+
+def evaluation_batches(
+    view: View, batch_size: int, *, tasks: Sequence[str], device: str | torch.device
+) -> Iterator[Batch]:
+    """All frames of `view` in order, unaugmented, at full size; the last batch may be short."""
+    modalities, target = ("image", *tasks), torch.device(device)
+    kind = StreamedReader if target.type == "cuda" else MappedReader
+    reader = kind(view, modalities, target)
+    try:
+        yield from _in_order(reader, batch_size)
+    finally:
+        reader.close()
+
+
+def _in_order(reader: "_Reader", batch_size: int) -> Iterator[Batch]:
+    order = np.arange(reader.view.num_frames)
+    chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    for chunk, upcoming in zip(chunks, [*chunks[1:], None], strict=True):
+        yield decode(reader.fetch(chunk, upcoming), reader.view.split)
+
+
+class _Reader(Protocol):
+    """Fetches frames of one view by their position in it, as stored, onto the device."""
+
+    view: View
+
+    def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None) -> dict[str, Tensor]:
+        """`upcoming`: the positions most likely to be fetched next."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class MappedReader:
+    """Copies each batch out of the memory map; nothing else is held."""
+
+    def __init__(self, view: View, modalities: Sequence[str], device: torch.device) -> None:
+        self.view, self.device = view, device
+        self.columns = {m: view.split.column(m) for m in modalities}
+
+    def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> dict[str, Tensor]:
+        del upcoming  # the operating system reads ahead
+        return {m: tensor.to(self.device) for m, tensor in self.gather(positions).items()}
+
+    def gather(self, positions: np.ndarray) -> dict[str, Tensor]:
+        indices = self.view.indices[positions]
+        return {m: torch.from_numpy(column[indices]) for m, column in self.columns.items()}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class ResidentReader:
+    """Holds the view on the device in the stored types."""
+
+    def __init__(self, view: View, modalities: Sequence[str], device: torch.device) -> None:
+        self.view, self.device = view, device
+        self.columns: dict[str, Tensor] = {}
+        for modality in modalities:
+            column = view.split.column(modality)
+            like = torch.from_numpy(column[:1].copy())
+            held = torch.empty(
+                (view.num_frames, *column.shape[1:]), dtype=like.dtype, device=device
+            )
+            for start in range(0, view.num_frames, _UPLOAD_FRAMES):
+                indices = view.indices[start : start + _UPLOAD_FRAMES]
+                held[start : start + len(indices)] = torch.from_numpy(column[indices]).to(device)
+            self.columns[modality] = held
+
+    def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> dict[str, Tensor]:
+        del upcoming
+        chosen = torch.from_numpy(positions).to(self.device)
+        return {m: column.index_select(0, chosen) for m, column in self.columns.items()}
+
+    def close(self) -> None:
+        self.columns.clear()
+
+
+class StreamedReader:
+    """Reads the next batch in a thread while the device computes on this one."""
+
+    def __init__(self, view: View, modalities: Sequence[str], device: torch.device) -> None:
+        self.view, self.device = view, device
+        self.mapped = MappedReader(view, modalities, torch.device("cpu"))
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+        self.pending: dict[bytes, Future[dict[str, Tensor]]] = {}
+
+    def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> dict[str, Tensor]:
+        future = self.pending.pop(positions.tobytes(), None)
+        # Batches that were read ahead and not asked for (the order was broken) are dropped.
+        self.pending.clear()
+        host = future.result() if future else self._pinned(positions)
+        if upcoming is not None:
+            self.pending[upcoming.tobytes()] = self.pool.submit(self._pinned, upcoming)
+        # PyTorch keeps a pinned block from reuse until the copy out of it has been made.
+        return {m: tensor.to(self.device, non_blocking=True) for m, tensor in host.items()}
+
+    def _pinned(self, positions: np.ndarray) -> dict[str, Tensor]:
+        gathered = self.mapped.gather(positions)
+        if self.device.type != "cuda":
+            return gathered
+        return {m: tensor.pin_memory() for m, tensor in gathered.items()}
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+def decode(stored: dict[str, Tensor], split: Split) -> Batch:
+    """Stored values as the network and the losses want them; unknown becomes NaN or 255."""
+    # Every written split has them; they are optional only while it is being written.
+    assert split.meta.image_mean is not None
+    assert split.meta.image_std is not None
+    image = stored["image"]
+    mean = torch.tensor(split.meta.image_mean, device=image.device).view(-1, 1, 1)
+    deviation = torch.tensor(split.meta.image_std, device=image.device).view(-1, 1, 1)
+    images_BCHW = (image.movedim(3, 1).float() / 255.0 - mean) / deviation
+    nan = float("nan")
+    targets: dict[str, Tensor] = {}
+    for modality, values in stored.items():
+        if modality == "segmentation":
+            targets[modality] = values.long()
+        elif modality == "normals":
+            normals = values.movedim(3, 1).float() / NORMAL_SCALE
+            length = normals.norm(dim=1, keepdim=True)
+            targets[modality] = (normals / length).masked_fill(length == 0, nan)
+        elif modality == "depth":
+            depth = values[:, None].float()
+            targets[modality] = depth.masked_fill(depth == 0, nan)
+        elif modality != "image":
+            targets[modality] = values[:, None].float() / RESPONSE_SCALE
+    return Batch(images_BCHW=images_BCHW.contiguous(), targets=targets)
