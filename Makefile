@@ -29,8 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 	       "name a newer one, e.g.: make setup PYTHON=python3.12" >&2; exit 2; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned packages into $(VENV) (some minutes the first time) ..."
-	@$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check \
+	@$(RUN) -m pip install -qq --no-compile --disable-pip-version-check \
 	  -c constraints.txt -e '.[search,analysis,dev]'
+	@$(RUN) -m compileall -qq -j 0 $(VENV)/lib || true  # on all cores; pip would use one
 	@touch $@
 
 demo: $(STAMP) ## search sparsity on the built-in dataset (minutes) and write the report
