@@ -1,0 +1,126 @@
+"""Which trials of a study are on its joint front, and what each task's front looks like.
+
+Eligible are trials that ran to the end (`complete`) and whose objectives are all finite:
+an early-stopped trial's values are of another fidelity and compare with nothing here.
+Selection is on `val` alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.pareto import non_dominated, non_dominated_order
+from analysis.trials import Study, Trial
+from trainables import report
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskFront:
+    """Quality against cost for one task: two objectives, in their own directions."""
+
+    quality: str  # full name, "val/segmentation/miou"
+    cost: str
+    trials: tuple[Trial, ...]  # all eligible
+    front: tuple[Trial, ...]  # non-dominated in (cost, quality), cheapest first
+    random_front: tuple[Trial, ...]  # the same among the Random trials alone
+    dense: tuple[Trial, ...]  # the dense baseline's trials
+
+    @property
+    def task(self) -> str:
+        return report.without_split(self.quality).partition("/")[0]
+
+    @property
+    def dense_level(self) -> float | None:
+        """Mean quality of the dense trials, None without any."""
+        values = [trial.metrics[self.quality] for trial in self.dense]
+        return float(np.mean(values)) if values else None
+
+    def points(self, trials: Iterable[Trial]) -> tuple[list[float], list[float]]:
+        """Costs and qualities of `trials`."""
+        pairs = [(t.metrics[self.cost], t.metrics[self.quality]) for t in trials]
+        return [cost for cost, _ in pairs], [quality for _, quality in pairs]
+
+
+def eligible(study: Study) -> tuple[Trial, ...]:
+    """Complete trials with every objective finite."""
+    return tuple(
+        trial
+        for trial in study.with_status("complete")
+        if not report.non_finite(trial.metrics, study.objectives)
+    )
+
+
+def ineligible_reason(trial: Trial, objectives: Sequence[str]) -> str | None:
+    """Why a complete trial cannot be on a front, None if it can."""
+    bad = report.non_finite(trial.metrics, objectives)
+    if trial.status != "complete" or not bad:
+        return None
+    absent = [name for name in bad if name not in trial.metrics]
+    if absent:
+        return f"complete, but it never reported {', '.join(absent)}"
+    return f"complete, but {', '.join(f'{n} is {trial.metrics[n]}' for n in bad)}"
+
+
+def minimised_values(trials: Sequence[Trial], names: Sequence[str]) -> NDArray[np.float64]:
+    """(N, M) of the named metrics, turned so that smaller is better; NaN where missing."""
+    rows = [
+        [report.minimised(name, trial.metrics.get(name, float("nan"))) for name in names]
+        for trial in trials
+    ]
+    return np.asarray(rows, dtype=float).reshape(len(trials), len(names))
+
+
+def joint_front(study: Study) -> tuple[Trial, ...]:
+    """The eligible trials that no other dominates over all the objectives, cheapest first."""
+    trials = eligible(study)
+    mask = non_dominated(minimised_values(trials, study.objectives))
+    members = [trial for trial, kept in zip(trials, mask, strict=True) if kept]
+    return tuple(sorted(members, key=lambda t: (t.metrics[study.cost], t.number)))
+
+
+def task_fronts(study: Study) -> tuple[TaskFront, ...]:
+    """One front per task, in the order of the objectives."""
+    trials = eligible(study)
+    dense = tuple(t for t in trials if t.method == "dense")
+    random = tuple(t for t in trials if t.method == "random")
+    return tuple(
+        TaskFront(
+            quality=quality,
+            cost=study.cost,
+            trials=trials,
+            front=_front(trials, study.cost, quality),
+            random_front=_front(random, study.cost, quality),
+            dense=dense,
+        )
+        for quality in study.qualities
+    )
+
+
+def attainment_line(
+    costs: Sequence[float], qualities: Sequence[float], right_edge: float
+) -> tuple[list[float], list[float]]:
+    """The best quality attained at or below every cost, as the corners of a staircase.
+
+    `costs` ascend and qualities improve along them, as on a front with its cost minimised,
+    whichever way the quality is measured. From each member the line runs level to the next
+    one's cost, where it steps to that one's quality; the last level reaches `right_edge`.
+    """
+    xs: list[float] = []
+    ys: list[float] = []
+    for index, (cost, quality) in enumerate(zip(costs, qualities, strict=True)):
+        if index:
+            xs.append(cost)
+            ys.append(qualities[index - 1])
+        xs.append(cost)
+        ys.append(quality)
+    if xs and right_edge > xs[-1]:
+        xs.append(right_edge)
+        ys.append(ys[-1])
+    return xs, ys
+
+
+def _front(trials: Sequence[Trial], cost: str, quality: str) -> tuple[Trial, ...]:
+    order = non_dominated_order(minimised_values(trials, (cost, quality)))
+    return tuple(trials[index] for index in order)

@@ -1,0 +1,1 @@
+"""One file per kind of figure; each draws a file (Matplotlib) and a page element (Plotly)."""

@@ -1,0 +1,147 @@
+"""The paper figures are drawn on: Matplotlib without its global state, Plotly's layout."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from analysis.plots import style
+from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def new_figure(width_inches: float, height_inches: float, title: str, subtitle: str = "") -> Figure:
+    """A white figure with a title at the left and a quieter line under it."""
+    figure = Figure(figsize=(width_inches, height_inches), dpi=style.DPI, facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08, wspace=0.04, hspace=0.06)
+    text = f"{title}\n" if subtitle else title
+    figure.suptitle(
+        text, x=0.012, ha="left", fontsize=13, fontweight="bold", color=style.INK, linespacing=1.5
+    )
+    if subtitle:
+        # Placed under the title's first line, in the blank second line it reserves.
+        figure.text(
+            0.012,
+            1 - 0.43 / height_inches,
+            subtitle,
+            ha="left",
+            va="center",
+            fontsize=9.5,
+            color=style.QUIET,
+        )
+    return figure
+
+
+def tidy(axes: Axes) -> None:
+    """Quiet grid, no box, readable ticks."""
+    axes.set_axisbelow(True)
+    axes.grid(True, color=style.GRID, linewidth=0.8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#9ca3af")
+    axes.tick_params(colors="#4b5563", labelsize=8.5, length=3)
+    axes.xaxis.label.set_color(style.INK)
+    axes.yaxis.label.set_color(style.INK)
+
+
+def cost_axis(axes: Axes, name: str, values: Sequence[float]) -> tuple[float, float]:
+    """Scale, limits and ticks of the x axis for costs; returns the limits."""
+    low, high = cost_limits(values)
+    if style.wants_log(values):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(style.log_ticks(low, high)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(low, high)
+    if style.is_percentage(name):
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g} %"))
+    axes.set_xlabel(style.axis_label(name), fontsize=9.5)
+    return low, high
+
+
+def cost_limits(values: Sequence[float]) -> tuple[float, float]:
+    """Room on both sides: a factor on a logarithmic axis, a share of the range on a linear one."""
+    low, high = min(values), max(values)
+    if style.wants_log(values):
+        factor = (high / low) ** 0.06
+        return low / factor, high * factor
+    margin = 0.06 * (high - low) or 0.1 * abs(high) or 0.1
+    return low - margin, high + margin
+
+
+def quality_limits(values: Sequence[float]) -> tuple[float, float]:
+    """Limits with head-room at both ends; constant values get a visible band around them."""
+    low, high = min(values), max(values)
+    margin = 0.1 * (high - low) or 0.1 * abs(high) or 0.1
+    return low - margin, high + margin
+
+
+def method_handle(method: str, size: float = 7.0) -> Line2D:
+    """The legend's entry of a method: its marker in its colour."""
+    look = style.method_style(method)
+    return Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker=look.marker,
+        color=look.colour,
+        markersize=size,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        label=look.label,
+    )
+
+
+def method_line_handle(method: str) -> Line2D:
+    """The legend's entry of a method drawn as a line."""
+    look = style.method_style(method)
+    return Line2D([], [], color=look.colour, linewidth=2.2, label=look.label)
+
+
+def legend_below(figure: Figure, handles: Sequence[Line2D], columns: int = 6) -> None:
+    """One legend under all panels, where it covers nothing."""
+    figure.legend(
+        handles=list(handles),
+        loc="outside lower left",
+        ncols=min(columns, max(1, len(handles))),
+        frameon=False,
+        fontsize=9,
+        handletextpad=0.5,
+        columnspacing=1.5,
+        labelcolor=style.INK,
+    )
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG, whole or not at all. Raises `UserError` where the folder is not writable."""
+    partial = path.with_name(f".{path.name}.partial.png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(partial, dpi=style.DPI)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; name another folder by --out") from None
+    return path
+
+
+def page_layout(figure: "go.Figure", height: int, **changes: Any) -> "go.Figure":
+    """The common layout of the page's figures."""
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        font={"family": style.PAGE_FONT, "size": 13, "color": style.INK},
+        margin={"l": 70, "r": 24, "t": 48, "b": 60},
+        hoverlabel={"font": {"family": style.PAGE_FONT, "size": 13}, "align": "left"},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0},
+        paper_bgcolor="rgba(0,0,0,0)",
+        **changes,
+    )
+    figure.update_xaxes(gridcolor=style.GRID, zeroline=False, linecolor="#9ca3af")
+    figure.update_yaxes(gridcolor=style.GRID, zeroline=False, linecolor="#9ca3af")
+    return figure

@@ -1,0 +1,272 @@
+"""Quality against cost, one panel per task: every trial, the front as a staircase, and what
+it is measured against (the dense baseline's level, the front of Random alone)."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.fronts import TaskFront, attainment_line
+from analysis.plots import canvas, style
+from analysis.trials import Trial
+from trainables import report
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def draw(fronts: Sequence[TaskFront], members: Collection[str], title: str, subtitle: str) -> Figure:
+    """Panels side by side, at most three a row. `members` are the joint front's trial names."""
+    columns = {1: 1, 2: 2, 4: 2}.get(len(fronts), 3)
+    rows = math.ceil(len(fronts) / columns)
+    figure = canvas.new_figure(
+        max(7.2, 4.6 * columns), 3.7 * rows + 1.25, title, subtitle
+    )
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, front in zip(cells, fronts, strict=False):
+        _panel(axes, front, members)
+    for axes in cells[len(fronts) :]:
+        axes.set_visible(False)
+    canvas.legend_below(figure, _handles(fronts), columns=4 if columns == 2 else 6)
+    return figure
+
+
+def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
+    canvas.tidy(axes)
+    axes.set_title(
+        style.task_label(front.task), loc="left", fontsize=11, fontweight="bold", color=style.INK
+    )
+    axes.set_ylabel(style.axis_label(front.quality), fontsize=9.5)
+    costs, qualities = front.points(front.trials)
+    if not costs:
+        _empty(axes, front)
+        return
+    _, right = canvas.cost_axis(axes, front.cost, costs)
+    axes.set_ylim(*canvas.quality_limits(qualities))
+    _direction(axes, front.quality)
+
+    xs, ys = attainment_line(*front.points(front.random_front), right_edge=right)
+    axes.plot(xs, ys, color=style.RANDOM_LINE, linewidth=1.4, linestyle=(0, (1, 1.4)), zorder=2)
+    xs, ys = attainment_line(*front.points(front.front), right_edge=right)
+    axes.plot(xs, ys, color=style.FRONT, linewidth=1.6, zorder=3, solid_joinstyle="miter")
+    worst = axes.get_ylim()[0 if _maximised(front.quality) else 1]
+    axes.fill_between(xs, ys, worst, color=style.FRONT, alpha=0.035, linewidth=0, zorder=1)
+
+    on_task_front = {trial.trial for trial in front.front}
+    for trial in sorted(front.trials, key=lambda t: t.trial in members):
+        look = style.method_style(trial.method)
+        joint = trial.trial in members
+        axes.scatter(
+            trial.metrics[front.cost],
+            trial.metrics[front.quality],
+            s=52 if joint else 34,
+            marker=look.marker,
+            color=look.colour,
+            alpha=1.0 if joint or trial.trial in on_task_front else 0.45,
+            edgecolors=style.INK if joint else "white",
+            linewidths=0.9 if joint else 0.5,
+            zorder=5 if joint else 4,
+        )
+    if front.dense_level is not None:
+        _dense_level(axes, front, front.dense_level)
+
+
+def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
+    axes.axhline(level, color="black", linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
+    count = f", mean of {len(front.dense)}" if len(front.dense) > 1 else ""
+    # On the better side of the line, at its cheap end: no trial can be expected there.
+    axes.annotate(
+        f"dense {style.number(level)}{count}",
+        xy=(0.015, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 4 if _maximised(front.quality) else -4),
+        textcoords="offset points",
+        va="bottom" if _maximised(front.quality) else "top",
+        fontsize=8.5,
+        color=style.INK,
+        bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+        zorder=6,
+    )
+
+
+def _direction(axes: Axes, quality: str) -> None:
+    """Beside the panel's title: the arrow of "better", to the cheap and good corner."""
+    arrow = "↖" if _maximised(quality) else "↙"
+    axes.set_title(f"{arrow} better", loc="right", fontsize=9.5, color="#047857", fontweight="bold")
+
+
+def _empty(axes: Axes, front: TaskFront) -> None:
+    axes.set_xlabel(style.axis_label(front.cost), fontsize=9.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(
+        0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", color=style.QUIET
+    )
+
+
+def _handles(fronts: Sequence[TaskFront]) -> list[Line2D]:
+    trials = fronts[0].trials
+    handles = [canvas.method_handle(m) for m in style.method_order(t.method for t in trials)]
+    if not trials:
+        return handles
+    handles.append(Line2D([], [], color=style.FRONT, linewidth=1.6, label="front of this task"))
+    if fronts[0].random_front:
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=style.RANDOM_LINE,
+                linewidth=1.4,
+                linestyle=(0, (1, 1.4)),
+                label="front of Random alone",
+            )
+        )
+    if fronts[0].dense:
+        handles.append(
+            Line2D([], [], color="black", linewidth=1.1, linestyle=(0, (5, 3)), label="dense level")
+        )
+    handles.append(
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker="o",
+            markerfacecolor="none",
+            markeredgecolor=style.INK,
+            markersize=7,
+            label="outlined: on the joint front",
+        )
+    )
+    return handles
+
+
+def _maximised(name: str) -> bool:
+    return report.describe(name).direction == "maximize"
+
+
+def interactive(
+    fronts: Sequence[TaskFront], members: Collection[str], hover: Mapping[str, str]
+) -> "go.Figure":
+    """The same panels for the page. `hover` is the text by trial name (HTML, escaped)."""
+    from plotly.subplots import make_subplots  # here: `analysis front` does without Plotly
+
+    columns = min(len(fronts), 2)
+    rows = math.ceil(len(fronts) / columns)
+    titles = [f"<b>{style.task_label(f.task)}</b>  {_arrow_text(f.quality)}" for f in fronts]
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=titles,
+        horizontal_spacing=0.1,
+        vertical_spacing=0.34 / (rows + 0.7),
+    )
+    seen: set[str] = set()
+    for index, front in enumerate(fronts):
+        row, column = index // columns + 1, index % columns + 1
+        for trace in _traces(front, members, hover):
+            trace.update(showlegend=trace.name not in seen, legendgroup=trace.name)
+            seen.add(trace.name)
+            figure.add_trace(trace, row=row, col=column)
+        _page_axes(figure, front, row, column)
+    for annotation in figure.layout.annotations:
+        annotation.update(font={"size": 14}, xanchor="center")
+    height = 390 * rows + 90
+    canvas.page_layout(figure, height)
+    figure.update_layout(legend={"y": -62 / (height - 110)}, margin={"t": 44})
+    return figure
+
+
+def _arrow_text(quality: str) -> str:
+    arrow = "↖" if _maximised(quality) else "↙"
+    return f"<span style='color:#047857;font-size:12px'>{arrow} better</span>"
+
+
+def _page_axes(figure: "go.Figure", front: TaskFront, row: int, column: int) -> None:
+    axis: dict[str, object] = {"title": {"text": style.axis_label(front.cost), "standoff": 8}}
+    costs, _ = front.points(front.trials)
+    percent = style.is_percentage(front.cost)
+    if costs:
+        low, high = canvas.cost_limits(costs)
+        if style.wants_log(costs):
+            ticks = style.log_ticks(low, high)
+            axis |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
+            axis |= {"tickvals": ticks, "ticktext": [style.number(t, front.cost) for t in ticks]}
+        else:
+            axis |= {"range": [low, high], "tickformat": ".0%" if percent else None}
+    figure.update_xaxes(**axis, row=row, col=column)
+    label = {"text": style.axis_label(front.quality), "standoff": 6}
+    figure.update_yaxes(title=label, row=row, col=column)
+
+
+def _traces(
+    front: TaskFront, members: Collection[str], hover: Mapping[str, str]
+) -> list["go.Scatter"]:
+    import plotly.graph_objects as go
+
+    traces: list[go.Scatter] = []
+    costs, _ = front.points(front.trials)
+    if not costs:
+        return traces
+    left, right = canvas.cost_limits(costs)
+    if front.random_front:
+        xs, ys = attainment_line(*front.points(front.random_front), right_edge=right)
+        line = {"color": style.RANDOM_LINE, "width": 1.6, "dash": "dot"}
+        traces.append(
+            go.Scatter(
+                x=xs, y=ys, mode="lines", line=line, name="front of Random alone", hoverinfo="skip"
+            )
+        )
+    xs, ys = attainment_line(*front.points(front.front), right_edge=right)
+    line = {"color": style.FRONT, "width": 1.8}
+    traces.append(
+        go.Scatter(x=xs, y=ys, mode="lines", line=line, name="front of this task", hoverinfo="skip")
+    )
+    if front.dense_level is not None:
+        line = {"color": "black", "width": 1.3, "dash": "dash"}
+        level = front.dense_level
+        traces.append(
+            go.Scatter(
+                x=[left, right],
+                y=[level, level],
+                mode="lines",
+                line=line,
+                name="dense level",
+                hovertemplate=f"dense {style.number(level)}<extra></extra>",
+            )
+        )
+    for method in style.method_order(t.method for t in front.trials):
+        traces.append(_points(front, method, members, hover))
+    return traces
+
+
+def _points(
+    front: TaskFront, method: str, members: Collection[str], hover: Mapping[str, str]
+) -> "go.Scatter":
+    import plotly.graph_objects as go
+
+    trials: list[Trial] = [t for t in front.trials if t.method == method]
+    look = style.method_style(method)
+    costs, qualities = front.points(trials)
+    joint = [t.trial in members for t in trials]
+    marker = {
+        "symbol": look.symbol,
+        "color": look.colour,
+        "size": [10 if j else 8 for j in joint],
+        "opacity": [1.0 if j else 0.5 for j in joint],
+        "line": {
+            "color": [style.INK if j else "white" for j in joint],
+            "width": [1.2 if j else 0.6 for j in joint],
+        },
+    }
+    return go.Scatter(
+        x=costs,
+        y=qualities,
+        mode="markers",
+        marker=marker,
+        name=look.label,
+        text=[hover.get(t.trial, t.trial) for t in trials],
+        hovertemplate="%{text}<extra></extra>",
+    )

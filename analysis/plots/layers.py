@@ -1,0 +1,159 @@
+"""Where the kept weights are: density by layer, one row per member of the front."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from analysis.masks import Layer, TrialMasks
+from analysis.plots import canvas, style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_MAX_TICKS = 40
+
+
+def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
+    """A map, rows sorted from sparse to dense, columns in the model's order by owner."""
+    rows, layers = _arranged(masks)
+    values = _densities(rows, layers)
+    width = min(15.0, max(8.0, 2.9 + 0.24 * len(layers)))
+    figure = canvas.new_figure(width, 2.7 + 0.27 * len(rows), title, subtitle)
+    axes = figure.subplots()
+    low = max(1e-4, float(np.nanmin(np.where(values > 0, values, np.nan), initial=1.0)))
+    norm = LogNorm(vmin=min(low, 0.5), vmax=1.0)
+    shown = np.ma.masked_invalid(np.maximum(values, norm.vmin or low))
+    image = axes.pcolormesh(shown, cmap="viridis", norm=norm, edgecolors="white", linewidth=0.4)
+    axes.set_ylim(len(rows), 0)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [_row_label(r) for r in rows], fontsize=8)
+    stride = -(-len(layers) // _MAX_TICKS)
+    places = np.arange(0, len(layers), stride)
+    axes.set_xticks(
+        places + 0.5, [layers[p].name for p in places], rotation=60, ha="right", fontsize=7
+    )
+    for label in axes.get_xticklabels():
+        label.set_rotation_mode("anchor")
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    for owner, start, stop in _blocks(layers):
+        if start:
+            axes.axvline(start, color=style.INK, linewidth=1.6)
+        axes.annotate(
+            "shared trunk" if owner == "shared" else f"{style.task_label(owner)} head",
+            xy=((start + stop) / 2, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8.5,
+            color=style.QUIET,
+        )
+    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=25)
+    ticks = style.log_ticks(norm.vmin or low, 1.0)
+    bar.set_ticks(ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=8.5)
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.set_label("weights kept in the layer", fontsize=9.5, color=style.INK)
+    return figure
+
+
+def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
+    """The same map for the page; hover gives the counts."""
+    import plotly.graph_objects as go
+
+    rows, layers = _arranged(masks)
+    values = _densities(rows, layers)
+    low = float(np.nanmin(np.where(values > 0, values, np.nan), initial=0.5))
+    ticks = style.log_ticks(low, 1.0)
+    texts = [[_hover(row, layer) for layer in layers] for row in rows]
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.log10(np.maximum(values, low)).tolist(),
+            x=list(range(len(layers))),
+            y=[_row_label(r) for r in rows],
+            text=texts,
+            hovertemplate="%{text}<extra></extra>",
+            colorscale="Viridis",
+            zmin=float(np.log10(low)),
+            zmax=0.0,
+            xgap=1,
+            ygap=1,
+            colorbar={
+                "title": {"text": "weights kept", "side": "right"},
+                "tickvals": np.log10(ticks).tolist(),
+                "ticktext": [style.number(t, "cost/density") for t in ticks],
+                "thickness": 14,
+                "outlinewidth": 0,
+            },
+        )
+    )
+    canvas.page_layout(figure, 250 + 24 * len(rows))
+    for owner, start, stop in _blocks(layers):
+        if start:
+            figure.add_vline(x=start - 0.5, line={"color": style.INK, "width": 2})
+        figure.add_annotation(
+            x=(start + stop - 1) / 2,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            showarrow=False,
+            text="shared trunk" if owner == "shared" else f"{style.task_label(owner)} head",
+            font={"size": 12, "color": style.QUIET},
+        )
+    stride = -(-len(layers) // _MAX_TICKS)
+    places = list(range(0, len(layers), stride))
+    names = [layers[p].name for p in places]
+    figure.update_xaxes(
+        tickvals=places, ticktext=names, tickangle=-60, tickfont={"size": 10}, showgrid=False
+    )
+    figure.update_yaxes(autorange="reversed", tickfont={"size": 11}, showgrid=False)
+    figure.update_layout(margin={"l": 210, "b": 130})
+    return figure
+
+
+def _arranged(masks: Sequence[TrialMasks]) -> tuple[list[TrialMasks], list[Layer]]:
+    """Rows by density; columns grouped by owner, shared first, else in the model's order."""
+    rows = sorted(masks, key=lambda m: (m.density, m.trial.number))
+    columns: dict[str, Layer] = {}
+    for item in rows:
+        for layer in item.layers:
+            columns.setdefault(layer.name, layer)
+    owners = list(dict.fromkeys(layer.owner for layer in columns.values()))
+    owners.sort(key=lambda owner: owner != "shared")
+    return rows, sorted(columns.values(), key=lambda layer: owners.index(layer.owner))
+
+
+def _densities(rows: Sequence[TrialMasks], layers: Sequence[Layer]) -> "np.ndarray":
+    values = np.full((len(rows), len(layers)), np.nan)
+    for index, item in enumerate(rows):
+        by_name = {layer.name: layer.density for layer in item.layers}
+        values[index] = [by_name.get(layer.name, np.nan) for layer in layers]
+    return values
+
+
+def _row_label(masks: TrialMasks) -> str:
+    label = style.method_style(masks.trial.method).label
+    return f"{label} · {style.number(masks.density, 'cost/density')} · #{masks.trial.number}"
+
+
+def _blocks(layers: Sequence[Layer]) -> list[tuple[str, int, int]]:
+    blocks: list[tuple[str, int, int]] = []
+    for index, layer in enumerate(layers):
+        if blocks and blocks[-1][0] == layer.owner:
+            blocks[-1] = (layer.owner, blocks[-1][1], index + 1)
+        else:
+            blocks.append((layer.owner, index, index + 1))
+    return blocks
+
+
+def _hover(masks: TrialMasks, column: Layer) -> str:
+    layer = next((item for item in masks.layers if item.name == column.name), None)
+    if layer is None:
+        return f"{column.name}: not in {masks.trial.trial}"
+    share = style.number(layer.density, "cost/density")
+    head = f"<b>{masks.trial.trial}</b> {style.method_style(masks.trial.method).label}"
+    return f"{head}<br>{layer.name} ({layer.owner})<br>{layer.kept:,} of {layer.total:,} ({share})"

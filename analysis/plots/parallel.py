@@ -1,0 +1,211 @@
+"""Parallel coordinates: what the trials were given, what they cost and how well they did."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from analysis.plots import canvas, style
+from analysis.trials import Trial
+from trainables import report
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_MAX_PARAMS = 6
+_NOT_SHOWN = ("seed", "method")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axis:
+    """One coordinate: `places` in [0, 1] by trial (None: not set), `ticks` as (place, text)."""
+
+    label: str
+    note: str  # direction or unit, second line
+    places: tuple[float | None, ...]
+    ticks: tuple[tuple[float, str], ...]
+
+
+def coordinates(trials: Sequence[Trial], objectives: Sequence[str]) -> tuple[Axis, ...]:
+    """Parameters that vary (the numeric ones first by name), then cost, then the qualities.
+
+    Quality axes are turned so that better is up; costs so that cheaper is up.
+    """
+    axes = [_param_axis(trials, name) for name in varying_params(trials)[:_MAX_PARAMS]]
+    cost = [n for n in objectives if n.startswith("cost/")]
+    for name in cost + [n for n in objectives if n not in cost]:
+        values = [trial.metrics.get(name) for trial in trials]
+        axis = _numeric_axis(values, _metric_title(name), "better is up", name)
+        if report.describe(name).direction == "minimize":
+            axis = Axis(
+                label=axis.label,
+                note=axis.note,
+                places=tuple(None if p is None else 1 - p for p in axis.places),
+                ticks=tuple((1 - p, text) for p, text in axis.ticks),
+            )
+        axes.append(axis)
+    return tuple(axes)
+
+
+def varying_params(trials: Sequence[Trial]) -> list[str]:
+    """Parameters with at least two values among the trials; the target sparsity first."""
+    names = sorted({name for t in trials for name in t.params})
+    found = [
+        name
+        for name in names
+        if name not in _NOT_SHOWN
+        and len({repr(t.params[name]) for t in trials if t.params.get(name) is not None}) > 1
+    ]
+    return sorted(found, key=lambda n: (n != "sparsity.target", n))
+
+
+def draw(
+    trials: Sequence[Trial],
+    objectives: Sequence[str],
+    members: Collection[str],
+    title: str,
+    subtitle: str,
+) -> Figure:
+    """Members of the joint front in full colour over the faint lines of the others."""
+    axes_list = coordinates(trials, objectives)
+    figure = canvas.new_figure(max(8.6, 1.75 * len(axes_list) + 0.8), 5.2, title, subtitle)
+    plot = figure.subplots()
+    plot.set_axis_off()
+    plot.set_xlim(-0.25, len(axes_list) - 0.55)
+    plot.set_ylim(-0.06, 1.2)
+    for index, trial in sorted(enumerate(trials), key=lambda item: item[1].trial in members):
+        joint = trial.trial in members
+        ys = [axis.places[index] for axis in axes_list]
+        plot.plot(
+            range(len(ys)),
+            [math.nan if y is None else y for y in ys],
+            color=style.method_style(trial.method).colour,
+            alpha=0.95 if joint else 0.18,
+            linewidth=1.7 if joint else 1.0,
+            zorder=3 if joint else 2,
+            marker="o",
+            markersize=3 if joint else 0,
+        )
+    for place, axis in enumerate(axes_list):
+        plot.axvline(place, ymin=0.06 / 1.26, ymax=1.06 / 1.26, color="#6b7280", linewidth=1, zorder=4)
+        plot.text(place, 1.13, axis.label, ha="center", fontsize=9.5, fontweight="bold", color=style.INK)
+        plot.text(place, 1.07, axis.note, ha="center", fontsize=8, color=style.QUIET)
+        for y, text in axis.ticks:
+            plot.text(
+                place + 0.03,
+                y,
+                text,
+                va="center",
+                fontsize=8,
+                color=style.INK,
+                zorder=5,
+                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
+            )
+    methods = style.method_order(t.method for t in trials)
+    canvas.legend_below(figure, [canvas.method_line_handle(m) for m in methods], columns=6)
+    return figure
+
+
+def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figure":
+    """Axes that can be brushed and moved, one line per trial, coloured by method."""
+    import plotly.graph_objects as go
+
+    methods = style.method_order(t.method for t in trials)
+    codes = [methods.index(t.method) for t in trials]
+    last = max(1, len(methods) - 1)
+    colours = [style.method_style(m).colour for m in methods]
+    stops = [[i / last, colour] for i, colour in enumerate(colours)]
+    dimensions: list[dict[str, Any]] = [
+        {
+            "label": "method",
+            "values": codes,
+            "tickvals": list(range(len(methods))),
+            "ticktext": [style.method_style(m).label for m in methods],
+            "range": [-0.3, last + 0.3],
+        }
+    ]
+    for axis in coordinates(trials, objectives):
+        # Plotly has no gap in a line: what a trial was not given is drawn under the axis.
+        absent = any(p is None for p in axis.places)
+        dimensions.append(
+            {
+                "label": axis.label,
+                "values": [-0.15 if p is None else p for p in axis.places],
+                "tickvals": [*([-0.15] if absent else []), *(p for p, _ in axis.ticks)],
+                "ticktext": [*(["not set"] if absent else []), *(text for _, text in axis.ticks)],
+                "range": [-0.15 if absent else 0.0, 1.0],
+            }
+        )
+    figure = go.Figure(
+        go.Parcoords(
+            line={
+                "color": codes,
+                "cmin": 0,
+                "cmax": last,
+                "colorscale": stops if len(stops) > 1 else [[0, colours[0]], [1, colours[0]]],
+            },
+            dimensions=dimensions,
+            labelangle=-14,
+            labelside="top",
+            unselected={"line": {"opacity": 0.06}},
+        )
+    )
+    canvas.page_layout(figure, 470)
+    figure.update_layout(margin={"l": 110, "r": 70, "t": 100, "b": 30})
+    return figure
+
+
+def _metric_title(name: str) -> str:
+    if name.startswith("cost/"):
+        return style.metric_label(name).capitalize()
+    task = report.without_split(name).partition("/")[0]
+    return style.task_label(task)
+
+
+def _param_axis(trials: Sequence[Trial], name: str) -> Axis:
+    values = [trial.params.get(name) for trial in trials]
+    present = [v for v in values if v is not None]
+    label = name.rpartition(".")[2].replace("_", " ")
+    group = name.rpartition(".")[0]
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
+        return _numeric_axis(values, label, group, None)
+    kinds = sorted({str(v) for v in present})
+    spread = max(1, len(kinds) - 1)
+    places = {kind: (i / spread if len(kinds) > 1 else 0.5) for i, kind in enumerate(kinds)}
+    return Axis(
+        label=label,
+        note=group,
+        places=tuple(None if v is None else places[str(v)] for v in values),
+        ticks=tuple((place, kind) for kind, place in places.items()),
+    )
+
+
+def _numeric_axis(values: Sequence[Any], label: str, note: str, metric: str | None) -> Axis:
+    finite = [float(v) for v in values if v is not None and math.isfinite(v)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    logarithmic = style.wants_log(finite)
+
+    def place(value: float) -> float:
+        if high == low:
+            return 0.5
+        if logarithmic:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
+    if high == low:
+        marks = [low] if finite else []
+    elif logarithmic:
+        inner = [t for t in style.log_ticks(low, high) if 0.12 < place(t) < 0.88]
+        marks = [low, *inner[:: -(-len(inner) // 3) or 1], high]
+    else:
+        marks = [low + (high - low) * i / 4 for i in range(5)]
+    return Axis(
+        label=label,
+        note=f"{note}, log" if logarithmic and note else note,
+        places=tuple(
+            place(float(v)) if v is not None and math.isfinite(v) else None for v in values
+        ),
+        ticks=tuple((place(m), style.number(m, metric)) for m in marks),
+    )

@@ -1,0 +1,187 @@
+"""What analysis reads from MLflow and writes back to it. The only file here that loads it.
+
+MLflow retries a dead server for minutes and creates a sqlite file that is not there, so an
+address is probed first; whatever goes wrong then is one exception, `TrackingAway`.
+"""
+
+import ast
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from trainables import report
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+TAG_KIND = "disparse.kind"
+_PROBE_SECONDS = 3.0
+_PAGE = 1000
+
+
+class TrackingAway(RuntimeError):
+    """The tracking server does not answer, or answers with an error. The message says which."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackedRun:
+    """One MLflow run, parameters parsed to Python values, metrics at their last step."""
+
+    run_id: str
+    tags: Mapping[str, str]
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    started: datetime | None
+    ended: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackedStudy:
+    parent_run_id: str | None
+    params: Mapping[str, Any]  # of the parent
+    runs: tuple[TrackedRun, ...]  # the trials
+
+
+def resolve_uri(flag: str | None, recorded: object, storage: Path) -> str | None:
+    """The flag, else the study's record, else MLFLOW_TRACKING_URI, else `storage`/mlflow.db."""
+    for uri in (flag, recorded, os.environ.get("MLFLOW_TRACKING_URI")):
+        if isinstance(uri, str) and uri:
+            return uri
+    database = storage / "mlflow.db"
+    return f"sqlite:///{database}" if database.is_file() else None
+
+
+def read_study(uri: str, name: str) -> TrackedStudy | None:
+    """Parent and children of the study, or None where the server knows no such study."""
+    with _client(uri) as client:
+        everything = list(_search(client, f"tags.`{report.TAG_STUDY}` = '{_quoted(name)}'"))
+    parents = [r for r in everything if r.data.tags.get(TAG_KIND) == "study"]
+    children = [r for r in everything if report.TAG_TRIAL in r.data.tags]
+    if not parents and not children:
+        return None
+    parent = min(parents, key=lambda r: r.info.start_time or 0, default=None)
+    return TrackedStudy(
+        parent_run_id=None if parent is None else parent.info.run_id,
+        params={} if parent is None else {k: _parsed(v) for k, v in parent.data.params.items()},
+        runs=tuple(_tracked(run) for run in children),
+    )
+
+
+def study_names(uri: str) -> tuple[str, ...]:
+    """Every study the server knows."""
+    with _client(uri) as client:
+        runs = list(_search(client, f"tags.`{TAG_KIND}` = 'study'"))
+    names = {run.data.tags.get(report.TAG_STUDY) for run in runs}
+    return tuple(sorted(name for name in names if name))
+
+
+def tag_front(uri: str, name: str, member_run_ids: Collection[str]) -> int:
+    """Set `disparse.front` to true on the members' runs, to false on the study's other trials.
+
+    Returns how many tags changed: a second call writes nothing.
+    """
+    changed = 0
+    with _client(uri) as client:
+        for run in list(_search(client, f"tags.`{report.TAG_STUDY}` = '{_quoted(name)}'")):
+            value = "true" if run.info.run_id in member_run_ids else "false"
+            if report.TAG_TRIAL in run.data.tags and run.data.tags.get(report.TAG_FRONT) != value:
+                client.set_tag(run.info.run_id, report.TAG_FRONT, value)
+                changed += 1
+    return changed
+
+
+def log_artifacts(uri: str, run_id: str, paths: Iterable[Path]) -> None:
+    """Log files as artifacts of a run, at its top."""
+    with _client(uri) as client:
+        for path in paths:
+            client.log_artifact(run_id, str(path))
+
+
+@contextlib.contextmanager
+def _client(uri: str) -> Iterator["MlflowClient"]:
+    _probe(uri)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):  # schema chatter is not news to the reader
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    try:
+        yield MlflowClient(tracking_uri=uri)
+    except (MlflowException, OSError) as error:
+        raise TrackingAway(f"{uri}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _probe(uri: str) -> None:
+    parts = urlsplit(uri)
+    if parts.scheme == "sqlite":
+        path = uri.removeprefix("sqlite:///").partition("?")[0]
+        if not Path(path).is_file():
+            raise TrackingAway(f"{uri}: no such file")
+    elif parts.hostname is not None:
+        default = {"https": 443, "postgresql": 5432}.get(parts.scheme.partition("+")[0], 80)
+        try:
+            address = (parts.hostname, parts.port or default)
+            socket.create_connection(address, timeout=_PROBE_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise TrackingAway(f"{_without_password(uri)}: {error}") from None
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+
+
+def _quoted(name: str) -> str:
+    return name.replace("'", "")  # no study has a quote in its name: it then matches nothing
+
+
+def _search(client: "MlflowClient", where: str) -> Iterator["Run"]:
+    experiments, token = [], None
+    while True:
+        page = client.search_experiments(max_results=_PAGE, page_token=token)
+        experiments += [e.experiment_id for e in page]
+        token = page.token
+        if not token:
+            break
+    while experiments:
+        runs = client.search_runs(experiments, where, max_results=_PAGE, page_token=token)
+        yield from runs
+        token = runs.token
+        if not token:
+            break
+
+
+def _tracked(run: "Run") -> TrackedRun:
+    return TrackedRun(
+        run_id=run.info.run_id,
+        tags=dict(run.data.tags),
+        params={name: _parsed(value) for name, value in run.data.params.items()},
+        metrics=dict(run.data.metrics),
+        started=_time(run.info.start_time),
+        ended=_time(run.info.end_time),
+    )
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return None if not milliseconds else datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+
+
+def _parsed(text: str) -> Any:
+    """MLflow keeps parameters as text: numbers, booleans, None and lists come back as such."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,346 @@
+"""A study's trials in one shape, whether they come from MLflow or from the study's own record.
+
+`load_study` reads MLflow; where the tracking server is away, or knows less than
+`runs/NAME/trials.parquet`, the record steps in and `Study.notes` says so.
+
+Columns of the table (`to_table`), as in `trials.parquet`: trial, number, method, seed,
+status, params (JSON), metrics (JSON), fraction (of training reached), started, ended
+(UTC), then `params/<name>` and every metric under its own name, sorted.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis import tracking
+from trainables import report
+from trainables.errors import UserError, unknown_name
+
+RUNNING = "running"  # not a status of the record: a trial that has none yet
+
+_FIXED_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
+    ("trial", pa.string()),
+    ("number", pa.int64()),
+    ("method", pa.string()),
+    ("seed", pa.int64()),
+    ("status", pa.string()),
+    ("params", pa.string()),
+    ("metrics", pa.string()),
+    ("fraction", pa.float64()),
+    ("started", pa.timestamp("us", tz="UTC")),
+    ("ended", pa.timestamp("us", tz="UTC")),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One trial: what was asked of it and the last values it reported."""
+
+    trial: str  # "NAME-00003"
+    number: int
+    method: str
+    seed: int | None
+    status: str  # one of report.STATUSES, or RUNNING
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    fraction: float = float("nan")
+    started: datetime | None = None
+    ended: datetime | None = None
+    reason: str | None = None  # why it failed, where known
+    run_id: str | None = None  # MLflow's, where the trial was read from there
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """A study and its trials, ordered by number. `notes` are sentences for the reader."""
+
+    name: str
+    directory: Path  # runs/NAME; need not exist
+    objectives: tuple[str, ...]  # one quality per task, then the cost
+    trials: tuple[Trial, ...]
+    facts: Mapping[str, Any]  # recipe, dataset, preset, seed, … as far as recorded
+    source: str  # "mlflow" or "parquet"
+    tracking_uri: str | None = None  # only where the server answered
+    parent_run_id: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def qualities(self) -> tuple[str, ...]:
+        return tuple(name for name in self.objectives if not name.startswith("cost/"))
+
+    @property
+    def cost(self) -> str:
+        return next(name for name in self.objectives if name.startswith("cost/"))
+
+    def with_status(self, *statuses: str) -> tuple[Trial, ...]:
+        return tuple(t for t in self.trials if t.status in statuses)
+
+
+def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None = None) -> Study:
+    """The study `name`. `tracking_uri` overrides the one in the study's `study.json`.
+
+    Raises `UserError` for a study that neither MLflow nor `storage` knows (naming those
+    that are known), for a record that cannot be read and for objectives that make no sense.
+    """
+    directory = Path(storage) / name
+    facts: dict[str, Any] = _read_facts(directory / "study.json")
+    notes: list[str] = []
+    recorded = _read_record(directory / "trials.parquet")
+    uri = tracking.resolve_uri(tracking_uri, facts.get("tracking_uri"), Path(storage))
+    tracked: tracking.TrackedStudy | None = None
+    reached: str | None = None
+    if uri is None:
+        notes.append("No tracking server is named: read from the study's own record.")
+    else:
+        try:
+            tracked = tracking.read_study(uri, name)
+            reached = uri
+        except tracking.TrackingAway as away:
+            notes.append(f"The tracking server is away ({away}): read from the study's own record.")
+    if tracked is None and recorded is None:
+        raise _unknown_study(name, Path(storage), reached, notes)
+    if tracked is None:
+        if reached is not None:
+            notes.append(f"MLflow at {reached} does not know this study: read from its own record.")
+        trials = list(recorded or ())
+    else:
+        facts = {**tracked.params, **facts}
+        trials, note = _merge([_tracked_trial(run) for run in tracked.runs], recorded or ())
+        notes.extend(note)
+    return Study(
+        name=name,
+        directory=directory,
+        objectives=_objectives(facts, name),
+        trials=tuple(sorted(trials, key=lambda t: t.number)),
+        facts=facts,
+        source="parquet" if tracked is None else "mlflow",
+        tracking_uri=None if tracked is None else reached,
+        parent_run_id=None if tracked is None else tracked.parent_run_id,
+        notes=tuple(notes),
+    )
+
+
+def known_studies(storage: Path, tracking_uri: str | None) -> tuple[str, ...]:
+    """Names under `storage` and, if it answers, in MLflow. Sorted."""
+    names: set[str] = set()
+    for pattern in ("*/study.json", "*/trials.parquet"):
+        names.update(path.parent.name for path in storage.glob(pattern))
+    if tracking_uri is not None:
+        try:
+            names.update(tracking.study_names(tracking_uri))
+        except tracking.TrackingAway:
+            pass
+    return tuple(sorted(names))
+
+
+def to_table(trials: Sequence[Trial]) -> pa.Table:
+    """The table of the module's docstring. A parameter of mixed types becomes text."""
+    columns: dict[str, pa.Array] = {}
+    for name, kind in _FIXED_COLUMNS:
+        if name in ("params", "metrics"):
+            values = [json.dumps(dict(getattr(t, name)), sort_keys=True) for t in trials]
+        else:
+            values = [getattr(t, name) for t in trials]
+        columns[name] = pa.array(values, type=kind)
+    for param in sorted({name for t in trials for name in t.params}):
+        columns[f"params/{param}"] = _param_array([t.params.get(param) for t in trials])
+    for metric in sorted({name for t in trials for name in t.metrics}):
+        values = [t.metrics.get(metric) for t in trials]
+        columns[metric] = pa.array(values, type=pa.float64())
+    return pa.table(columns)
+
+
+def front_table(study: Study, members: Sequence[Trial]) -> pa.Table:
+    """`members` in the columns of `trials.parquet`: its own rows where it holds them all."""
+    wanted = {member.trial for member in members}
+    try:
+        record = pq.read_table(study.directory / "trials.parquet")
+    except (OSError, pa.ArrowException):
+        record = None
+    if record is not None and "trial" in record.column_names:
+        rows = [i for i, name in enumerate(record["trial"].to_pylist()) if name in wanted]
+        if len(rows) == len(wanted):
+            return record.take(pa.array(rows, type=pa.int64()))
+    by_name = {t.trial for t in members}
+    table = to_table(study.trials)
+    rows = [i for i, t in enumerate(study.trials) if t.trial in by_name]
+    return table.take(pa.array(rows, type=pa.int64()))
+
+
+def _param_array(values: list[Any]) -> pa.Array:
+    present = [v for v in values if v is not None]
+    if all(isinstance(v, bool) for v in present):
+        return pa.array(values, type=pa.bool_() if present else pa.string())
+    if not any(isinstance(v, bool) for v in present):
+        if all(isinstance(v, int) for v in present):
+            return pa.array(values, type=pa.int64())
+        if all(isinstance(v, int | float) for v in present):
+            return pa.array([None if v is None else float(v) for v in values], type=pa.float64())
+    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+    return pa.array(texts, type=pa.string())
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} must be a JSON object, but {error}; restore or remove it") from None
+    if not isinstance(facts, dict):
+        raise UserError(f"{path} must be a JSON object, got {type(facts).__name__}; restore it")
+    return facts
+
+
+def _read_record(path: Path) -> list[Trial] | None:
+    if not path.is_file():
+        return None
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} must be a Parquet file, but reading it failed: {first}; "
+            "restore it, or remove it to read MLflow alone"
+        ) from None
+    return [_recorded_trial(row, path) for row in rows]
+
+
+def _recorded_trial(row: Mapping[str, Any], path: Path) -> Trial:
+    missing = [name for name in ("trial", "number", "method", "status") if name not in row]
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it is not a study's record")
+    params = _from_json(row.get("params"))
+    metrics = {
+        name: float(value)
+        for name, value in _from_json(row.get("metrics")).items()
+        if isinstance(value, int | float)
+    }
+    fraction = row.get("fraction")
+    return Trial(
+        trial=row["trial"],
+        number=int(row["number"]),
+        method=row["method"] or "unknown",
+        seed=None if row.get("seed") is None else int(row["seed"]),
+        status=row["status"] if row["status"] in report.STATUSES else RUNNING,
+        params=params,
+        metrics=metrics,
+        fraction=float("nan") if fraction is None else float(fraction),
+        started=_utc(row.get("started")),
+        ended=_utc(row.get("ended")),
+        reason=row.get("reason") or row.get("error"),
+    )
+
+
+def _from_json(text: Any) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        return {}
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _utc(value: Any) -> datetime | None:
+    if isinstance(value, int | float):
+        value = datetime.fromtimestamp(value, tz=UTC)
+    if not isinstance(value, datetime):
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _tracked_trial(run: tracking.TrackedRun) -> Trial:
+    tags, params = run.tags, run.params
+    name = tags.get(report.TAG_TRIAL, run.run_id)
+    _, _, digits = name.rpartition("-")
+    status = tags.get(report.TAG_STATUS, RUNNING)
+    seed = params.get("seed")
+    metrics = dict(run.metrics)
+    fraction = metrics.pop("training/fraction", float("nan"))
+    return Trial(
+        trial=name,
+        number=int(digits) if digits.isdigit() else 0,
+        method=tags.get(report.TAG_METHOD) or str(params.get("method", "unknown")),
+        seed=seed if isinstance(seed, int) else None,
+        status=status if status in report.STATUSES else RUNNING,
+        params=params,
+        metrics=metrics,
+        fraction=fraction,
+        started=run.started,
+        ended=run.ended,
+        reason=tags.get("disparse.reason") or tags.get("disparse.error"),
+        run_id=run.run_id,
+    )
+
+
+def _merge(tracked: Iterable[Trial], recorded: Iterable[Trial]) -> tuple[list[Trial], list[str]]:
+    """MLflow's trials, completed from the record where MLflow lags behind it."""
+    merged = {}
+    for trial in sorted(tracked, key=lambda t: (t.started is not None, t.started or 0)):
+        merged[trial.trial] = trial  # a doubled run: the one that started last
+    behind = []
+    for trial in recorded:
+        known = merged.get(trial.trial)
+        if known is None or (known.status == RUNNING and trial.status != RUNNING):
+            run_id = None if known is None else known.run_id
+            merged[trial.trial] = dataclasses.replace(trial, run_id=run_id)
+            behind.append(trial.trial)
+        elif known.reason is None and trial.reason is not None:
+            merged[trial.trial] = dataclasses.replace(known, reason=trial.reason)
+    if not behind:
+        return list(merged.values()), []
+    note = (
+        f"MLflow lags behind the study's own record, which stepped in for {len(behind)} "
+        "trial(s); `python -m search sync NAME` brings MLflow up to date."
+    )
+    return list(merged.values()), [note]
+
+
+def _objectives(facts: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    names = _words(facts.get("objectives"))
+    if not names:
+        tasks = _words(facts.get("tasks"))
+        if not tasks:
+            raise UserError(
+                f"study {name!r} must record its `objectives` or its `tasks`, in study.json or as "
+                "parameters of the MLflow parent run; neither holds them"
+            )
+        names = report.objective_names(tasks)
+    costs = [n for n in names if report.describe(n).name.startswith("cost/")]
+    if len(costs) != 1 or len(names) < 2:
+        raise UserError(
+            "`objectives` must be at least one quality and exactly one cost, got "
+            f"{', '.join(names)}; mend the study's record"
+        )
+    leaked = [n for n in names if n.startswith("test/")]
+    if leaked:
+        raise UserError(f"`objectives` must not be on test, got {', '.join(leaked)}; use val")
+    return tuple(n for n in names if n not in costs) + tuple(costs)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple):
+        return ()
+    return tuple(str(v).strip() for v in value if str(v).strip())
+
+
+def _unknown_study(
+    name: str, storage: Path, tracking_uri: str | None, notes: Sequence[str]
+) -> UserError:
+    known = known_studies(storage, tracking_uri)
+    aside = f" {' '.join(notes)}" if notes else ""
+    if not known:
+        return UserError(
+            f"unknown study {name!r}: no study in {str(storage)!r}"
+            f"{' or at ' + tracking_uri if tracking_uri else ''}; run one with "
+            f"`python -m search run RECIPE`, or name its place by --storage.{aside}"
+        )
+    return UserError(f"{unknown_name('study', name, known)}{aside}")
