@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -37,6 +39,54 @@ def writing(path: Path) -> Iterator[None]:
             f"the store must be writable, got {os.strerror(error.errno)!r} for {path}; "
             f"{remedies[error.errno]}"
         ) from error
+
+
+@contextlib.contextmanager
+def building(destination: Path) -> Iterator[Path]:
+    """A scratch folder that takes the place of `destination` when the block ends well.
+
+    One builder at a time: others wait, and find `destination` done (look again inside the block;
+    leaving the scratch folder empty changes nothing). The lock is the kernel's, so a killed
+    builder frees it; what it left behind is removed by the next. Where a file system has no locks,
+    builders may work twice, but the rename still leaves one whole store.
+    """
+    destination = destination.absolute()
+    with writing(destination):
+        if destination.exists() and not destination.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(destination))
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with open(destination.parent / f".{destination.name}.lock", "w") as lock:
+            prefix, suffix = f".{destination.name}.", ".partial"
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                for stale in destination.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+                    shutil.rmtree(stale, ignore_errors=True)
+            scratch = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=destination.parent))
+            try:
+                # mkdtemp is private to its owner; a store is as open as any folder made here.
+                umask = os.umask(0)
+                os.umask(umask)
+                scratch.chmod(0o777 & ~umask)
+                yield scratch
+                if any(scratch.iterdir()):
+                    _replace_directory(scratch, destination)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replace_directory(new: Path, destination: Path) -> None:
+    """Rename over `destination`; what it held before is removed after."""
+    try:
+        os.rename(new, destination)  # succeeds over an empty folder
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        old = Path(
+            tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=new.parent)
+        )
+        os.rename(destination, old)
+        os.rename(new, destination)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def local_path(location: str) -> Path:

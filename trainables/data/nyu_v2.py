@@ -1,0 +1,254 @@
+"""NYU-Depth-v2: colour, 40 classes, normals and depth of 480x640 indoor frames.
+
+Two layouts are read, told apart by what is in the folder:
+- plain folders: `splits.json`, `rgb/NNNN.jpg`, `seg/NNNN.png` (0-39, 255 ignored) and
+  `depth/NNNN.png` (uint8, metres = (value + 0.5) / 25.5); normals are derived from depth;
+- AdaShare's, which DiSparse reads too: `nyu_v2_3task.json`, lists of paths to image, labels
+  (0-39, 255 ignored), normals (RGB = x, z, -y) and depth (`.npy`, metres).
+
+The images have a white frame, left by undistortion, of 5-7 pixels, and JPEG spreads it to 8. It
+shows nothing, so there the image continues its outermost pixels and every target is ignored.
+The frame is not cut off because that would move the frames off the published pixel grid; the
+published labels and normals ignore it as well, the published depth does not.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from trainables.data.batch import IGNORE_LABEL
+from trainables.data.frame import Frame
+from trainables.data.normals_from_depth import Intrinsics, normals_from_depth
+from trainables.data.resizing import resize_frame
+from trainables.data.source import SPLITS
+from trainables.data.splits import scenes_of_runs
+from trainables.errors import UserError
+
+NUM_CLASSES = 40
+NATIVE_SIZE = (480, 640)
+DEPTH_CAMERA = Intrinsics(fx=518.86, fy=519.47, cx=325.58, cy=253.74)
+SMOOTHING_SIGMA = 6.0  # pixels at 480x640; depth comes in steps of 3.9 cm
+FRAME_MARGIN = 8  # pixels; one JPEG block
+_WHITE = 225
+_ADASHARE_INDEX, _PLAIN_INDEX = "nyu_v2_3task.json", "splits.json"
+
+LAYOUTS = (
+    f"plain folders ({_PLAIN_INDEX}, rgb/, seg/, depth/) and AdaShare's ({_ADASHARE_INDEX}, "
+    "img/, seg/, normal_mask/, depth/)"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameFiles:
+    """Where one frame lies. `normals` is None where they are to be derived."""
+
+    name: str
+    scene: str
+    image: Path
+    segmentation: Path
+    depth: Path
+    normals: Path | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NyuSource:
+    """Raw NYU-v2 in either layout; see `trainables.data.source.Source`."""
+
+    files: dict[str, tuple[FrameFiles, ...]]
+    native_size: tuple[int, int] = NATIVE_SIZE
+
+    def num_frames(self, split: str) -> int:
+        return len(self.files[split])
+
+    def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
+        return resize_frame(load_frame(self.files[split][position]), size)
+
+
+def open_source(root: Path) -> NyuSource:
+    """List the frames of a folder in any supported layout.
+
+    Raises `UserError` for a folder of no known layout, a malformed index, and an index that
+    names a missing file.
+    """
+    readers: dict[str, Callable[[Path, object], dict[str, list[FrameFiles]]]] = {
+        _ADASHARE_INDEX: _list_adashare,
+        _PLAIN_INDEX: _list_plain,
+    }
+    index = next((root / name for name in readers if (root / name).is_file()), None)
+    if index is None:
+        raise UserError(
+            f"raw nyu-v2 must lie in a supported layout, got {root} without any of "
+            f"{', '.join(readers)}; supported: {LAYOUTS}"
+        )
+    try:
+        listing = json.loads(index.read_text())
+        listed = readers[index.name](root, listing)
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{index} must map train and test to lists of frames, got {error!r}; copy it again"
+        ) from None
+    for split, entries in listed.items():
+        if not entries:
+            raise UserError(f"{index} must list frames for {split!r}, got none; copy it again")
+        for entry in entries:
+            for path in (entry.image, entry.segmentation, entry.depth, entry.normals):
+                if path is not None and not path.is_file():
+                    raise UserError(
+                        f"{index} must name files that exist, got {path} for {split!r}, "
+                        "which does not; copy the missing file or take it off the list"
+                    )
+    return NyuSource(files={split: tuple(entries) for split, entries in listed.items()})
+
+
+def _list_plain(root: Path, listing: dict[str, list[int]]) -> dict[str, list[FrameFiles]]:
+    listed = {}
+    for split in SPLITS:
+        numbers = sorted(int(number) for number in listing[split])
+        listed[split] = [
+            FrameFiles(
+                name=f"{number:04d}",
+                scene=scene,
+                image=root / "rgb" / f"{number:04d}.jpg",
+                segmentation=root / "seg" / f"{number:04d}.png",
+                depth=root / "depth" / f"{number:04d}.png",
+                normals=None,
+            )
+            for number, scene in zip(numbers, scenes_of_runs(numbers), strict=True)
+        ]
+    return listed
+
+
+def _list_adashare(root: Path, listing: dict[str, list[list[str]]]) -> dict[str, list[FrameFiles]]:
+    listed = {}
+    for split in SPLITS:
+        entries = sorted(listing[split])
+        names = [Path(entry[0]).stem for entry in entries]
+        if all(name.isdigit() for name in names):
+            scenes = scenes_of_runs([int(name) for name in names])
+        else:
+            scenes = tuple(names)
+        listed[split] = [
+            FrameFiles(
+                name=name,
+                scene=scene,
+                image=root / image,
+                segmentation=root / segmentation,
+                normals=root / normals,
+                depth=root / depth,
+            )
+            for name, scene, (image, segmentation, normals, depth) in zip(
+                names, scenes, entries, strict=True
+            )
+        ]
+    return listed
+
+
+def load_frame(files: FrameFiles) -> Frame:
+    """One frame at its own size. Raises `UserError` naming the file at fault."""
+    image = _read_image(files.image, ("RGB",), convert="RGB")
+    segmentation = _read_image(files.segmentation, ("L", "P"))
+    known = segmentation[segmentation != IGNORE_LABEL]
+    if known.size and known.max() >= NUM_CLASSES:
+        raise UserError(
+            f"{files.segmentation}: class ids must be in 0-{NUM_CLASSES - 1} or {IGNORE_LABEL} "
+            f"(ignored), got {known.max()}; map the raw labels to the 40 classes first"
+        )
+    depth = _read_depth(files.depth)
+    arrays = {files.segmentation: segmentation, files.depth: depth}
+    if files.normals is not None:
+        arrays[files.normals] = normals = _decode_normals(_read_image(files.normals, ("RGB",)))
+    for path, array in arrays.items():
+        if array.shape[:2] != image.shape[:2]:
+            raise UserError(
+                f"{path} must have the size of its image {files.image}, "
+                f"{image.shape[0]}x{image.shape[1]}, got {array.shape[0]}x{array.shape[1]} "
+                "(height x width); export it at the image's size"
+            )
+    if files.normals is None:
+        vertical, horizontal = (
+            side / full for side, full in zip(depth.shape, NATIVE_SIZE, strict=True)
+        )
+        normals = normals_from_depth(
+            depth,
+            DEPTH_CAMERA.scaled(vertical, horizontal),
+            sigma=SMOOTHING_SIGMA * horizontal,
+        )
+    if has_white_frame(image):
+        inner = (slice(FRAME_MARGIN, -FRAME_MARGIN),) * 2
+        margins = ((FRAME_MARGIN, FRAME_MARGIN),) * 2
+        image = np.pad(image[inner], (*margins, (0, 0)), mode="edge")
+        segmentation = np.pad(segmentation[inner], margins, constant_values=IGNORE_LABEL)
+        depth = np.pad(depth[inner], margins, constant_values=np.nan)
+        normals = np.pad(normals[inner], (*margins, (0, 0)), constant_values=np.nan)
+    return Frame(
+        name=files.name,
+        scene=files.scene,
+        image=image,
+        segmentation=segmentation,
+        normals=normals,
+        depth=depth,
+    )
+
+
+def has_white_frame(image: np.ndarray) -> bool:
+    """Whether the outermost pixels of a frame of the native size are white all around."""
+    if image.shape[:2] != NATIVE_SIZE:
+        return False
+    sides = (image[:3], image[-3:], image[:, :3], image[:, -3:])
+    return all((side.min(axis=2) >= _WHITE).mean() > 0.9 for side in sides)
+
+
+def _read_image(path: Path, modes: tuple[str, ...], convert: str | None = None) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            if convert is not None:
+                return np.asarray(picture.convert(convert))
+            if picture.mode not in modes:
+                raise UserError(
+                    f"{path} must be an image of mode {' or '.join(modes)}, got {picture.mode!r}; "
+                    "export it as the layout says"
+                )
+            return np.asarray(picture)
+    except (OSError, SyntaxError) as error:
+        raise _unreadable(path, "image", error) from None
+
+
+def _read_depth(path: Path) -> np.ndarray:
+    """Metres, float32 (H, W); NaN where unknown (not positive)."""
+    if path.suffix == ".npy":
+        try:
+            depth = np.load(path, allow_pickle=False).squeeze().astype(np.float32)
+        except (OSError, ValueError, EOFError) as error:
+            raise _unreadable(path, "depth map", error) from None
+        if depth.ndim != 2:
+            raise UserError(
+                f"{path} must hold a depth map (height, width), got shape {depth.shape}; "
+                "export it without channels"
+            )
+    else:
+        steps = _read_image(path, ("L",))
+        # The lowest step is below any camera's range.
+        depth = np.where(steps > 0, (steps + np.float32(0.5)) / np.float32(25.5), np.float32(0))
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.nan).astype(np.float32)
+
+
+def _decode_normals(pixels: np.ndarray) -> np.ndarray:
+    """Unit vectors from AdaShare's RGB = (x, z, -y); NaN where white."""
+    red, green, blue = np.moveaxis(pixels.astype(np.float32) / 127.5 - 1, 2, 0)
+    normals = np.stack([red, -blue, green], axis=2)
+    length = np.linalg.norm(normals, axis=2, keepdims=True)
+    unknown = (pixels == 255).all(axis=2) | (length[..., 0] == 0)
+    normals /= np.where(length == 0, 1, length)
+    normals[unknown] = np.nan
+    return normals
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> UserError:
+    return UserError(f"{path} must be a readable {kind}, got {error}; copy it again")

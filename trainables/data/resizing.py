@@ -1,0 +1,70 @@
+"""Resizing a frame so that each modality stays what it means.
+
+The image is averaged over area; labels and depth take the pixel at the new pixel's centre, since a
+mean of labels or a mean across an occlusion is none; normals are averaged over area where known
+and made unit vectors again. Depth is not rescaled: the camera's focal length in pixels shrinks with
+the image, so the geometry is the same.
+"""
+
+import numpy as np
+
+from trainables.data.frame import Frame
+
+Size = tuple[int, int]
+
+
+def resize_frame(frame: Frame, size: Size) -> Frame:
+    """The frame at `size` (height, width)."""
+    if frame.size == size:
+        return frame
+    arrays = {}
+    for modality, array in frame.arrays():
+        if modality in ("segmentation", "depth"):
+            arrays[modality] = resize_nearest(array, size)
+        elif modality == "normals":
+            arrays[modality] = resize_normals(array, size)
+        elif modality == "image":
+            arrays[modality] = np.rint(resize_area(array.astype(np.float32), size)).astype(np.uint8)
+        else:
+            arrays[modality] = resize_area(array, size)
+    return Frame(name=frame.name, scene=frame.scene, **arrays)
+
+
+def resize_nearest(array: np.ndarray, size: Size) -> np.ndarray:
+    """The pixel under each new pixel's centre."""
+    rows, columns = (
+        ((np.arange(new) * 2 + 1) * old // (2 * new))
+        for new, old in zip(size, array.shape, strict=False)
+    )
+    return array[rows[:, None], columns[None, :]]
+
+
+def resize_area(array: np.ndarray, size: Size) -> np.ndarray:
+    """The mean over the area that each new pixel covers, fractions of pixels included."""
+    height, width = array.shape[:2]
+    rows, columns = area_weights(height, size[0]), area_weights(width, size[1])
+    vertical = (rows @ array.reshape(height, -1)).reshape(size[0], width, -1)
+    result = np.matmul(columns, vertical)
+    return result.reshape(*size, *array.shape[2:]).astype(np.float32)
+
+
+def resize_normals(normals: np.ndarray, size: Size) -> np.ndarray:
+    """Mean of the known normals as unit vectors; NaN where less than half of the area is known."""
+    known = ~np.isnan(normals[..., 0])
+    total = resize_area(np.where(known[..., None], normals, 0).astype(np.float32), size)
+    share = resize_area(known.astype(np.float32), size)
+    length = np.linalg.norm(total, axis=2, keepdims=True)
+    usable = (share >= 0.5 - 1e-6) & (length[..., 0] > 1e-6)
+    result = total / np.where(length > 1e-6, length, 1)
+    result[~usable] = np.nan
+    return result.astype(np.float32)
+
+
+def area_weights(old: int, new: int) -> np.ndarray:
+    """float32 (new, old): what share of each new pixel every old pixel covers; rows sum to 1."""
+    edges = np.arange(new + 1) * (old / new)
+    starts, ends = edges[:-1, None], edges[1:, None]
+    pixels = np.arange(old)[None, :]
+    covered = np.minimum(ends, pixels + 1) - np.maximum(starts, pixels)
+    weights = np.maximum(covered, 0)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
