@@ -76,7 +76,7 @@ def _traced_flops(
             ) -> None:
                 # Every weight is used once per output position, groups included.
                 positions = output.numel() // output.shape[dim]
-                layers[name] += 2 * positions * module.weight.numel()  # type: ignore[operator, union-attr]
+                layers[name] += 2 * positions * module.weight.numel()  # type: ignore[operator]
 
             handles.append(module.register_forward_hook(count))
     tensors = {

@@ -45,10 +45,10 @@ def _import_factory(path: str) -> Callable[[ModelConfig, dict[str, int]], nn.Mod
     module_name, colon, attribute = path.partition(":")
     if not colon:
         raise unknown_name("model (or import path `package.module:factory`)", path, MODELS)
-    if not module_name or not attribute:
+    if not module_name or module_name.startswith(".") or not attribute:
         raise UserError(
             f"a model's import path must read `package.module:factory`, got {path!r}; "
-            "name both the module and the factory"
+            "name an absolute module and the factory in it"
         )
     try:
         module = importlib.import_module(module_name)
