@@ -1,9 +1,9 @@
 """What a procedural room holds, and from where it is seen.
 
 Sizes are generous against real furniture, so that an object spans several cells of a
-stride-8 network at 64x64. Nothing of a class's look is its colour: colours come from one
-pool. A crate and a pouf can be the same box and differ in texture; a pouf and a pillar the
-same cylinder and differ in context; a lamp and a ball the same sphere, one shining.
+stride-8 network at 64x64. Colour is a hint at best (see `scene_textures`): a crate and a
+pouf can be the same box and differ in texture, a pouf and a pillar the same cylinder and
+differ in context, a lamp and a ball the same sphere, one of them shining.
 """
 
 from dataclasses import dataclass, field
@@ -130,7 +130,7 @@ def place_camera(rng: np.random.Generator, scene: Scene) -> Camera:
     target = (
         float(share * subject[0] + (1 - share) * width / 2),
         float(share * subject[1] + (1 - share) * depth / 2),
-        float(rng.uniform(0.1, 1.5)),
+        float(rng.uniform(0.2, 1.7)),
     )
     best, best_score = (0.3, 0.3, 1.5), -1.0
     for _ in range(16):
@@ -152,7 +152,7 @@ def place_camera(rng: np.random.Generator, scene: Scene) -> Camera:
         best,
         target,
         roll=radians(float(rng.normal(0, 2.5))),
-        focal=0.5 / tan(radians(float(rng.uniform(62, 82))) / 2),
+        focal=0.5 / tan(radians(float(rng.uniform(56, 74))) / 2),
     )
 
 
@@ -232,12 +232,12 @@ def _add_table(plan: _Plan) -> None:
         plan.add("cylinder", "table", position, (leg, leg, height), material=slab.material)
     if plan.chance(0.6):
         kind = ("crate", "ball", "pouf")[int(plan.rng.integers(3))]
-        _add_solid(plan, kind, place, top, plan.uniform(0.16, 0.26))
+        _add_solid(plan, kind, place, top, plan.uniform(0.18, 0.28))
 
 
 def _add_loose(plan: _Plan, kind: str) -> None:
     """A crate, pouf or ball on the floor; a crate may carry another thing."""
-    size = plan.uniform(0.22, 0.42)
+    size = plan.uniform(0.26, 0.46)
     place = plan.claim(size * 1.3)
     if place is None:
         return

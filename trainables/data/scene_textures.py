@@ -198,10 +198,9 @@ _CHOICES: dict[str, tuple[tuple[str, float, float], ...]] = {
     ),
     "wall": (
         ("plain", 1.0, 1.0),
+        ("clouds", 0.6, 2.0),
         ("stripes", 0.25, 0.6),
         ("bricks", 0.3, 0.5),
-        ("clouds", 0.6, 2.0),
-        ("waves", 0.3, 0.8),
     ),
     "ceiling": (("plain", 1.0, 1.0), ("tiles", 0.5, 0.8), ("planks", 0.4, 0.7)),
     "table": (
@@ -244,13 +243,29 @@ _CHOICES: dict[str, tuple[tuple[str, float, float], ...]] = {
     "unlabelled": (("plain", 1.0, 1.0), ("clouds", 0.3, 0.8), ("bricks", 0.2, 0.4)),
 }
 
-# Range of the palette's value (HSV); hue and saturation come from one pool for all.
+# Range of the palette's value (HSV).
 _BRIGHTNESS: dict[str, tuple[float, float]] = {
-    "floor": (0.3, 0.85),
-    "wall": (0.5, 0.95),
-    "ceiling": (0.7, 1.0),
+    "floor": (0.25, 0.7),
+    "wall": (0.6, 0.95),
+    "ceiling": (0.8, 1.0),
     "lamp": (0.9, 1.0),
 }
+
+# The hue a kind tends to, as wood tends to brown: a hint to start learning from. A third
+# of all things have any hue, and the hints overlap, so colour alone names few pixels.
+_HABITUAL_HUE: dict[str, float] = {
+    "floor": 0.09,
+    "wall": 0.13,
+    "table": 0.06,
+    "cabinet": 0.62,
+    "crate": 0.1,
+    "pouf": 0.78,
+    "ball": 0.0,
+    "pillar": 0.55,
+    "picture": 0.35,
+    "rug": 0.95,
+}
+_HABIT = 0.65
 
 
 def random_material(rng: np.random.Generator, kind: str) -> Material:
@@ -259,9 +274,11 @@ def random_material(rng: np.random.Generator, kind: str) -> Material:
     texture, low, high = choices[int(rng.integers(len(choices)))]
     darkest, brightest = _BRIGHTNESS.get(kind, (0.25, 0.95))
     hue, value = rng.random(), rng.uniform(darkest, brightest)
+    if kind in _HABITUAL_HUE and rng.random() < _HABIT:
+        hue = _HABITUAL_HUE[kind] + rng.normal(0, 0.05)
     # Rooms are muted: the furniture, not the walls, fills the frame with colour.
     muted = 0.5 if kind in ("wall", "ceiling") else 1.0
-    saturation = muted * rng.beta(1.4, 2.4)
+    saturation = muted * rng.beta(1.8, 2.2)
     contrast = muted * rng.uniform(0.3, 0.7)
     if kind == "lamp":
         saturation *= 0.25

@@ -21,9 +21,10 @@ __all__ = ["CLASS_NAMES", "NUM_CLASSES", "VIEWS_PER_SCENE", "render_scenes"]
 
 VIEWS_PER_SCENE = 4
 
+_LUMINANCE = np.array([0.3, 0.59, 0.11], dtype=np.float32)  # of linear red, green, blue
 _SMALLEST_SIDE = 16  # pixels
 _KEYPOINT_SIGMA = 0.03  # of the shorter side; broad enough to matter in a mean of |error|
-_EDGE_SIGMA = 0.015  # of the shorter side
+_EDGE_SIGMA = 0.01  # of the shorter side
 _STEP = 0.1  # metres: an occlusion at least this deep is a full edge
 _VISIBLE = 1e-2  # metres a corner may lie behind the first hit and be seen: under a rug, say
 
@@ -33,7 +34,7 @@ class Sensor:
     """The camera's electronics. exposure: mean luminance aimed at; noise: shot and read."""
 
     exposure: float
-    white_balance: tuple[float, float, float]
+    white_balance: tuple[float, ...]  # gains of red, green, blue
     shot_noise: float
     read_noise: float
 
@@ -135,7 +136,8 @@ def _light_samples(size: tuple[int, int]) -> np.ndarray:
     """Places in the unit ball (3, rays): its centre for pixel centres, and one of four
     around it for pixel corners so that every pixel's corners have all four."""
     height, width = size
-    tetrahedron = np.float32([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]).T * 0.5
+    directions = ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))
+    tetrahedron = 0.5 * np.array(directions, dtype=np.float32).T
     row, column = np.mgrid[: height + 1, : width + 1] % 2
     lattice = tetrahedron[:, (2 * row + column).ravel()]
     return np.concatenate((np.zeros((3, height * width), dtype=np.float32), lattice), axis=1)
@@ -146,10 +148,9 @@ def _develop(
 ) -> np.ndarray:
     """Exposure, saturation, anti-aliasing, noise and gamma; uint8 (H, W, 3)."""
     height, width = size
-    weights = np.float32([0.3, 0.59, 0.11])
-    luminance = sum(w * channel for w, channel in zip(weights, radiance, strict=True))
-    gain = sensor.exposure / max(float(np.mean(luminance[: height * width])), 1e-3)
-    gains = np.float32([gain * w for w in sensor.white_balance])
+    means = radiance[:, : height * width].mean(axis=1)
+    gain = sensor.exposure / max(float(means @ _LUMINANCE), 1e-3)
+    gains = np.array([gain * w for w in sensor.white_balance], dtype=np.float32)
     exposed = 1 - np.exp(-gains[:, None] * radiance)
     centre = exposed[:, : height * width].reshape(3, *size)
     lattice = exposed[:, height * width :].reshape(3, height + 1, width + 1)
