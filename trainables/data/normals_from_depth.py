@@ -72,7 +72,7 @@ def normals_from_depth(
     slope = sigma**2 * (np.square(down) + np.square(right))
     rough = np.maximum(variance - slope, 0) > np.square(max_roughness * smooth)
 
-    x, y = intrinsics.rays(depth.shape)  # type: ignore[arg-type]
+    x, y = intrinsics.rays(depth.shape)
     q_x, q_y = right * intrinsics.fx, down * intrinsics.fy
     normals = -np.stack([q_x, q_y, smooth - x * q_x - y * q_y], axis=2)
     length = np.linalg.norm(normals, axis=2, keepdims=True)

@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -74,7 +75,7 @@ def open_source(root: Path) -> NyuSource:
     Raises `UserError` for a folder of no known layout, a malformed index, and an index that
     names a missing file.
     """
-    readers: dict[str, Callable[[Path, object], dict[str, list[FrameFiles]]]] = {
+    readers: dict[str, Callable[[Path, Any], dict[str, list[FrameFiles]]]] = {
         _ADASHARE_INDEX: _list_adashare,
         _PLAIN_INDEX: _list_plain,
     }

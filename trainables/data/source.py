@@ -12,7 +12,10 @@ SPLITS = ("train", "test")
 class Source(Protocol):
     """Raw data that can be read frame by frame, from several threads."""
 
-    native_size: tuple[int, int]  # (height, width)
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """(height, width) of the raw frames."""
+        ...
 
     def num_frames(self, split: str) -> int:
         """Of "train" or "test"."""

@@ -1,0 +1,301 @@
+"""The data sets by name, and opening one: stores, views, and what they offer."""
+
+import hashlib
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.config import DataConfig
+from trainables.data import nyu_v2
+from trainables.data.building import Progress, split_file, write_store
+from trainables.data.frame import TARGETS, Frame
+from trainables.data.location import building
+from trainables.data.meta import SplitMeta
+from trainables.data.scenes import NUM_CLASSES as NUM_SCENE_CLASSES
+from trainables.data.scenes import VIEWS_PER_SCENE, render_scenes
+from trainables.data.source import SPLITS, OpenSource, Source
+from trainables.data.splits import carve_validation, spread
+from trainables.data.store import Split
+from trainables.data.view import View
+from trainables.errors import UserError, unknown_name
+
+GENERATED_ROOT = Path("runs") / "data"
+SCENES_SEED = 0  # of the rooms; a trial's seed never changes the data
+SCENES_NUM_TRAIN = 960  # where the configuration does not say
+SCENES_NUM_TEST = 240
+_FIRST_TEST_SCENE = 1_000_000  # test rooms stay the same however many train frames there are
+_THREADED_PIXELS = 128 * 128  # smaller frames are drawn faster by one thread
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetSpec:
+    """What is known of a data set before any file is opened.
+
+    depth_kind: "metric" (metres) or "disparity".
+    open_source: opens the raw data for `convert`; None where there is none to convert.
+    generate: makes frames where the data set is procedural, by (num_train, num_test).
+    layouts: of the raw data, for messages.
+    """
+
+    summary: str
+    tasks: tuple[str, ...]
+    num_classes: int
+    depth_kind: str
+    open_source: OpenSource | None = None
+    generate: Callable[[int, int], Source] | None = None
+    layouts: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScenesSource:
+    """The procedural frames as a source; rooms of train and test are disjoint."""
+
+    counts: dict[str, int]
+    native_size: tuple[int, int] = (120, 160)
+
+    def num_frames(self, split: str) -> int:
+        return self.counts[split]
+
+    def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
+        first = 0 if split == "train" else _FIRST_TEST_SCENE * VIEWS_PER_SCENE
+        return next(iter(render_scenes(SCENES_SEED, [first + position], size)))
+
+
+DATASETS: dict[str, DatasetSpec] = {
+    "scenes": DatasetSpec(
+        summary="procedural indoor scenes, generated on first use; five tasks",
+        tasks=TARGETS,
+        num_classes=NUM_SCENE_CLASSES,
+        depth_kind="metric",
+        generate=lambda num_train, num_test: ScenesSource(
+            counts={"train": num_train, "test": num_test}
+        ),
+    ),
+    "nyu-v2": DatasetSpec(
+        summary="NYU-Depth-v2, 40 classes, with normals and depth; convert it first",
+        tasks=("segmentation", "normals", "depth"),
+        num_classes=nyu_v2.NUM_CLASSES,
+        depth_kind="metric",
+        open_source=nyu_v2.open_source,
+        layouts=nyu_v2.LAYOUTS,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    """An opened data set. `train` and `val` share no scene; `test` is for the final evaluation.
+
+    image_mean, image_std: per channel of train, of pixel values in [0, 1].
+    """
+
+    name: str
+    train: View
+    val: View
+    test: View
+    num_classes: int
+    depth_kind: str
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    available_tasks: tuple[str, ...]
+
+    def num_channels(self, task: str) -> int:
+        """Of the prediction for `task`. Raises `UserError` for a task without ground truth."""
+        if task not in self.available_tasks:
+            raise unknown_name(f"task of {self.name}", task, self.available_tasks)
+        return {"segmentation": self.num_classes, "normals": 3}.get(task, 1)
+
+
+def dataset_spec(name: str) -> DatasetSpec:
+    """The registered data set, or a user's own by import path `package.module:SPEC`."""
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"a data set's import path must be package.module:SPEC, got {name!r} ({error}); "
+                "check the spelling and PYTHONPATH"
+            ) from None
+        if not isinstance(found, DatasetSpec):
+            raise UserError(
+                f"{name!r} must be a trainables.data.catalogue.DatasetSpec, "
+                f"got {type(found).__name__}; see DATASETS for examples"
+            )
+        return found
+    if name not in DATASETS:
+        raise unknown_name("dataset", name, DATASETS)
+    return DATASETS[name]
+
+
+def open_dataset(config: DataConfig, progress: Progress | None = None) -> Dataset:
+    """Open (and, for a procedural data set, generate on first use) what `config` names.
+
+    Raises `UserError` for an unknown data set or task, a root that is missing, empty, raw, of
+    another data set or of another size, and for damaged files.
+    """
+    root = store_root(config, progress)
+    splits = {split: Split(split_file(root, split)) for split in SPLITS}
+    for split in splits.values():
+        _require_match(split, splits["train"], config)
+    train, test = splits["train"], splits["test"]
+    available = tuple(m for m in train.modalities if m != "image")
+    kept = spread(train.num_frames, config.num_train)
+    scenes = [train.scenes[i] for i in kept.tolist()]
+    train_part, val_part = carve_validation(scenes, config.validation_fraction, config.split_seed)
+    assert train.meta.image_mean is not None
+    assert train.meta.image_std is not None
+    dataset = Dataset(
+        name=config.dataset,
+        train=View(split=train, indices=kept[train_part]),
+        val=View(split=train, indices=kept[val_part]),
+        test=View(split=test, indices=spread(test.num_frames, config.num_test)),
+        num_classes=train.meta.num_classes,
+        depth_kind=train.meta.depth_kind,
+        image_mean=train.meta.image_mean,
+        image_std=train.meta.image_std,
+        available_tasks=available,
+    )
+    for task in config.tasks:
+        dataset.num_channels(task)
+    return dataset
+
+
+def store_root(config: DataConfig, progress: Progress | None = None) -> str:
+    """The store folder (absolute) or URI behind `config`, generated when it must be.
+
+    Trials that run in other working directories need it resolved once: pass it as `data.root`.
+    """
+    spec = dataset_spec(config.dataset)
+    for task in config.tasks:
+        if task not in spec.tasks:
+            raise unknown_name(f"task of {config.dataset}", task, spec.tasks)
+    if config.root is not None and "://" in config.root:
+        return config.root
+    if spec.generate is not None:
+        folder = Path(config.root) if config.root is not None else _generated_folder(config)
+        folder = folder.absolute()
+        if not _holds_store(folder):
+            _generate(config, spec, folder, progress)
+        return str(folder)
+    if config.root is None:
+        raise UserError(
+            f"{config.dataset} must be given its store's folder, got no data root; run "
+            f"`python -m trainables convert {config.dataset} SOURCE DESTINATION` and pass "
+            "`--data-root DESTINATION`"
+        )
+    folder = Path(config.root).absolute()
+    if not _holds_store(folder):
+        require_folder(folder, "the data root")
+        raise _not_a_store(config, spec, folder)
+    return str(folder)
+
+
+def require_folder(folder: Path, what: str) -> None:
+    """Raises `UserError` unless `folder` is a readable folder with something in it."""
+    try:
+        empty = not any(folder.iterdir())
+    except FileNotFoundError:
+        raise UserError(
+            f"{what} must exist, got {folder}, which does not; check the path"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{what} must be a readable folder, got {folder} ({os.strerror(error.errno or 0)}); "
+            "check the path and its permissions"
+        ) from None
+    if empty:
+        raise UserError(f"{what} must hold data, got the empty folder {folder}; check the path")
+
+
+def _holds_store(folder: Path) -> bool:
+    return any(Path(split_file(folder, split)).exists() for split in SPLITS)
+
+
+def _not_a_store(config: DataConfig, spec: DatasetSpec, folder: Path) -> UserError:
+    size = f"{config.size[0]}x{config.size[1]}"
+    convert = (
+        f"python -m trainables convert {config.dataset} {folder} runs/data/{config.dataset} "
+        f"--size {size}"
+    )
+    rule = f"the data root must be a store of {config.dataset} (train.arrow, test.arrow)"
+    try:
+        if spec.open_source is not None:
+            spec.open_source(folder)
+            return UserError(
+                f"{rule}, got raw data in {folder}; run `{convert}` once and pass "
+                f"`--data-root runs/data/{config.dataset}`"
+            )
+    except UserError:
+        pass
+    return UserError(
+        f"{rule}, got {folder} without them; pass the folder that `python -m trainables convert "
+        f"{config.dataset}` wrote. It reads {spec.layouts or 'nothing'}"
+    )
+
+
+def _require_match(split: Split, train: Split, config: DataConfig) -> None:
+    meta = split.meta
+    if meta.dataset != config.dataset:
+        raise UserError(
+            f"{split.location} must hold {config.dataset}, got {meta.dataset}; "
+            f"pass `--dataset {meta.dataset}` or another data root"
+        )
+    if meta.size != config.size:
+        stored = f"{meta.size[0]}x{meta.size[1]}"
+        asked = f"{config.size[0]}x{config.size[1]}"
+        raise UserError(
+            f"`data.size` must be the size of the stored frames, got {asked} for {stored} in "
+            f"{split.location}; set data.size={stored}, or write a store with `--size {asked}`"
+        )
+    same = (meta.num_classes, meta.depth_kind, split.modalities)
+    if same != (train.meta.num_classes, train.meta.depth_kind, train.modalities):
+        raise UserError(
+            f"train and test must hold the same targets, got {train.location} and "
+            f"{split.location} from different conversions; convert both again"
+        )
+
+
+def _generated_folder(config: DataConfig) -> Path:
+    """Named by everything that shapes the frames, the generator's own source included."""
+    digest = hashlib.blake2b(digest_size=6)
+    digest.update(repr((SCENES_SEED, config.size, _generated_counts(config))).encode())
+    if ":" not in config.dataset:
+        for path in sorted(Path(__file__).parent.glob("scene*.py")):
+            digest.update(path.read_bytes())
+    name = config.dataset.replace(":", "-").replace("/", "-")
+    return GENERATED_ROOT / f"{name}-{digest.hexdigest()}"
+
+
+def _generated_counts(config: DataConfig) -> tuple[int, int]:
+    return config.num_train or SCENES_NUM_TRAIN, config.num_test or SCENES_NUM_TEST
+
+
+def _generate(
+    config: DataConfig, spec: DatasetSpec, folder: Path, progress: Progress | None
+) -> None:
+    assert spec.generate is not None
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(
+            f"the data root must be a store, or a new or empty folder for {config.dataset} to be "
+            f"generated in, got {folder} with other files; choose another folder"
+        )
+    with building(folder) as scratch:
+        if _holds_store(folder):
+            return  # another process generated it while this one waited
+        meta = SplitMeta(
+            dataset=config.dataset,
+            size=config.size,
+            depth_kind=spec.depth_kind,
+            num_classes=spec.num_classes,
+        )
+        large = config.size[0] * config.size[1] >= _THREADED_PIXELS
+        write_store(
+            spec.generate(*_generated_counts(config)),
+            scratch,
+            meta,
+            progress=progress,
+            num_threads=(os.cpu_count() or 1) if large else 1,
+        )

@@ -1,0 +1,109 @@
+"""Raw data of any supported layout into the columnar store."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.data.building import Progress, split_file, write_store
+from trainables.data.catalogue import DATASETS, dataset_spec, require_folder
+from trainables.data.location import building
+from trainables.data.meta import SplitMeta
+from trainables.data.source import SPLITS
+from trainables.data.store import Split
+from trainables.errors import UserError
+
+_SMALLEST_SIDE = 16  # pixels, as in `DataConfig`
+_MAX_THREADS = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConversionSummary:
+    """What `convert` wrote. num_frames: by split; num_bytes: on disk; size: (height, width)."""
+
+    dataset: str
+    destination: Path
+    size: tuple[int, int]
+    num_frames: dict[str, int]
+    num_bytes: int
+    seconds: float
+
+
+def convert(
+    dataset: str,
+    source: Path | str,
+    destination: Path | str,
+    size: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> ConversionSummary:
+    """Write the store of `dataset` from the raw data at `source`; `size` None keeps its own.
+
+    `destination` appears, or replaces an earlier store, when all is written and checked; a
+    killed conversion leaves it as it was. Raises `UserError` for anything wrong with the
+    names, the source's files or the destination.
+    """
+    started = time.perf_counter()
+    spec = dataset_spec(dataset)
+    if spec.open_source is None:
+        convertible = [name for name, known in DATASETS.items() if known.open_source is not None]
+        raise UserError(
+            f"only raw data can be converted, got {dataset!r}, which is generated on first use; "
+            f"train with `--dataset {dataset}`, or convert one of {', '.join(convertible)}"
+        )
+    if "://" in str(destination):
+        raise UserError(
+            f"convert must write to a local folder, got {destination}; write locally and upload "
+            "the folder; reading stores from a URI works"
+        )
+    source, destination = Path(source), Path(destination)
+    require_folder(source, "the source")
+    _require_destination(source, destination)
+    raw = spec.open_source(source)
+    size = size or raw.native_size
+    if min(size) < _SMALLEST_SIDE:
+        raise UserError(
+            f"`--size` must be at least {_SMALLEST_SIDE}x{_SMALLEST_SIDE}, "
+            f"got {size[0]}x{size[1]}; 120x160 trains quickly"
+        )
+    meta = SplitMeta(
+        dataset=dataset, size=size, depth_kind=spec.depth_kind, num_classes=spec.num_classes
+    )
+    with building(destination) as scratch:
+        write_store(
+            raw,
+            scratch,
+            meta,
+            progress=progress,
+            num_threads=min(os.cpu_count() or 1, _MAX_THREADS),
+        )
+        num_frames, num_bytes = {}, 0
+        for split in SPLITS:
+            written = Split(split_file(scratch, split))
+            written.verify()
+            num_frames[split] = written.num_frames
+            num_bytes += written.path.stat().st_size
+    return ConversionSummary(
+        dataset=dataset,
+        destination=destination,
+        size=size,
+        num_frames=num_frames,
+        num_bytes=num_bytes,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _require_destination(source: Path, destination: Path) -> None:
+    """A conversion replaces its destination, so that must be new, empty or a store."""
+    if not destination.exists():
+        return
+    if not destination.is_dir():
+        raise UserError(
+            f"the destination must be a folder, got the file {destination}; choose another"
+        )
+    stores = {Path(split_file(destination, split)).name for split in SPLITS}
+    foreign = sorted({path.name for path in destination.iterdir()} - stores)
+    if foreign or source.resolve() == destination.resolve():
+        raise UserError(
+            f"the destination must be new, empty or an earlier store, got {destination} with "
+            f"{', '.join(foreign[:3]) or 'the source in it'}; choose another folder"
+        )
