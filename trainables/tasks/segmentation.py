@@ -63,8 +63,9 @@ class SegmentationAccumulator:
       confusion matrix and the cross-entropy ignore them, so nothing else moves.
       Not reproduced: the class weights of the published Taskonomy cross-entropy.
 
-    Both: all three metrics are NaN when a logit of a labelled pixel is not finite. argmax
-    takes a NaN for the largest value, so that a broken network would look like a poor one.
+    Both: all three metrics are NaN when the cross-entropy is, which one NaN or +inf logit at a
+    labelled pixel brings about. argmax alone would make a broken network look like a poor
+    one: it takes NaN for the largest value.
     """
 
     def __init__(
@@ -84,9 +85,7 @@ class SegmentationAccumulator:
     def update(self, prediction_BCHW: Tensor, target: Tensor) -> None:
         logits = upsample_for(self._definition, prediction_BCHW, target.shape[-2:])
         labelled = target != IGNORE_LABEL
-        finite = torch.isfinite(logits).all(dim=1)
-        error = _cross_entropy(logits, target)
-        self._error.update(torch.where(finite, error, torch.nan), labelled)
+        self._error.update(_cross_entropy(logits, target), labelled)
         predicted = logits.argmax(dim=1)
         right = (predicted == target).to(torch.float32)
         counted = torch.ones_like(labelled) if self._counts_ignored else labelled
