@@ -278,7 +278,8 @@ def _add_unlabelled(plan: _Plan) -> None:
 
 def _add_rug(plan: _Plan) -> None:
     """A thin patch; what stands in the room may stand on it."""
-    half = (plan.uniform(0.6, 1.1), plan.uniform(0.5, 0.9), 0.002)
+    # Thinner than a rug: a side below a pixel's size would dot the edges.
+    half = (plan.uniform(0.6, 1.1), plan.uniform(0.5, 0.9), 1e-4)
     x = plan.uniform(half[0] + 0.3, plan.room[0] - half[0] - 0.3)
     y = plan.uniform(half[1] + 0.3, plan.room[1] - half[1] - 0.3)
     plan.add("box", "rug", (x, y, half[2]), half, yaw=float(plan.rng.normal(0, 0.15)))
