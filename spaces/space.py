@@ -193,7 +193,5 @@ class Space:
             if not all(condition.holds(values) for condition in parameter.when):
                 continue
             fixed = parameter.name in self.fixed
-            values[parameter.name] = (
-                self.fixed[parameter.name] if fixed else value_of(parameter)
-            )
+            values[parameter.name] = self.fixed[parameter.name] if fixed else value_of(parameter)
         return values

@@ -1,0 +1,1 @@
+"""Turns a recipe into trials: recipes, study, sampler, tracking, record."""

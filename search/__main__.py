@@ -1,0 +1,217 @@
+"""`python -m search`: run a study, resume it, ask how it stands."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+# Before anything imports them: no telemetry, no banners.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
+import typer
+
+from search.recipes import RECIPES, get_recipe
+from trainables.errors import Failure, UserError
+
+app = typer.Typer(
+    help="Search sparse multitask models: many trials, Pareto fronts at the end.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StorageOption = Annotated[str, typer.Option(help="Folder that holds all studies.")]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(help="MLflow server or database; default: sqlite in the storage folder."),
+]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option(help="Trials at once; default: the recipe's, or one per CPU or GPU.")
+]
+AddressOption = Annotated[str, typer.Option(help="`local`, `auto`, or a Ray cluster's address.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]
+ReportOption = Annotated[
+    bool, typer.Option("--report/--no-report", help="Make the report at the end.")
+]
+
+_RUN_HELP = f"""Start a study, or go on with it: the same command resumes what was interrupted.
+
+Recipes: {"; ".join(f"{r.name} ({r.summary})" for r in RECIPES.values())}
+
+Examples:
+
+python -m search run demo
+
+python -m search run nyu-v2-small --data-root runs/data/nyuv2 --trials 8
+
+python -m search run demo --name by-flops --set objective.cost=cost/flops_fraction
+
+python -m search run demo --name snip-only --set method=snip --set training.steps=400
+"""
+
+
+@app.command(help=_RUN_HELP)
+def run(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe.")],
+    name: Annotated[str | None, typer.Option(help="The study; default: the recipe's name.")] = None,
+    trials: Annotated[int | None, typer.Option(help="How many; default: the recipe's.")] = None,
+    concurrency: ConcurrencyOption = None,
+    seed: Annotated[int, typer.Option(help="Of the sampler and of every trial.")] = 0,
+    data_root: Annotated[str | None, typer.Option(help="Folder of the converted data.")] = None,
+    storage: StorageOption = "runs",
+    tracking_uri: TrackingOption = None,
+    study_storage: Annotated[
+        str | None, typer.Option(help="Optuna's database; default: sqlite in the study's folder.")
+    ] = None,
+    ray_address: AddressOption = "local",
+    sampler: Annotated[
+        str | None, typer.Option(help="tpe, nsga2, nsga3, gp or random; default: the recipe's.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="name=value: fix a setting, or objective.cost. Repeatable."),
+    ] = None,
+    report: ReportOption = True,
+    quiet: QuietOption = False,
+) -> None:
+    from search.plan import make_plan, parse_overrides
+
+    plan = make_plan(
+        get_recipe(recipe),
+        study=name,
+        trials=trials,
+        seed=seed,
+        sampler=sampler,
+        data_root=data_root,
+        overrides=parse_overrides(settings or []),
+    )
+    _run(
+        plan,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        study_storage=study_storage,
+        ray_address=ray_address,
+        concurrency=concurrency,
+        report=report,
+        quiet=quiet,
+    )
+
+
+@app.command(
+    help="Go on with a study that was interrupted, as it was started.\n\n"
+    "Example: python -m search resume demo"
+)
+def resume(
+    name: Annotated[str, typer.Argument(help="Name of the study.")],
+    concurrency: ConcurrencyOption = None,
+    storage: StorageOption = "runs",
+    tracking_uri: TrackingOption = None,
+    ray_address: AddressOption = "local",
+    report: ReportOption = True,
+    quiet: QuietOption = False,
+) -> None:
+    from search.description import plan_of
+
+    plan, _ = plan_of(storage, name)
+    _run(
+        plan,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        ray_address=ray_address,
+        concurrency=concurrency,
+        report=report,
+        quiet=quiet,
+    )
+
+
+@app.command(
+    help="How a study stands; changes nothing.\n\n"
+    "Examples: python -m search status demo; python -m search status demo --json"
+)
+def status(
+    name: Annotated[str, typer.Argument(help="Name of the study.")],
+    storage: StorageOption = "runs",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    from search.status import study_status
+
+    _quiet_libraries()
+    found = study_status(storage, name)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    counts = ", ".join(f"{n} {state}" for state, n in found["counts"].items() if n)
+    driver = "a driver is at work" if found["driven"] else "no driver is at work"
+    typer.echo(f"study {name} ({found['recipe']}): {counts or 'no trial yet'}; {driver}")
+    typer.echo(f"finished {found['finished']} of {found['trials']}; {found['front']} on the front")
+    typer.echo(f"folder {found['directory']}; MLflow {found['tracking_uri']}")
+    if found["finished"] < found["trials"] and not found["driven"]:
+        typer.echo(f"go on with: python -m search resume {name} --storage {storage}")
+
+
+def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
+    from search.study import Launch, run_study
+
+    _quiet_libraries()
+    end = run_study(plan, Launch(quiet=quiet, **launch))
+    if not quiet:
+        _say_end(plan, end)
+    for problem in (end.unwritten, end.report_problem):
+        if problem:
+            typer.echo(f"Warning: {problem}", err=True)
+    if end.unwritten:
+        typer.echo("The same command writes them when the server is back.", err=True)
+    if end.remaining:
+        typer.echo(
+            f"Interrupted with {end.remaining} trials to go; the same command goes on, "
+            f"or: python -m search resume {plan.study}",
+            err=True,
+        )
+    if end.remaining or end.report_problem:
+        raise typer.Exit(1)
+
+
+def _say_end(plan: Any, end: Any) -> None:
+    failed = f", {end.failed} failed" if end.failed else ""
+    typer.echo(f"study {plan.study}: {end.finished} trials{failed}, {end.front} on the joint front")
+    typer.echo(f"trials  {_short(end.directory / 'trials.parquet')}")
+    report = end.directory / "report.html"
+    if report.is_file():
+        typer.echo(f"report  {_short(report)}")
+    if "://" in end.tracking_uri and end.tracking_uri.startswith("http"):
+        typer.echo(f"MLflow  {end.tracking_uri}")
+    else:
+        typer.echo(f"MLflow  mlflow ui --backend-store-uri {end.tracking_uri}")
+
+
+def _short(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _quiet_libraries() -> None:
+    for name in ("mlflow", "alembic", "optuna", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def main() -> int:
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"Error: {error}", err=True)
+        return 2
+    except Failure as error:
+        typer.echo(f"Error: {error}", err=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Carries a study's events to its records: reports on disk, MLflow, the table, the screen."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from search.files import StudyFiles, append_json_line, read_json_lines
+from search.ledger import Assignment, Ledger, Outcome, metrics_of, trial_name
+from search.progress import Progress
+from search.record import TrialsWriter
+from search.tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+
+class Monitor:
+    """Listens to one launch of a study. Nothing here raises into Tune's loop.
+
+    Every report is on disk (`trials/NNNNN/reports.jsonl`) before it is sent to MLflow, so a
+    driver that dies with points in its queue loses none: `replay` sends them at the next launch.
+    """
+
+    def __init__(
+        self, files: StudyFiles, ledger: Ledger, tracker: Tracker, progress: Progress
+    ) -> None:
+        self._files = files
+        self._ledger = ledger
+        self._tracker = tracker
+        self._progress = progress
+        self._writer = TrialsWriter(files.trials, files.study)
+        self._steps: dict[int, int] = {}  # last step on disk, by trial number
+        ledger.on_finished = self.finished
+
+    def replay(self) -> None:
+        """Bring MLflow level with the ledger: runs of finished trials that it lacks or left open."""
+        for trial in self._ledger.finished():
+            name = trial_name(self._files.study, trial.number)
+            if name in self._tracker.ended:
+                continue
+            attributes = trial.user_attrs
+            self._open_run(trial)
+            for row in read_json_lines(self._files.reports(trial.number)):
+                self._tracker.report(name, step=row["step"], metrics=row["metrics"], at=row["at"])
+            self._tracker.trial_ended(
+                name,
+                status=attributes.get("status", "failed"),
+                reason=attributes.get("reason", ""),
+                at=_timestamp(trial.datetime_complete),
+            )
+
+    def assigned(self, assignment: Assignment) -> None:
+        """A trial is about to start, or to start again."""
+        method = assignment.config.method
+        self._guard(lambda: self._progress.started(assignment.name, method))
+        rows = read_json_lines(self._files.reports(assignment.number))
+        self._steps[assignment.number] = max((row["step"] for row in rows), default=-1)
+        self._tracker.trial_started(
+            assignment.name, method=method, params=assignment.config.flat(), started=time.time()
+        )
+        for row in rows:
+            self._tracker.report(
+                assignment.name, step=row["step"], metrics=row["metrics"], at=row["at"]
+            )
+
+    def reported(self, number: int, result: Mapping[str, Any]) -> None:
+        """A trial has reported; a step known from before a restart is not recorded again."""
+        name, step = trial_name(self._files.study, number), int(result.get("training/step", 0))
+        metrics = metrics_of(result)
+        fraction = float(result.get("training/fraction", 0.0))
+        self._guard(lambda: self._progress.reported(name, fraction, metrics))
+        if step <= self._steps.get(number, -1) or result.get("status") == "failed":
+            return
+        self._steps[number] = step
+        at = time.time()
+        row = {"step": step, "at": at, "metrics": metrics}
+        self._guard(lambda: append_json_line(self._files.reports(number), row))
+        self._tracker.report(name, step=step, metrics=metrics, at=at)
+
+    def finished(self, number: int, outcome: Outcome) -> None:
+        """A trial's outcome is in the ledger."""
+        name = trial_name(self._files.study, number)
+        if number not in self._steps:  # refused before it could start
+            trial = next(t for t in self._ledger.finished() if t.number == number)
+            self._open_run(trial)
+        self._tracker.trial_ended(
+            name, status=outcome.status, reason=outcome.reason, at=time.time()
+        )
+        self._guard(
+            lambda: self._progress.ended(name, outcome.status, outcome.reason, outcome.metrics)
+        )
+        self._guard(lambda: self._writer.update(self._ledger.finished()))
+
+    def close(self) -> None:
+        """The table as it stands, and the front's tags."""
+        finished = self._ledger.finished()
+        self._writer.update(finished, force=True)
+        front = set(self._ledger.front())
+        self._tracker.tag_front(
+            {trial_name(self._files.study, t.number): t.number in front for t in finished}
+        )
+
+    def _open_run(self, trial: FrozenTrial) -> None:
+        attributes = trial.user_attrs
+        params = attributes.get("config", trial.params)
+        self._tracker.trial_started(
+            trial_name(self._files.study, trial.number),
+            method=str(params.get("method", "")),
+            params=params,
+            started=_timestamp(trial.datetime_start),
+        )
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            logger.warning("the study goes on; its record has a gap: %s", error)
+
+
+class TuneEvents(Callback):
+    """Tune's side of the monitor. Keeps Ray's trials, to say why one crashed."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._trials: dict[str, Trial] = {}
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._trials[trial.trial_id] = trial
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        try:
+            self._monitor.reported(int(trial.config["number"]), result)
+        except Exception as error:
+            logger.warning("a report of %s was not recorded: %s", trial, error)
+
+    def error_of(self, trial_id: str) -> str:
+        """One line about a crash, from what Ray left in the trial's folder."""
+        trial = self._trials.get(trial_id)
+        error = None
+        if trial is not None:
+            error = trial.get_pickled_error() or trial.get_error()
+        if error is None:
+            return ""
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"the trial's process ended: {' '.join(lines)[:1000]}"
+
+    def __reduce__(self) -> Any:
+        # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.
+        return (Callback, ())
+
+
+def _timestamp(moment: Any) -> float:
+    return float(moment.timestamp()) if moment is not None else time.time()

@@ -1,0 +1,85 @@
+"""The Ray Tune searcher over Optuna's ask and tell, with vector objectives.
+
+Why not `ray.tune.search.optuna.OptunaSearch` (ray 2.60): it tells early-stopped trials COMPLETE,
+leaves a trial with a NaN objective RUNNING for ever and aborts the experiment when a metric is
+missing. Here a `Ledger` judges every end of a trial, and nothing raises into Tune's loop.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from search.ledger import Assignment, Ledger, judge
+
+
+class LedgerSearcher(Searcher):
+    """Hands a ledger's trials to Tune and reports their ends back.
+
+    to_config: the trainable's configuration of an assignment; must be JSON-plain and hold
+      `name` and `number`.
+    on_assigned: called with Ray's trial id and the assignment, before the trial starts.
+    error_of: what Ray knows of a crashed trial, by Ray's trial id.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        to_config: Callable[[Assignment], dict[str, Any]],
+        *,
+        on_assigned: Callable[[str, Assignment], None] | None = None,
+        error_of: Callable[[str], str] | None = None,
+    ) -> None:
+        super().__init__(metric=None, mode=None)
+        self._ledger = ledger
+        self._to_config = to_config
+        self._on_assigned = on_assigned
+        self._error_of = error_of
+        self._numbers: dict[str, int] = {}
+        self._last_results: dict[str, Mapping[str, Any]] = {}
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """Objectives and space are the ledger's; Tune's single metric does not apply."""
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        assignment = self._ledger.next()
+        if assignment is None:
+            return Searcher.FINISHED
+        self._numbers[trial_id] = assignment.number
+        self._ledger.note(assignment.number, "ray_trial_id", trial_id)
+        if self._on_assigned is not None:
+            self._on_assigned(trial_id, assignment)
+        return self._to_config(assignment)
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Kept for a crash, of which Tune reports no result."""
+        self._last_results[trial_id] = result
+
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
+    ) -> None:
+        number = self._numbers.get(trial_id)
+        if number is None:
+            return
+        crash = None
+        if error:
+            crash = self._error_of(trial_id) if self._error_of is not None else ""
+            crash = crash or "the trial's process ended; Ray gave no reason"
+            result = result or self._last_results.get(trial_id)
+        outcome = judge(result, self._ledger.plan.objectives, error=crash)
+        self._last_results.pop(trial_id, None)
+        if outcome is not None:
+            self._ledger.finish(number, outcome)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the state is Optuna's storage, and `Tuner.restore` is not used."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See `save`."""
+
+    def __reduce__(self) -> Any:
+        # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.
+        return (Searcher, ())

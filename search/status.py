@@ -1,0 +1,51 @@
+"""How a study stands, read from its files without touching them."""
+
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from search.description import plan_of
+from search.files import study_files
+from search.ledger import FINISHED
+from search.lock import is_driven
+from trainables.errors import UserError
+from trainables.report import STATUSES
+
+
+def study_status(storage: str, study: str) -> dict[str, Any]:
+    """Counts by status, the front's size, and whether a driver is at work.
+
+    Raises `UserError` for a study that does not exist or whose storage does not answer.
+    """
+    _, known = plan_of(storage, study)
+    files = study_files(storage, study)
+    counts = dict.fromkeys((*STATUSES, "running"), 0)
+    front = 0
+    try:
+        loaded = optuna.load_study(study_name=study, storage=known["study_storage"])
+        trials = loaded.get_trials(deepcopy=False)
+        front = len(loaded.best_trials)
+    except KeyError:  # a driver died before the first trial was recorded
+        trials = []
+    except Exception as error:
+        raise UserError(
+            f"the study storage {known['study_storage']!r} does not answer ({error}); start it"
+        ) from None
+    for trial in trials:
+        if trial.state == TrialState.RUNNING:
+            counts["running"] += 1
+        elif trial.state in FINISHED:
+            counts[trial.user_attrs.get("status", "failed")] += 1
+    return {
+        "study": study,
+        "recipe": known["recipe"],
+        "trials": known["trials"],
+        "finished": sum(counts[name] for name in STATUSES),
+        "counts": counts,
+        "front": front,
+        "driven": is_driven(files.lock),
+        "directory": str(files.directory),
+        "tracking_uri": known["tracking_uri"],
+        "study_storage": known["study_storage"],
+    }

@@ -1,0 +1,207 @@
+"""The Ray Tune trainable: the one file of this package that imports ray.
+
+What goes wrong inside a trial (a diverged loss, no memory, a refused setting) is a result with
+`status: failed` and a reason, never an exception: Ray then neither retries it nor stops.
+"""
+
+import gc
+import json
+import os
+import time
+import traceback
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune.experiment.trial import _TrialInfo
+
+from trainables.config import TrialConfig
+from trainables.errors import Failure, UserError
+from trainables.report import non_finite
+from trainables.training.trial import Report, TrialRun
+
+MANIFEST = "manifest.json"
+
+
+class DiSparseTrainable(tune.Trainable):
+    """One trial as an actor; `step` trains to the next report.
+
+    The configuration is plain JSON, as `search.study` builds it:
+      name: the trial's identity, `demo-00003`.
+      config: `TrialConfig.to_dict()`.
+      objectives: metrics that must be finite for the trial to be of use.
+      directory: where `summary.json` goes.
+      restore_from: a checkpoint of an earlier launch, or None.
+
+    The run itself is built in the first `step`, so that even a failing construction is a
+    result, and an actor that is reused holds one trial's memory at a time.
+    """
+
+    _run: TrialRun | None = None
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._use(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take over another trial's configuration in the same process."""
+        self.cleanup()
+        self._use(new_config)
+        return True
+
+    def _use(self, config: dict[str, Any]) -> None:
+        self._trial = dict(config)
+        self._run = None
+        self._checkpoint = config.get("restore_from")
+        self._started = time.time()
+        self._failure: dict[str, Any] | None = None
+
+    def step(self) -> dict[str, Any]:
+        try:
+            run = self._run if self._run is not None else self._open()
+            self._run = run
+            report = run.next_report() or run.last_report
+            if report is None:
+                return self._fail("the trial ended without a report")
+        except (UserError, Failure) as error:
+            return self._fail(str(error))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            return self._fail(f"out of memory: {error or type(error).__name__}")
+        except Exception as error:
+            return self._fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+        bad = non_finite(report.metrics, self._trial.get("objectives", ()))
+        if bad:
+            said = ", ".join(f"{n}={report.metrics.get(n, 'missing')}" for n in bad)
+            return self._fail(f"objectives missing or not finite at step {report.step}: {said}")
+        return self._result(run, report)
+
+    def _open(self) -> TrialRun:
+        device = self._prepare_process()
+        config = TrialConfig.from_dict(self._trial["config"])
+        if self._checkpoint is not None:
+            return TrialRun.resume(Path(self._checkpoint), config, device=device)
+        return TrialRun(config, device=device)
+
+    def _prepare_process(self) -> str:
+        """Keep to the trial's share of the machine; returns the device."""
+        resources = _required_resources(self._trial_info)
+        torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
+        torch.set_flush_denormal(True)
+        num_gpus = resources.get("GPU", 0.0)
+        if not num_gpus or not torch.cuda.is_available():
+            return "cpu"
+        if num_gpus < 1:
+            # Ray only books fractions of a GPU; the cap makes a greedy trial fail alone.
+            torch.cuda.set_per_process_memory_fraction(float(num_gpus))
+        return "cuda"
+
+    def _result(self, run: TrialRun, report: Report) -> dict[str, Any]:
+        if report.final:
+            summary = run.summary(["search", "run", str(self._trial["name"])])
+            self._write_summary({**summary, "trial": self._trial["name"], "status": "complete"})
+        return {
+            **report.metrics,
+            "training/step": report.step,
+            "training/fraction": report.fraction,
+            "status": "complete" if report.final else "running",
+            "done": report.final,
+        }
+
+    def _fail(self, reason: str, details: str = "") -> dict[str, Any]:
+        last = self._run.last_report if self._run is not None else None
+        metrics = dict(last.metrics) if last is not None else {}
+        config = self._trial["config"]
+        self._write_summary(
+            {
+                "trial": self._trial["name"],
+                "status": "failed",
+                "reason": reason,
+                "traceback": details,
+                "config": config,
+                "seed": config.get("seed"),
+                "metrics": {k: v for k, v in metrics.items() if not non_finite(metrics, (k,))},
+            }
+        )
+        self._failure = {"reason": reason}
+        self.cleanup()
+        return {
+            **metrics,
+            "training/step": last.step if last is not None else 0,
+            "training/fraction": last.fraction if last is not None else 0.0,
+            "status": "failed",
+            "reason": reason,
+            "done": True,
+        }
+
+    def _write_summary(self, summary: Mapping[str, Any]) -> None:
+        """`summary.json`, complete or absent; a full disk must not end the trial."""
+        directory = Path(self._trial["directory"])
+        partial = directory / f".summary.{os.getpid()}.partial"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(summary, indent=2, default=str))
+            partial.replace(directory / "summary.json")
+        except OSError as error:
+            print(f"cannot write {directory / 'summary.json'}: {error}", flush=True)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The run, then a manifest of its files: a copy that was cut short shows."""
+        directory = Path(checkpoint_dir)
+        if self._run is None or self._failure is not None:
+            (directory / "failed.json").write_text(json.dumps(self._failure))
+            return
+        self._run.write(directory)
+        write_manifest(directory, step=self._run.last_report.step if self._run.last_report else 0)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Called by Ray when it moves a trial; its folder may be gone before `step` runs."""
+        self.cleanup()
+        directory = Path(str(checkpoint))
+        if valid_checkpoint(directory) is None:
+            return  # start again from what the configuration names, or from the beginning
+        self._checkpoint = str(directory)
+        self._run = self._open()
+
+    def cleanup(self) -> None:
+        self._run = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def write_manifest(directory: Path, *, step: int) -> None:
+    """List the folder's files with size and CRC-32; written last."""
+    files = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            files[str(path.relative_to(directory))] = [path.stat().st_size, _crc(path)]
+    (directory / MANIFEST).write_text(json.dumps({"step": step, "files": files}))
+
+
+def valid_checkpoint(directory: Path) -> int | None:
+    """The training step of an intact checkpoint; None for a damaged or unfinished one."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+        for name, (size, crc) in manifest["files"].items():
+            path = directory / name
+            if path.stat().st_size != size or _crc(path) != crc:
+                return None
+        return int(manifest["step"]) if manifest["files"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _crc(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _required_resources(info: _TrialInfo | None) -> Mapping[str, float]:
+    if info is None or info.trial_resources is None:
+        return {}
+    return dict(info.trial_resources.required_resources)
