@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from trainables.errors import unknown_name
+from trainables.sparsity.masks import MaskRegistry
 
 PER_LAYER = ("uniform", "er", "erk")
 
@@ -11,6 +12,31 @@ PER_LAYER = ("uniform", "er", "erk")
 def target_count(density: float, total: int) -> int:
     """The number of weights to keep: `round(density * total)`."""
     return round(density * total)
+
+
+def prune_budget(kind: str, registry: MaskRegistry, density: float) -> int | dict[str, int]:
+    """What a pruning within the current masks keeps: a number overall, or one for each layer.
+
+    kind: of `trainables.config.ALLOCATIONS`; "global" lets the scores decide between layers.
+    """
+    count = target_count(density, registry.total)
+    assert count <= registry.kept, (count, registry.kept)  # schedules never turn back
+    if kind == "global":
+        return count
+    return allocate(kind, registry.shapes, count, caps=registry.kept_by_layer)
+
+
+def regrow_budget(kind: str, registry: MaskRegistry, density: float) -> dict[str, int]:
+    """What each layer keeps after a drop-and-grow update at `density`.
+
+    "global" layers keep the counts that the first masks gave them, scaled as the target moves.
+    """
+    count = target_count(density, registry.total)
+    if kind != "global":
+        return allocate(kind, registry.shapes, count)
+    if count == registry.kept:
+        return registry.kept_by_layer
+    return rescale(registry.kept_by_layer, registry.shapes, count)
 
 
 def allocate(
@@ -23,7 +49,8 @@ def allocate(
 
     kind: "uniform" (the same density everywhere), "er" (density ∝ (in + out) / (in · out);
       SET, Mocanu et al. 2018, eq. 3) or "erk" (∝ Σ shape / ∏ shape, kernel sides included;
-      RigL, Evci et al. 2020, §3, their power scale 1).
+      RigL, Evci et al. 2020, §3, their power scale 1; DiSparse's released code takes 0.9 and
+      leaves the first convolution dense, which we do not).
     shapes: weight shapes (out, in, *kernel) by name.
     caps: no layer gets more than this (default: its size). A gradual schedule passes the
       current counts, for rounding by remainders alone may raise a layer while the sum

@@ -201,6 +201,7 @@ class MaskRegistry:
             if optimiser is not None:
                 clear_moments(optimiser, weight, lost)
         self._set(checked)
+        self.apply_to_gradients()  # a gradient left from before must not revive what was dropped
         if votes is not None:
             self.votes = {task: dict(masks) for task, masks in votes.items()}
 

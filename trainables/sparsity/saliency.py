@@ -29,8 +29,8 @@ def task_saliency(context: MethodContext, kind: str, *, trained: bool = False) -
 
     trained: the weights come from pre-training, so they are what is scored, always.
 
-    taylor: Σ_batches |g_k · w|, which is |∂L_k/∂m| at m = 1 (DiSparse, Sun et al. 2022,
-      eq. 4–5; absolute per batch, so batches that pull either way do not cancel).
+    taylor: Σ_batches |g_k · w|, which is |∂L_k/∂m| at m = 1 (DiSparse, Sun et al. 2022;
+      absolute per batch as in their code, so batches that pull either way do not cancel).
     published: Σ_batches |g_k| · w², as the released code for pretrained models computes.
     magnitude: |w|; the same for all tasks on shared weights.
     """

@@ -2,7 +2,7 @@
 
 A score and its place in the seeded order are packed into one 64-bit key, so no two keys are
 equal: "at or above the k-th largest key" keeps k weights, never k + 1, and one
-sort gives every weight its rank. (Open LTH's `> threshold` keeps too few on ties.)
+sort gives every weight its rank.
 """
 
 from collections.abc import Mapping
@@ -64,6 +64,11 @@ def order_keys(scores: Tensor, ties: TieOrder, index: Tensor) -> Tensor:
     # The bits of non-negative floats sort as integers; those of negative ones sort backwards.
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (bits.long() << 32) | ties.place(index)
+
+
+def place_of(keys: Tensor) -> Tensor:
+    """The places in the seeded order that `order_keys` packed into `keys`."""
+    return keys & _LOW_32
 
 
 def keep_largest(keys: Tensor, count: int) -> Tensor:

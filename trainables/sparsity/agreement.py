@@ -1,0 +1,31 @@
+"""How far the tasks want the same shared weights: the paper's “watershed”, by layer."""
+
+from collections.abc import Mapping
+
+import torch
+
+from trainables.models.base import SHARED
+from trainables.sparsity.method import Masks
+
+
+def agreement(votes: Mapping[str, Masks] | None, owner: Mapping[str, str]) -> dict[str, float]:
+    """By shared layer, |∩_k B_k| / |∪_k B_k| over all tasks; in [0, 1], 1 = the same weights.
+
+    Two random votes of density d agree to d / (2 - d), not to 0. A layer that no task wants at
+    all counts as agreed, 1. Empty without votes. DiSparse (Sun et al. 2022) plots this curve
+    for two tasks; its released analysis counts weights that exactly two tasks keep, which for
+    more tasks is neither intersection nor union, so ours differs there.
+    """
+    if not votes:
+        return {}
+    names = [n for n in owner if owner[n] == SHARED and all(n in vote for vote in votes.values())]
+    if not names:
+        return {}
+    counts = []
+    for name in names:
+        ballots = torch.stack([vote[name] for vote in votes.values()])
+        counts.append(torch.stack([ballots.all(0).sum(), ballots.any(0).sum()]))
+    return {
+        name: both / either if either else 1.0
+        for name, (both, either) in zip(names, torch.stack(counts).tolist(), strict=True)
+    }

@@ -1,0 +1,276 @@
+"""DiSparse: every task ranks the weights it sees alone, and an arbiter settles the shared ones.
+
+DiSparse: Disentangled Sparsification for Multitask Model Compression, Sun et al., CVPR 2022.
+
+How the count is made exact. Task k ranks the n_k weights of Θ_s ∪ Θ_k by its own scores;
+the weight of rank r (1 = best) *enters* k's vote at ρ = r / n_k, for the vote B_k(ρ) is the
+top ρ·n_k. A private weight is kept from its entry on. A shared weight is kept from the j-th
+smallest of its T entries on, j being the number of votes the arbiter asks for. So every weight
+has one entry ρ, the number kept is monotone in ρ, and bisecting ρ for a count K is the same as
+taking the K smallest entries: one sort per task and one selection, O(n log n).
+At the ρ where the K-th enters, at most T weights enter together (each task's ranks are
+distinct); if they are more than there is room for, the seeded order decides among them. The
+published code tunes ρ by hand for every data set and ratio instead.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from trainables.data.batch import Batch
+from trainables.errors import unknown_name
+from trainables.models.base import SHARED
+from trainables.sparsity.allocation import prune_budget, regrow_budget
+from trainables.sparsity.gradients import task_gradients
+from trainables.sparsity.method import Masks, Method, MethodContext, Proposal
+from trainables.sparsity.rigl import drop, num_survivors, starting_masks
+from trainables.sparsity.saliency import Scores, task_saliency
+from trainables.sparsity.selection import (
+    TieOrder,
+    kth_smallest,
+    order_keys,
+    place_of,
+    require_finite,
+    select,
+    sort_descending,
+)
+
+
+def votes_required(arbiter: str, num_tasks: int) -> int:
+    """How many tasks must keep a shared weight for it to be kept.
+
+    Tasks vote on *pruning*. unanimous: pruned only if all prune, so one keep is enough;
+    majority: pruned if more than half prune, so a tie keeps (with two tasks that is
+    unanimous); intersection: kept only if all keep.
+    """
+    required = {"unanimous": 1, "majority": (num_tasks + 1) // 2, "intersection": num_tasks}
+    if arbiter not in required:
+        raise unknown_name("arbiter", arbiter, required)
+    return required[arbiter]
+
+
+def settle(
+    names: Sequence[str],
+    scores: Mapping[str, Scores],
+    owner: Mapping[str, str],
+    within: Masks,
+    count: int,
+    arbiter: str,
+    ties: TieOrder,
+) -> Proposal:
+    """The masks of `names` that keep exactly `count` weights, with the votes behind them.
+
+    scores: by task, then by name, higher is better; finite. A task scores the shared tensors and
+      its own; every tensor of `names` is scored by its owner, a shared one by all tasks.
+    within: by name, bool; weights outside are never kept. They count in n_k all the same, so
+      ρ remains a fraction of what the task sees.
+    """
+    sizes = {name: within[name].numel() for name in names}
+    offsets, total = {}, 0
+    for name in names:
+        offsets[name], total = total, total + sizes[name]
+    device = within[names[0]].device
+    entries: dict[str, Tensor] = {}
+    for task, task_scores in scores.items():
+        visible = [name for name in names if name in task_scores]
+        if visible:
+            entries[task] = _entries(visible, task_scores, within, offsets, total, ties)
+    entry = torch.full((total,), torch.inf, dtype=torch.float64, device=device)
+    for task_entry in entries.values():
+        torch.minimum(entry, task_entry, out=entry)
+    required = votes_required(arbiter, len(scores))
+    if required > 1:
+        for name in names:
+            if owner[name] == SHARED:
+                part = slice(offsets[name], offsets[name] + sizes[name])
+                ballots = torch.stack([e[part] for e in entries.values()])
+                entry[part] = ballots.sort(dim=0).values[required - 1]
+    kept, last = _first_to_enter(entry, count, ties)
+
+    def by_name(flat: Tensor, chosen: Sequence[str]) -> Masks:
+        return {
+            n: flat[offsets[n] : offsets[n] + sizes[n]].reshape(within[n].shape) for n in chosen
+        }
+
+    votes = {
+        task: by_name(e <= last, [n for n in names if n in scores[task]])
+        for task, e in entries.items()
+    }
+    return Proposal(masks=by_name(kept, names), votes=votes)
+
+
+def _entries(
+    visible: Sequence[str],
+    scores: Scores,
+    within: Masks,
+    offsets: Mapping[str, int],
+    total: int,
+    ties: TieOrder,
+) -> Tensor:
+    """float64 (total,): rank / n_k of one task; infinite where it sees or may keep nothing."""
+    keys = []
+    for name in visible:
+        score = scores[name].masked_fill(~within[name], -torch.inf).reshape(-1)
+        start = offsets[name]
+        index = torch.arange(start, start + score.numel(), device=score.device)
+        keys.append(order_keys(score, ties, index))
+    index = ties.index(place_of(sort_descending(torch.cat(keys))))
+    num_visible = index.numel()
+    entry = torch.full((total,), torch.inf, dtype=torch.float64, device=index.device)
+    fractions = torch.arange(1, num_visible + 1, dtype=torch.float64, device=index.device)
+    entry[index] = fractions / num_visible
+    for name in visible:
+        part = entry[offsets[name] : offsets[name] + within[name].numel()]
+        part.masked_fill_(~within[name].reshape(-1), torch.inf)
+    return entry
+
+
+def _first_to_enter(entry: Tensor, count: int, ties: TieOrder) -> tuple[Tensor, float]:
+    """bool: the `count` smallest entries; and the entry ρ of the last one let in."""
+    if count == 0:
+        return torch.zeros_like(entry, dtype=torch.bool), 0.0
+    last = kth_smallest(entry, count - 1)
+    kept = entry < last
+    boundary = (entry == last).nonzero().reshape(-1)
+    room = count - int(kept.count_nonzero())
+    kept[boundary[ties.place(boundary).argsort(descending=True)[:room]]] = True
+    assert bool(torch.isfinite(last)), "fewer weights lie within the masks than are to be kept"
+    return kept, float(last)
+
+
+def vote(
+    context: MethodContext, scores: Mapping[str, Scores], budget: int | Mapping[str, int]
+) -> Proposal:
+    """Settle over all layers together (a whole-number budget) or within each layer."""
+    registry, arbiter = context.registry, context.config.sparsity.arbiter
+    for task_scores in scores.values():
+        require_finite(task_scores)
+    ties, within = TieOrder.drawn(context.generator), registry.keep()
+    if isinstance(budget, int):
+        return settle(registry.names, scores, registry.owner, within, budget, arbiter, ties)
+    masks: Masks = {}
+    votes: dict[str, Masks] = {task: {} for task in scores}
+    for name in registry.names:
+        part = settle([name], scores, registry.owner, within, budget[name], arbiter, ties)
+        masks |= part.masks
+        for task, task_votes in (part.votes or {}).items():
+            votes[task] |= task_votes
+    return Proposal(masks=masks, votes=votes)
+
+
+class DisparseStatic(Method):
+    """The vote before training: head masks from their own task, shared ones from the arbiter.
+
+    Deviations. ρ is solved so that the count is exact (see the module). The actual initial
+    weights are scored unless `saliency_weights` is "xavier". Per-layer allocations
+    settle within each layer. Under a gradual schedule the remaining weights are scored and
+    voted on anew at every pruning, and the pruned stay pruned.
+    """
+
+    name: ClassVar[str] = "disparse-static"
+    summary: ClassVar[str] = "per-task saliency at initialisation; tasks vote on shared weights"
+    paper: ClassVar[str] = "DiSparse, Sun et al. 2022"
+
+    def prune(self, context: MethodContext, density: float) -> Proposal:
+        sparsity = context.config.sparsity
+        scores = task_saliency(context, sparsity.score, trained=self.needs_pretraining)
+        return vote(context, scores, prune_budget(sparsity.allocation, context.registry, density))
+
+
+class DisparsePretrained(DisparseStatic):
+    """The same vote on a trained dense model, then fine-tuning.
+
+    Scores: `taylor` |g·w| (default of the presets); `published` Σ|g|·w²; `magnitude`, the
+    released path for NYU-v2 and Cityscapes. Magnitude is the same for all tasks on shared
+    weights, so nothing is disentangled there: tasks differ only in where their heads push ρ.
+    """
+
+    name: ClassVar[str] = "disparse-pretrained"
+    summary: ClassVar[str] = "the vote of disparse-static on a trained dense model"
+    needs_pretraining: ClassVar[bool] = True
+
+
+class DisparseDynamic(Method):
+    """Drop by magnitude, grow what the tasks vote for, layer by layer.
+
+    Every task alone ranks a layer's inactive weights, those just dropped included, by
+    |∂L_k/∂w| at the sparse weights. `regrowth.budget`:
+    exact (ours): the vote is settled by rank, so a layer ends at its allocated count.
+    published: every task grows as many as were to be dropped and the arbiter combines them; the
+      union overshoots, to (1 + (T-1)·alpha) of the count at most, until the next drop (which,
+      as in the released code, goes down to (1 - alpha) of the allocated count).
+
+    Deviations. Gradients are averaged over micro-batches before the absolute value, as the step
+    itself averages them; the released code sums absolute gradients of two or eight chunks.
+    A dropped weight grown again keeps its value.
+    """
+
+    name: ClassVar[str] = "disparse-dynamic"
+    summary: ClassVar[str] = "dynamic: drop by magnitude, grow the union of the tasks' gradients"
+    paper: ClassVar[str] = "DiSparse, Sun et al. 2022"
+    regrows: ClassVar[bool] = True
+
+    def prune(self, context: MethodContext, density: float) -> Proposal:
+        return Proposal(masks=starting_masks(context, density))
+
+    def regrow(
+        self, context: MethodContext, batch: Batch, drop_fraction: float, density: float
+    ) -> Proposal:
+        registry, config = context.registry, context.config
+        if density >= 1.0:  # nothing is inactive
+            return Proposal(masks=registry.keep())
+        counts = regrow_budget(config.sparsity.allocation, registry, density)
+        survivors = num_survivors(registry, counts, drop_fraction)
+        ties = TieOrder.drawn(context.generator)
+        kept = drop(registry, survivors, ties)
+        scores = {
+            task: {name: g.abs_() for name, g in gradients.items()}
+            for task, gradients in task_gradients(context, batch)
+        }
+        masks: Masks = {}
+        votes: dict[str, Masks] = {task: {} for task in scores}
+        for task_scores in scores.values():
+            require_finite(task_scores)
+        grow = _grow_exact if config.regrowth.budget == "exact" else _grow_published
+        for name in registry.names:
+            quota = counts[name] - survivors[name]
+            grown = grow(
+                name, scores, registry.owner, ~kept[name], quota, config.sparsity.arbiter, ties
+            )
+            masks[name] = kept[name] | grown.masks[name]
+            for task, task_votes in (grown.votes or {}).items():
+                votes[task][name] = kept[name] | task_votes[name]
+        return Proposal(masks=masks, votes=votes)
+
+
+def _grow_exact(
+    name: str,
+    scores: Mapping[str, Scores],
+    owner: Mapping[str, str],
+    inactive: Tensor,
+    quota: int,
+    arbiter: str,
+    ties: TieOrder,
+) -> Proposal:
+    return settle([name], scores, owner, {name: inactive}, quota, arbiter, ties)
+
+
+def _grow_published(
+    name: str,
+    scores: Mapping[str, Scores],
+    owner: Mapping[str, str],
+    inactive: Tensor,
+    quota: int,
+    arbiter: str,
+    ties: TieOrder,
+) -> Proposal:
+    votes = {
+        task: select({name: s[name]}, {name: quota}, ties, {name: inactive})
+        for task, s in scores.items()
+        if name in s
+    }
+    required = votes_required(arbiter, len(scores)) if owner[name] == SHARED else 1
+    keeps = torch.stack([vote[name] for vote in votes.values()]).sum(dim=0)
+    return Proposal(masks={name: keeps >= required}, votes=votes)

@@ -1,0 +1,30 @@
+"""SNIP: prune before training by connection sensitivity of the joint loss."""
+
+from typing import ClassVar
+
+from trainables.sparsity.allocation import prune_budget
+from trainables.sparsity.method import Method, MethodContext, Proposal
+from trainables.sparsity.saliency import joint_saliency
+from trainables.sparsity.selection import TieOrder, select
+
+
+class Snip(Method):
+    """Keeps the top-k of |Σ_batches g · w| (SNIP, Lee et al. 2019, eq. 5 and Algorithm 1).
+
+    Deviations. The loss is the weighted sum over tasks. Gradients are summed over several
+    batches before the absolute value, so the sensitivity is that of one large batch. The
+    actual initial weights are scored (`saliency_weights` "xavier" for the released
+    code's way). With a per-layer allocation the top-k is taken in each layer. Under a
+    gradual schedule the remaining weights are scored anew at every pruning.
+    """
+
+    name: ClassVar[str] = "snip"
+    summary: ClassVar[str] = "connection sensitivity |g·w| of the joint loss at initialisation"
+    paper: ClassVar[str] = "SNIP, Lee et al. 2019"
+
+    def prune(self, context: MethodContext, density: float) -> Proposal:
+        registry = context.registry
+        scores = joint_saliency(context)
+        budget = prune_budget(context.config.sparsity.allocation, registry, density)
+        ties = TieOrder.drawn(context.generator)
+        return Proposal(masks=select(scores, budget, ties, registry.keep()))
