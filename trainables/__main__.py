@@ -12,6 +12,10 @@ from typing import Annotated
 
 import typer
 
+# Idle OpenMP threads that spin make a step a hundred times slower on a busy machine. This must
+# be in the environment before torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from trainables.command_line import parse_settings, run_command_line, write_json
 from trainables.errors import UserError, unknown_name
 

@@ -61,11 +61,12 @@ def normals_from_depth(
     inverse = np.where(known, 1.0 / np.where(known, depth, 1.0), 0.0).astype(np.float32)
     smooth, square = inverse, np.square(inverse)
     if sigma > 0:
-        # Normalised convolution: unknown pixels weigh nothing.
-        weight = gaussian_blur(known.astype(np.float32), sigma)
-        weight = np.maximum(weight, np.finfo(np.float32).eps)
-        smooth = gaussian_blur(inverse, sigma) / weight
-        square = gaussian_blur(square, sigma) / weight
+        smooth, square = gaussian_blur(inverse, sigma), gaussian_blur(square, sigma)
+        if not known.all():
+            # Normalised convolution: unknown pixels weigh nothing.
+            weight = gaussian_blur(known.astype(np.float32), sigma)
+            weight = np.maximum(weight, np.finfo(np.float32).eps)
+            smooth, square = smooth / weight, square / weight
     down, right = np.gradient(smooth)
     variance = square - np.square(smooth)
     # What a tangent plane alone contributes to the variance in a Gaussian window.
@@ -91,10 +92,10 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
         padding = [(0, 0), (0, 0)]
         padding[axis] = (radius, radius)
         padded = np.pad(image, padding, mode="edge")
-        blurred = np.zeros_like(image)
+        blurred, weighted = np.zeros_like(image), np.empty_like(image)
         for shift, weight in enumerate(kernel):
             window = [slice(None), slice(None)]
             window[axis] = slice(shift, shift + image.shape[axis])
-            blurred += weight * padded[tuple(window)]
+            blurred += np.multiply(padded[tuple(window)], weight, out=weighted)
         image = blurred
     return image

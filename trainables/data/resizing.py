@@ -6,6 +6,8 @@ and made unit vectors again. Depth is not rescaled: the camera's focal length in
 the image, so the geometry is the same.
 """
 
+from functools import cache
+
 import numpy as np
 
 from trainables.data.frame import Frame
@@ -60,6 +62,7 @@ def resize_normals(normals: np.ndarray, size: Size) -> np.ndarray:
     return result.astype(np.float32)
 
 
+@cache
 def area_weights(old: int, new: int) -> np.ndarray:
     """float32 (new, old): what share of each new pixel every old pixel covers; rows sum to 1."""
     edges = np.arange(new + 1) * (old / new)
@@ -67,4 +70,6 @@ def area_weights(old: int, new: int) -> np.ndarray:
     pixels = np.arange(old)[None, :]
     covered = np.minimum(ends, pixels + 1) - np.maximum(starts, pixels)
     weights = np.maximum(covered, 0)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    shares = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    shares.flags.writeable = False
+    return shares

@@ -34,5 +34,7 @@ def prunable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     found = {}
     for name, child in module.named_modules():
         if isinstance(child, (nn.Conv2d, nn.Linear)):
-            found[f"{name}.weight" if name else "weight"] = child.weight
+            weight = child.weight
+            assert isinstance(weight, nn.Parameter), "parametrised weights cannot be masked"
+            found[f"{name}.weight" if name else "weight"] = weight
     return found

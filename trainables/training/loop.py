@@ -5,7 +5,7 @@ mask the gradients → clip → optimiser → mask the weights (the registry's s
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from trainables.data.loader import BatchSource
 from trainables.errors import Failure
 from trainables.seeds import generator
 from trainables.sparsity.masks import MaskRegistry
-from trainables.sparsity.method import Method, MethodContext
+from trainables.sparsity.method import Method, MethodContext, Proposal
 from trainables.sparsity.schedule import density_at, drop_fraction_at, prune_due, regrow_due
 from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
@@ -24,6 +24,16 @@ from trainables.training.optimisation import build_optimiser, learning_rate_at, 
 
 # On a GPU every look at the loss waits for the device; a diverged run may waste this many steps.
 _LOSS_CHECK_STEPS = {"cpu": 1, "cuda": 50}
+
+_COUNTERS = (
+    "pretrain_step",
+    "step",
+    "density_sum",
+    "flops_sum",
+    "scoring_steps",
+    "loss_count",
+    "num_updates",
+)
 
 
 class Diverged(Failure):
@@ -43,7 +53,9 @@ class TrainingLoop:
         method: Method,
         source: BatchSource,
         device: str,
+        flops_fraction: Callable[[], float],
     ) -> None:
+        """`flops_fraction`: of the present masks; asked for only when masks have changed."""
         self.config = config
         self.model = model
         self.tasks = tasks
@@ -60,6 +72,10 @@ class TrainingLoop:
         self.pretrain_step = 0
         self.step = 0
         self.density_sum = 0.0  # over the steps of training proper
+        self.flops_sum = 0.0  # the same, of the forward FLOPs' fraction
+        self.scoring_steps = 0.0  # spent on saliency, in dense training steps
+        self._flops_fraction = flops_fraction
+        self._present_flops = flops_fraction()
         self.loss_sum = torch.zeros((), device=device)  # since the last report
         self.loss_count = 0
         self.num_updates = 0  # of the topology
@@ -73,6 +89,11 @@ class TrainingLoop:
     def average_training_density(self) -> float:
         """Mean over the steps of training so far; 1 before the first."""
         return self.density_sum / self.step if self.step else 1.0
+
+    @property
+    def average_flops_fraction(self) -> float:
+        """Mean of the forward FLOPs' fraction over the steps of training so far."""
+        return self.flops_sum / self.step if self.step else 1.0
 
     def advance(self) -> None:
         """One step of the present phase."""
@@ -91,6 +112,7 @@ class TrainingLoop:
         else:
             self._gradient_step(self.step, steps, position)
         self.density_sum += self.registry.density
+        self.flops_sum += self._present_flops
         self.step += 1
 
     def mean_loss(self) -> float:
@@ -114,6 +136,8 @@ class TrainingLoop:
             "pretrain_step": self.pretrain_step,
             "step": self.step,
             "density_sum": self.density_sum,
+            "flops_sum": self.flops_sum,
+            "scoring_steps": self.scoring_steps,
             "loss_sum": self.loss_sum,
             "loss_count": self.loss_count,
             "num_updates": self.num_updates,
@@ -121,10 +145,11 @@ class TrainingLoop:
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         # The phase decides which optimiser exists, so the counters come first.
-        for name in ("pretrain_step", "step", "density_sum", "loss_count", "num_updates"):
+        for name in _COUNTERS:
             setattr(self, name, state[name])
         self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
         self.registry.load_state_dict(state["registry"])  # type: ignore[arg-type]
+        self._present_flops = self._flops_fraction()
         self._start_phase()
         self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
         self._scaler.load_state_dict(state["scaler"])  # type: ignore[arg-type]
@@ -132,9 +157,7 @@ class TrainingLoop:
         self.loss_sum.copy_(state["loss_sum"])  # type: ignore[arg-type]
 
     def _start_phase(self) -> None:
-        self.optimiser = build_optimiser(
-            self.config.optimiser, self.model.parameters(), self.device
-        )
+        self.optimiser = build_optimiser(self.config.optimiser, self.model.parameters())
         self.registry.attach(self.optimiser)
 
     def _prune_if_due(self) -> None:
@@ -142,15 +165,12 @@ class TrainingLoop:
         if not self.method.sparse or not prune_due(config, self.step, steps):
             return
         density = density_at(config, self.step, steps)
-        proposal = self.method.prune(self._context(), density)
-        self.registry.update(proposal.masks, self.optimiser)
-        if proposal.votes is not None:
-            self.registry.votes = proposal.votes
-        self.num_updates += 1
+        self._adopt(self.method.prune(self._context(), density))
 
     def _regrowth_is_due(self) -> bool:
         config, steps = self.config.regrowth, self.config.training.steps
-        return self.method.regrows and regrow_due(config, self.step, steps)
+        still_dense = self.registry.kept == self.registry.total
+        return self.method.regrows and not still_dense and regrow_due(config, self.step, steps)
 
     def _regrow(self, position: int) -> None:
         """Drop and grow on this batch, in place of the optimiser step (RigL, Algorithm 1)."""
@@ -161,19 +181,25 @@ class TrainingLoop:
             drop_fraction_at(self.config.regrowth, self.step, steps),
             density_at(self.config.sparsity, self.step, steps),
         )
-        self.registry.update(proposal.masks, self.optimiser)
-        if proposal.votes is not None:
-            self.registry.votes = proposal.votes
+        self._adopt(proposal)
+
+    def _adopt(self, proposal: Proposal) -> None:
+        self.registry.update(proposal.masks, self.optimiser, proposal.votes)
+        self._present_flops = self._flops_fraction()
         self.num_updates += 1
 
+    def _scoring_batches(self, num_batches: int) -> Iterator[Batch]:
+        """Counted as one joint forward and backward pass each."""
+        self.scoring_steps += num_batches
+        return self.source.scoring_batches(num_batches, self.pretrain_steps + self.step)
+
     def _context(self) -> MethodContext:
-        position = self.pretrain_steps + self.step
         return MethodContext(
             model=self.model,
             registry=self.registry,
             tasks=self.tasks,
             loss_weights=self.config.training.loss_weights,
-            batches=lambda num_batches: self.source.scoring_batches(num_batches, position),
+            batches=self._scoring_batches,
             autocast=self.autocast,
             generator=self._mask_generator,
             config=self.config,

@@ -19,11 +19,10 @@ from trainables.data.loader import BatchSource, evaluation_batches
 from trainables.errors import Failure
 from trainables.models.catalogue import build_model
 from trainables.report import PRIMARY_METRICS, describe
-from trainables.seeds import derive_seed
 from trainables.sparsity.agreement import agreement
 from trainables.sparsity.catalogue import get_method
 from trainables.sparsity.masks import MaskRegistry
-from trainables.sparsity.schedule import final_density_reached
+from trainables.sparsity.schedule import prune_steps
 from trainables.tasks.catalogue import build_tasks
 from trainables.training.checkpoint import load_checkpoint, save_checkpoint, write_checkpoint
 from trainables.training.device import prepare_device, resolve_device
@@ -82,13 +81,14 @@ class TrialRun:
         method = get_method(config.method)
         self.dataset = open_dataset(config.data)
         num_channels = {task: self.dataset.num_channels(task) for task in config.data.tasks}
-        self.tasks = build_tasks(config.data.tasks, num_channels)
-        model = build_model(config.model, num_channels, derive_seed(config.seed, "init"))
+        self.tasks = build_tasks(config.data.tasks, num_channels, config.data.dataset)
+        model = build_model(config.model, num_channels, config.seed)
         memory_format = (
             torch.channels_last if config.training.channels_last else torch.contiguous_format
         )
         self.model = model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.registry = MaskRegistry(self.model)
+        self._cost = CostModel(self.model, self.registry, config.data.size)
         self.loop = TrainingLoop(
             config,
             model=self.model,
@@ -104,8 +104,8 @@ class TrialRun:
                 device=self.device,
             ),
             device=self.device,
+            flops_fraction=self._cost.flops_fraction,
         )
-        self._cost = CostModel(self.model, self.registry, config.data.size)
         self._best: _Best | None = None
         self._first_errors: dict[str, float] | None = None
         self.last_report: Report | None = None
@@ -158,7 +158,7 @@ class TrialRun:
             "total": self.registry.total,
         }
         if self.registry.votes:
-            masks["agreement"] = agreement(self.registry, self.registry.votes)
+            masks["agreement"] = agreement(self.registry.votes, self.registry.owner)
         total = self._earlier_seconds + time.perf_counter() - self._started
         return {
             "command": command,
@@ -247,6 +247,8 @@ class TrialRun:
         training = self.config.training
         return self._cost.metrics(
             average_training_density=self.loop.average_training_density,
+            average_flops_fraction=self.loop.average_flops_fraction,
+            scoring_steps=self.loop.scoring_steps,
             train_steps=training.steps,
             pretrain_steps=self.loop.pretrain_steps,
             regrow_interval_steps=self.config.regrowth.interval_steps
@@ -268,9 +270,8 @@ class TrialRun:
         score = sum(
             error / max(self._first_errors[task], 1e-6) for task, error in errors.items()
         ) / len(errors)
-        eligible = final_density_reached(
-            self.config.sparsity, self.loop.step, self.config.training.steps
-        )
+        last_pruning = prune_steps(self.config.sparsity, self.config.training.steps)[-1]
+        eligible = self.loop.step > last_pruning or not self.loop.method.sparse
         if not eligible or not math.isfinite(score):
             return
         if self._best is None or score < self._best.score:
