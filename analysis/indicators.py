@@ -94,7 +94,7 @@ def hypervolume_trajectory(
     A row that the front so far dominates or equals changes nothing and costs no computation.
     """
     scaled_NM = normalisation.apply(values_NM)
-    usable_N = np.isfinite(scaled_NM).all(axis=1) & (scaled_NM < REFERENCE).all(axis=1)
+    usable_N = (np.isfinite(scaled_NM) & (scaled_NM < REFERENCE)).all(axis=1).tolist()
     scaled_NM = np.maximum(scaled_NM, 0.0)
     trajectory_N = np.zeros(len(scaled_NM))
     front_FM = np.empty((0, scaled_NM.shape[1]))

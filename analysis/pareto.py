@@ -34,7 +34,7 @@ def non_dominated(values_NM: ArrayLike) -> NDArray[np.bool_]:
     valid_order, distinct_UM, inverse = _distinct_sorted(array_NM)
     if not len(valid_order):
         return mask_N
-    num_distinct, num_objectives = distinct_UM.shape
+    num_distinct = len(distinct_UM)
     kept_U = np.zeros(num_distinct, dtype=bool)
     front_order = np.empty(0, dtype=np.intp)
     start = 0
@@ -84,9 +84,7 @@ def non_domination_rank(values_NM: ArrayLike) -> NDArray[np.intp]:
         for index in range(1, stop - start):
             dominators = within_CC[index, :index]
             if dominators.any():
-                chunk_rank[index] = max(
-                    chunk_rank[index], chunk_rank[:index][dominators].max() + 1
-                )
+                chunk_rank[index] = max(chunk_rank[index], chunk_rank[:index][dominators].max() + 1)
         start = stop
     worst = int(rank_U.max()) + 1 if num_distinct else 1
     rank_N = np.full(len(array_NM), worst, dtype=np.intp)

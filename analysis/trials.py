@@ -8,6 +8,7 @@ status, params (JSON), metrics (JSON), fraction (of training reached), started, 
 (UTC), then `params/<name>` and every metric under its own name, sorted.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -133,10 +134,8 @@ def known_studies(storage: Path, tracking_uri: str | None) -> tuple[str, ...]:
     for pattern in ("*/study.json", "*/trials.parquet"):
         names.update(path.parent.name for path in storage.glob(pattern))
     if tracking_uri is not None:
-        try:
+        with contextlib.suppress(tracking.TrackingAway):
             names.update(tracking.study_names(tracking_uri))
-        except tracking.TrackingAway:
-            pass
     return tuple(sorted(names))
 
 
@@ -145,7 +144,7 @@ def to_table(trials: Sequence[Trial]) -> pa.Table:
     columns: dict[str, pa.Array] = {}
     for name, kind in _FIXED_COLUMNS:
         if name in ("params", "metrics"):
-            values = [json.dumps(dict(getattr(t, name)), sort_keys=True) for t in trials]
+            values: list[Any] = [json.dumps(dict(getattr(t, name)), sort_keys=True) for t in trials]
         else:
             values = [getattr(t, name) for t in trials]
         columns[name] = pa.array(values, type=kind)
@@ -193,7 +192,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} must be a JSON object, but {error}; restore or remove it") from None
+        raise UserError(f"{path} must be a JSON object, but {error}; restore it") from None
     if not isinstance(facts, dict):
         raise UserError(f"{path} must be a JSON object, got {type(facts).__name__}; restore it")
     return facts
@@ -216,7 +215,7 @@ def _read_record(path: Path) -> list[Trial] | None:
 def _recorded_trial(row: Mapping[str, Any], path: Path) -> Trial:
     missing = [name for name in ("trial", "number", "method", "status") if name not in row]
     if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it is not a study's record")
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}: no study's record")
     params = _from_json(row.get("params"))
     metrics = {
         name: float(value)

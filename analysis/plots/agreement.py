@@ -56,7 +56,7 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     ticks = style.log_ticks(low, high) or [low, high]
     bar.set_ticks(ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=8.5)
     bar.ax.minorticks_off()
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label("density of the whole model", fontsize=9.5, color=style.INK)
     return figure
 
@@ -93,8 +93,10 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
     canvas.page_layout(figure, 500)
     figure.update_layout(legend={"orientation": "v", "y": 1, "x": 1.01}, margin={"b": 120})
     order = {"categoryorder": "array", "categoryarray": names}
-    figure.update_xaxes(title="shared layer, from the image to the heads", tickangle=-45, **order)
-    figure.update_yaxes(title=LABEL, range=[0, 1.03])
+    figure.update_xaxes(
+        title_text="shared layer, from the image to the heads", tickangle=-45, **order
+    )
+    figure.update_yaxes(title_text=LABEL, range=[0, 1.03])
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.plots import style
 from trainables.errors import UserError
@@ -58,9 +58,11 @@ def cost_axis(axes: Axes, name: str, values: Sequence[float]) -> tuple[float, fl
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(style.log_ticks(low, high)))
         axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlim(low, high)
     if style.is_percentage(name):
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g} %"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g} %"))
     axes.set_xlabel(style.axis_label(name), fontsize=9.5)
     return low, high
 
@@ -126,7 +128,9 @@ def save(figure: Figure, path: Path) -> Path:
         figure.savefig(partial, dpi=style.DPI)
         partial.replace(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; name another folder by --out") from None
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; name another folder by --out"
+        ) from None
     return path
 
 
@@ -140,8 +144,10 @@ def page_layout(figure: "go.Figure", height: int, **changes: Any) -> "go.Figure"
         hoverlabel={"font": {"family": style.PAGE_FONT, "size": 13}, "align": "left"},
         legend={"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0},
         paper_bgcolor="rgba(0,0,0,0)",
+        modebar={"bgcolor": "rgba(255,255,255,0)", "color": "#b6bcc6", "activecolor": style.QUIET},
         **changes,
     )
-    figure.update_xaxes(gridcolor=style.GRID, zeroline=False, linecolor="#9ca3af")
-    figure.update_yaxes(gridcolor=style.GRID, zeroline=False, linecolor="#9ca3af")
+    axis = {"gridcolor": style.GRID, "zeroline": False, "linecolor": "#9ca3af"}
+    figure.update_xaxes(title_font_size=13, **axis)
+    figure.update_yaxes(title_font_size=13, **axis)
     return figure

@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def draw(fronts: Sequence[TaskFront], members: Collection[str], title: str, subtitle: str) -> Figure:
+def draw(
+    fronts: Sequence[TaskFront], members: Collection[str], title: str, subtitle: str
+) -> Figure:
     """Panels side by side, at most three a row. `members` are the joint front's trial names."""
-    columns = {1: 1, 2: 2, 4: 2}.get(len(fronts), 3)
-    rows = math.ceil(len(fronts) / columns)
-    figure = canvas.new_figure(
-        max(7.2, 4.6 * columns), 3.7 * rows + 1.25, title, subtitle
-    )
+    rows, columns = _grid(len(fronts))
+    figure = canvas.new_figure(max(7.2, 4.6 * columns), 3.7 * rows + 1.25, title, subtitle)
     cells = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, front in zip(cells, fronts, strict=False):
         _panel(axes, front, members)
@@ -32,6 +31,12 @@ def draw(fronts: Sequence[TaskFront], members: Collection[str], title: str, subt
         axes.set_visible(False)
     canvas.legend_below(figure, _handles(fronts), columns=4 if columns == 2 else 6)
     return figure
+
+
+def _grid(num_panels: int) -> tuple[int, int]:
+    """Rows and columns."""
+    columns = {1: 1, 2: 2, 4: 2}.get(num_panels, 3)
+    return math.ceil(num_panels / columns), columns
 
 
 def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
@@ -153,14 +158,13 @@ def interactive(
     """The same panels for the page. `hover` is the text by trial name (HTML, escaped)."""
     from plotly.subplots import make_subplots  # here: `analysis front` does without Plotly
 
-    columns = min(len(fronts), 2)
-    rows = math.ceil(len(fronts) / columns)
+    rows, columns = _grid(len(fronts))
     titles = [f"<b>{style.task_label(f.task)}</b>  {_arrow_text(f.quality)}" for f in fronts]
     figure = make_subplots(
         rows=rows,
         cols=columns,
         subplot_titles=titles,
-        horizontal_spacing=0.1,
+        horizontal_spacing=0.085,
         vertical_spacing=0.34 / (rows + 0.7),
     )
     seen: set[str] = set()
@@ -175,7 +179,10 @@ def interactive(
         annotation.update(font={"size": 14}, xanchor="center")
     height = 390 * rows + 90
     canvas.page_layout(figure, height)
-    figure.update_layout(legend={"y": -62 / (height - 110)}, margin={"t": 44})
+    top, bottom = 44, 130
+    # In shares of the plotting area: below the ticks and titles of the lowest axes.
+    legend_y = -66 / (height - top - bottom)
+    figure.update_layout(legend={"y": legend_y}, margin={"t": top, "b": bottom})
     return figure
 
 
@@ -186,6 +193,7 @@ def _arrow_text(quality: str) -> str:
 
 def _page_axes(figure: "go.Figure", front: TaskFront, row: int, column: int) -> None:
     axis: dict[str, object] = {"title": {"text": style.axis_label(front.cost), "standoff": 8}}
+    axis |= {"tickangle": 0, "tickfont": {"size": 10.5}}
     costs, _ = front.points(front.trials)
     percent = style.is_percentage(front.cost)
     if costs:
@@ -193,12 +201,19 @@ def _page_axes(figure: "go.Figure", front: TaskFront, row: int, column: int) -> 
         if style.wants_log(costs):
             ticks = style.log_ticks(low, high)
             axis |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
-            axis |= {"tickvals": ticks, "ticktext": [style.number(t, front.cost) for t in ticks]}
+            axis |= {"tickvals": ticks, "ticktext": [_tick(t, front.cost) for t in ticks]}
         else:
             axis |= {"range": [low, high], "tickformat": ".0%" if percent else None}
     figure.update_xaxes(**axis, row=row, col=column)
     label = {"text": style.axis_label(front.quality), "standoff": 6}
     figure.update_yaxes(title=label, row=row, col=column)
+    if costs:
+        _, qualities = front.points(front.trials)
+        figure.update_yaxes(range=list(canvas.quality_limits(qualities)), row=row, col=column)
+
+
+def _tick(value: float, name: str) -> str:
+    return style.number(value, name).replace(" ", "")  # narrow: panels may stand three abreast
 
 
 def _traces(
@@ -231,7 +246,10 @@ def _traces(
             go.Scatter(
                 x=[left, right],
                 y=[level, level],
-                mode="lines",
+                mode="lines+text",
+                text=[f"dense {style.number(level)}", ""],
+                textposition=("top" if _maximised(front.quality) else "bottom") + " right",
+                textfont={"size": 11, "color": style.INK},
                 line=line,
                 name="dense level",
                 hovertemplate=f"dense {style.number(level)}<extra></extra>",

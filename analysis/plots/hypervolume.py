@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 LABEL = "hypervolume (share of the reference box)"
 
 
-def draw(trials: Sequence[Trial], share_N: NDArray[np.float64], title: str, subtitle: str) -> Figure:
+def draw(
+    trials: Sequence[Trial], share_N: NDArray[np.float64], title: str, subtitle: str
+) -> Figure:
     """`trials` in the order they ended and `share_N`, the hypervolume after each, 0 to 1."""
     figure = canvas.new_figure(8.6, 4.7, title, subtitle)
     axes = figure.subplots()
@@ -29,7 +31,12 @@ def draw(trials: Sequence[Trial], share_N: NDArray[np.float64], title: str, subt
         axes.set_xticks([])
         axes.set_yticks([])
         axes.text(
-            0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", color=style.QUIET
+            0.5,
+            0.5,
+            "no complete trial yet",
+            transform=axes.transAxes,
+            ha="center",
+            color=style.QUIET,
         )
         return figure
     count_N = np.arange(1, len(trials) + 1)
@@ -38,7 +45,7 @@ def draw(trials: Sequence[Trial], share_N: NDArray[np.float64], title: str, subt
         count_N, share_N, step="post", color=style.FRONT, alpha=0.05, linewidth=0, zorder=1
     )
     improving = _improving(share_N)
-    for index in np.flatnonzero(improving):
+    for index in map(int, np.flatnonzero(improving)):
         look = style.method_style(trials[index].method)
         axes.scatter(
             count_N[index],
@@ -63,7 +70,9 @@ def draw(trials: Sequence[Trial], share_N: NDArray[np.float64], title: str, subt
         fontweight="bold",
         color=style.INK,
     )
-    methods = style.method_order(t.method for t, grew in zip(trials, improving, strict=True) if grew)
+    methods = style.method_order(
+        t.method for t, grew in zip(trials, improving, strict=True) if grew
+    )
     canvas.legend_below(figure, [canvas.method_handle(m) for m in methods], columns=5)
     return figure
 
@@ -111,8 +120,10 @@ def interactive(
             )
         )
     canvas.page_layout(figure, 400)
-    figure.update_xaxes(title="complete trials, in the order they ended")
-    figure.update_yaxes(title=LABEL, rangemode="tozero")
+    figure.update_xaxes(
+        title_text="complete trials, in the order they ended", range=[0.5, len(trials) + 0.5]
+    )
+    figure.update_yaxes(title_text=LABEL, rangemode="tozero")
     return figure
 
 

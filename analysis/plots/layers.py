@@ -20,8 +20,8 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     """A map, rows sorted from sparse to dense, columns in the model's order by owner."""
     rows, layers = _arranged(masks)
     values = _densities(rows, layers)
-    width = min(15.0, max(8.0, 2.9 + 0.24 * len(layers)))
-    figure = canvas.new_figure(width, 2.7 + 0.27 * len(rows), title, subtitle)
+    width = min(15.0, max(8.0, 2.9 + 0.28 * len(layers)))
+    figure = canvas.new_figure(width, 2.9 + 0.27 * len(rows), title, subtitle)
     axes = figure.subplots()
     low = max(1e-4, float(np.nanmin(np.where(values > 0, values, np.nan), initial=1.0)))
     norm = LogNorm(vmin=min(low, 0.5), vmax=1.0)
@@ -43,20 +43,20 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
         if start:
             axes.axvline(start, color=style.INK, linewidth=1.6)
         axes.annotate(
-            "shared trunk" if owner == "shared" else f"{style.task_label(owner)} head",
+            _owner_label(owner, stop - start).replace(" ", "\n"),
             xy=((start + stop) / 2, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 4),
             textcoords="offset points",
             ha="center",
-            fontsize=8.5,
+            fontsize=8,
             color=style.QUIET,
         )
     bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=25)
     ticks = style.log_ticks(norm.vmin or low, 1.0)
     bar.set_ticks(ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=8.5)
     bar.ax.minorticks_off()
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label("weights kept in the layer", fontsize=9.5, color=style.INK)
     return figure
 
@@ -101,7 +101,7 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
             yref="paper",
             yanchor="bottom",
             showarrow=False,
-            text="shared trunk" if owner == "shared" else f"{style.task_label(owner)} head",
+            text=_owner_label(owner, stop - start).replace(" ", "<br>"),
             font={"size": 12, "color": style.QUIET},
         )
     stride = -(-len(layers) // _MAX_TICKS)
@@ -125,6 +125,14 @@ def _arranged(masks: Sequence[TrialMasks]) -> tuple[list[TrialMasks], list[Layer
     owners = list(dict.fromkeys(layer.owner for layer in columns.values()))
     owners.sort(key=lambda owner: owner != "shared")
     return rows, sorted(columns.values(), key=lambda layer: owners.index(layer.owner))
+
+
+def _owner_label(owner: str, num_columns: int) -> str:
+    """Broken at its spaces by the caller: a head may be a few columns wide."""
+    if owner == "shared":
+        return "shared\u00a0trunk"
+    label = style.task_label(owner)
+    return label if num_columns < 6 else f"{label}\u00a0head".replace(" ", "\u00a0")
 
 
 def _densities(rows: Sequence[TrialMasks], layers: Sequence[Layer]) -> "np.ndarray":

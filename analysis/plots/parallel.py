@@ -37,7 +37,7 @@ def coordinates(trials: Sequence[Trial], objectives: Sequence[str]) -> tuple[Axi
     cost = [n for n in objectives if n.startswith("cost/")]
     for name in cost + [n for n in objectives if n not in cost]:
         values = [trial.metrics.get(name) for trial in trials]
-        axis = _numeric_axis(values, _metric_title(name), "better is up", name)
+        axis = _numeric_axis(values, _metric_title(name), _metric_note(name), name)
         if report.describe(name).direction == "minimize":
             axis = Axis(
                 label=axis.label,
@@ -89,8 +89,12 @@ def draw(
             markersize=3 if joint else 0,
         )
     for place, axis in enumerate(axes_list):
-        plot.axvline(place, ymin=0.06 / 1.26, ymax=1.06 / 1.26, color="#6b7280", linewidth=1, zorder=4)
-        plot.text(place, 1.13, axis.label, ha="center", fontsize=9.5, fontweight="bold", color=style.INK)
+        plot.axvline(
+            place, ymin=0.06 / 1.26, ymax=1.06 / 1.26, color="#6b7280", linewidth=1, zorder=4
+        )
+        plot.text(
+            place, 1.13, axis.label, ha="center", fontsize=9.5, fontweight="bold", color=style.INK
+        )
         plot.text(place, 1.07, axis.note, ha="center", fontsize=8, color=style.QUIET)
         for y, text in axis.ticks:
             plot.text(
@@ -153,7 +157,7 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
         )
     )
     canvas.page_layout(figure, 470)
-    figure.update_layout(margin={"l": 110, "r": 70, "t": 100, "b": 30})
+    figure.update_layout(margin={"l": 150, "r": 70, "t": 100, "b": 30})
     return figure
 
 
@@ -164,11 +168,20 @@ def _metric_title(name: str) -> str:
     return style.task_label(task)
 
 
+def _metric_note(name: str) -> str:
+    if name.startswith("cost/"):
+        return ""
+    unit = style.unit_label(name)
+    return f"{style.metric_label(name)} ({unit})" if len(unit) == 1 else style.metric_label(name)
+
+
 def _param_axis(trials: Sequence[Trial], name: str) -> Axis:
     values = [trial.params.get(name) for trial in trials]
     present = [v for v in values if v is not None]
-    label = name.rpartition(".")[2].replace("_", " ")
-    group = name.rpartition(".")[0]
+    group, _, leaf = name.rpartition(".")
+    # "optimiser.name" is the optimiser; "sparsity.target" is a target, of sparsity.
+    label = group if leaf == "name" else leaf.replace("_", " ")
+    group = "" if leaf == "name" else group
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
         return _numeric_axis(values, label, group, None)
     kinds = sorted({str(v) for v in present})
@@ -197,13 +210,14 @@ def _numeric_axis(values: Sequence[Any], label: str, note: str, metric: str | No
     if high == low:
         marks = [low] if finite else []
     elif logarithmic:
-        inner = [t for t in style.log_ticks(low, high) if 0.12 < place(t) < 0.88]
+        inner = [t for t in style.log_ticks(low, high) if 0.08 < place(t) < 0.92]
         marks = [low, *inner[:: -(-len(inner) // 3) or 1], high]
     else:
-        marks = [low + (high - low) * i / 4 for i in range(5)]
+        inner = [t for t in style.linear_ticks(low, high) if 0.06 < place(t) < 0.94]
+        marks = [low, *inner, high]
     return Axis(
         label=label,
-        note=f"{note}, log" if logarithmic and note else note,
+        note=", ".join(word for word in (note, "log" if logarithmic else "") if word),
         places=tuple(
             place(float(v)) if v is not None and math.isfinite(v) else None for v in values
         ),

@@ -4,6 +4,7 @@ Colours are from Okabe & Ito (2008) and Paul Tol's muted scheme: told apart by r
 any common colour blindness, and each method's marker differs as well. Standard library only.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -133,7 +134,9 @@ def axis_label(name: str) -> str:
 
 def better(name: str) -> str:
     """ "higher is better" or "lower is better"."""
-    return "higher is better" if report.describe(name).direction == "maximize" else "lower is better"
+    return (
+        "higher is better" if report.describe(name).direction == "maximize" else "lower is better"
+    )
 
 
 def is_percentage(name: str) -> bool:
@@ -152,6 +155,17 @@ def log_ticks(low: float, high: float) -> list[float]:
     steps = (1.0, 2.0, 5.0) if high / low < 1e3 else (1.0,)
     ticks = [step * 10.0**power for power in range(-12, 13) for step in steps]
     return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+
+
+def linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """At most `most` multiples of 1, 2 or 5 times a power of ten that lie in [low, high]."""
+    span = high - low
+    if not span > 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / most))
+    step = next(s * power for s in (1, 2, 5, 10, 20) if span / (s * power) <= most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
 
 
 def number(value: float, name: str | None = None) -> str:

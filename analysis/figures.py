@@ -1,0 +1,165 @@
+"""From a study to its files: front.png, front.parquet and the report's figures.
+
+The one place that decides which figures a study can have: what it cannot show (no DiSparse
+trial, no summary, nothing complete) is left out, and the report says why.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from analysis.fronts import TaskFront, eligible, joint_front, minimised_values, task_fronts
+from analysis.indicators import Normalisation, hypervolume_trajectory
+from analysis.masks import TrialMasks, read_masks
+from analysis.plots import agreement, canvas, front, hypervolume, layers, parallel, style
+from analysis.trials import Study, Trial, front_table
+from trainables import report
+from trainables.errors import UserError
+
+MAX_ROWS = 24  # of the density map; MAX_LINES of the agreement plot
+MAX_LINES = 30
+_LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Findings:
+    """What the figures show, computed once."""
+
+    study: Study
+    fronts: tuple[TaskFront, ...]
+    members: tuple[Trial, ...]  # the joint front, cheapest first
+    ended: tuple[Trial, ...]  # eligible, in the order they ended
+    share_N: NDArray[np.float64]  # hypervolume after each of `ended`
+    normalisation: Normalisation | None  # None without an eligible trial
+    layers: tuple[TrialMasks, ...]  # of front members, sparsest first
+    votes: tuple[TrialMasks, ...]  # of trials whose tasks voted
+
+    @property
+    def member_names(self) -> frozenset[str]:
+        return frozenset(t.trial for t in self.members)
+
+
+def find(study: Study, *, with_masks: bool = True) -> Findings:
+    """Everything the figures need."""
+    ended = tuple(sorted(eligible(study), key=lambda t: (t.ended or _LATEST, t.number)))
+    members = joint_front(study)
+    share_N, normalisation = np.empty(0), None
+    if ended:
+        values_NM = minimised_values(ended, study.objectives)
+        normalisation = Normalisation.of(values_NM)
+        share_N = hypervolume_trajectory(values_NM, normalisation)
+    sparse = tuple(t for t in members if t.method != "dense")
+    voters = tuple(t for t in eligible(study) if t.method.startswith("disparse"))
+    read = read_masks(study, voters) if with_masks else ()
+    return Findings(
+        study=study,
+        fronts=task_fronts(study),
+        members=members,
+        ended=ended,
+        share_N=share_N,
+        normalisation=normalisation,
+        layers=spread(read_masks(study, sparse) if with_masks else (), MAX_ROWS),
+        votes=spread([m for m in read if m.agreement], MAX_LINES),
+    )
+
+
+def spread(masks: Sequence[TrialMasks], limit: int) -> tuple[TrialMasks, ...]:
+    """At most `limit` of them, evenly over the range of densities, sparsest first."""
+    ordered = sorted(masks, key=lambda m: (m.density, m.trial.number))
+    if len(ordered) <= limit:
+        return tuple(ordered)
+    return tuple(ordered[round(i * (len(ordered) - 1) / (limit - 1))] for i in range(limit))
+
+
+def write_front(found: Findings, out: Path) -> list[Path]:
+    """front.png and front.parquet under `out`. Raises `UserError` if it is not writable."""
+    table = out / "front.parquet"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        partial = table.with_name(".front.parquet.partial")
+        pq.write_table(front_table(found.study, found.members), partial)
+        partial.replace(table)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write {table}: {reason}; name another folder by --out") from None
+    picture = front.draw(found.fronts, found.member_names, front_title(found), subtitle(found))
+    return [canvas.save(picture, out / "front.png"), table]
+
+
+def write_figures(found: Findings, out: Path) -> list[Path]:
+    """The other pictures the study can have."""
+    study = found.study
+    about = subtitle(found)
+    paths = []
+    if found.ended:
+        title = f"{study.name}: hypervolume over the search"
+        picture = hypervolume.draw(found.ended, found.share_N, title, about)
+        paths.append(canvas.save(picture, out / "hypervolume.png"))
+        title = f"{study.name}: what was tried, and what came of it"
+        turned = f"{about} · cost and qualities turned so that better is up · front in full colour"
+        picture = parallel.draw(found.ended, study.objectives, found.member_names, title, turned)
+        paths.append(canvas.save(picture, out / "parallel.png"))
+    if found.votes:
+        title = f"{study.name}: do the tasks want the same weights?"
+        paths.append(canvas.save(agreement.draw(found.votes, title, about), out / "agreement.png"))
+    if found.layers:
+        title = f"{study.name}: where the front keeps its weights"
+        paths.append(canvas.save(layers.draw(found.layers, title, about), out / "layers.png"))
+    return paths
+
+
+def front_title(found: Findings) -> str:
+    return f"{found.study.name}: quality against {style.metric_label(found.study.cost)}"
+
+
+def subtitle(found: Findings) -> str:
+    """ "scenes · tiny · 24 complete trials, 9 on the joint front · validation"."""
+    study = found.study
+    facts = [str(study.facts[key]) for key in ("dataset", "preset") if study.facts.get(key)]
+    count = len(found.ended)
+    facts.append(
+        f"{count} complete {'trial' if count == 1 else 'trials'}, "
+        f"{len(found.members)} on the joint front"
+    )
+    return " · ".join([*facts, "validation split"])
+
+
+def hover_texts(study: Study) -> dict[str, str]:
+    """What hovering over a trial shows: its name, objectives, test beside val, parameters."""
+    params = parallel.varying_params(study.trials)[:10]
+    return {trial.trial: _hover(study, trial, params) for trial in study.trials}
+
+
+def _hover(study: Study, trial: Trial, params: Sequence[str]) -> str:
+    look = style.method_style(trial.method)
+    lines = [f"<b>{html.escape(trial.trial)}</b> {html.escape(look.label)}"]
+    for name in (study.cost, *study.qualities):
+        if name in trial.metrics:
+            label = style.metric_label(name)
+            if name in study.qualities:
+                label = f"{style.task_label(report.without_split(name).split('/')[0])}, {label}"
+            lines.append(f"{label}: {style.number(trial.metrics[name], name)}{_test(trial, name)}")
+    if trial.seed is not None:
+        lines.append(f"seed: {trial.seed}")
+    for name in params:
+        value = trial.params.get(name)
+        if value is not None:
+            text = style.number(value) if isinstance(value, float) else str(value)
+            lines.append(f"<i>{html.escape(name)}</i>: {html.escape(text[:60])}")
+    return "<br>".join(lines)
+
+
+def _test(trial: Trial, name: str) -> str:
+    value = trial.metrics.get(test_name(name))
+    return "" if value is None or name.startswith("cost/") else f" (test {style.number(value)})"
+
+
+def test_name(name: str) -> str:
+    """The test metric beside a val one: shown, never selected on."""
+    return f"test/{report.without_split(name)}"
