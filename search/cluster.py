@@ -85,6 +85,7 @@ def set_ray_environment() -> None:
         **_RAY_ENVIRONMENT,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",  # its banner appears even at verbosity 0
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",

@@ -68,6 +68,7 @@ def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.sample
             return optuna.samplers.TPESampler(
                 seed=seed,
                 n_startup_trials=num_startup_trials,
+                multivariate=True,
                 group=True,
                 constant_liar=True,
             )

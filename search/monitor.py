@@ -37,7 +37,7 @@ class Monitor:
         ledger.on_finished = self.finished
 
     def replay(self) -> None:
-        """Bring MLflow level with the ledger: runs of finished trials that it lacks or left open."""
+        """Bring MLflow level with the ledger: finished trials that it lacks or left open."""
         for trial in self._ledger.finished():
             name = trial_name(self._files.study, trial.number)
             if name in self._tracker.ended:

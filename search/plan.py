@@ -74,7 +74,7 @@ class Plan:
         """The references, then the presets' known-good point of every method."""
         if "method" in self.pins:
             methods: tuple[str, ...] = ()
-            own = (str(self.pins["method"]),)
+            own: tuple[str, ...] = (str(self.pins["method"]),)
         else:
             methods, own = self.recipe.references, self.recipe.methods
         starts = []

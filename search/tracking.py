@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import urlparse
@@ -90,7 +91,7 @@ class Tracker:
     def tag_front(self, members: Mapping[str, bool]) -> None:
         """Mark every finished trial as on the joint front or not."""
         for name, member in members.items():
-            self._put(lambda name=name, member=member: self._tag(name, TAG_FRONT, member))
+            self._put(partial(self._tag, name, TAG_FRONT, member))
 
     def close(self, *, finished: bool, timeout_seconds: float = 30.0) -> str:
         """Write what is queued, end the parent; returns what could not be written, or ''.

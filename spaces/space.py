@@ -88,7 +88,8 @@ class Parameter:
             return value in self.choices
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
-        assert self.low is not None and self.high is not None
+        assert self.low is not None
+        assert self.high is not None
         whole = self.kind == "float" or float(value).is_integer()
         return whole and self.low <= value <= self.high
 
@@ -103,7 +104,8 @@ class Parameter:
     def suggest(self, trial: SuggestingTrial) -> Any:
         if self.kind == "categorical":
             return trial.suggest_categorical(self.name, list(self.choices))
-        assert self.low is not None and self.high is not None
+        assert self.low is not None
+        assert self.high is not None
         if self.kind == "int":
             return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
