@@ -90,10 +90,16 @@ def kth_smallest(values: Tensor, index: int) -> Tensor:
     return torch.from_numpy(np.partition(values.numpy(), index)[index : index + 1])[0]
 
 
-def sort_descending(keys: Tensor) -> Tensor:
+def sort_descending(keys: Tensor, limit: int | None = None) -> Tensor:
+    """Flat `keys` from the largest down, the first `limit` of them (default: all)."""
+    if limit is None or limit > keys.numel():
+        limit = keys.numel()
     if keys.is_cuda:
-        return keys.sort(descending=True).values
-    return torch.from_numpy(np.sort(keys.numpy())).flip(0)
+        return keys.sort(descending=True).values[:limit]
+    array = keys.numpy()
+    if 0 < limit < keys.numel():
+        array = np.partition(array, -limit)[-limit:]
+    return torch.from_numpy(np.sort(array)).flip(0)[:limit]
 
 
 def select(

@@ -58,6 +58,13 @@ def test_keys_sort_like_scores() -> None:
     assert order[5:] == [3, 7, 5]
 
 
+@pytest.mark.parametrize("limit", [0, 1, 7, 20, 21, None])
+def test_sorting_down_to_a_limit(limit: int | None) -> None:
+    values = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    expected = list(range(19, -1, -1))[:limit]
+    assert sort_descending(values, limit).tolist() == expected
+
+
 def test_tie_order_depends_on_the_seed_only() -> None:
     flat = torch.zeros(1000)
     first, again, other = (keep_largest(keys(flat, seed), 500) for seed in (1, 1, 2))

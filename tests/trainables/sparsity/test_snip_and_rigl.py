@@ -15,7 +15,7 @@ HEADS = {"a": torch.tensor([[2.0, 0.1]]), "b": torch.tensor([[0.2, 1.0]])}
 
 def batch(x: list[float], a: float, b: float) -> Batch:
     return Batch(
-        images_BCHW=torch.tensor(x).reshape(1, -1, 1, 1),
+        images_BCHW=torch.tensor(x, dtype=torch.float32).reshape(1, -1, 1, 1),
         targets={"a": torch.full((1, 1), a), "b": torch.full((1, 1), b)},
     )
 
