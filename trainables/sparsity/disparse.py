@@ -136,12 +136,13 @@ def _first_to_enter(entry: Tensor, count: int, ties: TieOrder) -> tuple[Tensor, 
     """bool: the `count` smallest entries; and the entry ρ of the last one let in."""
     if count == 0:
         return torch.zeros_like(entry, dtype=torch.bool), 0.0
-    last = kth_smallest(entry, count - 1)
+    entered = entry[entry < torch.inf]  # far fewer, and NumPy's selection is slow on equal values
+    assert count <= entered.numel(), "fewer weights lie within the masks than are to be kept"
+    last = kth_smallest(entered, count - 1)
     kept = entry < last
     boundary = (entry == last).nonzero().reshape(-1)
     room = count - int(kept.count_nonzero())
     kept[boundary[ties.place(boundary).argsort(descending=True)[:room]]] = True
-    assert bool(torch.isfinite(last)), "fewer weights lie within the masks than are to be kept"
     return kept, float(last)
 
 
