@@ -56,6 +56,24 @@ DATASET_DEFAULTS: dict[str, DatasetDefaults] = {
     ),
 }
 
+# A user's own data set (`package.module:SPEC`): every task weighs 1 until --set says otherwise,
+# and `data.size` must be set where the store has another size.
+_OWN_DATASET = DatasetDefaults(
+    tasks=(),
+    loss_weights={
+        "segmentation": 1.0,
+        "normals": 1.0,
+        "depth": 1.0,
+        "keypoints": 1.0,
+        "edges": 1.0,
+    },
+    size=DATASET_DEFAULTS["nyu-v2"].size,
+    crop=DATASET_DEFAULTS["nyu-v2"].crop,
+    learning_rate=DATASET_DEFAULTS["nyu-v2"].learning_rate,
+    num_train=DATASET_DEFAULTS["nyu-v2"].num_train,
+    num_test=DATASET_DEFAULTS["nyu-v2"].num_test,
+)
+
 _MODELS: dict[str, dict[str, Any]] = {
     "tiny": {
         "name": "deeplab-resnet",
@@ -123,17 +141,22 @@ def trial_config(
     `overrides` are dotted names (`sparsity.schedule`) and win over everything else; intervals
     given in steps follow `steps` unless overridden. Raises `UserError` for what does not exist.
     """
-    if dataset not in DATASET_DEFAULTS:
+    if dataset not in DATASET_DEFAULTS and ":" not in dataset:
         raise unknown_name("dataset", dataset, DATASET_DEFAULTS)
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    defaults = DATASET_DEFAULTS[dataset]
-    chosen = tuple(tasks) if tasks is not None else defaults.tasks
+    defaults = DATASET_DEFAULTS.get(dataset, _OWN_DATASET)
+    overrides = dict(overrides or {})
+    if "data.tasks" in overrides:
+        named = overrides.pop("data.tasks")
+        tasks = named.split(",") if isinstance(named, str) else named
+    chosen = tuple(task.strip() for task in tasks) if tasks is not None else defaults.tasks
+    if not chosen:
+        raise UserError(f"`--tasks` must name the tasks of {dataset}, got none; e.g. --tasks depth")
     for task in chosen:
         if task not in defaults.loss_weights:
             raise unknown_name(f"task of {dataset}", task, defaults.loss_weights)
     training = dict(_TRAINING[preset])
-    overrides = dict(overrides or {})
     if steps is None and "training.steps" in overrides:
         steps = overrides.pop("training.steps")
     if steps is not None:
