@@ -94,13 +94,13 @@ def hypervolume_trajectory(
     A row that the front so far dominates or equals changes nothing and costs no computation.
     """
     scaled_NM = normalisation.apply(values_NM)
-    usable_N = (np.isfinite(scaled_NM) & (scaled_NM < REFERENCE)).all(axis=1).tolist()
+    within_NM: NDArray[np.bool_] = np.isfinite(scaled_NM) & (scaled_NM < REFERENCE)
     scaled_NM = np.maximum(scaled_NM, 0.0)
     trajectory_N = np.zeros(len(scaled_NM))
     front_FM = np.empty((0, scaled_NM.shape[1]))
     share = 0.0
     for index, row_M in enumerate(scaled_NM):
-        if usable_N[index] and not (front_FM <= row_M).all(axis=1).any():
+        if within_NM[index].all() and not (front_FM <= row_M).all(axis=1).any():
             front_FM = np.vstack([front_FM[~(row_M <= front_FM).all(axis=1)], row_M])
             share = max(share, _box_share(front_FM))
         trajectory_N[index] = share

@@ -196,8 +196,8 @@ def _agreement(found: Findings) -> str:
     text = (
         "DiSparse asks every task alone which of the shared weights it would keep. Each line is "
         "one trial and gives, layer by layer, how far the answers overlap (intersection over "
-        "union: 1 is full agreement, 0 none), coloured by the density of the whole model. Where the lines fall "
-        "away the tasks part company, which is where sharing begins to cost."
+        "union: 1 is full agreement, 0 none), coloured by the density of the whole model. "
+        "Where the lines fall away the tasks part company, which is where sharing begins to cost."
     )
     if not found.votes:
         tried = any(t.method.startswith("disparse") for t in found.study.trials)
@@ -213,8 +213,8 @@ def _agreement(found: Findings) -> str:
 def _layers(found: Findings) -> str:
     text = (
         "How much of every layer the sparse members of the front kept, one row each, sparsest at "
-        "the top; bright layers were kept nearly whole. First come the layers that all tasks share, "
-        "then each task's own."
+        "the top; bright layers were kept nearly whole. First come the layers that all tasks "
+        "share, then each task's own."
     )
     if not found.layers:
         why = page.note("No sparse member of the front left a record of its layers.")

@@ -116,10 +116,11 @@ def _client(uri: str) -> Iterator["MlflowClient"]:
         logging.getLogger(name).setLevel(logging.ERROR)
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError  # MLflow lets some of these through
 
     try:
         yield MlflowClient(tracking_uri=uri)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise TrackingAway(f"{uri}: {str(error).strip().splitlines()[0]}") from error
 
 

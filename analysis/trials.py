@@ -4,8 +4,8 @@
 `runs/NAME/trials.parquet`, the record steps in and `Study.notes` says so.
 
 Columns of the table (`to_table`), as in `trials.parquet`: trial, number, method, seed,
-status, params (JSON), metrics (JSON), fraction (of training reached), started, ended
-(UTC), then `params/<name>` and every metric under its own name, sorted.
+status, reason (of a failure), params (JSON), metrics (JSON), fraction (of training reached),
+started, ended (UTC), then `params/<name>` and every metric under its own name, sorted.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ _FIXED_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("method", pa.string()),
     ("seed", pa.int64()),
     ("status", pa.string()),
+    ("reason", pa.string()),
     ("params", pa.string()),
     ("metrics", pa.string()),
     ("fraction", pa.float64()),
@@ -167,9 +168,8 @@ def front_table(study: Study, members: Sequence[Trial]) -> pa.Table:
         rows = [i for i, name in enumerate(record["trial"].to_pylist()) if name in wanted]
         if len(rows) == len(wanted):
             return record.take(pa.array(rows, type=pa.int64()))
-    by_name = {t.trial for t in members}
     table = to_table(study.trials)
-    rows = [i for i, t in enumerate(study.trials) if t.trial in by_name]
+    rows = [i for i, t in enumerate(study.trials) if t.trial in wanted]
     return table.take(pa.array(rows, type=pa.int64()))
 
 
@@ -234,7 +234,7 @@ def _recorded_trial(row: Mapping[str, Any], path: Path) -> Trial:
         fraction=float("nan") if fraction is None else float(fraction),
         started=_utc(row.get("started")),
         ended=_utc(row.get("ended")),
-        reason=row.get("reason") or row.get("error"),
+        reason=row.get("reason") or None,
     )
 
 
@@ -273,7 +273,7 @@ def _tracked_trial(run: tracking.TrackedRun) -> Trial:
         fraction=fraction,
         started=run.started,
         ended=run.ended,
-        reason=tags.get("disparse.reason") or tags.get("disparse.error"),
+        reason=tags.get("disparse.reason"),
         run_id=run.run_id,
     )
 

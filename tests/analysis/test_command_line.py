@@ -1,0 +1,224 @@
+"""`python -m analysis`: files, tags, artifacts, exit codes, and studies of every shape."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from analysis.__main__ import main
+from tests.analysis.studies import PRIMARY, BuiltStudy, Row, realistic_rows, simple_row
+
+TASKS = ("segmentation", "normals")
+Record = Callable[..., BuiltStudy]
+NAN = float("nan")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of `python -m analysis ARGUMENTS` in this process."""
+    monkeypatch.setattr(sys, "argv", ["analysis", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    code = exit_info.value.code
+    return 0 if code is None else int(code)
+
+
+def is_picture(path: Path) -> bool:
+    """A PNG of several colours: something was drawn."""
+    with Image.open(path) as image:
+        return image.width > 800 and len(image.convert("RGB").getcolors(1 << 24) or ()) > 20
+
+
+def test_report_of_a_realistic_study(record: Record, monkeypatch, capsys) -> None:
+    built = record("demo", realistic_rows(30, TASKS), tasks=TASKS, summaries=True)
+    out = built.storage.parent / "out"
+    answer = out / "answer.json"
+    options = ("--storage", built.storage, "--out", out, "--json", answer)
+    assert run(monkeypatch, "report", "demo", *options) == 0
+    printed = capsys.readouterr()
+    assert "30 trials" in printed.out
+    assert "study's own record" in printed.err
+    for name in ("front", "hypervolume", "parallel", "agreement", "layers"):
+        assert is_picture(out / f"{name}.png"), name
+
+    result = json.loads(answer.read_text())
+    front = pq.read_table(out / "front.parquet")
+    assert front.schema == pq.read_schema(built.directory / "trials.parquet")
+    assert set(front["trial"].to_pylist()) == {m["trial"] for m in result["front"]}
+    assert set(front["status"].to_pylist()) == {"complete"}
+    assert 0 < result["hypervolume"] < 1
+    assert result["objectives"] == [*(PRIMARY[t] for t in TASKS), "cost/density"]
+
+    page = (out / "report.html").read_text()
+    for member in result["front"]:
+        assert f">{member['trial']}</td>" in page
+    assert "loss became NaN at step 212" in page  # of the failed trial
+    assert page.count("Plotly.newPlot(") >= 5
+    assert page.count("plotly.js v") == 1
+
+
+def test_the_page_fetches_nothing(record: Record, monkeypatch) -> None:
+    built = record("page", realistic_rows(12, TASKS), tasks=TASKS, summaries=True)
+    assert run(monkeypatch, "report", "page", "--storage", built.storage, "--quiet") == 0
+    page = (built.directory / "report.html").read_text()
+    without_scripts = re.sub(r"<script\b[^>]*>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"<script[^>]+\bsrc=", page)
+    assert re.findall(r'\b(?:src|href)="(?!#|data:,")[^"]*"', without_scripts) == []
+    assert "@import" not in without_scripts
+    assert "url(" not in without_scripts
+
+
+def test_a_name_with_markup_stays_text(record: Record, monkeypatch) -> None:
+    rows = [simple_row(0, "<img src=x onerror=alert(1)>", 0.1, 0.4, 20.0)]
+    rows += [Row(number=1, method="snip", status="failed", reason="<script>alert(2)</script>")]
+    built = record("markup", rows, tasks=TASKS)
+    assert run(monkeypatch, "report", "markup", "--storage", built.storage, "-q") == 0
+    page = (built.directory / "report.html").read_text()
+    body = page[page.index("<body>") :]
+    assert "<img src=x" not in body
+    assert "<script>alert" not in body
+    assert "&lt;script&gt;alert(2)" in body
+
+
+SHAPES: dict[str, tuple[list[Row], tuple[str, ...], int]] = {
+    "no-trials": ([], TASKS, 0),
+    "single": ([simple_row(0, "snip", 0.1, 0.3, 20.0)], TASKS, 1),
+    "all-failed": ([Row(number=i, method="snip", status="failed") for i in range(3)], TASKS, 0),
+    "all-stopped": ([simple_row(0, "snip", 0.1, 0.3, 20.0, status="stopped")], TASKS, 0),
+    "still-running": ([simple_row(0, "snip", 0.1, 0.3, 20.0, status=None)], TASKS, 0),
+    "one-task": (realistic_rows(9, ("segmentation",)), ("segmentation",), 2),
+    "constant": ([simple_row(i, "random", 0.1, 0.3, 20.0) for i in range(4)], TASKS, 4),
+    "zero-density": ([simple_row(i, "random", 0.5 * i, 0.3 * i, 20.0) for i in range(3)], TASKS, 3),
+    "nan": ([simple_row(0, "rigl", 0.1, NAN, 9.0), simple_row(1, "rigl", 0.1, 0.2, 9.0)], TASKS, 1),
+    "all-nan": ([simple_row(0, "rigl", 0.1, NAN, 20.0)], TASKS, 0),
+    "metric-missing": ([simple_row(0, "rigl", 0.1, 0.3)], TASKS, 0),
+    "unknown-method": ([simple_row(0, "my own", 0.1, 0.3, 20.0)], TASKS, 1),
+    "five-tasks": (realistic_rows(14, tuple(PRIMARY), seed=5), tuple(PRIMARY), 3),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_studies_of_every_shape(name: str, record: Record, monkeypatch, capsys) -> None:
+    rows, tasks, at_least = SHAPES[name]
+    built = record(name, rows, tasks=tasks)
+    answer = built.directory / "answer.json"
+    assert run(monkeypatch, "report", name, "--storage", built.storage, "--json", answer) == 0
+    result = json.loads(answer.read_text(), parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
+    members = pq.read_table(built.directory / "front.parquet")
+    assert members.num_rows == len(result["front"]) >= at_least
+    if at_least in (0, 4):
+        assert members.num_rows == at_least
+    assert (built.directory / "front.png").stat().st_size > 5000
+    page = (built.directory / "report.html").read_text()
+    assert "How it was made" in page
+    assert "Traceback" not in capsys.readouterr().err
+    if not any(t.method.startswith("disparse") for t in rows) and at_least:
+        assert "no DiSparse trial" in page
+        assert not (built.directory / "agreement.png").exists()
+
+
+def test_front_tags_and_artifacts_reach_mlflow(database, tmp_path, monkeypatch, capsys) -> None:
+    from mlflow.tracking import MlflowClient
+
+    copy = tmp_path / "mlflow.db"  # where analysis looks of its own accord
+    shutil.copy(database, copy)
+    assert run(monkeypatch, "report", "tracked", "--storage", tmp_path) == 0
+    assert "note:" not in capsys.readouterr().err
+    client = MlflowClient(tracking_uri=f"sqlite:///{copy}")
+    experiment = client.get_experiment_by_name("disparse").experiment_id
+    runs = client.search_runs([experiment])
+    parent = next(r for r in runs if r.data.tags.get("disparse.kind") == "study")
+    tags = {
+        r.data.tags["disparse.trial"]: r.data.tags["disparse.front"]
+        for r in runs
+        if "disparse.trial" in r.data.tags
+    }
+    front = set(pq.read_table(tmp_path / "tracked" / "front.parquet")["trial"].to_pylist())
+    assert len(tags) == 14
+    assert {name for name, value in tags.items() if value == "true"} == front
+    assert set(tags.values()) == {"true", "false"}
+    logged = {a.path for a in client.list_artifacts(parent.info.run_id)}
+    assert {"front.png", "front.parquet", "report.html", "hypervolume.png"} <= logged
+
+
+def test_quiet_prints_nothing(record: Record, monkeypatch, capsys) -> None:
+    built = record("hush", [simple_row(0, "snip", 0.1, 0.3, 20.0)], tasks=TASKS)
+    assert run(monkeypatch, "front", "hush", "--storage", built.storage, "--quiet") == 0
+    assert capsys.readouterr().out == ""
+    assert not (built.directory / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["front", "nothing"], "unknown study 'nothing'; valid: there"),
+        (["report", "ther"], "Did you mean 'there'"),
+        (["front"], "Missing argument 'NAME'"),
+        (["fornt", "there"], "No such command"),
+        (["front", "there", "--outt", "x"], "No such option"),
+        (["front", "there", "--out", "FILE"], "--out"),
+        (["front", "there", "--json", "FILE/x.json"], "--json"),
+    ],
+)
+def test_mistakes_give_one_message_and_exit_2(
+    arguments: list[str], message: str, record: Record, monkeypatch, capsys
+) -> None:
+    built = record("there", [simple_row(0, "snip", 0.1, 0.3, 20.0)], tasks=TASKS)
+    obstacle = built.storage.parent / "obstacle"
+    obstacle.write_text("a file where a folder is wanted")
+    arguments = [a.replace("FILE", str(obstacle)) for a in arguments]
+    storage = ["--storage", str(built.storage)] if len(arguments) > 1 else []
+    assert run(monkeypatch, *arguments, *storage) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_our_own_failure_is_exit_1_and_no_user_error(record: Record, repository: Path) -> None:
+    """A bug keeps its traceback and the code that says it is not the user's."""
+    code = (
+        "import analysis.trials, analysis.__main__ as m\n"
+        "def broken(*a): raise RuntimeError('a bug')\n"
+        "analysis.trials.load_study = broken\n"
+        "m.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "front", "x"], cwd=repository, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "RuntimeError: a bug" in done.stderr
+
+
+def test_help_has_examples(monkeypatch, capsys) -> None:
+    for command in ("front", "report"):
+        assert run(monkeypatch, command, "--help") == 0
+        assert f"python -m analysis {command} demo" in capsys.readouterr().out
+
+
+def test_server_lost_after_reading_leaves_the_files(
+    database, tmp_path, monkeypatch, capsys
+) -> None:
+    from analysis import tracking
+
+    def gone(*arguments: object) -> int:
+        raise tracking.TrackingAway("http://mlflow: connection refused")
+
+    shutil.copy(database, tmp_path / "mlflow.db")
+    monkeypatch.setattr(tracking, "tag_front", gone)
+    assert run(monkeypatch, "front", "tracked", "--storage", tmp_path) == 0
+    assert "connection refused" in capsys.readouterr().err
+    assert (tmp_path / "tracked" / "front.png").exists()
+
+
+def test_module_runs(repository: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "analysis", "--help"], cwd=repository, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "front" in done.stdout

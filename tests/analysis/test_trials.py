@@ -1,0 +1,225 @@
+"""Loading a study: the record and MLflow give the same trials, and each stands in for the other."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from analysis import tracking
+from analysis.trials import Trial, front_table, load_study, to_table
+from tests.analysis.studies import (
+    BuiltStudy,
+    log_to_mlflow,
+    realistic_rows,
+    simple_row,
+    write_record,
+)
+from trainables.errors import UserError
+
+TASKS = ("segmentation", "normals")
+Record = Callable[..., BuiltStudy]
+
+
+def test_the_record_comes_back_whole(record: Record) -> None:
+    rows = realistic_rows(20, TASKS)
+    built = record("alone", rows, tasks=TASKS)
+    study = load_study("alone", built.storage)
+    assert study.source == "parquet"
+    assert any("No tracking server" in note for note in study.notes)
+    assert study.objectives == (
+        "val/segmentation/miou",
+        "val/normals/mean_error_deg",
+        "cost/density",
+    )
+    assert [t.trial for t in study.trials] == [built.trial(r.number) for r in rows]
+    for trial, row in zip(study.trials, rows, strict=True):
+        assert (trial.method, trial.status, trial.seed) == (row.method, row.status, row.seed)
+        assert dict(trial.params) == row.params
+        assert dict(trial.metrics) == row.metrics
+        assert trial.reason == row.reason
+
+
+def test_mlflow_gives_the_same_trials_as_the_record(database: Path, tmp_path: Path) -> None:
+    rows = realistic_rows(14, TASKS, seed=3)
+    write_record(tmp_path, "tracked", rows, tasks=TASKS)
+    recorded = load_study("tracked", tmp_path)
+    tracked = load_study("tracked", tmp_path / "elsewhere", f"sqlite:///{database}")
+    assert tracked.source == "mlflow"
+    assert tracked.objectives == recorded.objectives
+    assert tracked.facts["dataset"] == "scenes"
+    for ours, theirs in zip(tracked.trials, recorded.trials, strict=True):
+        assert (ours.trial, ours.number, ours.method) == (
+            theirs.trial,
+            theirs.number,
+            theirs.method,
+        )
+        assert (ours.seed, ours.status) == (theirs.seed, theirs.status)
+        assert ours.fraction == theirs.fraction
+        # Metrics are the last report's, not the best nor the first.
+        assert dict(ours.metrics) == pytest.approx(dict(theirs.metrics))
+        assert {k: v for k, v in ours.params.items() if k != "seed"} == {
+            k: v for k, v in theirs.params.items() if k != "seed"
+        }
+        assert ours.started is not None
+        assert ours.ended is not None
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////nowhere/at/all.db"])
+def test_a_server_that_is_away_is_said_and_replaced(record: Record, uri: str) -> None:
+    built = record("away", [simple_row(0, "snip", 0.1, 0.4, 20.0)], tasks=TASKS)
+    study = load_study("away", built.storage, uri)
+    assert study.source == "parquet"
+    assert study.tracking_uri is None
+    assert len(study.notes) == 1
+    assert "away" in study.notes[0]
+    assert uri in study.notes[0]
+    assert not Path("/nowhere").exists()
+
+
+def test_a_file_that_is_no_database_counts_as_away(record: Record, tmp_path: Path) -> None:
+    built = record("broken", [simple_row(0, "snip", 0.1, 0.4, 20.0)], tasks=TASKS)
+    (tmp_path / "bad.db").write_bytes(b"not a database, and long enough to be one" * 50)
+    study = load_study("broken", built.storage, f"sqlite:///{tmp_path / 'bad.db'}")
+    assert "away" in study.notes[0]
+
+
+def test_the_record_completes_an_mlflow_that_lags_behind(database: Path, tmp_path: Path) -> None:
+    rows = realistic_rows(16, TASKS, seed=3)  # MLflow has the first 14
+    write_record(tmp_path, "tracked", rows, tasks=TASKS)
+    study = load_study("tracked", tmp_path, f"sqlite:///{database}")
+    assert len(study.trials) == 16
+    assert any("2 trial(s)" in note and "search sync" in note for note in study.notes)
+    assert sum(t.run_id is not None for t in study.trials) == 14
+
+
+def test_unknown_study_lists_those_known(record: Record, database: Path) -> None:
+    built = record("known", [], tasks=TASKS)
+    with pytest.raises(UserError, match=r"unknown study 'knwon'.*Did you mean 'known'"):
+        load_study("knwon", built.storage)
+    with pytest.raises(UserError, match="valid: known, tracked"):
+        load_study("other", built.storage, f"sqlite:///{database}")
+
+
+def test_no_study_at_all_names_the_way_to_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="search run"):
+        load_study("demo", tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objectives": ["val/segmentation/miou"]}, "exactly one cost"),
+        ({"objectives": ["cost/density"]}, "at least one quality"),
+        ({"objectives": ["test/segmentation/miou", "cost/density"]}, "must not be on test"),
+        ({"objectives": ["val/segmentation/mious", "cost/density"]}, "unknown metric"),
+        ({"objectives": None, "tasks": None}, "`objectives` or its `tasks`"),
+    ],
+)
+def test_objectives_are_checked(record: Record, change: dict, message: str) -> None:
+    built = record("odd", [], tasks=TASKS)
+    path = built.directory / "study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=message):
+        load_study("odd", built.storage)
+
+
+def test_objectives_follow_from_tasks(record: Record) -> None:
+    built = record("implied", [], tasks=("depth",))
+    path = built.directory / "study.json"
+    facts = json.loads(path.read_text())
+    del facts["objectives"]
+    path.write_text(json.dumps(facts))
+    assert load_study("implied", built.storage).objectives == (
+        "val/depth/absolute_error",
+        "cost/density",
+    )
+
+
+def test_damaged_files_are_named(record: Record) -> None:
+    built = record("hurt", [simple_row(0, "snip", 0.1, 0.4, 20.0)], tasks=TASKS)
+    table = built.directory / "trials.parquet"
+    table.write_bytes(table.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"trials\.parquet"):
+        load_study("hurt", built.storage)
+    (built.directory / "study.json").write_text("{")
+    with pytest.raises(UserError, match=r"study\.json"):
+        load_study("hurt", built.storage)
+
+
+def test_table_has_the_columns_of_the_contract(record: Record) -> None:
+    rows = realistic_rows(12, TASKS)
+    built = record("table", rows, tasks=TASKS)
+    ours = to_table(load_study("table", built.storage).trials)
+    theirs = pq.read_table(built.directory / "trials.parquet")
+    assert ours.column_names == theirs.column_names
+    for name in theirs.column_names:
+        if name not in ("params", "metrics"):
+            assert ours[name].to_pylist() == theirs[name].to_pylist(), name
+    assert json.loads(ours["metrics"][0].as_py()) == rows[0].metrics
+
+
+def test_front_table_has_the_columns_of_the_record(record: Record) -> None:
+    built = record("rows", realistic_rows(12, TASKS), tasks=TASKS)
+    study = load_study("rows", built.storage)
+    chosen = [study.trials[5], study.trials[2]]
+    with_record = front_table(study, chosen)
+    shutil.move(built.directory / "trials.parquet", built.directory / "gone")
+    without = front_table(study, chosen)
+    assert with_record["number"].to_pylist() == without["number"].to_pylist() == [2, 5]
+    assert with_record.schema == pq.read_schema(built.directory / "gone")
+    assert set(without.column_names) == set(with_record.column_names)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 2, None], [1, 2, None]),
+        ([1, 2.5, None], [1.0, 2.5, None]),
+        ([True, False, None], [True, False, None]),
+        ([1, "a", None], ["1", "a", None]),
+        ([[1, 2], None, None], ["[1, 2]", None, None]),
+    ],
+)
+def test_a_parameter_column_has_one_type(values: list, expected: list) -> None:
+    trials = [
+        Trial(trial=f"t-{i}", number=i, method="snip", seed=0, status="complete", params={"x": v})
+        for i, v in enumerate(values)
+    ]
+    assert to_table(trials)["params/x"].to_pylist() == expected
+
+
+def test_no_trials_make_a_table_without_rows() -> None:
+    assert to_table([]).num_rows == 0
+
+
+def test_a_missing_fraction_is_nan(record: Record) -> None:
+    built = record("f", [simple_row(0, "snip", 0.1, 0.4, 20.0, fraction=None)], tasks=TASKS)
+    assert math.isnan(load_study("f", built.storage).trials[0].fraction)
+
+
+def test_front_tags_are_set_once(tmp_path: Path, database: Path) -> None:
+    """On a copy of the shared store: the tags of every child, true on members alone."""
+    copy = tmp_path / "mlflow.db"
+    shutil.copy(database, copy)
+    uri = f"sqlite:///{copy}"
+    study = load_study("tracked", tmp_path, uri)
+    member = study.trials[1].run_id
+    assert tracking.tag_front(uri, "tracked", {member}) == 14
+    assert tracking.tag_front(uri, "tracked", {member}) == 0
+    runs = tracking.read_study(uri, "tracked").runs
+    assert [r.run_id for r in runs if r.tags["disparse.front"] == "true"] == [member]
+    assert sum(r.tags["disparse.front"] == "false" for r in runs) == 13
+
+
+def test_two_studies_in_one_store_stay_apart(tmp_path: Path, database: Path) -> None:
+    copy = tmp_path / "mlflow.db"
+    shutil.copy(database, copy)
+    rows = [simple_row(0, "rigl", 0.1, 0.4, 20.0)]
+    log_to_mlflow(BuiltStudy(name="second", storage=tmp_path, rows=rows), copy, TASKS)
+    uri = f"sqlite:///{copy}"
+    assert tracking.study_names(uri) == ("second", "tracked")
+    assert [t.trial for t in load_study("second", tmp_path, uri).trials] == ["second-00000"]
