@@ -249,10 +249,17 @@ def _open(path: Path) -> tuple[pa.RecordBatch, SplitMeta]:
         if reader.num_record_batches != 1:
             raise ValueError(f"{reader.num_record_batches} record batches, not 1")
         batch = reader.get_batch(0)
-    # Structure only (buffer lengths against the schema): no page of image data is touched.
+    # Structure and names only: no page of image data is touched.
     batch.validate()
     if set(batch.schema.names) != set(meta.checksums):
         raise ValueError(f"columns {batch.schema.names}, not {sorted(meta.checksums)}")
+    for name in ("frame", "scene"):
+        if batch.schema.field(name).type != pa.large_string():
+            raise ValueError(f"column {name!r} of type {batch.schema.field(name).type}")
+        # Offsets first: a damaged one would be followed out of the file.
+        batch.column(name).validate(full=True)
+        if _column_digest(batch, name) != meta.checksums[name]:
+            raise ValueError(f"column {name!r} does not match its checksum")
     for modality, encoding in meta.encodings.items():
         shape = [*meta.size, *TRAILING_SHAPE[modality]]
         kind = batch.schema.field(modality).type
@@ -260,6 +267,10 @@ def _open(path: Path) -> tuple[pa.RecordBatch, SplitMeta]:
         expected = pa.fixed_shape_tensor(stored, shape) if encoding == "raw" else pa.large_binary()
         if kind != expected:
             raise ValueError(f"column {modality!r} of type {kind}, not {expected}")
+        if encoding != "raw":
+            batch.column(modality).validate(full=True)
+        if batch.column(modality).null_count:
+            raise ValueError(f"column {modality!r} with frames missing")
     return batch, meta
 
 

@@ -169,8 +169,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(stored, place, bit):
     try:
         split = Split(other)
         split.verify()
-    except UserError as error:
-        assert str(other) in str(error)
+    except UserError:
         return
     assert split.frames == tuple(frame.name for frame in frames)
     for position, frame in enumerate(frames):
@@ -242,7 +241,7 @@ def test_full_disk(tmp_path, make_frame, make_meta, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="No space left.*free some space"):
+    with pytest.raises(UserError, match=r"No space left.*free some space"):
         write_split(tmp_path / "train.arrow", [make_frame()], make_meta())
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,221 @@
+"""Data sets open by name, are generated once, and say what is wrong."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainables.config import DataConfig
+from trainables.data import catalogue
+from trainables.data.catalogue import DATASETS, DatasetSpec, ScenesSource, open_dataset, store_root
+from trainables.data.frame import TARGETS
+from trainables.errors import UserError
+
+
+def config(**changed) -> DataConfig:
+    values = {
+        "dataset": "scenes",
+        "tasks": ("segmentation", "depth"),
+        "size": (16, 16),
+        "crop": (16, 16),
+        "scale_range": (1.0, 1.0),
+        "mirror": False,
+        "validation_fraction": 0.25,
+        "split_seed": 0,
+        "num_train": 16,
+        "num_test": 4,
+    }
+    return DataConfig(**(values | changed))
+
+
+@pytest.fixture
+def working_folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_scenes_are_generated_once(working_folder):
+    dataset = open_dataset(config())
+    assert (dataset.train.num_frames, dataset.val.num_frames, dataset.test.num_frames) == (12, 4, 4)
+    assert set(dataset.train.scenes).isdisjoint(dataset.val.scenes)
+    assert set(dataset.test.scenes).isdisjoint((*dataset.train.scenes, *dataset.val.scenes))
+    assert dataset.available_tasks == TARGETS
+    assert {task: dataset.num_channels(task) for task in TARGETS} == {
+        "segmentation": DATASETS["scenes"].num_classes,
+        "normals": 3,
+        "depth": 1,
+        "keypoints": 1,
+        "edges": 1,
+    }
+    (folder,) = (working_folder / "runs" / "data").glob("scenes-*")
+    stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert {path.name for path in stamps} == {"train.arrow", "test.arrow"}
+    open_dataset(config(split_seed=3, validation_fraction=0.5))
+    assert stamps == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    dataset.train.split.verify()
+    # Test frames are normalised by the statistics of train.
+    assert dataset.test.split.meta.image_mean == dataset.image_mean
+
+
+def test_more_training_frames_extend_the_fewer(working_folder):
+    few = open_dataset(config(num_train=8)).train.split
+    many = open_dataset(config(num_train=12)).train.split
+    assert few.path != many.path
+    np.testing.assert_array_equal(few.column("image"), many.column("image")[:8])
+
+
+def test_validation_is_seeded(working_folder):
+    carved = {open_dataset(config(split_seed=seed)).val.frames for seed in (0, 0, 1, 2, 3)}
+    assert 1 < len(carved) < 5
+
+
+def test_generators_at_the_same_time_make_one_store(working_folder, monkeypatch):
+    made = []
+    load = ScenesSource.load
+
+    def counting(self, split, position, size):
+        made.append((split, position))
+        return load(self, split, position, size)
+
+    monkeypatch.setattr(ScenesSource, "load", counting)
+    opened, failures = [], []
+
+    def run() -> None:
+        try:
+            opened.append(open_dataset(config()).train.split.frames)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(opened) == 4
+    assert len(set(opened)) == 1
+    assert len(made) == len(set(made)) == 20
+    names = {path.name for path in (working_folder / "runs" / "data").iterdir()}
+    assert not any(name.endswith(".partial") for name in names)
+
+
+def test_what_a_killed_generator_left_is_removed(working_folder):
+    root = working_folder / "store"
+    stale = working_folder / ".store.abc.partial"
+    stale.mkdir()
+    (stale / "train.arrow").write_bytes(b"half")
+    dataset = open_dataset(config(root=str(root)))
+    assert not stale.exists()
+    assert dataset.train.split.path == root / "train.arrow"
+
+
+def test_a_failed_generation_leaves_nothing(working_folder, monkeypatch):
+    def fail(self, split, position, size):
+        raise RuntimeError("out of luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScenesSource, "load", fail)
+        with pytest.raises(RuntimeError, match="out of luck"):
+            open_dataset(config(root="store"))
+    assert not (working_folder / "store").exists()
+    assert list(working_folder.glob("*.partial")) == []
+    open_dataset(config(root="store"))
+
+
+def test_a_folder_with_other_files_is_not_generated_into(working_folder):
+    (working_folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="with other files"):
+        open_dataset(config(root=str(working_folder)))
+    assert (working_folder / "notes.txt").read_text() == "mine"
+
+
+def test_caps_keep_frames_from_everywhere(tmp_path, write_toy_store, monkeypatch):
+    monkeypatch.setitem(DATASETS, "toy", toy_spec())
+    root = str(write_toy_store(tmp_path / "s", num_train=12, num_test=6, size=(16, 16)))
+    whole = open_dataset(config(dataset="toy", root=root, num_train=None, num_test=None))
+    assert whole.train.num_frames + whole.val.num_frames == 12
+    capped = open_dataset(config(dataset="toy", root=root, num_train=6, num_test=2))
+    kept = sorted([*capped.train.indices, *capped.val.indices])
+    assert kept == [0, 2, 4, 6, 8, 10]
+    assert capped.test.indices.tolist() == [0, 3]
+    assert capped.test.frames == ("0100", "0103")
+
+
+def toy_spec(**changed) -> DatasetSpec:
+    values = {"summary": "toy", "tasks": TARGETS, "num_classes": 4, "depth_kind": "metric"}
+    return DatasetSpec(**(values | changed))
+
+
+def test_a_converted_root_given_as_uri(tmp_path, write_toy_store, monkeypatch):
+    monkeypatch.setitem(DATASETS, "toy", toy_spec())
+    folder = write_toy_store(tmp_path / "s", size=(16, 16))
+    dataset = open_dataset(config(dataset="toy", root=f"file://{folder}"))
+    assert dataset.num_classes == 4
+
+
+def test_the_root_is_resolved_for_other_working_folders(working_folder):
+    root = store_root(config())
+    assert Path(root).is_absolute()
+    assert open_dataset(config(root=root)).train.num_frames == 12
+
+
+def test_a_users_own_dataset_by_import_path(tmp_path, write_toy_store, monkeypatch):
+    monkeypatch.setattr(catalogue, "OWN", toy_spec(), raising=False)
+    name = "trainables.data.catalogue:OWN"
+    root = str(write_toy_store(tmp_path / "s", size=(16, 16), dataset=name))
+    assert open_dataset(config(dataset=name, root=root)).name == name
+    for wrong in ("no.such.module:X", "trainables.data.catalogue:NOTHING"):
+        with pytest.raises(UserError, match=r"package\.module:SPEC"):
+            open_dataset(config(dataset=wrong))
+    with pytest.raises(UserError, match=r"must be a .*DatasetSpec, got int"):
+        open_dataset(config(dataset="trainables.data.catalogue:SCENES_SEED"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dataset": "scnes"}, r"unknown dataset 'scnes'.*Did you mean 'scenes'"),
+        ({"tasks": ("sound",)}, r"unknown task of scenes 'sound'; valid: depth, edges"),
+        ({"dataset": "nyu-v2", "tasks": ("edges",)}, r"unknown task of nyu-v2 'edges'"),
+        ({"dataset": "nyu-v2"}, r"got no data root; run .*convert nyu-v2"),
+        ({"dataset": "nyu-v2", "root": "absent"}, r"absent, which does not; check the path"),
+        ({"dataset": "nyu-v2", "root": "empty"}, r"the empty folder .*empty"),
+        ({"dataset": "nyu-v2", "root": "other"}, r"got .*other without them"),
+        ({"dataset": "nyu-v2", "root": "raw"}, r"raw data in .*--size 16x16"),
+        ({"dataset": "nyu-v2", "root": "file"}, r"readable folder"),
+        ({"dataset": "nyu-v2", "root": "toy"}, r"must hold nyu-v2, got toy"),
+        ({"root": "half"}, r"half/test\.arrow, got no such file"),
+    ],
+)
+def test_mistakes(working_folder, write_plain_nyu, write_toy_store, changed, message):
+    (working_folder / "empty").mkdir()
+    (working_folder / "other").mkdir()
+    (working_folder / "other" / "picture.jpg").write_bytes(b"")
+    (working_folder / "file").write_bytes(b"")
+    write_plain_nyu(working_folder / "raw", [1, 2], [3])
+    write_toy_store(working_folder / "toy", size=(16, 16))
+    write_toy_store(working_folder / "half", size=(16, 16), dataset="scenes")
+    (working_folder / "half" / "test.arrow").unlink()
+    with pytest.raises(UserError, match=message):
+        open_dataset(config(**changed))
+
+
+def test_another_size_than_stored(working_folder):
+    open_dataset(config(root="store"))
+    with pytest.raises(UserError, match=r"got 16x32 for 16x16 in .*set data\.size=16x16"):
+        open_dataset(config(root="store", size=(16, 32)))
+
+
+def test_task_without_ground_truth(tmp_path, make_frame, make_meta, monkeypatch):
+    from trainables.data.store import write_split
+
+    monkeypatch.setitem(DATASETS, "toy", toy_spec())
+    size = (16, 16)
+    for split, indices in (("train", range(6)), ("test", range(6, 8))):
+        frames = [make_frame(i, size, ("depth",)) for i in indices]
+        write_split(tmp_path / f"{split}.arrow", frames, make_meta(size))
+    dataset = open_dataset(config(dataset="toy", tasks=("depth",), root=str(tmp_path)))
+    assert dataset.available_tasks == ("depth",)
+    with pytest.raises(UserError, match="unknown task of toy 'segmentation'; valid: depth"):
+        open_dataset(config(dataset="toy", root=str(tmp_path)))
