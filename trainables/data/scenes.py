@@ -23,8 +23,8 @@ VIEWS_PER_SCENE = 4
 
 _LUMINANCE = np.array([0.3, 0.59, 0.11], dtype=np.float32)  # of linear red, green, blue
 _SMALLEST_SIDE = 16  # pixels
-_KEYPOINT_SIGMA = 0.03  # of the shorter side; broad enough to matter in a mean of |error|
-_EDGE_SIGMA = 0.01  # of the shorter side
+KEYPOINT_SIGMA = 0.08  # of the shorter side; an eighth of the resolution still shows it
+EDGE_SIGMA = 0.04  # of the shorter side; the same
 _STEP = 0.1  # metres: an occlusion at least this deep is a full edge
 _VISIBLE = 1e-2  # metres a corner may lie behind the first hit and be seen: under a rug, say
 
@@ -177,7 +177,7 @@ def _keypoint_response(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray
     """A Gaussian at each corner (u, v); the greatest where they meet. float32 (H, W)."""
     response = np.zeros(size, dtype=np.float32)
     if len(corners):
-        sigma = _KEYPOINT_SIGMA * min(size)
+        sigma = KEYPOINT_SIGMA * min(size)
         across, down = (
             np.exp(-0.5 * ((np.arange(side) + 0.5 - corners[:, axis, None]) / sigma) ** 2)
             for axis, side in ((0, size[1]), (1, size[0]))
@@ -210,7 +210,7 @@ def _edge_response(faces: np.ndarray, normals: np.ndarray, points: np.ndarray) -
         for side in (p, q):
             strength[side] = np.maximum(strength[side], link)
     # The greatest of Gaussian-weighted neighbours; separable, as the weights are.
-    sigma = _EDGE_SIGMA * min(faces.shape)
+    sigma = EDGE_SIGMA * min(faces.shape)
     for axis in (0, 1):
         spread = strength.copy()
         for shift in range(1, int(np.ceil(3 * sigma)) + 1):

@@ -8,6 +8,7 @@ pixel (20 + j, 20 + i) along (j, i, 20.5).
 import numpy as np
 import pytest
 
+from trainables.data import scenes
 from trainables.data.scene_geometry import Camera, Light, Primitive, Scene
 from trainables.data.scene_layout import LABELS
 from trainables.data.scene_rendering import cast, describe, shade, trace
@@ -19,6 +20,12 @@ FOCAL = 20.5
 GREY = Material(texture="plain", palette=np.full((3, 3), 0.5), grain=0.0)
 CAMERA = Camera.looking_at((2.0, 0.5, 1.5), (2.0, 5.0, 1.5), roll=0.0, focal=0.5)
 SENSOR = Sensor(exposure=0.25, white_balance=(1.0, 1.0, 1.0), shot_noise=0.0, read_noise=0.0)
+
+
+@pytest.fixture
+def sharp_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edges a pixel wide: where they lie is tested, not how far they are spread."""
+    monkeypatch.setattr(scenes, "EDGE_SIGMA", 0.01)
 
 
 def _solid(shape: str, kind: str, **changes: object) -> Primitive:
@@ -110,7 +117,7 @@ def test_keypoints_are_the_visible_corners_and_no_others() -> None:
     view = _view(_scene(_solid("box", "crate")))
     front = [(x, y, 2.0) for x in (-0.5, 0.5) for y in (-0.5, 0.5)]
     room = [(x, y, 5.5) for x in (-2.0, 2.0) for y in (-1.5, 1.5)]
-    sigma = 0.03 * 41
+    sigma = scenes.KEYPOINT_SIGMA * 41
     v, u = np.mgrid[:41, :41] + 0.5
     expected = np.zeros(SIZE)
     for x, y, z in front + room:  # the box hides its own four corners behind
@@ -126,10 +133,11 @@ def test_an_occluder_hides_keypoints() -> None:
     hidden = _view(_scene(screen, _solid("box", "crate")))
     alone = _view(_scene(_solid("box", "crate")))
     assert alone["keypoints"][15, 15] > 0.98
-    assert hidden["keypoints"][15, 15] < 0.2
+    assert hidden["keypoints"][15, 15] < 0.5
     assert (hidden["segmentation"] != LABELS["crate"]).all()
 
 
+@pytest.mark.usefixtures("sharp_edges")
 def test_edges_of_a_box_against_the_wall_behind_it() -> None:
     edges = _view(_scene(_solid("box", "crate")))["edges"]
     np.testing.assert_allclose(edges[15:26, 15], 1.0)
@@ -138,6 +146,7 @@ def test_edges_of_a_box_against_the_wall_behind_it() -> None:
     assert edges[20, 10] == 0.0 or edges[20, 10] < edges[20, 14]
 
 
+@pytest.mark.usefixtures("sharp_edges")
 def test_a_coplanar_seam_and_a_curved_face_are_no_edges() -> None:
     left = _solid("box", "crate", centre=(1.775, 3.0, 1.5), half=(0.275, 0.5, 0.5))
     right = _solid("box", "crate", centre=(2.275, 3.0, 1.5), half=(0.225, 0.5, 0.5))
