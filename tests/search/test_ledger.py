@@ -1,0 +1,295 @@
+"""The ledger's laws: exactly the wanted trials, each told once, draws that survive a restart."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from search.ledger import (
+    SAMPLERS,
+    Assignment,
+    Ledger,
+    Outcome,
+    judge,
+    make_sampler,
+    open_optuna,
+    trial_name,
+)
+from search.plan import Plan, make_plan
+from search.recipes import RECIPES
+from trainables.errors import UserError
+
+OBJECTIVES = ("val/segmentation/miou", "cost/density")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_optuna() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def plan_of(trials: int, **arguments: Any) -> Plan:
+    return make_plan(RECIPES["demo"], study="s", trials=trials, **arguments)
+
+
+def storage(folder: Path) -> str:
+    return f"sqlite:///{folder / 'optuna.db'}"
+
+
+def open_ledger(plan: Plan, folder: Path) -> Ledger:
+    return Ledger(plan, open_optuna(plan, storage(folder)))
+
+
+def in_memory(plan: Plan) -> Ledger:
+    return Ledger(plan, open_optuna(plan, "sqlite://"))
+
+
+def complete(plan: Plan, assignment: Assignment) -> Outcome:
+    """A made-up but deterministic quality: better when denser, by another amount per task."""
+    density = 1.0 - assignment.config.sparsity.target
+    metrics = {name: 1.0 + i - density for i, name in enumerate(plan.objectives)}
+    metrics["val/segmentation/miou"] = density**0.5
+    metrics["cost/density"] = density
+    return Outcome(status="complete", reason="", metrics=metrics, fraction=1.0)
+
+
+def run_all(ledger: Ledger) -> list[Assignment]:
+    assignments = []
+    while (assignment := ledger.next()) is not None:
+        assignments.append(assignment)
+        ledger.finish(assignment.number, complete(ledger.plan, assignment))
+    return assignments
+
+
+def test_hands_out_exactly_the_wanted_trials() -> None:
+    ledger = in_memory(plan_of(9))
+    assignments = run_all(ledger)
+    assert [a.number for a in assignments] == list(range(9))
+    assert [a.name for a in assignments] == [trial_name("s", n) for n in range(9)]
+    methods = [a.config.method for a in assignments[:6]]
+    assert methods == ["dense", "random", "snip", "rigl", "disparse-static", "disparse-dynamic"]
+    assert "dense" not in {a.config.method for a in assignments[6:]}
+    assert ledger.next() is None
+    assert ledger.num_remaining == 0
+    trials = ledger.study.get_trials()
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * 9
+
+
+def test_fewer_trials_than_starting_points() -> None:
+    ledger = in_memory(plan_of(2))
+    assert [a.config.method for a in run_all(ledger)] == ["dense", "random"]
+    assert len(ledger.study.get_trials()) == 2
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_same_seed_same_draws(sampler: str) -> None:
+    drawn = []
+    for _ in range(2):
+        plan = plan_of(9, seed=3, sampler=sampler)
+        ledger = Ledger(plan, open_optuna(plan, "sqlite://"))
+        drawn.append([a.params for a in run_all(ledger)])
+    assert drawn[0] == drawn[1]
+    free = [tuple(sorted(p.items())) for p in drawn[0][6:]]
+    assert len(set(free)) == len(free)  # no draw is a copy of another
+
+
+def test_another_seed_other_draws() -> None:
+    drawn = []
+    for seed in (0, 1):
+        plan = plan_of(8, seed=seed)
+        drawn.append([a.params for a in run_all(Ledger(plan, open_optuna(plan, "sqlite://")))])
+    assert drawn[0][6:] != drawn[1][6:]
+
+
+def test_a_restart_changes_no_draw(tmp_path: Path) -> None:
+    whole = in_memory(plan_of(9))
+    expected = [a.params for a in run_all(whole)]
+    got = []
+    for _ in range(9):  # a new driver for every trial
+        ledger = open_ledger(plan_of(9), tmp_path)
+        assignment = ledger.next()
+        assert assignment is not None
+        got.append(assignment.params)
+        ledger.finish(assignment.number, complete(ledger.plan, assignment))
+    assert got == expected
+
+
+def test_unfinished_trials_come_back_first_as_they_were(tmp_path: Path) -> None:
+    first = open_ledger(plan_of(8), tmp_path)
+    assignments = [first.next() for _ in range(4)]
+    done = assignments[1]
+    assert done is not None
+    first.finish(done.number, complete(first.plan, done))
+    # The driver dies here; trials 0, 2 and 3 are left RUNNING.
+    second = open_ledger(plan_of(8), tmp_path)
+    again = [second.next() for _ in range(3)]
+    for before, after in zip([assignments[0], *assignments[2:]], again, strict=True):
+        assert before is not None
+        assert after is not None
+        assert after.resumed
+        assert not before.resumed
+        assert (after.number, after.params, after.seed) == (
+            before.number,
+            before.params,
+            before.seed,
+        )
+    fresh = second.next()
+    assert fresh is not None
+    assert (fresh.number, fresh.resumed) == (4, False)
+    for assignment in [*again, fresh]:
+        assert assignment is not None
+        second.finish(assignment.number, complete(second.plan, assignment))
+    run_all(second)
+    states = [t.state for t in second.study.get_trials()]
+    assert states == [TrialState.COMPLETE] * 8
+
+
+def test_a_driver_killed_while_drawing_leaves_a_trial_that_goes_on(tmp_path: Path) -> None:
+    plan = plan_of(8)
+    ledger = open_ledger(plan, tmp_path)
+    for _ in range(6):
+        assignment = ledger.next()
+        assert assignment is not None
+        ledger.finish(assignment.number, complete(plan, assignment))
+    # Killed after the trial was created and one parameter drawn, before its record was kept.
+    ledger._use_sampler_for(6)
+    half = ledger.study.ask()
+    method = plan.space.parameters[0].suggest(half)
+    resumed = open_ledger(plan, tmp_path).next()
+    assert resumed is not None
+    assert (resumed.number, resumed.resumed) == (6, True)
+    assert resumed.params["method"] == method  # what was drawn stays; the rest is drawn now
+    assert resumed.config.method == method
+    assert len(ledger.study.get_trials()) == 8 - 1
+
+
+def test_crash_while_queueing_starts_leaves_each_once(tmp_path: Path) -> None:
+    plan = plan_of(8)
+    study = open_optuna(plan, storage(tmp_path))
+    for index, start in enumerate(plan.starts()[:2]):
+        study.enqueue_trial(
+            dict(start.params), user_attrs={"start": index, "pins": dict(start.pins)}
+        )
+    ledger = open_ledger(plan, tmp_path)
+    assert [a.config.method for a in run_all(ledger)][:3] == ["dense", "random", "snip"]
+    assert len(ledger.study.get_trials()) == 8
+
+
+def test_the_same_configuration_again_is_a_replicate_under_the_next_seed() -> None:
+    overrides = {"method": "snip", "sparsity.target": "0.9", "optimiser.learning_rate": "0.003"}
+    ledger = in_memory(plan_of(3, seed=5, overrides=overrides))
+    assert [a.seed for a in run_all(ledger)] == [5, 6, 7]
+
+
+def test_outcomes_are_told_once_and_failures_are_not_values() -> None:
+    seen: list[tuple[int, str]] = []
+    ledger = in_memory(plan_of(4))
+    ledger.on_finished = lambda number, outcome: seen.append((number, outcome.status))
+    statuses = ["complete", "failed", "stopped", "infeasible"]
+    for status in statuses:
+        assignment = ledger.next()
+        assert assignment is not None
+        good = complete(ledger.plan, assignment)
+        outcome = Outcome(status=status, reason="why", metrics=good.metrics, fraction=0.5)
+        ledger.finish(assignment.number, outcome)
+        ledger.finish(assignment.number, outcome)  # a second telling changes nothing
+    trials = ledger.study.get_trials()
+    assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "PRUNED", "FAIL"]
+    assert [t.values is None for t in trials] == [False, True, True, True]
+    assert [t.user_attrs["reason"] for t in trials] == ["why"] * 4
+    assert seen == list(enumerate(statuses))
+    assert ledger.front() == [0]
+
+
+def test_a_draw_that_the_trial_refuses_fails_and_the_study_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger = in_memory(plan_of(8))
+    real: Callable[..., Any] = Plan.config
+
+    def refuse_snip(self: Plan, params: dict, seed: int) -> Any:
+        if params.get("method") == "snip":
+            raise UserError("no snip today")
+        return real(self, params, seed)
+
+    monkeypatch.setattr(Plan, "config", refuse_snip)
+    plan_starts = ledger.plan.recipe.methods
+    assert "snip" in plan_starts
+    assert [a.number for a in run_all(ledger)][:3] == [0, 1, 3]
+    trials = ledger.study.get_trials()
+    assert len(trials) == 8
+    assert trials[2].state == TrialState.FAIL
+    assert trials[2].user_attrs["reason"] == "no snip today"
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    values = {
+        "val/segmentation/miou": 0.5,
+        "cost/density": 0.1,
+        "training/step": 10,
+        "training/fraction": 1.0,
+        "status": "complete",
+        "done": True,
+        "config/name": "x",
+        "pid": 3,
+    }
+    return {k: v for k, v in {**values, **changes}.items() if v is not ...}
+
+
+@pytest.mark.parametrize(
+    ("given_result", "error", "status", "reason"),
+    [
+        (result(), None, "complete", ""),
+        (result(**{"cost/density": math.nan}), None, "failed", "cost/density=nan"),
+        (result(**{"cost/density": math.inf}), None, "failed", "cost/density=inf"),
+        (result(**{"cost/density": ...}), None, "failed", "cost/density=missing"),
+        (result(**{"cost/density": "0.1"}), None, "failed", "cost/density"),
+        (result(status="failed", reason="loss is nan"), None, "failed", "loss is nan"),
+        (result(status="failed"), None, "failed", "no reason"),
+        # Tune sets `done` when a scheduler stops a trial.
+        (result(status="running", **{"training/fraction": 0.4}), None, "stopped", "40%"),
+        (result(status="complete", **{"training/fraction": 0.4}), None, "failed", "40%"),
+        (result(), "killed", "failed", "killed"),
+        (None, "killed", "failed", "killed"),
+    ],
+)
+def test_judge(given_result: Any, error: str | None, status: str, reason: str) -> None:
+    outcome = judge(given_result, OBJECTIVES, error=error)
+    assert outcome is not None
+    assert outcome.status == status
+    assert reason in outcome.reason
+    assert not {"pid", "config/name"} & set(outcome.metrics)
+
+
+def test_no_result_and_no_error_is_not_an_outcome() -> None:
+    assert judge(None, OBJECTIVES) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*OBJECTIVES, "status", "done", "training/fraction", "reason"]),
+        st.one_of(st.floats(allow_subnormal=False), st.booleans(), st.none(), st.text(max_size=5)),
+    )
+)
+def test_judge_never_raises_and_completes_only_finite_vectors(values: dict) -> None:
+    outcome = judge(values, OBJECTIVES)
+    assert outcome is not None
+    if outcome.status == "complete":
+        assert all(math.isfinite(outcome.metrics[name]) for name in OBJECTIVES)
+        assert outcome.fraction >= 1.0 - 1e-9
+
+
+def test_unknown_sampler_lists_the_valid_ones() -> None:
+    with pytest.raises(UserError, match="valid: gp, nsga2, nsga3, random, tpe"):
+        make_sampler("tpee", 0, 5)
+
+
+def test_unreachable_study_storage_is_a_users_mistake() -> None:
+    with pytest.raises(UserError, match="study storage"):
+        open_optuna(plan_of(1), "sqlite:////nope/nope/o.db")
