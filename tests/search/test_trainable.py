@@ -1,0 +1,162 @@
+"""The Tune trainable without Tune: every misfortune is a result, every checkpoint shows damage."""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from spaces.presets import trial_config
+from trainables.errors import Failure, UserError
+from trainables.training.trial import Report
+from trainables.tune import MANIFEST, DiSparseTrainable, valid_checkpoint, write_manifest
+
+
+class FakeRun:
+    """Two reports; the metrics or the error of the second are given."""
+
+    second: ClassVar[Any] = {"val/depth/absolute_error": 0.5}
+    start = 0
+
+    def __init__(self, config: Any, *, device: str) -> None:
+        assert device == "cpu"
+        self.config = config
+        self.count = self.start
+        self.last_report: Report | None = None
+
+    @classmethod
+    def resume(cls, directory: Path, config: Any, *, device: str) -> "FakeRun":
+        run = cls(config, device=device)
+        run.count = int((directory / "count").read_text())
+        return run
+
+    def next_report(self) -> Report | None:
+        if self.count == 2:
+            return None
+        self.count += 1
+        metrics = {"val/depth/absolute_error": 1.0}
+        if self.count == 2:
+            if isinstance(self.second, BaseException):
+                raise self.second
+            metrics = self.second
+        self.last_report = Report(
+            step=10 * self.count, fraction=self.count / 2, metrics=metrics, final=self.count == 2
+        )
+        return self.last_report
+
+    def summary(self, command: list[str]) -> dict[str, Any]:
+        return {"command": command, "metrics": dict(self.second)}
+
+    def write(self, directory: Path) -> None:
+        (directory / "count").write_text(str(self.count))
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr("trainables.tune.TrialRun", FakeRun)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return {
+        "name": "s-00003",
+        "number": 3,
+        "config": trial_config("snip", "scenes", "tiny").to_dict(),
+        "objectives": ["val/depth/absolute_error"],
+        "directory": str(tmp_path / "trials" / "00003"),
+        "restore_from": None,
+    }
+
+
+def summary_of(config: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads((Path(config["directory"]) / "summary.json").read_text()))
+
+
+def test_reports_are_flat_results(config: dict[str, Any]) -> None:
+    trainable = DiSparseTrainable(config)
+    first, second = trainable.train(), trainable.train()
+    assert (first["training/step"], first["training/fraction"]) == (10, 0.5)
+    assert (first["status"], first["done"]) == ("running", False)
+    assert (second["status"], second["done"]) == ("complete", True)
+    assert second["val/depth/absolute_error"] == 0.5
+    assert summary_of(config)["status"] == "complete"
+    assert summary_of(config)["trial"] == "s-00003"
+
+
+@pytest.mark.parametrize(
+    ("misfortune", "reason"),
+    [
+        (Failure("loss is nan at step 7"), "loss is nan at step 7"),
+        (UserError("no such root"), "no such root"),
+        (MemoryError(), "out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+        ({"val/depth/absolute_error": float("nan")}, "val/depth/absolute_error=nan"),
+        ({"other": 1.0}, "val/depth/absolute_error=missing"),
+    ],
+)
+def test_misfortune_is_a_result(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, misfortune: Any, reason: str
+) -> None:
+    monkeypatch.setattr(FakeRun, "second", misfortune)
+    trainable = DiSparseTrainable(config)
+    trainable.train()
+    result = trainable.train()
+    assert (result["status"], result["done"]) == ("failed", True)
+    assert reason in result["reason"]
+    assert reason in summary_of(config)["reason"]
+    # The actor is then reused for the next trial.
+    monkeypatch.setattr(FakeRun, "second", {"val/depth/absolute_error": 0.5})
+    assert trainable.reset({**config, "name": "s-00004"})
+    assert trainable.train()["status"] == "running"
+    assert trainable.train()["status"] == "complete"
+
+
+def test_a_failed_trial_leaves_no_checkpoint_to_resume(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(FakeRun, "second", MemoryError())
+    trainable = DiSparseTrainable(config)
+    trainable.train()
+    trainable.train()
+    trainable.save(str(tmp_path / "checkpoint"))
+    assert valid_checkpoint(tmp_path / "checkpoint") is None
+
+
+def test_a_trial_goes_on_from_the_checkpoint_named_in_its_configuration(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    first = DiSparseTrainable(config)
+    first.train()
+    first.save(str(tmp_path / "checkpoint"))
+    assert valid_checkpoint(tmp_path / "checkpoint") == 10
+    again = DiSparseTrainable({**config, "restore_from": str(tmp_path / "checkpoint")})
+    assert again.train()["training/step"] == 20
+    moved = DiSparseTrainable(config)
+    moved.restore(str(tmp_path / "checkpoint"))
+    assert moved.train()["training/step"] == 20
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "no manifest", "half manifest"])
+def test_damage_shows(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "a.pt").write_bytes(b"0123456789")
+    (tmp_path / "b.json").write_text("{}")
+    write_manifest(tmp_path, step=40)
+    assert valid_checkpoint(tmp_path) == 40
+    match damage:
+        case "truncate":
+            (tmp_path / "a.pt").write_bytes(b"01234")
+        case "flip":
+            (tmp_path / "a.pt").write_bytes(b"0123456780")
+        case "remove":
+            (tmp_path / "b.json").unlink()
+        case "no manifest":
+            (tmp_path / MANIFEST).unlink()
+        case "half manifest":
+            text = (tmp_path / MANIFEST).read_text()
+            (tmp_path / MANIFEST).write_text(text[: len(text) // 2])
+    assert valid_checkpoint(tmp_path) is None
+
+
+def test_nothing_is_no_checkpoint(tmp_path: Path) -> None:
+    assert valid_checkpoint(tmp_path / "absent") is None
+    write_manifest(tmp_path, step=1)
+    assert valid_checkpoint(tmp_path) is None
