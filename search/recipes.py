@@ -45,10 +45,10 @@ RECIPES: dict[str, Recipe] = {
             tasks=("segmentation", "normals", "depth"),
             methods=("random", "snip", "rigl", "disparse-static", "disparse-dynamic"),
             space="compact",
-            trials=16,
+            trials=18,
             concurrency=2,
             num_startup_trials=8,
-            settings={"training.steps": 200, "training.num_reports": 4},
+            settings={"training.steps": 300, "training.num_reports": 4},
         ),
         Recipe(
             name="nyu-v2-small",

@@ -1,0 +1,100 @@
+"""`python -m search` as a user types it: a small real study, and mistakes with one message."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+SMALL = [
+    "--trials", "3", "--set", "training.steps=4", "--set", "training.num_reports=2",
+    "--set", "sparsity.saliency_batches=1", "--set", "data.num_train=16",
+    "--set", "data.num_test=4", "--set", "training.evaluation_batch_size=4",
+]  # fmt: skip
+
+
+def search(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "search", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=240,
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_small_real_study(tmp_path: Path) -> None:
+    done = search("run", "demo", *SMALL, "--no-report", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("[") for line in lines) == 3
+    assert any("mlflow ui --backend-store-uri sqlite:///" in line for line in lines)
+    rows = pq.read_table(tmp_path / "runs" / "demo" / "trials.parquet").to_pylist()
+    assert [(r["method"], r["status"]) for r in rows] == [
+        ("dense", "complete"),
+        ("random", "complete"),
+        ("snip", "complete"),
+    ]
+    assert [r["cost/density"] for r in rows] == pytest.approx([1.0, 0.1, 0.1], abs=1e-4)
+    for number in range(3):
+        folder = tmp_path / "runs" / "demo" / "trials" / f"{number:05d}"
+        summary = json.loads((folder / "summary.json").read_text())
+        kept = sum(layer["kept"] for layer in summary["masks"]["layers"].values())
+        assert kept == summary["masks"]["kept"]
+    # Asked again, it reports; asked for something else under the name, it refuses.
+    again = search("run", "demo", *SMALL, "--no-report", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "3 trials" in again.stdout
+    other = search("run", "demo", "--no-report", folder=tmp_path)
+    assert other.returncode == 2
+    assert "exists with" in other.stderr
+    shown = search("status", "demo", "--json", folder=tmp_path)
+    state = json.loads(shown.stdout)
+    assert (state["finished"], state["trials"], state["driven"]) == (3, 3, False)
+    assert state["counts"]["complete"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "dmeo"], "unknown recipe 'dmeo'; valid: demo"),
+        (["run", "demo", "--trials", "0"], "`--trials` must be at least 1"),
+        (["run", "demo", "--set", "sparsity.targte=0.5"], "unknown override"),
+        (["run", "demo", "--set", "sparsity.target=1.0"], "must be in [0, 1)"),
+        (["run", "demo", "--storage", "/proc/none"], "`--storage` must be writable"),
+        (["run", "demo", "--tracking-uri", "http://127.0.0.1:9"], "`--tracking-uri` must be"),
+        (["run", "nyu-v2-small", "--data-root", "nowhere"], "data root"),
+        (["resume", "nobody"], "there is no study 'nobody'"),
+        (["status", "nobody"], "there is no study 'nobody'"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_2(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = search(*arguments, folder=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_help_has_examples_and_is_quick_to_import(tmp_path: Path) -> None:
+    shown = search("run", "--help", folder=tmp_path)
+    assert shown.returncode == 0
+    assert "python -m search run demo" in shown.stdout
+    code = (
+        "import search.__main__, sys; "
+        "print([m for m in ('ray', 'mlflow', 'optuna', 'torch') if m in sys.modules])"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    assert loaded.stdout.strip() == "[]"
