@@ -77,11 +77,13 @@ _OWN_DATASET = DatasetDefaults(
 _MODELS: dict[str, dict[str, Any]] = {
     "tiny": {
         "name": "deeplab-resnet",
-        "width": 16,
+        # A head is as large as the trunk, as in `paper`: which of the two a method spares is much
+        # of what tells methods apart. Dilations fit feature maps of 8×8.
+        "width": 8,
         "blocks": (1, 1, 1, 1),
         "strides": (1, 2, 1, 1),
-        "dilations": (1, 1, 2, 4),
-        "head_width": 32,
+        "dilations": (1, 1, 1, 2),
+        "head_width": 64,
         "head_dilations": (1, 2),
     },
     "small": {
@@ -118,6 +120,10 @@ _SALIENCY_BATCHES = {"tiny": 10, "small": 16, "paper": 50}
 # Where methods differ from the common defaults below.
 _METHOD_OVERRIDES: dict[str, dict[str, Any]] = {
     "random": {"sparsity.allocation": "uniform"},
+    # Saliency at initialisation is taken on a Xavier copy, as in the released DiSparse code; on
+    # the He initialisation the deep trunk collapses (docs/decisions/0003).
+    "snip": {"sparsity.saliency_weights": "xavier"},
+    "disparse-static": {"sparsity.saliency_weights": "xavier"},
     "rigl": {"sparsity.allocation": "erk", "regrowth.fraction": 0.3},
     "disparse-dynamic": {"sparsity.allocation": "erk", "regrowth.fraction": 0.5},
 }

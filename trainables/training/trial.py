@@ -15,7 +15,7 @@ import trainables
 from trainables.config import TrialConfig
 from trainables.cost import CostModel
 from trainables.data.catalogue import open_dataset
-from trainables.data.loader import BatchSource, evaluation_batches
+from trainables.data.loader import BatchSource
 from trainables.errors import Failure
 from trainables.models.catalogue import build_model
 from trainables.report import PRIMARY_METRICS, describe
@@ -222,12 +222,7 @@ class TrialRun:
         metrics = evaluate(
             self.model,
             self.tasks,
-            evaluation_batches(
-                view,
-                self.config.training.evaluation_batch_size,
-                tasks=self.config.data.tasks,
-                device=self.device,
-            ),
+            self.loop.source.evaluation_batches(view, self.config.training.evaluation_batch_size),
             definition=self.config.metrics,
             device=self.device,
             autocast=self.loop.autocast,
