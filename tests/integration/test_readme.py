@@ -1,0 +1,74 @@
+"""The README's own code, word for word: a user's data set and model."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHORT = [
+    "--set", "data.size=32x32", "--set", "data.crop=32x32", "--set", "training.batch_size=2",
+    "--set", "sparsity.saliency_batches=1", "--steps", "3", "--quiet",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def modules(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `my_data.py` and `my_model.py` as the README prints them."""
+    folder = tmp_path_factory.mktemp("readme")
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    for block in blocks:
+        name = re.match(r"# (\w+\.py)", block)
+        assert name is not None, "a python block of the README starts with its file's name"
+        (folder / name[1]).write_text(block)
+    assert {path.name for path in folder.iterdir()} == {"my_data.py", "my_model.py"}
+    return folder
+
+
+def command(repository: Path, modules: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "trainables", *arguments],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(modules), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_data_set_of_ones_own(repository: Path, modules: Path, tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 2)):
+        (tmp_path / "raw" / split).mkdir(parents=True)
+        for i in range(count):
+            stem = tmp_path / "raw" / split / f"room{i // 2}-{i}"
+            Image.fromarray(draws.integers(0, 255, (240, 320, 3), np.uint8)).save(f"{stem}.jpg")
+            np.save(f"{stem}.npy", draws.uniform(1, 4, (240, 320)).astype(np.float32))
+    store = str(tmp_path / "store")
+    said = command(
+        repository, modules, "convert", "my_data:SPEC", str(tmp_path / "raw"), store,
+        "--size", "32x32",
+    )  # fmt: skip
+    assert "8 train, 2 test" in said
+    said = command(
+        repository, modules, "train", "rigl", "--dataset", "my_data:SPEC", "--data-root", store,
+        "--tasks", "depth", *SHORT,
+    )  # fmt: skip
+    assert "test/depth/absolute_error" in said
+
+
+def test_a_model_of_ones_own(repository: Path, modules: Path, tmp_path: Path) -> None:
+    said = command(
+        repository, modules, "train", "disparse-static", "--data-root", str(tmp_path / "scenes"),
+        "--set", "model.name=my_model:TwoLayers", "--set", "data.num_train=24",
+        "--set", "data.num_test=4", *SHORT,
+    )  # fmt: skip
+    # 7·7·3·32 shared weights, and 3·3·32 for each channel of the five tasks.
+    total = 7 * 7 * 3 * 32 + 3 * 3 * 32 * (12 + 3 + 1 + 1 + 1)
+    assert f"kept {round((1 - 0.9) * total):,} of {total:,} prunable weights" in said

@@ -1,0 +1,174 @@
+"""`python -m trainables`: results, and one clear message for every mistake a user can make."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trainables.__main__ import app
+from trainables.command_line import parse_settings, run_command_line, write_json
+from trainables.errors import Failure, UserError
+from trainables.sparsity.catalogue import METHODS
+
+SMALL = [
+    "--dataset", "scenes", "--preset", "tiny", "--steps", "6", "--quiet",
+    "--set", "data.size=32x32", "--set", "data.crop=32x32", "--set", "data.num_train=24",
+    "--set", "data.num_test=8", "--set", "training.batch_size=4",
+    "--set", "sparsity.saliency_batches=2", "--set", "training.num_reports=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("scenes") / "store")
+
+
+def run(*arguments: str) -> int:
+    """The exit code, in this process."""
+    with pytest.raises(SystemExit) as stop:
+        run_command_line(lambda: app([str(argument) for argument in arguments]))
+    code = stop.value.code
+    assert isinstance(code, int)
+    return code
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_result_names_what_the_contract_names(method: str, scenes: str, tmp_path: Path) -> None:
+    results = []
+    for attempt in ("first.json", "second.json"):
+        sparsity = [] if method == "dense" else ["--sparsity", "0.9"]
+        path = tmp_path / attempt
+        assert run("train", method, *SMALL, "--data-root", scenes, *sparsity, "--json", path) == 0
+        results.append(json.loads(path.read_text()))
+    result = results[0]
+    assert set(result) == {"command", "config", "seed", "metrics", "masks", "timing", "versions"}
+    assert result["metrics"] == results[1]["metrics"]
+    masks = result["masks"]
+    target = 0.0 if method == "dense" else 0.9
+    assert masks["kept"] == round((1 - target) * masks["total"])
+    assert ("agreement" in masks) == method.startswith("disparse")
+
+
+MISTAKES = {
+    "method": (["train", "disparse"], "unknown method 'disparse'"),
+    "dataset": (["train", "snip", "--dataset", "scene"], "Did you mean 'scenes'"),
+    "preset": (["train", "snip", "--preset", "big"], "valid: paper, small, tiny"),
+    "task": (["train", "snip", "--tasks", "depht"], "Did you mean 'depth'"),
+    "no task": (["train", "snip", "--tasks", ","], "must name the tasks"),
+    "metric definition": (["train", "snip", "--metrics", "mine"], "valid: corrected, published"),
+    "sparsity 1": (["train", "snip", "--sparsity", "1.0"], "[0, 1), got 1.0"),
+    "sparsity below 0": (["train", "snip", "--sparsity", "-0.1"], "[0, 1), got -0.1"),
+    "sparsity nan": (["train", "snip", "--sparsity", "nan"], "[0, 1), got nan"),
+    "sparse dense": (["train", "dense", "--sparsity", "0.5"], "keeps every weight"),
+    "setting": (["train", "snip", "--set", "optimiser.rate=1"], "unknown setting"),
+    "setting's form": (["train", "snip", "--set", "seed"], "key=value"),
+    "no root": (["train", "snip", "--dataset", "nyu-v2"], "convert nyu-v2"),
+    "missing root": (
+        ["train", "snip", "--dataset", "nyu-v2", "--data-root", "/no/such/folder"],
+        "must exist, got /no/such/folder",
+    ),
+    "resume nowhere": (["train", "snip", "--resume"], "name its folder"),
+    "out below a file": (["train", "snip", "--out", "pyproject.toml/x"], "must be writable"),
+    "baseline": (["train", "snip", "--baseline", "/no/file.json"], "--json file of a dense run"),
+    "kind": (["list", "method"], "Did you mean 'methods'"),
+    "size": (["convert", "nyu-v2", ".", "/tmp/never", "--size", "120"], "HEIGHTxWIDTH, got '120'"),
+    "no source": (["convert", "nyu-v2", "/no/such", "/tmp/never"], "must exist, got /no/such"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_exit_2_and_one_message(
+    mistake: str, capsys: pytest.CaptureFixture[str], scenes: str
+) -> None:
+    arguments, part = MISTAKES[mistake]
+    assert run(*arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert part in said
+    assert "Traceback" not in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_gpu_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert run("train", "snip", "--device", "cuda") == 2
+    assert "needs a CUDA GPU" in capsys.readouterr().err
+
+
+def test_an_empty_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "snip", "--dataset", "nyu-v2", "--data-root", tmp_path) == 2
+    assert f"got the empty folder {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_truncated_store(scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "random", *SMALL, "--data-root", scenes) == 0
+    for split in ("train.arrow", "test.arrow"):
+        data = (Path(scenes) / split).read_bytes()
+        (tmp_path / split).write_bytes(data[: len(data) * 2 // 3])
+    assert run("train", "random", *SMALL, "--data-root", tmp_path) == 2
+    said = capsys.readouterr().err
+    assert "train.arrow" in said
+    assert "Traceback" not in said
+
+
+def test_a_killed_run_resumes_to_the_same_result(scenes: str, tmp_path: Path) -> None:
+    arguments = ["train", "disparse-dynamic", *SMALL, "--steps", "40", "--data-root", scenes]
+    arguments += ["--set", "training.num_reports=20"]
+    assert run(*arguments, "--json", tmp_path / "whole.json") == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainables", *arguments, "--out", str(tmp_path / "out")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 50
+    while not (tmp_path / "out" / "checkpoint").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out" / "summary.json").exists()
+    resumed = [*arguments, "--out", tmp_path / "out", "--resume", "--json", tmp_path / "after.json"]
+    assert run(*resumed) == 0
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    after = json.loads((tmp_path / "after.json").read_text())
+    assert after["metrics"] == whole["metrics"]
+    assert after["masks"] == whole["masks"]
+
+
+def test_exit_codes_of_the_three_kinds_of_end(capsys: pytest.CaptureFixture[str]) -> None:
+    def raises(error: BaseException) -> int:
+        def main() -> None:
+            raise error
+
+        with pytest.raises(SystemExit) as stop:
+            run_command_line(main)
+        return int(stop.value.code or 0)
+
+    assert raises(UserError("rule, value, remedy")) == 2
+    assert raises(Failure("diverged")) == 1
+    assert raises(OSError(28, "No space left on device")) == 1
+    assert raises(KeyboardInterrupt()) == 130
+    assert "no space left on the disk" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):  # our own bugs keep their traceback
+        run_command_line(lambda: 1 // 0)
+
+
+def test_settings_are_pairs() -> None:
+    assert parse_settings(["a.b=1", "c = x=y"]) == {"a.b": "1", "c": "x=y"}
+    with pytest.raises(UserError, match="key=value, got '=1'"):
+        parse_settings(["=1"])
+
+
+def test_json_is_written_whole_or_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "new" / "a.json", {"a": 1})
+    assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"a": 1}
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.json"]
+    with pytest.raises(UserError, match="name a writable file"):
+        write_json(tmp_path / "new" / "a.json" / "b.json", {})
