@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,7 +64,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Any setting, key=value; repeatable.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the checkpoint and summary.json.")
+        Path | None, typer.Option(help="Folder for the checkpoint, model.pt and summary.json.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     baseline: Annotated[
@@ -107,7 +107,7 @@ def train(
         _require_writable(checkpoint.parent, "--out")
     title = f"{method} on {dataset}"
     with TrialProgress(title, quiet=quiet) as progress:
-        arguments = {
+        arguments: dict[str, Any] = {
             "device": resolved_device,
             "baseline": None if baseline is None else _baseline_metrics(baseline),
             "deterministic": deterministic,
@@ -133,6 +133,7 @@ def train(
                 saved = time.monotonic()
     summary = run.summary([Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]])
     if out is not None:
+        run.export(out / "model.pt")
         write_json(out / "summary.json", summary)
     if json_file is not None:
         write_json(json_file, summary)

@@ -99,6 +99,7 @@ class DiSparseTrainable(tune.Trainable):
 
     def _result(self, run: TrialRun, report: Report) -> dict[str, Any]:
         if report.final:
+            self._export(run)
             summary = run.summary(["search", "run", str(self._trial["name"])])
             self._write_summary({**summary, "trial": self._trial["name"], "status": "complete"})
         return {
@@ -134,6 +135,14 @@ class DiSparseTrainable(tune.Trainable):
             "reason": reason,
             "done": True,
         }
+
+    def _export(self, run: TrialRun) -> None:
+        """`model.pt`; a full disk costs the model, not the trial's result."""
+        path = Path(self._trial["directory"]) / "model.pt"
+        try:
+            run.export(path)
+        except OSError as error:
+            print(f"cannot write {path}: {error}", flush=True)
 
     def _write_summary(self, summary: Mapping[str, Any]) -> None:
         """`summary.json`, complete or absent; a full disk must not end the trial."""

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from trainables.models.base import SHARED
-from trainables.sparsity.method import Masks
 
 
-def agreement(votes: Mapping[str, Masks] | None, owner: Mapping[str, str]) -> dict[str, float]:
+def agreement(
+    votes: Mapping[str, Mapping[str, Tensor]] | None, owner: Mapping[str, str]
+) -> dict[str, float]:
     """By shared layer, |∩_k B_k| / |∪_k B_k| over all tasks; in [0, 1], 1 = the same weights.
 
     Two random votes of density d agree to d / (2 - d), not to 0. A layer that no task wants at

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from trainables.report import PRIMARY_METRICS
 from trainables.training.trial import Report
@@ -21,7 +21,7 @@ class TrialProgress:
         self._quiet = quiet
         self._console = Console(stderr=True, highlight=False)
         self._live: Progress | None = None
-        self._task = None
+        self._task: TaskID | None = None
         self._phase = ""
         self._next_plain = 0.0
 

@@ -27,6 +27,7 @@ from trainables.tasks.catalogue import build_tasks
 from trainables.training.checkpoint import load_checkpoint, save_checkpoint, write_checkpoint
 from trainables.training.device import prepare_device, resolve_device
 from trainables.training.evaluation import delta_percent, evaluate
+from trainables.training.export import save_model
 from trainables.training.loop import TrainingLoop
 
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps in the phase
@@ -136,6 +137,10 @@ class TrialRun:
     def write(self, directory: Path) -> None:
         """Write a checkpoint into a folder that the caller makes appear at once."""
         write_checkpoint(directory, self.config, self._state())
+
+    def export(self, path: Path) -> None:
+        """Write the model as it stands (after the final report: the best) for `load_model`."""
+        save_model(path, self.config, self.model, self.registry, self.dataset)
 
     @classmethod
     def resume(cls, directory: Path, config: TrialConfig, **arguments: Any) -> Self:

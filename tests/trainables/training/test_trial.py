@@ -192,7 +192,7 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch(small_tr
             tasks=["depth"],
         )
         run = TrialRun(config, device="cpu")
-        run.model.train = lambda mode=True: run.model  # type: ignore[method-assign]
+        run.model.train = lambda mode=True, model=run.model: model  # type: ignore[method-assign]
         run.model.eval()
         for module in run.model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

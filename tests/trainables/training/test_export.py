@@ -1,0 +1,37 @@
+"""A trained model leaves as one file and comes back the same."""
+
+import pytest
+import torch
+
+from trainables.errors import UserError
+from trainables.training.export import load_model
+from trainables.training.trial import TrialRun
+
+
+def test_an_exported_model_predicts_the_same_with_the_same_zeros(small_trial, tmp_path):
+    run = TrialRun(small_trial("disparse-static"), device="cpu")
+    while run.next_report() is not None:
+        pass
+    run.export(tmp_path / "deep" / "model.pt")
+    loaded = load_model(tmp_path / "deep" / "model.pt")
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    run.model.eval()
+    with torch.no_grad():
+        for task, prediction in run.model(images).items():
+            # Up to the memory layout that the convolutions ran in.
+            torch.testing.assert_close(prediction, loaded.model(images)[task])
+    assert loaded.registry.kept == run.registry.kept == round(0.1 * run.registry.total)
+    assert loaded.config == run.config
+    assert loaded.image_mean == run.dataset.image_mean
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model.pt"]
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no model in"):
+        load_model(tmp_path / "model.pt")
+    (tmp_path / "model.pt").write_bytes(b"not a model")
+    with pytest.raises(UserError, match="must be a model written by"):
+        load_model(tmp_path / "model.pt")
+    torch.save({"weights": 1}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="must be a model written by"):
+        load_model(tmp_path / "model.pt")

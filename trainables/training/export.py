@@ -1,0 +1,87 @@
+"""A trained model as one file, for use outside a study."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.config import TrialConfig
+from trainables.data.catalogue import Dataset
+from trainables.errors import UserError
+from trainables.models.catalogue import build_model
+from trainables.sparsity.masks import MaskRegistry
+
+EXPORT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """A model in evaluation mode and what its images must look like.
+
+    model: `model(images_BCHW)` gives `{task: prediction_BChw}` at the output stride; pruned
+      weights are zeros.
+    image_mean, image_std: per channel; images are (pixel / 255 - mean) / std.
+    """
+
+    model: nn.Module
+    registry: MaskRegistry
+    config: TrialConfig
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+
+
+def save_model(
+    path: Path, config: TrialConfig, model: nn.Module, registry: MaskRegistry, dataset: Dataset
+) -> None:
+    """Write weights, bit-packed masks and configuration; the file is complete or absent."""
+    state = {
+        "version": EXPORT_VERSION,
+        "config": config.to_dict(),
+        "num_channels": {task: dataset.num_channels(task) for task in config.data.tasks},
+        "image_mean": list(dataset.image_mean),
+        "image_std": list(dataset.image_std),
+        "model": {name: value.cpu() for name, value in model.state_dict().items()},
+        "registry": registry.state_dict(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        torch.save(state, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
+    """The model that `save_model` wrote. Raises `UserError` for any other file."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        version = state["version"]
+    except FileNotFoundError:
+        raise UserError(
+            f"no model in {str(path)!r}; `train --out DIR` writes DIR/model.pt"
+        ) from None
+    except Exception as error:
+        raise UserError(
+            f"{str(path)!r} must be a model written by `train --out`, got "
+            f"{type(error).__name__}: {str(error).splitlines()[0]}; train it again"
+        ) from None
+    if version != EXPORT_VERSION:
+        raise UserError(
+            f"{str(path)!r} must have version {EXPORT_VERSION}, got {version}; train it again"
+        )
+    config = TrialConfig.from_dict(state["config"])
+    model = build_model(config.model, state["num_channels"], config.seed).to(device)
+    model.load_state_dict(state["model"])
+    registry = MaskRegistry(model)
+    registry.load_state_dict(state["registry"])
+    return TrainedModel(
+        model=model.eval(),
+        registry=registry,
+        config=config,
+        image_mean=tuple(state["image_mean"]),
+        image_std=tuple(state["image_std"]),
+    )
