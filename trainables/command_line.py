@@ -6,6 +6,7 @@
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,18 @@ from trainables.errors import Failure, UserError
 EXIT_FAILURE = 1
 EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
+
+# `scheme://user:password@`. Of an http or object-store address the password ends before the first
+# slash; a database's driver takes everything up to the `@`, slashes included.
+_PASSWORD = re.compile(
+    r"((?:https?|s3|gs)://[^\s/?#:@]*):[^\s/?#]*@"
+    r"|((?!https?:|s3:|gs:)\b[a-z][a-z0-9+.\-]*://[^\s/?#:@]*):\S*@",
+    re.IGNORECASE,
+)
+# `?password=…`, `&sslpassword=…`, `&access_token=…`
+_SECRET_ARGUMENT = re.compile(
+    r"([?&][\w.\-]*(?:password|passwd|pwd|token|secret)[\w.\-]*=)[^&#\s'\"]+", re.IGNORECASE
+)
 
 
 def run_command_line(main: Callable[[], object]) -> None:
@@ -38,6 +51,16 @@ def _leave(message: str, code: int) -> None:
     print(message, file=sys.stderr)
     sys.stdout.flush()
     raise SystemExit(code)
+
+
+def masked(uri: str) -> str:
+    """`uri`, or any text with addresses in it, with `***` for every password.
+
+    For everything printed, written or shown; the address to connect with stays as it is. Text
+    without a password comes back unchanged.
+    """
+    hidden = _PASSWORD.sub(lambda match: f"{match[1] or match[2]}:***@", uri)
+    return _SECRET_ARGUMENT.sub(r"\1***", hidden)
 
 
 def parse_settings(items: Sequence[str]) -> dict[str, str]:
