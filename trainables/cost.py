@@ -104,32 +104,35 @@ def parameters_kept(model: nn.Module, registry: MaskRegistry) -> int:
     return total - (registry.total - registry.kept)
 
 
+def regrowth_step_flops(flops_fraction: float, num_backward: int = 1) -> float:
+    """FLOPs of one drop-and-grow step as a fraction of a dense training step (RigL, appendix H).
+
+    With f_D and f_S the dense and sparse forward FLOPs: a sparse forward pass, and for each
+    backward pass f_S for the activations and f_D for the dense gradient of the weights; together
+    2·f_S + f_D over 3·f_D in RigL. DiSparse dynamic goes backward once for each task.
+    """
+    return (flops_fraction + num_backward * (flops_fraction + 1)) / 3
+
+
 def training_flops_fraction(
     *,
-    average_flops_fraction: float,
+    average_step_flops: float,
     train_steps: int,
     pretrain_steps: int = 0,
-    regrow_interval_steps: int | None = None,
     scoring_steps: float = 0.0,
 ) -> float:
     """Training FLOPs over those of dense training for `train_steps` (RigL, appendix H).
 
-    With f_D and f_S the dense and sparse forward FLOPs, and a backward pass at twice a forward:
-    dense and pre-training steps cost 3·f_D, sparse ones 3·f_S, and regrowth every ΔT steps
-    (3·f_S·ΔT + 2·f_S + f_D) / (ΔT + 1) a step, for its dense gradient. More than 1 is possible:
-    pre-training is paid on top.
+    More than 1 is possible: pre-training is dense and paid on top.
 
-    average_flops_fraction: f_S / f_D, mean over the training steps.
+    average_step_flops: of a training step over a dense one's, mean over the steps: f_S / f_D for
+      a gradient step (a backward pass costs two forward), `regrowth_step_flops` for the others.
     scoring_steps: of dense saliency, in dense training steps; a batch that goes forward once
       and backward for each of T tasks is (1 + 2·T) / 3 of one.
     """
     if train_steps < 1:
         raise UserError(f"`train_steps` must be at least 1, got {train_steps}; train longer")
-    step = 3 * average_flops_fraction
-    if regrow_interval_steps is not None:
-        interval = regrow_interval_steps
-        step = (step * interval + 2 * average_flops_fraction + 1) / (interval + 1)
-    return (train_steps * step / 3 + pretrain_steps + scoring_steps) / train_steps
+    return average_step_flops + (pretrain_steps + scoring_steps) / train_steps
 
 
 def measure_latency_ms(model: nn.Module, image_size: Sequence[int], *, repeats: int = 20) -> float:
@@ -179,35 +182,27 @@ class CostModel:
         self,
         *,
         average_training_density: float,
+        average_step_flops: float,
         train_steps: int,
         pretrain_steps: int = 0,
-        regrow_interval_steps: int | None = None,
         scoring_steps: float = 0.0,
-        average_flops_fraction: float | None = None,
         latency: bool = False,
     ) -> dict[str, float]:
-        """Under the names of `trainables.report`; `cost/latency_ms` only when asked for.
+        """Under the names of `trainables.report`; `cost/latency_ms` only when asked for: unlike
+        the others it is a measurement, and differs from run to run.
 
-        average_flops_fraction: mean of `flops_fraction()` over the training steps. Without it, it
-          is interpolated between dense and the present masks by the average density: exact
-          when training knew only those two states (static, one-shot, regrowth), an estimate
-          for gradual schedules.
-        The other arguments are those of `training_flops_fraction`.
+        The arguments are those of `training_flops_fraction`.
         """
         density = self._registry.density
-        fraction = self.flops_fraction()
-        if average_flops_fraction is None:
-            average_flops_fraction = _interpolated(average_training_density, density, fraction)
         metrics = {
             "cost/density": density,
             "cost/sparsity": 1 - density,
             "cost/parameters_kept": float(parameters_kept(self._model, self._registry)),
-            "cost/flops_fraction": fraction,
+            "cost/flops_fraction": self.flops_fraction(),
             "cost/train_flops_fraction": training_flops_fraction(
-                average_flops_fraction=average_flops_fraction,
+                average_step_flops=average_step_flops,
                 train_steps=train_steps,
                 pretrain_steps=pretrain_steps,
-                regrow_interval_steps=regrow_interval_steps,
                 scoring_steps=scoring_steps,
             ),
             "cost/average_training_density": average_training_density,
@@ -215,11 +210,3 @@ class CostModel:
         if latency:
             metrics["cost/latency_ms"] = measure_latency_ms(self._model, self._image_size)
         return metrics
-
-
-def _interpolated(average_density: float, density: float, fraction: float) -> float:
-    """FLOPs fraction on the line through (density, fraction) and (1, 1)."""
-    if density >= 1:
-        return fraction
-    dense_share = (average_density - density) / (1 - density)
-    return fraction + dense_share * (1 - fraction)

@@ -8,7 +8,9 @@ from typing import Literal, get_args
 
 import torch
 
-Stream = Literal["init", "data", "augmentation", "masks", "scores", "sampler", "scenes"]
+Stream = Literal[
+    "init", "data", "augmentation", "masks", "scores", "sampler", "scenes", "dropout"
+]
 STREAMS: tuple[str, ...] = get_args(Stream)
 
 

@@ -14,6 +14,7 @@ from trainables.cost import (
     forward_flops,
     measure_latency_ms,
     parameters_kept,
+    regrowth_step_flops,
     training_flops_fraction,
 )
 from trainables.errors import UserError
@@ -139,24 +140,26 @@ def test_parameters_kept_counts_biases_and_normalisation() -> None:
 def test_training_flops_in_closed_form() -> None:
     """RigL, appendix H, in units of f_D."""
     sparse, interval = 0.2, 100
-    fraction = training_flops_fraction(average_flops_fraction=sparse, train_steps=1000)
-    assert fraction == pytest.approx(3 * sparse / 3)
-    rigl = training_flops_fraction(
-        average_flops_fraction=sparse, train_steps=1000, regrow_interval_steps=interval
-    )
+    static = training_flops_fraction(average_step_flops=sparse, train_steps=1000)
+    assert static == sparse
+    # RigL: of ΔT + 1 steps, one is an update.
+    update = regrowth_step_flops(sparse)
+    average = (interval * sparse + update) / (interval + 1)
+    rigl = training_flops_fraction(average_step_flops=average, train_steps=1000)
     assert rigl == pytest.approx((3 * sparse * interval + 2 * sparse + 1) / (interval + 1) / 3)
-    assert fraction < rigl < 1.05 * fraction
+    # Two tasks: one sparse forward pass, then 0.2 + 1 for each backward pass, over 3.
+    assert regrowth_step_flops(sparse, 2) == pytest.approx(2.6 / 3)
+    assert regrowth_step_flops(1.0) == 1
     pretrained = training_flops_fraction(
-        average_flops_fraction=sparse, train_steps=1000, pretrain_steps=1000
+        average_step_flops=sparse, train_steps=1000, pretrain_steps=1000
     )
     assert pretrained == pytest.approx(1.2)
     scored = training_flops_fraction(
-        average_flops_fraction=sparse, train_steps=1000, scoring_steps=50 * 5 / 3
+        average_step_flops=sparse, train_steps=1000, scoring_steps=50 * 5 / 3
     )
     assert scored == pytest.approx(0.2 + 50 * 5 / 3 / 1000)
-    assert training_flops_fraction(average_flops_fraction=1.0, train_steps=7) == 1
     with pytest.raises(UserError, match="at least 1, got 0"):
-        training_flops_fraction(average_flops_fraction=1.0, train_steps=0)
+        training_flops_fraction(average_step_flops=1.0, train_steps=0)
 
 
 def test_metrics_have_the_contracts_names() -> None:
@@ -164,26 +167,14 @@ def test_metrics_have_the_contracts_names() -> None:
     registry = MaskRegistry(model)
     prune(registry, {name: 10 for name in registry.names})
     cost = CostModel(model, registry, (32, 32))
-    metrics = cost.metrics(average_training_density=registry.density, train_steps=10, latency=True)
+    known = {"average_training_density": registry.density, "average_step_flops": 0.5}
+    metrics = cost.metrics(**known, train_steps=10, latency=True)
     assert set(metrics) == {name for name in METRICS if name.startswith("cost/")}
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["cost/density"] == 10 * len(registry.names) / registry.total
     assert metrics["cost/density"] + metrics["cost/sparsity"] == pytest.approx(1)
-    # Static: the mean over training is the present.
-    assert metrics["cost/train_flops_fraction"] == pytest.approx(metrics["cost/flops_fraction"])
-    assert "cost/latency_ms" not in cost.metrics(average_training_density=1, train_steps=10)
-
-
-def test_one_shot_pruning_midway_is_half_dense_and_half_sparse() -> None:
-    model = tiny()
-    registry = MaskRegistry(model)
-    prune(registry, {name: 3 for name in registry.names})
-    cost = CostModel(model, registry, (32, 32))
-    metrics = cost.metrics(average_training_density=(1 + registry.density) / 2, train_steps=10)
-    expected = (1 + cost.flops_fraction()) / 2
-    assert metrics["cost/train_flops_fraction"] == pytest.approx(expected)
-    given = cost.metrics(average_training_density=0.5, train_steps=10, average_flops_fraction=0.25)
-    assert given["cost/train_flops_fraction"] == pytest.approx(0.25)
+    assert metrics["cost/train_flops_fraction"] == 0.5
+    assert "cost/latency_ms" not in cost.metrics(**known, train_steps=10)
 
 
 def test_latency_is_positive_and_leaves_the_mode() -> None:

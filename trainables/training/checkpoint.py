@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ CHECKPOINT_VERSION = 1
 def save_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]) -> None:
     """Write into `directory`: first to a sibling, flushed to disk, then renamed into place."""
     directory.parent.mkdir(parents=True, exist_ok=True)
+    for stale in directory.parent.glob(f".{directory.name}.*.partial"):
+        shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed while it wrote
     partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
         write_checkpoint(partial, config, state)
         previous = directory.with_name(f".{directory.name}.previous")
-        shutil.rmtree(previous, ignore_errors=True)
-        if directory.exists():
+        if directory.exists():  # else `previous` is all that a killed process left: keep it
+            shutil.rmtree(previous, ignore_errors=True)
             directory.rename(previous)
         partial.rename(directory)
         shutil.rmtree(previous, ignore_errors=True)
@@ -36,11 +38,12 @@ def save_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any])
 def write_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]) -> None:
     """Write the files themselves, for callers that make the folder appear at once on their own."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / _CONFIG_FILE).write_text(json.dumps(config.to_dict(), indent=2))
     with (directory / _STATE_FILE).open("wb") as file:
         torch.save({"version": CHECKPOINT_VERSION, **state}, file)
         file.flush()
         os.fsync(file.fileno())
+    described = {"config": config.to_dict(), "state_crc32": _crc32(directory / _STATE_FILE)}
+    (directory / _CONFIG_FILE).write_text(json.dumps(described, indent=2))
 
 
 def find_checkpoint(directory: Path) -> Path | None:
@@ -61,23 +64,23 @@ def load_checkpoint(directory: Path, config: TrialConfig, device: str) -> dict[s
     if found is None:
         raise UserError(f"no checkpoint in {str(directory)!r}; start without --resume")
     try:
-        saved = TrialConfig.from_dict(json.loads((found / _CONFIG_FILE).read_text()))
+        described = json.loads((found / _CONFIG_FILE).read_text())
+        saved = TrialConfig.from_dict(described["config"])
+        if described["state_crc32"] != _crc32(found / _STATE_FILE):
+            raise ValueError(f"the checksum of {_STATE_FILE} does not match")
         state = torch.load(found / _STATE_FILE, map_location=device, weights_only=True)
         version = state.pop("version")
-    except UserError:
-        raise
     except Exception as error:
-        raise UserError(
-            f"the checkpoint {str(found)!r} is damaged ({type(error).__name__}: {error}); "
-            "delete the folder and start again"
-        ) from None
+        raise damaged(found, error) from None
     if version != CHECKPOINT_VERSION:
         raise UserError(
             f"the checkpoint {str(found)!r} has version {version}, this release reads "
             f"{CHECKPOINT_VERSION}; start again"
         )
-    if saved != config:
-        theirs, ours = saved.flat(), config.flat()
+    theirs, ours = saved.flat(), config.flat()
+    # The same data may lie elsewhere now; another size or data set shows in other settings.
+    theirs["data.root"] = ours["data.root"]
+    if theirs != ours:
         differing = [
             f"{name}={theirs.get(name)!r} there, {ours.get(name)!r} here"
             for name in sorted(theirs.keys() | ours.keys())
@@ -88,3 +91,20 @@ def load_checkpoint(directory: Path, config: TrialConfig, device: str) -> dict[s
             f"({'; '.join(differing)}); resume with the same settings or choose another folder"
         )
     return dict(state)
+
+
+def damaged(directory: Path, error: Exception) -> UserError:
+    """The error for a checkpoint that cannot be read."""
+    said = (str(error).strip().splitlines() or ["no details"])[0]
+    return UserError(
+        f"the checkpoint {str(directory)!r} is damaged ({type(error).__name__}: {said}); "
+        "delete the folder and start again"
+    )
+
+
+def _crc32(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            value = zlib.crc32(block, value)
+    return value

@@ -1,12 +1,13 @@
 """Where a trial runs and in which precision."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
 
-from trainables.errors import UserError, unknown_name
+from trainables.config import TrialConfig
+from trainables.errors import Failure, UserError, unknown_name
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -57,3 +58,21 @@ def autocast_factory(precision: str, device: str) -> Callable[[], AbstractContex
         return contextlib.nullcontext
     dtype = _AUTOCAST_TYPES[precision]
     return lambda: torch.autocast(device_type=device, dtype=dtype)
+
+
+@contextlib.contextmanager
+def explained_memory(config: TrialConfig, device: str) -> Iterator[None]:
+    """Turn running out of memory, on any device, into a `Failure` that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a plain one.
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not known and "allocate memory" not in str(error):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
+        raise Failure(
+            f"out of memory on {device} ({reason}); lower training.batch_size (now "
+            f"{config.training.batch_size}), raise training.accumulation (now "
+            f"{config.training.accumulation}), or make the model smaller"
+        ) from error

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import TrialConfig
+from trainables.cost import regrowth_step_flops
 from trainables.data.batch import Batch
 from trainables.data.loader import BatchSource
 from trainables.errors import Failure
-from trainables.seeds import generator
+from trainables.seeds import derive_seed, generator
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import Method, MethodContext, Proposal
 from trainables.sparsity.schedule import density_at, drop_fraction_at, prune_due, regrow_due
@@ -65,6 +66,10 @@ class TrainingLoop:
         self.device = device
         precision = resolve_precision(config.training.precision, device)
         self.autocast = autocast_factory(precision, device)
+        # Scoring scales no loss, and in fp16 small gradients would all tie at zero.
+        self._scoring_autocast = autocast_factory(
+            "fp32" if precision == "fp16" else precision, device
+        )
         self._forward = torch.compile(model) if config.training.compile else model
         self._scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
         self._mask_generator = generator(config.seed, "masks")
@@ -72,8 +77,9 @@ class TrainingLoop:
         self.pretrain_step = 0
         self.step = 0
         self.density_sum = 0.0  # over the steps of training proper
-        self.flops_sum = 0.0  # the same, of the forward FLOPs' fraction
+        self.flops_sum = 0.0  # spent on those steps, in dense training steps
         self.scoring_steps = 0.0  # spent on saliency, in dense training steps
+        self._scored_batches = 0
         self._flops_fraction = flops_fraction
         self._present_flops = flops_fraction()
         self.loss_sum = torch.zeros((), device=device)  # since the last report
@@ -91,28 +97,38 @@ class TrainingLoop:
         return self.density_sum / self.step if self.step else 1.0
 
     @property
-    def average_flops_fraction(self) -> float:
-        """Mean of the forward FLOPs' fraction over the steps of training so far."""
+    def average_step_flops(self) -> float:
+        """Mean FLOPs of the training steps so far, as a fraction of a dense one's."""
         return self.flops_sum / self.step if self.step else 1.0
 
     def advance(self) -> None:
-        """One step of the present phase."""
+        """One step of the present phase.
+
+        Whatever the model draws (dropout) depends on the seed and the position alone.
+        """
+        position = self.pretrain_step + self.step
+        devices = [torch.cuda.current_device()] if self.device == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(derive_seed(self.config.seed, "dropout", position))
+            self._advance(position)
+
+    def _advance(self, position: int) -> None:
         self.model.train()
         if self.in_pretraining:
-            self._gradient_step(self.pretrain_step, self.pretrain_steps, self.pretrain_step)
+            self._gradient_step(self.pretrain_step, self.pretrain_steps, position)
             self.pretrain_step += 1
             if not self.in_pretraining:
+                self.mean_loss()  # of pre-training: checked, and kept out of the first report
                 self._start_phase()
             return
         steps = self.config.training.steps
         self._prune_if_due()
-        position = self.pretrain_steps + self.step
         if self._regrowth_is_due():
             self._regrow(position)
         else:
             self._gradient_step(self.step, steps, position)
+            self.flops_sum += self._present_flops
         self.density_sum += self.registry.density
-        self.flops_sum += self._present_flops
         self.step += 1
 
     def mean_loss(self) -> float:
@@ -165,7 +181,12 @@ class TrainingLoop:
         if not self.method.sparse or not prune_due(config, self.step, steps):
             return
         density = density_at(config, self.step, steps)
-        self._adopt(self.method.prune(self._context(), density))
+        self._scored_batches = 0
+        proposal = self._propose(lambda: self.method.prune(self._context(), density))
+        # One forward pass, and a backward pass (twice a forward) for each task that votes.
+        num_backward = len(self.tasks) if proposal.votes is not None else 1
+        self.scoring_steps += self._scored_batches * (1 + 2 * num_backward) / 3
+        self._adopt(proposal)
 
     def _regrowth_is_due(self) -> bool:
         config, steps = self.config.regrowth, self.config.training.steps
@@ -175,13 +196,29 @@ class TrainingLoop:
     def _regrow(self, position: int) -> None:
         """Drop and grow on this batch, in place of the optimiser step (RigL, Algorithm 1)."""
         steps = self.config.training.steps
-        proposal = self.method.regrow(
-            self._context(),
-            self.source.train_batch(position),
-            drop_fraction_at(self.config.regrowth, self.step, steps),
-            density_at(self.config.sparsity, self.step, steps),
+        flops = self._present_flops
+        proposal = self._propose(
+            lambda: self.method.regrow(
+                self._context(),
+                self.source.train_batch(position),
+                drop_fraction_at(self.config.regrowth, self.step, steps),
+                density_at(self.config.sparsity, self.step, steps),
+            )
+        )
+        self.flops_sum += regrowth_step_flops(
+            flops, len(self.tasks) if proposal.votes is not None else 1
         )
         self._adopt(proposal)
+
+    def _propose(self, rule: Callable[[], Proposal]) -> Proposal:
+        try:
+            return rule()
+        except FloatingPointError as error:
+            raise Diverged(
+                f"{error} at step {self.step} of {self.config.training.steps} "
+                f"({self.config.method}); lower optimiser.learning_rate or set "
+                "optimiser.clip_norm"
+            ) from error
 
     def _adopt(self, proposal: Proposal) -> None:
         self.registry.update(proposal.masks, self.optimiser, proposal.votes)
@@ -189,8 +226,7 @@ class TrainingLoop:
         self.num_updates += 1
 
     def _scoring_batches(self, num_batches: int) -> Iterator[Batch]:
-        """Counted as one joint forward and backward pass each."""
-        self.scoring_steps += num_batches
+        self._scored_batches += num_batches
         return self.source.scoring_batches(num_batches, self.pretrain_steps + self.step)
 
     def _context(self) -> MethodContext:
@@ -200,7 +236,7 @@ class TrainingLoop:
             tasks=self.tasks,
             loss_weights=self.config.training.loss_weights,
             batches=self._scoring_batches,
-            autocast=self.autocast,
+            autocast=self._scoring_autocast,
             generator=self._mask_generator,
             config=self.config,
         )
@@ -238,8 +274,11 @@ class TrainingLoop:
         return torch.stack(terms).sum()
 
     def _diverged(self, loss: float) -> Diverged:
+        at = f"step {self.step} of {self.config.training.steps}"
+        if self.in_pretraining:
+            at = f"pre-training step {self.pretrain_step} of {self.pretrain_steps}"
         return Diverged(
-            f"the training loss is {loss} at step {self.step} of {self.config.training.steps} "
+            f"the training loss is {loss} at {at} "
             f"({self.config.method}, learning rate {self.config.optimiser.learning_rate:g}); "
             "lower optimiser.learning_rate or set optimiser.clip_norm"
         )

@@ -12,7 +12,11 @@ from trainables.config import OptimiserConfig
 def build_optimiser(
     config: OptimiserConfig, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """SGD, Adam or AdamW, fused: one kernel on CUDA, and a third of the time on a CPU."""
+    """SGD, Adam or AdamW. Adam is fused: one kernel on CUDA, a third of the time on a CPU.
+
+    SGD is not: its fused kernel leaves new momentum buffers uninitialised when a GradScaler
+    skips the first step, and reads them at the second.
+    """
     parameters = list(parameters)
     if config.name == "sgd":
         return torch.optim.SGD(
@@ -20,7 +24,6 @@ def build_optimiser(
             lr=config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
-            fused=True,
         )
     classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return classes[config.name](

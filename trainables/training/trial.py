@@ -16,7 +16,7 @@ from trainables.config import TrialConfig
 from trainables.cost import CostModel
 from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
-from trainables.errors import Failure
+from trainables.errors import UserError
 from trainables.models.catalogue import build_model
 from trainables.report import PRIMARY_METRICS, describe
 from trainables.sparsity.agreement import agreement
@@ -24,8 +24,13 @@ from trainables.sparsity.catalogue import get_method
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.schedule import prune_steps
 from trainables.tasks.catalogue import build_tasks
-from trainables.training.checkpoint import load_checkpoint, save_checkpoint, write_checkpoint
-from trainables.training.device import prepare_device, resolve_device
+from trainables.training.checkpoint import (
+    damaged,
+    load_checkpoint,
+    save_checkpoint,
+    write_checkpoint,
+)
+from trainables.training.device import explained_memory, prepare_device, resolve_device
 from trainables.training.evaluation import delta_percent, evaluate
 from trainables.training.export import save_model
 from trainables.training.loop import TrainingLoop
@@ -61,7 +66,7 @@ class TrialRun:
 
     Call `next_report` until a final report comes. `save` and `resume` continue a run bit for
     bit on one CPU. `baseline` holds the dense model's metrics by full name; with it
-    `multitask/delta_percent` is reported.
+    `multitask/delta_percent` is reported. `latency` adds `cost/latency_ms` to the final report.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class TrialRun:
         device: str = "auto",
         baseline: Mapping[str, float] | None = None,
         deterministic: bool = False,
+        latency: bool = False,
         on_progress: Progress | None = None,
     ) -> None:
         self._started = time.perf_counter()
@@ -78,8 +84,17 @@ class TrialRun:
         self.device = resolve_device(device)
         prepare_device(self.device, deterministic=deterministic)
         self.baseline = baseline
+        self._latency = latency
         self.on_progress = on_progress
-        method = get_method(config.method)
+        self._best: _Best | None = None
+        self._first_errors: dict[str, float] | None = None
+        self.last_report: Report | None = None
+        self._train_seconds = 0.0
+        self._earlier_seconds = 0.0  # of the runs that this one resumes
+        with explained_memory(config, self.device):
+            self._build(config)
+
+    def _build(self, config: TrialConfig) -> None:
         self.dataset = open_dataset(config.data)
         num_channels = {task: self.dataset.num_channels(task) for task in config.data.tasks}
         self.tasks = build_tasks(config.data.tasks, num_channels, config.data.dataset)
@@ -89,13 +104,14 @@ class TrialRun:
         )
         self.model = model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.registry = MaskRegistry(self.model)
+        _require_some_weights(config, self.registry)
         self._cost = CostModel(self.model, self.registry, config.data.size)
         self.loop = TrainingLoop(
             config,
             model=self.model,
             tasks=self.tasks,
             registry=self.registry,
-            method=method,
+            method=get_method(config.method),
             source=BatchSource(
                 self.dataset.train,
                 config.data,
@@ -107,11 +123,6 @@ class TrialRun:
             device=self.device,
             flops_fraction=self._cost.flops_fraction,
         )
-        self._best: _Best | None = None
-        self._first_errors: dict[str, float] | None = None
-        self.last_report: Report | None = None
-        self._train_seconds = 0.0
-        self._earlier_seconds = 0.0  # of the runs that this one resumes
 
     def next_report(self) -> Report | None:
         """Train to the next report and evaluate; None once the final report has been given.
@@ -120,15 +131,8 @@ class TrialRun:
         """
         if self.last_report is not None and self.last_report.final:
             return None
-        try:
+        with explained_memory(self.config, self.device):
             return self._next_report()
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            training = self.config.training
-            raise Failure(
-                f"out of memory on {self.device} at step {self.loop.step} ({error}); lower "
-                f"training.batch_size (now {training.batch_size}) or raise "
-                f"training.accumulation (now {training.accumulation})"
-            ) from error
 
     def save(self, directory: Path) -> None:
         """Replace the checkpoint folder `directory`, atomically."""
@@ -146,7 +150,11 @@ class TrialRun:
     def resume(cls, directory: Path, config: TrialConfig, **arguments: Any) -> Self:
         """The run saved in `directory`; arguments as for the constructor."""
         run = cls(config, **arguments)
-        run._load_state(load_checkpoint(directory, config, run.device))
+        state = load_checkpoint(directory, config, run.device)
+        try:
+            run._load_state(state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(directory, error) from None
         return run
 
     def summary(self, command: list[str]) -> dict[str, Any]:
@@ -200,9 +208,10 @@ class TrialRun:
         return self.last_report
 
     def _train_to(self, report_step: int) -> None:
-        started = time.perf_counter()
         while self.loop.step < report_step:
+            started = time.perf_counter()
             self.loop.advance()
+            self._train_seconds += time.perf_counter() - started
             if self.on_progress is not None:
                 if self.loop.in_pretraining:
                     self.on_progress(
@@ -210,16 +219,19 @@ class TrialRun:
                     )
                 else:
                     self.on_progress("training", self.loop.step, self.config.training.steps)
+        started = time.perf_counter()
         if self.device == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize()  # what the steps above have only queued
         self._train_seconds += time.perf_counter() - started
 
     def _next_report_step(self) -> int:
+        """The first that has not been given yet: a checkpoint may have been taken right at it."""
         steps, num_reports = self.config.training.steps, self.config.training.num_reports
+        reported = 0 if self.last_report is None else self.last_report.step
         return next(
             step
             for step in (round(i * steps / num_reports) for i in range(1, num_reports + 1))
-            if step > self.loop.step
+            if step > reported
         )
 
     def _evaluate(self, split: str) -> dict[str, float]:
@@ -243,17 +255,15 @@ class TrialRun:
             named[f"{split}/multitask/delta_percent"] = delta_percent(metrics, reference)
         return named
 
-    def _cost_metrics(self) -> dict[str, float]:
+    def _cost_metrics(self, *, latency: bool = False) -> dict[str, float]:
         training = self.config.training
         return self._cost.metrics(
             average_training_density=self.loop.average_training_density,
-            average_flops_fraction=self.loop.average_flops_fraction,
+            average_step_flops=self.loop.average_step_flops,
             scoring_steps=self.loop.scoring_steps,
             train_steps=training.steps,
             pretrain_steps=self.loop.pretrain_steps,
-            regrow_interval_steps=self.config.regrowth.interval_steps
-            if self.loop.method.regrows
-            else None,
+            latency=latency,
         )
 
     def _remember_if_best(self, metrics: Mapping[str, float]) -> None:
@@ -265,6 +275,8 @@ class TrialRun:
         eligible: those weights are denser than asked for.
         """
         errors = {task: _error(metrics, task) for task in self.tasks}
+        if not all(map(math.isfinite, errors.values())):
+            return
         if self._first_errors is None:
             self._first_errors = errors
         score = sum(
@@ -272,7 +284,7 @@ class TrialRun:
         ) / len(errors)
         last_pruning = prune_steps(self.config.sparsity, self.config.training.steps)[-1]
         eligible = self.loop.step > last_pruning or not self.loop.method.sparse
-        if not eligible or not math.isfinite(score):
+        if not eligible:
             return
         if self._best is None or score < self._best.score:
             self._best = _Best(
@@ -292,7 +304,7 @@ class TrialRun:
             self.model.load_state_dict(self._best.state["model"])
             self.registry.load_state_dict(self._best.state["registry"])
             metrics |= self._best.metrics
-        metrics |= self._cost_metrics()
+        metrics |= self._cost_metrics(latency=self._latency)
         metrics |= self._evaluate("test")
         metrics["training/best_step"] = float(self._best.step if self._best else self.loop.step)
         return metrics
@@ -330,6 +342,16 @@ class TrialRun:
         self.last_report = None if report is None else Report(**report)
         self._train_seconds = state["train_seconds"]
         self._earlier_seconds = state["total_seconds"]
+
+
+def _require_some_weights(config: TrialConfig, registry: MaskRegistry) -> None:
+    kept = round((1 - config.sparsity.target) * registry.total)
+    if kept == 0:
+        raise UserError(
+            "`sparsity.target` must keep at least one weight, got "
+            f"{config.sparsity.target} of {registry.total:,} prunable weights; at most "
+            f"{1 - 1 / registry.total:.8f} keeps one"
+        )
 
 
 def _error(metrics: Mapping[str, float], task: str) -> float:

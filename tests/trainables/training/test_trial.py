@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 from typing import Any
 
 import pytest
@@ -75,25 +76,81 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(
 
 
 def test_a_checkpoint_may_be_taken_at_any_step(small_trial, tmp_path):
-    """Also in pre-training, and between two reports."""
+    """In pre-training, between two reports, and right where a report is due."""
     config = small_trial("disparse-pretrained")
     expected = finish(TrialRun(config, device="cpu"))
-    for stop_at in (2, 4, 6, 11):
-        run = TrialRun(config, device="cpu")
-        count = 0
+    run = TrialRun(config, device="cpu")
+    reports: list[Report] = []
+    saved: list[int] = []
 
-        def interrupt(phase: str, done: int, total: int, run=run, stop_at=stop_at) -> None:
-            nonlocal count
-            count += 1
-            if count == stop_at:
-                run.save(tmp_path / "checkpoint")
-                raise KeyboardInterrupt
+    def save(phase: str, done: int, total: int) -> None:
+        run.save(tmp_path / str(len(saved)))
+        saved.append(len(reports))
 
-        run.on_progress = interrupt
-        with pytest.raises(KeyboardInterrupt):
-            finish(run)
-        resumed = TrialRun.resume(tmp_path / "checkpoint", config, device="cpu")
-        assert dict(finish(resumed)[-1].metrics) == dict(expected[-1].metrics)
+    run.on_progress = save
+    while (report := run.next_report()) is not None:
+        reports.append(report)
+    assert len(saved) == 4 + 12
+    for count, num_earlier in enumerate(saved):
+        resumed = TrialRun.resume(tmp_path / str(count), config, device="cpu")
+        later = finish(resumed)
+        assert [dict(r.metrics) for r in later] == [dict(r.metrics) for r in expected[num_earlier:]]
+
+
+class Forgetful(torch.nn.Module):
+    """A user's model that draws from torch's global generator."""
+
+    def __init__(self, config: object, num_channels: dict[str, int]) -> None:
+        super().__init__()
+        self.tasks = tuple(num_channels)
+        self.trunk = torch.nn.Conv2d(3, 8, 3, stride=4)
+        self.dropout = torch.nn.Dropout(0.5)
+        self.heads = torch.nn.ModuleDict(
+            {task: torch.nn.Conv2d(8, channels, 1) for task, channels in num_channels.items()}
+        )
+
+    def forward(self, images, tasks=None):
+        features = self.dropout(self.trunk(images).relu())
+        return {task: self.heads[task](features) for task in tasks or self.tasks}
+
+    def owners(self):
+        return {
+            name: name.split(".")[1] if name.startswith("heads") else "shared"
+            for name, _ in self.named_parameters()
+        }
+
+
+def test_dropout_is_seeded_by_the_trial_and_survives_resumption(small_trial, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "trainables.models.catalogue.MODELS", {"forgetful": Forgetful}, raising=True
+    )
+    config = small_trial("random", {"model.name": "forgetful"})
+    expected = finish(TrialRun(config, device="cpu"))
+    torch.rand(7)  # what another trial in this process might have drawn
+    before = torch.get_rng_state()
+    first = TrialRun(config, device="cpu")
+    first.next_report()
+    first.save(tmp_path / "checkpoint")
+    later = finish(TrialRun.resume(tmp_path / "checkpoint", config, device="cpu"))
+    assert [dict(r.metrics) for r in later] == [dict(r.metrics) for r in expected[1:]]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_scoring_costs_one_backward_pass_per_voting_task(small_trial):
+    """Two batches at two tasks: (1 + 2·2) / 3 dense steps each, and 1 each for a joint score."""
+    for method, expected in (("snip", 2.0), ("disparse-static", 10 / 3), ("random", 0.0)):
+        run = TrialRun(small_trial(method), device="cpu")
+        run.loop.advance()
+        assert run.loop.scoring_steps == pytest.approx(expected)
+
+
+def test_training_flops_of_rigl_are_the_papers(small_trial):
+    """Updates at steps 2, 4, 6 and 8 of 12, each 2·f_S + f_D; the other eight 3·f_S."""
+    run = TrialRun(small_trial("rigl"), device="cpu")
+    final = finish(run)[-1].metrics
+    sparse = final["cost/flops_fraction"]
+    expected = (8 * 3 * sparse + 4 * (2 * sparse + 1)) / (12 * 3)
+    assert final["cost/train_flops_fraction"] == pytest.approx(expected)
 
 
 def test_a_finished_run_resumes_to_its_final_report(small_trial, tmp_path):
@@ -154,6 +211,25 @@ def test_a_report_before_the_final_sparsity_is_never_the_best(small_trial):
     )
     reports = finish(TrialRun(config, device="cpu"))
     assert reports[-1].metrics["training/best_step"] == 12
+
+
+def test_scores_that_are_not_finite_are_a_failure_that_says_so(small_trial):
+    config = small_trial("snip")
+    run = TrialRun(config, device="cpu")
+    with torch.no_grad():
+        run.model.backbone.bn1.weight.fill_(float("nan"))
+    with pytest.raises(Failure, match=r"at step 0 of 12 \(snip\); lower optimiser.learning_rate"):
+        finish(run)
+
+
+def test_a_target_that_keeps_nothing_is_refused(small_trial):
+    with pytest.raises(UserError, match=r"keep at least one weight, got 0\.9999999"):
+        TrialRun(small_trial("random", sparsity=0.9999999), device="cpu")
+
+
+def test_running_out_of_memory_on_the_cpu_is_a_failure(small_trial):
+    with pytest.raises(Failure, match=r"out of memory on cpu .*training.batch_size \(now 4\)"):
+        TrialRun(small_trial("dense", {"model.width": 10**7}), device="cpu")
 
 
 def test_a_diverged_loss_is_a_failure_that_says_so(small_trial):
@@ -237,9 +313,53 @@ def test_a_missing_and_a_damaged_checkpoint_are_named(small_trial, tmp_path):
     run.next_report()
     run.save(tmp_path / "checkpoint")
     state = tmp_path / "checkpoint" / "state.pt"
-    state.write_bytes(state.read_bytes()[:-100])
+    whole = state.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for content in (whole[:-100], bytes(flipped), b"garbage"):
+        state.write_bytes(content)
+        with pytest.raises(UserError, match="is damaged") as error:
+            TrialRun.resume(tmp_path / "checkpoint", config, device="cpu")
+        assert len(str(error.value).splitlines()) == 1
+    state.write_bytes(whole)
+    (tmp_path / "checkpoint" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="is damaged"):
         TrialRun.resume(tmp_path / "checkpoint", config, device="cpu")
+
+
+def test_a_save_killed_between_two_renames_loses_nothing(small_trial, tmp_path):
+    config = small_trial("random")
+    run = TrialRun(config, device="cpu")
+    run.next_report()
+    folder, previous = tmp_path / "checkpoint", tmp_path / ".checkpoint.previous"
+    run.save(folder)
+    folder.rename(previous)  # killed here
+    (tmp_path / ".checkpoint.1.partial").mkdir()
+    assert TrialRun.resume(folder, config, device="cpu").loop.step == 4
+    run.next_report()
+    run.save(folder)
+    assert TrialRun.resume(folder, config, device="cpu").loop.step == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_the_same_data_elsewhere_resumes(small_trial, tmp_path):
+    config = small_trial("random")
+    run = TrialRun(config, device="cpu")
+    run.next_report()
+    run.save(tmp_path / "checkpoint")
+    shutil.copytree(config.data.root, tmp_path / "moved")
+    moved = config.replace({"data.root": str(tmp_path / "moved")})
+    assert TrialRun.resume(tmp_path / "checkpoint", moved, device="cpu").loop.step == 4
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_with_exact_masks(small_trial):
+    config = small_trial("disparse-dynamic", {"training.compile": True}, tasks=["depth"])
+    run = TrialRun(config, device="cpu")
+    finish(run)
+    assert run.registry.kept == round(0.1 * run.registry.total)
+    for name, weight in run.registry.parameters.items():
+        assert weight[run.registry.masks[name] == 0].abs().sum() == 0
 
 
 def test_pretraining_is_dense_and_paid_for(small_trial):
