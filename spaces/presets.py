@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, whole_number
 from trainables.errors import UserError, unknown_name
 
 PRESETS = ("tiny", "small", "paper")
+PRETRAINED_METHODS = ("disparse-pretrained",)  # that prune a trained dense model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,10 +164,9 @@ def trial_config(
         if task not in defaults.loss_weights:
             raise unknown_name(f"task of {dataset}", task, defaults.loss_weights)
     training = dict(_TRAINING[preset])
-    if steps is None and "training.steps" in overrides:
-        steps = overrides.pop("training.steps")
-    if steps is not None:
-        training["steps"] = _whole_number("training.steps", steps)
+    given = _num_steps(steps, overrides.pop("training.steps", None))
+    if given is not None:
+        training["steps"] = given
         training["num_reports"] = min(training["num_reports"], max(1, training["steps"]))
     interval = max(1, round(_UPDATE_INTERVAL_FRACTION[preset] * training["steps"]))
     values = {
@@ -226,19 +226,44 @@ def trial_config(
         },
     }
     if method == "dense" and sparsity:
-        raise UserError(
-            f"`dense` keeps every weight: `--sparsity` must be 0 for it, got {sparsity}; "
-            "name a sparse method, e.g. disparse-static"
-        )
+        raise _dense_is_dense(sparsity)
     config = TrialConfig.from_dict(values)
-    return config.replace({**_METHOD_OVERRIDES.get(method, {}), **overrides})
+    config = config.replace({**_METHOD_OVERRIDES.get(method, {}), **overrides})
+    _require_sense(config)
+    return config
 
 
-def _whole_number(name: str, value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        raise UserError(f"`{name}` must be a whole number, got {value!r}") from None
-    if number < 1:
-        raise UserError(f"`{name}` must be at least 1, got {number}; raise it")
-    return number
+def _num_steps(steps: Any, setting: Any) -> int | None:
+    """Training steps from the argument and from the override `training.steps`, if any.
+
+    Intervals follow them, so two different values would leave intervals that fit neither.
+    """
+    given = {whole_number("training.steps", n) for n in (steps, setting) if n is not None}
+    if len(given) > 1:
+        raise UserError(
+            f"`--steps` and `training.steps` are one setting, got {steps} and {setting}; "
+            "give one of them"
+        )
+    for number in given:
+        if number < 1:
+            raise UserError(f"`training.steps` must be at least 1, got {number}; raise it")
+    return min(given, default=None)
+
+
+def _require_sense(config: TrialConfig) -> None:
+    """What the method asks of its settings, whoever set them."""
+    if config.method == "dense" and config.sparsity.target > 0:
+        raise _dense_is_dense(config.sparsity.target)
+    if config.method in PRETRAINED_METHODS and config.training.pretrain_steps < 1:
+        raise UserError(
+            f"`training.pretrain_steps` must be at least 1 for {config.method}, which prunes a "
+            f"trained model, got {config.training.pretrain_steps}; disparse-static prunes an "
+            "untrained one"
+        )
+
+
+def _dense_is_dense(sparsity: float) -> UserError:
+    return UserError(
+        f"`dense` keeps every weight: `--sparsity` (sparsity.target) must be 0 for it, got "
+        f"{sparsity}; name a sparse method, e.g. disparse-static"
+    )

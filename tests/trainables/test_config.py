@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.presets import DATASET_DEFAULTS, PRESETS, trial_config
+from spaces.presets import DATASET_DEFAULTS, PRESETS, PRETRAINED_METHODS, trial_config
 from trainables.config import TrialConfig
 from trainables.errors import UserError
+from trainables.sparsity.catalogue import METHODS
 
 
 @pytest.mark.parametrize("dataset", DATASET_DEFAULTS)
@@ -56,6 +57,18 @@ def test_sparsity_outside_is_refused_with_rule_value_and_remedy(sparsity):
         ("data.mirror", "perhaps", "must be of type bool"),
         ("regrowth.fraction", "1.5", "[0, 1]"),
         ("model.blocks", "1,1", "one entry per stage"),
+        ("model.strides", "0,0,0,0", "every entry of `model.strides` must be at least 1"),
+        ("model.blocks", "1,0,1,1", "every entry of `model.blocks` must be at least 1"),
+        ("model.dilations", "1,1,-2,4", "every entry of `model.dilations` must be at least 1"),
+        ("model.head_dilations", "1,0", "every entry of `model.head_dilations` must be"),
+        # The remedy shows the right spelling.
+        ("training.steps", "many", "e.g. training.steps=100"),
+        ("data.size", "120", "e.g. data.size=120x160"),
+        ("data.scale_range", "1", "e.g. data.scale_range=0.5,1.5"),
+        ("data.mirror", "perhaps", "e.g. data.mirror=true"),
+        ("optimiser.learning_rate", "slow", "e.g. optimiser.learning_rate=0.5"),
+        ("training.batch_size", "2.5", "must be a whole number, got '2.5'; e.g. "),
+        ("model.strides", 2, "e.g. model.strides=1,2,1,1"),
     ],
 )
 def test_a_wrong_setting_is_named(name, value, part):
@@ -102,6 +115,54 @@ def test_intervals_follow_the_number_of_steps():
     assert by_setting == shorter
 
 
-def test_dense_refuses_a_sparsity():
-    with pytest.raises(UserError, match="`dense` keeps every weight"):
-        trial_config("dense", "scenes", "tiny", sparsity=0.5)
+@pytest.mark.parametrize("steps", [100, "100", "1e2", 100.0])
+def test_steps_are_a_whole_number_however_it_is_spelled(steps):
+    plain = trial_config("rigl", "scenes", "tiny", steps=100)
+    assert plain.training.steps == 100
+    assert trial_config("rigl", "scenes", "tiny", overrides={"training.steps": steps}) == plain
+    same = trial_config("rigl", "scenes", "tiny", steps=100, overrides={"training.steps": steps})
+    assert same == plain
+
+
+def test_two_different_numbers_of_steps_are_refused():
+    with pytest.raises(UserError, match="one setting, got 6 and 1e2; give one"):
+        trial_config("rigl", "scenes", "tiny", steps=6, overrides={"training.steps": "1e2"})
+
+
+def test_large_whole_numbers_are_not_rounded():
+    assert trial_config("rigl", "scenes", "tiny", overrides={"seed": str(2**60 + 1)}).seed == (
+        2**60 + 1
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"sparsity": 0.5}, {"overrides": {"sparsity.target": "0.9"}}]
+)
+def test_dense_refuses_a_sparsity(arguments):
+    with pytest.raises(UserError, match=r"`dense` keeps every weight.*got 0\.[59]"):
+        trial_config("dense", "scenes", "tiny", **arguments)
+
+
+def test_a_method_that_prunes_a_trained_model_must_train_it():
+    assert set(PRETRAINED_METHODS) == {n for n, m in METHODS.items() if m.needs_pretraining}
+    for method in PRETRAINED_METHODS:
+        with pytest.raises(UserError, match="`training.pretrain_steps` must be at least 1"):
+            trial_config(method, "scenes", "tiny", overrides={"training.pretrain_steps": "0"})
+    untrained = trial_config("snip", "scenes", "tiny", overrides={"training.pretrain_steps": "0"})
+    assert untrained.training.pretrain_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        ({"sparsity": 3}, "`sparsity` must be a mapping of settings, got 3; give"),
+        ({"sparsity": {}}, "settings missing: sparsity.allocation, .*; start from a preset"),
+    ],
+)
+def test_plain_values_that_are_no_trial(damage, part):
+    values = trial_config("rigl", "scenes", "tiny").to_dict()
+    with pytest.raises(UserError, match=part):
+        TrialConfig.from_dict(values | damage)
+    values["training"]["loss_weights"] = 3
+    with pytest.raises(UserError, match=r"loss_weights` must be a mapping, got 3; set "):
+        TrialConfig.from_dict(values)

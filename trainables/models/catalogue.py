@@ -3,7 +3,9 @@
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,16 +31,46 @@ def build_model(config: ModelConfig, num_channels: Mapping[str, int], seed: int)
     The same config, channels and seed give the same weights; no global random state moves.
     Raises `UserError` for an unknown name and for a model that breaks the contract.
     """
-    factory = MODELS[config.name] if config.name in MODELS else _import_factory(config.name)
+    registered = config.name in MODELS
+    factory = MODELS[config.name] if registered else _guarded(config.name)
     # fork_rng restores the CPU generator; `default_generator` seeds it and, unlike
     # `torch.manual_seed`, leaves the generators of the GPUs alone.
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derive_seed(seed, "init"))
         model = factory(config, dict(num_channels))
         _check_members(config.name, model, num_channels)
-        if config.name not in MODELS:
+        if not registered:
             _check_predictions(config.name, model, num_channels)
     return model
+
+
+def _guarded(path: str) -> Callable[[ModelConfig, dict[str, int]], nn.Module]:
+    """The user's factory, with whatever it raises as a `UserError` that says where."""
+    factory = _import_factory(path)
+
+    def build(config: ModelConfig, num_channels: dict[str, int]) -> nn.Module:
+        try:
+            return factory(config, num_channels)
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            raise UserError(
+                f"model {path!r} must be callable as factory(config, num_channels), "
+                f"got {_told(error)}; see trainables.models.base.MultitaskModel"
+            ) from error
+
+    return build
+
+
+def _told(error: Exception) -> str:
+    """An error of the user's code with the place that raised it."""
+    said = f"{type(error).__name__}: {error}"
+    theirs = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
+        if not frame.filename.startswith("<frozen")
+    ]
+    return f"{said} ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else said
 
 
 def _import_factory(path: str) -> Callable[[ModelConfig, dict[str, int]], nn.Module]:
@@ -57,6 +89,11 @@ def _import_factory(path: str) -> Callable[[ModelConfig, dict[str, int]], nn.Mod
         raise UserError(
             f"model {path!r}: no module named {error.name!r}; put its folder on PYTHONPATH "
             f"(searched: {', '.join(entry or '.' for entry in sys.path[:3])}, …)"
+        ) from error
+    except Exception as error:
+        raise UserError(
+            f"model {path!r}: the module must import, got {_told(error)}; "
+            f"try `python -c 'import {module_name}'`"
         ) from error
     factory: Any = module
     for part in attribute.split("."):

@@ -15,6 +15,7 @@ Where we deviate, and why:
 Shape suffixes: B batch, C channels, H height, W width; h, w at the output stride.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.config import ModelConfig
-from trainables.errors import unknown_name
+from trainables.errors import UserError, unknown_name
 from trainables.models.base import SHARED
 
 
@@ -89,8 +90,11 @@ class Backbone(nn.Module):
             self.blocks.append(blocks)
             in_channels = channels
         self.num_channels = in_channels
+        self.output_stride = 4 * math.prod(config.strides)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
+        if self.training:
+            self._require_statistics(images_BCHW.shape)
         features = self.maxpool(F.relu(self.bn1(self.conv1(images_BCHW))))
         for stage, blocks in enumerate(self.blocks):
             shortcut = self.ds[str(stage)](features) if str(stage) in self.ds else features
@@ -98,6 +102,17 @@ class Backbone(nn.Module):
                 features = F.relu(shortcut + block(features))
                 shortcut = features
         return features
+
+    def _require_statistics(self, shape: torch.Size) -> None:
+        """Raises `UserError` where batch normalisation would see one value per channel."""
+        batch, (height, width) = shape[0], shape[-2:]
+        if batch * -(-height // self.output_stride) * -(-width // self.output_stride) == 1:
+            raise UserError(
+                "batch normalisation needs at least 2 values per channel, got one: a (micro-)batch "
+                f"of 1 crop of {height}x{width} at output stride {self.output_stride} (4 times the "
+                "product of `model.strides`); lower the strides, enlarge `data.crop`, or raise "
+                "`training.batch_size` over `training.accumulation`"
+            )
 
 
 class HeadBranch(nn.Module):

@@ -90,6 +90,9 @@ class FixedSize(Good):
 def not_a_module(config, num_channels):
     return {"a": 1}
 
+def raises(config, num_channels):
+    return {}["width"]
+
 a_value = 3
 """
 
@@ -98,6 +101,7 @@ a_value = 3
 def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = "a_users_models"
     (tmp_path / f"{name}.py").write_text(textwrap.dedent(USER_MODULE))
+    (tmp_path / "a_broken_module.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, name, raising=False)
     return name
@@ -137,6 +141,11 @@ def test_a_users_model_draws_from_the_trials_seed(user_module: str) -> None:
         (".relative:f", "absolute module"),
         ("a_users_models:good", "unknown attribute of a_users_models 'good'.*Did you mean 'Good'"),
         ("a_users_models:a_value", "must be callable as factory.*got int"),
+        # Callable, but not as a factory; said with what it raised, and where that was.
+        ("os:getcwd", r"must be callable as factory\(config, num_channels\), got TypeError: "),
+        ("json:loads", r"must be callable as factory\(config, num_channels\), got TypeError: "),
+        ("a_users_models:raises", r"got KeyError: 'width' \(a_users_models\.py:\d+\); see"),
+        ("a_broken_module:f", r"must import, got ZeroDivisionError: .*\(a_broken_module\.py:1\)"),
         ("a_users_models:not_a_module", "must return a torch.nn.Module, got dict"),
         ("a_users_models:IncompleteOwners", "name every parameter, 1 are missing.*'trunk.bias'"),
         ("a_users_models:StrayOwner", "unknown parameter in owners.*'trunk.wieght'.*trunk.weight"),

@@ -121,3 +121,15 @@ def test_training_mode_is_deterministic_as_there_is_no_dropout() -> None:
     images = torch.rand(2, 3, 32, 32)
     first, second = model(images), model(images)
     assert all(torch.equal(first[task], second[task]) for task in CHANNELS)
+
+
+def test_one_value_per_channel_cannot_be_normalised() -> None:
+    model = tiny(strides=(8, 8, 8, 8)).train()
+    with pytest.raises(UserError, match=r"at least 2 values per channel.*lower the strides"):
+        model(torch.rand(1, 3, 32, 32))
+    model(torch.rand(2, 3, 32, 32))  # two crops are two values
+    model.eval()(torch.rand(1, 3, 32, 32))  # the running statistics need none
+    # The rule is exact: one cell at 8 pixels of stride 8, two at 9.
+    with pytest.raises(UserError, match="of 1 crop of 8x8 at output stride 8"):
+        tiny().train()(torch.rand(1, 3, 8, 8))
+    tiny().train()(torch.rand(1, 3, 9, 8))
