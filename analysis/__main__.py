@@ -149,7 +149,7 @@ def _track(study: "Study", found: "Findings", paths: list[Path]) -> None:
         return
     try:
         runs = {trial.run_id for trial in found.members if trial.run_id is not None}
-        tracking.tag_front(study.tracking_uri, study.name, runs)
+        tracking.tag_front(study.tracking_uri, study.name, study.parent_run_id, runs)
         if study.parent_run_id is not None:
             tracking.log_artifacts(study.tracking_uri, study.parent_run_id, paths)
     except tracking.TrackingAway as away:

@@ -16,6 +16,7 @@ from analysis.plots import agreement, front, hypervolume, layers, parallel, styl
 from analysis.trials import RUNNING, Study, Trial
 from analysis.versions import versions
 from trainables import report
+from trainables.command_line import masked
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -257,7 +258,11 @@ def _failures(study: Study) -> str:
 
 def _made(found: Findings, command: str) -> str:
     study = found.study
-    source = f"MLflow at {study.tracking_uri}" if study.source == "mlflow" else "trials.parquet"
+    source = (
+        f"MLflow at {masked(study.tracking_uri or '')}"
+        if study.source == "mlflow"
+        else "trials.parquet"
+    )
     items: list[tuple[str, object]] = [
         ("study", study.name),
         *((key, _plain(study.facts[key])) for key in _FACTS if study.facts.get(key) is not None),
@@ -269,7 +274,7 @@ def _made(found: Findings, command: str) -> str:
     if found.normalisation is not None:
         scale = found.normalisation.to_dict(study.objectives)
         items.append(("hypervolume scale", "; ".join(_scale(n, v) for n, v in scale.items())))
-    content = f"<pre>{html.escape(command)}</pre>{page.definitions(items)}"
+    content = f"<pre>{html.escape(masked(command))}</pre>{page.definitions(items)}"
     text = "This page was written by the command below; run it again to bring it up to date."
     return page.section("made", "How it was made", text, content)
 
@@ -278,7 +283,8 @@ _FACTS = ("recipe", "dataset", "preset", "tasks", "seed", "created", "command", 
 
 
 def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return masked(text)
 
 
 def _seeds(trials: Sequence[Trial]) -> str:

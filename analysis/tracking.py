@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from trainables import report
+from trainables.command_line import masked
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 TAG_KIND = "disparse.kind"
+TAG_PARENT = "mlflow.parentRunId"
+TAG_STUDY_ID = "disparse.study_id"  # tells studies of one name on one server apart
 _PROBE_SECONDS = 3.0
 _PAGE = 1000
 
@@ -48,30 +51,56 @@ class TrackedStudy:
     parent_run_id: str | None
     params: Mapping[str, Any]  # of the parent
     runs: tuple[TrackedRun, ...]  # the trials
+    notes: tuple[str, ...] = ()
 
 
 def resolve_uri(flag: str | None, recorded: object, storage: Path) -> str | None:
-    """The flag, else the study's record, else MLFLOW_TRACKING_URI, else `storage`/mlflow.db."""
-    for uri in (flag, recorded, os.environ.get("MLFLOW_TRACKING_URI")):
+    """The flag, else the study's record, else MLFLOW_TRACKING_URI, else `storage`/mlflow.db.
+
+    A record holds no password: where the environment names the recorded address with one, the
+    environment's is taken.
+    """
+    environment = os.environ.get("MLFLOW_TRACKING_URI")
+    if environment and recorded in (masked(environment), _without_password(environment)):
+        recorded = environment
+    for uri in (flag, recorded, environment):
         if isinstance(uri, str) and uri:
             return uri
     database = storage / "mlflow.db"
     return f"sqlite:///{database}" if database.is_file() else None
 
 
-def read_study(uri: str, name: str) -> TrackedStudy | None:
-    """Parent and children of the study, or None where the server knows no such study."""
+def read_study(
+    uri: str, name: str, *, parent_run_id: object = None, study_id: object = None
+) -> TrackedStudy | None:
+    """Parent and children of the study, or None where the server knows no such study.
+
+    A server may hold several studies of one name. The record's `parent_run_id` and `study_id`
+    (both optional) say which is meant; without them the newest is taken and `notes` says so.
+    """
+    notes: tuple[str, ...] = ()
     with _client(uri) as client:
-        everything = list(_search(client, f"tags.`{report.TAG_STUDY}` = '{_quoted(name)}'"))
-    parents = [r for r in everything if r.data.tags.get(TAG_KIND) == "study"]
-    children = [r for r in everything if report.TAG_TRIAL in r.data.tags]
-    if not parents and not children:
+        parent = _recorded_parent(client, name, parent_run_id)
+        if parent is None:
+            where = f"{_of_study(name)} and tags.`{TAG_KIND}` = 'study'"
+            parents = list(_search(client, where))
+            if study_id:
+                # A run without the tag is older than the tag, and may be the study's own.
+                wanted = [r for r in parents if r.data.tags.get(TAG_STUDY_ID) == study_id]
+                parents = wanted or [r for r in parents if TAG_STUDY_ID not in r.data.tags]
+            parent = max(parents, key=lambda r: r.info.start_time or 0, default=None)
+            if parent is not None and len(parents) > 1:
+                notes = (_several(uri, name, len(parents), parent),)
+        children = _children(client, name, None if parent is None else parent.info.run_id)
+    if parent is None and study_id:
+        children = [r for r in children if r.data.tags.get(TAG_STUDY_ID) == study_id]
+    if parent is None and not children:
         return None
-    parent = min(parents, key=lambda r: r.info.start_time or 0, default=None)
     return TrackedStudy(
         parent_run_id=None if parent is None else parent.info.run_id,
         params={} if parent is None else {k: _parsed(v) for k, v in parent.data.params.items()},
         runs=tuple(_tracked(run) for run in children),
+        notes=notes,
     )
 
 
@@ -83,16 +112,19 @@ def study_names(uri: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name))
 
 
-def tag_front(uri: str, name: str, member_run_ids: Collection[str]) -> int:
+def tag_front(
+    uri: str, name: str, parent_run_id: str | None, member_run_ids: Collection[str]
+) -> int:
     """Set `disparse.front` to true on the members' runs, to false on the study's other trials.
 
-    Returns how many tags changed: a second call writes nothing.
+    The study is the children of `parent_run_id`, or by name without one. Returns how many tags
+    changed: a second call writes nothing.
     """
     changed = 0
     with _client(uri) as client:
-        for run in list(_search(client, f"tags.`{report.TAG_STUDY}` = '{_quoted(name)}'")):
+        for run in _children(client, name, parent_run_id):
             value = "true" if run.info.run_id in member_run_ids else "false"
-            if report.TAG_TRIAL in run.data.tags and run.data.tags.get(report.TAG_FRONT) != value:
+            if run.data.tags.get(report.TAG_FRONT) != value:
                 client.set_tag(run.info.run_id, report.TAG_FRONT, value)
                 changed += 1
     return changed
@@ -121,7 +153,8 @@ def _client(uri: str) -> Iterator["MlflowClient"]:
     try:
         yield MlflowClient(tracking_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise TrackingAway(f"{uri}: {str(error).strip().splitlines()[0]}") from error
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise TrackingAway(f"{masked(uri)}: {masked(first)}") from error
 
 
 def _probe(uri: str) -> None:
@@ -136,12 +169,50 @@ def _probe(uri: str) -> None:
             address = (parts.hostname, parts.port or default)
             socket.create_connection(address, timeout=_PROBE_SECONDS).close()
         except (OSError, ValueError) as error:
-            raise TrackingAway(f"{_without_password(uri)}: {error}") from None
+            raise TrackingAway(f"{masked(uri)}: {error}") from None
 
 
 def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+    """The address as a record keeps it: the user stays, the password goes."""
+    return masked(uri).replace(":***@", "@", 1)
+
+
+def _recorded_parent(client: "MlflowClient", name: str, run_id: object) -> "Run | None":
+    """The run of the study's record, if this server has it: it may be another server."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    if not isinstance(run_id, str) or not run_id:
+        return None
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return None
+        raise
+    is_ours = run.data.tags.get(report.TAG_STUDY) == name
+    return run if is_ours and run.info.lifecycle_stage == "active" else None
+
+
+def _children(client: "MlflowClient", name: str, parent_run_id: str | None) -> list["Run"]:
+    """The trials' runs: those of the parent, or of the study's name where there is no parent."""
+    where = _of_study(name)
+    if parent_run_id is not None:
+        where = f"tags.`{TAG_PARENT}` = '{parent_run_id}'"
+    return [run for run in _search(client, where) if report.TAG_TRIAL in run.data.tags]
+
+
+def _several(uri: str, name: str, count: int, chosen: "Run") -> str:
+    started = _time(chosen.info.start_time)
+    when = "" if started is None else f", started {started:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"MLflow at {masked(uri)} holds {count} studies called {name!r} and no record says "
+        f"which is meant: read the newest (run {chosen.info.run_id}{when})."
+    )
+
+
+def _of_study(name: str) -> str:
+    return f"tags.`{report.TAG_STUDY}` = '{_quoted(name)}'"
 
 
 def _quoted(name: str) -> str:

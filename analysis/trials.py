@@ -11,6 +11,8 @@ started, ended (UTC), then `params/<name>` and every metric under its own name, 
 import contextlib
 import dataclasses
 import json
+import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ import pyarrow.parquet as pq
 
 from analysis import tracking
 from trainables import report
+from trainables.command_line import masked
 from trainables.errors import UserError, unknown_name
 
 RUNNING = "running"  # not a status of the record: a trial that has none yet
@@ -91,6 +94,8 @@ def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None
     Raises `UserError` for a study that neither MLflow nor `storage` knows (naming those
     that are known), for a record that cannot be read and for objectives that make no sense.
     """
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise UserError(f"a study's name is that of one folder, got {name!r}; give the name alone")
     directory = Path(storage) / name
     facts: dict[str, Any] = _read_facts(directory / "study.json")
     notes: list[str] = []
@@ -102,7 +107,12 @@ def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None
         notes.append("No tracking server is named: read from the study's own record.")
     else:
         try:
-            tracked = tracking.read_study(uri, name)
+            tracked = tracking.read_study(
+                uri,
+                name,
+                parent_run_id=facts.get("parent_run_id"),
+                study_id=facts.get("study_id"),
+            )
             reached = uri
         except tracking.TrackingAway as away:
             notes.append(f"The tracking server is away ({away}): read from the study's own record.")
@@ -110,12 +120,16 @@ def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None
         raise _unknown_study(name, Path(storage), reached, notes)
     if tracked is None:
         if reached is not None:
-            notes.append(f"MLflow at {reached} does not know this study: read from its own record.")
+            notes.append(
+                f"MLflow at {masked(reached)} does not know this study: read from its own record."
+            )
         trials = list(recorded or ())
     else:
         facts = {**tracked.params, **facts}
-        trials, note = _merge([_tracked_trial(run) for run in tracked.runs], recorded or ())
-        notes.extend(note)
+        trials, num_behind = _merge([_tracked_trial(run) for run in tracked.runs], recorded or ())
+        notes.extend(tracked.notes)
+        if num_behind:
+            notes.append(_lag(name, Path(storage), num_behind))
     return Study(
         name=name,
         directory=directory,
@@ -145,45 +159,55 @@ def to_table(trials: Sequence[Trial]) -> pa.Table:
     columns: dict[str, pa.Array] = {}
     for name, kind in _FIXED_COLUMNS:
         if name in ("params", "metrics"):
-            values: list[Any] = [json.dumps(dict(getattr(t, name)), sort_keys=True) for t in trials]
+            values: list[Any] = [json.dumps(dict(getattr(t, name))) for t in trials]
+        elif name == "reason":
+            values = [t.reason or "" for t in trials]
         else:
             values = [getattr(t, name) for t in trials]
         columns[name] = pa.array(values, type=kind)
     for param in sorted({name for t in trials for name in t.params}):
         columns[f"params/{param}"] = _param_array([t.params.get(param) for t in trials])
     for metric in sorted({name for t in trials for name in t.metrics}):
-        values = [t.metrics.get(metric) for t in trials]
-        columns[metric] = pa.array(values, type=pa.float64())
+        columns[metric] = _param_array([t.metrics.get(metric) for t in trials])
     return pa.table(columns)
 
 
 def front_table(study: Study, members: Sequence[Trial]) -> pa.Table:
-    """`members` in the columns of `trials.parquet`: its own rows where it holds them all."""
+    """`members` in the columns of `trials.parquet`, as its own rows where it holds them all."""
     wanted = {member.trial for member in members}
+    table = to_table(study.trials)
     try:
         record = pq.read_table(study.directory / "trials.parquet")
     except (OSError, pa.ArrowException):
         record = None
     if record is not None and "trial" in record.column_names:
-        rows = [i for i, name in enumerate(record["trial"].to_pylist()) if name in wanted]
-        if len(rows) == len(wanted):
-            return record.take(pa.array(rows, type=pa.int64()))
-    table = to_table(study.trials)
-    rows = [i for i, t in enumerate(study.trials) if t.trial in wanted]
+        if wanted <= set(record["trial"].to_pylist()):
+            table = record
+        else:  # MLflow is ahead: its rows, in the record's columns
+            table = pa.table([_as_field(table, f) for f in record.schema], schema=record.schema)
+    rows = [i for i, name in enumerate(table["trial"].to_pylist()) if name in wanted]
     return table.take(pa.array(rows, type=pa.int64()))
 
 
+def _as_field(table: pa.Table, wanted: pa.Field) -> pa.Array:
+    """The column of `wanted`'s name in its type, null where there is no such value."""
+    if wanted.name not in table.column_names:
+        return pa.nulls(table.num_rows, type=wanted.type)
+    column = table[wanted.name].combine_chunks()
+    if column.type == wanted.type:
+        return column
+    if wanted.type == pa.string():
+        return column.cast(pa.string())
+    values = [v if isinstance(v, int | float) else None for v in column.to_pylist()]
+    return pa.array(values, type=wanted.type)
+
+
 def _param_array(values: list[Any]) -> pa.Array:
+    """Numbers as float64, anything else as text, as `trials.parquet` has them."""
     present = [v for v in values if v is not None]
-    if all(isinstance(v, bool) for v in present):
-        return pa.array(values, type=pa.bool_() if present else pa.string())
-    if not any(isinstance(v, bool) for v in present):
-        if all(isinstance(v, int) for v in present):
-            return pa.array(values, type=pa.int64())
-        if all(isinstance(v, int | float) for v in present):
-            return pa.array([None if v is None else float(v) for v in values], type=pa.float64())
-    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
-    return pa.array(texts, type=pa.string())
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
+        return pa.array([None if v is None else float(v) for v in values], type=pa.float64())
+    return pa.array([None if v is None else str(v) for v in values], type=pa.string())
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
@@ -278,27 +302,51 @@ def _tracked_trial(run: tracking.TrackedRun) -> Trial:
     )
 
 
-def _merge(tracked: Iterable[Trial], recorded: Iterable[Trial]) -> tuple[list[Trial], list[str]]:
-    """MLflow's trials, completed from the record where MLflow lags behind it."""
+def _merge(tracked: Iterable[Trial], recorded: Iterable[Trial]) -> tuple[list[Trial], int]:
+    """MLflow's trials, completed from the record where MLflow lags behind it; and how many lag.
+
+    The record is rebuilt from what the search itself decides by: where a trial is in it, its
+    status and metrics stand, so that this front and the search's are one.
+    """
     merged = {}
     for trial in sorted(tracked, key=lambda t: (t.started is not None, t.started or 0)):
         merged[trial.trial] = trial  # a doubled run: the one that started last
-    behind = []
+    num_behind = 0
     for trial in recorded:
         known = merged.get(trial.trial)
-        if known is None or (known.status == RUNNING and trial.status != RUNNING):
-            run_id = None if known is None else known.run_id
-            merged[trial.trial] = dataclasses.replace(trial, run_id=run_id)
-            behind.append(trial.trial)
-        elif known.reason is None and trial.reason is not None:
-            merged[trial.trial] = dataclasses.replace(known, reason=trial.reason)
-    if not behind:
-        return list(merged.values()), []
-    note = (
-        f"MLflow lags behind the study's own record, which stepped in for {len(behind)} "
-        "trial(s); `python -m search sync NAME` brings MLflow up to date."
+        if known is None:
+            merged[trial.trial] = trial
+            num_behind += 1
+        elif trial.status != RUNNING:
+            num_behind += _lags(known, trial)
+            merged[trial.trial] = dataclasses.replace(
+                known,
+                status=trial.status,
+                metrics={**known.metrics, **trial.metrics},
+                fraction=trial.fraction,
+                reason=trial.reason or known.reason,
+                ended=known.ended or trial.ended,
+            )
+    return list(merged.values()), num_behind
+
+
+def _lags(known: Trial, recorded: Trial) -> bool:
+    """Whether MLflow lacks the trial's end, or has other final values than the record."""
+    return known.status != recorded.status or any(
+        math.isfinite(value)
+        and not math.isclose(known.metrics.get(name, math.nan), value, rel_tol=1e-6)
+        for name, value in recorded.metrics.items()
+        if name.startswith(("val/", "test/", "cost/"))
     )
-    return list(merged.values()), [note]
+
+
+def _lag(name: str, storage: Path, num_behind: int) -> str:
+    return (
+        "MLflow lags behind the study's own record, which stepped in for "
+        f"{num_behind} {'trial' if num_behind == 1 else 'trials'}; "
+        f"`{shlex.join(['python', '-m', 'search', 'resume', name, '--storage', str(storage)])}` "
+        "brings MLflow up to date."
+    )
 
 
 def _objectives(facts: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -339,7 +387,7 @@ def _unknown_study(
     if not known:
         return UserError(
             f"unknown study {name!r}: no study in {str(storage)!r}"
-            f"{' or at ' + tracking_uri if tracking_uri else ''}; run one with "
+            f"{' or at ' + masked(tracking_uri) if tracking_uri else ''}; run one with "
             f"`python -m search run RECIPE`, or name its place by --storage.{aside}"
         )
     return UserError(f"{unknown_name('study', name, known)}{aside}")

@@ -180,7 +180,7 @@ def write_record(
         "method": [r.method for r in rows],
         "seed": pa.array([r.seed for r in rows], pa.int64()),
         "status": [r.status for r in rows],
-        "reason": pa.array([r.reason for r in rows], pa.string()),
+        "reason": pa.array([r.reason or "" for r in rows], pa.string()),
         "params": [json.dumps(r.params) for r in rows],
         "metrics": [json.dumps(r.metrics) for r in rows],
         "fraction": pa.array([r.fraction for r in rows], pa.float64()),
@@ -188,7 +188,7 @@ def write_record(
         "ended": [start + timedelta(seconds=20 * i + 15) for i in range(len(rows))],
     }
     for param in sorted({p for r in rows for p in r.params}):
-        columns[f"params/{param}"] = [r.params.get(param) for r in rows]
+        columns[f"params/{param}"] = _param_column([r.params.get(param) for r in rows])
     for metric in sorted({m for r in rows for m in r.metrics}):
         columns[metric] = pa.array([r.metrics.get(metric) for r in rows], pa.float64())
     table = pa.table({k: v if isinstance(v, pa.Array) else pa.array(v) for k, v in columns.items()})
@@ -203,6 +203,13 @@ def write_record(
             folder.mkdir(parents=True)
             (folder / "summary.json").write_text(json.dumps(summary(row, tasks, rng)))
     return study
+
+
+def _param_column(values: list[Any]) -> pa.Array:
+    """Numbers as doubles, anything else as text."""
+    if any(isinstance(v, str | bool | list) for v in values):
+        return pa.array([None if v is None else str(v) for v in values], pa.string())
+    return pa.array(values, pa.float64())
 
 
 def log_to_mlflow(study: BuiltStudy, database: Path, tasks: Sequence[str]) -> BuiltStudy:

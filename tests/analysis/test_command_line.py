@@ -147,6 +147,16 @@ def test_front_tags_and_artifacts_reach_mlflow(database, tmp_path, monkeypatch, 
     assert {"front.png", "front.parquet", "report.html", "hypervolume.png"} <= logged
 
 
+def test_no_password_reaches_the_page(record: Record, monkeypatch, capsys) -> None:
+    built = record("safe", [simple_row(0, "snip", 0.1, 0.3, 20.0)], tasks=TASKS)
+    options = ["--storage", built.storage, "--tracking-uri", "http://user:secret@127.0.0.1:9"]
+    assert run(monkeypatch, "report", "safe", *options) == 0
+    page = (built.directory / "report.html").read_text()
+    assert "http://user:***@127.0.0.1:9" in page
+    printed = capsys.readouterr()
+    assert "secret" not in page[page.index("<body>") :] + printed.out + printed.err
+
+
 def test_quiet_prints_nothing(record: Record, monkeypatch, capsys) -> None:
     built = record("hush", [simple_row(0, "snip", 0.1, 0.3, 20.0)], tasks=TASKS)
     assert run(monkeypatch, "front", "hush", "--storage", built.storage, "--quiet") == 0
@@ -158,6 +168,7 @@ def test_quiet_prints_nothing(record: Record, monkeypatch, capsys) -> None:
     ("arguments", "message"),
     [
         (["front", "nothing"], "unknown study 'nothing'; valid: there"),
+        (["front", "../there"], "name is that of one folder"),
         (["report", "ther"], "Did you mean 'there'"),
         (["front"], "Missing argument 'NAME'"),
         (["fornt", "there"], "No such command"),

@@ -92,7 +92,10 @@ def test_the_record_completes_an_mlflow_that_lags_behind(database: Path, tmp_pat
     write_record(tmp_path, "tracked", rows, tasks=TASKS)
     study = load_study("tracked", tmp_path, f"sqlite:///{database}")
     assert len(study.trials) == 16
-    assert any("2 trial(s)" in note and "search sync" in note for note in study.notes)
+    assert any(
+        "2 trials" in note and f"search resume tracked --storage {tmp_path}" in note
+        for note in study.notes
+    )
     assert sum(t.run_id is not None for t in study.trials) == 14
 
 
@@ -170,16 +173,59 @@ def test_front_table_has_the_columns_of_the_record(record: Record) -> None:
     shutil.move(built.directory / "trials.parquet", built.directory / "gone")
     without = front_table(study, chosen)
     assert with_record["number"].to_pylist() == without["number"].to_pylist() == [2, 5]
-    assert with_record.schema == pq.read_schema(built.directory / "gone")
-    assert set(without.column_names) == set(with_record.column_names)
+    assert with_record.schema == without.schema == pq.read_schema(built.directory / "gone")
+
+
+def test_a_front_ahead_of_the_record_has_its_columns(database: Path, tmp_path: Path) -> None:
+    """MLflow has 14 trials with every setting, the record the first 10 with fewer columns."""
+    rows = realistic_rows(10, TASKS, seed=3)
+    for row in rows:
+        row.params.pop("optimiser.name", None)
+    built = write_record(tmp_path, "tracked", rows, tasks=TASKS)
+    study = load_study("tracked", tmp_path, f"sqlite:///{database}")
+    table = front_table(study, [study.trials[12], study.trials[3]])
+    assert table.schema == pq.read_schema(built.directory / "trials.parquet")
+    assert table["number"].to_pylist() == [3, 12]
+    last = study.trials[12]
+    assert table["val/segmentation/miou"][1].as_py() == last.metrics["val/segmentation/miou"]
+    rate = "optimiser.learning_rate"
+    assert table[f"params/{rate}"][1].as_py() == last.params[rate]
+
+
+def test_the_table_of_the_search_and_ours_are_one(tmp_path: Path) -> None:
+    """Against `search.record` itself: every kind of parameter, and trials without metrics."""
+    optuna = pytest.importorskip("optuna")
+    from search.record import trials_table
+
+    kinds = [
+        {"method": "snip", "a": 1, "b": True, "c": [1, 2], "d": "x", "e": None, "f": 1},
+        {"method": "rigl", "a": 2.5, "b": False, "c": [], "d": "y", "e": None, "f": "z"},
+        {"method": "dense"},
+    ]
+    metrics = [{"cost/density": 0.1, "val/segmentation/miou": 0.4}, {"cost/density": 1.0}, {}]
+    frozen = []
+    for number, (params, values) in enumerate(zip(kinds, metrics, strict=True)):
+        attributes = {"params": params, "metrics": values, "seed": 0, "status": "complete"}
+        trial = optuna.trial.create_trial(values=[0.0], user_attrs=attributes)
+        trial.number = number
+        frozen.append(trial)
+    theirs = trials_table("one", frozen)
+    folder = tmp_path / "one"
+    folder.mkdir()
+    pq.write_table(theirs, folder / "trials.parquet")
+    (folder / "study.json").write_text('{"tasks": ["segmentation"]}')
+    ours = to_table(load_study("one", tmp_path).trials)
+    assert ours.schema == theirs.schema
+    for name in theirs.column_names:
+        assert ours[name].to_pylist() == theirs[name].to_pylist(), name
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([1, 2, None], [1, 2, None]),
+        ([1, 2, None], [1.0, 2.0, None]),
         ([1, 2.5, None], [1.0, 2.5, None]),
-        ([True, False, None], [True, False, None]),
+        ([True, False, None], ["True", "False", None]),
         ([1, "a", None], ["1", "a", None]),
         ([[1, 2], None, None], ["[1, 2]", None, None]),
     ],
@@ -208,8 +254,9 @@ def test_front_tags_are_set_once(tmp_path: Path, database: Path) -> None:
     uri = f"sqlite:///{copy}"
     study = load_study("tracked", tmp_path, uri)
     member = study.trials[1].run_id
-    assert tracking.tag_front(uri, "tracked", {member}) == 14
-    assert tracking.tag_front(uri, "tracked", {member}) == 0
+    parent = study.parent_run_id
+    assert tracking.tag_front(uri, "tracked", parent, {member}) == 14
+    assert tracking.tag_front(uri, "tracked", parent, {member}) == 0
     runs = tracking.read_study(uri, "tracked").runs
     assert [r.run_id for r in runs if r.tags["disparse.front"] == "true"] == [member]
     assert sum(r.tags["disparse.front"] == "false" for r in runs) == 13
@@ -223,3 +270,83 @@ def test_two_studies_in_one_store_stay_apart(tmp_path: Path, database: Path) -> 
     uri = f"sqlite:///{copy}"
     assert tracking.study_names(uri) == ("second", "tracked")
     assert [t.trial for t in load_study("second", tmp_path, uri).trials] == ["second-00000"]
+
+
+def test_studies_of_one_name_are_told_apart(tmp_path: Path, database: Path) -> None:
+    """Two of one name on one server: the record's run is read and tagged, else the newest."""
+    copy = tmp_path / "mlflow.db"
+    shutil.copy(database, copy)
+    uri = f"sqlite:///{copy}"
+    first = tracking.read_study(uri, "tracked")
+    assert first is not None
+    rows = [simple_row(0, "rigl", 0.1, 0.4, 20.0)]
+    second = log_to_mlflow(BuiltStudy(name="tracked", storage=tmp_path, rows=rows), copy, TASKS)
+
+    newest = load_study("tracked", tmp_path, uri)
+    assert newest.parent_run_id == second.parent_run_id
+    assert [t.run_id for t in newest.trials] == [second.run_ids[0]]
+    assert any("2 studies called 'tracked'" in note for note in newest.notes)
+
+    (tmp_path / "tracked").mkdir()
+    record = tmp_path / "tracked" / "study.json"
+    record.write_text(json.dumps({"parent_run_id": first.parent_run_id}))
+    older = load_study("tracked", tmp_path, uri)
+    assert (older.parent_run_id, len(older.trials)) == (first.parent_run_id, 14)
+    assert older.notes == ()
+    assert tracking.tag_front(uri, "tracked", older.parent_run_id, set()) == 14
+    untouched = tracking.read_study(uri, "tracked", parent_run_id=second.parent_run_id)
+    assert untouched is not None
+    assert "disparse.front" not in untouched.runs[0].tags
+
+    # A run that this server does not have (the record is of another one): by name again.
+    record.write_text(json.dumps({"parent_run_id": "0" * 32}))
+    assert load_study("tracked", tmp_path, uri).parent_run_id == second.parent_run_id
+
+
+def test_a_study_id_decides_among_parents(tmp_path: Path, database: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    copy = tmp_path / "mlflow.db"
+    shutil.copy(database, copy)
+    uri = f"sqlite:///{copy}"
+    first = tracking.read_study(uri, "tracked")
+    rows = [simple_row(0, "rigl", 0.1, 0.4, 20.0)]
+    second = log_to_mlflow(BuiltStudy(name="tracked", storage=tmp_path, rows=rows), copy, TASKS)
+    client = MlflowClient(tracking_uri=uri)
+    client.set_tag(first.parent_run_id, "disparse.study_id", "one")
+    client.set_tag(second.parent_run_id, "disparse.study_id", "two")
+    assert tracking.read_study(uri, "tracked", study_id="one").parent_run_id == first.parent_run_id
+    assert tracking.read_study(uri, "tracked", study_id="two").runs[0].run_id == second.run_ids[0]
+    assert tracking.read_study(uri, "tracked", study_id="three") is None
+
+
+def test_the_record_decides_where_mlflow_differs(database: Path, tmp_path: Path) -> None:
+    """The search judges by its ledger: a point MLflow lost must not change the front."""
+    rows = realistic_rows(14, TASKS, seed=3)
+    rows[2].metrics["val/segmentation/miou"] += 0.25
+    write_record(tmp_path, "tracked", rows, tasks=TASKS)
+    study = load_study("tracked", tmp_path, f"sqlite:///{database}")
+    assert (
+        study.trials[2].metrics["val/segmentation/miou"] == rows[2].metrics["val/segmentation/miou"]
+    )
+    assert study.trials[2].run_id is not None
+    assert any("for 1 trial;" in note for note in study.notes)
+
+
+def test_a_password_is_taken_from_the_environment_and_never_shown(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = record("hidden", [simple_row(0, "snip", 0.1, 0.4, 20.0)], tasks=TASKS)
+    full = "http://user:secret@127.0.0.1:9"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", full)
+    for kept in ("http://user:***@127.0.0.1:9", "http://user@127.0.0.1:9"):
+        assert tracking.resolve_uri(None, kept, built.storage) == full
+    other = "http://user@127.0.0.2:9"
+    assert tracking.resolve_uri(None, other, built.storage) == other
+    assert tracking.resolve_uri("sqlite:///x.db", full, built.storage) == "sqlite:///x.db"
+    study = load_study("hidden", built.storage)
+    assert "http://user:***@127.0.0.1:9" in study.notes[0]
+    assert "secret" not in study.notes[0]
+    with pytest.raises(UserError) as caught:
+        load_study("unknown", built.storage)
+    assert "secret" not in str(caught.value)
