@@ -334,8 +334,8 @@ def _build(cls: type, values: Any, prefix: str) -> Any:
     hints = get_type_hints(cls)
     if not isinstance(values, Mapping):
         raise UserError(
-            f"`{prefix.rstrip('.') or cls.__name__}` must be a mapping of settings, got {values!r}; "
-            "give names and values, as `TrialConfig.to_dict` does"
+            f"`{prefix.rstrip('.') or cls.__name__}` must be a mapping of settings, "
+            f"got {values!r}; give names and values, as `TrialConfig.to_dict` does"
         )
     unknown = set(values) - set(hints)
     if unknown:

@@ -146,7 +146,7 @@ def test_dense_refuses_a_sparsity(arguments):
 def test_a_method_that_prunes_a_trained_model_must_train_it():
     assert set(PRETRAINED_METHODS) == {n for n, m in METHODS.items() if m.needs_pretraining}
     for method in PRETRAINED_METHODS:
-        with pytest.raises(UserError, match="`training.pretrain_steps` must be at least 1"):
+        with pytest.raises(UserError, match=r"`training\.pretrain_steps` must be at least 1"):
             trial_config(method, "scenes", "tiny", overrides={"training.pretrain_steps": "0"})
     untrained = trial_config("snip", "scenes", "tiny", overrides={"training.pretrain_steps": "0"})
     assert untrained.training.pretrain_steps == 0

@@ -1,5 +1,6 @@
 """A store folder from a source: both splits, frames loaded by several threads, in order."""
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,13 +34,8 @@ def write_store(
     for split in SPLITS:
         frames = _load(source, split, meta.size, progress, num_threads)
         written[split] = write_split(split_file(folder, split), frames, meta)
-        meta = SplitMeta(
-            dataset=meta.dataset,
-            size=meta.size,
-            depth_kind=meta.depth_kind,
-            num_classes=meta.num_classes,
-            image_mean=written[split].image_mean,
-            image_std=written[split].image_std,
+        meta = dataclasses.replace(
+            meta, image_mean=written[split].image_mean, image_std=written[split].image_std
         )
     return written
 

@@ -11,13 +11,13 @@ from trainables.config import DataConfig
 from trainables.data import nyu_v2
 from trainables.data.building import Progress, split_file, write_store
 from trainables.data.frame import TARGETS, Frame
-from trainables.data.location import building
+from trainables.data.location import building, writing
 from trainables.data.meta import SplitMeta
 from trainables.data.scenes import NUM_CLASSES as NUM_SCENE_CLASSES
 from trainables.data.scenes import VIEWS_PER_SCENE, render_scenes
 from trainables.data.source import SPLITS, OpenSource, Source
 from trainables.data.splits import carve_validation, spread
-from trainables.data.store import Split
+from trainables.data.store import CONVERT_AGAIN, Split
 from trainables.data.view import View
 from trainables.errors import UserError, unknown_name
 
@@ -26,6 +26,8 @@ SCENES_SEED = 0  # of the rooms; a trial's seed never changes the data
 SCENES_NUM_TRAIN = 960  # where the configuration does not say
 SCENES_NUM_TEST = 240
 _FIRST_TEST_SCENE = 1_000_000  # test rooms stay the same however many train frames there are
+_ANOTHER_FOLDER = "name another folder for the frames to be generated in"
+_GENERATE_AGAIN = f"delete its folder to have it generated again, or {_ANOTHER_FOLDER}"
 _THREADED_PIXELS = 128 * 128  # smaller frames are drawn faster by one thread
 
 
@@ -114,7 +116,7 @@ def dataset_spec(name: str) -> DatasetSpec:
         module, _, attribute = name.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise UserError(
                 f"a data set's import path must be package.module:SPEC, got {name!r} ({error}); "
                 "check the spelling and PYTHONPATH"
@@ -134,12 +136,15 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> Datase
     """Open (and, for a procedural data set, generate on first use) what `config` names.
 
     Raises `UserError` for an unknown data set or task, a root that is missing, empty, raw, of
-    another data set or of another size, and for damaged files.
+    another data set or of another size, one that another configuration generated, and for
+    damaged files.
     """
     root = store_root(config, progress)
-    splits = {split: Split(split_file(root, split)) for split in SPLITS}
+    generated = dataset_spec(config.dataset).generate is not None
+    remedy = _GENERATE_AGAIN if generated else CONVERT_AGAIN
+    splits = {split: Split(split_file(root, split), remedy=remedy) for split in SPLITS}
     for split in splits.values():
-        _require_match(split, splits["train"], config)
+        _require_match(split, splits["train"], config, generated)
     train, test = splits["train"], splits["test"]
     available = tuple(m for m in train.modalities if m != "image")
     kept = spread(train.num_frames, config.num_train)
@@ -211,7 +216,8 @@ def require_folder(folder: Path, what: str) -> None:
 
 
 def _holds_store(folder: Path) -> bool:
-    return any(Path(split_file(folder, split)).exists() for split in SPLITS)
+    # Not Path.exists, which raises below a folder that may not be searched.
+    return any(os.path.exists(split_file(folder, split)) for split in SPLITS)
 
 
 def _not_a_store(config: DataConfig, spec: DatasetSpec, folder: Path) -> UserError:
@@ -236,7 +242,7 @@ def _not_a_store(config: DataConfig, spec: DatasetSpec, folder: Path) -> UserErr
     )
 
 
-def _require_match(split: Split, train: Split, config: DataConfig) -> None:
+def _require_match(split: Split, train: Split, config: DataConfig, generated: bool) -> None:
     meta = split.meta
     if meta.dataset != config.dataset:
         raise UserError(
@@ -248,8 +254,11 @@ def _require_match(split: Split, train: Split, config: DataConfig) -> None:
         asked = f"{config.size[0]}x{config.size[1]}"
         raise UserError(
             f"`data.size` must be the size of the stored frames, got {asked} for {stored} in "
-            f"{split.location}; set data.size={stored}, or write a store with `--size {asked}`"
+            f"{split.location}; set data.size={stored}, or "
+            + (_ANOTHER_FOLDER if generated else f"write a store with `--size {asked}`")
         )
+    if generated:
+        _require_own_generation(split, config)
     same = (meta.num_classes, meta.depth_kind, split.modalities)
     if same != (train.meta.num_classes, train.meta.depth_kind, train.modalities):
         raise UserError(
@@ -258,15 +267,45 @@ def _require_match(split: Split, train: Split, config: DataConfig) -> None:
         )
 
 
+def _require_own_generation(split: Split, config: DataConfig) -> None:
+    """A store that other settings generated holds other frames than those that are asked for."""
+    wanted, found = _generation(config), split.meta.generation
+    if found == wanted:
+        return
+    counts = ("num_train", "num_test")
+    if found is None or all(found.get(name) == wanted[name] for name in counts):
+        raise UserError(
+            f"{config.dataset} must come from this version of its generator, got frames of "
+            f"another in {split.location}; {_GENERATE_AGAIN}"
+        )
+    asked = ", ".join(f"data.{name}={wanted[name]}" for name in counts)
+    held = ", ".join(f"data.{name}={found.get(name)}" for name in counts)
+    raise UserError(
+        f"{config.dataset} must be generated with the configured {asked}, got {split.location} "
+        f"generated with {held}; set those, or {_ANOTHER_FOLDER}"
+    )
+
+
 def _generated_folder(config: DataConfig) -> Path:
-    """Named by everything that shapes the frames, the generator's own source included."""
-    digest = hashlib.blake2b(digest_size=6)
-    digest.update(repr((SCENES_SEED, config.size, _generated_counts(config))).encode())
+    """Named by everything that shapes the frames."""
+    key = repr((config.size, sorted(_generation(config).items()))).encode()
+    name = config.dataset.replace(":", "-").replace("/", "-")
+    return GENERATED_ROOT / f"{name}-{hashlib.blake2b(key, digest_size=6).hexdigest()}"
+
+
+def _generation(config: DataConfig) -> dict[str, str | int]:
+    """What decides the frames besides their size, the generator's own source included."""
+    num_train, num_test = _generated_counts(config)
+    source = hashlib.blake2b(digest_size=6)
     if ":" not in config.dataset:
         for path in sorted(Path(__file__).parent.glob("scene*.py")):
-            digest.update(path.read_bytes())
-    name = config.dataset.replace(":", "-").replace("/", "-")
-    return GENERATED_ROOT / f"{name}-{digest.hexdigest()}"
+            source.update(path.read_bytes())
+    return {
+        "num_train": num_train,
+        "num_test": num_test,
+        "seed": SCENES_SEED,
+        "source": source.hexdigest(),
+    }
 
 
 def _generated_counts(config: DataConfig) -> tuple[int, int]:
@@ -277,7 +316,14 @@ def _generate(
     config: DataConfig, spec: DatasetSpec, folder: Path, progress: Progress | None
 ) -> None:
     assert spec.generate is not None
-    if folder.is_dir() and any(folder.iterdir()):
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UserError(
+            f"the data root must be a folder, got the file {folder}; "
+            f"name a new or empty folder for {config.dataset} to be generated in"
+        )
+    with writing(folder):
+        empty = not os.path.isdir(folder) or not os.listdir(folder)
+    if not empty:
         raise UserError(
             f"the data root must be a store, or a new or empty folder for {config.dataset} to be "
             f"generated in, got {folder} with other files; choose another folder"
@@ -290,6 +336,7 @@ def _generate(
             size=config.size,
             depth_kind=spec.depth_kind,
             num_classes=spec.num_classes,
+            generation=_generation(config),
         )
         large = config.size[0] * config.size[1] >= _THREADED_PIXELS
         write_store(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainables.data.building import Progress, split_file, write_store
 from trainables.data.catalogue import DATASETS, dataset_spec, require_folder
-from trainables.data.location import building
+from trainables.data.location import building, writing
 from trainables.data.meta import SplitMeta
 from trainables.data.source import SPLITS
 from trainables.data.store import Split
@@ -57,7 +57,8 @@ def convert(
         )
     source, destination = Path(source), Path(destination)
     require_folder(source, "the source")
-    _require_destination(source, destination)
+    with writing(destination):
+        _require_destination(source, destination)
     raw = spec.open_source(source)
     size = size or raw.native_size
     if min(size) < _SMALLEST_SIDE:

@@ -126,9 +126,22 @@ class BatchSource:
         return self._readers[id(view)]
 
     def _fits(self, view: View, modalities: Sequence[str]) -> bool:
-        free, _ = torch.cuda.mem_get_info(self.device)
         needed = sum(view.split.column(m)[0].nbytes for m in modalities) * view.num_frames
-        return needed <= self.resident_share * free
+        return needed <= self.resident_share * _free_memory(self.device)
+
+
+def _free_memory(device: torch.device) -> float:
+    """Bytes of CUDA memory that this process may still take.
+
+    What the device has free, or less where the process is held to a share of the device
+    (`torch.cuda.set_per_process_memory_fraction`: several trials on one GPU).
+    """
+    index = torch.cuda.current_device() if device.index is None else device.index
+    free, total = torch.cuda.mem_get_info(index)
+    if not hasattr(torch.cuda, "get_per_process_memory_fraction"):  # torch before 2.8
+        return free
+    allowed = torch.cuda.get_per_process_memory_fraction(index) * total
+    return min(free, allowed - torch.cuda.memory_reserved(index))
 
 
 def evaluation_batches(

@@ -18,8 +18,12 @@ from trainables.errors import UserError
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns a full disk or a destination that cannot be written into a `UserError`."""
+def writing(path: Path, *, any_error: bool = False) -> Iterator[None]:
+    """Turns a full disk or a destination that cannot be written into a `UserError`.
+
+    any_error: for blocks that touch nothing but the destination, where any `OSError` (in /proc a
+      folder cannot be made: "no such file") says that another one must be chosen.
+    """
     try:
         yield
     except OSError as error:
@@ -33,11 +37,12 @@ def writing(path: Path) -> Iterator[None]:
             errno.EEXIST: "choose a destination that is not a file",
             errno.EISDIR: "choose a destination that is not a directory",
         }
-        if error.errno not in remedies:
+        remedy = remedies.get(error.errno or 0)
+        if remedy is None and not any_error:
             raise
         raise UserError(
-            f"the store must be writable, got {os.strerror(error.errno)!r} for {path}; "
-            f"{remedies[error.errno]}"
+            f"the store must be writable, got {os.strerror(error.errno or 0)!r} for {path}; "
+            f"{remedy or 'choose another destination'}"
         ) from error
 
 
@@ -51,27 +56,28 @@ def building(destination: Path) -> Iterator[Path]:
     builders may work twice, but the rename still leaves one whole store.
     """
     destination = destination.absolute()
-    with writing(destination):
-        if destination.exists() and not destination.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(destination))
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with open(destination.parent / f".{destination.name}.lock", "w") as lock:
+    with contextlib.ExitStack() as stack:
+        with writing(destination, any_error=True):
+            if destination.exists() and not destination.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(destination))
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            lock_file = destination.parent / f".{destination.name}.lock"
+            lock = stack.enter_context(open(lock_file, "w"))
             prefix, suffix = f".{destination.name}.", ".partial"
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 for stale in destination.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
                     shutil.rmtree(stale, ignore_errors=True)
             scratch = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=destination.parent))
-            try:
-                # mkdtemp is private to its owner; a store is as open as any folder made here.
-                umask = os.umask(0)
-                os.umask(umask)
-                scratch.chmod(0o777 & ~umask)
-                yield scratch
-                if any(scratch.iterdir()):
-                    _replace_directory(scratch, destination)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+            stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+            # mkdtemp is private to its owner; a store is as open as any folder made here.
+            umask = os.umask(0)
+            os.umask(umask)
+            scratch.chmod(0o777 & ~umask)
+        with writing(destination):
+            yield scratch
+            if any(scratch.iterdir()):
+                _replace_directory(scratch, destination)
 
 
 def _replace_directory(new: Path, destination: Path) -> None:

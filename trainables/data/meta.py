@@ -23,6 +23,8 @@ class SplitMeta:
     image_mean, image_std: per channel, of pixel values in [0, 1]; `None` until measured
       (`write_split` measures them; a test split is given those of train).
     checksums: BLAKE2b of each column's bytes, by column. encodings: by modality.
+    generation: of a procedural data set, what decides its frames besides their size; `None`
+      for converted data.
     """
 
     dataset: str
@@ -33,6 +35,7 @@ class SplitMeta:
     image_std: tuple[float, ...] | None = None
     encodings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     checksums: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    generation: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ published labels and normals ignore it as well, the published depth does not.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,12 @@ def open_source(root: Path) -> NyuSource:
     for split, entries in listed.items():
         if not entries:
             raise UserError(f"{index} must list frames for {split!r}, got none; copy it again")
+        name, times = Counter(entry.name for entry in entries).most_common(1)[0]
+        if times > 1:
+            raise UserError(
+                f"{index} must list a frame once, got {name!r} {times} times for {split!r}; "
+                "remove the doubled entries"
+            )
         for entry in entries:
             for path in (entry.image, entry.segmentation, entry.depth, entry.normals):
                 if path is not None and not path.is_file():
@@ -130,7 +137,10 @@ def _list_adashare(root: Path, listing: dict[str, list[list[str]]]) -> dict[str,
     for split in SPLITS:
         entries = sorted(listing[split])
         names = [Path(entry[0]).stem for entry in entries]
-        if all(name.isdigit() for name in names):
+        if all(name.isdecimal() for name in names):
+            # By number: as text, "10" comes before "2", and runs would be cut to pieces.
+            entries.sort(key=lambda entry: int(Path(entry[0]).stem))
+            names = [Path(entry[0]).stem for entry in entries]
             scenes = scenes_of_runs([int(name) for name in names])
         else:
             scenes = tuple(names)

@@ -17,7 +17,7 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from trainables.data.meta import MODALITIES, SplitMeta, digest
 from trainables.errors import UserError, unknown_name
 
 _METADATA_KEY = b"disparse"
-_REMEDY = "write the store again (`python -m trainables convert`) or copy it again"
+CONVERT_AGAIN = "write the store again (`python -m trainables convert`) or copy it again"
 
 
 class Split:
@@ -45,21 +45,22 @@ class Split:
 
     `location` is a path or a URI that `pyarrow.fs` understands (s3://, gs://, file://); a remote
     file is fetched once into a cache on this node. Raises `UserError` for a file that is missing,
-    truncated, foreign or of another schema version. Contents are checked by `verify` only.
+    truncated, foreign or of another schema version; the message ends in `remedy`. Contents are
+    checked by `verify` only.
     """
 
-    def __init__(self, location: str | os.PathLike[str]) -> None:
-        self.location = str(location)
+    def __init__(self, location: str | os.PathLike[str], *, remedy: str = CONVERT_AGAIN) -> None:
+        self.location, self.remedy = str(location), remedy
         self.path = local_path(self.location)
         try:
             self._batch, self.meta = _open(self.path)
         except FileNotFoundError:
             raise UserError(
-                f"the store must hold the file {self.location}, got no such file; {_REMEDY}"
+                f"the store must hold the file {self.location}, got no such file; {remedy}"
             ) from None
         except (pa.ArrowException, ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(
-                f"{self.location} must be a complete store file, got {first_line(error)}; {_REMEDY}"
+                f"{self.location} must be a complete store file, got {first_line(error)}; {remedy}"
             ) from None
         self.num_frames: int = self._batch.num_rows
         self.modalities = tuple(m for m in MODALITIES if m in self._batch.schema.names)
@@ -67,9 +68,9 @@ class Split:
         self.scenes: tuple[str, ...] = tuple(self._batch.column("scene").to_pylist())
         self._decoded: dict[str, np.ndarray] = {}
 
-    def __reduce__(self) -> tuple[type["Split"], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[[str, str], "Split"], tuple[str, str]]:
         """Pickles as its location: another process maps the same pages, no data travels."""
-        return Split, (self.location,)
+        return _reopen, (self.location, self.remedy)
 
     def column(self, modality: str) -> np.ndarray:
         """The stored values of all frames, read-only; a view of the file where it is raw."""
@@ -94,7 +95,7 @@ class Split:
             except (OSError, ValueError) as error:
                 raise UserError(
                     f"{self.location}: {modality} of frame {self.frames[index]!r} must be an image "
-                    f"of {shape[1]}x{shape[2]} pixels, got {first_line(error)}; {_REMEDY}"
+                    f"of {shape[1]}x{shape[2]} pixels, got {first_line(error)}; {self.remedy}"
                 ) from None
         return array
 
@@ -111,8 +112,12 @@ class Split:
             ):
                 raise UserError(
                     f"{self.location}: column {name!r} must match its checksum {expected}, "
-                    f"got other bytes (damaged since it was written); {_REMEDY}"
+                    f"got other bytes (damaged since it was written); {self.remedy}"
                 )
+
+
+def _reopen(location: str, remedy: str) -> Split:
+    return Split(location, remedy=remedy)
 
 
 def write_split(

@@ -185,7 +185,13 @@ def test_a_users_own_dataset_by_import_path(tmp_path, write_toy_store, monkeypat
         ({"dataset": "nyu-v2", "root": "raw"}, r"raw data in .*--size 16x16"),
         ({"dataset": "nyu-v2", "root": "file"}, r"readable folder"),
         ({"dataset": "nyu-v2", "root": "toy"}, r"must hold nyu-v2, got toy"),
-        ({"root": "half"}, r"half/test\.arrow, got no such file"),
+        ({"root": "half"}, r"half/test\.arrow, got no such file; delete its folder"),
+        ({"root": "cut"}, r"cut/train\.arrow must be a complete store.*; delete its folder"),
+        ({"root": "file"}, r"data root must be a folder, got the file .*file; name a new or empty"),
+        ({"root": "file/below"}, r"must be writable, got .*file/below; choose"),
+        ({"root": "old"}, r"this version of its generator, got .*old/train\.arrow; delete its"),
+        ({"dataset": ":X"}, r"must be package\.module:SPEC, got ':X'"),
+        ({"dataset": ".relative:X"}, r"must be package\.module:SPEC"),
     ],
 )
 def test_mistakes(working_folder, write_plain_nyu, write_toy_store, changed, message):
@@ -197,14 +203,43 @@ def test_mistakes(working_folder, write_plain_nyu, write_toy_store, changed, mes
     write_toy_store(working_folder / "toy", size=(16, 16))
     write_toy_store(working_folder / "half", size=(16, 16), dataset="scenes")
     (working_folder / "half" / "test.arrow").unlink()
+    write_toy_store(working_folder / "old", size=(16, 16), dataset="scenes")
+    write_toy_store(working_folder / "cut", size=(16, 16), dataset="scenes")
+    cut = working_folder / "cut" / "train.arrow"
+    cut.write_bytes(cut.read_bytes()[:-200])
     with pytest.raises(UserError, match=message):
         open_dataset(config(**changed))
 
 
 def test_another_size_than_stored(working_folder):
     open_dataset(config(root="store"))
-    with pytest.raises(UserError, match=r"got 16x32 for 16x16 in .*set data\.size=16x16"):
+    with pytest.raises(
+        UserError, match=r"got 16x32 for 16x16 in .*set data\.size=16x16, or name another folder"
+    ):
         open_dataset(config(root="store", size=(16, 32)))
+
+
+@pytest.mark.parametrize("changed", [{"num_train": 20}, {"num_train": None}, {"num_test": 8}])
+def test_frames_that_another_configuration_generated(working_folder, changed):
+    root = str(working_folder / "store")
+    whole = open_dataset(config(root=root))
+    # What does not decide the frames may differ; a URI is looked at like a folder.
+    same = open_dataset(config(root=f"file://{root}", split_seed=5, tasks=("edges",)))
+    assert same.test.frames == whole.test.frames
+    for place in (root, f"file://{root}"):
+        with pytest.raises(
+            UserError,
+            match=r"configured data\.num_train=\d+, data\.num_test=\d, got .*store/train\.arrow "
+            r"generated with data\.num_train=16, data\.num_test=4; set those, or name another",
+        ):
+            open_dataset(config(root=place, **changed))
+
+
+def test_frames_that_another_version_generated(working_folder, monkeypatch):
+    open_dataset(config(root="store"))
+    monkeypatch.setattr(catalogue, "SCENES_SEED", 1)
+    with pytest.raises(UserError, match=r"this version of its generator.*delete its folder"):
+        open_dataset(config(root="store"))
 
 
 def test_task_without_ground_truth(tmp_path, make_frame, make_meta, monkeypatch):

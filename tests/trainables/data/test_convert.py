@@ -119,6 +119,7 @@ def test_a_bad_file_in_the_middle_leaves_nothing(raw, tmp_path):
         (("nyu-v2", "raw", "other"), r"with note\.txt"),
         (("nyu-v2", "raw", "other/note.txt"), "must be a folder, got the file"),
         (("nyu-v2", "raw", "other/note.txt/deeper"), "must be writable"),
+        (("nyu-v2", "raw", "/proc/c"), "must be writable, got .* for /proc/c; choose another"),
         (("nyu-v2", "raw", "s3://bucket/store"), "local folder"),
         (("nyu-v2", "raw", "store", (8, 8)), "at least 16x16, got 8x8"),
     ],

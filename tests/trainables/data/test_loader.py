@@ -51,6 +51,26 @@ def source(view, seed=0, batch_size=3, tasks=TARGETS, **changed) -> BatchSource:
     )
 
 
+@pytest.mark.parametrize(
+    ("share", "reserved", "fits"),
+    [(1.0, 0, True), (0.6, 0, True), (0.6, 500, False), (0.1, 0, False)],
+)
+def test_a_process_held_to_a_share_of_the_gpu_keeps_no_more_than_that(
+    view, monkeypatch, share, reserved, fits
+):
+    needed = sum(c[0].nbytes for c in map(view.split.column, ("image", "depth"))) * NUM_FRAMES
+    unit = needed / 250  # 1000 units of memory, 900 of them free; half of what is free is for data
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (900 * unit, 1000 * unit))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: reserved * unit)
+    monkeypatch.setattr(
+        "torch.cuda.get_per_process_memory_fraction", lambda device: share, raising=False
+    )
+    held = source(view, tasks=("depth",))
+    held.device = torch.device("cuda")
+    assert held._fits(view, ("image", "depth")) == fits
+
+
 PLAIN = {"scale_range": (1.0, 1.0), "mirror": False}
 
 

@@ -145,6 +145,40 @@ def test_a_malformed_index(plain, content):
         open_source(plain)
 
 
+def test_a_frame_listed_twice(tmp_path, plain):
+    (plain / "splits.json").write_text('{"train": [2, 3, 2], "test": [4]}')
+    with pytest.raises(UserError, match=r"splits\.json must list a frame once, got '0002' 2 times"):
+        open_source(plain)
+    folder = write_adashare(tmp_path)
+    index = folder / "nyu_v2_3task.json"
+    listing = json.loads(index.read_text())
+    listing["test"] *= 3
+    index.write_text(json.dumps(listing))
+    with pytest.raises(UserError, match=r"nyu_v2_3task\.json .*'0002' 3 times for 'test'; remove"):
+        open_source(folder)
+
+
+def test_unpadded_numbers_are_in_the_order_of_numbers(tmp_path):
+    folder = write_adashare(tmp_path)
+    files = ("img/{}.png", "seg/{}.png", "normal_mask/{}.png", "depth/{}.npy")
+
+    def entry(name: str, content: str) -> list[str]:
+        for file in files:
+            (folder / file.format(name)).write_bytes((folder / file.format(content)).read_bytes())
+        return [file.format(name) for file in files]
+
+    listing = {
+        "train": [entry(str(number), "0001") for number in (10, 9, 2, 1, 11)],
+        "test": [entry("3", "0002")],
+    }
+    (folder / "nyu_v2_3task.json").write_text(json.dumps(listing))
+    listed = open_source(folder).files["train"]
+    assert [files.name for files in listed] == ["1", "2", "9", "10", "11"]
+    assert [files.image.name for files in listed] == [f"{f.name}.png" for f in listed]
+    # Two runs of consecutive numbers; as text, 1 10 11 2 9 would make three.
+    assert [files.scene for files in listed] == ["run-0001"] * 2 + ["run-0009"] * 3
+
+
 def test_an_empty_list(plain):
     (plain / "splits.json").write_text('{"train": [2], "test": []}')
     with pytest.raises(UserError, match="frames for 'test', got none"):
