@@ -70,7 +70,12 @@ METRICS: dict[str, Metric] = dict(
         ),
         _metric("cost/density", "fraction", "minimize", "kept / prunable weights"),
         _metric("cost/sparsity", "fraction", "maximize", "pruned / prunable weights"),
-        _metric("cost/parameters_kept", "weights", "minimize", "non-zero weights, biases included"),
+        _metric(
+            "cost/parameters_kept",
+            "parameters",
+            "minimize",
+            "parameters not pruned, biases and normalisation included",
+        ),
         _metric("cost/flops_fraction", "fraction", "minimize", "sparse / dense forward FLOPs"),
         _metric(
             "cost/train_flops_fraction", "fraction", "minimize", "sparse / dense training FLOPs"

@@ -13,6 +13,7 @@ from trainables.errors import UserError
 from trainables.sparsity.agreement import agreement
 from trainables.sparsity.allocation import regrow_budget, target_count
 from trainables.sparsity.catalogue import METHODS, get_method
+from trainables.sparsity.disparse import votes_required
 
 SPARSE = [name for name, method in METHODS.items() if method.sparse]
 REGROWING = [name for name, method in METHODS.items() if method.regrows]
@@ -159,6 +160,35 @@ def test_published_budget_overshoots_shared_layers_only_and_comes_back() -> None
         method.regrow(toy.context, random_batch(2, ("a", "b")), 0.0, 0.1).masks, None
     )
     assert toy.registry.kept_by_layer == counts
+
+
+@pytest.mark.parametrize("tasks", [("a", "b"), ("a", "b", "c")], ids=["two", "three"])
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+@pytest.mark.parametrize("arbiter", ARBITERS)
+def test_published_budget_between_the_prunings_of_a_gradual_schedule(
+    arbiter: str, allocation: str, tasks: tuple[str, ...]
+) -> None:
+    toy = toy_context(
+        ToyNetwork(tasks),
+        sparsity__allocation=allocation,
+        sparsity__arbiter=arbiter,
+        sparsity__schedule="cubic",
+        regrowth__budget="published",
+    )
+    method, total = METHODS["disparse-dynamic"], toy.registry.total
+    undershot = False
+    # The target moves less than disagreeing tasks undershoot it: the third pruning finds too few.
+    for step, density in enumerate((0.6, 0.5, 0.49, 0.2)):
+        before, wanted = toy.registry.kept, target_count(density, total)
+        prune(toy, "disparse-dynamic", 1 - density)
+        undershot |= before < wanted
+        assert toy.registry.kept == min(before, wanted)
+        proposal = method.regrow(toy.context, random_batch(step, tasks), 0.5, density)
+        toy.registry.update(proposal.masks, None)
+        most = (1 + 0.5 * (len(tasks) - 1)) * wanted
+        assert wanted - 0.5 * wanted <= toy.registry.kept <= most + len(toy.registry.names)
+    # Only where a shared weight needs several votes.
+    assert undershot == (votes_required(arbiter, len(tasks)) > 1)
 
 
 @pytest.mark.parametrize("method", ["disparse-static", "disparse-dynamic", "disparse-pretrained"])

@@ -7,25 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config import ModelConfig
+from spaces.presets import trial_config
 from trainables.models.base import SHARED, prunable_parameters
 from trainables.models.catalogue import build_model
-
-PAPER = ModelConfig(
-    name="deeplab-resnet",
-    width=64,
-    blocks=(3, 4, 6, 3),
-    strides=(1, 2, 1, 1),
-    dilations=(1, 1, 2, 4),
-    head_width=1024,
-    head_dilations=(6, 12, 18, 24),
-)
 
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
+    config = trial_config("dense", "nyu-v2", "paper")
+    channels = {"segmentation": 40, "normals": 3}
+    assert set(config.data.tasks) == set(channels)
     with torch.device("meta"):
-        return build_model(PAPER, {"segmentation": 40, "normals": 3}, seed=0)
+        return build_model(config.model, channels, seed=0)
 
 
 def test_counts_by_owner(model: nn.Module) -> None:

@@ -52,3 +52,10 @@ def test_an_unknown_metric_lists_the_close_one():
 def test_missing_nan_and_infinite_values_are_all_non_finite():
     metrics = {"a": 1.0, "b": float("nan"), "c": float("inf")}
     assert non_finite(metrics, ["a", "b", "c", "d"]) == ("b", "c", "d")
+
+
+def test_parameters_kept_says_what_it_counts() -> None:
+    # As `trainables.cost.parameters_kept`: all parameters of the model, less the pruned.
+    metric = describe("cost/parameters_kept")
+    assert metric.unit == "parameters"
+    assert "biases and normalisation included" in metric.description

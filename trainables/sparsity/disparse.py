@@ -205,8 +205,10 @@ class DisparseDynamic(Method):
     |∂L_k/∂w| at the sparse weights. `regrowth.budget`:
     exact (ours): the vote is settled by rank, so a layer ends at its allocated count.
     published: every task grows as many as were to be dropped and the arbiter combines them; the
-      union overshoots, to (1 + (T-1)·alpha) of the count at most, until the next drop (which,
-      as in the released code, goes down to (1 - alpha) of the allocated count).
+      union ("unanimous") overshoots, to (1 + (T-1)·alpha) of the count at most, until the next
+      drop (which, as in the released code, goes down to (1 - alpha) of the allocated count).
+      An arbiter that asks for several votes undershoots where tasks disagree, to (1 - alpha) of
+      the count at least; a pruning of a gradual schedule then removes less, or nothing.
 
     Deviations. Gradients are averaged over micro-batches before the absolute value, as the step
     itself averages them; the released code sums absolute gradients of two or eight chunks.

@@ -1,7 +1,8 @@
 """Means over a split, accumulated on the device without ever storing its pixels.
 
 Sums are float64 and counts int64, so the way a split is cut into batches does not show
-(beyond the last bits of a float64 sum). Nothing here waits for the device before `compute`.
+(beyond the last bits of a float64 sum). Nothing here waits for the device before `compute`;
+the confusion matrix does once a batch, for `torch.bincount` looks at its largest value.
 
 Shape suffixes: B batch, H height, W width.
 """

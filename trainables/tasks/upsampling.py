@@ -3,11 +3,14 @@
 Shape suffixes: B batch, C channels; h, w of the prediction; H, W of the target.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -26,12 +29,43 @@ def _weights(num_in: int, num_out: int, device: str) -> Tensor:
     return weights.to(device)
 
 
+@contextlib.contextmanager
+def _exact(device: torch.device) -> Iterator[None]:
+    """Matrix products in full float32: the interpolation weights survive neither autocast's bf16
+    nor the 10 bits of TF32, which training allows itself."""
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device_type=device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
+
+
+class _Separable(torch.autograd.Function):
+    """rows @ prediction @ columnsᵀ; a function of its own to be exact in the backward pass too."""
+
+    @staticmethod
+    def forward(ctx: Any, prediction: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, columns)
+        with _exact(prediction.device):
+            return rows @ (prediction @ columns.T)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        rows, columns = ctx.saved_tensors
+        with _exact(gradient.device):
+            return (rows.T @ gradient) @ columns, None, None
+
+
 def upsample_bilinear(prediction_BChw: Tensor, size: Sequence[int]) -> Tensor:
     """float32 (B, C, H, W); equals `F.interpolate(mode="bilinear", align_corners=False)`.
 
     Written as two matrix products because the backward pass of `F.interpolate` adds with
     atomics on CUDA: the same seed would not give the same result twice. The dense product
-    also spreads a NaN over its whole image, so none can hide between samples.
+    also spreads a NaN over its whole image, so none can hide between samples. Both passes are
+    in full float32, whatever autocast and TF32 do to the network.
     """
     prediction = prediction_BChw.float()
     if tuple(prediction.shape[-2:]) == tuple(size):
@@ -39,9 +73,7 @@ def upsample_bilinear(prediction_BChw: Tensor, size: Sequence[int]) -> Tensor:
     device = str(prediction.device)
     rows = _weights(prediction.shape[-2], size[0], device)
     columns = _weights(prediction.shape[-1], size[1], device)
-    # Autocast would round the interpolation weights to bf16.
-    with torch.autocast(device_type=prediction.device.type, enabled=False):
-        return rows @ (prediction @ columns.T)
+    return _Separable.apply(prediction, rows, columns)
 
 
 def upsample_nearest(prediction_BChw: Tensor, size: Sequence[int]) -> Tensor:
