@@ -4,9 +4,11 @@ The composition root of this room: the one module here that may look at `spaces.
 """
 
 import json
+import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +18,12 @@ import typer
 # be in the environment before torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from trainables.command_line import parse_settings, run_command_line, write_json
+from trainables.command_line import (
+    parse_settings,
+    require_writable,
+    run_command_line,
+    write_json,
+)
 from trainables.errors import UserError, unknown_name
 
 app = typer.Typer(
@@ -104,12 +111,19 @@ def train(
         raise UserError("`--resume` continues the run in `--out`, got no --out; name its folder")
     checkpoint = None if out is None else out / "checkpoint"
     if checkpoint is not None:
-        _require_writable(checkpoint.parent, "--out")
+        require_writable(checkpoint.parent, "--out")
+    if json_file is not None:
+        if json_file.is_dir():
+            raise UserError(
+                f"`--json` must be a file, got the folder {str(json_file)!r}; name a file in it"
+            )
+        require_writable(json_file.parent, "--json")
+    reference = None if baseline is None else _baseline_metrics(baseline, config.data.tasks)
     title = f"{method} on {dataset}"
     with TrialProgress(title, quiet=quiet) as progress:
         arguments: dict[str, Any] = {
             "device": resolved_device,
-            "baseline": None if baseline is None else _baseline_metrics(baseline),
+            "baseline": reference,
             "deterministic": deterministic,
         }
         if resume and checkpoint is not None:
@@ -132,12 +146,12 @@ def train(
                 run.save(checkpoint)
                 saved = time.monotonic()
     summary = run.summary([Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]])
+    _print_result(summary)  # before the files: a disk that has filled up must not swallow it
     if out is not None:
         run.export(out / "model.pt")
         write_json(out / "summary.json", summary)
     if json_file is not None:
         write_json(json_file, summary)
-    _print_result(summary)
 
 
 @app.command(
@@ -170,8 +184,12 @@ def list_names(
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write as JSON to a file, or - for stdout.")
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Accepted as everywhere; the list is the result.")
+    ] = False,
 ) -> None:
     """List what there is, one line each."""
+    del quiet
     rows = _rows(kind)
     if json_file is not None:
         text = json.dumps({name: description for name, description in rows}, indent=2)
@@ -212,33 +230,35 @@ def _first_line(documented: object) -> str:
 
 def _parse_size(text: str) -> tuple[int, int]:
     height, separator, width = text.lower().partition("x")
-    if not separator or not height.isdigit() or not width.isdigit():
+    if not separator or not height.isdecimal() or not width.isdecimal():
         raise UserError(f"`--size` must be HEIGHTxWIDTH, got {text!r}; e.g. 120x160")
     return int(height), int(width)
 
 
-def _require_writable(folder: Path, option: str) -> None:
-    """Fail before training rather than after."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"`{option}` must be writable, got {str(folder)!r} ({error.strerror}); "
-            "choose another folder"
-        ) from None
+def _baseline_metrics(path: Path, tasks: Sequence[str]) -> dict[str, float]:
+    """The finite metrics of a dense run. Raises `UserError` if they compare with none of `tasks`.
 
+    Metrics of 0 have no relative change, so they compare with nothing.
+    """
+    from trainables.report import SPLITS, task_metrics
 
-def _baseline_metrics(path: Path) -> dict[str, float]:
+    rule = f"`--baseline` must be the --json file of a dense run, got {str(path)!r}"
+    remedy = "write one with `train dense … --json FILE`"
     try:
-        return dict(json.loads(path.read_text())["metrics"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"`--baseline` must be the --json file of a dense run, got {str(path)!r} "
-            f"({type(error).__name__}: {error}); write one with `train dense … --json FILE`"
-        ) from None
+        listed = json.loads(path.read_text())["metrics"].items()
+        # What is not finite is null in these files.
+        metrics = {str(name): float(value) for name, value in listed if value is not None}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{rule} ({type(error).__name__}: {error}); {remedy}") from None
+    metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    names = [name for task in tasks for name in task_metrics(task)]
+    for split in SPLITS:
+        if not any(metrics.get(f"{split}/{name}") for name in names):
+            raise UserError(
+                f"{rule}, which has no metric of {', '.join(tasks)} on {split}; "
+                f"train it on the same tasks: {remedy}"
+            )
+    return metrics
 
 
 def _print_result(summary: dict[str, object]) -> None:

@@ -3,8 +3,10 @@
 0 success; 1 failure; 2 a user's mistake (one message, no traceback); 130 interrupted.
 """
 
+import contextlib
 import errno
 import json
+import math
 import os
 import re
 import sys
@@ -77,16 +79,49 @@ def parse_settings(items: Sequence[str]) -> dict[str, str]:
 
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object, whole or not at all."""
+    """Write one JSON object, whole or not at all; NaN and infinity, unknown to JSON, as null."""
     target = Path(path)
+    text = json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}")
-        partial.write_text(json.dumps(value, indent=2) + "\n")
-        partial.replace(target)
+        try:
+            partial.write_text(text)
+            partial.replace(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
             f"cannot write {str(target)!r}: {error.strerror}; name a writable file"
         ) from None
+
+
+def require_writable(folder: Path, option: str) -> None:
+    """Raises `UserError` unless files can be made in `folder`, which is made where it must be.
+
+    For long commands, to fail before the work rather than after.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"`{option}` must be writable, got {str(folder)!r} ({error.strerror}); "
+            "choose another folder"
+        ) from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return value

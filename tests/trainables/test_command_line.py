@@ -1,6 +1,7 @@
 """`python -m trainables`: results, and one clear message for every mistake a user can make."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -75,6 +76,24 @@ MISTAKES = {
     "resume nowhere": (["train", "snip", "--resume"], "name its folder"),
     "out below a file": (["train", "snip", "--out", "pyproject.toml/x"], "must be writable"),
     "baseline": (["train", "snip", "--baseline", "/no/file.json"], "--json file of a dense run"),
+    "json is a folder": (["train", "snip", "--json", "tests"], "must be a file, got the folder"),
+    "json below a file": (["train", "snip", "--json", "pyproject.toml/x"], "`--json` must be writ"),
+    "json nowhere": (["train", "snip", "--json", "/proc/x/a.json"], "`--json` must be writable"),
+    "dense by setting": (["train", "dense", "--set", "sparsity.target=0.9"], "keeps every weight"),
+    "two steps": (
+        ["train", "snip", "--steps", "6", "--set", "training.steps=1e2"],
+        "got 6 and 1e2",
+    ),
+    "no pre-training": (
+        ["train", "disparse-pretrained", "--set", "training.pretrain_steps=0"],
+        "must be at least 1 for disparse-pretrained",
+    ),
+    "no stride": (["train", "snip", "--set", "model.strides=0,0,0,0"], "must be at least 1"),
+    "root is a file": (["train", "snip", "--data-root", "/etc/passwd"], "must be a folder, got"),
+    "superscript size": (
+        ["convert", "nyu-v2", ".", "/tmp/never", "--size", "\u00b2x\u00b2"],
+        "must be HEIGHTxWIDTH, got '\u00b2x\u00b2'",
+    ),
     "kind": (["list", "method"], "Did you mean 'methods'"),
     "size": (["convert", "nyu-v2", ".", "/tmp/never", "--size", "120"], "HEIGHTxWIDTH, got '120'"),
     "no source": (["convert", "nyu-v2", "/no/such", "/tmp/never"], "must exist, got /no/such"),
@@ -92,6 +111,78 @@ def test_a_mistake_is_exit_2_and_one_message(
     assert part in said
     assert "Traceback" not in said
     assert len(said.strip().splitlines()) == 1
+
+
+METRICS = {"val/depth/within_1_25": 0.5, "test/depth/within_1_25": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("no JSON", "JSONDecodeError"),
+        ("[1]", "TypeError"),
+        ('{"metric": {}}', "KeyError"),
+        ('{"metrics": 5}', "AttributeError"),
+        ('{"metrics": {"test/depth/within_1_25": "best"}}', "could not convert"),
+        ('{"metrics": {"test/depth/within_1_25": [1]}}', "TypeError"),
+        ('{"metrics": {}}', "no metric of depth on val; train it on the same tasks"),
+        (json.dumps({"metrics": METRICS | {"test/depth/within_1_25": None}}), "depth on test"),
+        (json.dumps({"metrics": METRICS | {"val/depth/within_1_25": 0}}), "depth on val"),
+        (json.dumps({"metrics": {"val/edges/error": 1, "test/edges/error": 1}}), "depth on val"),
+    ],
+)
+def test_a_baseline_that_compares_with_nothing(
+    content: str, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dense.json").write_text(content)
+    baseline = ["--baseline", tmp_path / "dense.json"]
+    assert run("train", "snip", "--tasks", "depth", *baseline) == 2
+    said = capsys.readouterr().err
+    assert "--json file of a dense run" in said
+    assert part in said
+    assert "train dense" in said
+
+
+def test_a_baseline_with_nulls_and_other_tasks_serves(scenes: str, tmp_path: Path) -> None:
+    metrics = METRICS | {"test/depth/absolute_error": None, "test/edges/error": 0.1}
+    (tmp_path / "dense.json").write_text(json.dumps({"metrics": metrics}))
+    arguments = [*SMALL, "--data-root", scenes, "--tasks", "depth", "--steps", "2"]
+    arguments += ["--baseline", tmp_path / "dense.json", "--json", tmp_path / "result.json"]
+    assert run("train", "random", *arguments) == 0
+    found = json.loads((tmp_path / "result.json").read_text())["metrics"]
+    expected = 100 * (found["test/depth/within_1_25"] - 0.5) / 0.5
+    assert found["test/multitask/delta_percent"] == pytest.approx(expected)
+
+
+def test_the_result_is_printed_though_it_cannot_be_written(
+    scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: object, value: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("trainables.__main__.write_json", full)
+    arguments = [*SMALL, "--data-root", scenes, "--steps", "2", "--json", tmp_path / "a.json"]
+    assert run("train", "random", *arguments) == 1
+    said = capsys.readouterr()
+    assert "test/segmentation/miou" in said.out
+    assert "no space left" in said.err
+
+
+def test_lists_take_the_options_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "methods") == 0
+    listed = capsys.readouterr().out
+    assert run("list", "methods", "--quiet") == 0
+    assert capsys.readouterr().out == listed
+    assert "disparse-static" in listed
+
+
+def test_frames_of_another_configuration_are_not_trained_on(
+    scenes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "random", *SMALL, "--data-root", scenes) == 0
+    other = [*SMALL, "--set", "data.num_train=960", "--data-root", scenes]
+    assert run("train", "random", *other) == 2
+    assert "generated with data.num_train=24, data.num_test=8" in capsys.readouterr().err
 
 
 def test_a_gpu_that_is_not_there(
@@ -172,3 +263,17 @@ def test_json_is_written_whole_or_refused(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.json"]
     with pytest.raises(UserError, match="name a writable file"):
         write_json(tmp_path / "new" / "a.json" / "b.json", {})
+    with pytest.raises(UserError, match="name a writable file"):
+        write_json(tmp_path / "new", {})  # a folder
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+def test_json_holds_no_numbers_that_json_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": [math.nan, (1.5, math.inf)], "b": {"c": -math.inf, "d": 3}})
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    found = json.loads(path.read_text(), parse_constant=refuse)
+    assert found == {"a": [None, [1.5, None]], "b": {"c": None, "d": 3}}
