@@ -39,6 +39,14 @@ th.text, td.text { text-align: left; }
 td.wrap { white-space: normal; min-width: 320px; overflow-wrap: anywhere; }
 td.test, th.test { color: #6b7280; background: #fafafa; font-style: italic; }
 tbody tr:hover td { background: #f1f6fb; }
+.panels { display: grid; gap: 6px 10px; margin: 10px 0 6px; }
+.panels > div { min-width: 0; }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 8px; font-size: 13.5px; margin: 0 0 8px; }
+.legend button, .legend span { font: inherit; color: inherit; background: none; border: 0;
+          padding: 3px 6px; display: inline-flex; align-items: center; gap: 6px; }
+.legend button { cursor: pointer; border-radius: 5px; }
+.legend button:hover { background: var(--wash); }
+.legend button[aria-pressed="false"] { opacity: 0.35; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 7px;
           vertical-align: -1px; }
 pre { background: var(--wash); padding: 10px 14px; border-radius: 6px; overflow-x: auto;
@@ -108,6 +116,42 @@ def table(heads: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> st
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>\n"
     )
+
+
+def panels(items: Iterable[str], most_columns: int, least_pixels: int = 300) -> str:
+    """Side by side, at most `most_columns` of at least `least_pixels` each; one below the other
+    in a narrow window."""
+    # auto-fill, so that a column is as wide before its neighbours are there as it is with them:
+    # a figure measures its place when it is drawn.
+    share = f"calc((100% - {10 * (most_columns - 1)}px)/{most_columns})"
+    columns = f"repeat(auto-fill,minmax(min(100%,max({least_pixels}px,{share})),1fr))"
+    cells = "".join(f"<div>{item}</div>" for item in items)
+    return f'<div class="panels" style="grid-template-columns:{columns}">{cells}</div>\n'
+
+
+def legend(entries: Iterable[tuple[str, str]], remark: str) -> str:
+    """One legend of all panels of its section: a button hides the traces of its name, and shows
+    them again. `entries` are (trace name, markup of its look); `remark` is markup."""
+    buttons = "".join(
+        f'<button type="button" aria-pressed="true" data-trace="{html.escape(name)}">'
+        f"{look}{html.escape(name)}</button>"
+        for name, look in entries
+    )
+    return f'<div class="legend">{buttons}<span>{remark}</span></div>{_TOGGLE}\n'
+
+
+_TOGGLE = """<script>
+for (const button of document.currentScript.previousElementSibling.querySelectorAll("button")) {
+  button.addEventListener("click", () => {
+    const shown = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", shown);
+    for (const plot of button.closest("section").querySelectorAll(".plotly-graph-div")) {
+      const which = plot.data.flatMap((t, i) => (t.name === button.dataset.trace ? [i] : []));
+      if (which.length) Plotly.restyle(plot, { visible: shown }, which);
+    }
+  });
+}
+</script>"""
 
 
 def definitions(items: Iterable[tuple[str, object]]) -> str:

@@ -12,7 +12,7 @@ from analysis import page
 from analysis.figures import Findings, hover_texts, test_name
 from analysis.fronts import ineligible_reason
 from analysis.masks import failure_reason
-from analysis.plots import agreement, front, hypervolume, layers, parallel, style
+from analysis.plots import agreement, canvas, front, hypervolume, layers, parallel, style
 from analysis.trials import RUNNING, Study, Trial
 from analysis.versions import versions
 from trainables import report
@@ -82,13 +82,16 @@ def _header(found: Findings, links: str) -> str:
 
 
 def _figure(figure: "go.Figure", min_width_pixels: int = 640) -> str:
-    """The figure's markup; a window narrower than `min_width_pixels` scrolls it sideways."""
+    """The figure's markup; a window narrower than `min_width_pixels` scrolls it sideways,
+    with 0 the figure becomes as narrow as its place."""
     markup = figure.to_html(
         full_html=False,
         include_plotlyjs=False,
         default_width="100%",
         config={
             "displaylogo": False,
+            "showSendToCloud": False,  # no button that gives the study away
+            "plotlyServerURL": "",
             "responsive": True,
             "modeBarButtonsToRemove": [
                 "select2d",
@@ -99,6 +102,8 @@ def _figure(figure: "go.Figure", min_width_pixels: int = 640) -> str:
             ],
         },
     )
+    if not min_width_pixels:
+        return f"{markup}\n"
     return f'<div class="scroll"><div style="min-width:{min_width_pixels}px">{markup}</div></div>\n'
 
 
@@ -110,12 +115,18 @@ def _front(found: Findings) -> str:
         "the best quality anyone attained at that cost or less; models on it are non-dominated "
         "for that task. Outlined dots are on the joint front: no other trial is at least as good "
         "in every task and the cost, and better in one. The dashed line is the dense model, the "
-        "dotted staircase is what random masks alone attain. Hover for a trial's parameters."
+        "dotted staircase is what random masks alone attain. Hover for a trial's parameters, click "
+        "a name in the legend to hide or show it."
     )
     if not found.ended:
         return page.section("front", "Quality against cost", "", _nothing(found.study))
-    figure = front.interactive(found.fronts, found.member_names, hover_texts(found.study))
-    content = _figure(figure, 360 * min(3, len(found.fronts)))
+    hover = hover_texts(found.study)
+    figures = [front.interactive(f, found.member_names, hover) for f in found.fronts]
+    panels = [_figure(figure, 0) for figure in figures]
+    content = page.panels(panels, front.grid(len(panels))[1])
+    content += page.legend(
+        front.legend(found.fronts), f"{canvas.ring_svg(style.INK)}on the joint front"
+    )
     return page.section("front", "Quality against cost", text, content)
 
 
@@ -178,7 +189,7 @@ def _hypervolume(found: Findings) -> str:
         "Compare the number only within this study: its scale is the study's own."
     )
     hover = hover_texts(found.study)
-    content = _figure(hypervolume.interactive(found.ended, found.share_N, hover))
+    content = _figure(hypervolume.interactive(found.ended, found.share_N, hover), 0)
     return page.section("hypervolume", "Progress of the search", text, content)
 
 

@@ -4,12 +4,14 @@ Published for DiSparse static (Sun et al. 2022, figure 3): tasks want the same w
 first layers and part company deeper. 1 means every task votes for the same weights.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, to_hex
+from matplotlib.colors import Colormap, ListedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 
 from analysis.masks import TrialMasks
@@ -18,7 +20,8 @@ from analysis.plots import canvas, style
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-LABEL = "agreement among tasks (IoU of their masks)"
+LABEL = "agreement of the tasks' masks (IoU)"
+LAYERS_LABEL = "shared layer, from the image to the heads"
 _MAX_TICKS = 24
 
 
@@ -29,16 +32,18 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     figure = canvas.new_figure(max(7.2, 4.4 * len(methods) + 1.2), 5.0, title, subtitle)
     cells = figure.subplots(1, len(methods), squeeze=False, sharey=True).ravel()
     scale = _scale(masks)
-    colours = colormaps["viridis_r"]
+    colours = _colours()
     for axes, method in zip(cells, methods, strict=True):
         canvas.tidy(axes)
         look = style.method_style(method)
-        axes.set_title(look.label, loc="left", fontsize=11, fontweight="bold", color=style.INK)
+        axes.set_title(
+            look.label, loc="left", fontsize=style.PANEL_SIZE, fontweight="bold", color=style.INK
+        )
         for item in sorted((m for m in masks if m.trial.method == method), key=lambda m: m.density):
-            places = [names.index(name) for name in item.agreement]
+            places, values = _line(item, names)
             axes.plot(
                 places,
-                list(item.agreement.values()),
+                values,
                 color=colours(scale(item.density)),
                 marker=look.marker,
                 markersize=4.5,
@@ -48,16 +53,18 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
             )
         axes.set_ylim(-0.02, 1.04)
         _layer_ticks(axes, names)
-        axes.set_xlabel("shared layer, from the image to the heads", fontsize=9.5)
-    cells[0].set_ylabel(LABEL, fontsize=9.5)
+        axes.set_xlabel(LAYERS_LABEL, fontsize=style.LABEL_SIZE)
+    cells[0].set_ylabel(LABEL, fontsize=style.LABEL_SIZE)
     mappable = ScalarMappable(norm=scale, cmap=colours)
     bar = figure.colorbar(mappable, ax=list(cells), pad=0.015, aspect=30)
     low, high = scale.vmin or 1e-3, scale.vmax or 1.0
-    ticks = style.log_ticks(low, high) or [low, high]
-    bar.set_ticks(ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=8.5)
+    ticks = style.bar_ticks(low, high)
+    bar.set_ticks(
+        ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=style.TICK_SIZE
+    )
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
-    bar.set_label("density of the whole model", fontsize=9.5, color=style.INK)
+    bar.set_label("density of the whole model", fontsize=style.LABEL_SIZE, color=style.INK)
     return figure
 
 
@@ -67,15 +74,17 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
 
     figure = go.Figure()
     names = _layer_names(masks)
-    scale, colours = _scale(masks), colormaps["viridis_r"]
+    scale, colours = _scale(masks), _colours()
     dashes = dict(zip(style.method_order(m.trial.method for m in masks), _DASHES, strict=False))
     for item in sorted(masks, key=lambda m: (m.trial.method, m.density)):
         look = style.method_style(item.trial.method)
         density = style.number(item.density, "cost/density")
+        places, values = _line(item, names)
         figure.add_trace(
             go.Scatter(
-                x=list(item.agreement),
-                y=list(item.agreement.values()),
+                x=places,
+                y=[None if v != v else v for v in values],
+                text=[_name_at(place, names) for place in places],
                 mode="lines+markers",
                 line={
                     "color": to_hex(colours(scale(item.density))),
@@ -86,15 +95,18 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
                 name=f"{look.label}, {density}",
                 hovertemplate=(
                     f"<b>{item.trial.trial}</b> {look.label}<br>density {density}"
-                    "<br>%{x}: agreement %{y:.3f}<extra></extra>"
+                    "<br>%{text}: agreement %{y:.3f}<extra></extra>"
                 ),
             )
         )
     canvas.page_layout(figure, 500)
-    figure.update_layout(legend={"orientation": "v", "y": 1, "x": 1.01}, margin={"b": 120})
-    order = {"categoryorder": "array", "categoryarray": names}
+    figure.update_layout(legend={"orientation": "v", "y": 1, "x": 1.01}, margin={"b": 100})
     figure.update_xaxes(
-        title_text="shared layer, from the image to the heads", tickangle=-45, **order
+        title={"text": LAYERS_LABEL, "standoff": 10},
+        tickvals=[_place(name, names) for name in names],
+        ticktext=[style.layer_label(name) for name in names],
+        tickangle=-60,
+        tickfont={"size": 11},
     )
     figure.update_yaxes(title_text=LABEL, range=[0, 1.03])
     return figure
@@ -114,12 +126,40 @@ def _layer_names(masks: Sequence[TrialMasks]) -> list[str]:
     names: dict[str, None] = {}
     for item in sorted(masks, key=lambda m: -len(m.agreement)):
         names.update(dict.fromkeys(item.agreement))
-    return list(names)
+    return sorted(names, key=style.is_shortcut)  # stable: the main path first, in its order
+
+
+def _place(name: str, names: Sequence[str]) -> float:
+    """A layer's x. Shortcuts stand apart at the right: they are no step along the main path."""
+    return names.index(name) + (1.0 if style.is_shortcut(name) else 0.0)
+
+
+def _name_at(place: float, names: Sequence[str]) -> str:
+    return next((name for name in names if _place(name, names) == place), "")
+
+
+def _line(item: TrialMasks, names: Sequence[str]) -> tuple[list[float], list[float]]:
+    """A trial's places and agreements, with a NaN where the line breaks before the shortcuts."""
+    along = {n: v for n, v in item.agreement.items() if not style.is_shortcut(n)}
+    beside = {n: v for n, v in item.agreement.items() if style.is_shortcut(n)}
+    places = [_place(name, names) for name in along]
+    values = list(along.values())
+    if along and beside:
+        places.append(places[-1] + 0.5)
+        values.append(math.nan)
+    return places + [_place(n, names) for n in beside], values + list(beside.values())
+
+
+def _colours() -> Colormap:
+    """Viridis from sparse to dense without its yellow end, which is lost on white."""
+    return ListedColormap(colormaps["viridis_r"](np.linspace(0.16, 1.0, 256)))
 
 
 def _layer_ticks(axes: "canvas.Axes", names: Sequence[str]) -> None:
     stride = -(-len(names) // _MAX_TICKS) or 1
-    places = range(0, len(names), stride)
-    axes.set_xticks(list(places), [names[p] for p in places], rotation=60, ha="right", fontsize=7)
+    shown = names[::stride]
+    places = [_place(name, names) for name in shown]
+    labels = [style.layer_label(name) for name in shown]
+    axes.set_xticks(places, labels, rotation=60, ha="right", fontsize=8.5)
     for label in axes.get_xticklabels():
         label.set_rotation_mode("anchor")

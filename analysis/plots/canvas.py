@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.plots import style
@@ -22,17 +24,23 @@ def new_figure(width_inches: float, height_inches: float, title: str, subtitle: 
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08, wspace=0.04, hspace=0.06)
     text = f"{title}\n" if subtitle else title
     figure.suptitle(
-        text, x=0.012, ha="left", fontsize=13, fontweight="bold", color=style.INK, linespacing=1.5
+        text,
+        x=0.012,
+        ha="left",
+        fontsize=style.TITLE_SIZE,
+        fontweight="bold",
+        color=style.INK,
+        linespacing=1.5,
     )
     if subtitle:
         # Placed under the title's first line, in the blank second line it reserves.
         figure.text(
             0.012,
-            1 - 0.43 / height_inches,
+            1 - 0.45 / height_inches,
             subtitle,
             ha="left",
             va="center",
-            fontsize=9.5,
+            fontsize=style.LABEL_SIZE,
             color=style.QUIET,
         )
     return figure
@@ -46,7 +54,7 @@ def tidy(axes: Axes) -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#9ca3af")
-    axes.tick_params(colors="#4b5563", labelsize=8.5, length=3)
+    axes.tick_params(colors="#4b5563", labelsize=style.TICK_SIZE, length=3)
     axes.xaxis.label.set_color(style.INK)
     axes.yaxis.label.set_color(style.INK)
 
@@ -61,9 +69,9 @@ def cost_axis(axes: Axes, name: str, values: Sequence[float]) -> tuple[float, fl
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlim(low, high)
-    if style.is_percentage(name):
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g} %"))
-    axes.set_xlabel(style.axis_label(name), fontsize=9.5)
+    if style.is_percentage(name):  # the axis label says that it is percent
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}"))
+    axes.set_xlabel(style.axis_label(name), fontsize=style.LABEL_SIZE)
     return low, high
 
 
@@ -78,9 +86,10 @@ def cost_limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def quality_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Limits with head-room at both ends; constant values get a visible band around them."""
+    """Limits with head-room at both ends, enough for a label of the best or worst value;
+    constant values get a visible band around them."""
     low, high = min(values), max(values)
-    margin = 0.1 * (high - low) or 0.1 * abs(high) or 0.1
+    margin = 0.14 * (high - low) or 0.1 * abs(high) or 0.1
     return low - margin, high + margin
 
 
@@ -106,6 +115,33 @@ def method_line_handle(method: str) -> Line2D:
     return Line2D([], [], color=look.colour, linewidth=2.2, label=look.label)
 
 
+def marker_svg(marker: str, colour: str) -> str:
+    """A Matplotlib marker as a picture in the page's text."""
+    shape = MarkerStyle(marker)
+    polygons = shape.get_path().transformed(shape.get_transform()).to_polygons()
+    size = max(abs(float(v)) for polygon in polygons for v in np.asarray(polygon).ravel()) or 1.0
+    path = "".join(
+        "M" + "L".join(f"{6 * x / size:.2f},{-6 * y / size:.2f}" for x, y in polygon) + "Z"
+        for polygon in polygons
+    )
+    shown = f'<path d="{path}" fill="{colour}"/>'
+    return f'<svg width="14" height="14" viewBox="-7 -7 14 14">{shown}</svg>'
+
+
+def ring_svg(colour: str) -> str:
+    """The outline of a marker."""
+    ring = f'<circle r="5" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+    return f'<svg width="14" height="14" viewBox="-7 -7 14 14">{ring}</svg>'
+
+
+def line_svg(colour: str, dashes: str) -> str:
+    """A piece of a line, with SVG's dash lengths ("" for a solid one)."""
+    return (
+        '<svg width="30" height="10" viewBox="0 0 30 10"><path d="M1,5H29" fill="none" '
+        f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes or "none"}"/></svg>'
+    )
+
+
 def legend_below(figure: Figure, handles: Sequence[Line2D], columns: int = 6) -> None:
     """One legend under all panels, where it covers nothing."""
     figure.legend(
@@ -113,7 +149,7 @@ def legend_below(figure: Figure, handles: Sequence[Line2D], columns: int = 6) ->
         loc="outside lower left",
         ncols=min(columns, max(1, len(handles))),
         frameon=False,
-        fontsize=9,
+        fontsize=style.LABEL_SIZE,
         handletextpad=0.5,
         columnspacing=1.5,
         labelcolor=style.INK,

@@ -18,23 +18,33 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+TASK_FRONT = "front of this task"
+RANDOM_FRONT = "front of Random alone"
+DENSE_LEVEL = "dense level"
+# Inches; three panels are about ten inches wide, so that their text is read at 800 pixels.
+_PANEL_WIDTH = {1: 7.2, 2: 4.4}
+_NARROW_PANEL = 3.4
+
+
 def draw(
     fronts: Sequence[TaskFront], members: Collection[str], title: str, subtitle: str
 ) -> Figure:
     """Panels side by side, at most three a row. `members` are the joint front's trial names."""
-    rows, columns = _grid(len(fronts))
-    figure = canvas.new_figure(max(7.2, 4.6 * columns), 3.7 * rows + 1.25, title, subtitle)
+    rows, columns = grid(len(fronts))
+    figure = canvas.new_figure(
+        _PANEL_WIDTH.get(columns, _NARROW_PANEL) * columns, 3.5 * rows + 1.5, title, subtitle
+    )
     cells = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, front in zip(cells, fronts, strict=False):
         _panel(axes, front, members)
     for axes in cells[len(fronts) :]:
         axes.set_visible(False)
-    canvas.legend_below(figure, _handles(fronts), columns=4 if columns == 2 else 6)
+    canvas.legend_below(figure, _handles(fronts), columns=3 if columns == 2 else 4)
     return figure
 
 
-def _grid(num_panels: int) -> tuple[int, int]:
-    """Rows and columns."""
+def grid(num_panels: int) -> tuple[int, int]:
+    """Rows and columns of the panels."""
     columns = {1: 1, 2: 2, 4: 2}.get(num_panels, 3)
     return math.ceil(num_panels / columns), columns
 
@@ -42,9 +52,13 @@ def _grid(num_panels: int) -> tuple[int, int]:
 def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
     canvas.tidy(axes)
     axes.set_title(
-        style.task_label(front.task), loc="left", fontsize=11, fontweight="bold", color=style.INK
+        style.task_label(front.task),
+        loc="left",
+        fontsize=style.PANEL_SIZE,
+        fontweight="bold",
+        color=style.INK,
     )
-    axes.set_ylabel(style.axis_label(front.quality), fontsize=9.5)
+    axes.set_ylabel(style.axis_label(front.quality), fontsize=style.LABEL_SIZE)
     costs, qualities = front.points(front.trials)
     if not costs:
         _empty(axes, front)
@@ -67,13 +81,13 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
         axes.scatter(
             trial.metrics[front.cost],
             trial.metrics[front.quality],
-            s=52 if joint else 34,
+            s=54 if joint else 46 if trial.method == "random" else 36,
             marker=look.marker,
             color=look.colour,
-            alpha=1.0 if joint or trial.trial in on_task_front else 0.45,
+            alpha=1.0 if joint or trial.trial in on_task_front else _alpha(trial.method),
             edgecolors=style.INK if joint else "white",
             linewidths=0.9 if joint else 0.5,
-            zorder=5 if joint else 4,
+            zorder=5 if joint else 4.5 if trial.method == "random" else 4,
         )
     if front.dense_level is not None:
         _dense_level(axes, front, front.dense_level)
@@ -81,30 +95,41 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
 
 def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
     axes.axhline(level, color="black", linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
-    count = f", mean of {len(front.dense)}" if len(front.dense) > 1 else ""
-    # On the better side of the line, at its cheap end: no trial can be expected there.
+    # On the better side of the line, clear of the dense marker: hardly a trial lies there.
     axes.annotate(
-        f"dense {style.number(level)}{count}",
-        xy=(0.015, level),
+        _dense_text(front, level),
+        xy=(0.985, level),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 4 if _maximised(front.quality) else -4),
+        xytext=(0, 6 if _maximised(front.quality) else -6),
         textcoords="offset points",
+        ha="right",
         va="bottom" if _maximised(front.quality) else "top",
-        fontsize=8.5,
+        fontsize=style.TICK_SIZE,
         color=style.INK,
         bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
         zorder=6,
     )
 
 
+def _dense_text(front: TaskFront, level: float) -> str:
+    count = f", mean of {len(front.dense)}" if len(front.dense) > 1 else ""
+    return f"dense {style.number(level)}{count}"
+
+
 def _direction(axes: Axes, quality: str) -> None:
     """Beside the panel's title: the arrow of "better", to the cheap and good corner."""
     arrow = "↖" if _maximised(quality) else "↙"
-    axes.set_title(f"{arrow} better", loc="right", fontsize=9.5, color="#047857", fontweight="bold")
+    axes.set_title(
+        f"{arrow} better",
+        loc="right",
+        fontsize=style.LABEL_SIZE,
+        color="#047857",
+        fontweight="bold",
+    )
 
 
 def _empty(axes: Axes, front: TaskFront) -> None:
-    axes.set_xlabel(style.axis_label(front.cost), fontsize=9.5)
+    axes.set_xlabel(style.axis_label(front.cost), fontsize=style.LABEL_SIZE)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(
@@ -117,7 +142,7 @@ def _handles(fronts: Sequence[TaskFront]) -> list[Line2D]:
     handles = [canvas.method_handle(m) for m in style.method_order(t.method for t in trials)]
     if not trials:
         return handles
-    handles.append(Line2D([], [], color=style.FRONT, linewidth=1.6, label="front of this task"))
+    handles.append(Line2D([], [], color=style.FRONT, linewidth=1.6, label=TASK_FRONT))
     if fronts[0].random_front:
         handles.append(
             Line2D(
@@ -126,12 +151,12 @@ def _handles(fronts: Sequence[TaskFront]) -> list[Line2D]:
                 color=style.RANDOM_LINE,
                 linewidth=1.4,
                 linestyle=(0, (1, 1.4)),
-                label="front of Random alone",
+                label=RANDOM_FRONT,
             )
         )
     if fronts[0].dense:
         handles.append(
-            Line2D([], [], color="black", linewidth=1.1, linestyle=(0, (5, 3)), label="dense level")
+            Line2D([], [], color="black", linewidth=1.1, linestyle=(0, (5, 3)), label=DENSE_LEVEL)
         )
     handles.append(
         Line2D(
@@ -148,42 +173,61 @@ def _handles(fronts: Sequence[TaskFront]) -> list[Line2D]:
     return handles
 
 
+def _alpha(method: str) -> float:
+    """Of a trial that is on no front: faint, but for Random, which the others are held against."""
+    return 0.95 if method == "random" else 0.5
+
+
 def _maximised(name: str) -> bool:
     return report.describe(name).direction == "maximize"
 
 
 def interactive(
-    fronts: Sequence[TaskFront], members: Collection[str], hover: Mapping[str, str]
+    front: TaskFront, members: Collection[str], hover: Mapping[str, str]
 ) -> "go.Figure":
-    """The same panels for the page. `hover` is the text by trial name (HTML, escaped)."""
-    from plotly.subplots import make_subplots  # here: `analysis front` does without Plotly
+    """One panel for the page, without a legend: `legend` serves all panels, which stand side by
+    side or, in a narrow window, one below the other. `hover` is the text by trial name (HTML,
+    escaped)."""
+    import plotly.graph_objects as go  # here: `analysis front` does without Plotly
 
-    rows, columns = _grid(len(fronts))
-    titles = [f"<b>{style.task_label(f.task)}</b>  {_arrow_text(f.quality)}" for f in fronts]
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        subplot_titles=titles,
-        horizontal_spacing=0.085,
-        vertical_spacing=0.34 / (rows + 0.7),
+    figure = go.Figure(_traces(front, members, hover))
+    canvas.page_layout(figure, 370)
+    title = f"<b>{style.task_label(front.task)}</b>  {_arrow_text(front.quality)}"
+    figure.update_layout(
+        showlegend=False,
+        title={"text": title, "font": {"size": 15}, "x": 0.02, "y": 0.97, "yanchor": "top"},
+        margin={"l": 62, "r": 12, "t": 52, "b": 52},
     )
-    seen: set[str] = set()
-    for index, front in enumerate(fronts):
-        row, column = index // columns + 1, index % columns + 1
-        for trace in _traces(front, members, hover):
-            trace.update(showlegend=trace.name not in seen, legendgroup=trace.name)
-            seen.add(trace.name)
-            figure.add_trace(trace, row=row, col=column)
-        _page_axes(figure, front, row, column)
-    for annotation in figure.layout.annotations:
-        annotation.update(font={"size": 14}, xanchor="center")
-    height = 390 * rows + 90
-    canvas.page_layout(figure, height)
-    top, bottom = 44, 130
-    # In shares of the plotting area: below the ticks and titles of the lowest axes.
-    legend_y = -66 / (height - top - bottom)
-    figure.update_layout(legend={"y": legend_y}, margin={"t": top, "b": bottom})
+    _page_axes(figure, front)
+    if front.dense_level is not None:
+        above = _maximised(front.quality)
+        figure.add_annotation(
+            x=1,
+            xref="x domain",
+            xanchor="right",
+            y=front.dense_level,
+            yshift=14 if above else -14,
+            showarrow=False,
+            text=_dense_text(front, front.dense_level),
+            font={"size": 12},
+        )
     return figure
+
+
+def legend(fronts: Sequence[TaskFront]) -> list[tuple[str, str]]:
+    """(trace name, SVG of its look) of everything the panels show, for the page."""
+    entries = []
+    trials = fronts[0].trials
+    for method in style.method_order(t.method for t in trials):
+        look = style.method_style(method)
+        entries.append((look.label, canvas.marker_svg(look.marker, look.colour)))
+    if trials:
+        entries.append((TASK_FRONT, canvas.line_svg(style.FRONT, "")))
+    if fronts[0].random_front:
+        entries.append((RANDOM_FRONT, canvas.line_svg(style.RANDOM_LINE, "2 3")))
+    if fronts[0].dense:
+        entries.append((DENSE_LEVEL, canvas.line_svg("#000000", "6 4")))
+    return entries
 
 
 def _arrow_text(quality: str) -> str:
@@ -191,11 +235,10 @@ def _arrow_text(quality: str) -> str:
     return f"<span style='color:#047857;font-size:12px'>{arrow} better</span>"
 
 
-def _page_axes(figure: "go.Figure", front: TaskFront, row: int, column: int) -> None:
+def _page_axes(figure: "go.Figure", front: TaskFront) -> None:
     axis: dict[str, object] = {"title": {"text": style.axis_label(front.cost), "standoff": 8}}
-    axis |= {"tickangle": 0, "tickfont": {"size": 10.5}}
-    costs, _ = front.points(front.trials)
-    percent = style.is_percentage(front.cost)
+    axis |= {"tickangle": 0, "tickfont": {"size": 12}}
+    costs, qualities = front.points(front.trials)
     if costs:
         low, high = canvas.cost_limits(costs)
         if style.wants_log(costs):
@@ -203,13 +246,12 @@ def _page_axes(figure: "go.Figure", front: TaskFront, row: int, column: int) -> 
             axis |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
             axis |= {"tickvals": ticks, "ticktext": [_tick(t, front.cost) for t in ticks]}
         else:
+            percent = style.is_percentage(front.cost)
             axis |= {"range": [low, high], "tickformat": ".0%" if percent else None}
-    figure.update_xaxes(**axis, row=row, col=column)
+        figure.update_yaxes(range=list(canvas.quality_limits(qualities)))
+    figure.update_xaxes(**axis)
     label = {"text": style.axis_label(front.quality), "standoff": 6}
-    figure.update_yaxes(title=label, row=row, col=column)
-    if costs:
-        _, qualities = front.points(front.trials)
-        figure.update_yaxes(range=list(canvas.quality_limits(qualities)), row=row, col=column)
+    figure.update_yaxes(title=label, tickfont={"size": 12})
 
 
 def _tick(value: float, name: str) -> str:
@@ -230,14 +272,12 @@ def _traces(
         xs, ys = attainment_line(*front.points(front.random_front), right_edge=right)
         line = {"color": style.RANDOM_LINE, "width": 1.6, "dash": "dot"}
         traces.append(
-            go.Scatter(
-                x=xs, y=ys, mode="lines", line=line, name="front of Random alone", hoverinfo="skip"
-            )
+            go.Scatter(x=xs, y=ys, mode="lines", line=line, name=RANDOM_FRONT, hoverinfo="skip")
         )
     xs, ys = attainment_line(*front.points(front.front), right_edge=right)
     line = {"color": style.FRONT, "width": 1.8}
     traces.append(
-        go.Scatter(x=xs, y=ys, mode="lines", line=line, name="front of this task", hoverinfo="skip")
+        go.Scatter(x=xs, y=ys, mode="lines", line=line, name=TASK_FRONT, hoverinfo="skip")
     )
     if front.dense_level is not None:
         line = {"color": "black", "width": 1.3, "dash": "dash"}
@@ -246,12 +286,9 @@ def _traces(
             go.Scatter(
                 x=[left, right],
                 y=[level, level],
-                mode="lines+text",
-                text=[f"dense {style.number(level)}", ""],
-                textposition=("top" if _maximised(front.quality) else "bottom") + " right",
-                textfont={"size": 11, "color": style.INK},
+                mode="lines",
                 line=line,
-                name="dense level",
+                name=DENSE_LEVEL,
                 hovertemplate=f"dense {style.number(level)}<extra></extra>",
             )
         )
@@ -273,7 +310,7 @@ def _points(
         "symbol": look.symbol,
         "color": look.colour,
         "size": [10 if j else 8 for j in joint],
-        "opacity": [1.0 if j else 0.5 for j in joint],
+        "opacity": [1.0 if j else _alpha(method) for j in joint],
         "line": {
             "color": [style.INK if j else "white" for j in joint],
             "width": [1.2 if j else 0.6 for j in joint],

@@ -24,9 +24,11 @@ def draw(
     figure = canvas.new_figure(8.6, 4.7, title, subtitle)
     axes = figure.subplots()
     canvas.tidy(axes)
-    axes.set_xlabel("complete trials, in the order they ended", fontsize=9.5)
-    axes.set_ylabel(LABEL, fontsize=9.5)
-    axes.set_title("↑ better", loc="right", fontsize=9.5, color="#047857", fontweight="bold")
+    axes.set_xlabel("complete trials, in the order they ended", fontsize=style.LABEL_SIZE)
+    axes.set_ylabel(LABEL, fontsize=style.LABEL_SIZE)
+    axes.set_title(
+        "↑ better", loc="right", fontsize=style.LABEL_SIZE, color="#047857", fontweight="bold"
+    )
     if not len(trials):
         axes.set_xticks([])
         axes.set_yticks([])
@@ -66,7 +68,7 @@ def draw(
         xytext=(0, 8),
         textcoords="offset points",
         ha="right",
-        fontsize=9.5,
+        fontsize=style.LABEL_SIZE,
         fontweight="bold",
         color=style.INK,
     )
@@ -121,7 +123,10 @@ def interactive(
         )
     canvas.page_layout(figure, 400)
     figure.update_xaxes(
-        title_text="complete trials, in the order they ended", range=[0.5, len(trials) + 0.5]
+        title_text="complete trials, in the order they ended",
+        range=[0.5, len(trials) + 0.5],
+        tick0=1,
+        dtick=max(1, round(len(trials) / 12)),
     )
     figure.update_yaxes(title_text=LABEL, rangemode="tozero")
     return figure

@@ -21,18 +21,18 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     rows, layers = _arranged(masks)
     values = _densities(rows, layers)
     width = min(15.0, max(8.0, 2.9 + 0.28 * len(layers)))
-    figure = canvas.new_figure(width, 2.9 + 0.27 * len(rows), title, subtitle)
+    figure = canvas.new_figure(width, 2.1 + max(1.5, 0.29 * len(rows)), title, subtitle)
     axes = figure.subplots()
     low = max(1e-4, float(np.nanmin(np.where(values > 0, values, np.nan), initial=1.0)))
     norm = LogNorm(vmin=min(low, 0.5), vmax=1.0)
     shown = np.ma.masked_invalid(np.maximum(values, norm.vmin or low))
     image = axes.pcolormesh(shown, cmap="viridis", norm=norm, edgecolors="white", linewidth=0.4)
     axes.set_ylim(len(rows), 0)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [_row_label(r) for r in rows], fontsize=8)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [_row_label(r) for r in rows], fontsize=9)
     stride = -(-len(layers) // _MAX_TICKS)
     places = np.arange(0, len(layers), stride)
     axes.set_xticks(
-        places + 0.5, [layers[p].name for p in places], rotation=60, ha="right", fontsize=7
+        places + 0.5, [_name(layers[p]) for p in places], rotation=60, ha="right", fontsize=8
     )
     for label in axes.get_xticklabels():
         label.set_rotation_mode("anchor")
@@ -49,15 +49,15 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
             xytext=(0, 4),
             textcoords="offset points",
             ha="center",
-            fontsize=8,
+            fontsize=9,
             color=style.QUIET,
         )
     bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=25)
-    ticks = style.log_ticks(norm.vmin or low, 1.0)
-    bar.set_ticks(ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=8.5)
+    ticks = style.bar_ticks(norm.vmin or low, 1.0)
+    bar.set_ticks(ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=9)
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
-    bar.set_label("weights kept in the layer", fontsize=9.5, color=style.INK)
+    bar.set_label("weights kept", fontsize=style.LABEL_SIZE, color=style.INK)
     return figure
 
 
@@ -68,7 +68,8 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
     rows, layers = _arranged(masks)
     values = _densities(rows, layers)
     low = float(np.nanmin(np.where(values > 0, values, np.nan), initial=0.5))
-    ticks = style.log_ticks(low, 1.0)
+    low = min(low, 0.5)
+    ticks = style.bar_ticks(low, 1.0)
     texts = [[_hover(row, layer) for layer in layers] for row in rows]
     figure = go.Figure(
         go.Heatmap(
@@ -83,7 +84,7 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
             xgap=1,
             ygap=1,
             colorbar={
-                "title": {"text": "weights kept", "side": "right"},
+                "title": {"text": "kept", "side": "top"},
                 "tickvals": np.log10(ticks).tolist(),
                 "ticktext": [style.number(t, "cost/density") for t in ticks],
                 "thickness": 14,
@@ -91,7 +92,7 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
             },
         )
     )
-    canvas.page_layout(figure, 250 + 24 * len(rows))
+    canvas.page_layout(figure, 150 + max(150, 26 * len(rows)))
     for owner, start, stop in _blocks(layers):
         if start:
             figure.add_vline(x=start - 0.5, line={"color": style.INK, "width": 2})
@@ -106,12 +107,12 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
         )
     stride = -(-len(layers) // _MAX_TICKS)
     places = list(range(0, len(layers), stride))
-    names = [layers[p].name for p in places]
+    names = [_name(layers[p]) for p in places]
     figure.update_xaxes(
         tickvals=places, ticktext=names, tickangle=-60, tickfont={"size": 10}, showgrid=False
     )
     figure.update_yaxes(autorange="reversed", tickfont={"size": 11}, showgrid=False)
-    figure.update_layout(margin={"l": 210, "b": 130})
+    figure.update_layout(margin={"l": 210, "t": 56, "b": 90})
     return figure
 
 
@@ -125,6 +126,10 @@ def _arranged(masks: Sequence[TrialMasks]) -> tuple[list[TrialMasks], list[Layer
     owners = list(dict.fromkeys(layer.owner for layer in columns.values()))
     owners.sort(key=lambda owner: owner != "shared")
     return rows, sorted(columns.values(), key=lambda layer: owners.index(layer.owner))
+
+
+def _name(layer: Layer) -> str:
+    return style.layer_label(layer.name, layer.owner)
 
 
 def _owner_label(owner: str, num_columns: int) -> str:

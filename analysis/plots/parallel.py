@@ -130,12 +130,13 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
             "range": [-0.3, last + 0.3],
         }
     ]
-    for axis in coordinates(trials, objectives):
+    num_params = len(coordinates(trials, objectives)) - len(objectives)
+    for place, axis in enumerate(coordinates(trials, objectives)):
         # Plotly has no gap in a line: what a trial was not given is drawn under the axis.
         absent = any(p is None for p in axis.places)
         dimensions.append(
             {
-                "label": axis.label,
+                "label": _full_label(axis) if place < num_params else axis.label,
                 "values": [-0.15 if p is None else p for p in axis.places],
                 "tickvals": [*([-0.15] if absent else []), *(p for p, _ in axis.ticks)],
                 "ticktext": [*(["not set"] if absent else []), *(text for _, text in axis.ticks)],
@@ -151,7 +152,7 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
                 "colorscale": stops if len(stops) > 1 else [[0, colours[0]], [1, colours[0]]],
             },
             dimensions=dimensions,
-            labelangle=-14,
+            labelangle=-18,
             labelside="top",
             unselected={"line": {"opacity": 0.06}},
         )
@@ -159,6 +160,12 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
     canvas.page_layout(figure, 470)
     figure.update_layout(margin={"l": 150, "r": 70, "t": 100, "b": 30})
     return figure
+
+
+def _full_label(axis: Axis) -> str:
+    """ "sparsity target": Plotly has no second line for the group of a parameter."""
+    group = axis.note.partition(",")[0]
+    return f"{group} {axis.label}" if group and group != "log" else axis.label
 
 
 def _metric_title(name: str) -> str:

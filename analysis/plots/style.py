@@ -14,6 +14,11 @@ DPI = 150
 INK = "#1b1f24"
 QUIET = "#6b7280"
 GRID = "#e5e7eb"
+# Points, on figures about ten inches wide: still ten pixels high in a page 800 pixels wide.
+TITLE_SIZE = 14.0
+PANEL_SIZE = 12.0
+LABEL_SIZE = 10.5
+TICK_SIZE = 9.5
 FRONT = "#111827"  # the front's staircase
 RANDOM_LINE = "#8c8c8c"
 FONT = "DejaVu Sans"
@@ -87,7 +92,7 @@ _METRIC_LABELS = {
     "cost/latency_ms": "latency per image",
 }
 
-_UNITS = {"deg": "°", "percent": "%", "dataset unit": "units of the data set"}
+_UNITS = {"deg": "°", "percent": "%", "dataset unit": "data units"}
 _COST_UNITS = {
     "cost/density": "weights kept, % of dense",
     "cost/sparsity": "weights pruned, %",
@@ -155,6 +160,29 @@ def log_ticks(low: float, high: float) -> list[float]:
     steps = (1.0, 2.0, 5.0) if high / low < 1e3 else (1.0,)
     ticks = [step * 10.0**power for power in range(-12, 13) for step in steps]
     return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+
+
+def bar_ticks(low: float, high: float) -> list[float]:
+    """Both ends of a logarithmic colour bar and one round value between, well apart."""
+    room = (high / low) ** 0.25
+    inner = [tick for tick in log_ticks(low, high) if low * room <= tick <= high / room]
+    return [low, *inner[len(inner) // 2 :][:1], high]
+
+
+_LAYER_WORDS = ("backbone", "heads", "blocks", "branches", "weight")
+_SHORTCUTS = ("ds", "downsample", "shortcut")
+
+
+def layer_label(name: str, owner: str = "shared") -> str:
+    """Short, where the owner is written beside it: "backbone.blocks.1.0.conv2.weight" is
+    "1.0.conv2", "heads.depth.branches.3.conv1.weight" is "3.conv1" of depth."""
+    parts = [part for part in name.split(".") if part not in (*_LAYER_WORDS, owner)]
+    return ".".join("shortcut" if p in _SHORTCUTS else p for p in parts) or name
+
+
+def is_shortcut(name: str) -> bool:
+    """Whether the layer is a projection beside the main path, not a step along it."""
+    return any(part in _SHORTCUTS for part in name.split("."))
 
 
 def linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
