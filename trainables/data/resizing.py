@@ -46,8 +46,10 @@ def resize_area(array: np.ndarray, size: Size) -> np.ndarray:
     height, width = array.shape[:2]
     rows, columns = area_weights(height, size[0]), area_weights(width, size[1])
     vertical = (rows @ array.reshape(height, -1)).reshape(size[0], width, -1)
-    result = np.matmul(columns, vertical)
-    return result.reshape(*size, *array.shape[2:]).astype(np.float32)
+    # Channels beside rows: one large product, where three columns at a time would crawl.
+    lines = np.ascontiguousarray(vertical.transpose(0, 2, 1)).reshape(-1, width)
+    result = (lines @ columns.T).reshape(size[0], -1, size[1]).transpose(0, 2, 1)
+    return np.ascontiguousarray(result).reshape(*size, *array.shape[2:]).astype(np.float32)
 
 
 def resize_normals(normals: np.ndarray, size: Size) -> np.ndarray:
