@@ -29,6 +29,9 @@ TrackingOption = Annotated[
     str | None,
     typer.Option(help="MLflow server or database; default: sqlite in the storage folder."),
 ]
+StudyStorageOption = Annotated[
+    str | None, typer.Option(help="Optuna's database; default: sqlite in the study's folder.")
+]
 ConcurrencyOption = Annotated[
     int | None, typer.Option(help="Trials at once; default: the recipe's, or one per CPU or GPU.")
 ]
@@ -64,9 +67,7 @@ def run(
     data_root: Annotated[str | None, typer.Option(help="Folder of the converted data.")] = None,
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,
-    study_storage: Annotated[
-        str | None, typer.Option(help="Optuna's database; default: sqlite in the study's folder.")
-    ] = None,
+    study_storage: StudyStorageOption = None,
     ray_address: AddressOption = "local",
     sampler: Annotated[
         str | None, typer.Option(help="tpe, nsga2, nsga3, gp or random; default: the recipe's.")
@@ -103,6 +104,8 @@ def run(
 
 @app.command(
     help="Go on with a study that was interrupted, as it was started.\n\n"
+    "Passwords are not recorded: repeat an address that holds one, or set MLFLOW_TRACKING_URI "
+    "and DISPARSE_STUDY_STORAGE.\n\n"
     "Example: python -m search resume demo"
 )
 def resume(
@@ -110,6 +113,7 @@ def resume(
     concurrency: ConcurrencyOption = None,
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,
+    study_storage: StudyStorageOption = None,
     ray_address: AddressOption = "local",
     report: ReportOption = True,
     quiet: QuietOption = False,
@@ -121,6 +125,7 @@ def resume(
         plan,
         storage=storage,
         tracking_uri=tracking_uri,
+        study_storage=study_storage,
         ray_address=ray_address,
         concurrency=concurrency,
         report=report,
@@ -137,6 +142,7 @@ def status(
     storage: StorageOption = "runs",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
+    from search.files import again
     from search.status import study_status
 
     _quiet_libraries()
@@ -150,10 +156,11 @@ def status(
     typer.echo(f"finished {found['finished']} of {found['trials']}; {found['front']} on the front")
     typer.echo(f"folder {found['directory']}; MLflow {found['tracking_uri']}")
     if found["finished"] < found["trials"] and not found["driven"]:
-        typer.echo(f"go on with: python -m search resume {name} --storage {storage}")
+        typer.echo(f"go on with: {again('resume', name, storage)}")
 
 
 def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
+    from search.files import again
     from search.study import Launch, run_study
 
     _quiet_libraries()
@@ -168,10 +175,12 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
     if end.remaining:
         typer.echo(
             f"Interrupted with {end.remaining} trials to go; the same command goes on, "
-            f"or: python -m search resume {plan.study}",
+            f"or: {again('resume', plan.study, end.directory.parent)}",
             err=True,
         )
-    if end.remaining or end.report_problem:
+    elif not end.complete:
+        raise Failure(f"no trial of {plan.study} is complete; most often: {end.reason}")
+    if end.remaining or end.report_problem or end.unwritten:
         raise typer.Exit(1)
 
 
@@ -194,11 +203,9 @@ def _short(path: Path) -> str:
 
 
 def _quiet_libraries() -> None:
+    # By the logger's name: importing Optuna for this would make every mistake wait for it.
     for name in ("mlflow", "alembic", "optuna", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def main() -> int:

@@ -2,7 +2,10 @@
 
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from trainables.errors import Failure, UserError
@@ -14,11 +17,16 @@ _RAY_ENVIRONMENT = {
 }
 
 
+_SOCKET_CHARACTERS = 107  # the kernel's limit of a socket's path
+_SESSION_CHARACTERS = len("/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.0")
+
+
 class RayCluster:
     """A Ray connection for one launch, shut down at its end."""
 
     def __init__(self, address: str) -> None:
         self._address = address
+        self._scratch: Path | None = None
 
     def __enter__(self) -> Self:
         import ray
@@ -36,6 +44,9 @@ class RayCluster:
                 # Trials read data from memory-mapped files; the object store carries reports.
                 "object_store_memory": 128 * 1024 * 1024,
             }
+            self._scratch = _scratch_folder()
+            if self._scratch is not None:
+                arguments["_temp_dir"] = str(self._scratch)
         else:
             arguments |= {
                 "address": self._address,
@@ -44,6 +55,7 @@ class RayCluster:
         try:
             ray.init(**arguments)
         except (ConnectionError, ValueError, RuntimeError) as error:
+            self._remove_scratch()
             line = (str(error).strip().splitlines() or [""])[0]
             if self._address == "local":
                 raise Failure(f"Ray could not be started: {line}") from error
@@ -58,20 +70,34 @@ class RayCluster:
         import ray
 
         ray.shutdown()
+        self._remove_scratch()
+
+    def _remove_scratch(self) -> None:
+        """Ray leaves its logs and sockets behind, megabytes for every launch."""
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
 
     def shares(self, concurrency: int | None) -> tuple[int, dict[str, float]]:
-        """How many trials at once, and each one's share of CPUs and GPUs."""
+        """How many trials at once (None: one per GPU, or CPU), and each one's share of both."""
         num_cpus = self._resources.get("CPU", 1.0)
         num_gpus = self._resources.get("GPU", 0.0)
         if concurrency is None:
             concurrency = max(1, int(num_gpus or num_cpus))
-        if concurrency < 1:
-            raise UserError(f"`--concurrency` must be at least 1, got {concurrency}; raise it")
         # Whole shares above one: Ray books no 1.5 CPUs for an actor that pins threads.
         resources = {"cpu": _share(num_cpus, concurrency)}
         if num_gpus:
             resources["gpu"] = _share(num_gpus, concurrency)
         return concurrency, resources
+
+
+def _scratch_folder() -> Path | None:
+    """A folder for Ray's session; None where its sockets' paths would grow too long."""
+    folder = Path(tempfile.mkdtemp(prefix="disparse-"))
+    if len(str(folder)) + _SESSION_CHARACTERS <= _SOCKET_CHARACTERS:
+        return folder
+    folder.rmdir()
+    return None
 
 
 def _share(total: float, parts: int) -> float:

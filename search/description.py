@@ -1,16 +1,19 @@
 """`study.json`: what a study is. Light to import: `status` and `resume` read it first."""
 
 import datetime
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from search.files import read_json, study_files
+from search.addresses import masked, without_password
+from search.files import StudyFiles, again, read_json, study_files
 from search.plan import Plan, make_plan
 from search.recipes import get_recipe
 from trainables.errors import UserError
 
 _DESCRIPTION_VERSION = 1
-# What must be the same for two descriptions to be of one study.
+# What must be the same for two descriptions to be of one study. Not `data_root`: data that was
+# moved is the same data, and the stores' checksums guard their content.
 _IDENTITY = ("recipe", "dataset", "preset", "tasks", "objectives", "seed", "sampler", "settings")
 
 
@@ -61,17 +64,37 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "settings": dict(plan.pins),
         "data_root": plan.data_root,
         "created": known.get("created", created),
+        # Tells this study from an earlier one of the name that MLflow still remembers.
+        "study_id": known.get("study_id") or uuid.uuid4().hex,
     }
 
 
-def check_same_study(plan: Plan, known: Mapping[str, Any]) -> None:
+def check_same_study(
+    plan: Plan, known: Mapping[str, Any], files: StudyFiles, study_storage: str | None
+) -> None:
+    """Raises `UserError` where `known`, the study of this name, is another than `plan`.
+
+    study_storage: as the user named it (absolute), or None for wherever the study is.
+    """
     if not known:
         return
     ours = describe_study(plan, known)
-    for name in (*_IDENTITY, "trials"):
+    for name in _IDENTITY:
         if known.get(name) != ours[name]:
             raise UserError(
                 f"the study {plan.study!r} exists with {name}={known.get(name)!r}, "
-                f"got {ours[name]!r}; go on with it by `search resume {plan.study}`, or give the "
-                "new study another --name"
+                f"got {ours[name]!r}; go on with it by "
+                f"`{again('resume', plan.study, files.storage)}`, or give the new study another "
+                "--name"
             )
+    if known["trials"] != plan.trials:
+        raise UserError(
+            f"the study {plan.study!r} exists with trials={known['trials']}, got {plan.trials}; "
+            "a study keeps its number of trials: give the new study another --name"
+        )
+    recorded = known.get("study_storage") or files.default_study_storage
+    if study_storage is not None and without_password(study_storage) != recorded:
+        raise UserError(
+            f"the study {plan.study!r} exists with --study-storage {recorded}, got "
+            f"{masked(study_storage)}; leave the option out, or give the new study another --name"
+        )

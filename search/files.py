@@ -2,12 +2,17 @@
 
 import json
 import os
+import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainables.errors import UserError
+
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_DEFAULT_STORAGE = "runs"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,13 +65,38 @@ class StudyFiles:
 
 
 def study_files(storage: str, study: str) -> StudyFiles:
-    """Raises `UserError` for a storage that is not a folder path."""
+    """Raises `UserError` for a storage that is not a folder path, or no name of a study."""
+    check_study_name(study)
     if "://" in storage:
         raise UserError(
             f"`--storage` must be a folder, got {storage!r}; a cluster shares one by a network "
             "file system"
         )
     return StudyFiles(storage=Path(storage).expanduser().absolute(), study=study)
+
+
+def check_study_name(name: str) -> None:
+    """Raises `UserError` for a name that could not be a folder beside the storage's own files."""
+    if not _STUDY_NAME.fullmatch(name):
+        raise UserError(
+            "a study's name must be 1 to 63 letters, digits, '.', '_' or '-' and begin with a "
+            f"letter or digit, got {name!r}; it becomes a folder and a tag"
+        )
+    if name in ("data", "mlartifacts") or name.startswith("mlflow.db"):
+        raise UserError(
+            "a study's name must not be one the storage folder uses itself (data, mlartifacts, "
+            f"mlflow.db), got {name!r}; choose another --name"
+        )
+
+
+def again(command: str, study: str, storage: Path | str) -> str:
+    """The command to recommend to somebody who keeps studies in `storage`."""
+    place = Path(storage).absolute()
+    here = Path.cwd()
+    if place == here / _DEFAULT_STORAGE:
+        return f"python -m search {command} {study}"
+    shown = place.relative_to(here) if place.is_relative_to(here) else place
+    return f"python -m search {command} {study} --storage {shown}"
 
 
 def make_writable(files: StudyFiles) -> None:
@@ -81,6 +111,12 @@ def make_writable(files: StudyFiles) -> None:
             f"`--storage` must be writable, got {str(files.storage)!r} ({error.strerror}); "
             "choose another folder"
         ) from None
+
+
+def remove_checkpoints(files: StudyFiles, trial: str) -> None:
+    """Of one trial, whichever launch left them."""
+    for directory in files.launches.glob(f"launch-*/{trial}/checkpoint_*"):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -15,13 +15,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.plan import Plan
+from search.addresses import refused
+from search.plan import SAMPLERS, Plan
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 from trainables.report import describe, non_finite
 from trainables.seeds import derive_seed
-
-SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _STATES = {
@@ -85,6 +84,7 @@ def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.sample
 
 def open_optuna(plan: Plan, storage: str) -> optuna.Study:
     """Create or load the Optuna study. Raises `UserError` where the storage cannot be opened."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with _quiet():
             study = optuna.create_study(
@@ -95,10 +95,7 @@ def open_optuna(plan: Plan, storage: str) -> optuna.Study:
             )
             study.set_metric_names(list(plan.objectives))
     except Exception as error:
-        raise UserError(
-            f"the study storage {storage!r} cannot be opened ({_first_line(error)}); "
-            "give a SQLAlchemy URL with --study-storage, or leave it out for a file of its own"
-        ) from None
+        raise refused("--study-storage", storage, error) from None
     return study
 
 
@@ -304,10 +301,6 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,7 @@ from trainables.errors import UserError
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
+_POLL_SECONDS = 0.5
 
 
 class StudyLock:
@@ -21,12 +23,16 @@ class StudyLock:
 
     On one host the kernel's file lock decides, which a killed process cannot leave behind. A
     driver on another host, where a network file system may not carry that lock, is recognised
-    by its heartbeat in the file and given `STALE_SECONDS` to renew it.
+    by its heartbeat in the file and given `STALE_SECONDS` to renew it: a host that was replaced
+    costs that wait, of which `say` tells.
 
     Raises `UserError` on entry while another driver is at work.
     """
 
-    def __init__(self, directory: Path, study: str) -> None:
+    def __init__(
+        self, directory: Path, study: str, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._say = say
         self.path = directory / "driver.lock"
         self._study = study
         self._stop = threading.Event()
@@ -42,7 +48,8 @@ class StudyLock:
             os.close(descriptor)
             raise self._busy(holder) from None
         holder = read_holder(self.path)
-        if holder and holder.get("host") != platform.node() and is_fresh(holder):
+        removed = os.fstat(descriptor).st_nlink == 0  # by a driver that gave its new study up
+        if removed or self._lives_elsewhere(holder):
             os.close(descriptor)
             raise self._busy(holder)
         self._descriptor = descriptor
@@ -64,6 +71,22 @@ class StudyLock:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _lives_elsewhere(self, holder: dict[str, Any]) -> bool:
+        """Whether the holder is on another host and gives a sign of life while we watch."""
+        if not holder or holder.get("host") == platform.node():
+            return False
+        deadline = time.monotonic() + STALE_SECONDS
+        if is_fresh(holder):
+            self._say(
+                f"{self._study!r} was driven from {holder.get('host')} a moment ago: waiting up "
+                f"to {STALE_SECONDS:.0f} s for a sign of life"
+            )
+        while is_fresh(holder) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            if read_holder(self.path).get("heartbeat") != holder.get("heartbeat"):
+                return True
+        return False
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):

@@ -1,21 +1,25 @@
 """Carries a study's events to its records: reports on disk, MLflow, the table, the screen."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from search.files import StudyFiles, append_json_line, read_json_lines
+from search.files import StudyFiles, append_json_line, read_json_lines, remove_checkpoints
 from search.ledger import Assignment, Ledger, Outcome, metrics_of, trial_name
 from search.progress import Progress
 from search.record import TrialsWriter
 from search.tracking import Tracker
 
 logger = logging.getLogger(__name__)
+
+_COLOURS = re.compile(r"\x1b\[\d*m")
 
 
 class Monitor:
@@ -34,12 +38,14 @@ class Monitor:
         self._progress = progress
         self._writer = TrialsWriter(files.trials, files.study)
         self._steps: dict[int, int] = {}  # last step on disk, by trial number
+        self._to_clear: list[str] = []  # finished trials that may have checkpoints
         ledger.on_finished = self.finished
 
     def replay(self) -> None:
         """Bring MLflow level with the ledger: finished trials that it lacks or left open."""
         for trial in self._ledger.finished():
             name = trial_name(self._files.study, trial.number)
+            self._to_clear.append(name)
             if name in self._tracker.ended:
                 continue
             attributes = trial.user_attrs
@@ -52,9 +58,11 @@ class Monitor:
                 reason=attributes.get("reason", ""),
                 at=_timestamp(trial.datetime_complete),
             )
+        self._guard(self.clear_checkpoints)
 
     def assigned(self, assignment: Assignment) -> None:
-        """A trial is about to start, or to start again."""
+        """A trial is about to start, or to start again; earlier ones need no checkpoint now."""
+        self._guard(self.clear_checkpoints)
         method = assignment.config.method
         self._guard(lambda: self._progress.started(assignment.name, method))
         rows = read_json_lines(self._files.reports(assignment.number))
@@ -82,8 +90,9 @@ class Monitor:
         self._tracker.report(name, step=step, metrics=metrics, at=at)
 
     def finished(self, number: int, outcome: Outcome) -> None:
-        """A trial's outcome is in the ledger."""
+        """A trial's outcome is in the ledger. Ray may still be writing its last checkpoint."""
         name = trial_name(self._files.study, number)
+        self._to_clear.append(name)
         if number not in self._steps:  # refused before it could start
             trial = next(t for t in self._ledger.finished() if t.number == number)
             self._open_run(trial)
@@ -95,9 +104,17 @@ class Monitor:
         )
         self._guard(lambda: self._writer.update(self._ledger.finished()))
 
+    def clear_checkpoints(self) -> None:
+        """Delete what resuming no longer needs; a trial's model is kept in its own folder."""
+        while self._to_clear:
+            remove_checkpoints(self._files, self._to_clear[-1])
+            self._to_clear.pop()
+
     def close(self) -> None:
-        """The table as it stands, and the front's tags."""
+        """The table as it stands, the front's tags, and no checkpoint of a finished trial."""
         finished = self._ledger.finished()
+        self._to_clear = [trial_name(self._files.study, t.number) for t in finished]
+        self._guard(self.clear_checkpoints)
         self._writer.update(finished, force=True)
         front = set(self._ledger.front())
         self._tracker.tag_front(
@@ -147,15 +164,22 @@ class TuneEvents(Callback):
             logger.warning("a report of %s was not recorded: %s", trial, error)
 
     def error_of(self, trial_id: str) -> str:
-        """One line about a crash, from what Ray left in the trial's folder."""
+        """One line about a crash, from what Ray wrote on this host; '' where it wrote nothing."""
         trial = self._trials.get(trial_id)
-        error = None
-        if trial is not None:
-            error = trial.get_pickled_error() or trial.get_error()
-        if error is None:
+        if trial is None or trial.error_file is None:
             return ""
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"the trial's process ended: {' '.join(lines)[:1000]}"
+        try:
+            text = Path(trial.error_file).read_text(errors="replace")
+        except OSError:
+            return ""
+        # Every failure of the trial begins with such a line; the last one ended it.
+        last = text.rpartition("Failure # ")[2].partition("\n")[2]
+        lines = [line.strip() for line in _COLOURS.sub("", last).splitlines() if line.strip()]
+        if not lines:
+            return ""
+        if lines[0].startswith("ray::"):  # a traceback, whose last line says what was raised
+            return f"the trial raised {lines[-1]}"
+        return f"the trial's process died: {' '.join(lines)[:1000]}"
 
     def __reduce__(self) -> Any:
         # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.

@@ -1,18 +1,18 @@
 """A recipe with the user's wishes applied: what a study will do, before anything runs."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.files import check_study_name
 from search.recipes import Recipe
 from spaces.catalogue import build_space
 from spaces.presets import trial_config
 from spaces.space import Space
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
-from trainables.report import objective_names
+from trainables.report import METRICS, objective_names
 
 _COST_OVERRIDE = "objective.cost"
 # Settings with an option of their own, or that the recipe decides.
@@ -21,7 +21,10 @@ _ELSEWHERE = {
     "data.root": "use --data-root",
     "data.dataset": "choose the recipe of that dataset",
 }
-_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+# Known to `trainables.report`, but no trial of a study reports it.
+_UNMEASURED_COST = "cost/latency_ms"
+
+SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,15 +109,14 @@ def make_plan(
 ) -> Plan:
     """Apply the command line to a recipe.
 
-    Raises `UserError` for an unknown override, a value that does not fit, a study name that
-    could not be a folder, or fewer than one trial.
+    Raises `UserError` for an unknown override or sampler, a value that does not fit, a cost that
+    no trial measures, a study name that could not be a folder, or fewer than one trial.
     """
     name = study or recipe.name
-    if not _STUDY_NAME.fullmatch(name):
-        raise UserError(
-            "a study's name must be 1 to 63 letters, digits, '.', '_' or '-' and begin with a "
-            f"letter or digit, got {name!r}; it becomes a folder and a tag"
-        )
+    check_study_name(name)
+    sampler = sampler or recipe.sampler
+    if sampler not in SAMPLERS:
+        raise unknown_name("sampler", sampler, SAMPLERS)
     trials = recipe.trials if trials is None else trials
     if trials < 1:
         raise UserError(
@@ -126,6 +128,9 @@ def make_plan(
         data_root = str(Path(data_root).expanduser().absolute())
     wanted = {**recipe.settings, **(overrides or {})}
     cost = str(wanted.pop(_COST_OVERRIDE, recipe.cost))
+    if cost == _UNMEASURED_COST:
+        valid = (m for m in METRICS if m.startswith("cost/") and m != _UNMEASURED_COST)
+        raise unknown_name("cost that trials measure", cost, valid)
     tasks = _tasks(wanted.pop("data.tasks", recipe.tasks))
     reference = trial_config(
         recipe.methods[0], recipe.dataset, recipe.preset, tasks=tasks, seed=seed, root=data_root
@@ -146,7 +151,7 @@ def make_plan(
         recipe=recipe,
         trials=trials,
         seed=seed,
-        sampler=sampler or recipe.sampler,
+        sampler=sampler,
         objectives=objective_names(tasks, cost),
         tasks=tasks,
         data_root=data_root,

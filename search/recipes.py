@@ -64,7 +64,7 @@ RECIPES: dict[str, Recipe] = {
                 "disparse-dynamic",
                 "disparse-pretrained",
             ),
-            space="compact",
+            space="full",
             trials=24,
             concurrency=None,
             num_startup_trials=12,

@@ -29,17 +29,33 @@ _FIXED_COLUMNS = (
 
 
 def trials_table(study: str, trials: Iterable[FrozenTrial]) -> pa.Table:
-    """One row per finished trial, in order of number.
+    """One row per finished trial, in order of number. The schema that `analysis` follows:
 
-    Fixed columns, then `params/<name>` of every drawn parameter and every metric under its own
-    name; null where a trial has none. `params` and `metrics` are the same as JSON.
+    - the fixed columns above; `params` and `metrics` as JSON with sorted keys;
+    - `params/<name>` of every drawn parameter, sorted by name, of the one type that holds all of
+      its values: bool, int64, float64 (integers among floats too), else string (other values
+      as JSON);
+    - every metric under its own name, sorted, float64.
+
+    A trial without a parameter or metric has null there. The table depends on the trials alone,
+    not on their order or on that of their keys.
     """
     rows = [_row(study, trial) for trial in sorted(trials, key=lambda t: t.number)]
     columns = {name: pa.array([r[name] for r in rows], type=t) for name, t in _FIXED_COLUMNS}
-    for prefix, part in (("params/", "_params"), ("", "_metrics")):
-        for name in sorted({key for row in rows for key in row[part]}):
-            columns[prefix + name] = _array([row[part].get(name) for row in rows])
+    for name in sorted({key for row in rows for key in row["_params"]}):
+        columns[f"params/{name}"] = _param_array([row["_params"].get(name) for row in rows])
+    for name in sorted({key for row in rows for key in row["_metrics"]}):
+        values = [row["_metrics"].get(name) for row in rows]
+        columns[name] = pa.array(values, type=pa.float64())
     return pa.table(columns)
+
+
+def num_recorded(path: Path) -> int:
+    """Rows of the table at `path`; 0 where there is none that can be read."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException):
+        return 0
 
 
 def write_trials(path: Path, study: str, trials: Iterable[FrozenTrial]) -> None:
@@ -76,8 +92,8 @@ def _row(study: str, trial: FrozenTrial) -> dict[str, Any]:
         "seed": attributes.get("seed"),
         "status": attributes.get("status", "failed"),
         "reason": attributes.get("reason", ""),
-        "params": json.dumps(params),
-        "metrics": json.dumps(metrics),
+        "params": json.dumps(params, sort_keys=True),
+        "metrics": json.dumps(metrics, sort_keys=True),
         "fraction": attributes.get("fraction", 0.0),
         "started": _utc(trial.datetime_start),
         "ended": _utc(trial.datetime_complete),
@@ -91,9 +107,14 @@ def _utc(moment: Any) -> Any:
     return None if moment is None else moment.astimezone()
 
 
-def _array(values: list[Any]) -> pa.Array:
-    """Numbers as float64, anything else as text: a column has one type over all trials."""
-    present = [v for v in values if v is not None]
-    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in present):
-        return pa.array([None if v is None else float(v) for v in values], type=pa.float64())
-    return pa.array([None if v is None else str(v) for v in values], type=pa.string())
+def _param_array(values: list[Any]) -> pa.Array:
+    types = {type(v) for v in values if v is not None}
+    for allowed, kind in (
+        ({bool}, pa.bool_()),
+        ({int}, pa.int64()),
+        ({int, float}, pa.float64()),
+    ):
+        if types and types <= allowed:
+            return pa.array(values, type=kind)
+    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+    return pa.array(texts, type=pa.string())

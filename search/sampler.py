@@ -67,7 +67,7 @@ class LedgerSearcher(Searcher):
         crash = None
         if error:
             crash = self._error_of(trial_id) if self._error_of is not None else ""
-            crash = crash or "the trial's process ended; Ray gave no reason"
+            crash = crash or "the trial's process died without a message (killed, or out of memory)"
             result = result or self._last_results.get(trial_id)
         outcome = judge(result, self._ledger.plan.objectives, error=crash)
         self._last_results.pop(trial_id, None)

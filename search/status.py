@@ -5,6 +5,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from search.addresses import choose, masked, scrubbed
 from search.description import plan_of
 from search.files import study_files
 from search.ledger import FINISHED
@@ -22,15 +23,19 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
     files = study_files(storage, study)
     counts = dict.fromkeys((*STATUSES, "running"), 0)
     front = 0
+    storage_url = choose(
+        None, "DISPARSE_STUDY_STORAGE", known.get("study_storage"), files.default_study_storage
+    )
     try:
-        loaded = optuna.load_study(study_name=study, storage=known["study_storage"])
+        loaded = optuna.load_study(study_name=study, storage=storage_url)
         trials = loaded.get_trials(deepcopy=False)
         front = len(loaded.best_trials)
     except KeyError:  # a driver died before the first trial was recorded
         trials = []
     except Exception as error:
         raise UserError(
-            f"the study storage {known['study_storage']!r} does not answer ({error}); start it"
+            f"the study storage {masked(storage_url)!r} does not answer "
+            f"({scrubbed(str(error), storage_url)}); start it"
         ) from None
     for trial in trials:
         if trial.state == TrialState.RUNNING:
@@ -47,5 +52,5 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
         "driven": is_driven(files.lock),
         "directory": str(files.directory),
         "tracking_uri": known["tracking_uri"],
-        "study_storage": known["study_storage"],
+        "study_storage": masked(storage_url),
     }

@@ -1,19 +1,33 @@
 """A study from start to end: locked, resumable, recorded. The same call starts or resumes it."""
 
+import contextlib
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.cluster import RayCluster, set_ray_environment
+from search.addresses import (
+    STUDY_SCHEMES,
+    TRACKING_SCHEMES,
+    absolute,
+    check_answers,
+    choose,
+    masked,
+    scrubbed,
+    without_password,
+)
+from search.cluster import set_ray_environment
 from search.description import check_same_study, describe_study
-from search.files import StudyFiles, make_writable, read_json, study_files, write_json
-from search.ledger import Assignment, Ledger, make_sampler, open_optuna
+from search.files import StudyFiles, again, make_writable, read_json, study_files, write_json
 from search.lock import StudyLock
 from search.plan import Plan
 from search.progress import Progress
+from trainables.errors import Failure, UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,169 +52,224 @@ class Launch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyEnd:
-    """What a launch left: `remaining` is 0 when the study is finished."""
+    """What a launch left: `remaining` is 0 when the study is finished.
+
+    reason: the most frequent one among trials that are not complete.
+    tracking_uri: without a password.
+    """
 
     directory: Path
     tracking_uri: str
     finished: int
+    complete: int
     failed: int
     remaining: int
     front: int
+    reason: str
     unwritten: str
     report_problem: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Addresses:
+    """Where a study writes; may hold passwords."""
+
+    tracking_uri: str
+    study_storage: str
+
+    def recorded(self, files: StudyFiles) -> dict[str, str | None]:
+        """For `study.json`; null for a database in the study's own folder, wherever that is."""
+        own = self.study_storage == files.default_study_storage
+        return {
+            "tracking_uri": without_password(self.tracking_uri),
+            "study_storage": None if own else without_password(self.study_storage),
+        }
 
 
 def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     """Start, resume or just report the study that `plan` describes.
 
     Raises `UserError` for what the user can mend (another study of that name, a driver at
-    work, no data, no tracking server) and `Failure` where Ray cannot be started.
+    work, no data, no tracking server) and `Failure` where Ray cannot be started or the study
+    storage goes away. A study that could not be started leaves nothing behind.
     """
     files = study_files(launch.storage, plan.study)
-    make_sampler(plan.sampler, 0, plan.recipe.num_startup_trials)
+    if launch.concurrency is not None and launch.concurrency < 1:
+        raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
+    addresses = _addresses(plan, launch, files)  # before anything is written or slow
+    new_storage, new_folder = not files.storage.exists(), not files.directory.exists()
     make_writable(files)
-    with StudyLock(files.directory, plan.study):
-        return _run_locked(plan, launch, files)
+    with StudyLock(files.directory, plan.study, say=_warn):
+        try:
+            return _run_locked(plan, launch, files, addresses)
+        except BaseException:
+            if new_folder and not files.exists():
+                shutil.rmtree(files.directory, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    if new_storage:
+                        files.storage.rmdir()
+            raise
 
 
-def _run_locked(plan: Plan, launch: Launch, files: StudyFiles) -> StudyEnd:
+def _addresses(plan: Plan, launch: Launch, files: StudyFiles) -> _Addresses:
+    """Where to write, with passwords. Raises `UserError` where nobody answers."""
     known = read_json(files.description) if files.exists() else {}
-    check_same_study(plan, known)
-    tracking_uri = launch.tracking_uri or known.get("tracking_uri") or files.default_tracking_uri
-    storage = launch.study_storage or known.get("study_storage") or files.default_study_storage
-    # Imported late: `--help` and a user's mistakes should not wait for these.
-    from search.monitor import Monitor
-    from search.tracking import StudyFacts, connect, probe
-
-    probe(tracking_uri)
-    if launch.check_data:
-        _check_data(plan)
-    facts = StudyFacts(study=plan.study, params=_parent_params(plan))
-    tracker = connect(tracking_uri, facts, files.artifacts)
-    described = describe_study(plan, known) | {
-        "tracking_uri": tracking_uri,
-        "study_storage": storage,
-        "parent_run_id": tracker.parent_run_id,
-    }
-    write_json(files.description, described)
-    ledger = Ledger(plan, open_optuna(plan, storage))
-    finished = ledger.num_finished
-    progress = Progress(
-        trials=plan.trials, finished=finished, objectives=plan.objectives, quiet=launch.quiet
+    named = launch.study_storage and absolute(launch.study_storage)
+    check_same_study(plan, known, files, named)
+    addresses = _Addresses(
+        tracking_uri=choose(
+            launch.tracking_uri,
+            "MLFLOW_TRACKING_URI",
+            known.get("tracking_uri"),
+            files.default_tracking_uri,
+        ),
+        study_storage=choose(
+            named,
+            "DISPARSE_STUDY_STORAGE",
+            known.get("study_storage"),
+            files.default_study_storage,
+        ),
     )
-    monitor = Monitor(files, ledger, tracker, progress)
+    check_answers("--tracking-uri", addresses.tracking_uri, TRACKING_SCHEMES)
+    check_answers("--study-storage", addresses.study_storage, STUDY_SCHEMES)
+    return addresses
+
+
+def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addresses) -> StudyEnd:
+    known = read_json(files.description) if files.exists() else {}
+    check_same_study(plan, known, files, None)  # again: another driver may have been first
+    if launch.check_data:
+        _check_first_trial(plan)
+    set_ray_environment()
+    # Imported late: `--help` and a user's mistakes should not wait for these.
+    from search.connection import connect
+    from search.ledger import Ledger, open_optuna
+    from search.monitor import Monitor
+    from search.tracking import StudyFacts
+
+    study = open_optuna(plan, addresses.study_storage)
+    _check_record(files, known, study.get_trials(deepcopy=False), addresses)
+    described = describe_study(plan, known) | addresses.recorded(files)
+    # The study's id is on disk before MLflow hears of it: a driver killed in between finds its
+    # runs again.
+    described["parent_run_id"] = known.get("parent_run_id")
+    write_json(files.description, described)
+    facts = StudyFacts(
+        study=plan.study, study_id=described["study_id"], params=_parent_params(plan)
+    )
     try:
-        monitor.replay()
-        if ledger.num_remaining:
-            progress.say(_opening(plan, files, finished))
-            with progress:
-                _run_trials(plan, launch, files, ledger, monitor)
+        tracker = connect(addresses.tracking_uri, facts, files.artifacts)
+    except UserError:
+        if known:
+            write_json(files.description, known)
+        else:
+            files.description.unlink()
+        raise
+    remaining, unwritten = -1, ""
+    try:
+        with _failures_of_storage(plan, files, addresses):
+            write_json(files.description, described | {"parent_run_id": tracker.parent_run_id})
+            ledger = Ledger(plan, study)
+            finished = ledger.num_finished
+            progress = Progress(
+                trials=plan.trials,
+                finished=finished,
+                objectives=plan.objectives,
+                quiet=launch.quiet,
+            )
+            monitor = Monitor(files, ledger, tracker, progress)
+            try:
+                monitor.replay()
+                if ledger.num_remaining:
+                    from search.launches import run_trials
+
+                    progress.say(_opening(plan, files, finished))
+                    with progress:
+                        run_trials(plan, launch, files, ledger, monitor)
+            finally:
+                monitor.close()
+            remaining = ledger.num_remaining
+            trials, front = ledger.finished(), ledger.front()
     finally:
-        monitor.close()
-        remaining = ledger.num_remaining
         unwritten = tracker.close(finished=remaining == 0)
-    problem = ""
-    if launch.report and not remaining:
-        problem = _make_report(files, tracking_uri)
+    statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in trials)
+    reasons = Counter(str(t.user_attrs.get("reason", "")) for t in trials)
+    report = launch.report and not remaining and statuses["complete"] > 0
     return StudyEnd(
         directory=files.directory,
-        tracking_uri=tracking_uri,
-        finished=ledger.num_finished,
-        failed=sum(t.user_attrs.get("status") == "failed" for t in ledger.finished()),
+        tracking_uri=masked(addresses.tracking_uri),
+        finished=len(trials),
+        complete=statuses["complete"],
+        failed=statuses["failed"],
         remaining=remaining,
-        front=len(ledger.front()),
-        unwritten=unwritten,
-        report_problem=problem,
+        front=len(front),
+        reason=next((reason for reason, _ in reasons.most_common() if reason), ""),
+        unwritten=scrubbed(unwritten, addresses.tracking_uri),
+        report_problem=_make_report(files, addresses.tracking_uri) if report else "",
     )
 
 
-def newest_checkpoint(files: StudyFiles, name: str) -> Path | None:
-    """The furthest intact checkpoint that any launch left of a trial."""
-    from trainables.tune import valid_checkpoint
-
-    best: tuple[int, Path] | None = None
-    for directory in sorted(files.launches.glob(f"launch-*/{name}/checkpoint_*")):
-        step = valid_checkpoint(directory)
-        if step is not None and (best is None or step >= best[0]):
-            best = (step, directory)
-    return best[1] if best else None
-
-
-def _run_trials(
-    plan: Plan, launch: Launch, files: StudyFiles, ledger: Ledger, monitor: Any
-) -> None:
-    set_ray_environment()
-    from ray import tune
-
-    from search.monitor import TuneEvents
-    from search.sampler import LedgerSearcher
-
-    trainable = launch.trainable
-    if trainable is None:
-        from trainables.tune import DiSparseTrainable
-
-        trainable = DiSparseTrainable
-    events = TuneEvents(monitor)
-
-    def to_config(assignment: Assignment) -> dict[str, Any]:
-        checkpoint = newest_checkpoint(files, assignment.name) if assignment.resumed else None
-        return {
-            "name": assignment.name,
-            "number": assignment.number,
-            "config": assignment.config.to_dict(),
-            "objectives": list(plan.objectives),
-            "directory": str(files.trial(assignment.number)),
-            "restore_from": str(checkpoint) if checkpoint else None,
-        }
-
-    searcher = LedgerSearcher(
-        ledger,
-        to_config,
-        on_assigned=lambda _, assignment: monitor.assigned(assignment),
-        error_of=events.error_of,
-    )
-    with RayCluster(launch.ray_address) as cluster:
-        concurrency, resources = cluster.shares(launch.concurrency or plan.recipe.concurrency)
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, resources),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=launch.scheduler(plan) if launch.scheduler else None,
-                num_samples=ledger.num_remaining,
-                max_concurrent_trials=min(concurrency, ledger.num_remaining),
-                reuse_actors=True,
-                trial_name_creator=_ray_trial_name,
-                trial_dirname_creator=_ray_trial_name,
-            ),
-            run_config=tune.RunConfig(
-                name=_next_launch(files),
-                storage_path=str(files.launches),
-                callbacks=[events],
-                verbose=0,
-                # A process that died (a lost node, the out-of-memory killer) gets one more try
-                # from its last checkpoint; errors inside a trial are results and never retried.
-                failure_config=tune.FailureConfig(max_failures=1),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
-            ),
-        )
-        tuner.fit()
-
-
-def _ray_trial_name(trial: Any) -> str:
-    return str(trial.config["name"])
-
-
-def _next_launch(files: StudyFiles) -> str:
-    """Every launch has a folder of its own: nothing of an earlier one is overwritten."""
-    numbers = [int(p.name.removeprefix("launch-")) for p in files.launches.glob("launch-[0-9]*")]
-    return f"launch-{max(numbers, default=-1) + 1:03d}"
-
-
-def _check_data(plan: Plan) -> None:
-    """Open the data once, here: a missing root is the user's mistake, not every trial's."""
+def _check_first_trial(plan: Plan) -> None:
+    """Open the data and build the model once, here: what is wrong with them would be wrong in
+    every trial, and is the user's mistake."""
     from trainables.data.catalogue import open_dataset
+    from trainables.models.catalogue import build_model
 
-    open_dataset(plan.config({"method": plan.recipe.methods[0]}, plan.seed).data)
+    config = plan.config({"method": plan.recipe.methods[0]}, plan.seed)
+    dataset = open_dataset(config.data)
+    num_channels = {task: dataset.num_channels(task) for task in config.data.tasks}
+    build_model(config.model, num_channels, config.seed)
+
+
+def _check_record(
+    files: StudyFiles, known: Mapping[str, Any], trials: Sequence[Any], addresses: _Addresses
+) -> None:
+    """Raises `UserError` where the study storage is not the one this folder was written from."""
+    from search.ledger import FINISHED
+    from search.record import num_recorded
+
+    where = without_password(addresses.study_storage)
+    if not known and trials:
+        raise UserError(
+            f"a new study needs a name of its own, but {where!r} holds {len(trials)} trials of "
+            f"{files.study!r} that {str(files.description)!r} does not describe; give it another "
+            "--name, or restore that file"
+        )
+    finished = sum(t.state in FINISHED for t in trials)
+    recorded = num_recorded(files.trials)
+    if finished < recorded:
+        raise UserError(
+            f"the study storage must hold what {str(files.trials)!r} records, {recorded} trials, "
+            f"but {where!r} holds {finished}; restore it, or start anew under another --name"
+        )
+
+
+@contextlib.contextmanager
+def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: _Addresses) -> Iterator[None]:
+    """Turns what the storage, the disk and Tune raise in mid-study into one `Failure`."""
+    from optuna.exceptions import StorageInternalError
+    from ray.tune.error import TuneError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    command = again("resume", plan.study, files.storage)
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        said = scrubbed(_first_line(error), addresses.study_storage)
+        raise Failure(
+            f"the study storage {masked(addresses.study_storage)!r} went away ({said}); when it "
+            f"is back, the same command goes on, or: {command}"
+        ) from error
+    except OSError as error:
+        raise Failure(
+            f"the study's files cannot be read or written ({error}); when they can, the same "
+            f"command goes on, or: {command}"
+        ) from error
+    except TuneError as error:
+        said = scrubbed(_first_line(error), addresses.study_storage)
+        raise Failure(
+            f"Ray Tune ended the study ({said}); the same command goes on, or: {command}"
+        ) from error
 
 
 def _parent_params(plan: Plan) -> dict[str, str]:
@@ -225,9 +294,20 @@ def _opening(plan: Plan, files: StudyFiles, finished: int) -> str:
 def _make_report(files: StudyFiles, tracking_uri: str) -> str:
     """Run `analysis report` as its own process; returns what went wrong, or ''."""
     command = [sys.executable, "-m", "analysis", "report", files.study]
-    command += ["--storage", str(files.storage), "--tracking-uri", tracking_uri]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command += ["--storage", str(files.storage)]
+    # By environment: a command line, with its passwords, is everybody's to read.
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0:
         return ""
     lines = (done.stderr or done.stdout).strip().splitlines()
-    return f"{' '.join(command[1:])} exited {done.returncode}: {lines[-1] if lines else ''}"
+    said = scrubbed(lines[-1] if lines else "", tracking_uri)
+    return f"{' '.join(command[1:])} exited {done.returncode}: {said}"
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

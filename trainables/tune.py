@@ -65,23 +65,27 @@ class DiSparseTrainable(tune.Trainable):
             report = run.next_report() or run.last_report
             if report is None:
                 return self._fail("the trial ended without a report")
+            bad = non_finite(report.metrics, self._trial.get("objectives", ()))
+            if not bad:
+                return self._result(run, report)
+            said = ", ".join(f"{n}={report.metrics.get(n, 'missing')}" for n in bad)
+            return self._fail(f"objectives missing or not finite at step {report.step}: {said}")
         except (UserError, Failure) as error:
             return self._fail(str(error))
         except (torch.OutOfMemoryError, MemoryError) as error:
             return self._fail(f"out of memory: {error or type(error).__name__}")
         except Exception as error:
             return self._fail(f"{type(error).__name__}: {error}", traceback.format_exc())
-        bad = non_finite(report.metrics, self._trial.get("objectives", ()))
-        if bad:
-            said = ", ".join(f"{n}={report.metrics.get(n, 'missing')}" for n in bad)
-            return self._fail(f"objectives missing or not finite at step {report.step}: {said}")
-        return self._result(run, report)
 
     def _open(self) -> TrialRun:
+        """The trial from its checkpoint, or from the beginning where that cannot be read."""
         device = self._prepare_process()
         config = TrialConfig.from_dict(self._trial["config"])
         if self._checkpoint is not None:
-            return TrialRun.resume(Path(self._checkpoint), config, device=device)
+            try:
+                return TrialRun.resume(Path(self._checkpoint), config, device=device)
+            except UserError as error:
+                print(f"{self._trial['name']} starts again: {error}", flush=True)
         return TrialRun(config, device=device)
 
     def _prepare_process(self) -> str:
@@ -171,7 +175,10 @@ class DiSparseTrainable(tune.Trainable):
         if valid_checkpoint(directory) is None:
             return  # start again from what the configuration names, or from the beginning
         self._checkpoint = str(directory)
-        self._run = self._open()
+        try:
+            self._run = self._open()
+        except Exception as error:  # `step` tries again, and makes a result of what goes wrong
+            print(f"{self._trial['name']} cannot resume: {error}", flush=True)
 
     def cleanup(self) -> None:
         self._run = None

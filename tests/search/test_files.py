@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import platform
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from search.files import (
+    again,
     append_json_line,
     make_writable,
     read_json,
@@ -21,7 +23,7 @@ from search.files import (
     write_json,
 )
 from search.lock import StudyLock, is_driven
-from search.record import trials_table, write_trials
+from search.record import num_recorded, trials_table, write_trials
 from trainables.errors import UserError
 
 
@@ -33,6 +35,21 @@ def test_storage_must_be_a_folder_that_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be writable"):
         make_writable(study_files(str(blocked), "s"))
     make_writable(study_files(str(tmp_path / "new"), "s"))
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", "mlflow.db-wal", "mlartifacts", "data", "../x", ""])
+def test_a_study_is_a_folder_of_its_own_in_the_storage(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="a study's name must"):
+        study_files(str(tmp_path), name)
+
+
+def test_the_recommended_command_names_the_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert again("resume", "s", "runs") == "python -m search resume s"
+    assert again("resume", "s", tmp_path / "my") == "python -m search resume s --storage my"
+    assert again("resume", "s", "/mnt") == "python -m search resume s --storage /mnt"
 
 
 def test_json_round_trip_and_damage(tmp_path: Path) -> None:
@@ -71,27 +88,44 @@ def test_the_lock_is_exclusive_and_opens_when_released(tmp_path: Path) -> None:
         pass
 
 
+def heartbeat(path: Path, host: str, age_seconds: float) -> None:
+    holder = {"pid": 1, "host": host, "heartbeat": time.time() - age_seconds}
+    path.write_text(json.dumps(holder))
+
+
 @pytest.mark.parametrize(
-    ("host", "age_seconds", "held"),
+    ("host", "age_seconds", "driven"),
     [
-        ("elsewhere", 1.0, True),  # another host, alive
+        ("elsewhere", 0.2, True),  # a host that has just been replaced
         ("elsewhere", 3600.0, False),  # another host, long silent
-        (platform.node(), 1.0, False),  # this host: the kernel says the driver is dead
+        (platform.node(), 0.2, False),  # this host: the kernel says the driver is dead
     ],
 )
 def test_a_dead_drivers_lock_opens_by_itself(
-    tmp_path: Path, host: str, age_seconds: float, held: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, age_seconds: float, driven: bool
 ) -> None:
+    monkeypatch.setattr("search.lock.STALE_SECONDS", 1.0)
+    monkeypatch.setattr("search.lock._POLL_SECONDS", 0.05)
     path = tmp_path / "driver.lock"
-    holder = {"pid": 1, "host": host, "heartbeat": time.time() - age_seconds}
-    path.write_text(json.dumps(holder))
-    assert is_driven(path) == held
-    if held:
-        with pytest.raises(UserError, match="one driver at a time"):
-            StudyLock(tmp_path, "s").__enter__()
-    else:
-        with StudyLock(tmp_path, "s"):
-            assert is_driven(path)
+    heartbeat(path, host, age_seconds)
+    assert is_driven(path) == driven
+    said: list[str] = []
+    with StudyLock(tmp_path, "s", say=said.append):
+        assert is_driven(path)
+    assert bool(said) == driven  # who has to wait is told why
+
+
+def test_a_live_driver_on_another_host_is_recognised_by_its_next_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.lock._POLL_SECONDS", 0.05)
+    path = tmp_path / "driver.lock"
+    heartbeat(path, "elsewhere", 1.0)
+    beat = threading.Timer(0.3, heartbeat, (path, "elsewhere", 0.0))
+    beat.start()
+    with pytest.raises(UserError, match="driven by process 1 on elsewhere"):
+        StudyLock(tmp_path, "s").__enter__()
+    beat.join()
 
 
 def test_a_held_kernel_lock_wins_over_a_stale_heartbeat(tmp_path: Path) -> None:
@@ -141,6 +175,30 @@ def test_the_table_has_a_row_per_trial_and_a_column_per_name(tmp_path: Path) -> 
     assert json.loads(rows[1]["params"]) == {"method": "rigl", "regrowth.fraction": 0.25}
     local = datetime.datetime(2026, 1, 2, 3, 4, 5).astimezone()
     assert rows[0]["started"] == local
+    assert num_recorded(path) == 2
+    assert num_recorded(tmp_path / "absent") == 0
+
+
+def test_columns_have_the_one_type_that_holds_their_values() -> None:
+    params = [
+        {"method": "snip", "i": 1, "f": 1, "b": True, "m": 1},
+        {"method": "rigl", "i": 2, "f": 0.5, "m": "x"},
+    ]
+    trials = [frozen(n, "complete", p, {"val/x/y": n}) for n, p in enumerate(params)]
+    table = trials_table("s", trials)  # type: ignore[arg-type]
+    types = {name: str(table.schema.field(name).type) for name in table.column_names[11:]}
+    assert types == {
+        "params/b": "bool",
+        "params/f": "double",
+        "params/i": "int64",
+        "params/m": "string",
+        "params/method": "string",
+        "val/x/y": "double",
+    }
+    assert list(types) == table.column_names[11:]  # sorted, parameters first
+    assert table["params/b"].to_pylist() == [True, None]
+    assert table["params/m"].to_pylist() == ["1", "x"]
+    assert trials_table("s", trials[::-1]).equals(table)  # type: ignore[arg-type]
 
 
 def test_an_empty_study_has_an_empty_table() -> None:

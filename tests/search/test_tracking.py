@@ -1,18 +1,24 @@
 """MLflow for real, on a file: one point per step, no run left open, mistakes found in seconds."""
 
 import math
-import time
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import OperationalError
 
-from search.tracking import StudyFacts, Tracker, connect, probe
-from trainables.errors import UserError
+from search.connection import _experiment, connect
+from search.tracking import StudyFacts, Tracker, _is_passing
 
-FACTS = StudyFacts(study="s", params={"recipe": "demo", "tasks": "a,b"})
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+FACTS = StudyFacts(study="s", study_id="1f", params={"recipe": "demo", "tasks": "a,b"})
 
 
 @pytest.fixture
@@ -101,7 +107,7 @@ def test_reopening_adds_no_run_and_no_point(uri: str, tmp_path: Path) -> None:
 
 
 def test_two_studies_share_a_database(uri: str, tmp_path: Path) -> None:
-    other = StudyFacts(study="t", params={})
+    other = StudyFacts(study="t", study_id="2f", params={})
     one, two = open_tracker(uri, tmp_path), connect(uri, other, tmp_path / "artifacts")
     assert one.parent_run_id != two.parent_run_id
     two.trial_started("t-00000", method="snip", params={}, started=1.0)
@@ -152,13 +158,92 @@ def test_what_could_not_be_written_is_said(
     assert "connection refused" in said
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    ["http://127.0.0.1:9", "postgresql://127.0.0.1:9/x", "file:///tmp/x", "nonsense"],
-)
-def test_a_tracking_uri_that_is_down_is_found_in_seconds(wrong: str) -> None:
-    began = time.monotonic()
-    with pytest.raises(UserError, match="`--tracking-uri` must be") as caught:
-        probe(wrong)
-    assert wrong in str(caught.value)
-    assert time.monotonic() - began < 15
+def test_a_new_study_of_a_used_name_takes_no_run_of_the_old_one(uri: str, tmp_path: Path) -> None:
+    old = open_tracker(uri, tmp_path)
+    old.trial_started("s-00000", method="snip", params={"a": 1}, started=1.0)
+    old.report("s-00000", step=10, metrics=metrics(0.5), at=2.0)
+    assert old.close(finished=True) == ""
+    facts = StudyFacts(study="s", study_id="another", params={})
+    new = connect(uri, facts, tmp_path / "artifacts")
+    assert new.parent_run_id != old.parent_run_id
+    new.trial_started("s-00000", method="rigl", params={"a": 2}, started=1.0)
+    new.report("s-00000", step=10, metrics=metrics(1.0), at=2.0)
+    assert new.close(finished=True) == ""
+    client = MlflowClient(uri)
+    for tracker, study_id, value in ((old, "1f", 0.5), (new, "another", 1.0)):
+        where = f"tags.`mlflow.parentRunId` = '{tracker.parent_run_id}'"
+        (child,) = client.search_runs(["1"], where)
+        assert child.data.tags["disparse.study_id"] == study_id
+        assert points(uri, child, "training/fraction") == [(10, value)]
+
+
+def test_a_point_that_was_refused_is_written_by_the_next_launch(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = open_tracker(uri, tmp_path)
+    real = MlflowClient.log_batch
+
+    def refuse_step_two(self: MlflowClient, run_id: str, metrics: Any = (), **rest: Any) -> None:
+        if any(point.step == 2 for point in metrics):
+            raise MlflowException("no such value", error_code=3000)  # RESOURCE_ALREADY_EXISTS
+        real(self, run_id, metrics=metrics, **rest)
+
+    def write(tracker: Tracker) -> str:
+        tracker.trial_started("s-00000", method="snip", params={"root": "a"}, started=1.0)
+        for step in (1, 2, 3):
+            tracker.report("s-00000", step=step, metrics=metrics(step / 3), at=2.0)
+        tracker.trial_ended("s-00000", status="complete", reason="", at=4.0)
+        return tracker.close(finished=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", refuse_step_two)
+        patch.setattr("search.tracking._is_passing", lambda error: False)
+        assert "1 writes to MLflow were not made (no such value)" in write(tracker)
+    run = children(uri)["s-00000"]
+    assert run.info.status == "FINISHED"  # nothing is left open meanwhile
+    assert [step for step, _ in points(uri, run, "training/fraction")] == [1, 3]
+    again = open_tracker(uri, tmp_path)
+    assert "s-00000" not in again.ended
+    assert write(again) == ""
+    run = children(uri)["s-00000"]
+    assert [step for step, _ in points(uri, run, "training/fraction")] == [1, 2, 3]
+    assert open_tracker(uri, tmp_path).ended == {"s-00000"}
+
+
+def test_a_locked_database_is_worth_waiting_for() -> None:
+    assert _is_passing(OperationalError("INSERT", {}, Exception("database is locked")))
+    assert not _is_passing(MlflowException("no", error_code=INVALID_PARAMETER_VALUE))
+    assert not _is_passing(ZeroDivisionError())
+
+
+def test_databases_keep_artifacts_beside_the_studies_and_servers_do_not(tmp_path: Path) -> None:
+    created = []
+
+    class Client:
+        def get_experiment_by_name(self, name: str) -> None:
+            return None
+
+        def create_experiment(self, name: str, artifact_location: str | None) -> str:
+            created.append(artifact_location)
+            return "1"
+
+    for address in ("sqlite:///x.db", "postgresql://h/x", "http://h:5000"):
+        _experiment(Client(), address, tmp_path)  # type: ignore[arg-type]
+    assert created == [tmp_path.as_uri(), tmp_path.as_uri(), None]
+
+
+def test_two_processes_create_one_database(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from search.connection import connect; "
+        "from search.tracking import StudyFacts; folder, study = sys.argv[1:]; "
+        "tracker = connect(f'sqlite:///{folder}/mlflow.db', "
+        "StudyFacts(study=study, study_id=study, params={}), Path(folder)); "
+        "sys.exit(bool(tracker.close(finished=True)))"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), study], cwd=REPOSITORY)
+        for study in ("one", "two")
+    ]
+    assert [process.wait(50) for process in processes] == [0, 0]
+    runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
+    assert {run.info.run_name for run in runs} == {"one", "two"}

@@ -27,6 +27,8 @@ class FakeRun:
 
     @classmethod
     def resume(cls, directory: Path, config: Any, *, device: str) -> "FakeRun":
+        if not (directory / "count").is_file():
+            raise UserError(f"no checkpoint in {directory}")
         run = cls(config, device=device)
         run.count = int((directory / "count").read_text())
         return run
@@ -47,6 +49,10 @@ class FakeRun:
 
     def summary(self, command: list[str]) -> dict[str, Any]:
         return {"command": command, "metrics": dict(self.second)}
+
+    def export(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("weights and masks")
 
     def write(self, directory: Path) -> None:
         (directory / "count").write_text(str(self.count))
@@ -79,6 +85,22 @@ def test_reports_are_flat_results(config: dict[str, Any]) -> None:
     assert second["val/depth/absolute_error"] == 0.5
     assert summary_of(config)["status"] == "complete"
     assert summary_of(config)["trial"] == "s-00003"
+    assert (Path(config["directory"]) / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("at_fault", ["summary", "export"])
+def test_a_misfortune_at_the_very_end_is_a_result_too(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, at_fault: str
+) -> None:
+    def broken(self: FakeRun, *_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(FakeRun, at_fault, broken)
+    trainable = DiSparseTrainable(config)
+    trainable.train()
+    result = trainable.train()
+    assert (result["status"], result["done"]) == ("failed", True)
+    assert "by zero" in result["reason"]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +155,27 @@ def test_a_trial_goes_on_from_the_checkpoint_named_in_its_configuration(
     moved = DiSparseTrainable(config)
     moved.restore(str(tmp_path / "checkpoint"))
     assert moved.train()["training/step"] == 20
+
+
+def test_a_checkpoint_that_is_refused_costs_its_steps_and_nothing_else(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    first = DiSparseTrainable(config)
+    first.train()
+    first.save(str(tmp_path / "checkpoint"))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise UserError("the checkpoint belongs to another configuration")
+
+    monkeypatch.setattr(FakeRun, "resume", refuse)
+    again = DiSparseTrainable({**config, "restore_from": str(tmp_path / "checkpoint")})
+    assert again.train()["training/step"] == 10
+    assert "s-00003 starts again: the checkpoint belongs to another" in capsys.readouterr().out
+    # Ray restores by itself when it moves a trial: nothing may escape from there either.
+    monkeypatch.setattr(FakeRun, "resume", lambda *_, **__: 1 / 0)
+    moved = DiSparseTrainable(config)
+    moved.restore(str(tmp_path / "checkpoint"))
+    assert "division by zero" in moved.train()["reason"]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "no manifest", "half manifest"])

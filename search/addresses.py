@@ -1,0 +1,96 @@
+"""Addresses of databases and servers: passwords stay out of sight, silence is found at once.
+
+Standard library only, so that a mistyped address costs a second and not the import of MLflow.
+"""
+
+import os
+import re
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from trainables.errors import UserError
+
+PROBE_SECONDS = 3.0
+_PASSWORD = re.compile(r"^([\w+.-]+://[^:@/]*):[^/]*@")
+_PASSWORD_QUERY = re.compile(r"([?&]password=)[^&\s]*")
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_SQLITE = "sqlite:///"
+
+
+def masked(address: str) -> str:
+    """For people: `***` in the place of a password."""
+    return _PASSWORD_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1:***@", address))
+
+
+def without_password(address: str) -> str:
+    """For files: a password is asked for again, from an option or the environment."""
+    return _PASSWORD_QUERY.sub(r"\1", _PASSWORD.sub(r"\1@", address))
+
+
+def scrubbed(text: str, address: str) -> str:
+    """Somebody else's message about `address`, without its password."""
+    text = text.replace(address, masked(address))
+    found = _PASSWORD.match(address)
+    password = found.group(0)[len(found.group(1)) + 1 : -1] if found else ""
+    return text.replace(password, "***") if password else text
+
+
+def absolute(address: str) -> str:
+    """A SQLite file named from the current folder, named from the root."""
+    path = sqlite_file(address)
+    return address if path is None else f"{_SQLITE}{path}"
+
+
+def sqlite_file(address: str) -> Path | None:
+    """The file of a SQLite address; None for other databases, servers and memory."""
+    if not address.startswith(_SQLITE) or address == _SQLITE:
+        return None
+    return Path(address.removeprefix(_SQLITE)).expanduser().absolute()
+
+
+def choose(option: str | None, variable: str, recorded: str | None, default: str) -> str:
+    """The option, else what the study has recorded, else the default.
+
+    A recorded address holds no password: where the environment's `variable` names the same
+    place with one, that is used.
+    """
+    if option:
+        return absolute(option)
+    if recorded is None:
+        return default
+    from_environment = os.environ.get(variable, "")
+    if from_environment and without_password(from_environment) == recorded:
+        return from_environment
+    return recorded
+
+
+def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
+    """Raises `UserError` within seconds where nobody listens; writes nothing.
+
+    option: the command-line option to name. schemes: those it takes, without `+driver`.
+    """
+    try:
+        parts = urlsplit(address)
+        scheme = parts.scheme.partition("+")[0]
+        if scheme not in schemes:
+            raise ValueError(f"it must begin with {', '.join(f'{s}://' for s in schemes)}")
+        if scheme != "sqlite" and parts.hostname:
+            where = (parts.hostname, parts.port or _PORTS[scheme])
+            socket.create_connection(where, timeout=PROBE_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise refused(option, address, error) from None
+
+
+def refused(option: str, address: str, error: BaseException) -> UserError:
+    """The one message for an address that cannot be used."""
+    kind = "an MLflow server or database" if option == "--tracking-uri" else "a database"
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"`{option}` must be {kind} that answers, got {masked(address)!r} "
+        f"({scrubbed(said, address)}); start it, or leave the option out for a local file"
+    )
+
+
+TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+STUDY_SCHEMES = ("sqlite", "postgresql", "mysql")

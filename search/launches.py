@@ -1,0 +1,86 @@
+"""One launch: Tune runs what the ledger hands out, from the checkpoints of earlier launches."""
+
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from search.cluster import RayCluster
+from search.files import StudyFiles
+from search.ledger import Assignment, Ledger
+from search.monitor import Monitor, TuneEvents
+from search.plan import Plan
+from search.sampler import LedgerSearcher
+from search.study import Launch
+from trainables.tune import DiSparseTrainable, valid_checkpoint
+
+
+def newest_checkpoint(files: StudyFiles, name: str) -> Path | None:
+    """The furthest intact checkpoint that any launch left of a trial."""
+    best: tuple[int, Path] | None = None
+    for directory in sorted(files.launches.glob(f"launch-*/{name}/checkpoint_*")):
+        step = valid_checkpoint(directory)
+        if step is not None and (best is None or step >= best[0]):
+            best = (step, directory)
+    return best[1] if best else None
+
+
+def run_trials(
+    plan: Plan, launch: Launch, files: StudyFiles, ledger: Ledger, monitor: Monitor
+) -> None:
+    """Run what is left of the study. Raises `Failure` where Ray cannot be started."""
+    events = TuneEvents(monitor)
+
+    def to_config(assignment: Assignment) -> dict[str, Any]:
+        checkpoint = newest_checkpoint(files, assignment.name) if assignment.resumed else None
+        return {
+            "name": assignment.name,
+            "number": assignment.number,
+            "config": assignment.config.to_dict(),
+            "objectives": list(plan.objectives),
+            "directory": str(files.trial(assignment.number)),
+            "restore_from": str(checkpoint) if checkpoint else None,
+        }
+
+    searcher = LedgerSearcher(
+        ledger,
+        to_config,
+        on_assigned=lambda _, assignment: monitor.assigned(assignment),
+        error_of=events.error_of,
+    )
+    with RayCluster(launch.ray_address) as cluster:
+        wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
+        concurrency, resources = cluster.shares(wanted)
+        tuner = tune.Tuner(
+            tune.with_resources(launch.trainable or DiSparseTrainable, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=launch.scheduler(plan) if launch.scheduler else None,
+                num_samples=ledger.num_remaining,
+                max_concurrent_trials=min(concurrency, ledger.num_remaining),
+                reuse_actors=True,
+                trial_name_creator=_ray_trial_name,
+                trial_dirname_creator=_ray_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=_next_launch(files),
+                storage_path=str(files.launches),
+                callbacks=[events],
+                verbose=0,
+                # A process that died (a lost node, the out-of-memory killer) gets one more try
+                # from its last checkpoint; errors inside a trial are results and never retried.
+                failure_config=tune.FailureConfig(max_failures=1),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+            ),
+        )
+        tuner.fit()
+
+
+def _ray_trial_name(trial: Any) -> str:
+    return str(trial.config["name"])
+
+
+def _next_launch(files: StudyFiles) -> str:
+    """Every launch has a folder of its own: nothing of an earlier one is overwritten."""
+    numbers = [int(p.name.removeprefix("launch-")) for p in files.launches.glob("launch-[0-9]*")]
+    return f"launch-{max(numbers, default=-1) + 1:03d}"

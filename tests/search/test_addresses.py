@@ -1,0 +1,85 @@
+"""Passwords stay out of sight; a silent address is found at once."""
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from search.addresses import (
+    STUDY_SCHEMES,
+    TRACKING_SCHEMES,
+    absolute,
+    check_answers,
+    choose,
+    masked,
+    refused,
+    scrubbed,
+    without_password,
+)
+from trainables.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("address", "shown", "kept"),
+    [
+        ("postgresql://u:s3@cret@h:5/d", "postgresql://u:***@h:5/d", "postgresql://u@h:5/d"),
+        ("postgresql+psycopg://u:s@h/d", "postgresql+psycopg://u:***@h/d", None),
+        ("http://u:s@h:5000", "http://u:***@h:5000", "http://u@h:5000"),
+        ("postgresql://h/d?user=u&password=s", "postgresql://h/d?user=u&password=***", None),
+        ("http://h:5000/a@b", "http://h:5000/a@b", "http://h:5000/a@b"),
+        ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
+    ],
+)
+def test_a_password_is_neither_shown_nor_kept(address: str, shown: str, kept: str | None) -> None:
+    assert masked(address) == shown
+    assert kept is None or without_password(address) == kept
+    assert masked(without_password(address)).replace("***", "") == without_password(address)
+
+
+def test_a_message_of_somebody_else_is_scrubbed() -> None:
+    address = "postgresql://u:hunter2@h/d"
+    assert scrubbed(f"no {address}: bad password hunter2", address) == (
+        "no postgresql://u:***@h/d: bad password ***"
+    )
+    assert "hunter2" not in str(refused("--tracking-uri", address, ValueError("hunter2")))
+
+
+def test_a_file_is_named_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("sqlite:///x.db") == f"sqlite:///{tmp_path}/x.db"
+    assert absolute("sqlite:////a/x.db") == "sqlite:////a/x.db"
+    assert absolute("http://h:1") == "http://h:1"
+
+
+def test_the_option_then_the_record_with_the_environments_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("X", raising=False)
+    assert choose(None, "X", None, "sqlite:////d") == "sqlite:////d"
+    assert choose("http://h", "X", "http://r", "d") == "http://h"
+    assert choose(None, "X", "http://u@r", "d") == "http://u@r"
+    monkeypatch.setenv("X", "http://u:s@r")
+    assert choose(None, "X", "http://u@r", "d") == "http://u:s@r"
+    assert choose(None, "X", "http://u@elsewhere", "d") == "http://u@elsewhere"
+    assert choose(None, "X", None, "d") == "d"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["http://127.0.0.1:9", "postgresql://127.0.0.1:9/x", "file:///tmp/x", "nonsense", "http://h:x"],
+)
+def test_an_address_where_nobody_answers_is_found_in_seconds(wrong: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(UserError, match="`--tracking-uri` must be") as caught:
+        check_answers("--tracking-uri", wrong, TRACKING_SCHEMES)
+    assert wrong in str(caught.value)
+    assert time.monotonic() - began < 5
+    with pytest.raises(UserError, match="`--study-storage` must be"):
+        check_answers("--study-storage", wrong, STUDY_SCHEMES)
+
+
+def test_a_password_is_not_taken_for_the_host() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        check_answers("--tracking-uri", f"http://user:secret@127.0.0.1:{port}", TRACKING_SCHEMES)
