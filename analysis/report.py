@@ -91,7 +91,6 @@ def _figure(figure: "go.Figure", min_width_pixels: int = 640) -> str:
         config={
             "displaylogo": False,
             "showSendToCloud": False,  # no button that gives the study away
-            "plotlyServerURL": "",
             "responsive": True,
             "modeBarButtonsToRemove": [
                 "select2d",

@@ -159,7 +159,7 @@ def to_table(trials: Sequence[Trial]) -> pa.Table:
     columns: dict[str, pa.Array] = {}
     for name, kind in _FIXED_COLUMNS:
         if name in ("params", "metrics"):
-            values: list[Any] = [json.dumps(dict(getattr(t, name))) for t in trials]
+            values: list[Any] = [json.dumps(dict(getattr(t, name)), sort_keys=True) for t in trials]
         elif name == "reason":
             values = [t.reason or "" for t in trials]
         else:
@@ -168,7 +168,8 @@ def to_table(trials: Sequence[Trial]) -> pa.Table:
     for param in sorted({name for t in trials for name in t.params}):
         columns[f"params/{param}"] = _param_array([t.params.get(param) for t in trials])
     for metric in sorted({name for t in trials for name in t.metrics}):
-        columns[metric] = _param_array([t.metrics.get(metric) for t in trials])
+        values = [t.metrics.get(metric) for t in trials]
+        columns[metric] = pa.array(values, type=pa.float64())
     return pa.table(columns)
 
 
@@ -198,16 +199,24 @@ def _as_field(table: pa.Table, wanted: pa.Field) -> pa.Array:
         return column
     if wanted.type == pa.string():
         return column.cast(pa.string())
-    values = [v if isinstance(v, int | float) else None for v in column.to_pylist()]
-    return pa.array(values, type=wanted.type)
+    try:
+        return column.cast(wanted.type)
+    except pa.ArrowException:  # of another kind than all the recorded: `params` has it as JSON
+        return pa.nulls(table.num_rows, type=wanted.type)
 
 
 def _param_array(values: list[Any]) -> pa.Array:
-    """Numbers as float64, anything else as text, as `trials.parquet` has them."""
-    present = [v for v in values if v is not None]
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
-        return pa.array([None if v is None else float(v) for v in values], type=pa.float64())
-    return pa.array([None if v is None else str(v) for v in values], type=pa.string())
+    """Of the one type that holds all values, else text (JSON): as `search.record` has it."""
+    types = {type(v) for v in values if v is not None}
+    for allowed, kind in (
+        ({bool}, pa.bool_()),
+        ({int}, pa.int64()),
+        ({int, float}, pa.float64()),
+    ):
+        if types and types <= allowed:
+            return pa.array(values, type=kind)
+    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+    return pa.array(texts, type=pa.string())
 
 
 def _read_facts(path: Path) -> dict[str, Any]:

@@ -118,13 +118,14 @@ def method_line_handle(method: str) -> Line2D:
 def marker_svg(marker: str, colour: str) -> str:
     """A Matplotlib marker as a picture in the page's text."""
     shape = MarkerStyle(marker)
-    polygons = shape.get_path().transformed(shape.get_transform()).to_polygons()
-    size = max(abs(float(v)) for polygon in polygons for v in np.asarray(polygon).ravel()) or 1.0
-    path = "".join(
+    path = shape.get_path().transformed(shape.get_transform())
+    polygons = [np.asarray(polygon, dtype=float) for polygon in path.to_polygons()]
+    size = max(float(np.abs(polygon).max()) for polygon in polygons)
+    outline = "".join(
         "M" + "L".join(f"{6 * x / size:.2f},{-6 * y / size:.2f}" for x, y in polygon) + "Z"
         for polygon in polygons
     )
-    shown = f'<path d="{path}" fill="{colour}"/>'
+    shown = f'<path d="{outline}" fill="{colour}"/>'
     return f'<svg width="14" height="14" viewBox="-7 -7 14 14">{shown}</svg>'
 
 

@@ -206,10 +206,8 @@ def write_record(
 
 
 def _param_column(values: list[Any]) -> pa.Array:
-    """Numbers as doubles, anything else as text."""
-    if any(isinstance(v, str | bool | list) for v in values):
-        return pa.array([None if v is None else str(v) for v in values], pa.string())
-    return pa.array(values, pa.float64())
+    """Of the type that the values have in common; a column without values is text."""
+    return pa.array(values, None if any(v is not None for v in values) else pa.string())
 
 
 def log_to_mlflow(study: BuiltStudy, database: Path, tasks: Sequence[str]) -> BuiltStudy:

@@ -223,9 +223,9 @@ def test_the_table_of_the_search_and_ours_are_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([1, 2, None], [1.0, 2.0, None]),
+        ([1, 2, None], [1, 2, None]),
         ([1, 2.5, None], [1.0, 2.5, None]),
-        ([True, False, None], ["True", "False", None]),
+        ([True, False, None], [True, False, None]),
         ([1, "a", None], ["1", "a", None]),
         ([[1, 2], None, None], ["[1, 2]", None, None]),
     ],
