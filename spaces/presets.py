@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.config import TrialConfig, whole_number
+from trainables.coercion import whole_number
+from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 
 PRESETS = ("tiny", "small", "paper")
