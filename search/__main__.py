@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,8 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 import typer
 
 from search.recipes import RECIPES, get_recipe
-from trainables.errors import Failure, UserError
+from trainables.command_line import run_command_line
+from trainables.errors import Failure
 
 app = typer.Typer(
     help="Search sparse multitask models: many trials, Pareto fronts at the end.",
@@ -208,17 +208,5 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def main() -> int:
-    try:
-        app()
-    except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
-        return 2
-    except Failure as error:
-        typer.echo(f"Error: {error}", err=True)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command_line(app)

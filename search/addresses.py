@@ -4,35 +4,32 @@ Standard library only, so that a mistyped address costs a second and not the imp
 """
 
 import os
-import re
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from trainables.command_line import masked
 from trainables.errors import UserError
 
 PROBE_SECONDS = 3.0
-_PASSWORD = re.compile(r"^([\w+.-]+://[^:@/]*):[^/]*@")
-_PASSWORD_QUERY = re.compile(r"([?&]password=)[^&\s]*")
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _SQLITE = "sqlite:///"
-
-
-def masked(address: str) -> str:
-    """For people: `***` in the place of a password."""
-    return _PASSWORD_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1:***@", address))
+TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+STUDY_SCHEMES = ("sqlite", "postgresql", "mysql")
 
 
 def without_password(address: str) -> str:
     """For files: a password is asked for again, from an option or the environment."""
-    return _PASSWORD_QUERY.sub(r"\1", _PASSWORD.sub(r"\1@", address))
+    return masked(address).replace(":***@", "@", 1)
 
 
 def scrubbed(text: str, address: str) -> str:
     """Somebody else's message about `address`, without its password."""
-    text = text.replace(address, masked(address))
-    found = _PASSWORD.match(address)
-    password = found.group(0)[len(found.group(1)) + 1 : -1] if found else ""
+    try:
+        password = urlsplit(address).password
+    except ValueError:
+        password = None
+    text = masked(text)
     return text.replace(password, "***") if password else text
 
 
@@ -90,7 +87,3 @@ def refused(option: str, address: str, error: BaseException) -> UserError:
         f"`{option}` must be {kind} that answers, got {masked(address)!r} "
         f"({scrubbed(said, address)}); start it, or leave the option out for a local file"
     )
-
-
-TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
-STUDY_SCHEMES = ("sqlite", "postgresql", "mysql")

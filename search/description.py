@@ -5,10 +5,11 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from search.addresses import masked, without_password
+from search.addresses import without_password
 from search.files import StudyFiles, again, read_json, study_files
 from search.plan import Plan, make_plan
 from search.recipes import get_recipe
+from trainables.command_line import masked
 from trainables.errors import UserError
 
 _DESCRIPTION_VERSION = 1

@@ -5,11 +5,12 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from search.addresses import choose, masked, scrubbed
+from search.addresses import choose, scrubbed
 from search.description import plan_of
 from search.files import study_files
 from search.ledger import FINISHED
 from search.lock import is_driven
+from trainables.command_line import masked
 from trainables.errors import UserError
 from trainables.report import STATUSES
 

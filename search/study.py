@@ -17,7 +17,6 @@ from search.addresses import (
     absolute,
     check_answers,
     choose,
-    masked,
     scrubbed,
     without_password,
 )
@@ -27,6 +26,7 @@ from search.files import StudyFiles, again, make_writable, read_json, study_file
 from search.lock import StudyLock
 from search.plan import Plan
 from search.progress import Progress
+from trainables.command_line import masked
 from trainables.errors import Failure, UserError
 
 

@@ -1,0 +1,123 @@
+"""A study without Ray: the same driver, ledger and records, trials one after another, at once.
+
+    python tests/integration/serial_study.py FOLDER
+
+runs a study whose driver dies at every moment between two of its records, then to its end, and
+prints how each driver ended. Each is a fork, so that Optuna and MLflow are imported once.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+
+import search.launches
+from search.files import StudyFiles
+from search.ledger import Ledger, judge
+from search.monitor import Monitor
+from search.plan import Plan, make_plan
+from search.recipes import RECIPES
+from search.study import Launch, StudyEnd, run_study
+from search.tracking import Tracker
+
+STEPS = (10, 20)
+KILLED = 9
+
+
+def plan_of(study: str, trials: int, **arguments: Any) -> Plan:
+    return make_plan(
+        RECIPES["demo"],
+        study=study,
+        trials=trials,
+        **{"sampler": "random", "overrides": {"data.num_train": "32"}, **arguments},
+    )
+
+
+def launch_in(folder: object, **arguments: Any) -> Launch:
+    quiet = {"check_data": False, "report": False, "quiet": True}
+    return Launch(storage=str(folder), **{**quiet, **arguments})
+
+
+def result_of(density: float, step: int) -> dict[str, Any]:
+    quality = density**0.5 * step / STEPS[-1]
+    return {
+        "val/segmentation/miou": quality,
+        "val/normals/mean_error_deg": 60.0 - 20.0 * quality,
+        "val/depth/absolute_error": 2.0 - quality,
+        "cost/density": density,
+        "training/step": step,
+        "training/fraction": step / STEPS[-1],
+        "status": "complete" if step == STEPS[-1] else "running",
+    }
+
+
+def run_trials(
+    plan: Plan, launch: Launch, files: StudyFiles, ledger: Ledger, monitor: Monitor
+) -> None:
+    """In the place of `search.launches.run_trials`."""
+    while (assignment := ledger.next()) is not None:
+        monitor.assigned(assignment)
+        for step in STEPS:
+            result = result_of(1.0 - assignment.config.sparsity.target, step)
+            monitor.reported(assignment.number, result)
+        outcome = judge(result, plan.objectives)
+        assert outcome is not None
+        ledger.finish(assignment.number, outcome)
+
+
+def die_at(owner: type, method: str, when: Callable[..., bool]) -> None:
+    """From now on the process ends, as if killed, where `owner.method` is called `when`."""
+    real = getattr(owner, method)
+
+    def dying(self: Any, *arguments: Any, **named: Any) -> Any:
+        if when(*arguments):
+            os._exit(KILLED)
+        return real(self, *arguments, **named)
+
+    setattr(owner, method, dying)
+
+
+MOMENTS: dict[str, Callable[[], None]] = {
+    "before the parent run": lambda: die_at(Tracker, "_open_parent", lambda facts: True),
+    "between ask and params": lambda: die_at(Ledger, "_assign", lambda t, _: t.number == 1),
+    "between the run and its params": lambda: die_at(
+        Tracker, "_log_params", lambda run, params, known: params.get("method") == "snip"
+    ),
+    "between disk and MLflow": lambda: die_at(
+        Tracker, "report", lambda name: name == "killed-00003"
+    ),
+    "between attributes and tell": lambda: die_at(
+        optuna.Study, "tell", lambda number, *_: number == 4
+    ),
+    "between tell and MLflow": lambda: die_at(
+        Monitor, "finished", lambda number, outcome: number == 5
+    ),
+    "between MLflow and the table": lambda: die_at(
+        Tracker, "tag_front", lambda members: len(members) == 7
+    ),
+}
+
+
+def run(folder: str) -> StudyEnd:
+    search.launches.run_trials = run_trials
+    return run_study(plan_of("killed", 7), launch_in(folder))
+
+
+def main(folder: str) -> None:
+    ends = {}
+    for name, arm in MOMENTS.items():
+        child = os.fork()
+        if child == 0:
+            arm()
+            run(folder)
+            os._exit(0)
+        ends[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    end = run(folder)
+    print(json.dumps({"ends": ends, "finished": end.finished, "left": end.remaining}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

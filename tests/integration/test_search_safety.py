@@ -1,0 +1,200 @@
+"""Mistakes and kills around a study's records: nothing is wiped, mixed, lost or left behind."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from search.addresses import without_password
+from search.description import plan_of as recorded_plan
+from search.ledger import Outcome
+from search.study import StudyEnd, run_study
+from search.tracking import Tracker
+from tests.integration import serial_study
+from tests.integration.records import REPOSITORY, check_everything, environment, mlflow_runs
+from tests.integration.serial_study import STEPS, launch_in, plan_of
+from trainables.errors import Failure, UserError
+
+
+@pytest.fixture(autouse=True)
+def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.launches.run_trials", serial_study.run_trials)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One storage for all studies here: MLflow takes seconds for the tables of a new one."""
+    return tmp_path_factory.mktemp("runs")
+
+
+def run(folder: Path, study: str, trials: int = 3, plan: Any = None, **launch: Any) -> StudyEnd:
+    return run_study(plan or plan_of(study, trials), launch_in(folder, **launch))
+
+
+@pytest.mark.timeout(180)
+def test_a_driver_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    program = Path(serial_study.__file__)
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=REPOSITORY,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    assert said["ends"] == dict.fromkeys(serial_study.MOMENTS, serial_study.KILLED)
+    assert (said["finished"], said["left"]) == (7, 0)
+    rows = check_everything(tmp_path, "killed", 7, STEPS)
+    assert [row["status"] for row in rows] == ["complete"] * 7
+
+
+def test_another_study_storage_does_not_wipe_the_record(folder: Path, tmp_path: Path) -> None:
+    run(folder, "kept")
+    before = (folder / "kept" / "study.json").read_text()
+    with pytest.raises(UserError, match="exists with --study-storage"):
+        run(folder, "kept", study_storage=f"sqlite:///{tmp_path / 'other.db'}")
+    assert not (tmp_path / "other.db").exists()
+    # The study's own database is gone: the record is then all there is.
+    (folder / "kept" / "optuna.db").rename(tmp_path / "optuna.db")
+    with pytest.raises(UserError, match=r"must hold what .* records, 3 trials, but .* holds 0"):
+        run(folder, "kept")
+    assert (folder / "kept" / "study.json").read_text() == before
+    assert pq.read_table(folder / "kept" / "trials.parquet").num_rows == 3
+    (tmp_path / "optuna.db").replace(folder / "kept" / "optuna.db")
+    assert run(folder, "kept").finished == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("study_storage", "sqlite:////proc/none/x.db"),
+        ("study_storage", "postgresql://u:hunter2@127.0.0.1:9/x"),
+        ("tracking_uri", "sqlite:////proc/none/x.db"),
+        ("tracking_uri", "http://u:hunter2@127.0.0.1:9"),
+        ("concurrency", 0),
+        ("concurrency", -1),
+    ],
+)
+def test_a_mistake_leaves_nothing_behind(tmp_path: Path, option: str, value: Any) -> None:
+    named = f"--{option.replace('_', '-')}"
+    with pytest.raises(UserError, match=f"`{named}` must be") as caught:
+        run(tmp_path / "runs", "poisoned", **{option: value})
+    assert "hunter2" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_does_not_touch_a_study_that_exists(folder: Path) -> None:
+    run(folder, "untouched")
+    before = (folder / "untouched" / "study.json").read_text()
+    with pytest.raises(UserError, match="`--tracking-uri` must be"):
+        run(folder, "untouched", tracking_uri="sqlite:////proc/none/x.db")
+    assert (folder / "untouched" / "study.json").read_text() == before
+    check_everything(folder, "untouched", 3, STEPS)
+
+
+def test_a_new_study_of_a_used_name_starts_afresh(folder: Path) -> None:
+    run(folder, "reused")
+    old = json.loads((folder / "reused" / "study.json").read_text())
+    shutil.rmtree(folder / "reused")
+    run(folder, "reused", 2)
+    new = json.loads((folder / "reused" / "study.json").read_text())
+    assert new["study_id"] != old["study_id"]
+    assert new["parent_run_id"] != old["parent_run_id"]
+    client, parents, children = mlflow_runs(folder, "reused")
+    assert len(parents) == 2
+    by_parent = {
+        study["parent_run_id"]: [
+            sorted(p.step for p in client.get_metric_history(r.info.run_id, "cost/density"))
+            for r in children
+            if r.data.tags["mlflow.parentRunId"] == study["parent_run_id"]
+        ]
+        for study in (old, new)
+    }
+    assert list(by_parent.values()) == [[list(STEPS)] * 3, [list(STEPS)] * 2]
+
+
+def test_a_database_that_holds_a_study_of_the_name_is_not_adopted(
+    folder: Path, tmp_path: Path
+) -> None:
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    run(folder, "adopted", study_storage=storage)
+    shutil.rmtree(folder / "adopted")
+    with pytest.raises(UserError, match=r"holds 3 trials of 'adopted' that .* does not describe"):
+        run(folder, "adopted", study_storage=storage)
+    assert not (folder / "adopted").exists()
+
+
+def test_moved_data_is_the_same_study(folder: Path, tmp_path: Path) -> None:
+    run(folder, "moved", plan=plan_of("moved", 2, data_root="/before"))
+    plan = plan_of("moved", 2, data_root="/after")
+    end = run(folder, "moved", plan=plan)
+    assert (end.finished, end.unwritten) == (2, "")
+    assert recorded_plan(str(folder), "moved")[0].data_root == "/after"
+
+
+def test_points_that_could_not_be_written_are_written_by_the_next_launch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Tracker._log
+
+    def refuse(self: Tracker, name: str, step: int, *rest: Any) -> None:
+        if name == "gappy-00001" and step == STEPS[0]:
+            raise ValueError("refused")
+        real(self, name, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "_log", refuse)
+        assert "1 writes to MLflow were not made" in run(folder, "gappy").unwritten
+    with pytest.raises(AssertionError):
+        check_everything(folder, "gappy", 3, STEPS)
+    assert run(folder, "gappy").unwritten == ""
+    check_everything(folder, "gappy", 3, STEPS)
+
+
+def test_a_storage_that_goes_away_is_a_failure_that_leaves_nothing_running(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = OperationalError("UPDATE", {}, Exception("server closed the connection"))
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise away
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "tell", gone)
+        patch.setattr(optuna.Study, "best_trials", property(gone))
+        with pytest.raises(Failure, match=r"the study storage .* went away .*the same command"):
+            run(folder, "cut")
+    _, parents, children = mlflow_runs(folder, "cut")
+    assert [r.info.status for r in (*parents, *children)] == ["KILLED", "KILLED"]
+    assert run(folder, "cut").remaining == 0
+    check_everything(folder, "cut", 3, STEPS)
+
+
+def test_a_study_without_a_complete_trial_says_why(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = iter(["no memory", "loss is nan", "no memory"])
+
+    def fail(result: Any, objectives: Any) -> Outcome:
+        return Outcome(status="failed", reason=next(reasons), metrics={}, fraction=0.0)
+
+    monkeypatch.setattr(serial_study, "judge", fail)
+    end = run(folder, "hopeless")
+    assert (end.finished, end.complete, end.failed, end.reason) == (3, 0, 3, "no memory")
+
+
+def test_no_password_is_recorded(folder: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}?password=hunter2"
+    run(folder, "secret", 1, study_storage=storage)
+    text = (folder / "secret" / "study.json").read_text()
+    assert "hunter2" not in text
+    assert json.loads(text)["study_storage"] == without_password(storage)
