@@ -95,12 +95,12 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
 
 def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
     axes.axhline(level, color="black", linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
-    # On the better side of the line, clear of the dense marker: hardly a trial lies there.
+    # On the better side of the line, left of the dense markers: hardly a trial lies there.
     axes.annotate(
         _dense_text(front, level),
-        xy=(0.985, level),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 6 if _maximised(front.quality) else -6),
+        xy=(_dense_cost(front), level),
+        xycoords="data",
+        xytext=(-7, 4 if _maximised(front.quality) else -4),
         textcoords="offset points",
         ha="right",
         va="bottom" if _maximised(front.quality) else "top",
@@ -114,6 +114,10 @@ def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
 def _dense_text(front: TaskFront, level: float) -> str:
     count = f", mean of {len(front.dense)}" if len(front.dense) > 1 else ""
     return f"dense {style.number(level)}{count}"
+
+
+def _dense_cost(front: TaskFront) -> float:
+    return min(front.points(front.dense)[0])
 
 
 def _direction(axes: Axes, quality: str) -> None:
@@ -200,13 +204,14 @@ def interactive(
     )
     _page_axes(figure, front)
     if front.dense_level is not None:
-        above = _maximised(front.quality)
+        above, cost = _maximised(front.quality), _dense_cost(front)
         figure.add_annotation(
-            x=1,
-            xref="x domain",
+            # Plotly places annotations of a logarithmic axis by the logarithm.
+            x=math.log10(cost) if figure.layout.xaxis.type == "log" else cost,
             xanchor="right",
+            xshift=-6,
             y=front.dense_level,
-            yshift=14 if above else -14,
+            yshift=11 if above else -11,
             showarrow=False,
             text=_dense_text(front, front.dense_level),
             font={"size": 12},
