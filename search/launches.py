@@ -1,7 +1,7 @@
 """One launch: Tune runs what the ledger hands out, from the checkpoints of earlier launches."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
@@ -11,8 +11,10 @@ from search.ledger import Assignment, Ledger
 from search.monitor import Monitor, TuneEvents
 from search.plan import Plan
 from search.sampler import LedgerSearcher
-from search.study import Launch
 from trainables.tune import DiSparseTrainable, valid_checkpoint
+
+if TYPE_CHECKING:
+    from search.study import Launch
 
 
 def newest_checkpoint(files: StudyFiles, name: str) -> Path | None:
@@ -26,7 +28,7 @@ def newest_checkpoint(files: StudyFiles, name: str) -> Path | None:
 
 
 def run_trials(
-    plan: Plan, launch: Launch, files: StudyFiles, ledger: Ledger, monitor: Monitor
+    plan: Plan, launch: "Launch", files: StudyFiles, ledger: Ledger, monitor: Monitor
 ) -> None:
     """Run what is left of the study. Raises `Failure` where Ray cannot be started."""
     events = TuneEvents(monitor)

@@ -19,6 +19,7 @@ from ray import tune
 from search.plan import make_plan
 from search.recipes import RECIPES
 from search.study import Launch, run_study
+from trainables.command_line import run_command_line
 from trainables.tune import write_manifest
 
 NUM_REPORTS = 4
@@ -106,4 +107,4 @@ def main(folder: str, trials: str, seconds: str, misbehave: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_command_line(lambda: main(*sys.argv[1:]))

@@ -9,6 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.integration.records import front_of, mlflow_runs
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 SMALL = [
@@ -32,7 +34,7 @@ def search(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_a_small_real_study(tmp_path: Path) -> None:
-    done = search("run", "demo", *SMALL, "--no-report", folder=tmp_path)
+    done = search("run", "demo", *SMALL, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert sum(line.startswith("[") for line in lines) == 3
@@ -49,10 +51,21 @@ def test_a_small_real_study(tmp_path: Path) -> None:
         summary = json.loads((folder / "summary.json").read_text())
         kept = sum(layer["kept"] for layer in summary["masks"]["layers"].values())
         assert kept == summary["masks"]["kept"]
+        assert (folder / "model.pt").is_file()
+    # The report's front and MLflow's are one.
+    assert (tmp_path / "runs" / "demo" / "report.html").is_file()
+    front = pq.read_table(tmp_path / "runs" / "demo" / "front.parquet")
+    _, _, children = mlflow_runs(tmp_path / "runs", "demo")
+    assert set(front["trial"].to_pylist()) == front_of(children)
+    assert front.schema.equals(pq.read_schema(tmp_path / "runs" / "demo" / "trials.parquet"))
     # Asked again, it reports; asked for something else under the name, it refuses.
     again = search("run", "demo", *SMALL, "--no-report", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "3 trials" in again.stdout
+    assert not any(line.startswith("[") for line in again.stdout.splitlines())
+    launches = tmp_path / "runs" / "demo" / "ray"
+    assert [path.name for path in launches.glob("launch-*")] == ["launch-000"]
+    assert not list(launches.glob("launch-*/*/checkpoint_*"))
     other = search("run", "demo", "--no-report", folder=tmp_path)
     assert other.returncode == 2
     assert "exists with" in other.stderr
@@ -72,6 +85,12 @@ def test_a_small_real_study(tmp_path: Path) -> None:
         (["run", "demo", "--storage", "/proc/none"], "`--storage` must be writable"),
         (["run", "demo", "--tracking-uri", "http://127.0.0.1:9"], "`--tracking-uri` must be"),
         (["run", "nyu-v2-small", "--data-root", "nowhere"], "data root"),
+        (["run", "demo", "--tracking-uri", "http://u:hunter2@127.0.0.1:9"], "//u:***@127.0.0.1:9"),
+        (["run", "demo", "--set", "objective.cost=cost/latency_ms"], "unknown cost"),
+        (["run", "demo", "--set", "model.name=nope", *SMALL], "unknown model"),
+        (["run", "demo", "--concurrency", "0"], "`--concurrency` must be at least 1"),
+        (["run", "demo", "--name", "mlflow.db"], "a study's name must not be"),
+        (["status", "../x"], "a study's name must be"),
         (["resume", "nobody"], "there is no study 'nobody'"),
         (["status", "nobody"], "there is no study 'nobody'"),
     ],
@@ -84,6 +103,8 @@ def test_a_mistake_is_one_message_and_exit_2(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    assert "hunter2" not in done.stdout + done.stderr
+    assert not (tmp_path / "runs" / "demo").exists()
 
 
 def test_help_has_examples_and_is_quick_to_import(tmp_path: Path) -> None:

@@ -1,24 +1,23 @@
 """Real Ray, Optuna and MLflow, with trials that cost nothing: nothing lost, doubled or stuck."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import optuna
-import pyarrow.parquet as pq
 import pytest
-from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
+from search.files import study_files
+from search.launches import newest_checkpoint
+from tests.integration.records import REPOSITORY, check_everything, environment, optuna_study
+from trainables.tune import valid_checkpoint
+
 PROGRAM = Path(__file__).with_name("cheap_study.py")
-REPOSITORY = PROGRAM.parents[2]
+STEPS = (10, 20, 30, 40)
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -27,12 +26,19 @@ def command(folder: Path, *arguments: object) -> list[str]:
     return [sys.executable, str(PROGRAM), str(folder), *map(str, arguments)]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(folder, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(),
+        cwd=REPOSITORY,
+    )
 
 
-def run_to_end(folder: Path, *arguments: object) -> dict[str, Any]:
-    done = subprocess.run(
+def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         command(folder, *arguments),
         capture_output=True,
         text=True,
@@ -40,137 +46,95 @@ def run_to_end(folder: Path, *arguments: object) -> dict[str, Any]:
         cwd=REPOSITORY,
         timeout=240,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def mlflow_runs(folder: Path) -> tuple[MlflowClient, list[Run], list[Run]]:
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("disparse")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    parents = [r for r in runs if r.data.tags.get("disparse.kind") == "study"]
-    children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
-    assert len(parents) + len(children) == len(runs)
-    return client, parents, children
+def end_of(output: str) -> dict[str, Any]:
+    return dict(json.loads(output.strip().splitlines()[-1]))
 
 
-def check_everything(folder: Path, trials: int) -> list[dict[str, Any]]:
-    """Optuna, MLflow and the table agree on exactly `trials` trials, all ended."""
-    study = optuna.load_study(
-        study_name="cheap", storage=f"sqlite:///{folder / 'cheap' / 'optuna.db'}"
-    )
-    states = Counter(t.state for t in study.get_trials())
-    assert sum(states.values()) == trials
-    assert not states[TrialState.RUNNING] + states[TrialState.WAITING]
-    names = [f"cheap-{n:05d}" for n in range(trials)]
-    rows = pq.read_table(folder / "cheap" / "trials.parquet").to_pylist()
-    assert [row["trial"] for row in rows] == names
-    client, parents, children = mlflow_runs(folder)
-    assert len(parents) == 1
-    assert parents[0].info.status == "FINISHED"
-    assert sorted(r.data.tags["disparse.trial"] for r in children) == names
-    statuses = {row["trial"]: row["status"] for row in rows}
-    for run in children:
-        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
-        assert run.data.tags["disparse.status"] == statuses[run.data.tags["disparse.trial"]]
-        assert run.info.status == (
-            "FINISHED" if run.data.tags["disparse.status"] == "complete" else "FAILED"
-        )
-        steps = [p.step for p in client.get_metric_history(run.info.run_id, "training/fraction")]
-        assert len(steps) == len(set(steps)), (run.info.run_name, steps)
-        if run.data.tags["disparse.status"] == "complete":
-            assert sorted(steps) == [10, 20, 30, 40]
-    front = {
-        r.data.tags["disparse.trial"] for r in children if r.data.tags["disparse.front"] == "true"
-    }
-    assert front == {names[t.number] for t in study.best_trials}
-    return rows
+def wait_for(process: subprocess.Popen[str], condition: Any) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
-def test_misbehaving_trials_are_recorded_and_the_study_goes_on(tmp_path: Path) -> None:
-    end = run_to_end(tmp_path, 7, 0, "misbehave")
+def test_misbehaving_trials_are_recorded_and_a_second_driver_is_refused(tmp_path: Path) -> None:
+    first = start(tmp_path, 7, 0.2, "misbehave")
+    lock = tmp_path / "cheap" / "driver.lock"
+    wait_for(first, lambda: lock.is_file() and lock.read_text())
+    second = run(tmp_path, 7, 0, "misbehave")
+    assert second.returncode == 2
+    assert "one driver at a time" in second.stderr
+    output, _ = first.communicate(timeout=240)
+    assert first.returncode == 0
+    end = end_of(output)
     assert end == {"finished": 7, "failed": 5, "left": 0}
-    rows = check_everything(tmp_path, 7)
+    rows = check_everything(tmp_path, "cheap", 7, STEPS)
     assert [row["status"] for row in rows] == ["complete", *["failed"] * 5, "complete"]
     reasons = [row["reason"] for row in rows]
-    assert "this trial raises" in reasons[1]
+    assert reasons[1] == "the trial raised RuntimeError: this trial raises"
     assert "cost/density=nan" in reasons[2]
     assert "val/depth/absolute_error=missing" in reasons[3]
-    assert "died" in reasons[4] or "exit" in reasons[4]
+    assert reasons[4].startswith("the trial's process died")
     assert reasons[5] == "out of memory: pretended"
     assert reasons[0] == reasons[6] == ""
-    # A finished study is reported, not run again.
+    # A finished study is reported, not run again; another study of the name is refused.
     launches = sorted((tmp_path / "cheap" / "ray").iterdir())
-    assert run_to_end(tmp_path, 7, 0, "misbehave") == end
+    again = run(tmp_path, 7, 0, "misbehave")
+    assert end_of(again.stdout) == end
     assert sorted((tmp_path / "cheap" / "ray").iterdir()) == launches
-    check_everything(tmp_path, 7)
+    other = run(tmp_path, 8, 0, "misbehave")
+    assert other.returncode == 2
+    assert "exists with trials=7, got 8" in other.stderr
+    check_everything(tmp_path, "cheap", 7, STEPS)
 
 
 def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    trials = 8
-    process = subprocess.Popen(
-        command(tmp_path, trials, 0.4),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-        cwd=REPOSITORY,
-    )
-    table = tmp_path / "cheap" / "trials.parquet"
+    trials = 6
+    files = study_files(str(tmp_path), "cheap")
+    driver = start(tmp_path, trials, 0.4)
+
+    def checkpointed() -> set[str]:
+        """Unfinished trials with a checkpoint that is whole."""
+        found = files.launches.glob("launch-*/*/checkpoint_*")
+        names = {path.parent.name for path in found if valid_checkpoint(path) is not None}
+        return {n for n in names if len(log_of(n)) < len(STEPS)}
+
+    def log_of(name: str) -> list[int]:
+        path = files.trial(int(name.rpartition("-")[2])) / "steps.log"
+        return [int(line) for line in path.read_text().split()] if path.is_file() else []
+
     try:
-        deadline = time.monotonic() + 120
-        while not table.is_file():  # written when the first trial has ended
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        time.sleep(1.0)  # into the next trials, past their first checkpoints
+        # Past the first trials' end, in the middle of others.
+        wait_for(driver, lambda: files.trials.is_file() and len(checkpointed()) == 2)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    study = optuna.load_study(
-        study_name="cheap", storage=f"sqlite:///{tmp_path / 'cheap' / 'optuna.db'}"
-    )
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    study = optuna_study(tmp_path, "cheap")
     before = {t.number: t for t in study.get_trials()}
     running = [n for n, t in before.items() if t.state == TrialState.RUNNING]
-    assert running, "the driver was killed too late to interrupt a trial"
+    resumable = {}
+    for number in running:
+        checkpoint = newest_checkpoint(files, f"cheap-{number:05d}")
+        if checkpoint is not None:
+            resumable[number] = (valid_checkpoint(checkpoint) or 0) // 10
+    assert resumable, "the driver was killed too late to interrupt a trial"
 
-    assert run_to_end(tmp_path, trials, 0) == {"finished": trials, "failed": 0, "left": 0}
-    check_everything(tmp_path, trials)
+    done = run(tmp_path, trials, 0)
+    assert done.returncode == 0, done.stderr
+    assert end_of(done.stdout) == {"finished": trials, "failed": 0, "left": 0}
+    check_everything(tmp_path, "cheap", trials, STEPS)
     after = {t.number: t for t in study.get_trials()}
     for number, trial in before.items():
         if trial.state == TrialState.COMPLETE:
             assert after[number].values == trial.values
         if number in running:
             assert after[number].params == trial.params
-    # Interrupted trials went on from a checkpoint: the steps before it were not taken again.
-    logs = [
-        (tmp_path / "cheap" / "trials" / f"{n:05d}" / "steps.log").read_text().split()
-        for n in running
-    ]
-    assert all(sorted(set(log)) == ["1", "2", "3", "4"] for log in logs)
-    assert any(len(log) < 8 and log.count("1") == 1 for log in logs), logs
-
-
-def test_two_drivers_at_once_and_another_study_of_the_name(tmp_path: Path) -> None:
-    first = subprocess.Popen(
-        command(tmp_path, 4, 0.5),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-        cwd=REPOSITORY,
-    )
-    lock = tmp_path / "cheap" / "driver.lock"
-    deadline = time.monotonic() + 60
-    while not (lock.is_file() and lock.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    second = subprocess.run(
-        command(tmp_path, 4, 0), capture_output=True, text=True, env=environment(), timeout=120
-    )
-    assert "one driver at a time" in second.stderr
-    assert first.wait(120) == 0
-    other = subprocess.run(
-        command(tmp_path, 5, 0), capture_output=True, text=True, env=environment(), timeout=120
-    )
-    assert "exists with trials=4, got 5" in other.stderr
-    check_everything(tmp_path, 4)
+    # Every interrupted trial went on from its checkpoint: no step before it was taken again.
+    for number in running:
+        log = log_of(f"cheap-{number:05d}")
+        assert sorted(set(log)) == [1, 2, 3, 4]
+        reached = resumable.get(number, 0)
+        assert all(log.count(step) == 1 for step in range(1, reached + 1)), (number, reached, log)
