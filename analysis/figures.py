@@ -18,7 +18,8 @@ from analysis.fronts import TaskFront, eligible, joint_front, minimised_values, 
 from analysis.indicators import Normalisation, hypervolume_trajectory
 from analysis.masks import TrialMasks, read_masks
 from analysis.plots import agreement, canvas, front, hypervolume, layers, parallel, style
-from analysis.trials import Study, Trial, front_table
+from analysis.tables import front_table
+from analysis.trials import Study, Trial
 from trainables import report
 from trainables.errors import UserError
 

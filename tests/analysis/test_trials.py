@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import tracking
-from analysis.trials import Trial, front_table, load_study, to_table
+from analysis.tables import front_table, to_table
+from analysis.trials import Trial, load_study
 from tests.analysis.studies import (
     BuiltStudy,
     log_to_mlflow,
