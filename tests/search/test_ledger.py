@@ -291,5 +291,5 @@ def test_unknown_sampler_lists_the_valid_ones() -> None:
 
 
 def test_unreachable_study_storage_is_a_users_mistake() -> None:
-    with pytest.raises(UserError, match="study storage"):
+    with pytest.raises(UserError, match="`--study-storage` must be a database"):
         open_optuna(plan_of(1), "sqlite:////nope/nope/o.db")
