@@ -8,9 +8,7 @@ from typing import Literal, get_args
 
 import torch
 
-Stream = Literal[
-    "init", "data", "augmentation", "masks", "scores", "sampler", "scenes", "dropout"
-]
+Stream = Literal["init", "data", "augmentation", "masks", "scores", "sampler", "scenes", "dropout"]
 STREAMS: tuple[str, ...] = get_args(Stream)
 
 

@@ -7,17 +7,13 @@ from torch import Tensor
 
 from trainables.models.base import SHARED
 
+Ballots = dict[str, tuple[int, int]]  # by shared layer: weights that all, and that any task wants
 
-def agreement(
+
+def count_ballots(
     votes: Mapping[str, Mapping[str, Tensor]] | None, owner: Mapping[str, str]
-) -> dict[str, float]:
-    """By shared layer, |∩_k B_k| / |∪_k B_k| over all tasks; in [0, 1], 1 = the same weights.
-
-    Two random votes of density d agree to d / (2 - d), not to 0. A layer that no task wants at
-    all counts as agreed, 1. Empty without votes. DiSparse (Sun et al. 2022) plots this curve
-    for two tasks; its released analysis counts weights that exactly two tasks keep, which for
-    more tasks is neither intersection nor union, so ours differs there.
-    """
+) -> Ballots:
+    """|∩_k B_k| and |∪_k B_k| over all tasks, by shared layer. Empty without votes."""
     if not votes:
         return {}
     names = [n for n in owner if owner[n] == SHARED and all(n in vote for vote in votes.values())]
@@ -27,7 +23,26 @@ def agreement(
     for name in names:
         ballots = torch.stack([vote[name] for vote in votes.values()])
         counts.append(torch.stack([ballots.all(0).sum(), ballots.any(0).sum()]))
-    return {
-        name: both / either if either else 1.0
-        for name, (both, either) in zip(names, torch.stack(counts).tolist(), strict=True)
-    }
+    # One transfer for all layers.
+    pairs = torch.stack(counts).tolist()
+    return {name: (both, either) for name, (both, either) in zip(names, pairs, strict=True)}
+
+
+def add_ballots(first: Ballots, second: Ballots) -> Ballots:
+    """The sum by layer, over several votes."""
+    total = dict(first)
+    for name, (both, either) in second.items():
+        earlier_both, earlier_either = total.get(name, (0, 0))
+        total[name] = (earlier_both + both, earlier_either + either)
+    return total
+
+
+def agreement(ballots: Ballots) -> dict[str, float]:
+    """By shared layer, |∩_k B_k| / |∪_k B_k|; in [0, 1], 1 = the same weights.
+
+    Two random votes of density d agree to d / (2 - d), not to 0. A layer that no task wants at
+    all counts as agreed, 1. DiSparse (Sun et al. 2022) plots this curve for two tasks; its
+    released analysis counts weights that exactly two tasks keep, which for more tasks is neither
+    intersection nor union, so ours differs there.
+    """
+    return {name: both / either if either else 1.0 for name, (both, either) in ballots.items()}

@@ -210,6 +210,8 @@ class DisparseDynamic(Method):
       An arbiter that asks for several votes undershoots where tasks disagree, to (1 - alpha) of
       the count at least; a pruning of a gradual schedule then removes less, or nothing.
 
+    The votes are what each task wants to grow: on what survives, all agree by construction.
+
     Deviations. Gradients are averaged over micro-batches before the absolute value, as the step
     itself averages them; the released code sums absolute gradients of two or eight chunks.
     A dropped weight grown again keeps its value.
@@ -249,7 +251,7 @@ class DisparseDynamic(Method):
             )
             masks[name] = kept[name] | grown.masks[name]
             for task, task_votes in (grown.votes or {}).items():
-                votes[task][name] = kept[name] | task_votes[name]
+                votes[task][name] = task_votes[name]
         return Proposal(masks=masks, votes=votes)
 
 

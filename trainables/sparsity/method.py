@@ -23,7 +23,8 @@ Masks = dict[str, Tensor]  # by parameter name; bool, in the parameter's shape a
 class Proposal:
     """New masks, and where a method lets tasks vote, what each would keep.
 
-    votes: by task, then by parameter name; a task votes on the shared tensors and its own.
+    votes: by task, then by parameter name; a task votes on the shared tensors and its own. Of
+      `prune` what it would keep, of `regrow` what it would grow.
     """
 
     masks: Masks

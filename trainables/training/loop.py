@@ -16,6 +16,7 @@ from trainables.data.batch import Batch
 from trainables.data.loader import BatchSource
 from trainables.errors import Failure
 from trainables.seeds import derive_seed, generator
+from trainables.sparsity.agreement import Ballots, add_ballots, count_ballots
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import Method, MethodContext, Proposal
 from trainables.sparsity.schedule import density_at, drop_fraction_at, prune_due, regrow_due
@@ -34,6 +35,7 @@ _COUNTERS = (
     "scoring_steps",
     "loss_count",
     "num_updates",
+    "growth_ballots",
 )
 
 
@@ -85,6 +87,7 @@ class TrainingLoop:
         self.loss_sum = torch.zeros((), device=device)  # since the last report
         self.loss_count = 0
         self.num_updates = 0  # of the topology
+        self.growth_ballots: Ballots = {}  # over all updates
         self._start_phase()
 
     @property
@@ -131,6 +134,11 @@ class TrainingLoop:
         self.density_sum += self.registry.density
         self.step += 1
 
+    def ballots(self) -> Ballots:
+        """How the tasks voted on shared layers: on growing, over all updates, where the method
+        regrows; else on the masks in place."""
+        return self.growth_ballots or count_ballots(self.registry.votes, self.registry.owner)
+
     def mean_loss(self) -> float:
         """Since the last call. Raises `Diverged` for NaN or infinity."""
         if self.loss_count == 0:
@@ -157,6 +165,7 @@ class TrainingLoop:
             "loss_sum": self.loss_sum,
             "loss_count": self.loss_count,
             "num_updates": self.num_updates,
+            "growth_ballots": self.growth_ballots,
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
@@ -208,7 +217,10 @@ class TrainingLoop:
         self.flops_sum += regrowth_step_flops(
             flops, len(self.tasks) if proposal.votes is not None else 1
         )
-        self._adopt(proposal)
+        self.growth_ballots = add_ballots(
+            self.growth_ballots, count_ballots(proposal.votes, self.registry.owner)
+        )
+        self._adopt(Proposal(masks=proposal.masks))
 
     def _propose(self, rule: Callable[[], Proposal]) -> Proposal:
         try:

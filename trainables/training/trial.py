@@ -170,8 +170,8 @@ class TrialRun:
             "kept": self.registry.kept,
             "total": self.registry.total,
         }
-        if self.registry.votes:
-            masks["agreement"] = agreement(self.registry.votes, self.registry.owner)
+        if ballots := self.loop.ballots():
+            masks["agreement"] = agreement(ballots)
         total = self._earlier_seconds + time.perf_counter() - self._started
         return {
             "command": command,

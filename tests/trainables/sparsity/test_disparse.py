@@ -256,8 +256,8 @@ def test_dynamic_published_overshoots_by_hand_and_returns() -> None:
     toy, batch = dynamic_toy("published")
     proposal = METHODS["disparse-dynamic"].regrow(toy.context, batch, 0.5, 0.6)
     assert kept({"": proposal.masks["shared.weight"][0]}) == {"0", "1", "4", "5", "7", "6"}
-    assert proposal.votes is not None  # survivors and two of its own each
-    assert kept({"": proposal.votes["a"]["shared.weight"][0]}) == {"0", "1", "4", "5"}
+    assert proposal.votes is not None  # two each, beside the survivors 0 and 1
+    assert kept({"": proposal.votes["a"]["shared.weight"][0]}) == {"4", "5"}
     toy.registry.update(proposal.masks, None)
     assert toy.registry.kept_by_layer["shared.weight"] == 6  # 1.5 × 4
     again = METHODS["disparse-dynamic"].regrow(toy.context, batch, 0.0, 0.6)

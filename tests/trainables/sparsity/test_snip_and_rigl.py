@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.trainables.sparsity.toys import LinearNetwork, SumTask, Toy, ToyNetwork, toy_context
 from trainables.data.batch import Batch
-from trainables.sparsity.agreement import agreement
+from trainables.sparsity.agreement import add_ballots, agreement, count_ballots
 from trainables.sparsity.catalogue import METHODS
 
 HEADS = {"a": torch.tensor([[2.0, 0.1]]), "b": torch.tensor([[0.2, 1.0]])}
@@ -103,5 +103,12 @@ def test_agreement_by_hand() -> None:
         "c": {"one": [0, 0, 1, 1, 0], "none": [0, 0]},
     }
     masks = {t: {n: torch.tensor(v).bool() for n, v in vote.items()} for t, vote in votes.items()}
-    assert agreement(masks, owner) == {"one": 1 / 4, "none": 1.0}
-    assert agreement(None, owner) == {}
+    ballots = count_ballots(masks, owner)
+    assert ballots == {"one": (1, 4), "none": (0, 0)}
+    assert agreement(ballots) == {"one": 1 / 4, "none": 1.0}
+    assert agreement(count_ballots(None, owner)) == {}
+    assert add_ballots(ballots, {"one": (2, 3), "two": (1, 1)}) == {
+        "one": (3, 7),
+        "none": (0, 0),
+        "two": (1, 1),
+    }
