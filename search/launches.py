@@ -11,7 +11,7 @@ from search.ledger import Assignment, Ledger
 from search.monitor import Monitor, TuneEvents
 from search.plan import Plan
 from search.sampler import LedgerSearcher
-from trainables.tune import DiSparseTrainable, valid_checkpoint
+from trainables.training.manifest import valid_checkpoint
 
 if TYPE_CHECKING:
     from search.study import Launch
@@ -31,6 +31,11 @@ def run_trials(
     plan: Plan, launch: "Launch", files: StudyFiles, ledger: Ledger, monitor: Monitor
 ) -> None:
     """Run what is left of the study. Raises `Failure` where Ray cannot be started."""
+    trainable = launch.trainable
+    if trainable is None:
+        from trainables.tune import DiSparseTrainable  # loads torch
+
+        trainable = DiSparseTrainable
     events = TuneEvents(monitor)
 
     def to_config(assignment: Assignment) -> dict[str, Any]:
@@ -54,7 +59,7 @@ def run_trials(
         wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
         concurrency, resources = cluster.shares(wanted)
         tuner = tune.Tuner(
-            tune.with_resources(launch.trainable or DiSparseTrainable, resources),
+            tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=launch.scheduler(plan) if launch.scheduler else None,

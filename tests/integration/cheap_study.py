@@ -20,7 +20,7 @@ from search.plan import make_plan
 from search.recipes import RECIPES
 from search.study import Launch, run_study
 from trainables.command_line import run_command_line
-from trainables.tune import write_manifest
+from trainables.training.manifest import write_manifest
 
 NUM_REPORTS = 4
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from search.files import study_files
 from search.launches import newest_checkpoint
 from tests.integration.records import REPOSITORY, check_everything, environment, optuna_study
-from trainables.tune import valid_checkpoint
+from trainables.training.manifest import valid_checkpoint
 
 PROGRAM = Path(__file__).with_name("cheap_study.py")
 STEPS = (10, 20, 30, 40)

@@ -9,8 +9,9 @@ import torch
 
 from spaces.presets import trial_config
 from trainables.errors import Failure, UserError
+from trainables.training.manifest import MANIFEST, valid_checkpoint, write_manifest
 from trainables.training.trial import Report
-from trainables.tune import MANIFEST, DiSparseTrainable, valid_checkpoint, write_manifest
+from trainables.tune import DiSparseTrainable
 
 
 class FakeRun:

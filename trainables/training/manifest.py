@@ -1,0 +1,37 @@
+"""Whether a checkpoint's folder is whole, however it was copied. Light: no torch."""
+
+import json
+import zlib
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+
+
+def write_manifest(directory: Path, *, step: int) -> None:
+    """List the folder's files with size and CRC-32; written last."""
+    files = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            files[str(path.relative_to(directory))] = [path.stat().st_size, _crc(path)]
+    (directory / MANIFEST).write_text(json.dumps({"step": step, "files": files}))
+
+
+def valid_checkpoint(directory: Path) -> int | None:
+    """The training step of an intact checkpoint; None for a damaged or unfinished one."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+        for name, (size, crc) in manifest["files"].items():
+            path = directory / name
+            if path.stat().st_size != size or _crc(path) != crc:
+                return None
+        return int(manifest["step"]) if manifest["files"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _crc(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            value = zlib.crc32(block, value)
+    return value
