@@ -68,6 +68,8 @@ RECIPES: dict[str, Recipe] = {
             trials=24,
             concurrency=None,
             num_startup_trials=12,
+            # Three passes over the training split: minutes per trial on one core.
+            settings={"training.steps": 300, "training.num_reports": 5},
         ),
     )
 }

@@ -4,9 +4,10 @@ Adding a stream never shifts another, so results stay comparable between version
 """
 
 import hashlib
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
+if TYPE_CHECKING:  # a search driver derives seeds without loading torch
+    import torch
 
 Stream = Literal["init", "data", "augmentation", "masks", "scores", "sampler", "scenes", "dropout"]
 STREAMS: tuple[str, ...] = get_args(Stream)
@@ -19,6 +20,8 @@ def derive_seed(seed: int, stream: Stream, index: int = 0) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:
+def generator(seed: int, stream: Stream, index: int = 0) -> "torch.Generator":
     """A CPU generator of the named stream."""
+    import torch
+
     return torch.Generator().manual_seed(derive_seed(seed, stream, index))
