@@ -95,29 +95,26 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
 
 def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
     axes.axhline(level, color="black", linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
-    # On the better side of the line, left of the dense markers: hardly a trial lies there.
+    # On the better side of the line, at the cheap end: no trial lies there, or it would be the
+    # study's great discovery; and if one does, it is drawn over the label.
     axes.annotate(
         _dense_text(front, level),
-        xy=(_dense_cost(front), level),
-        xycoords="data",
-        xytext=(-7, 4 if _maximised(front.quality) else -4),
+        xy=(0.0, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(5, 4 if _maximised(front.quality) else -4),
         textcoords="offset points",
-        ha="right",
+        ha="left",
         va="bottom" if _maximised(front.quality) else "top",
         fontsize=style.TICK_SIZE,
         color=style.INK,
         bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
-        zorder=6,
+        zorder=2.5,
     )
 
 
 def _dense_text(front: TaskFront, level: float) -> str:
     count = f", mean of {len(front.dense)}" if len(front.dense) > 1 else ""
     return f"dense {style.number(level)}{count}"
-
-
-def _dense_cost(front: TaskFront) -> float:
-    return min(front.points(front.dense)[0])
 
 
 def _direction(axes: Axes, quality: str) -> None:
@@ -204,12 +201,12 @@ def interactive(
     )
     _page_axes(figure, front)
     if front.dense_level is not None:
-        above, cost = _maximised(front.quality), _dense_cost(front)
+        above = _maximised(front.quality)
         figure.add_annotation(
-            # Plotly places annotations of a logarithmic axis by the logarithm.
-            x=math.log10(cost) if figure.layout.xaxis.type == "log" else cost,
-            xanchor="right",
-            xshift=-6,
+            x=0.0,
+            xref="x domain",
+            xanchor="left",
+            xshift=4,
             y=front.dense_level,
             yshift=11 if above else -11,
             showarrow=False,
