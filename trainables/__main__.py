@@ -81,6 +81,9 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="On CUDA: repeatable kernels, slower.")
     ] = False,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure cost/latency_ms at the end.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result as one JSON object.")
     ] = None,
@@ -125,6 +128,7 @@ def train(
             "device": resolved_device,
             "baseline": reference,
             "deterministic": deterministic,
+            "latency": latency,
         }
         if resume and checkpoint is not None:
             run = TrialRun.resume(checkpoint, config, **arguments)

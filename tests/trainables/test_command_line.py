@@ -55,6 +55,12 @@ def test_the_result_names_what_the_contract_names(method: str, scenes: str, tmp_
     assert ("agreement" in masks) == method.startswith("disparse")
 
 
+def test_latency_is_measured_when_asked_for(scenes: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    assert run("train", "random", *SMALL, "--data-root", scenes, "--latency", "--json", path) == 0
+    assert json.loads(path.read_text())["metrics"]["cost/latency_ms"] > 0
+
+
 MISTAKES = {
     "method": (["train", "disparse"], "unknown method 'disparse'"),
     "dataset": (["train", "snip", "--dataset", "scene"], "Did you mean 'scenes'"),
