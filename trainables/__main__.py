@@ -91,6 +91,7 @@ def train(
 ) -> None:
     """Train one METHOD and evaluate it on test."""
     from spaces.presets import trial_config
+    from trainables.data.catalogue import open_dataset
     from trainables.sparsity.catalogue import get_method
     from trainables.training.device import resolve_device
     from trainables.training.progress import TrialProgress
@@ -124,6 +125,9 @@ def train(
     reference = None if baseline is None else _baseline_metrics(baseline, config.data.tasks)
     title = f"{method} on {dataset}"
     with TrialProgress(title, quiet=quiet) as progress:
+        open_dataset(
+            config.data, lambda split, done, total: progress.step(f"drawing {split}", done, total)
+        )
         arguments: dict[str, Any] = {
             "device": resolved_device,
             "baseline": reference,

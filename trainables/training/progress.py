@@ -30,7 +30,7 @@ class TrialProgress:
             self._live = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed}/{task.total} steps"),
+                TextColumn("{task.completed}/{task.total}"),
                 TimeRemainingColumn(),
                 console=self._console,
                 transient=True,
