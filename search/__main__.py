@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -194,7 +195,8 @@ def _say_end(plan: Any, end: Any) -> None:
     if "://" in end.tracking_uri and end.tracking_uri.startswith("http"):
         typer.echo(f"MLflow  {end.tracking_uri}")
     else:
-        typer.echo(f"MLflow  mlflow ui --backend-store-uri {end.tracking_uri}")
+        python = _short(Path(sys.executable))
+        typer.echo(f"MLflow  {python} -m mlflow ui --backend-store-uri {end.tracking_uri}")
 
 
 def _short(path: Path) -> str:

@@ -14,6 +14,7 @@ from trainables.errors import UserError
 PROBE_SECONDS = 3.0
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _SQLITE = "sqlite:///"
+_SQLITE_HEADER = b"SQLite format 3\x00"
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 STUDY_SCHEMES = ("sqlite", "postgresql", "mysql")
 
@@ -72,11 +73,42 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
         scheme = parts.scheme.partition("+")[0]
         if scheme not in schemes:
             raise ValueError(f"it must begin with {', '.join(f'{s}://' for s in schemes)}")
-        if scheme != "sqlite" and parts.hostname:
+        if scheme == "sqlite":
+            _require_sqlite(sqlite_file(address))
+        elif parts.hostname:
             where = (parts.hostname, parts.port or _PORTS[scheme])
             socket.create_connection(where, timeout=PROBE_SECONDS).close()
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise refused(option, address, error) from None
+
+
+def check_ray_answers(address: str) -> None:
+    """The same for `--ray-address`; `local` and `auto` are Ray's to find."""
+    if address in ("local", "auto"):
+        return
+    try:
+        parts = urlsplit(address if "://" in address else f"ray://{address}")
+        if not parts.hostname or not parts.port:
+            raise ValueError("it must read HOST:PORT, or be local or auto")
+        socket.create_connection((parts.hostname, parts.port), timeout=PROBE_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"`--ray-address` must be a Ray cluster that answers, got {address!r} ({error}); "
+            "use local, or start one with `ray start --head`"
+        ) from None
+
+
+def _require_sqlite(path: Path | None) -> None:
+    if path is None or not path.is_file() or path.stat().st_size == 0:
+        return  # in memory, or yet to be made
+    with path.open("rb") as file:
+        if file.read(len(_SQLITE_HEADER)) != _SQLITE_HEADER:
+            raise UserError(
+                f"{str(path)!r} must be a SQLite database, got a damaged or foreign file; restore "
+                "it from a copy, or move it away to start without what it held"
+            )
 
 
 def refused(option: str, address: str, error: BaseException) -> UserError:

@@ -5,7 +5,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from search.addresses import choose, scrubbed
+from search.addresses import STUDY_SCHEMES, check_answers, choose, scrubbed
 from search.description import plan_of
 from search.files import study_files
 from search.ledger import FINISHED
@@ -27,6 +27,7 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
     storage_url = choose(
         None, "DISPARSE_STUDY_STORAGE", known.get("study_storage"), files.default_study_storage
     )
+    check_answers("--study-storage", storage_url, STUDY_SCHEMES)
     try:
         loaded = optuna.load_study(study_name=study, storage=storage_url)
         trials = loaded.get_trials(deepcopy=False)

@@ -16,6 +16,7 @@ from search.addresses import (
     TRACKING_SCHEMES,
     absolute,
     check_answers,
+    check_ray_answers,
     choose,
     scrubbed,
     without_password,
@@ -96,6 +97,7 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     files = study_files(launch.storage, plan.study)
     if launch.concurrency is not None and launch.concurrency < 1:
         raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
+    check_ray_answers(launch.ray_address)
     addresses = _addresses(plan, launch, files)  # before anything is written or slow
     new_storage, new_folder = not files.storage.exists(), not files.directory.exists()
     make_writable(files)
@@ -183,7 +185,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addre
                 if ledger.num_remaining:
                     from search.launches import run_trials
 
-                    progress.say(_opening(plan, files, finished))
+                    progress.say(_opening(plan, finished, begun=ledger.num_asked > 0))
                     with progress:
                         run_trials(plan, launch, files, ledger, monitor)
             finally:
@@ -286,8 +288,8 @@ def _parent_params(plan: Plan) -> dict[str, str]:
     }
 
 
-def _opening(plan: Plan, files: StudyFiles, finished: int) -> str:
-    verb = f"resumes with {finished} of {plan.trials}" if finished else f"starts: {plan.trials}"
+def _opening(plan: Plan, finished: int, *, begun: bool) -> str:
+    verb = f"resumes with {finished} of {plan.trials}" if begun else f"starts: {plan.trials}"
     return f"study {plan.study} {verb} trials; objectives {', '.join(plan.objectives)}"
 
 

@@ -1,7 +1,6 @@
 """`python -m spaces`: look at what may vary."""
 
 import json
-import sys
 from typing import Annotated
 
 import typer
@@ -10,12 +9,13 @@ from rich.table import Table
 
 from spaces.catalogue import SPACES, build_space
 from spaces.presets import trial_config
-from trainables.errors import UserError
+from trainables.command_line import run_command_line
 
 app = typer.Typer(
     help="Look at the search spaces: every parameter, range, condition and default.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -58,14 +58,5 @@ def show(
     (console if console.is_terminal else Console(width=160)).print(table)
 
 
-def main() -> int:
-    try:
-        app(standalone_mode=True)
-    except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command_line(app)

@@ -50,7 +50,8 @@ def _at_least(field: str, value: float, low: float) -> None:
 
 
 def _positive(field: str, value: float) -> None:
-    _require(math.isfinite(value) and value > 0, f"`{field}` must be > 0", value, "raise it")
+    finite = math.isfinite(value) and value > 0
+    _require(finite, f"`{field}` must be > 0 and finite", value, "give a positive number")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from search.addresses import (
     TRACKING_SCHEMES,
     absolute,
     check_answers,
+    check_ray_answers,
     choose,
     refused,
     scrubbed,
@@ -90,3 +91,20 @@ def test_a_password_is_not_taken_for_the_host() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         check_answers("--tracking-uri", f"http://user:secret@127.0.0.1:{port}", TRACKING_SCHEMES)
+
+
+def test_a_damaged_database_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.db"
+    path.write_bytes(b"not a database at all")
+    with pytest.raises(UserError, match="must be a SQLite database, got a damaged") as error:
+        check_answers("--study-storage", f"sqlite:///{path}", ("sqlite",))
+    assert str(path) in str(error.value)
+    path.write_bytes(b"")  # what a driver killed before the first write leaves
+    check_answers("--study-storage", f"sqlite:///{path}", ("sqlite",))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense", "host:port"])
+def test_a_ray_cluster_that_is_not_there_is_found_at_once(address: str) -> None:
+    with pytest.raises(UserError, match=r"`--ray-address` must be a Ray cluster that answers"):
+        check_ray_answers(address)
+    check_ray_answers("local")

@@ -74,6 +74,8 @@ class TrialProgress:
             if name in report.metrics
         )
         density = report.metrics["cost/density"]
+        if report.final:  # the best weights are back in place; see `TrialRun`
+            shown += f"  (best: step {report.metrics['training/best_step']:.0f})"
         self._console.print(
             f"{self._title}  {report.fraction:4.0%}  density {density:.4f}  {shown}",
             soft_wrap=True,
