@@ -147,7 +147,9 @@ def trial_config(
     """The default trial of a method on a data set at a size.
 
     `overrides` are dotted names (`sparsity.schedule`) and win over everything else; intervals
-    given in steps follow `steps` unless overridden. Raises `UserError` for what does not exist.
+    given in steps follow `steps` unless overridden. `dense` has no use for `sparsity` and ignores
+    it, so that one grid of methods × sparsities serves all. Raises `UserError` for what does
+    not exist.
     """
     if dataset not in DATASET_DEFAULTS and ":" not in dataset:
         raise unknown_name("dataset", dataset, DATASET_DEFAULTS)
@@ -189,7 +191,7 @@ def trial_config(
         },
         "model": _MODELS[preset],
         "sparsity": {
-            "target": 0.0 if method == "dense" else 0.9 if sparsity is None else sparsity,
+            "target": 0.9 if sparsity is None else sparsity,
             "allocation": "global",
             "schedule": "one-shot",
             "start_fraction": 0.0,
@@ -226,9 +228,9 @@ def trial_config(
             "compile": False,
         },
     }
-    if method == "dense" and sparsity:
-        raise _dense_is_dense(sparsity)
     config = TrialConfig.from_dict(values)
+    if method == "dense":
+        config = config.replace({"sparsity.target": 0.0})
     config = config.replace({**_METHOD_OVERRIDES.get(method, {}), **overrides})
     _require_sense(config)
     return config
@@ -254,17 +256,13 @@ def _num_steps(steps: Any, setting: Any) -> int | None:
 def _require_sense(config: TrialConfig) -> None:
     """What the method asks of its settings, whoever set them."""
     if config.method == "dense" and config.sparsity.target > 0:
-        raise _dense_is_dense(config.sparsity.target)
+        raise UserError(
+            "`dense` keeps every weight: `sparsity.target` must be 0 for it, got "
+            f"{config.sparsity.target}; name a sparse method, e.g. disparse-static"
+        )
     if config.method in PRETRAINED_METHODS and config.training.pretrain_steps < 1:
         raise UserError(
             f"`training.pretrain_steps` must be at least 1 for {config.method}, which prunes a "
             f"trained model, got {config.training.pretrain_steps}; disparse-static prunes an "
             "untrained one"
         )
-
-
-def _dense_is_dense(sparsity: float) -> UserError:
-    return UserError(
-        f"`dense` keeps every weight: `--sparsity` (sparsity.target) must be 0 for it, got "
-        f"{sparsity}; name a sparse method, e.g. disparse-static"
-    )

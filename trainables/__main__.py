@@ -59,7 +59,8 @@ def train(
     preset: Annotated[str, typer.Option(help="tiny, small or paper.")] = "tiny",
     tasks: Annotated[str | None, typer.Option(help="Comma-separated; default: all usual.")] = None,
     sparsity: Annotated[
-        float | None, typer.Option(help="Fraction of prunable weights at zero, in [0, 1).")
+        float | None,
+        typer.Option(help="Fraction of prunable weights at zero, in [0, 1); dense ignores it."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Every random stream derives from it.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

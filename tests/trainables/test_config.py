@@ -135,12 +135,12 @@ def test_large_whole_numbers_are_not_rounded():
     )
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"sparsity": 0.5}, {"overrides": {"sparsity.target": "0.9"}}]
-)
-def test_dense_refuses_a_sparsity(arguments):
-    with pytest.raises(UserError, match=r"`dense` keeps every weight.*got 0\.[59]"):
-        trial_config("dense", "scenes", "tiny", **arguments)
+def test_dense_ignores_the_sparsity_of_a_grid_and_refuses_one_of_its_own():
+    assert trial_config("dense", "scenes", "tiny", sparsity=0.5).sparsity.target == 0.0
+    with pytest.raises(UserError, match=r"must be in \[0, 1\), got 1\.0"):
+        trial_config("dense", "scenes", "tiny", sparsity=1.0)
+    with pytest.raises(UserError, match=r"`dense` keeps every weight.*got 0\.9"):
+        trial_config("dense", "scenes", "tiny", overrides={"sparsity.target": "0.9"})
 
 
 def test_a_method_that_prunes_a_trained_model_must_train_it():
