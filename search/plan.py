@@ -10,6 +10,7 @@ from search.recipes import Recipe
 from spaces.catalogue import build_space
 from spaces.presets import trial_config
 from spaces.space import Space
+from trainables.command_line import parse_settings
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 from trainables.report import METRICS, objective_names
@@ -164,15 +165,7 @@ def make_plan(
 
 def parse_overrides(items: Sequence[str]) -> dict[str, str]:
     """`["sparsity.target=0.9"]` → `{"sparsity.target": "0.9"}`."""
-    overrides = {}
-    for item in items:
-        name, separator, value = item.partition("=")
-        if not separator or not name.strip():
-            raise UserError(
-                f"`--set` takes name=value, got {item!r}; e.g. --set sparsity.target=0.9"
-            )
-        overrides[name.strip()] = value.strip()
-    return overrides
+    return parse_settings(items, form="name=value", example="sparsity.target=0.9")
 
 
 def _tasks(value: str | Iterable[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ reads this module on hosts that have torch alone.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainables.coercion import whole_number
@@ -60,20 +60,10 @@ DATASET_DEFAULTS: dict[str, DatasetDefaults] = {
 
 # A user's own data set (`package.module:SPEC`): every task weighs 1 until --set says otherwise,
 # and `data.size` must be set where the store has another size.
-_OWN_DATASET = DatasetDefaults(
+_OWN_DATASET = replace(
+    DATASET_DEFAULTS["nyu-v2"],
     tasks=(),
-    loss_weights={
-        "segmentation": 1.0,
-        "normals": 1.0,
-        "depth": 1.0,
-        "keypoints": 1.0,
-        "edges": 1.0,
-    },
-    size=DATASET_DEFAULTS["nyu-v2"].size,
-    crop=DATASET_DEFAULTS["nyu-v2"].crop,
-    learning_rate=DATASET_DEFAULTS["nyu-v2"].learning_rate,
-    num_train=DATASET_DEFAULTS["nyu-v2"].num_train,
-    num_test=DATASET_DEFAULTS["nyu-v2"].num_test,
+    loss_weights=dict.fromkeys(DATASET_DEFAULTS["scenes"].loss_weights, 1.0),
 )
 
 _MODELS: dict[str, dict[str, Any]] = {

@@ -65,15 +65,18 @@ def masked(uri: str) -> str:
     return _SECRET_ARGUMENT.sub(r"\1***", hidden)
 
 
-def parse_settings(items: Sequence[str]) -> dict[str, str]:
+def parse_settings(
+    items: Sequence[str],
+    *,
+    form: str = "key=value",
+    example: str = "optimiser.learning_rate=0.001",
+) -> dict[str, str]:
     """`["a=1", "b.c=x"]` → `{"a": "1", "b.c": "x"}`."""
     settings = {}
     for item in items:
         name, separator, value = item.partition("=")
         if not separator or not name.strip():
-            raise UserError(
-                f"`--set` takes key=value, got {item!r}; e.g. --set optimiser.learning_rate=0.001"
-            )
+            raise UserError(f"`--set` takes {form}, got {item!r}; e.g. --set {example}")
         settings[name.strip()] = value.strip()
     return settings
 

@@ -90,7 +90,6 @@ class DiSparseTrainable(tune.Trainable):
         """Keep to the trial's share of the machine; returns the device."""
         resources = _required_resources(self._trial_info)
         torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
-        torch.set_flush_denormal(True)
         num_gpus = resources.get("GPU", 0.0)
         if not num_gpus or not torch.cuda.is_available():
             return "cpu"

@@ -78,7 +78,7 @@ class BatchSource:
             yield self._augmented(self._reader(self.view).fetch(chunk, upcoming), draws)
 
     def evaluation_batches(self, view: View, batch_size: int) -> Iterator[Batch]:
-        """As the function of this name; `view` stays where the training frames are kept."""
+        """All frames of `view` in order, unaugmented, at full size; the last batch may be short."""
         yield from _in_order(self._reader(view), batch_size)
 
     def close(self) -> None:
@@ -142,19 +142,6 @@ def _free_memory(device: torch.device) -> float:
         return free
     allowed = torch.cuda.get_per_process_memory_fraction(index) * total
     return min(free, allowed - torch.cuda.memory_reserved(index))
-
-
-def evaluation_batches(
-    view: View, batch_size: int, *, tasks: Sequence[str], device: str | torch.device
-) -> Iterator[Batch]:
-    """All frames of `view` in order, unaugmented, at full size; the last batch may be short."""
-    modalities, target = ("image", *tasks), torch.device(device)
-    kind = StreamedReader if target.type == "cuda" else MappedReader
-    reader = kind(view, modalities, target)
-    try:
-        yield from _in_order(reader, batch_size)
-    finally:
-        reader.close()
 
 
 def _in_order(reader: "_Reader", batch_size: int) -> Iterator[Batch]:

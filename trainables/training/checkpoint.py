@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from trainables.config import TrialConfig
 from trainables.errors import UserError
+from trainables.training.manifest import file_crc32
 
 _STATE_FILE = "state.pt"
 _CONFIG_FILE = "config.json"
@@ -42,7 +42,7 @@ def write_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]
         torch.save({"version": CHECKPOINT_VERSION, **state}, file)
         file.flush()
         os.fsync(file.fileno())
-    described = {"config": config.to_dict(), "state_crc32": _crc32(directory / _STATE_FILE)}
+    described = {"config": config.to_dict(), "state_crc32": file_crc32(directory / _STATE_FILE)}
     (directory / _CONFIG_FILE).write_text(json.dumps(described, indent=2))
 
 
@@ -66,7 +66,7 @@ def load_checkpoint(directory: Path, config: TrialConfig, device: str) -> dict[s
     try:
         described = json.loads((found / _CONFIG_FILE).read_text())
         saved = TrialConfig.from_dict(described["config"])
-        if described["state_crc32"] != _crc32(found / _STATE_FILE):
+        if described["state_crc32"] != file_crc32(found / _STATE_FILE):
             raise ValueError(f"the checksum of {_STATE_FILE} does not match")
         state = torch.load(found / _STATE_FILE, map_location=device, weights_only=True)
         version = state.pop("version")
@@ -100,11 +100,3 @@ def damaged(directory: Path, error: Exception) -> UserError:
         f"the checkpoint {str(directory)!r} is damaged ({type(error).__name__}: {said}); "
         "delete the folder and start again"
     )
-
-
-def _crc32(path: Path) -> int:
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            value = zlib.crc32(block, value)
-    return value

@@ -12,7 +12,7 @@ def write_manifest(directory: Path, *, step: int) -> None:
     files = {}
     for path in sorted(directory.rglob("*")):
         if path.is_file() and path.name != MANIFEST:
-            files[str(path.relative_to(directory))] = [path.stat().st_size, _crc(path)]
+            files[str(path.relative_to(directory))] = [path.stat().st_size, file_crc32(path)]
     (directory / MANIFEST).write_text(json.dumps({"step": step, "files": files}))
 
 
@@ -22,14 +22,15 @@ def valid_checkpoint(directory: Path) -> int | None:
         manifest = json.loads((directory / MANIFEST).read_text())
         for name, (size, crc) in manifest["files"].items():
             path = directory / name
-            if path.stat().st_size != size or _crc(path) != crc:
+            if path.stat().st_size != size or file_crc32(path) != crc:
                 return None
         return int(manifest["step"]) if manifest["files"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _crc(path: Path) -> int:
+def file_crc32(path: Path) -> int:
+    """Read in blocks: a checkpoint may be larger than memory has room for twice."""
     value = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):

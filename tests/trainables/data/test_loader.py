@@ -14,7 +14,6 @@ from trainables.data.loader import (
     ResidentReader,
     StreamedReader,
     decode,
-    evaluation_batches,
 )
 from trainables.data.store import Split
 from trainables.data.view import View
@@ -124,7 +123,7 @@ def test_every_epoch_shows_every_frame_once(view, batch_size):
 
 
 def test_evaluation_is_in_order_at_full_size(view):
-    batches = list(evaluation_batches(view, 3, tasks=TARGETS, device="cpu"))
+    batches = list(source(view).evaluation_batches(view, 3))
     assert [len(batch.images_BCHW) for batch in batches] == [3, 3, 1]
     assert identify_all(batches, view) == list(range(NUM_FRAMES))
     # Whatever the crop of training is.
@@ -146,7 +145,7 @@ def test_scoring_batches_are_repeatable_and_apart(view):
 
 
 def test_decoding(view, make_frame):
-    batch = next(iter(evaluation_batches(view, 1, tasks=TARGETS, device="cpu")))
+    batch = next(iter(source(view).evaluation_batches(view, 1)))
     frame, meta = make_frame(1, SIZE), view.split.meta
     image = (frame.image / 255.0 - np.array(meta.image_mean)) / np.array(meta.image_std)
     np.testing.assert_allclose(batch.images_BCHW[0].permute(1, 2, 0), image, atol=1e-5)
