@@ -187,6 +187,8 @@ def trial_config(
             "start_fraction": 0.0,
             "end_fraction": 0.5,
             "interval_steps": interval,
+            "level_fraction": 0.2,
+            "rewind_fraction": 0.05,
             "score": "taylor",
             "saliency_batches": _SALIENCY_BATCHES[preset],
             "saliency_weights": "actual",

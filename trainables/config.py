@@ -15,7 +15,8 @@ from trainables.coercion import build, to_plain
 from trainables.errors import UserError, unknown_name
 
 ALLOCATIONS = ("uniform", "er", "erk", "global")
-SPARSITY_SCHEDULES = ("one-shot", "linear", "cubic", "cosine", "exponential")
+SPARSITY_SCHEDULES = ("one-shot", "linear", "cubic", "cosine", "exponential", "levels")
+REWIND_FRACTIONS = (0.0, 0.01, 0.05, 0.1, 0.2)
 ANNEALINGS = ("constant", "linear", "cosine", "inverse-power")
 ARBITERS = ("unanimous", "majority", "intersection")
 SCORES = ("taylor", "magnitude", "published")
@@ -137,10 +138,13 @@ class SparsityConfig:
 
     target: float  # fraction of the prunable weights that ends at zero
     allocation: str  # of the kept weights over layers; "global" = by score
-    schedule: str  # from dense to target; "one-shot" = at once at `start_fraction`
+    schedule: str  # from dense to target; "one-shot" = at once at `start_fraction`,
+    # "levels" = a fixed share of the remaining at a time, over all of training
     start_fraction: float  # of training
     end_fraction: float
     interval_steps: int  # between the prunings of a gradual schedule
+    level_fraction: float  # "levels" only: share of the remaining weights pruned at each level
+    rewind_fraction: float  # of pre-training, to which `lth` rewinds
     score: str
     saliency_batches: int
     saliency_weights: str  # "actual" | "xavier": what the initial saliency is taken on
@@ -167,6 +171,18 @@ class SparsityConfig:
             "swap them",
         )
         _at_least("sparsity.interval_steps", self.interval_steps, 1)
+        _require(
+            0.0 < self.level_fraction < 1.0,
+            "`sparsity.level_fraction` must be in (0, 1)",
+            self.level_fraction,
+            "0.2 prunes a fifth of the remaining weights at each level",
+        )
+        _require(
+            self.rewind_fraction in REWIND_FRACTIONS,
+            f"`sparsity.rewind_fraction` must be one of {REWIND_FRACTIONS}",
+            self.rewind_fraction,
+            "the dense run is kept at these points only",
+        )
         _at_least("sparsity.saliency_batches", self.saliency_batches, 1)
 
 

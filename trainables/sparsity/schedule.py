@@ -3,6 +3,7 @@
 Steps count from 0; what is due at a step is due before that step's forward pass.
 """
 
+import bisect
 import math
 from collections.abc import Callable
 
@@ -36,12 +37,34 @@ def _window(config: SparsityConfig, total_steps: int) -> tuple[int, int]:
     )
 
 
+def num_levels(target: float, level_fraction: float) -> int:
+    """How many times `level_fraction` of the remaining weights must go to reach `target`.
+
+    At least 1. The last level prunes less where the powers of `1 - level_fraction` miss the target.
+    """
+    if target <= 0.0:
+        return 1
+    levels = math.log(1.0 - target) / math.log(1.0 - level_fraction)
+    return max(1, math.ceil(levels - 1e-9))
+
+
+def level_at(config: SparsityConfig, step: int, total_steps: int) -> tuple[int, int]:
+    """Of schedule "levels": the 0-based level that `step` belongs to, and its first step."""
+    levels = num_levels(config.target, config.level_fraction)
+    starts = [level * total_steps // levels for level in range(levels)]
+    level = bisect.bisect_right(starts, step) - 1
+    return level, starts[level]
+
+
 def prune_steps(config: SparsityConfig, total_steps: int) -> tuple[int, ...]:
     """The steps at which masks are computed anew from scores, ascending, never empty.
 
     One-shot: the start alone. Gradual: every interval after the start, and the end itself,
     so the target is reached whether or not the interval divides the window.
     """
+    if config.schedule == "levels":
+        levels = num_levels(config.target, config.level_fraction)
+        return tuple(dict.fromkeys(i * total_steps // levels for i in range(levels)))
     start, end = _window(config, total_steps)
     if config.schedule == "one-shot" or start == end:
         return (start,)
@@ -50,6 +73,8 @@ def prune_steps(config: SparsityConfig, total_steps: int) -> tuple[int, ...]:
 
 def prune_due(config: SparsityConfig, step: int, total_steps: int) -> bool:
     """Whether masks must be computed anew before training step `step`."""
+    if config.schedule == "levels":
+        return step == level_at(config, step, total_steps)[1]
     start, end = _window(config, total_steps)
     if config.schedule == "one-shot" or start == end:
         return step == start
@@ -61,6 +86,11 @@ def density_at(config: SparsityConfig, step: int, total_steps: int) -> float:
 
     Constant between prunings; exactly `1 - target` from the last one on.
     """
+    if config.schedule == "levels":
+        level, _ = level_at(config, step, total_steps)
+        if level + 1 == num_levels(config.target, config.level_fraction):
+            return 1.0 - config.target
+        return (1.0 - config.level_fraction) ** (level + 1)
     start, end = _window(config, total_steps)
     if config.schedule == "one-shot":
         return 1.0 - config.target if step >= start else 1.0

@@ -43,6 +43,8 @@ CONFIG = {
         "start_fraction": 0.0,
         "end_fraction": 0.5,
         "interval_steps": 5,
+        "level_fraction": 0.2,
+        "rewind_fraction": 0.05,
         "score": "taylor",
         "saliency_batches": 3,
         "saliency_weights": "actual",
