@@ -135,3 +135,21 @@ def objective_names(tasks: Iterable[str], cost: str = "cost/density") -> tuple[s
 def non_finite(metrics: Mapping[str, float], names: Iterable[str]) -> tuple[str, ...]:
     """Those of `names` that are missing from `metrics`, NaN or infinite."""
     return tuple(n for n in names if n not in metrics or not math.isfinite(metrics[n]))
+
+
+def delta_percent(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> float:
+    """Mean signed relative change to the baseline over all metrics, in percent.
+
+    AdaShare (Sun et al. 2020, section 4.1), Δ_T: the mean over tasks of the mean over a task's
+    metrics; positive is better. Both mappings hold the same split-less names; a metric that the
+    baseline lacks, or has at 0, is left out.
+    """
+    by_task: dict[str, list[float]] = {}
+    for name, value in metrics.items():
+        reference = baseline.get(name)
+        if reference is None or reference == 0:
+            continue
+        change = -METRICS[name].sign * (value - reference) / abs(reference)
+        by_task.setdefault(name.split("/")[0], []).append(change)
+    means = [sum(changes) / len(changes) for changes in by_task.values()]
+    return 100.0 * sum(means) / len(means) if means else float("nan")

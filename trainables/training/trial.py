@@ -18,7 +18,7 @@ from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
 from trainables.errors import UserError
 from trainables.models.catalogue import build_model
-from trainables.report import PRIMARY_METRICS, describe
+from trainables.report import PRIMARY_METRICS, delta_percent, describe
 from trainables.sparsity.agreement import agreement
 from trainables.sparsity.catalogue import get_method
 from trainables.sparsity.masks import MaskRegistry
@@ -31,7 +31,7 @@ from trainables.training.checkpoint import (
     write_checkpoint,
 )
 from trainables.training.device import explained_memory, prepare_device, resolve_device
-from trainables.training.evaluation import delta_percent, evaluate
+from trainables.training.evaluation import evaluate
 from trainables.training.export import save_model
 from trainables.training.loop import TrainingLoop
 
