@@ -3,20 +3,29 @@
 FLOPs count a multiply and an add as two, in convolutions and linear layers (biases,
 normalisation and activations are left out, as in RigL, Evci et al. 2020, appendix H). Sparse
 FLOPs are what hardware that skips zeros would do: a layer's dense FLOPs times its density.
+
+Fractions are of the dense network's FLOPs. The multitask baselines with a network of their own
+(cross-stitch and the like) are measured against hard parameter sharing of the same sizes
+(`reference_flops`), so that every system of a comparison stands on one axis.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from trainables.config import ModelConfig
 from trainables.errors import UserError
 from trainables.models.base import prunable_parameters
+from trainables.models.catalogue import MODELS, build_model
 from trainables.sparsity.masks import MaskRegistry
+
+_HARD_SHARING = "deeplab-resnet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +107,22 @@ def _traced_flops(
     )
 
 
+def reference_flops(
+    config: ModelConfig, num_channels: Mapping[str, int], image_size: Sequence[int]
+) -> int | None:
+    """Dense FLOPs of one image in the network that `config`'s is measured against, if another.
+
+    For our multitask baselines: hard sharing (`deeplab-resnet`) with the same sizes and heads,
+    traced on the meta device, where it takes no memory. None for hard sharing itself and for a
+    user's own model, which are their own reference.
+    """
+    if config.name not in MODELS or config.name == _HARD_SHARING:
+        return None
+    with torch.device("meta"):
+        model = build_model(replace(config, name=_HARD_SHARING), num_channels, seed=0)
+    return forward_flops(model, image_size).dense
+
+
 def parameters_kept(model: nn.Module, registry: MaskRegistry) -> int:
     """All parameters but the pruned weights: biases and normalisation count as kept."""
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -162,21 +187,45 @@ class CostModel:
     """The `cost/*` metrics of one trial. Dense FLOPs are traced once; a mask's cost is a sum.
 
     image_size: (height, width) of one image as evaluated.
+    reference_flops: the dense FLOPs of one image that the metrics' fractions are relative to;
+      None: the model's own. See the function of that name.
     """
 
-    def __init__(self, model: nn.Module, registry: MaskRegistry, image_size: Sequence[int]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        registry: MaskRegistry,
+        image_size: Sequence[int],
+        *,
+        reference_flops: int | None = None,
+    ) -> None:
         self._model = model
         self._registry = registry
         self._image_size = tuple(image_size)
         self.flops = forward_flops(model, image_size)
+        self._own_per_reference = self.flops.dense / (reference_flops or self.flops.dense)
 
     def flops_fraction(self) -> float:
-        """Sparse / dense forward FLOPs under the present masks."""
-        densities = {
-            name: int(layer["kept"]) / int(layer["total"])
-            for name, layer in self._registry.layers().items()
+        """Sparse / dense forward FLOPs of this model under the present masks, at most 1."""
+        return self.sparse_flops() / self.flops.dense
+
+    def sparse_flops(self) -> int:
+        """Of one image under the present masks."""
+        return sum(layer["sparse_flops"] for layer in self.layers().values()) + self.flops.other
+
+    def layers(self) -> dict[str, dict[str, int]]:
+        """`{name: {"flops": dense, "sparse_flops": under the present masks}}` of one image.
+
+        Whole numbers: every weight of a layer works at as many positions.
+        """
+        kept, shapes = self._registry.kept_by_layer, self._registry.shapes
+        return {
+            name: {
+                "flops": flops,
+                "sparse_flops": flops // math.prod(shapes[name]) * kept[name],
+            }
+            for name, flops in self.flops.layers.items()
         }
-        return self.flops.sparse(densities) / self.flops.dense
 
     def metrics(
         self,
@@ -191,15 +240,17 @@ class CostModel:
         """Under the names of `trainables.report`; `cost/latency_ms` only when asked for: unlike
         the others it is a measurement, and differs from run to run.
 
-        The arguments are those of `training_flops_fraction`.
+        The arguments are those of `training_flops_fraction`, in FLOPs of this model; here they
+        become those of the reference.
         """
         density = self._registry.density
         metrics = {
             "cost/density": density,
             "cost/sparsity": 1 - density,
             "cost/parameters_kept": float(parameters_kept(self._model, self._registry)),
-            "cost/flops_fraction": self.flops_fraction(),
-            "cost/train_flops_fraction": training_flops_fraction(
+            "cost/flops_fraction": self._own_per_reference * self.flops_fraction(),
+            "cost/train_flops_fraction": self._own_per_reference
+            * training_flops_fraction(
                 average_step_flops=average_step_flops,
                 train_steps=train_steps,
                 pretrain_steps=pretrain_steps,

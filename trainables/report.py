@@ -76,9 +76,19 @@ METRICS: dict[str, Metric] = dict(
             "minimize",
             "parameters not pruned, biases and normalisation included",
         ),
-        _metric("cost/flops_fraction", "fraction", "minimize", "sparse / dense forward FLOPs"),
         _metric(
-            "cost/train_flops_fraction", "fraction", "minimize", "sparse / dense training FLOPs"
+            "cost/flops_fraction",
+            "fraction",
+            "minimize",
+            "forward FLOPs / those of the dense network (of dense hard sharing of the same sizes "
+            "for cross-stitch, sluice and den: above 1 where they cost more)",
+        ),
+        _metric(
+            "cost/train_flops_fraction",
+            "fraction",
+            "minimize",
+            "training FLOPs, pre-training included / those of as many dense training steps (of "
+            "dense hard sharing of the same sizes for cross-stitch, sluice and den)",
         ),
         _metric(
             "cost/average_training_density", "fraction", "minimize", "density, mean over steps"

@@ -1,7 +1,8 @@
 """FLOPs by formula against torch's counter and by hand; training FLOPs in closed form."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,12 +15,14 @@ from trainables.cost import (
     forward_flops,
     measure_latency_ms,
     parameters_kept,
+    reference_flops,
     regrowth_step_flops,
     training_flops_fraction,
 )
 from trainables.errors import UserError
 from trainables.models.base import prunable_parameters
-from trainables.models.catalogue import build_model
+from trainables.models.catalogue import MODELS, build_model
+from trainables.models.deeplab_resnet import DeepLabResNet
 from trainables.report import METRICS
 from trainables.sparsity.masks import MaskRegistry
 
@@ -125,6 +128,89 @@ def test_sparse_flops_follow_the_counts() -> None:
     assert cost.flops_fraction() == pytest.approx(1 - saved / cost.flops.dense)
     # The stem has 3 % of the weights and, at full resolution, far more of the FLOPs.
     assert 1 - cost.flops_fraction() > 2 * (1 - registry.density)
+
+
+def test_layers_add_up_to_the_totals() -> None:
+    model = tiny()
+    registry = MaskRegistry(model)
+    cost = CostModel(model, registry, (64, 64))
+    assert cost.sparse_flops() == cost.flops.dense
+    stem, total = "backbone.conv1.weight", 8 * 3 * 49
+    prune(registry, {stem: 100})
+    layers = cost.layers()
+    assert list(layers) == list(registry.layers())
+    # 32 × 32 positions, at each of which every kept weight multiplies and adds once.
+    assert layers[stem] == {"flops": 2 * 1024 * total, "sparse_flops": 2 * 1024 * 100}
+    assert sum(layer["flops"] for layer in layers.values()) == cost.flops.dense
+    assert sum(layer["sparse_flops"] for layer in layers.values()) == cost.sparse_flops()
+    densities = {
+        n: kept / math.prod(registry.shapes[n]) for n, kept in registry.kept_by_layer.items()
+    }
+    assert cost.sparse_flops() == pytest.approx(cost.flops.sparse(densities))
+    assert cost.flops_fraction() == cost.sparse_flops() / cost.flops.dense
+
+
+class Apart(nn.Module):
+    """One whole network for each task: what stitching starts from."""
+
+    def __init__(self, config: ModelConfig, num_channels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.tasks = tuple(num_channels)
+        self.networks = nn.ModuleDict(
+            {task: DeepLabResNet(config, {task: n}) for task, n in num_channels.items()}
+        )
+
+    def forward(self, images: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
+        return {
+            name: self.networks[name](images)[name]
+            for name in (self.tasks if tasks is None else tasks)
+        }
+
+    def owners(self) -> dict[str, str]:
+        return {name: name.split(".")[1] for name, _ in self.named_parameters()}
+
+
+CHANNELS = {"segmentation": 5, "depth": 1}
+APART = replace(TINY, name="apart")
+
+
+@pytest.fixture
+def _apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "apart", Apart)
+
+
+@pytest.mark.usefixtures("_apart")
+def test_another_network_is_measured_against_hard_sharing() -> None:
+    """Two trunks for one: the fractions exceed 1 by what the second trunk costs."""
+    shared = forward_flops(tiny(), (48, 40))
+    trunk = sum(n for name, n in shared.layers.items() if name.startswith("backbone"))
+    reference = reference_flops(APART, CHANNELS, (48, 40))
+    assert reference == shared.dense
+    model = build_model(APART, CHANNELS, seed=0)
+    registry = MaskRegistry(model)
+    cost = CostModel(model, registry, (48, 40), reference_flops=reference)
+    expected = 1 + trunk / shared.dense
+    assert cost.flops_fraction() == 1  # of its own: what the training loop counts in
+    metrics = cost.metrics(
+        average_training_density=1.0, average_step_flops=1.0, train_steps=10, pretrain_steps=5
+    )
+    assert metrics["cost/flops_fraction"] == pytest.approx(expected)
+    assert metrics["cost/train_flops_fraction"] == pytest.approx(1.5 * expected)
+    assert metrics["cost/density"] == 1  # of its own weights
+    prune(registry, {name: 1 for name in registry.names if name.startswith("networks.depth")})
+    pruned = cost.metrics(average_training_density=1.0, average_step_flops=0.5, train_steps=10)
+    assert pruned["cost/density"] == registry.density < 0.6
+    assert pruned["cost/flops_fraction"] == cost.sparse_flops() / reference
+    assert pruned["cost/train_flops_fraction"] == pytest.approx(0.5 * expected)
+
+
+@pytest.mark.usefixtures("_apart")
+def test_hard_sharing_and_a_users_model_are_their_own_reference() -> None:
+    assert reference_flops(TINY, CHANNELS, (48, 40)) is None
+    assert reference_flops(replace(TINY, name="their.module:build"), CHANNELS, (48, 40)) is None
+    state = torch.get_rng_state()
+    reference_flops(APART, CHANNELS, (48, 40))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_parameters_kept_counts_biases_and_normalisation() -> None:

@@ -13,7 +13,7 @@ import torch
 
 import trainables
 from trainables.config import TrialConfig
-from trainables.cost import CostModel
+from trainables.cost import CostModel, reference_flops
 from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
 from trainables.errors import UserError
@@ -105,7 +105,12 @@ class TrialRun:
         self.model = model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.registry = MaskRegistry(self.model)
         _require_some_weights(config, self.registry)
-        self._cost = CostModel(self.model, self.registry, config.data.size)
+        self._cost = CostModel(
+            self.model,
+            self.registry,
+            config.data.size,
+            reference_flops=reference_flops(config.model, num_channels, config.data.size),
+        )
         self.loop = TrainingLoop(
             config,
             model=self.model,
@@ -164,11 +169,15 @@ class TrialRun:
             raise RuntimeError(
                 "summary() is of a finished run; call next_report() until it is final"
             )
-        layers = self.registry.layers()
+        flops = self._cost.layers()
         masks: dict[str, Any] = {
-            "layers": layers,
+            "layers": {
+                name: {**layer, **flops[name]} for name, layer in self.registry.layers().items()
+            },
             "kept": self.registry.kept,
             "total": self.registry.total,
+            "flops": self._cost.flops.dense,
+            "sparse_flops": self._cost.sparse_flops(),
         }
         if ballots := self.loop.ballots():
             masks["agreement"] = agreement(ballots)
