@@ -115,7 +115,7 @@ def build_workload(
         model=model,
         tasks=build_tasks(config.data.tasks, num_channels),
         registry=MaskRegistry(model),
-        optimiser=build_optimiser(config.optimiser, model.parameters()),
+        optimiser=build_optimiser(config.optimiser, model),
         batch=random_batch(config, device),
     )
 

@@ -7,22 +7,43 @@ same space serves a run of 200 steps and one of 20,000.
 from collections.abc import Callable, Sequence
 
 from spaces.space import Parameter, Space, When
-from trainables.config import ANNEALINGS, ARBITERS, RATE_SCHEDULES, SCORES, TrialConfig
+from trainables.config import (
+    ANNEALINGS,
+    ARBITERS,
+    RATE_SCHEDULES,
+    REGROW_BUDGETS,
+    REWIND_FRACTIONS,
+    SALIENCY_WEIGHTS,
+    SCORES,
+    TrialConfig,
+)
 from trainables.errors import UserError, unknown_name
 
 SPARSE_METHODS = (
     "random",
     "snip",
+    "lth",
+    "lth-one-shot",
+    "imp",
     "rigl",
+    "set",
+    "gmp",
+    "random-pretrained",
     "disparse-static",
     "disparse-dynamic",
     "disparse-pretrained",
 )
+DENSE_METHODS = ("dense", "cross-stitch", "sluice", "den")
 # Which settings a method reads. A parameter is drawn only where it has an effect.
-FOLLOWS_ALLOCATION = ("random", "rigl", "disparse-dynamic")
-REGROWS = ("rigl", "disparse-dynamic")
+FOLLOWS_ALLOCATION = ("random", "rigl", "set", "gmp", "random-pretrained", "disparse-dynamic")
+FOLLOWS_SCHEDULE = tuple(m for m in SPARSE_METHODS if m not in ("lth", "lth-one-shot", "imp"))
+LEVELLED = ("lth", "imp")
+REWINDS = ("lth", "lth-one-shot")
+REGROWS = ("rigl", "set", "disparse-dynamic")
 VOTES = ("disparse-static", "disparse-dynamic", "disparse-pretrained")
-SCORED = ("disparse-pretrained",)
+GROWS_BY_VOTE = ("disparse-dynamic",)
+SCORED = ("disparse-static", "disparse-pretrained")
+SCORED_AT_INITIALISATION = ("snip", "disparse-static")
 
 GRADUAL = ("linear", "cubic", "cosine", "exponential")
 
@@ -87,7 +108,7 @@ def _steps_range(reference: TrialConfig) -> tuple[int, int]:
 
 
 def _schedule(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]:
-    when = _when("method", SPARSE_METHODS, methods)
+    when = _when("method", FOLLOWS_SCHEDULE, methods)
     if when is None:
         return []
     gradual = (When(name="sparsity.schedule", values=GRADUAL),)
@@ -185,33 +206,90 @@ def _regrowth_details(methods: Sequence[str], reference: TrialConfig) -> list[Pa
     ]
 
 
-def _votes(methods: Sequence[str]) -> list[Parameter]:
+def _levels(methods: Sequence[str]) -> list[Parameter]:
     parameters = []
-    scored = _when("method", SCORED, methods)
-    if scored is not None:
+    levelled = _when("method", LEVELLED, methods)
+    if levelled is not None:
         parameters.append(
             Parameter(
-                name="sparsity.score",
-                kind="categorical",
-                choices=SCORES,
-                default="taylor",
-                when=scored,
-                doc="what a trained weight is ranked by",
+                name="sparsity.level_fraction",
+                kind="float",
+                low=0.1,
+                high=0.6,
+                default=0.2,
+                when=levelled,
+                doc="share of the remaining weights that a level prunes",
             )
         )
-    voting = _when("method", VOTES, methods)
-    if voting is not None:
+    rewinding = _when("method", REWINDS, methods)
+    if rewinding is not None:
         parameters.append(
             Parameter(
-                name="sparsity.arbiter",
+                name="sparsity.rewind_fraction",
                 kind="categorical",
-                choices=ARBITERS,
-                default="unanimous",
-                when=voting,
-                doc="which tasks must agree before a shared weight is pruned",
+                choices=REWIND_FRACTIONS,
+                default=0.05,
+                when=rewinding,
+                doc="where in the dense run training starts again, as a fraction of it",
             )
         )
     return parameters
+
+
+def _choice(
+    name: str,
+    readers: Sequence[str],
+    methods: Sequence[str],
+    choices: Sequence[str],
+    default: str,
+    doc: str,
+) -> list[Parameter]:
+    """A categorical parameter of the methods that read it, where any is offered."""
+    when = _when("method", readers, methods)
+    if when is None:
+        return []
+    return [
+        Parameter(
+            name=name,
+            kind="categorical",
+            choices=tuple(choices),
+            default=default,
+            when=when,
+            doc=doc,
+        )
+    ]
+
+
+def _votes(methods: Sequence[str]) -> list[Parameter]:
+    return [
+        *_choice(
+            "sparsity.score", SCORED, methods, SCORES, "taylor", "what a task ranks weights by"
+        ),
+        *_choice(
+            "sparsity.saliency_weights",
+            SCORED_AT_INITIALISATION,
+            methods,
+            SALIENCY_WEIGHTS,
+            "xavier",
+            "the weights that saliency at initialisation is taken on",
+        ),
+        *_choice(
+            "sparsity.arbiter",
+            VOTES,
+            methods,
+            ARBITERS,
+            "unanimous",
+            "which tasks must agree before a shared weight is pruned",
+        ),
+        *_choice(
+            "regrowth.budget",
+            GROWS_BY_VOTE,
+            methods,
+            REGROW_BUDGETS,
+            "exact",
+            "whether the union of what tasks grow may overshoot a layer's count",
+        ),
+    ]
 
 
 def _learning_rate(reference: TrialConfig) -> Parameter:
@@ -280,6 +358,7 @@ def _full(methods: Sequence[str], reference: TrialConfig) -> tuple[Parameter, ..
         *_compact(methods, reference),
         *_schedule(methods, reference),
         *_regrowth_details(methods, reference),
+        *_levels(methods),
         *_votes(methods),
         *_optimiser_details(),
     )
@@ -298,15 +377,15 @@ def build_space(
 ) -> Space:
     """The space `name` over `methods`, scaled to `reference`.
 
-    Raises `UserError` for an unknown space or method. `dense` may be among the methods; it
-    then draws only what a dense trial reads.
+    Raises `UserError` for an unknown space or method. Dense systems may be among the methods;
+    they draw only what a dense trial reads.
     """
     if name not in SPACES:
         raise unknown_name("space", name, SPACES)
     if not methods:
         raise UserError("a space must offer a method, got none; name one")
     for method in methods:
-        if method not in (*SPARSE_METHODS, "dense"):
-            raise unknown_name("method", method, (*SPARSE_METHODS, "dense"))
+        if method not in (*SPARSE_METHODS, *DENSE_METHODS):
+            raise unknown_name("method", method, (*SPARSE_METHODS, *DENSE_METHODS))
     doc, builder = SPACES[name]
     return Space(name=name, doc=doc, parameters=builder(methods, reference))

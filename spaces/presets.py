@@ -12,9 +12,21 @@ from typing import Any
 from trainables.coercion import whole_number
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
+from trainables.sparsity.schedule import num_levels, rewind_step
 
 PRESETS = ("tiny", "small", "paper")
-PRETRAINED_METHODS = ("disparse-pretrained",)  # that prune a trained dense model
+# Methods that spend `training.pretrain_steps` first: on the dense model that they then prune, or
+# (cross-stitch) on the networks that they then join.
+PRETRAINED_METHODS = (
+    "lth",
+    "lth-one-shot",
+    "imp",
+    "random-pretrained",
+    "disparse-pretrained",
+    "cross-stitch",
+)
+REWINDING_METHODS = ("lth", "lth-one-shot")
+DENSE_METHODS = ("dense", "cross-stitch", "sluice", "den")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,9 +128,18 @@ _METHOD_OVERRIDES: dict[str, dict[str, Any]] = {
     # the He initialisation the deep trunk collapses (docs/decisions/0003).
     "snip": {"sparsity.saliency_weights": "xavier"},
     "disparse-static": {"sparsity.saliency_weights": "xavier"},
+    "lth": {"sparsity.schedule": "levels"},
+    "imp": {"sparsity.schedule": "levels"},
+    "gmp": {"sparsity.allocation": "uniform", "sparsity.schedule": "cubic"},
+    "random-pretrained": {"sparsity.allocation": "uniform"},
     "rigl": {"sparsity.allocation": "erk", "regrowth.fraction": 0.3},
+    "set": {"sparsity.allocation": "erk", "regrowth.fraction": 0.3},
     "disparse-dynamic": {"sparsity.allocation": "erk", "regrowth.fraction": 0.5},
+    "cross-stitch": {"model.name": "cross-stitch"},
+    "sluice": {"model.name": "sluice"},
+    "den": {"model.name": "den"},
 }
+_LEVEL_FRACTION, _REWIND_FRACTION = 0.2, 0.05
 
 
 def trial_config(
@@ -131,14 +152,18 @@ def trial_config(
     seed: int = 0,
     root: str | None = None,
     steps: int | None = None,
+    total_steps: int | None = None,
     metrics: str = "corrected",
     overrides: Mapping[str, Any] | None = None,
 ) -> TrialConfig:
     """The default trial of a method on a data set at a size.
 
+    `steps` are those of training proper, with pre-training on top where the method needs it;
+    `total_steps` in its stead is what both share, so that methods compare at equal budgets.
+
     `overrides` are dotted names (`sparsity.schedule`) and win over everything else; intervals
-    given in steps follow `steps` unless overridden. `dense` has no use for `sparsity` and ignores
-    it, so that one grid of methods × sparsities serves all. Raises `UserError` for what does
+    given in steps follow `steps` unless overridden. Dense systems have no use for `sparsity` and
+    ignore it, so that one grid of methods × sparsities serves all. Raises `UserError` for what does
     not exist.
     """
     if dataset not in DATASET_DEFAULTS and ":" not in dataset:
@@ -158,9 +183,25 @@ def trial_config(
             raise unknown_name(f"task of {dataset}", task, defaults.loss_weights)
     training = dict(_TRAINING[preset])
     given = _num_steps(steps, overrides.pop("training.steps", None))
-    if given is not None:
-        training["steps"] = given
-        training["num_reports"] = min(training["num_reports"], max(1, training["steps"]))
+    budget = _Budget(
+        method=method,
+        levels=_levels(method, sparsity, overrides),
+        rewind_fraction=float(overrides.get("sparsity.rewind_fraction", _REWIND_FRACTION)),
+    )
+    pretrain = overrides.pop("training.pretrain_steps", None)
+    pretrain = None if pretrain is None else whole_number("training.pretrain_steps", pretrain)
+    if total_steps is None:
+        training["steps"] = training["steps"] if given is None else given
+        if pretrain is None:
+            pretrain = budget.pretraining_for(training["steps"])
+    elif given is not None:
+        raise UserError(
+            f"`total_steps` holds pre-training and training, got {total_steps} beside "
+            f"`training.steps` = {given}; give one of them"
+        )
+    else:
+        training["steps"], pretrain = budget.split(total_steps, pretrain)
+    training["num_reports"] = min(training["num_reports"], max(1, training["steps"]))
     interval = max(1, round(_UPDATE_INTERVAL_FRACTION[preset] * training["steps"]))
     values = {
         "method": method,
@@ -187,8 +228,8 @@ def trial_config(
             "start_fraction": 0.0,
             "end_fraction": 0.5,
             "interval_steps": interval,
-            "level_fraction": 0.2,
-            "rewind_fraction": 0.05,
+            "level_fraction": _LEVEL_FRACTION,
+            "rewind_fraction": _REWIND_FRACTION,
             "score": "taylor",
             "saliency_batches": _SALIENCY_BATCHES[preset],
             "saliency_weights": "actual",
@@ -212,7 +253,7 @@ def trial_config(
         },
         "training": {
             **training,
-            "pretrain_steps": training["steps"],
+            "pretrain_steps": pretrain,
             "accumulation": 1,
             "loss_weights": {task: defaults.loss_weights[task] for task in chosen},
             "precision": "auto",
@@ -221,7 +262,7 @@ def trial_config(
         },
     }
     config = TrialConfig.from_dict(values)
-    if method == "dense":
+    if method in DENSE_METHODS:
         config = config.replace({"sparsity.target": 0.0})
     config = config.replace({**_METHOD_OVERRIDES.get(method, {}), **overrides})
     _require_sense(config)
@@ -245,16 +286,93 @@ def _num_steps(steps: Any, setting: Any) -> int | None:
     return min(given, default=None)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Budget:
+    """How a method's steps divide into pre-training and training proper."""
+
+    method: str
+    levels: int  # of `lth`, which trains a dense run and then repeats most of it at every level
+    rewind_fraction: float
+
+    def pretraining_for(self, steps: int) -> int:
+        """Pre-training that goes with `steps` of training proper.
+
+        As long as these by default. A method that rewinds repeats the dense run from step k at
+        every level: that run is one level and its first k steps long.
+        """
+        if self.method not in REWINDING_METHODS:
+            return steps
+        level = -(-steps // self.levels)
+        dense = level
+        while dense - rewind_step(self.rewind_fraction, dense) < level:
+            dense += 1
+        return dense
+
+    def split(self, total: int, pretrain: int | None) -> tuple[int, int]:
+        """Training and pre-training steps that add up to `total`: half and half by default."""
+        if self.method not in PRETRAINED_METHODS:
+            if total < 1:
+                raise UserError(f"`total_steps` must be at least 1, got {total}; raise it")
+            return total, total
+        if pretrain is None:
+            pretrain = total // 2
+            if self.method in REWINDING_METHODS:
+                fitting = (n for n in range(1, total) if n + self.pretraining_for(n) <= total)
+                pretrain = total - max(fitting, default=0)
+        if not 1 <= pretrain < total:
+            raise UserError(
+                f"`total_steps` must leave steps to both pre-training and training of "
+                f"{self.method}, got {total} with {pretrain} of pre-training; raise it"
+            )
+        return total - pretrain, pretrain
+
+
+def _levels(method: str, sparsity: float | None, overrides: Mapping[str, Any]) -> int:
+    """How many levels `lth` has; nonsense values are left for `TrialConfig` to refuse."""
+    if overrides.get("sparsity.schedule", method) in ("one-shot", "lth-one-shot"):
+        return 1
+    try:
+        target = float(overrides.get("sparsity.target", 0.9 if sparsity is None else sparsity))
+        share = float(overrides.get("sparsity.level_fraction", _LEVEL_FRACTION))
+        return num_levels(target, share)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 1
+
+
 def _require_sense(config: TrialConfig) -> None:
     """What the method asks of its settings, whoever set them."""
-    if config.method == "dense" and config.sparsity.target > 0:
+    if config.method in DENSE_METHODS and config.sparsity.target > 0:
         raise UserError(
-            "`dense` keeps every weight: `sparsity.target` must be 0 for it, got "
+            f"`{config.method}` keeps every weight: `sparsity.target` must be 0 for it, got "
             f"{config.sparsity.target}; name a sparse method, e.g. disparse-static"
         )
     if config.method in PRETRAINED_METHODS and config.training.pretrain_steps < 1:
         raise UserError(
-            f"`training.pretrain_steps` must be at least 1 for {config.method}, which prunes a "
-            f"trained model, got {config.training.pretrain_steps}; disparse-static prunes an "
+            f"`training.pretrain_steps` must be at least 1 for {config.method}, which starts from "
+            f"a trained model, got {config.training.pretrain_steps}; disparse-static prunes an "
             "untrained one"
+        )
+    if config.method in REWINDING_METHODS:
+        _require_a_ticket(config)
+
+
+def _require_a_ticket(config: TrialConfig) -> None:
+    """What `lth` asks: its own schedule, and levels no longer than what they repeat."""
+    sparsity, training = config.sparsity, config.training
+    schedule = "levels" if config.method == "lth" else "one-shot"
+    if sparsity.schedule != schedule or (schedule == "one-shot" and sparsity.start_fraction > 0):
+        raise UserError(
+            f"`{config.method}` needs `sparsity.schedule` = {schedule} from the start, got "
+            f"{sparsity.schedule} from {sparsity.start_fraction}; imp follows every schedule"
+        )
+    levels = 1 if schedule == "one-shot" else num_levels(sparsity.target, sparsity.level_fraction)
+    longest = -(-training.steps // levels)
+    repeated = training.pretrain_steps - rewind_step(
+        sparsity.rewind_fraction, training.pretrain_steps
+    )
+    if longest > repeated:
+        raise UserError(
+            f"each of the {levels} levels of {config.method} repeats the dense run from step k, so "
+            f"`training.steps` / {levels} must be at most {repeated}, the dense run's steps after "
+            f"k, got {longest}; raise `training.pretrain_steps` or leave it out"
         )

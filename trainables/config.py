@@ -19,6 +19,8 @@ SPARSITY_SCHEDULES = ("one-shot", "linear", "cubic", "cosine", "exponential", "l
 REWIND_FRACTIONS = (0.0, 0.01, 0.05, 0.1, 0.2)
 ANNEALINGS = ("constant", "linear", "cosine", "inverse-power")
 ARBITERS = ("unanimous", "majority", "intersection")
+SALIENCY_WEIGHTS = ("actual", "xavier")
+REGROW_BUDGETS = ("exact", "published")
 SCORES = ("taylor", "magnitude", "published")
 OPTIMISERS = ("sgd", "adam", "adamw")
 RATE_SCHEDULES = ("constant", "halving", "cosine")
@@ -161,7 +163,7 @@ class SparsityConfig:
         _choice("schedule", self.schedule, SPARSITY_SCHEDULES)
         _choice("score", self.score, SCORES)
         _choice("arbiter", self.arbiter, ARBITERS)
-        _choice("saliency_weights", self.saliency_weights, ("actual", "xavier"))
+        _choice("saliency_weights", self.saliency_weights, SALIENCY_WEIGHTS)
         _fraction("sparsity.start_fraction", self.start_fraction)
         _fraction("sparsity.end_fraction", self.end_fraction)
         _require(
@@ -199,7 +201,7 @@ class RegrowthConfig:
     def __post_init__(self) -> None:
         _fraction("regrowth.fraction", self.fraction)
         _choice("annealing", self.annealing, ANNEALINGS)
-        _choice("regrowth budget", self.budget, ("exact", "published"))
+        _choice("regrowth budget", self.budget, REGROW_BUDGETS)
         _fraction("regrowth.end_fraction", self.end_fraction)
         _at_least("regrowth.interval_steps", self.interval_steps, 1)
 

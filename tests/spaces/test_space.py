@@ -125,6 +125,7 @@ def test_known_points_keep_what_the_space_would_draw() -> None:
         "sparsity.target": 0.9,
         "optimiser.learning_rate": 3e-3,
         "sparsity.schedule": "one-shot",
+        "sparsity.saliency_weights": "xavier",
         "optimiser.name": "adam",
         "optimiser.weight_decay": 5e-4,
         "optimiser.rate_schedule": "cosine",

@@ -1,21 +1,39 @@
 """The sparsity methods by name."""
 
 from trainables.errors import unknown_name
-from trainables.sparsity.dense import Dense
+from trainables.sparsity.dense import CrossStitch, DeepElastic, Dense, Sluice
 from trainables.sparsity.disparse import DisparseDynamic, DisparsePretrained, DisparseStatic
+from trainables.sparsity.magnitude import (
+    GradualMagnitude,
+    IterativeMagnitude,
+    LotteryTicket,
+    OneShotTicket,
+)
 from trainables.sparsity.method import Method
-from trainables.sparsity.random import Random
-from trainables.sparsity.rigl import RigL
+from trainables.sparsity.random import Random, RandomPretrained
+from trainables.sparsity.rigl import RigL, Set
 from trainables.sparsity.snip import Snip
 
 METHODS: dict[str, Method] = {
-    "dense": Dense(),
-    "random": Random(),
-    "snip": Snip(),
-    "rigl": RigL(),
-    "disparse-static": DisparseStatic(),
-    "disparse-dynamic": DisparseDynamic(),
-    "disparse-pretrained": DisparsePretrained(),
+    method.name: method
+    for method in (
+        Dense(),
+        Random(),
+        Snip(),
+        LotteryTicket(),
+        OneShotTicket(),
+        IterativeMagnitude(),
+        RigL(),
+        Set(),
+        GradualMagnitude(),
+        RandomPretrained(),
+        DisparseStatic(),
+        DisparseDynamic(),
+        DisparsePretrained(),
+        CrossStitch(),
+        Sluice(),
+        DeepElastic(),
+    )
 }
 
 

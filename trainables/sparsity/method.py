@@ -59,7 +59,9 @@ class Method:
     paper: ClassVar[str]  # "RigL, Evci et al. 2020" …
     sparse: ClassVar[bool] = True  # False: `dense`
     needs_pretraining: ClassVar[bool] = False  # prune() is called on a trained dense model
+    rewinds: ClassVar[bool] = False  # after each prune() training starts again from step k
     regrows: ClassVar[bool] = False  # regrow() is called every `regrowth.interval_steps`
+    regrows_by_gradient: ClassVar[bool] = True  # and takes the place of the optimiser's step
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
         """Masks that keep exactly `round(density * total)` weights.
@@ -72,7 +74,7 @@ class Method:
     def regrow(
         self, context: MethodContext, batch: Batch, drop_fraction: float, density: float
     ) -> Proposal:
-        """Drop and grow on one training batch. Only where `regrows`.
+        """Drop and grow, by one training batch where `regrows_by_gradient`. Only where `regrows`.
 
         Every layer ends at its allocated count for `density` (which a gradual schedule moves).
         """

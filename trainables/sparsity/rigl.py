@@ -8,8 +8,8 @@ from trainables.sparsity.allocation import prune_budget, regrow_budget
 from trainables.sparsity.gradients import joint_gradients
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import Masks, Method, MethodContext, Proposal
-from trainables.sparsity.random import random_masks
-from trainables.sparsity.saliency import magnitude
+from trainables.sparsity.random import random_masks, random_scores
+from trainables.sparsity.saliency import Scores, magnitude
 from trainables.sparsity.selection import TieOrder, select
 
 
@@ -42,14 +42,38 @@ class RigL(Method):
         survivors = num_survivors(registry, counts, drop_fraction)
         ties = TieOrder.drawn(context.generator)
         kept = drop(registry, survivors, ties)
-        scores = {name: g.abs_() for name, g in joint_gradients(context, batch).items()}
         grown = select(
-            scores,
+            self.growth_scores(context, batch),
             {name: counts[name] - survivors[name] for name in registry.names},
             ties,
             within={name: ~keep for name, keep in kept.items()},
         )
         return Proposal(masks={name: kept[name] | grown[name] for name in registry.names})
+
+    def growth_scores(self, context: MethodContext, batch: Batch) -> Scores:
+        """What inactive weights are ranked by: |∂L/∂w| at the sparse weights."""
+        return {name: g.abs_() for name, g in joint_gradients(context, batch).items()}
+
+
+class Set(RigL):
+    """SET, Mocanu et al. 2018, Algorithm 1: drop by magnitude, grow at random.
+
+    The update costs no gradient, so unlike RigL's it takes no step's place.
+
+    Deviations. The smallest |w| are dropped, where the paper drops a share of the positive and
+    the same share of the negative weights, each the closest to zero; densities are ERK where the
+    paper has ER (`sparsity.allocation`), the replaced share is annealed where the
+    paper's is constant (`regrowth.annealing`), and updates come every `regrowth.interval_steps`
+    where the paper's come every epoch.
+    """
+
+    name: ClassVar[str] = "set"
+    summary: ClassVar[str] = "dynamic: drop by magnitude, grow at random"
+    paper: ClassVar[str] = "SET, Mocanu et al. 2018"
+    regrows_by_gradient: ClassVar[bool] = False
+
+    def growth_scores(self, context: MethodContext, batch: Batch) -> Scores:
+        return random_scores(context)
 
 
 def starting_masks(context: MethodContext, density: float) -> Masks:

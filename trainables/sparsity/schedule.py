@@ -56,6 +56,11 @@ def level_at(config: SparsityConfig, step: int, total_steps: int) -> tuple[int, 
     return level, starts[level]
 
 
+def rewind_step(rewind_fraction: float, pretrain_steps: int) -> int:
+    """k: the step of the dense run whose state `lth` goes back to; 0 is initialisation."""
+    return round(rewind_fraction * pretrain_steps)
+
+
 def prune_steps(config: SparsityConfig, total_steps: int) -> tuple[int, ...]:
     """The steps at which masks are computed anew from scores, ascending, never empty.
 

@@ -19,9 +19,17 @@ from trainables.seeds import derive_seed, generator
 from trainables.sparsity.agreement import Ballots, add_ballots, count_ballots
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import Method, MethodContext, Proposal
-from trainables.sparsity.schedule import density_at, drop_fraction_at, prune_due, regrow_due
+from trainables.sparsity.schedule import (
+    density_at,
+    drop_fraction_at,
+    prune_due,
+    prune_steps,
+    regrow_due,
+    rewind_step,
+)
 from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
+from trainables.training.losses import auxiliary_loss, split_batch, weighted_loss
 from trainables.training.optimisation import build_optimiser, learning_rate_at, set_learning_rate
 
 # On a GPU every look at the loss waits for the device; a diverged run may waste this many steps.
@@ -88,6 +96,9 @@ class TrainingLoop:
         self.loss_count = 0
         self.num_updates = 0  # of the topology
         self.growth_ballots: Ballots = {}  # over all updates
+        self._rewind_step = rewind_step(config.sparsity.rewind_fraction, self.pretrain_steps)
+        # The dense run at step k, on the CPU; only of methods that rewind, once it got there.
+        self._rewind_state: dict[str, Tensor] | None = None
         self._start_phase()
 
     @property
@@ -109,27 +120,66 @@ class TrainingLoop:
 
         Whatever the model draws (dropout) depends on the seed and the position alone.
         """
-        position = self.pretrain_step + self.step
+        position = self._position()
         devices = [torch.cuda.current_device()] if self.device == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(derive_seed(self.config.seed, "dropout", position))
             self._advance(position)
 
+    def finish_pretraining(
+        self, final: Mapping[str, Tensor], rewind: Mapping[str, Tensor] | None
+    ) -> None:
+        """End pre-training with weights that were trained elsewhere, as if they had been here.
+
+        final: the dense model's `state_dict` after `pretrain_steps`; rewind: at `rewind_step`,
+        for methods that rewind.
+        """
+        self.model.load_state_dict(final)
+        if self.method.rewinds:
+            if rewind is None:
+                raise ValueError(f"{self.config.method} needs the dense run at step k")
+            self._rewind_state = dict(rewind)
+        self.pretrain_step = self.pretrain_steps
+        self._start_phase()
+
+    def _position(self) -> int:
+        """Where training stands in the order of its data; rewinding goes back in it."""
+        if not self.method.rewinds or self.in_pretraining:
+            return self.pretrain_step + self.step
+        return self._rewind_step + self.step - self._level_start()
+
+    def _level_start(self) -> int:
+        """The last pruning up to now; `lth` trains from step k again after each."""
+        steps = prune_steps(self.config.sparsity, self.config.training.steps)
+        return max((step for step in steps if step <= self.step), default=0)
+
     def _advance(self, position: int) -> None:
         self.model.train()
+        self._start_step()
         if self.in_pretraining:
+            if self.method.rewinds and self.pretrain_step == self._rewind_step:
+                self._rewind_state = {
+                    name: value.detach().to("cpu", copy=True)
+                    for name, value in self.model.state_dict().items()
+                }
             self._gradient_step(self.pretrain_step, self.pretrain_steps, position)
             self.pretrain_step += 1
             if not self.in_pretraining:
                 self.mean_loss()  # of pre-training: checked, and kept out of the first report
                 self._start_phase()
             return
-        steps = self.config.training.steps
         self._prune_if_due()
-        if self._regrowth_is_due():
+        regrows = self._regrowth_is_due()
+        if regrows:
             self._regrow(position)
-        else:
-            self._gradient_step(self.step, steps, position)
+        if not (regrows and self.method.regrows_by_gradient):
+            # What rewinds repeats the dense run's schedule from step k.
+            of_pretraining = self.method.rewinds
+            self._gradient_step(
+                position if of_pretraining else self.step,
+                self.pretrain_steps if of_pretraining else self.config.training.steps,
+                position,
+            )
             self.flops_sum += self._present_flops
         self.density_sum += self.registry.density
         self.step += 1
@@ -166,12 +216,14 @@ class TrainingLoop:
             "loss_count": self.loss_count,
             "num_updates": self.num_updates,
             "growth_ballots": self.growth_ballots,
+            "rewind_state": self._rewind_state,
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         # The phase decides which optimiser exists, so the counters come first.
         for name in _COUNTERS:
             setattr(self, name, state[name])
+        self._rewind_state = state["rewind_state"]  # type: ignore[assignment]
         self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
         self.registry.load_state_dict(state["registry"])  # type: ignore[arg-type]
         self._present_flops = self._flops_fraction()
@@ -182,7 +234,7 @@ class TrainingLoop:
         self.loss_sum.copy_(state["loss_sum"])  # type: ignore[arg-type]
 
     def _start_phase(self) -> None:
-        self.optimiser = build_optimiser(self.config.optimiser, self.model.parameters())
+        self.optimiser = build_optimiser(self.config.optimiser, self.model)
         self.registry.attach(self.optimiser)
 
     def _prune_if_due(self) -> None:
@@ -196,6 +248,15 @@ class TrainingLoop:
         num_backward = len(self.tasks) if proposal.votes is not None else 1
         self.scoring_steps += self._scored_batches * (1 + 2 * num_backward) / 3
         self._adopt(proposal)
+        if self.method.rewinds:
+            self._rewind()
+
+    def _rewind(self) -> None:
+        """Weights and statistics back to step k of the dense run; moments start at zero."""
+        assert self._rewind_state is not None, "pre-training has passed step k"
+        self.model.load_state_dict(self._rewind_state)
+        self.registry.apply_to_weights()
+        self._start_phase()
 
     def _regrowth_is_due(self) -> bool:
         config, steps = self.config.regrowth, self.config.training.steps
@@ -203,7 +264,8 @@ class TrainingLoop:
         return self.method.regrows and not still_dense and regrow_due(config, self.step, steps)
 
     def _regrow(self, position: int) -> None:
-        """Drop and grow on this batch, in place of the optimiser step (RigL, Algorithm 1)."""
+        """Drop and grow on this batch; by gradients, in place of the optimiser's step (RigL,
+        Algorithm 1), else before it and for nothing."""
         steps = self.config.training.steps
         flops = self._present_flops
         proposal = self._propose(
@@ -214,9 +276,10 @@ class TrainingLoop:
                 density_at(self.config.sparsity, self.step, steps),
             )
         )
-        self.flops_sum += regrowth_step_flops(
-            flops, len(self.tasks) if proposal.votes is not None else 1
-        )
+        if self.method.regrows_by_gradient:
+            self.flops_sum += regrowth_step_flops(
+                flops, len(self.tasks) if proposal.votes is not None else 1
+            )
         self.growth_ballots = add_ballots(
             self.growth_ballots, count_ballots(proposal.votes, self.registry.owner)
         )
@@ -275,15 +338,22 @@ class TrainingLoop:
         self._scaler.step(self.optimiser)
         self._scaler.update()
 
+    def _start_step(self) -> None:
+        start_step = getattr(self.model, "start_step", None)
+        if start_step is not None:
+            if self.in_pretraining:
+                start_step("pretrain", self.pretrain_step)
+            else:
+                start_step("train", self.step)
+
     def _loss(self, batch: Batch) -> Tensor:
         with self.autocast():
             predictions = self._forward(batch.images_BCHW)
-        weights = self.config.training.loss_weights
-        terms = [
-            weights[name] * task.loss(predictions[name].float(), batch.targets[name])
-            for name, task in self.tasks.items()
-        ]
-        return torch.stack(terms).sum()
+        loss = weighted_loss(self.tasks, self.config.training.loss_weights, predictions, batch)
+        if self.in_pretraining:
+            return loss
+        added = auxiliary_loss(self.model, self.tasks, predictions, batch)
+        return loss if added is None else loss + added
 
     def _diverged(self, loss: float) -> Diverged:
         at = f"step {self.step} of {self.config.training.steps}"
@@ -294,15 +364,3 @@ class TrainingLoop:
             f"({self.config.method}, learning rate {self.config.optimiser.learning_rate:g}); "
             "lower optimiser.learning_rate or set optimiser.clip_norm"
         )
-
-
-def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """The batch in `parts` equal micro-batches, in order."""
-    if parts == 1:
-        return [batch]
-    images = batch.images_BCHW.chunk(parts)
-    targets = {name: target.chunk(parts) for name, target in batch.targets.items()}
-    return [
-        Batch(images_BCHW=image, targets={name: chunks[i] for name, chunks in targets.items()})
-        for i, image in enumerate(images)
-    ]

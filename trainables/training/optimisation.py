@@ -1,7 +1,7 @@
 """The optimiser and its learning-rate schedule, both functions of the step alone."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -9,15 +9,24 @@ from torch import nn
 from trainables.config import OptimiserConfig
 
 
-def build_optimiser(
-    config: OptimiserConfig, parameters: Iterable[nn.Parameter]
-) -> torch.optim.Optimizer:
+def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
     """SGD, Adam or AdamW. Adam is fused: one kernel on CUDA, a third of the time on a CPU.
+
+    Parameters that the model wants at another rate (`learning_rate_scales`) get groups with a
+    "scale", in order of scale, after the group of all others.
 
     SGD is not: its fused kernel leaves new momentum buffers uninitialised when a GradScaler
     skips the first step, and reads them at the second.
     """
-    parameters = list(parameters)
+    scales: Mapping[str, float] = getattr(model, "learning_rate_scales", dict)()
+    by_scale: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in model.named_parameters():
+        by_scale.setdefault(scales.get(name, 1.0), []).append(parameter)
+    parameters = [
+        {"params": members, "scale": scale}
+        for scale, members in sorted(by_scale.items(), key=lambda item: (item[0] != 1.0, item[0]))
+        if members
+    ]
     if config.name == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -49,4 +58,4 @@ def learning_rate_at(config: OptimiserConfig, step: int, total_steps: int) -> fl
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]

@@ -35,7 +35,7 @@ def test_constant_is_constant():
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_every_optimiser_takes_its_settings(name):
     config = _config(name=name, learning_rate=0.5, weight_decay=0.25)
-    optimiser = build_optimiser(config, [torch.nn.Parameter(torch.ones(2))])
+    optimiser = build_optimiser(config, torch.nn.Linear(2, 1, bias=False))
     assert type(optimiser).__name__.lower() == name
     assert optimiser.param_groups[0]["lr"] == 0.5
     assert optimiser.param_groups[0]["weight_decay"] == 0.25

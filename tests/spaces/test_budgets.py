@@ -1,0 +1,98 @@
+"""Equal budgets: pre-training and training proper share a given number of steps."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spaces.catalogue import DENSE_METHODS as SPACE_DENSE_METHODS
+from spaces.catalogue import REWINDS, SPARSE_METHODS
+from spaces.presets import DENSE_METHODS, PRETRAINED_METHODS, REWINDING_METHODS, trial_config
+from trainables.errors import UserError
+from trainables.sparsity.catalogue import METHODS
+from trainables.sparsity.schedule import num_levels, prune_steps, rewind_step
+
+
+def test_the_lists_of_methods_say_what_the_methods_say() -> None:
+    assert set(PRETRAINED_METHODS) == {n for n, m in METHODS.items() if m.needs_pretraining}
+    assert set(REWINDING_METHODS) == {n for n, m in METHODS.items() if m.rewinds} == set(REWINDS)
+    assert set(DENSE_METHODS) == {n for n, m in METHODS.items() if not m.sparse}
+    assert DENSE_METHODS == SPACE_DENSE_METHODS
+    assert set(SPARSE_METHODS) | set(DENSE_METHODS) == set(METHODS)
+
+
+@given(
+    method=st.sampled_from(sorted(METHODS)),
+    total=st.integers(40, 3000),
+    sparsity=st.sampled_from([0.3, 0.5, 0.7, 0.9, 0.99]),
+    level_fraction=st.sampled_from([0.1, 0.2, 0.5]),
+    rewind=st.sampled_from([0.0, 0.05, 0.2]),
+)
+@settings(deadline=None, max_examples=150)
+def test_both_phases_add_up_to_the_budget(
+    method: str, total: int, sparsity: float, level_fraction: float, rewind: float
+) -> None:
+    config = trial_config(
+        method,
+        "scenes",
+        "tiny",
+        sparsity=sparsity,
+        total_steps=total,
+        overrides={"sparsity.level_fraction": level_fraction, "sparsity.rewind_fraction": rewind},
+    )
+    steps, pretrain = config.training.steps, config.training.pretrain_steps
+    if method not in PRETRAINED_METHODS:
+        assert steps == total
+        return
+    assert steps + pretrain == total
+    if method not in REWINDING_METHODS:
+        assert pretrain == total // 2
+        return
+    # No level asks for more of the dense run than there is after step k, and nothing is wasted:
+    # one step of pre-training fewer, and one of training more, would not fit.
+    starts = (*prune_steps(config.sparsity, steps), steps)
+    longest = max(b - a for a, b in itertools.pairwise(starts))
+    assert longest <= pretrain - rewind_step(rewind, pretrain)
+    levels = 1 if method == "lth-one-shot" else num_levels(config.sparsity.target, level_fraction)
+    next_level = -(-(steps + 1) // levels)
+    assert pretrain - 1 - rewind_step(rewind, pretrain - 1) < next_level
+
+
+def test_by_hand() -> None:
+    # 90 % in fifths: 0.8^10 = 0.107, 0.8^11 = 0.086, so 11 levels. 34 steps a level are 374 in
+    # all, and a dense run of 36 has 34 after its step round(0.05 · 36) = 2; 410 = 374 + 36.
+    config = trial_config("lth", "scenes", "tiny", sparsity=0.9, total_steps=410)
+    assert (config.training.steps, config.training.pretrain_steps) == (374, 36)
+    # 30 %: 0.8 and 0.7, two levels.
+    config = trial_config("imp", "scenes", "tiny", sparsity=0.3, total_steps=400)
+    assert (config.training.steps, config.training.pretrain_steps) == (200, 200)
+    assert prune_steps(config.sparsity, 200) == (0, 100)
+
+
+def test_pretraining_may_take_another_share() -> None:
+    config = trial_config(
+        "imp", "scenes", "tiny", total_steps=400, overrides={"training.pretrain_steps": 300}
+    )
+    assert (config.training.steps, config.training.pretrain_steps) == (100, 300)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("imp", {"total_steps": 1}, "must leave steps to both"),
+        ("imp", {"total_steps": 10, "overrides": {"training.pretrain_steps": 10}}, "must leave"),
+        ("snip", {"total_steps": 0}, "must be at least 1"),
+        ("snip", {"total_steps": 9, "steps": 9}, "give one of them"),
+        ("lth", {"overrides": {"training.pretrain_steps": 20}}, "each of the 11 levels"),
+        ("lth", {"overrides": {"sparsity.schedule": "cubic"}}, "needs `sparsity.schedule` = lev"),
+        ("lth-one-shot", {"overrides": {"sparsity.schedule": "levels"}}, "= one-shot"),
+        ("lth-one-shot", {"overrides": {"sparsity.start_fraction": 0.1}}, "from the start"),
+        ("den", {"overrides": {"sparsity.target": 0.5}}, "`den` keeps every weight"),
+        ("imp", {"overrides": {"sparsity.rewind_fraction": 0.3}}, "must be one of"),
+        ("imp", {"overrides": {"sparsity.level_fraction": 1}}, "must be in"),
+    ],
+)
+def test_budgets_that_cannot_be(method: str, arguments: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        trial_config(method, "scenes", "tiny", **arguments)

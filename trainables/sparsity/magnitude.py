@@ -1,0 +1,79 @@
+"""Magnitude pruning: the smallest |w| go. One rule; methods differ in when, and in what follows.
+
+When is the sparsity schedule's business (`trainables.sparsity.schedule`); pre-training and
+rewinding are the training loop's (`trainables.training.loop`).
+"""
+
+from typing import ClassVar
+
+from trainables.sparsity.allocation import prune_budget
+from trainables.sparsity.method import Method, MethodContext, Proposal
+from trainables.sparsity.saliency import magnitude
+from trainables.sparsity.selection import TieOrder, select
+
+
+class MagnitudePruning(Method):
+    """Keeps the largest |w| among those still kept, so levels nest.
+
+    Over all layers together (allocation "global"), or in each layer with a per-layer one.
+    """
+
+    def prune(self, context: MethodContext, density: float) -> Proposal:
+        registry = context.registry
+        budget = prune_budget(context.config.sparsity.allocation, registry, density)
+        ties = TieOrder.drawn(context.generator)
+        return Proposal(masks=select(magnitude(registry), budget, ties, registry.keep()))
+
+
+class GradualMagnitude(MagnitudePruning):
+    """GMP, Zhu & Gupta 2017: pruned by magnitude while training, on the cubic schedule (eq. 1).
+
+    From scratch, initial sparsity 0, every layer at the same sparsity (allocation "uniform" in
+    the presets). Deviation. Pruned weights are zero and stay pruned; the paper masks them and
+    ranks all weights anew at every pruning.
+    """
+
+    name: ClassVar[str] = "gmp"
+    summary: ClassVar[str] = "gradual magnitude pruning from scratch on the cubic schedule"
+    paper: ClassVar[str] = "GMP, Zhu & Gupta 2017"
+
+
+class IterativeMagnitude(MagnitudePruning):
+    """IMP as the papers' baseline: a trained dense model is pruned by magnitude, level by level,
+    and fine-tuned after each (Han et al. 2015; DiSparse, Sun et al. 2022, table 1).
+
+    A level prunes `sparsity.level_fraction` of what remains; the last one meets the target
+    exactly. The levels share `training.steps` evenly, under one learning-rate schedule.
+    """
+
+    name: ClassVar[str] = "imp"
+    summary: ClassVar[str] = "trained dense model, pruned by magnitude and fine-tuned in levels"
+    paper: ClassVar[str] = "Han et al. 2015, as in DiSparse, Sun et al. 2022"
+    needs_pretraining: ClassVar[bool] = True
+
+
+class LotteryTicket(MagnitudePruning):
+    """LTH: the levels of `imp`, but every level trains again from step k of the dense run.
+
+    Frankle & Carbin 2019 rewind to initialisation (`sparsity.rewind_fraction` 0), Frankle et
+    al. 2020 (linear mode connectivity) to an early step k. At each level the weights and the
+    statistics of the normalisation layers, the learning-rate schedule, the data order and
+    what dropout draws go back to step k; moments start at zero.
+
+    Deviation. The levels share `training.steps` evenly, and the dense run is as long as one
+    level and its first k steps; the literature gives every level a full training run. Raise
+    `training.steps` for that.
+    """
+
+    name: ClassVar[str] = "lth"
+    summary: ClassVar[str] = "lottery ticket: magnitude in levels, rewound to step k at each"
+    paper: ClassVar[str] = "LTH, Frankle & Carbin 2019; rewinding, Frankle et al. 2020"
+    needs_pretraining: ClassVar[bool] = True
+    rewinds: ClassVar[bool] = True
+
+
+class OneShotTicket(LotteryTicket):
+    """The lottery ticket with a single level: pruned to the target at once, then rewound."""
+
+    name: ClassVar[str] = "lth-one-shot"
+    summary: ClassVar[str] = "lottery ticket with one level: pruned at once, rewound to step k"

@@ -1,0 +1,66 @@
+"""The training loss of one micro-batch: every task's, weighted, and what the network adds."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from trainables.data.batch import Batch
+from trainables.tasks.base import Task
+
+
+def weighted_loss(
+    tasks: Mapping[str, Task],
+    weights: Mapping[str, float],
+    predictions: Mapping[str, Tensor],
+    batch: Batch,
+) -> Tensor:
+    """Σ_k weight_k · L_k, a scalar."""
+    terms = [
+        weights[name] * task.loss(predictions[name].float(), batch.targets[name])
+        for name, task in tasks.items()
+    ]
+    return torch.stack(terms).sum()
+
+
+def auxiliary_loss(
+    model: nn.Module,
+    tasks: Mapping[str, Task],
+    predictions: Mapping[str, Tensor],
+    batch: Batch,
+) -> Tensor | None:
+    """What the network itself adds (`trainables.models.base`), or None where it adds nothing."""
+    if not hasattr(model, "auxiliary_loss"):
+        return None
+    needed = getattr(model, "needs_image_losses", False)
+    losses = _image_losses(tasks, predictions, batch) if needed else {}
+    return cast(Tensor, cast(Any, model).auxiliary_loss(losses))
+
+
+@torch.no_grad()
+def _image_losses(
+    tasks: Mapping[str, Task], predictions: Mapping[str, Tensor], batch: Batch
+) -> dict[str, Tensor]:
+    """(B,) by task: the unweighted loss of every image alone."""
+    return {
+        name: torch.stack(
+            [
+                task.loss(predictions[name][i : i + 1].float(), batch.targets[name][i : i + 1])
+                for i in range(len(batch.images_BCHW))
+            ]
+        )
+        for name, task in tasks.items()
+    }
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """The batch in `parts` equal micro-batches, in order."""
+    if parts == 1:
+        return [batch]
+    images = batch.images_BCHW.chunk(parts)
+    targets = {name: target.chunk(parts) for name, target in batch.targets.items()}
+    return [
+        Batch(images_BCHW=image, targets={name: chunks[i] for name, chunks in targets.items()})
+        for i, image in enumerate(images)
+    ]
