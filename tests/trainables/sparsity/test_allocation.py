@@ -59,28 +59,6 @@ def test_the_alabama_paradox_is_capped() -> None:
     assert all(nested[n] <= eleven[n] for n in shares)
 
 
-def test_erk_by_hand() -> None:
-    # Σ shape = 13, 18, 10, so 20 weights split as 6.34, 8.78, 4.88 → 6, 9, 5.
-    shapes = {"a": (4, 3, 3, 3), "b": (8, 4, 3, 3), "c": (2, 8)}
-    assert allocate("erk", shapes, 20) == {"a": 6, "b": 9, "c": 5}
-    # With 100, c (16) would get 24.4: it is dense, and 84 split as 13 : 18.
-    assert allocate("erk", shapes, 100) == {"a": 35, "b": 49, "c": 16}
-
-
-def test_er_by_hand() -> None:
-    # (in + out) · kh · kw = 63, 108, 10 of 181; 50 weights split as 17.4, 29.8, 2.8.
-    shapes = {"a": (4, 3, 3, 3), "b": (8, 4, 3, 3), "c": (2, 8)}
-    assert allocate("er", shapes, 50) == {"a": 17, "b": 30, "c": 3}
-
-
-def test_uniform_by_hand_and_ties_go_to_the_earlier_layer() -> None:
-    assert allocate("uniform", {"a": (3, 1), "b": (3, 1), "c": (4, 1)}, 5) == {
-        "a": 2,
-        "b": 1,
-        "c": 2,
-    }
-
-
 @given(
     shapes=SHAPES,
     before=FRACTIONS,
