@@ -10,8 +10,9 @@ moving along with the crop:
   their depth by up to 11.5 degrees at s = 1.5 and 19.5 degrees at s = 0.5.
 - Outside the image nothing is known: targets are ignored there, the image is the mean colour.
 
-Images and responses are sampled bilinearly; labels, normals and depth take the nearest pixel, one
-and the same for all three, so that nothing is mixed across an edge and they stay consistent.
+Images and responses are sampled bilinearly (a response next to an unknown one may become unknown);
+labels, normals and depth take the nearest pixel, one and the same for all three, so that nothing is
+mixed across an edge and they stay consistent.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.data.batch import IGNORE_LABEL, Batch
+from trainables.data.vectors import unit
 
 Size = tuple[int, int]
 
@@ -104,7 +106,7 @@ def augment(
             normals = grid.nearest(target, float("nan"))
             x, y, z = normals.unbind(1)
             seen = torch.stack([torch.where(mirror, -x, x), y, z * scale[:, 0]], 1)
-            targets[task] = functional.normalize(seen, dim=1)
+            targets[task] = unit(seen)
         elif task == "depth":
             depth = grid.nearest(target, float("nan"))
             targets[task] = depth * scale if depth_kind == "disparity" else depth / scale

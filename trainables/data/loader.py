@@ -15,8 +15,14 @@ from torch import Tensor
 from trainables.config import DataConfig
 from trainables.data.augmentation import AugmentationParameters, augment
 from trainables.data.batch import Batch
-from trainables.data.encoding import NORMAL_SCALE, RESPONSE_SCALE
+from trainables.data.encoding import (
+    MARKED_RESPONSE_SCALE,
+    NORMAL_SCALE,
+    RESPONSE_SCALE,
+    UNKNOWN_RESPONSE,
+)
 from trainables.data.store import Split
+from trainables.data.vectors import length
 from trainables.data.view import View
 from trainables.errors import unknown_name
 from trainables.seeds import generator
@@ -253,11 +259,17 @@ def decode(stored: dict[str, Tensor], split: Split) -> Batch:
             targets[modality] = values.long()
         elif modality == "normals":
             normals = values.movedim(3, 1).float() / NORMAL_SCALE
-            length = normals.norm(dim=1, keepdim=True)
-            targets[modality] = (normals / length).masked_fill(length == 0, nan)
+            lengths = length(normals)
+            targets[modality] = (normals / lengths).masked_fill(lengths == 0, nan)
         elif modality == "depth":
             depth = values[:, None].float()
             targets[modality] = depth.masked_fill(depth == 0, nan)
         elif modality != "image":
-            targets[modality] = values[:, None].float() / RESPONSE_SCALE
+            responses = values[:, None]
+            if split.meta.unknown_responses:
+                targets[modality] = (responses.float() / MARKED_RESPONSE_SCALE).masked_fill(
+                    responses == UNKNOWN_RESPONSE, nan
+                )
+            else:
+                targets[modality] = responses.float() / RESPONSE_SCALE
     return Batch(images_BCHW=images_BCHW.contiguous(), targets=targets)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from trainables.data.vectors import length, unit
 from trainables.tasks.streaming import PixelMean, check_definition, indicator
 from trainables.tasks.upsampling import upsample_bilinear, upsample_for
 
@@ -37,8 +37,8 @@ class Normals:
         prediction = upsample_bilinear(prediction_BCHW, target.shape[-2:])
         valid = _known(target)
         target = torch.where(valid.unsqueeze(1), target, 0.0)
-        length = (prediction.square().sum(dim=1) + _SOFT_LENGTH**2).sqrt()
-        cosine = (prediction * target).sum(dim=1) / length
+        softened = (prediction.square().sum(dim=1) + _SOFT_LENGTH**2).sqrt()
+        cosine = (prediction * target).sum(dim=1) / softened
         return ((1 - cosine) * valid).sum() / valid.sum().clamp(min=1)
 
     def accumulator(self, definition: str, device: str) -> "NormalsAccumulator":
@@ -82,7 +82,7 @@ class NormalsAccumulator:
         if published:
             colour = _colour(target).round()
             valid &= colour.amax(dim=1) < 255
-            angles = _arccos_deg(_colour(F.normalize(prediction)), colour)
+            angles = _arccos_deg(_colour(unit(prediction)), colour)
         else:
             angles = angles_deg(prediction, target)
         self._mean.update(angles, valid)
@@ -113,8 +113,8 @@ class NormalsAccumulator:
 
 def angles_deg(first_BCHW: Tensor, second_BCHW: Tensor) -> Tensor:
     """(B, H, W): the angle between two fields of vectors in [0, 180]; 90 for a zero vector."""
-    first, second = F.normalize(first_BCHW), F.normalize(second_BCHW)
-    cross = torch.linalg.vector_norm(torch.linalg.cross(first, second, dim=1), dim=1)
+    first, second = unit(first_BCHW), unit(second_BCHW)
+    cross = length(torch.linalg.cross(first, second, dim=1)).squeeze(1)
     dot = (first * second).sum(dim=1)
     degrees = torch.rad2deg(torch.atan2(cross, dot))
     # atan2(0, 0) = 0 would make a head that was pruned away a perfect one.
@@ -131,5 +131,5 @@ def _colour(normals_BCHW: Tensor) -> Tensor:
 
 
 def _arccos_deg(first_BCHW: Tensor, second_BCHW: Tensor) -> Tensor:
-    cosine = (F.normalize(first_BCHW) * F.normalize(second_BCHW)).sum(dim=1)
+    cosine = (unit(first_BCHW) * unit(second_BCHW)).sum(dim=1)
     return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
