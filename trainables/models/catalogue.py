@@ -14,11 +14,17 @@ from torch import nn
 from trainables.config import ModelConfig
 from trainables.errors import UserError, unknown_name
 from trainables.models.base import SHARED
+from trainables.models.cross_stitch import CrossStitchNetwork
 from trainables.models.deeplab_resnet import DeepLabResNet
+from trainables.models.elastic import ElasticNetwork
+from trainables.models.sluice import SluiceNetwork
 from trainables.seeds import derive_seed
 
 MODELS: dict[str, Callable[[ModelConfig, dict[str, int]], nn.Module]] = {
     "deeplab-resnet": DeepLabResNet,
+    "cross-stitch": CrossStitchNetwork,
+    "sluice": SluiceNetwork,
+    "den": ElasticNetwork,
 }
 
 _PROBE_SIZE = (64, 64)  # pixels

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.config import ModelConfig
-from trainables.errors import UserError, unknown_name
-from trainables.models.base import SHARED
+from trainables.errors import UserError
+from trainables.models.base import chosen_tasks, owners_by_group
 
 
 def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) -> nn.Conv2d:
@@ -50,13 +50,19 @@ class BasicBlock(nn.Module):
         self.conv2 = _conv3x3(channels, channels, 1, dilation)
         self.bn2 = nn.BatchNorm2d(channels)
 
-    def forward(self, features_BCHW: Tensor) -> Tensor:
+    def forward(self, features_BCHW: Tensor, gate_BC11: Tensor | None = None) -> Tensor:
+        """`gate_BC11` (elastic networks): a factor for the output channels of both convolutions."""
         hidden = F.relu(self.bn1(self.conv1(features_BCHW)))
-        return self.bn2(self.conv2(hidden))
+        if gate_BC11 is None:
+            return self.bn2(self.conv2(hidden))
+        return gate_BC11 * self.bn2(self.conv2(gate_BC11 * hidden))
 
 
 class Backbone(nn.Module):
-    """The shared trunk. Output stride = 4 (stem) × the product of `config.strides`."""
+    """The trunk: a stem, then stages. Output stride = 4 (stem) × the product of `config.strides`.
+
+    stage_channels: of every stage's output.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -66,10 +72,11 @@ class Backbone(nn.Module):
         self.blocks = nn.ModuleList()
         # "ds" (down-sampling) is the published name of the projection shortcuts, by stage.
         self.ds = nn.ModuleDict()
+        self.stage_channels = tuple(config.width * 2**i for i in range(len(config.blocks)))
         in_channels = config.width
         stages = zip(config.blocks, config.strides, config.dilations, strict=True)
         for stage, (num_blocks, stride, dilation) in enumerate(stages):
-            channels = config.width * 2**stage
+            channels = self.stage_channels[stage]
             # As published, a dilated stage projects its shortcut even where shapes agree.
             if stride != 1 or in_channels != channels or dilation > 1:
                 self.ds[str(stage)] = nn.Sequential(
@@ -93,14 +100,29 @@ class Backbone(nn.Module):
         self.output_stride = 4 * math.prod(config.strides)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
+        features = self.stem(images_BCHW)
+        for stage in range(len(self.blocks)):
+            features = self.stage(stage, features)
+        return features
+
+    def stem(self, images_BCHW: Tensor) -> Tensor:
+        """What the first stage reads, at stride 4.
+
+        Raises `UserError` in training where batch normalisation would see one value per channel.
+        """
         if self.training:
             self._require_statistics(images_BCHW.shape)
-        features = self.maxpool(F.relu(self.bn1(self.conv1(images_BCHW))))
-        for stage, blocks in enumerate(self.blocks):
-            shortcut = self.ds[str(stage)](features) if str(stage) in self.ds else features
-            for block in cast(nn.ModuleList, blocks):
-                features = F.relu(shortcut + block(features))
-                shortcut = features
+        return self.maxpool(F.relu(self.bn1(self.conv1(images_BCHW))))
+
+    def stage(
+        self, stage: int, features: Tensor, gates_BC11: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """One stage's output; `gates_BC11`: one for each of its blocks, see `BasicBlock`."""
+        shortcut = self.ds[str(stage)](features) if str(stage) in self.ds else features
+        for i, block in enumerate(cast(nn.ModuleList, self.blocks[stage])):
+            gate = None if gates_BC11 is None else gates_BC11[i]
+            features = F.relu(shortcut + block(features, gate))
+            shortcut = features
         return features
 
     def _require_statistics(self, shape: torch.Size) -> None:
@@ -146,6 +168,37 @@ class Head(nn.Module):
         return prediction
 
 
+def build_heads(
+    config: ModelConfig, in_channels: int, num_channels: Mapping[str, int]
+) -> nn.ModuleDict:
+    """A head for each task, in the order of `num_channels` (of the predictions, by task)."""
+    return nn.ModuleDict(
+        {
+            task: Head(in_channels, config.head_width, channels, config.head_dilations)
+            for task, channels in num_channels.items()
+        }
+    )
+
+
+def initialise(network: nn.Module) -> None:
+    """He initialisation of every convolution, in definition order; unit gain for each head."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            # fan_in where there is no normalisation (heads): it keeps the forward scale.
+            if module.bias is not None:
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+            else:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    with torch.no_grad():
+        for head in network.modules():
+            if isinstance(head, Head):
+                # The last layer feeds no ReLU, and the branches add up: unit gain for the sum.
+                for branch in head.branches:
+                    weight = cast(HeadBranch, branch).conv3.weight
+                    weight.mul_((2 * len(head.branches)) ** -0.5)
+
+
 class DeepLabResNet(nn.Module):
     """`{task: prediction_BChw}` at output stride 8 (for the published strides).
 
@@ -156,45 +209,15 @@ class DeepLabResNet(nn.Module):
         super().__init__()
         self.tasks = tuple(num_channels)
         self.backbone = Backbone(config)
-        self.heads = nn.ModuleDict(
-            {
-                task: Head(
-                    self.backbone.num_channels, config.head_width, channels, config.head_dilations
-                )
-                for task, channels in num_channels.items()
-            }
-        )
-        self._initialise()
+        self.heads = build_heads(config, self.backbone.num_channels, num_channels)
+        initialise(self)
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Only the heads of `tasks` are computed; None means all. Unknown tasks: `UserError`."""
-        wanted = self.tasks if tasks is None else tuple(tasks)
-        for task in wanted:
-            if task not in self.heads:
-                raise unknown_name("task of the model", task, self.tasks)
+        wanted = chosen_tasks(self.tasks, tasks)
         features = self.backbone(images_BCHW)
         return {task: self.heads[task](features) for task in wanted}
 
     def owners(self) -> dict[str, str]:
         """`SHARED` for the trunk, normalisation included; the task for its head."""
-        owners = {}
-        for name, _ in self.named_parameters():
-            parts = name.split(".")
-            owners[name] = parts[1] if parts[0] == "heads" else SHARED
-        return owners
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                # fan_in in the heads, which have no normalisation: it keeps the forward scale.
-                if module.bias is not None:
-                    nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-                    nn.init.zeros_(module.bias)
-                else:
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        with torch.no_grad():
-            for head in self.heads.values():
-                # The last layer feeds no ReLU, and the branches add up: unit gain for the sum.
-                branches = cast(Head, head).branches
-                for branch in branches:
-                    cast(HeadBranch, branch).conv3.weight.mul_((2 * len(branches)) ** -0.5)
+        return owners_by_group(self, ("heads",))

@@ -1,0 +1,105 @@
+"""Cross-Stitch: a network for each task, their features mixed after each stage.
+
+Cross-stitch Networks for Multi-task Learning, Misra et al., CVPR 2016. After a stage, channel c
+of task t becomes Σ_s α[t, s, c] · (channel c of task s) (their equation 1, per channel).
+α starts at 0.9 for the task itself and shares 0.1 among the others, and learns at 100 times the
+rate (section 4.1). The networks start from ones trained alone (section 4.2): in phase
+"pretrain" the units stand aside.
+
+Choices of ours, in docs/decisions/0008: units after all four stages (the authors: after pooling
+layers), no constraint on α, and ownership by network: what serves task t first is t's, although
+through the units its weights come to serve the others too. Only the units are shared, so
+a method that looks for shared weights to prune finds none.
+
+Shape suffixes: B batch, C channels, H height, W width; h, w at the output stride; T tasks.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from trainables.config import ModelConfig
+from trainables.models.base import chosen_tasks, owners_by_group
+from trainables.models.deeplab_resnet import Backbone, build_heads, initialise
+
+SELF_WEIGHT = 0.9  # the other tasks share the rest, so that a row sums to 1
+UNIT_LEARNING_RATE_SCALE = 100.0
+
+
+class CrossStitchUnit(nn.Module):
+    """T×T mixing for each channel: `weight_TTC[t, s]` is what task t takes of task s."""
+
+    def __init__(self, num_tasks: int, channels: int) -> None:
+        super().__init__()
+        weight_TT = torch.ones(1, 1)
+        if num_tasks > 1:
+            weight_TT = torch.full((num_tasks, num_tasks), (1 - SELF_WEIGHT) / (num_tasks - 1))
+            weight_TT.fill_diagonal_(SELF_WEIGHT)
+        self.weight = nn.Parameter(weight_TT[..., None].repeat(1, 1, channels))
+
+    def forward(self, features_BCHW: Sequence[Tensor]) -> list[Tensor]:
+        """One feature map for each task, in and out, in the order of the tasks."""
+        mixed = []
+        for row_TC in self.weight:
+            terms = [
+                weight_C[:, None, None] * features
+                for weight_C, features in zip(row_TC, features_BCHW, strict=True)
+            ]
+            # Under autocast the weights' float32 would spread to all that follows.
+            total = cast(Tensor, sum(terms[1:], start=terms[0]))
+            mixed.append(total.to(features_BCHW[0].dtype))
+        return mixed
+
+
+class CrossStitchNetwork(nn.Module):
+    """`{task: prediction_BChw}`; every task has the whole of DeepLab-ResNet to itself.
+
+    num_channels: of each task's prediction; its order is the order of `tasks`.
+    """
+
+    def __init__(self, config: ModelConfig, num_channels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.tasks = tuple(num_channels)
+        self.backbones = nn.ModuleDict({task: Backbone(config) for task in self.tasks})
+        first = cast(Backbone, self.backbones[self.tasks[0]])
+        self.units = nn.ModuleList(
+            CrossStitchUnit(len(self.tasks), channels) for channels in first.stage_channels
+        )
+        self.heads = build_heads(config, first.num_channels, num_channels)
+        self.stitched = True
+        initialise(self)
+
+    def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Only the heads of `tasks` are computed; None means all. Unknown tasks: `UserError`.
+
+        All trunks run, whichever tasks are asked for, unless they are apart (pre-training).
+        """
+        wanted = chosen_tasks(self.tasks, tasks)
+        running = self.tasks if self.stitched else wanted
+        trunks = [cast(Backbone, self.backbones[task]) for task in running]
+        features = [trunk.stem(images_BCHW) for trunk in trunks]
+        for stage, unit in enumerate(self.units):
+            features = [
+                trunk.stage(stage, own) for trunk, own in zip(trunks, features, strict=True)
+            ]
+            if self.stitched:
+                features = unit(features)
+        by_task = dict(zip(running, features, strict=True))
+        return {task: self.heads[task](by_task[task]) for task in wanted}
+
+    def owners(self) -> dict[str, str]:
+        """A task's trunk and head are its own; `SHARED` for the units."""
+        return owners_by_group(self, ("backbones", "heads"))
+
+    def start_step(self, phase: str, step: int) -> None:
+        """In phase "pretrain" every network trains alone."""
+        self.stitched = phase != "pretrain"
+
+    def learning_rate_scales(self) -> dict[str, float]:
+        return {
+            name: UNIT_LEARNING_RATE_SCALE
+            for name, _ in self.named_parameters()
+            if name.startswith("units.")
+        }
