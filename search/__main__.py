@@ -1,4 +1,4 @@
-"""`python -m search`: run a study, resume it, ask how it stands."""
+"""`python -m search`: run a study or a grid of baselines, resume it, ask how it stands."""
 
 import json
 import logging
@@ -103,6 +103,83 @@ def run(
     )
 
 
+_BASELINES_HELP = f"""Run systems x sparsities x seeds as one study, under one protocol and budget.
+
+The budget is the recipe's training.steps for every system: where one starts from a trained
+model, pre-training and training add up to it. Dense systems are run once per seed. Seed 0 of all
+systems comes first. The same command starts the study, resumes it, or reports the finished one.
+
+Recipes: {", ".join(RECIPES)}. Methods: `python -m trainables list methods`.
+
+Examples:
+
+python -m search baselines scenes-tiny
+
+python -m search baselines demo --methods dense,snip,disparse-static --sparsities 0.9 --seeds 3
+
+python -m search baselines nyu-v2-small --data-root DIR --set data.tasks=segmentation,depth
+
+python -m search baselines scenes-tiny --settings tuned.json --set training.steps=1000 --name tuned
+
+where tuned.json holds a method's own settings, or a list of them for several variants:
+{{"snip": {{"optimiser.learning_rate": 0.001}}, "rigl": [{{"regrowth.fraction": 0.3}}, {{}}]}}
+"""
+
+
+@app.command(help=_BASELINES_HELP)
+def baselines(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe.")],
+    name: Annotated[str | None, typer.Option(help="The study; default: RECIPE-baselines.")] = None,
+    seeds: Annotated[int, typer.Option(help="How many of every system.")] = 5,
+    seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    methods: Annotated[
+        str | None, typer.Option(help="a,b,c; default: all that can run on the recipe.")
+    ] = None,
+    sparsities: Annotated[
+        str, typer.Option(help="Of the sparse systems, e.g. 0.3,0.9.")
+    ] = "0.3,0.5,0.7,0.9",
+    settings_file: Annotated[
+        str | None, typer.Option("--settings", help="JSON file of settings by method, see above.")
+    ] = None,
+    data_root: Annotated[str | None, typer.Option(help="Folder of the converted data.")] = None,
+    concurrency: ConcurrencyOption = None,
+    storage: StorageOption = "runs",
+    tracking_uri: TrackingOption = None,
+    study_storage: StudyStorageOption = None,
+    ray_address: AddressOption = "local",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="name=value: a setting of every system. Repeatable."),
+    ] = None,
+    report: ReportOption = True,
+    quiet: QuietOption = False,
+) -> None:
+    from search.baselines import make_baselines_plan, parse_list, parse_sparsities, read_settings
+    from search.plan import parse_overrides
+
+    plan = make_baselines_plan(
+        get_recipe(recipe),
+        study=name,
+        methods=None if methods is None else parse_list(methods, "--methods"),
+        sparsities=parse_sparsities(sparsities),
+        seeds=seeds,
+        seed=seed,
+        settings=None if settings_file is None else read_settings(settings_file),
+        data_root=data_root,
+        overrides=parse_overrides(settings or []),
+    )
+    _run(
+        plan,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        study_storage=study_storage,
+        ray_address=ray_address,
+        concurrency=concurrency,
+        report=report,
+        quiet=quiet,
+    )
+
+
 @app.command(
     help="Go on with a study that was interrupted, as it was started.\n\n"
     "Passwords are not recorded: repeat an address that holds one, or set MLFLOW_TRACKING_URI "
@@ -188,6 +265,12 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
 def _say_end(plan: Any, end: Any) -> None:
     failed = f", {end.failed} failed" if end.failed else ""
     typer.echo(f"study {plan.study}: {end.finished} trials{failed}, {end.front} on the joint front")
+    if plan.grid is not None:
+        from search.systems import systems_table
+
+        typer.echo("mean on test over seeds, at the best step by validation:")
+        for line in systems_table(end.directory / "trials.parquet", plan.grid, plan.tasks):
+            typer.echo(line)
     typer.echo(f"trials  {_short(end.directory / 'trials.parquet')}")
     report = end.directory / "report.html"
     if report.is_file():

@@ -7,6 +7,7 @@ from typing import Any
 
 from search.addresses import without_password
 from search.files import StudyFiles, again, read_json, study_files
+from search.grid import Grid, difference
 from search.plan import Plan, make_plan
 from search.recipes import get_recipe
 from trainables.command_line import masked
@@ -32,6 +33,7 @@ def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
             "check the name and --storage, or start one with `search run`"
         )
     known = read_json(files.description)
+    grid = known.get("grid")
     plan = make_plan(
         get_recipe(known["recipe"]),
         study=study,
@@ -44,6 +46,7 @@ def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
             "data.tasks": ",".join(known["tasks"]),
             "objective.cost": known["objectives"][-1],
         },
+        grid=None if grid is None else Grid.from_json(grid),
     )
     return plan, known
 
@@ -63,6 +66,7 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "seed": plan.seed,
         "sampler": plan.sampler,
         "settings": dict(plan.pins),
+        "grid": None if plan.grid is None else plan.grid.to_json(),
         "data_root": plan.data_root,
         "created": known.get("created", created),
         # Tells this study from an earlier one of the name that MLflow still remembers.
@@ -80,14 +84,20 @@ def check_same_study(
     if not known:
         return
     ours = describe_study(plan, known)
-    for name in _IDENTITY:
-        if known.get(name) != ours[name]:
-            raise UserError(
-                f"the study {plan.study!r} exists with {name}={known.get(name)!r}, "
-                f"got {ours[name]!r}; go on with it by "
-                f"`{again('resume', plan.study, files.storage)}`, or give the new study another "
-                "--name"
-            )
+    differing = [
+        (name, repr(known.get(name)), repr(ours[name]))
+        for name in _IDENTITY
+        if known.get(name) != ours[name]
+    ]
+    of_grids = difference(known.get("grid"), plan.grid)
+    if of_grids is not None:
+        differing.insert(0, of_grids)  # tells more than that the sampler or seed is another
+    if differing:
+        name, theirs, mine = differing[0]
+        raise UserError(
+            f"the study {plan.study!r} exists with {name}={theirs}, got {mine}; go on with it by "
+            f"`{again('resume', plan.study, files.storage)}`, or give the new study another --name"
+        )
     if known["trials"] != plan.trials:
         raise UserError(
             f"the study {plan.study!r} exists with trials={known['trials']}, got {plan.trials}; "

@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.addresses import refused
-from search.plan import SAMPLERS, Plan
+from search.plan import GRID_SAMPLER, SAMPLERS, Plan
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 from trainables.report import describe, non_finite
@@ -77,7 +77,7 @@ def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.sample
             return optuna.samplers.NSGAIIISampler(seed=seed, population_size=num_startup_trials)
         if name == "gp":
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=num_startup_trials)
-        if name == "random":
+        if name in ("random", GRID_SAMPLER):
             return optuna.samplers.RandomSampler(seed=seed)
     raise unknown_name("sampler", name, SAMPLERS)
 
@@ -194,9 +194,10 @@ class Ledger:
         done = {t.user_attrs["start"] for t in self._trials() if "start" in t.user_attrs}
         for index, start in enumerate(self.plan.starts()):
             if index not in done:
-                self.study.enqueue_trial(
-                    dict(start.params), user_attrs={"start": index, "pins": dict(start.pins)}
-                )
+                attributes = {"start": index, "pins": dict(start.pins)}
+                if start.seed is not None:
+                    attributes["seed"] = start.seed
+                self.study.enqueue_trial(dict(start.params), user_attrs=attributes)
 
     def _use_sampler_for(self, number: int) -> None:
         """A fresh sampler seeded by the trial's number.
@@ -229,10 +230,17 @@ class Ledger:
             # A driver killed while drawing left some values; drawing again returns those.
             pins = attributes.get("pins", {})
             with _quiet():
-                params = self.plan.space.pinned(pins).suggest(trial)
-            seed = self.plan.seed + self._num_like(params)
-            config = self.plan.config(params, seed)
-            trial.set_user_attr("seed", seed)
+                # Pins of a grid are settings that its space does not hold.
+                params = {**pins, **self.plan.space.pinned(pins).suggest(trial)}
+            seed = attributes.get("seed")
+            if seed is None:
+                seed = self.plan.seed + self._num_like(params)
+                trial.set_user_attr("seed", seed)
+            try:
+                config = self.plan.config(params, seed)
+            except UserError:
+                trial.set_user_attr("params", params)  # the record says what was refused
+                raise
             trial.set_user_attr("config", config.flat())
             trial.set_user_attr("params", params)
         config = self.plan.config(params, seed)

@@ -123,7 +123,8 @@ class Monitor:
 
     def _open_run(self, trial: FrozenTrial) -> None:
         attributes = trial.user_attrs
-        params = attributes.get("config", trial.params)
+        refused = {**attributes.get("params", trial.params), "seed": attributes.get("seed")}
+        params = attributes.get("config", refused)
         self._tracker.trial_started(
             trial_name(self._files.study, trial.number),
             method=str(params.get("method", "")),

@@ -1,14 +1,16 @@
 """A recipe with the user's wishes applied: what a study will do, before anything runs."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search.files import check_study_name
+from search.grid import Grid
 from search.recipes import Recipe
 from spaces.catalogue import build_space
-from spaces.presets import trial_config
+from spaces.presets import DENSE_METHODS, PRETRAINED_METHODS, trial_config
 from spaces.space import Space
 from trainables.command_line import parse_settings
 from trainables.config import TrialConfig
@@ -22,10 +24,13 @@ _ELSEWHERE = {
     "data.root": "use --data-root",
     "data.dataset": "choose the recipe of that dataset",
 }
+# Of a grid, which has options for them.
+_ELSEWHERE_IN_GRIDS = {"method": "use --methods", "sparsity.target": "use --sparsities"}
 # Known to `trainables.report`, but no trial of a study reports it.
 _UNMEASURED_COST = "cost/latency_ms"
 
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
+GRID_SAMPLER = "grid"  # draws nothing: every trial of a grid is a start
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +39,12 @@ class Start:
 
     pins: parameters that are fixed rather than drawn (a reference's method).
     params: values handed to the sampler as its first draws.
+    seed: the trial's; None where the ledger gives one.
     """
 
     pins: Mapping[str, Any]
     params: Mapping[str, Any]
+    seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +52,8 @@ class Plan:
     """What is fixed for the life of a study; equal plans make equal studies.
 
     pins: typed values by dotted name, from the recipe's settings and `--set`.
+    grid: the trials of `search baselines`, whose `training.steps` among the pins is the budget
+      of every one of them, pre-training included; None where a sampler draws them.
     """
 
     study: str
@@ -57,25 +66,59 @@ class Plan:
     data_root: str | None
     pins: Mapping[str, Any]
     space: Space
+    grid: Grid | None = None
 
     def config(self, params: Mapping[str, Any], seed: int) -> TrialConfig:
         """The trial that draws `params`. Raises `UserError` for values that do not fit."""
         values = {**self.pins, **params}
         method = str(values.pop("method"))
-        if method == "dense":
+        if method in DENSE_METHODS:
             values.pop("sparsity.target", None)
-        return trial_config(
+        total_steps = None
+        if self.grid is not None:
+            total_steps = values.pop("training.steps")
+            if method not in PRETRAINED_METHODS:
+                values.pop("training.pretrain_steps", None)
+        config = trial_config(
             method,
             self.recipe.dataset,
             self.recipe.preset,
             tasks=self.tasks,
             seed=seed,
             root=self.data_root,
+            total_steps=total_steps,
             overrides=values,
         )
+        if self.grid is not None and method not in PRETRAINED_METHODS:
+            # As it is recorded: the two add up to the budget of every system.
+            config = config.replace({"training.pretrain_steps": 0})
+        return config
+
+    def baseline_config(self, config: TrialConfig) -> TrialConfig | None:
+        """The dense trial that `config` is compared with: of its seed, with the study's settings.
+
+        None where the study trains no dense model. For a dense trial itself, what it is given
+        (or in a grid with several variants of `dense`, the first of them).
+        """
+        if self.grid is not None:
+            params = self.grid.dense_params()
+            return None if params is None else self.config(params, config.seed)
+        if "method" in self.pins or "dense" not in self.recipe.references:
+            return None
+        return self.config({"method": "dense"}, config.seed)
+
+    def sample_config(self) -> TrialConfig:
+        """A trial whose data and model are the study's. Raises `UserError` where none fits."""
+        if self.grid is not None:
+            for cell in self.grid.cells():
+                with contextlib.suppress(UserError):
+                    return self.config(cell.params, cell.seed)
+        return self.config({"method": self.recipe.methods[0]}, self.seed)
 
     def starts(self) -> tuple[Start, ...]:
-        """The references, then the presets' known-good point of every method."""
+        """The references, then the presets' known-good point of every method; of a grid, all."""
+        if self.grid is not None:
+            return tuple(Start(pins=c.params, params={}, seed=c.seed) for c in self.grid.cells())
         if "method" in self.pins:
             methods: tuple[str, ...] = ()
             own: tuple[str, ...] = (str(self.pins["method"]),)
@@ -93,7 +136,7 @@ class Plan:
 
     def _known(self, space: Space, method: str) -> dict[str, Any]:
         flat = self.config({"method": method}, self.seed).flat()
-        if method != "dense" and "sparsity.target" not in self.pins:
+        if method not in DENSE_METHODS and "sparsity.target" not in self.pins:
             flat["sparsity.target"] = self.recipe.initial_sparsity
         return space.known(flat)
 
@@ -106,17 +149,20 @@ def make_plan(
     seed: int = 0,
     sampler: str | None = None,
     data_root: str | None = None,
-    overrides: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    grid: Grid | None = None,
 ) -> Plan:
-    """Apply the command line to a recipe.
+    """Apply the command line to a recipe. A `grid` decides the trials, and takes no sampler.
 
     Raises `UserError` for an unknown override or sampler, a value that does not fit, a cost that
     no trial measures, a study name that could not be a folder, or fewer than one trial.
     """
     name = study or recipe.name
     check_study_name(name)
+    if grid is not None:
+        sampler, trials = GRID_SAMPLER, len(grid.cells())
     sampler = sampler or recipe.sampler
-    if sampler not in SAMPLERS:
+    if sampler not in (*SAMPLERS, *([GRID_SAMPLER] if grid is not None else [])):
         raise unknown_name("sampler", sampler, SAMPLERS)
     trials = recipe.trials if trials is None else trials
     if trials < 1:
@@ -136,7 +182,9 @@ def make_plan(
     reference = trial_config(
         recipe.methods[0], recipe.dataset, recipe.preset, tasks=tasks, seed=seed, root=data_root
     )
-    pins = _typed(reference, wanted)
+    if grid is not None:
+        wanted = {"training.steps": reference.training.steps, **wanted}
+    pins = _typed(reference, wanted, _ELSEWHERE | (_ELSEWHERE_IN_GRIDS if grid else {}))
     methods = recipe.methods
     if "method" in pins and pins["method"] not in (*recipe.methods, *recipe.references):
         methods = (*methods, pins["method"])
@@ -146,6 +194,11 @@ def make_plan(
         recipe.preset,
         tasks=tasks,
         overrides={n: v for n, v in pins.items() if n != "method"},
+    )
+    space = (
+        build_space(recipe.space, scaled, methods).pinned(pins)
+        if grid is None
+        else Space(name=GRID_SAMPLER, doc="nothing is drawn", parameters=())
     )
     plan = Plan(
         study=name,
@@ -157,7 +210,8 @@ def make_plan(
         tasks=tasks,
         data_root=data_root,
         pins=pins,
-        space=build_space(recipe.space, scaled, methods).pinned(pins),
+        space=space,
+        grid=grid,
     )
     plan.starts()  # an override that no method accepts is a mistake to hear of now
     return plan
@@ -173,16 +227,18 @@ def _tasks(value: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(part.strip() for part in parts if part.strip())
 
 
-def _typed(reference: TrialConfig, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def _typed(
+    reference: TrialConfig, wanted: Mapping[str, Any], elsewhere: Mapping[str, str]
+) -> dict[str, Any]:
     """`wanted` with every value in its field's type."""
     flat = reference.flat()
     for name in wanted:
-        if name in _ELSEWHERE:
+        if name in elsewhere:
             raise UserError(
-                f"`--set {name}=…` cannot be used, got {wanted[name]!r}; {_ELSEWHERE[name]}"
+                f"`--set {name}=…` cannot be used, got {wanted[name]!r}; {elsewhere[name]}"
             )
         if name not in flat:
-            valid = (set(flat) - set(_ELSEWHERE)) | {_COST_OVERRIDE}
+            valid = (set(flat) - set(elsewhere)) | {_COST_OVERRIDE}
             raise unknown_name("override", name, valid)
     typed = reference.replace(wanted).flat()
     return {name: typed[name] for name in wanted}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from spaces.catalogue import SPARSE_METHODS
 from trainables.errors import unknown_name
 
 
@@ -70,6 +71,19 @@ RECIPES: dict[str, Recipe] = {
             num_startup_trials=12,
             # Three passes over the training split: minutes per trial on one core.
             settings={"training.steps": 300, "training.num_reports": 5},
+        ),
+        Recipe(
+            name="scenes-tiny",
+            summary="procedural scenes, all five tasks, a tiny network, every sparse method",
+            dataset="scenes",
+            preset="tiny",
+            tasks=("segmentation", "normals", "depth", "keypoints", "edges"),
+            methods=SPARSE_METHODS,
+            space="compact",
+            trials=40,
+            concurrency=2,
+            num_startup_trials=16,
+            settings={"training.steps": 400, "training.num_reports": 5},
         ),
     )
 }

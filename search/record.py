@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial
 
 from search.ledger import trial_name
+from spaces.presets import PRETRAINED_METHODS
 
 _FIXED_COLUMNS = (
     ("trial", pa.string()),
@@ -32,9 +33,10 @@ def trials_table(study: str, trials: Iterable[FrozenTrial]) -> pa.Table:
     """One row per finished trial, in order of number. The schema that `analysis` follows:
 
     - the fixed columns above; `params` and `metrics` as JSON with sorted keys;
-    - `params/<name>` of every drawn parameter, sorted by name, of the one type that holds all of
-      its values: bool, int64, float64 (integers among floats too), else string (other values
-      as JSON);
+    - `params/<name>` of every parameter that was drawn or given to the trial alone, and of the
+      two that say how long it trained, `training.steps` and `training.pretrain_steps` (0 where
+      the method has none), sorted by name, of the one type that holds all of its values: bool,
+      int64, float64 (integers among floats too), else string (other values as JSON);
     - every metric under its own name, sorted, float64.
 
     A trial without a parameter or metric has null there. The table depends on the trials alone,
@@ -85,6 +87,7 @@ def _row(study: str, trial: FrozenTrial) -> dict[str, Any]:
     params = attributes.get("params", trial.params)
     metrics = attributes.get("metrics", {})
     config = attributes.get("config", {})
+    params = {**_lengths(config), **params}
     return {
         "trial": trial_name(study, trial.number),
         "number": trial.number,
@@ -100,6 +103,15 @@ def _row(study: str, trial: FrozenTrial) -> dict[str, Any]:
         "_params": params,
         "_metrics": metrics,
     }
+
+
+def _lengths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Steps of training proper and before it: whoever compares trials has to know of both."""
+    steps, pretraining = config.get("training.steps"), config.get("training.pretrain_steps")
+    if steps is None or pretraining is None:
+        return {}
+    used = pretraining if config.get("method") in PRETRAINED_METHODS else 0
+    return {"training.steps": steps, "training.pretrain_steps": used}
 
 
 def _utc(moment: Any) -> Any:

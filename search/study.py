@@ -217,7 +217,7 @@ def _check_first_trial(plan: Plan) -> None:
     from trainables.data.catalogue import open_dataset
     from trainables.models.catalogue import build_model
 
-    config = plan.config({"method": plan.recipe.methods[0]}, plan.seed)
+    config = plan.sample_config()
     dataset = open_dataset(config.data)
     num_channels = {task: dataset.num_channels(task) for task in config.data.tasks}
     build_model(config.model, num_channels, config.seed)
@@ -285,6 +285,7 @@ def _parent_params(plan: Plan) -> dict[str, str]:
         "seed": str(plan.seed),
         "sampler": plan.sampler,
         "space": plan.space.name,
+        **({} if plan.grid is None else {k: v for k, v in plan.grid.facts().items() if v}),
     }
 
 
