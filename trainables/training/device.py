@@ -65,6 +65,8 @@ def explained_memory(config: TrialConfig, device: str) -> Iterator[None]:
     """Turn running out of memory, on any device, into a `Failure` that says what to lower."""
     try:
         yield
+    except Failure:
+        raise  # explained where it happened
     except (RuntimeError, MemoryError) as error:
         # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a plain one.
         known = isinstance(error, (torch.OutOfMemoryError, MemoryError))

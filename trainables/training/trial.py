@@ -1,12 +1,13 @@
 """One trial from configuration to final evaluation, in steps that a scheduler can watch."""
 
+import dataclasses
 import math
 import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy
 import torch
@@ -16,13 +17,13 @@ from trainables.config import TrialConfig
 from trainables.cost import CostModel, reference_flops
 from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 from trainables.models.catalogue import build_model
-from trainables.report import PRIMARY_METRICS, delta_percent, describe
+from trainables.report import PRIMARY_METRICS, SPLITS, delta_percent, describe
 from trainables.sparsity.agreement import agreement
 from trainables.sparsity.catalogue import get_method
 from trainables.sparsity.masks import MaskRegistry
-from trainables.sparsity.schedule import prune_steps
+from trainables.sparsity.schedule import prune_steps, rewind_step
 from trainables.tasks.catalogue import build_tasks
 from trainables.training.checkpoint import (
     damaged,
@@ -30,10 +31,15 @@ from trainables.training.checkpoint import (
     save_checkpoint,
     write_checkpoint,
 )
+from trainables.training.dense_key import dense_config, starts_from_dense_trial
 from trainables.training.device import explained_memory, prepare_device, resolve_device
 from trainables.training.evaluation import evaluate
 from trainables.training.export import save_model
 from trainables.training.loop import TrainingLoop
+
+if TYPE_CHECKING:
+    from trainables.training.dense_cache import DenseCache
+    from trainables.training.dense_entry import DenseRun
 
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps in the phase
 
@@ -65,8 +71,13 @@ class TrialRun:
     """Trains one `TrialConfig`.
 
     Call `next_report` until a final report comes. `save` and `resume` continue a run bit for
-    bit on one CPU. `baseline` holds the dense model's metrics by full name; with it
-    `multitask/delta_percent` is reported. `latency` adds `cost/latency_ms` to the final report.
+    bit on one CPU. `latency` adds `cost/latency_ms` to the final report.
+
+    dense_cache: where dense runs are kept. A `dense` trial and the dense pre-training of other
+      methods are then trained once, by whoever comes first, with the same result.
+    baseline: the dense model's final metrics by full name; with them `multitask/delta_percent`
+      is reported. baseline_config: the dense trial whose final metrics those are, taken from
+      `dense_cache`; if its training fails, this trial goes on without the comparison.
     """
 
     def __init__(
@@ -75,15 +86,22 @@ class TrialRun:
         *,
         device: str = "auto",
         baseline: Mapping[str, float] | None = None,
+        baseline_config: TrialConfig | None = None,
+        dense_cache: "DenseCache | None" = None,
         deterministic: bool = False,
         latency: bool = False,
         on_progress: Progress | None = None,
     ) -> None:
+        if baseline_config is not None and dense_cache is None:
+            raise ValueError("`baseline_config` is trained in a `dense_cache`, got none")
         self._started = time.perf_counter()
         self.config = config
         self.device = resolve_device(device)
         prepare_device(self.device, deterministic=deterministic)
         self.baseline = baseline
+        self._baseline_config = baseline_config
+        self._dense_cache = dense_cache
+        self._dense: DenseRun | None = None  # that this one replays
         self._latency = latency
         self.on_progress = on_progress
         self._best: _Best | None = None
@@ -204,6 +222,62 @@ class TrialRun:
         }
 
     def _next_report(self) -> Report:
+        if self._dense_cache is not None:
+            if self._is_replay():
+                return self._replay(self._dense_cache)
+            if self._pretraining_is_cached():
+                self._take_pretraining(self._dense_cache)
+        return self._train_to_report()
+
+    def _is_replay(self) -> bool:
+        """Of a dense run from the cache; what began without one goes on without it."""
+        return self.config.method == "dense" and self.loop.step == 0
+
+    def _replay(self, cache: "DenseCache") -> Report:
+        if self._dense is None:
+            self._dense = cache.get(self.config, self._dense_progress("training"))
+        dense = self._dense
+        found = next(report for report in dense.reports if report.step > self._reported_step)
+        metrics = dict(found.metrics)
+        if found.final:
+            self.model.load_state_dict(dense.weights(dense.best_step))
+            self.loop.step = found.step
+            self._train_seconds += dense.timing["train_seconds"]
+            if self._latency:
+                name = "cost/latency_ms"
+                metrics[name] = self._cost_metrics(latency=True)[name]
+        for split in SPLITS:
+            metrics |= self._delta(split, metrics)
+        self.last_report = dataclasses.replace(found, metrics=metrics)
+        return self.last_report
+
+    def _pretraining_is_cached(self) -> bool:
+        at_start = self.loop.in_pretraining and self.loop.pretrain_step == 0
+        return at_start and starts_from_dense_trial(self.loop.method, self.model)
+
+    def _take_pretraining(self, cache: "DenseCache") -> None:
+        dense = cache.get(dense_config(self.config), self._dense_progress("pre-training"))
+        step = rewind_step(self.config.sparsity.rewind_fraction, dense.steps)
+        rewinds = self.loop.method.rewinds
+        self.loop.finish_pretraining(
+            dense.weights(dense.steps), dense.weights(step) if rewinds else None
+        )
+        self._train_seconds += dense.timing["train_seconds"]
+
+    def _dense_progress(self, phase: str) -> Progress:
+        def on_progress(said: str, done: int, total: int) -> None:
+            if self.on_progress is not None:
+                self.on_progress(phase if said == "training" else said, done, total)
+
+        return on_progress
+
+    def _train_to_report(self) -> Report:
+        for step in self._report_steps():
+            # Given already, replayed from a cache that is not there any more.
+            if self.loop.step < step <= self._reported_step:
+                self._train_to(step)
+                self.loop.mean_loss()
+                self._remember_if_best(self._evaluate("val"))
         self._train_to(self._next_report_step())
         training_loss = self.loop.mean_loss()
         metrics = self._evaluate("val") | self._cost_metrics()
@@ -233,15 +307,17 @@ class TrialRun:
             torch.cuda.synchronize()  # what the steps above have only queued
         self._train_seconds += time.perf_counter() - started
 
+    @property
+    def _reported_step(self) -> int:
+        return 0 if self.last_report is None else self.last_report.step
+
+    def _report_steps(self) -> list[int]:
+        steps, num_reports = self.config.training.steps, self.config.training.num_reports
+        return [round(i * steps / num_reports) for i in range(1, num_reports + 1)]
+
     def _next_report_step(self) -> int:
         """The first that has not been given yet: a checkpoint may have been taken right at it."""
-        steps, num_reports = self.config.training.steps, self.config.training.num_reports
-        reported = 0 if self.last_report is None else self.last_report.step
-        return next(
-            step
-            for step in (round(i * steps / num_reports) for i in range(1, num_reports + 1))
-            if step > reported
-        )
+        return next(step for step in self._report_steps() if step > self._reported_step)
 
     def _evaluate(self, split: str) -> dict[str, float]:
         view = self.dataset.val if split == "val" else self.dataset.test
@@ -254,15 +330,32 @@ class TrialRun:
             autocast=self.loop.autocast,
         )
         named = {f"{split}/{name}": value for name, value in metrics.items()}
-        if self.baseline is not None:
-            prefix = f"{split}/"
-            reference = {
-                name.removeprefix(prefix): value
-                for name, value in self.baseline.items()
-                if name.startswith(prefix)
-            }
-            named[f"{split}/multitask/delta_percent"] = delta_percent(metrics, reference)
-        return named
+        return named | self._delta(split, named)
+
+    def _delta(self, split: str, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Δ_T of the split's metrics among `metrics` (full names), where there is a baseline."""
+        prefix = f"{split}/"
+        reference = self._reference()
+        if reference is None or not any(name.startswith(prefix) for name in metrics):
+            return {}
+        here, there = (
+            {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
+            for values in (metrics, reference)
+        )
+        return {f"{prefix}multitask/delta_percent": delta_percent(here, there)}
+
+    def _reference(self) -> Mapping[str, float] | None:
+        """The baseline's metrics; those of `baseline_config` are asked for when first needed."""
+        if self.baseline is None and self._baseline_config is not None:
+            cache = self._dense_cache
+            assert cache is not None
+            try:
+                dense = cache.get(self._baseline_config, self._dense_progress("dense baseline"))
+                self.baseline = dense.metrics
+            except Failure as error:
+                self._baseline_config = None
+                cache.say(f"no multitask/delta_percent: the dense baseline failed: {error}")
+        return self.baseline
 
     def _cost_metrics(self, *, latency: bool = False) -> dict[str, float]:
         training = self.config.training

@@ -1,0 +1,198 @@
+"""Dense runs by content: whoever needs one, on any host, it is trained once.
+
+A folder per run, named by `dense_key.entry_key`:
+  run/       the entry, complete or absent: `run.json` (reports, timing), `STEP.pt` (weights and
+             buffers after so many steps) and a manifest with their checksums;
+  building/  what its builder has so far, from which the next one goes on if it dies;
+  lease      who builds now. damaged/ is an entry that was found broken.
+"""
+
+import contextlib
+import json
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from trainables.config import REWIND_FRACTIONS, TrialConfig
+from trainables.errors import Failure, UserError
+from trainables.sparsity.schedule import rewind_step
+from trainables.training.dense_entry import Building, DenseRun, read_run
+from trainables.training.dense_key import entry_key, normalised
+from trainables.training.device import resolve_device
+from trainables.training.lease import Lease, read_holder
+from trainables.training.loop import Diverged
+from trainables.training.trial import Progress, Report, TrialRun
+
+POLL_SECONDS = 0.5
+CHECKPOINT_SECONDS = 60.0  # between a builder's checkpoints beyond those at reports
+WAITING = "waiting for the dense model"
+
+
+class DenseCache:
+    """The dense runs kept in `directory`, which processes on several hosts may share.
+
+    device: of the training, "cpu" or "cuda". deterministic: as in `TrialRun`. say: is told once
+    where the folder cannot be used, and of damage.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        device: str,
+        *,
+        deterministic: bool = False,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.device = resolve_device(device)
+        self._deterministic = deterministic
+        self.say = say if say is not None else _warn
+        self._said = False
+
+    def get(self, config: TrialConfig, on_progress: Progress | None = None) -> DenseRun:
+        """The dense trial `config`, trained here if nobody has and nobody does; else waits.
+
+        on_progress: is called with phase "training", or `WAITING` and how far the builder is.
+        Raises `Failure` where the training fails, here or in the process waited for; nothing is
+        kept of it, and whoever asks later tries again. A folder that cannot be used costs no
+        more than itself: the run is then trained for this asker alone.
+        """
+        config = normalised(config)
+        folder = self.directory / entry_key(config, self.device, deterministic=self._deterministic)
+        lease, before = Lease(folder / "lease"), _read_failure(folder).get("id")
+        while True:
+            if (found := read_run(folder)) is not None:
+                return found
+            failure = _read_failure(folder)
+            if failure.get("id") not in (None, before):
+                raise Failure(str(failure["message"]))
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                held = lease.acquire()
+            except OSError as error:
+                self._cannot_use(error)
+                return self._train(config, None, lease, on_progress)
+            if held:
+                try:
+                    return self._build(config, folder, lease, on_progress)
+                finally:
+                    lease.release()
+            if on_progress is not None:
+                said = read_holder(lease.path)
+                on_progress(WAITING, int(said.get("done", 0)), config.training.steps)
+            time.sleep(POLL_SECONDS)
+
+    def _build(
+        self, config: TrialConfig, folder: Path, lease: Lease, on_progress: Progress | None
+    ) -> DenseRun:
+        """With the lease held."""
+        if (found := read_run(folder)) is not None:
+            return found  # published between our look and our lease
+        if (folder / "run").exists():
+            self._set_aside(folder)
+        building = Building(folder, self._cannot_use)
+        try:
+            return self._train(config, building, lease, on_progress)
+        except Failure as error:
+            if isinstance(error, Diverged):
+                building.clear()
+            _write_failure(folder, str(error))
+            raise
+
+    def _train(
+        self,
+        config: TrialConfig,
+        building: Building | None,
+        lease: Lease,
+        on_progress: Progress | None,
+    ) -> DenseRun:
+        building = building if building is not None else Building(None, self._cannot_use)
+        steps = config.training.steps
+        wanted = {rewind_step(fraction, steps) for fraction in REWIND_FRACTIONS} | {steps}
+        run, reports = self._open(config, building, wanted)
+        saved = time.monotonic()
+
+        def on_step(phase: str, done: int, total: int) -> None:
+            nonlocal saved
+            if done in wanted:
+                building.keep(done, run.model.state_dict())
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                building.save(run, reports)
+                saved = time.monotonic()
+            lease.say(done=done)
+            if on_progress is not None:
+                on_progress(phase, done, total)
+
+        run.on_progress = on_step
+        try:
+            if run.loop.step == 0:
+                building.keep(0, run.model.state_dict())
+            while (report := run.next_report()) is not None:
+                reports.append(report)
+                building.save(run, reports)
+                saved = time.monotonic()
+            best = int(reports[-1].metrics["training/best_step"])
+            if best not in wanted:
+                building.keep(best, run.model.state_dict())  # in place since the final report
+                wanted.add(best)
+            timing = run.summary([])["timing"]
+        finally:
+            run.loop.source.close()
+        found = building.publish(config, reports, timing, wanted)
+        if wanted <= found.stored.keys():
+            return found
+        return self._train(config, None, lease, on_progress)
+
+    def _open(
+        self, config: TrialConfig, building: Building, wanted: Iterable[int]
+    ) -> tuple[TrialRun, list[Report]]:
+        """The killed builder's run and its reports, or a new run."""
+        arguments: dict[str, Any] = {"device": self.device, "deterministic": self._deterministic}
+        if building.has_checkpoint():
+            try:
+                run = TrialRun.resume(building.checkpoint, config, **arguments)
+                reports = building.reports_until(run.last_report)
+                if building.holds(step for step in wanted if step <= run.loop.step):
+                    return run, reports
+            except (UserError, OSError, ValueError, KeyError, TypeError):
+                pass  # nothing to go on from, or damaged
+        building.clear()
+        return TrialRun(config, **arguments), []
+
+    def _set_aside(self, folder: Path) -> None:
+        damaged = folder / "damaged"
+        self.say(f"the dense run {folder / 'run'} is damaged; moved to {damaged}, training again")
+        with contextlib.suppress(OSError):
+            shutil.rmtree(damaged, ignore_errors=True)
+            (folder / "run").rename(damaged)
+
+    def _cannot_use(self, error: Exception) -> None:
+        if not self._said:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            self.say(
+                f"the dense cache {self.directory} cannot be used ({reason}); training without it"
+            )
+        self._said = True
+
+
+def _read_failure(folder: Path) -> dict[str, Any]:
+    """What the last builder that failed left for those who waited for it."""
+    try:
+        return dict(json.loads((folder / "failure.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_failure(folder: Path, message: str) -> None:
+    with contextlib.suppress(OSError):
+        partial = folder / ".failure.partial"
+        partial.write_text(json.dumps({"id": uuid.uuid4().hex, "message": message}))
+        partial.replace(folder / "failure.json")
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
