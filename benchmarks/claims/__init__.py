@@ -1,0 +1,1 @@
+"""`python -m benchmarks.claims`: are the paper's claims true of these systems, here?"""

@@ -1,0 +1,269 @@
+"""The sentences of docs/claims.md: fixed ones about the protocol, computed ones about results."""
+
+import shlex
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from analysis.plots.style import method_style, task_label
+
+Setting = Mapping[str, Any]  # one entry of claims.json's `settings`
+
+# DeepLab-ResNet for NYU-v2 segmentation + normals, and the published training (docstring of
+# spaces.presets, preset `paper`).
+_PAPER_PARAMETERS = 67.61e6
+_PAPER_STEPS = 20_000
+
+QUESTION = (
+    "DiSparse (Sun et al., CVPR 2022) claims to prune multitask networks better than methods that "
+    "see one joint loss: its static masks beat SNIP, LTH and random ones, its dynamic masks RigL, "
+    "its masks of a trained network IMP and random ones; sparse, it beats the dense multitask "
+    "networks Cross-Stitch, Sluice and DEN; 30 % sparsity costs nothing; and tasks agree on the "
+    "first shared layers and part company deeper. Here each claim is put to small networks, with "
+    "a verdict that was not known when its rule was written.\n\n"
+    "This file is written by `make claims` from the studies named below; edit the code, not the "
+    "file. `claims.json` holds all its numbers."
+)
+
+
+def protocol(found: Mapping[str, Any]) -> str:
+    """How systems were tuned and compared."""
+    tuning = found["tuning"]
+    return (
+        "Claims, margins and the rule of a verdict are constants of "
+        "`benchmarks/claims/protocol.py`, written before the first run; there is no other "
+        "stopping rule than the number of seeds.\n\n"
+        f"1. **The same search for every system.** {_COUNTS.get(tuning['variants'], '')} variants "
+        f"each (the default, half and twice its learning rate, one setting of its own), trained "
+        f"at {percent(tuning['sparsity'])} sparsity with seed {tuning['seed']}, which no final "
+        "run uses. The variant with the least mean over tasks of validation error relative to the "
+        "default's (1 − mIoU, an angle, a distance) is kept, at both sparsities. Nothing else is "
+        "tuned, and no test metric plays a part.\n"
+        "2. **The same budget.** Total training steps are equal for all systems; a method that "
+        "needs a trained dense network pays for it from them, one that trains in levels divides "
+        "them.\n"
+        "3. **Paired seeds.** The final study trains every system with its chosen settings at "
+        "every seed; the same seed means the same data order and, for the same network, the same "
+        "initial weights. "
+        "Each trial is stopped at its best report by validation and evaluated on test once.\n"
+        "4. **Judged on test**, by the rule above. Wilcoxon's signed-rank test (exact, with "
+        "Holm's adjustment over the comparisons of a data set) and Hedges' g_z stand beside it; "
+        "they decide nothing.\n\n"
+        "Exact kept counts, metrics with the `corrected` definition unless the table says "
+        "otherwise; segmentation's primary metric is mIoU, normals' the mean angle, depth's the "
+        "mean absolute error, that of keypoints and edges the mean absolute error. Δ_T is over "
+        "all of a task's metrics, tasks weighing the same (AdaShare, Sun et al. 2020)."
+    )
+
+
+_COUNTS = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}
+
+
+def _fact(name: str, show: Callable[[Any], str]) -> Callable[[Setting], str]:
+    def cell(setting: Setting) -> str:
+        return show(setting["facts"][name]) if setting["facts"] else "not run"
+
+    return cell
+
+
+def _asked(name: str, show: Callable[[Any], str]) -> Callable[[Setting], str]:
+    def cell(setting: Setting) -> str:
+        return show(setting["asked"][name]) if setting["asked"] else "not run"
+
+    return cell
+
+
+def _launches(setting: Setting) -> list[Mapping[str, Any]]:
+    studies = [s for s in (setting["tuning"], setting["final"]) if s]
+    return [launch for study in studies for launch in study["launches"]]
+
+
+def _hardware(setting: Setting) -> str:
+    shown = dict.fromkeys(
+        f"{m['gpu'] + ', ' if m['gpu'] else ''}{m['cpu']}, {m['cores']} cores"
+        for m in (launch["machine"] for launch in _launches(setting))
+    )
+    return "; ".join(shown) or "not run"
+
+
+def _versions(setting: Setting) -> str:
+    shown = dict.fromkeys(
+        ", ".join(f"{name} {version}" for name, version in launch["versions"].items())
+        for launch in _launches(setting)
+    )
+    return "; ".join(shown) or "not run"
+
+
+def _code(setting: Setting) -> str:
+    commits = dict.fromkeys(launch["commit"] for launch in _launches(setting) if launch["commit"])
+    return ", ".join(f"`{commit}`" for commit in commits) or "–"
+
+
+def _time(setting: Setting) -> str:
+    studies = [s for s in (setting["tuning"], setting["final"]) if s]
+    return duration(sum(s["seconds"] for s in studies)) if studies else "not run"
+
+
+def _by_size(size: Sequence[int]) -> str:
+    return "×".join(map(str, size))
+
+
+PROTOCOL_ROWS: tuple[tuple[str, Callable[[Setting], str]], ...] = (
+    ("data set, preset", lambda s: f"{s['dataset']}, {s['preset']}"),
+    ("tasks", lambda s: ", ".join(task_label(t).lower() for t in s["tasks"])),
+    ("frames (train, val, test)", _fact("frames", lambda f: ", ".join(map(str, f.values())))),
+    ("resolution (crop)", lambda s: f"{_fact('size', _by_size)(s)} ({_fact('crop', _by_size)(s)})"),
+    ("parameters of the dense network", _fact("parameters", lambda n: f"{n:,}")),
+    ("total steps per trial", _asked("steps", str)),
+    ("batch", _fact("batch_size", str)),
+    ("precision", _fact("precision", str)),
+    ("metric definition", _fact("metrics", str)),
+    ("seeds", _asked("seeds", lambda n: f"{n} (0 to {n - 1})")),
+    ("settings of all trials", _asked("overrides", lambda o: ", ".join(o) or "the preset's")),
+    ("hardware", _hardware),
+    ("wall time", _time),
+    ("versions", _versions),
+    ("code (+: with local changes)", _code),
+)
+
+
+def not_run(setting: Setting) -> str:
+    """What is missing of a setting."""
+    final = setting["final"]
+    if final is None:
+        done = "the tuning study is finished" if setting["variants"] else "no study is finished"
+        return f"**Not run**: {done}, the final study has not begun."
+    return (
+        f"**Not run to the end**: {final['finished_trials']} of {final['expected_trials']} trials "
+        "of the final study are finished; nothing is judged before all are."
+    )
+
+
+def significance(setting: Setting) -> str:
+    """What the test beside the intervals can say with so few pairs."""
+    smallest = [c["smallest_p"] for c in setting["pairs"] if c["smallest_p"] is not None]
+    text = "g_z is Hedges' (the mean over the standard deviation of the differences, corrected)."
+    if smallest:
+        text += (
+            f" With the pairs at hand the two-sided Wilcoxon test cannot give a p below "
+            f"{number(min(smallest), 4)}, before any adjustment."
+        )
+    return text
+
+
+def tuning_lead(setting: Setting) -> str:
+    failed = [row for row in setting["variants"] if row["status"] != "complete"]
+    text = "Score: mean validation error relative to the default's, less is better."
+    if failed:
+        named = ", ".join(f"{method_style(r['system']).label} {r['label']}" for r in failed)
+        text += f" Not complete, so out of the choice: {named}."
+    return text
+
+
+def study(found: Mapping[str, Any]) -> str:
+    """One study: its run in MLflow, time, failures, command."""
+    text = (
+        f"`{found['study']}`: {found['finished_trials']} of {found['expected_trials']} trials"
+        f", {duration(found['seconds'])} in {_times(len(found['launches']))}"
+    )
+    if found.get("training_seconds"):
+        text += f" ({duration(found['training_seconds'])} of trials, some side by side)"
+    text += f"; MLflow parent run `{found.get('parent_run_id') or 'none recorded'}`."
+    for trial in found.get("not_complete", ()):
+        text += f"\n- `{trial['trial']}` {trial['status']}: {trial['reason'] or 'no reason given'}"
+    return f"{text}\n\n```\n{shlex.join(found['command'])}\n```"
+
+
+def limits(found: Mapping[str, Any]) -> str:
+    """Facts that bound what the verdicts mean, as far as there is data."""
+    lines = []
+    for setting in found["settings"]:
+        if not setting["systems"]:
+            lines.append(f"- **{setting['title']}**: not run; nothing is known here.")
+            continue
+        verdicts = Counter(c["verdict"] for c in (*setting["pairs"], *setting["watersheds"]))
+        counted = ", ".join(f"{n} {v}" for v, n in verdicts.items())
+        facts, asked = setting["facts"], setting["asked"]
+        passes = asked["steps"] * facts["batch_size"] / facts["frames"]["train"]
+        lines.append(
+            f"- **{setting['title']}**: {counted}. The dense network has "
+            f"{percent(facts['parameters'] / _PAPER_PARAMETERS, 2)} of the paper's 67.61 M "
+            f"parameters, and {asked['steps']} of its {_PAPER_STEPS:,} steps "
+            f"({passes:.1f} passes over the training frames)."
+            f"{_dense_quality(setting)}{_width(setting)}"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "- A verdict is about these networks, data and budgets. `holds` means better on "
+            "average over seeds, not for every seed or task; the tables by task say which. "
+            "`undecided` means that so few seeds cannot tell, not that the systems are equal.",
+            "- Seeds vary initial weights, data order and masks; the split is one and the same, so "
+            "intervals do not cover another choice of frames.",
+            "- Verdicts are not adjusted for their number: of twenty comparisons without any "
+            "difference, one is expected to be decided by chance.",
+            "- The same few variants for every system are a small search. A system whose best "
+            "settings lie outside of it is underrated, the paper's own as well as its rivals.",
+            "- Levels, rewinding and pre-training share one short budget here: a level of LTH or "
+            "IMP, or the dense network that is pruned, gets a fraction of few steps. How these "
+            "methods fare at the paper's length is not shown.",
+        ]
+    )
+
+
+def _dense_quality(setting: Setting) -> str:
+    dense = next((row for row in setting["systems"] if row["system"] == "dense"), None)
+    if dense is None or "segmentation" not in dense["test"]:
+        return ""
+    return f" The dense network's test mIoU is {number(dense['test']['segmentation']['mean'], 3)}."
+
+
+def _width(setting: Setting) -> str:
+    halves = sorted(
+        (c["delta"]["high"] - c["delta"]["low"]) / 2
+        for c in setting["pairs"]
+        if c["delta"] and c["delta"]["low"] is not None
+    )
+    if not halves:
+        return ""
+    return (
+        f" Intervals of Δ_T are ±{number(halves[0], 1)} to ±{number(halves[-1], 1)} points wide: "
+        "smaller differences cannot be told."
+    )
+
+
+def readme_lead(found: Mapping[str, Any]) -> str:
+    """The sentence above the README's table."""
+    return (
+        "Verdicts on the paper's claims for these small networks, with every system tuned alike "
+        "and paired by seed; effects, intervals and what they do not show are in "
+        "[docs/claims.md](docs/claims.md)."
+    )
+
+
+def number(value: float | None, digits: int, *, signed: bool = False) -> str:
+    """Fixed digits with a proper minus sign; "–" for null (no value, no bound)."""
+    if value is None:
+        return "–"
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def percent(fraction: float, digits: int = 0) -> str:
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def quantity(value: float) -> str:
+    return f"{value:g}"
+
+
+def duration(seconds: float) -> str:
+    """ "2 h 05 min", "3 min", "12 s"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _times(count: int) -> str:
+    return "one launch" if count == 1 else f"{count} launches"

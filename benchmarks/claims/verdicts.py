@@ -1,0 +1,205 @@
+"""From finished trials to verdicts: paired by seed, on test, by margins settled beforehand."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from analysis import comparison
+from analysis.comparison import Comparison, Interval
+from analysis.masks import TrialMasks
+from analysis.plots.style import is_shortcut
+from analysis.trials import Trial
+from benchmarks.claims.protocol import (
+    DENSE_SYSTEMS,
+    INTERVAL_LEVEL,
+    PAIR_CLAIMS,
+    WATERSHED_CLAIMS,
+    PairClaim,
+    WatershedClaim,
+)
+from trainables.report import PRIMARY_METRICS, delta_percent, describe, task_metrics
+
+Scores = Mapping[int, Mapping[str, float]]  # a system's test metrics (without split) by seed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairResult:
+    """One claim that a method is at least as good as a reference, on one data set.
+
+    delta: of Delta_T in percent between the two, per seed; None without a pair.
+    tasks: of each task's primary metric, in its unit; positive is better.
+    p_adjusted: Holm's, over the claims of the setting.
+    deltas: the differences themselves, by seed.
+    """
+
+    claim: PairClaim
+    verdict: str
+    delta: Comparison | None = None
+    tasks: Mapping[str, Comparison] = field(default_factory=dict)
+    deltas: Mapping[int, float] = field(default_factory=dict)
+    p_adjusted: float = math.nan
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatershedResult:
+    """Whether agreement falls with depth. correlations: Spearman's, by seed; falling is < 0.
+
+    agreement: mean over seeds, by layer, from the image to the heads.
+    """
+
+    claim: WatershedClaim
+    verdict: str
+    correlations: Mapping[int, float] = field(default_factory=dict)
+    mean: float = math.nan
+    interval: Interval = field(default_factory=lambda: Interval(low=-math.inf, high=math.inf))
+    agreement: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+def scores_of(
+    trials: Iterable[Trial], system: str, sparsity: float | None, tasks: Sequence[str]
+) -> dict[int, dict[str, float]]:
+    """Test metrics by seed of the complete trials of `system`; dense systems have no sparsity.
+
+    A trial with a metric that is missing or not finite is no evidence and is left out.
+    """
+    names = [name for task in tasks for name in task_metrics(task)]
+    found = {}
+    for trial in trials:
+        if not _is_of(trial, system, sparsity) or trial.seed is None:
+            continue
+        metrics = {n: trial.metrics[f"test/{n}"] for n in names if f"test/{n}" in trial.metrics}
+        whole = all(PRIMARY_METRICS[task] in metrics for task in tasks)
+        if whole and all(math.isfinite(value) for value in metrics.values()):
+            found[trial.seed] = metrics
+    return found
+
+
+def judge_pair(
+    claim: PairClaim, method: Scores, reference: Scores, tasks: Sequence[str]
+) -> PairResult:
+    """`delta` compares each seed's Delta_T of the method to the reference with zero.
+
+    Holds where the whole interval of its mean lies above minus the margin, does not hold where
+    all of it lies below, else undecided; without two pairs it is undecided.
+    """
+    seeds = sorted(set(method) & set(reference))
+    deltas = {seed: delta_percent(method[seed], reference[seed]) for seed in seeds}
+    deltas = {seed: value for seed, value in deltas.items() if math.isfinite(value)}
+    if not deltas:
+        return PairResult(claim=claim, verdict="undecided", note="no seed has both systems")
+    kept = list(deltas)
+    values = np.array(list(deltas.values()))
+    delta = comparison.compare(values, np.zeros(len(values)), confidence=INTERVAL_LEVEL)
+    by_task = {}
+    for task in tasks:
+        name = PRIMARY_METRICS[task]
+        by_task[task] = comparison.compare(
+            [method[seed][name] for seed in kept],
+            [reference[seed][name] for seed in kept],
+            lower_is_better=describe(name).direction == "minimize",
+            confidence=INTERVAL_LEVEL,
+        )
+    verdict = (
+        comparison.verdict(delta.interval, claim.margin_percent, kind="non-inferior")
+        if claim.margin_percent > 0
+        else comparison.verdict(delta.interval, kind="superior")
+    )
+    return PairResult(claim=claim, verdict=verdict, delta=delta, tasks=by_task, deltas=deltas)
+
+
+def judge_pairs(
+    trials: Sequence[Trial], tasks: Sequence[str], systems: Sequence[str], num_seeds: int
+) -> tuple[PairResult, ...]:
+    """All of `PAIR_CLAIMS` on one finished study, with Holm's adjustment over them.
+
+    A claim about a system that the study leaves out was not run.
+    """
+    results = []
+    for claim in PAIR_CLAIMS:
+        absent = [s for s in (claim.method, claim.reference) if s not in systems]
+        if absent:
+            note = f"{' and '.join(absent)} not in the study"
+            results.append(PairResult(claim=claim, verdict="not run", note=note))
+            continue
+        method = scores_of(trials, claim.method, claim.sparsity, tasks)
+        reference = scores_of(trials, claim.reference, claim.reference_sparsity, tasks)
+        result = judge_pair(claim, method, reference, tasks)
+        if 0 < len(result.deltas) < num_seeds:
+            note = f"{len(result.deltas)} of {num_seeds} pairs are complete"
+            result = replace(result, note=note)
+        results.append(result)
+    p_values = [math.nan if r.delta is None else r.delta.p_value for r in results]
+    adjusted = comparison.holm(p_values)
+    return tuple(replace(r, p_adjusted=float(p)) for r, p in zip(results, adjusted, strict=True))
+
+
+def judge_watershed(
+    claim: WatershedClaim, agreements: Mapping[int, Mapping[str, float]]
+) -> WatershedResult:
+    """From the agreement by layer (in the model's order) of each seed.
+
+    Shortcuts stand beside the path and have no place along it: they are left out. Holds where the
+    whole interval of the mean correlation lies below 0.
+    """
+    paths = {
+        seed: {name: value for name, value in layers.items() if not is_shortcut(name)}
+        for seed, layers in sorted(agreements.items())
+    }
+    correlations = {
+        seed: comparison.correlation_with_depth(list(path.values())) for seed, path in paths.items()
+    }
+    correlations = {seed: rho for seed, rho in correlations.items() if math.isfinite(rho)}
+    if not correlations:
+        note = "no trial left an agreement that varies over layers"
+        return WatershedResult(claim=claim, verdict="undecided", note=note)
+    values = list(correlations.values())
+    interval = comparison.mean_interval(values, INTERVAL_LEVEL)
+    names = list(next(iter(paths.values())))
+    return WatershedResult(
+        claim=claim,
+        verdict=comparison.verdict(
+            Interval(low=-interval.high, high=-interval.low), kind="superior"
+        ),
+        correlations=correlations,
+        mean=math.fsum(values) / len(values),
+        interval=interval,
+        agreement={
+            name: float(np.mean([path[name] for path in paths.values() if name in path]))
+            for name in names
+        },
+    )
+
+
+def judge_watersheds(
+    masks: Iterable[TrialMasks], systems: Sequence[str]
+) -> tuple[WatershedResult, ...]:
+    """All of `WATERSHED_CLAIMS`; `masks` are those that the study's trials left."""
+    left = list(masks)
+    results = []
+    for claim in WATERSHED_CLAIMS:
+        if claim.method not in systems:
+            note = f"{claim.method} not in the study"
+            results.append(WatershedResult(claim=claim, verdict="not run", note=note))
+            continue
+        agreements = {
+            m.trial.seed: m.agreement
+            for m in left
+            if m.trial.seed is not None
+            and m.agreement
+            and _is_of(m.trial, claim.method, claim.sparsity)
+        }
+        results.append(judge_watershed(claim, agreements))
+    return tuple(results)
+
+
+def _is_of(trial: Trial, system: str, sparsity: float | None) -> bool:
+    if trial.method != system or trial.status != "complete":
+        return False
+    if system in DENSE_SYSTEMS or sparsity is None:
+        return True
+    target = trial.params.get("sparsity.target")
+    return target is not None and math.isclose(float(target), sparsity, abs_tol=1e-9)
