@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UserError
-from trainables.report import task_metrics
 from trainables.tasks.segmentation import Segmentation
 
 
@@ -92,59 +89,6 @@ def test_broken_logits_surface(definition: str, poison: float) -> None:
 def test_nothing_labelled_is_nan(definition: str) -> None:
     metrics = compute(torch.randn(2, 3, 2, 2), torch.full((2, 8, 8), 255), definition)
     assert all(np.isnan(value) for value in metrics.values())
-
-
-def brute_force(logits: np.ndarray, truth: np.ndarray, definition: str) -> dict[str, float]:
-    """Class by class and image by image, over all stored pixels at once."""
-    num_classes = logits.shape[1]
-    predicted = logits.argmax(1)
-    labelled = truth != 255
-    shifted = logits - logits.max(1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    safe = np.where(labelled, truth, 0)
-    error = -np.take_along_axis(log_probabilities, safe[:, None], 1)[:, 0]
-    ious = []
-    for label in range(num_classes):
-        true, guess = (truth == label) & labelled, (predicted == label) & labelled
-        intersection, union = (true & guess).sum(), (true | guess).sum()
-        if union > 0 and (definition == "corrected" or intersection > 0):
-            ious.append(intersection / union)
-    right = predicted == truth
-    if definition == "corrected":
-        accuracy, mean_error = right[labelled].mean(), error[labelled].mean()
-    else:
-        images = [i for i in range(len(truth)) if labelled[i].any()]
-        accuracy = np.mean([right[i][labelled[i]].mean() for i in images])
-        mean_error = np.mean([error[i][labelled[i]].mean() for i in images])
-    miou = float(np.mean(ious)) if ious else float("nan")
-    return {"miou": miou, "pixel_accuracy": float(accuracy), "error": float(mean_error)}
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    seed=st.integers(0, 10_000),
-    num_classes=st.integers(2, 6),
-    num_images=st.integers(1, 5),
-    chunk=st.integers(1, 5),
-    definition=st.sampled_from(["corrected", "published"]),
-)
-def test_streaming_equals_brute_force(
-    seed: int, num_classes: int, num_images: int, chunk: int, definition: str
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(num_images, num_classes, 2, 3, generator=generator)
-    truth = torch.randint(0, num_classes, (num_images, 9, 14), generator=generator)
-    truth[torch.rand(truth.shape, generator=generator) < 0.3] = 255
-    truth[0, 0, 0] = 0
-    accumulator = Segmentation(num_classes).accumulator(definition, "cpu")
-    for start in range(0, num_images, chunk):
-        accumulator.update(logits[start : start + chunk], truth[start : start + chunk])
-    got = accumulator.compute()
-    assert set(got) == set(task_metrics("segmentation"))
-    mode = {"mode": "bilinear"} if definition == "corrected" else {"mode": "nearest"}
-    full = F.interpolate(logits, (9, 14), **mode).double().numpy()
-    for name, value in brute_force(full, truth.numpy(), definition).items():
-        assert got[f"segmentation/{name}"] == pytest.approx(value, rel=1e-5, nan_ok=True), name
 
 
 def test_the_confusion_matrix_has_truth_in_rows() -> None:
