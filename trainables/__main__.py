@@ -183,6 +183,8 @@ def convert(
     parsed = None if size is None else _parse_size(size)
     with ConversionProgress(f"converting {dataset}", quiet=quiet) as progress:
         summary = convert_dataset(dataset, source, destination, parsed, progress.step)
+    for note in summary.notes:
+        print(f"note: {note}", file=sys.stderr)
     counts = ", ".join(f"{count} {split}" for split, count in summary.num_frames.items())
     print(f"{destination}: {counts}")
 

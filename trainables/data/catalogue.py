@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.config import DataConfig
-from trainables.data import nyu_v2
+from trainables.data import cityscapes, nyu_v2, taskonomy
 from trainables.data.building import Progress, split_file, write_store
 from trainables.data.frame import TARGETS, Frame
 from trainables.data.location import building, writing
@@ -39,6 +39,7 @@ class DatasetSpec:
     open_source: opens the raw data for `convert`; None where there is none to convert.
     generate: makes frames where the data set is procedural, by (num_train, num_test).
     layouts: of the raw data, for messages.
+    unknown_responses: whether keypoints and edges may have unknown pixels.
     """
 
     summary: str
@@ -48,6 +49,7 @@ class DatasetSpec:
     open_source: OpenSource | None = None
     generate: Callable[[int, int], Source] | None = None
     layouts: str = ""
+    unknown_responses: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +84,31 @@ DATASETS: dict[str, DatasetSpec] = {
         depth_kind="metric",
         open_source=nyu_v2.open_source,
         layouts=nyu_v2.LAYOUTS,
+    ),
+    "cityscapes": DatasetSpec(
+        summary="Cityscapes, 19 classes, with disparity as depth; convert it first",
+        tasks=("segmentation", "depth"),
+        num_classes=cityscapes.NUM_CLASSES,
+        depth_kind="disparity",
+        open_source=cityscapes.open_source,
+        layouts=cityscapes.LAYOUTS,
+    ),
+    "cityscapes-metric": DatasetSpec(
+        summary="Cityscapes, 19 classes, with depth in metres; convert it first",
+        tasks=("segmentation", "depth"),
+        num_classes=cityscapes.NUM_CLASSES,
+        depth_kind="metric",
+        open_source=cityscapes.open_metric_source,
+        layouts=cityscapes.METRIC_LAYOUTS,
+    ),
+    "taskonomy": DatasetSpec(
+        summary="Tiny-Taskonomy, indoor, 17 classes; five tasks; convert it first",
+        tasks=TARGETS,
+        num_classes=taskonomy.NUM_CLASSES,
+        depth_kind="metric",
+        open_source=taskonomy.open_source,
+        layouts=taskonomy.LAYOUTS,
+        unknown_responses=True,
     ),
 }
 

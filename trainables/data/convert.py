@@ -19,7 +19,10 @@ _MAX_THREADS = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversionSummary:
-    """What `convert` wrote. num_frames: by split; num_bytes: on disk; size: (height, width)."""
+    """What `convert` wrote. num_frames: by split; num_bytes: on disk; size: (height, width).
+
+    notes: what the source left out, for the user; empty where nothing was.
+    """
 
     dataset: str
     destination: Path
@@ -27,6 +30,7 @@ class ConversionSummary:
     num_frames: dict[str, int]
     num_bytes: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def convert(
@@ -67,7 +71,11 @@ def convert(
             f"got {size[0]}x{size[1]}; 120x160 trains quickly"
         )
     meta = SplitMeta(
-        dataset=dataset, size=size, depth_kind=spec.depth_kind, num_classes=spec.num_classes
+        dataset=dataset,
+        size=size,
+        depth_kind=spec.depth_kind,
+        num_classes=spec.num_classes,
+        unknown_responses=spec.unknown_responses,
     )
     with building(destination) as scratch:
         write_store(
@@ -90,6 +98,7 @@ def convert(
         num_frames=num_frames,
         num_bytes=num_bytes,
         seconds=time.perf_counter() - started,
+        notes=tuple(getattr(raw, "notes", ())),
     )
 
 

@@ -31,13 +31,18 @@ TRAILING_SHAPE: dict[str, tuple[int, ...]] = {
 }
 NORMAL_SCALE = 127.0
 RESPONSE_SCALE = 255.0
+# Where responses may be unknown, the highest byte says so and the others hold what is known.
+UNKNOWN_RESPONSE, MARKED_RESPONSE_SCALE = 255, 254.0
 JPEG_QUALITY = 95
 _MODES = {1: "L", 2: "LA", 3: "RGB"}  # by bytes per pixel
 
 
-def to_stored(modality: str, array: np.ndarray, frame: str) -> np.ndarray:
+def to_stored(
+    modality: str, array: np.ndarray, frame: str, *, unknown_responses: bool = False
+) -> np.ndarray:
     """A `Frame`'s array in the stored type; unknown (NaN) becomes the type's own mark.
 
+    unknown_responses: as in `SplitMeta`; without, keypoints and edges must be known everywhere.
     Raises `UserError` for values that the type cannot hold, naming the frame.
     """
     if modality == "normals":
@@ -56,12 +61,15 @@ def to_stored(modality: str, array: np.ndarray, frame: str) -> np.ndarray:
             np.float16
         )
     if modality in ("keypoints", "edges"):
-        if not (array.min() >= 0 and array.max() <= 1):  # NaN fails as well
+        unknown = np.isnan(array) if unknown_responses else np.False_
+        responses = np.where(unknown, np.float32(0), array)
+        if not (responses.min() >= 0 and responses.max() <= 1):  # NaN fails as well
             raise UserError(
                 f"frame {frame!r}: {modality} must be in [0, 1] everywhere, got "
-                f"[{array.min()}, {array.max()}]; rescale the responses"
+                f"[{responses.min()}, {responses.max()}]; rescale the responses"
             )
-        return np.rint(array * RESPONSE_SCALE).astype(np.uint8)
+        scale = MARKED_RESPONSE_SCALE if unknown_responses else RESPONSE_SCALE
+        return np.where(unknown, UNKNOWN_RESPONSE, np.rint(responses * scale)).astype(np.uint8)
     return np.ascontiguousarray(array)
 
 

@@ -23,6 +23,7 @@ class SplitMeta:
     image_mean, image_std: per channel, of pixel values in [0, 1]; `None` until measured
       (`write_split` measures them; a test split is given those of train).
     checksums: BLAKE2b of each column's bytes, by column. encodings: by modality.
+    unknown_responses: keypoints and edges may be unknown, for which their encoding has a mark.
     generation: of a procedural data set, what decides its frames besides their size; `None`
       for converted data.
     """
@@ -35,6 +36,7 @@ class SplitMeta:
     image_std: tuple[float, ...] | None = None
     encodings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     checksums: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unknown_responses: bool = False
     generation: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 

@@ -1,6 +1,8 @@
 """NYU-Depth-v2: colour, 40 classes, normals and depth of 480x640 indoor frames.
 
-Two layouts are read, told apart by what is in the folder:
+Three layouts are read, told apart by what is in the folder:
+- the official `nyu_depth_v2_labeled.mat`, see `trainables.data.nyu_v2_labeled`; normals are
+  derived from depth;
 - plain folders: `splits.json`, `rgb/NNNN.jpg`, `seg/NNNN.png` (0-39, 255 ignored) and
   `depth/NNNN.png` (uint8, metres = (value + 0.5) / 25.5); normals are derived from depth;
 - AdaShare's, which DiSparse reads too: `nyu_v2_3task.json`, lists of paths to image, labels
@@ -20,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from trainables.data import nyu_v2_labeled
 from trainables.data.batch import IGNORE_LABEL
 from trainables.data.frame import Frame
 from trainables.data.normals_from_depth import Intrinsics, normals_from_depth
+from trainables.data.nyu_v2_labeled import LabeledFile, open_labeled
+from trainables.data.reading import read_array, read_image, require_image_size
 from trainables.data.resizing import resize_frame
 from trainables.data.source import SPLITS
 from trainables.data.splits import scenes_of_runs
@@ -39,8 +43,8 @@ _WHITE = 225
 _ADASHARE_INDEX, _PLAIN_INDEX = "nyu_v2_3task.json", "splits.json"
 
 LAYOUTS = (
-    f"plain folders ({_PLAIN_INDEX}, rgb/, seg/, depth/) and AdaShare's ({_ADASHARE_INDEX}, "
-    "img/, seg/, normal_mask/, depth/)"
+    f"the official {nyu_v2_labeled.FILE}, plain folders ({_PLAIN_INDEX}, "
+    f"rgb/, seg/, depth/) and AdaShare's ({_ADASHARE_INDEX}, img/, seg/, normal_mask/, depth/)"
 )
 
 
@@ -58,7 +62,7 @@ class FrameFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NyuSource:
-    """Raw NYU-v2 in either layout; see `trainables.data.source.Source`."""
+    """Raw NYU-v2 in plain folders or AdaShare's layout; see `trainables.data.source.Source`."""
 
     files: dict[str, tuple[FrameFiles, ...]]
     native_size: tuple[int, int] = NATIVE_SIZE
@@ -70,12 +74,41 @@ class NyuSource:
         return resize_frame(load_frame(self.files[split][position]), size)
 
 
-def open_source(root: Path) -> NyuSource:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabeledSource:
+    """Raw NYU-v2 in the official file; see `trainables.data.source.Source`."""
+
+    file: LabeledFile
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        return self.file.size
+
+    def num_frames(self, split: str) -> int:
+        return len(self.file.numbers[split])
+
+    def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
+        numbers = self.file.numbers[split]
+        image, segmentation, depth = self.file.read(numbers[position])
+        frame = _assemble(
+            f"{numbers[position]:04d}",
+            scenes_of_runs(numbers)[position],
+            image,
+            segmentation,
+            _known_depth(depth),
+            normals=None,
+        )
+        return resize_frame(frame, size)
+
+
+def open_source(root: Path) -> "NyuSource | LabeledSource":
     """List the frames of a folder in any supported layout.
 
     Raises `UserError` for a folder of no known layout, a malformed index, and an index that
     names a missing file.
     """
+    if (root / nyu_v2_labeled.FILE).is_file():
+        return LabeledSource(file=open_labeled(root / nyu_v2_labeled.FILE))
     readers: dict[str, Callable[[Path, Any], dict[str, list[FrameFiles]]]] = {
         _ADASHARE_INDEX: _list_adashare,
         _PLAIN_INDEX: _list_plain,
@@ -84,7 +117,7 @@ def open_source(root: Path) -> NyuSource:
     if index is None:
         raise UserError(
             f"raw nyu-v2 must lie in a supported layout, got {root} without any of "
-            f"{', '.join(readers)}; supported: {LAYOUTS}"
+            f"{', '.join((nyu_v2_labeled.FILE, *readers))}; supported: {LAYOUTS}"
         )
     try:
         listing = json.loads(index.read_text())
@@ -162,8 +195,8 @@ def _list_adashare(root: Path, listing: dict[str, list[list[str]]]) -> dict[str,
 
 def load_frame(files: FrameFiles) -> Frame:
     """One frame at its own size. Raises `UserError` naming the file at fault."""
-    image = _read_image(files.image, ("RGB",), convert="RGB")
-    segmentation = _read_image(files.segmentation, ("L", "P"))
+    image = read_image(files.image, ("RGB",), convert="RGB")
+    segmentation = read_image(files.segmentation, ("L", "P"))
     known = segmentation[segmentation != IGNORE_LABEL]
     if known.size and known.max() >= NUM_CLASSES:
         raise UserError(
@@ -172,16 +205,23 @@ def load_frame(files: FrameFiles) -> Frame:
         )
     depth = _read_depth(files.depth)
     arrays = {files.segmentation: segmentation, files.depth: depth}
+    normals = None
     if files.normals is not None:
-        arrays[files.normals] = normals = _decode_normals(_read_image(files.normals, ("RGB",)))
-    for path, array in arrays.items():
-        if array.shape[:2] != image.shape[:2]:
-            raise UserError(
-                f"{path} must have the size of its image {files.image}, "
-                f"{image.shape[0]}x{image.shape[1]}, got {array.shape[0]}x{array.shape[1]} "
-                "(height x width); export it at the image's size"
-            )
-    if files.normals is None:
+        arrays[files.normals] = normals = _decode_normals(read_image(files.normals, ("RGB",)))
+    require_image_size(image, files.image, arrays)
+    return _assemble(files.name, files.scene, image, segmentation, depth, normals)
+
+
+def _assemble(
+    name: str,
+    scene: str,
+    image: np.ndarray,
+    segmentation: np.ndarray,
+    depth: np.ndarray,
+    normals: np.ndarray | None,
+) -> Frame:
+    """The frame, with normals derived where there are none and the white frame marked."""
+    if normals is None:
         vertical, horizontal = (
             side / full for side, full in zip(depth.shape, NATIVE_SIZE, strict=True)
         )
@@ -198,8 +238,8 @@ def load_frame(files: FrameFiles) -> Frame:
         depth = np.pad(depth[inner], margins, constant_values=np.nan)
         normals = np.pad(normals[inner], (*margins, (0, 0)), constant_values=np.nan)
     return Frame(
-        name=files.name,
-        scene=files.scene,
+        name=name,
+        scene=scene,
         image=image,
         segmentation=segmentation,
         normals=normals,
@@ -215,38 +255,24 @@ def has_white_frame(image: np.ndarray) -> bool:
     return all((side.min(axis=2) >= _WHITE).mean() > 0.9 for side in sides)
 
 
-def _read_image(path: Path, modes: tuple[str, ...], convert: str | None = None) -> np.ndarray:
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            if convert is not None:
-                return np.asarray(picture.convert(convert))
-            if picture.mode not in modes:
-                raise UserError(
-                    f"{path} must be an image of mode {' or '.join(modes)}, got {picture.mode!r}; "
-                    "export it as the layout says"
-                )
-            return np.asarray(picture)
-    except (OSError, SyntaxError) as error:
-        raise _unreadable(path, "image", error) from None
-
-
 def _read_depth(path: Path) -> np.ndarray:
     """Metres, float32 (H, W); NaN where unknown (not positive)."""
     if path.suffix == ".npy":
-        try:
-            depth = np.load(path, allow_pickle=False).squeeze().astype(np.float32)
-        except (OSError, ValueError, EOFError) as error:
-            raise _unreadable(path, "depth map", error) from None
+        depth = read_array(path, "depth map").squeeze().astype(np.float32)
         if depth.ndim != 2:
             raise UserError(
                 f"{path} must hold a depth map (height, width), got shape {depth.shape}; "
                 "export it without channels"
             )
     else:
-        steps = _read_image(path, ("L",))
+        steps = read_image(path, ("L",))
         # The lowest step is below any camera's range.
         depth = np.where(steps > 0, (steps + np.float32(0.5)) / np.float32(25.5), np.float32(0))
+    return _known_depth(depth)
+
+
+def _known_depth(depth: np.ndarray) -> np.ndarray:
+    """NaN where not positive or not finite."""
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.nan).astype(np.float32)
 
 
@@ -259,7 +285,3 @@ def _decode_normals(pixels: np.ndarray) -> np.ndarray:
     normals /= np.where(length == 0, 1, length)
     normals[unknown] = np.nan
     return normals
-
-
-def _unreadable(path: Path, kind: str, error: Exception) -> UserError:
-    return UserError(f"{path} must be a readable {kind}, got {error}; copy it again")

@@ -1,9 +1,10 @@
 """Resizing a frame so that each modality stays what it means.
 
 The image is averaged over area; labels and depth take the pixel at the new pixel's centre, since a
-mean of labels or a mean across an occlusion is none; normals are averaged over area where known
-and made unit vectors again. Depth is not rescaled: the camera's focal length in pixels shrinks with
-the image, so the geometry is the same.
+mean of labels or a mean across an occlusion is none; normals and responses are averaged over area
+where known, and normals made unit vectors again. Depth is not rescaled: the camera's focal length
+in pixels shrinks with the image, so the geometry is the same. Nor is disparity: its unit is that of
+the native image.
 """
 
 from functools import cache
@@ -28,7 +29,7 @@ def resize_frame(frame: Frame, size: Size) -> Frame:
         elif modality == "image":
             arrays[modality] = np.rint(resize_area(array.astype(np.float32), size)).astype(np.uint8)
         else:
-            arrays[modality] = resize_area(array, size)
+            arrays[modality] = resize_response(array, size)
     return Frame(name=frame.name, scene=frame.scene, **arrays)
 
 
@@ -62,6 +63,18 @@ def resize_normals(normals: np.ndarray, size: Size) -> np.ndarray:
     result = total / np.where(length > 1e-6, length, 1)
     result[~usable] = np.nan
     return result.astype(np.float32)
+
+
+def resize_response(response: np.ndarray, size: Size) -> np.ndarray:
+    """Mean of the known responses (H, W); NaN where less than half of the area is known."""
+    known = ~np.isnan(response)
+    if known.all():
+        return resize_area(response, size)
+    total = resize_area(np.where(known, response, 0).astype(np.float32), size)
+    share = resize_area(known.astype(np.float32), size)
+    usable = share >= 0.5 - 1e-6
+    mean = np.clip(total / np.where(usable, share, 1), 0, 1)
+    return np.where(usable, mean, np.nan).astype(np.float32)
 
 
 @cache

@@ -10,7 +10,10 @@ SPLITS = ("train", "test")
 
 
 class Source(Protocol):
-    """Raw data that can be read frame by frame, from several threads."""
+    """Raw data that can be read frame by frame, from several threads.
+
+    A source may also have `notes`: sentences on what it leaves out, which `convert` shows.
+    """
 
     @property
     def native_size(self) -> tuple[int, int]:

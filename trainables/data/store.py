@@ -8,7 +8,8 @@ encodings, a checksum per column, and the image statistics.
 Column types by modality, N frames of H x W pixels:
   image uint8 (N, H, W, 3); segmentation uint8 (N, H, W), 255 unlabelled;
   normals int8 (N, H, W, 3), round(127 n), all zero where unknown;
-  depth float16 (N, H, W), 0 where unknown; keypoints, edges uint8 (N, H, W), round(255 r).
+  depth float16 (N, H, W), 0 where unknown; keypoints, edges uint8 (N, H, W), round(255 r), or
+  round(254 r) and 255 where unknown, if the data set has such pixels (`unknown_responses`).
 Encoded columns (PNG, or JPEG for the image) hold one compressed frame per row; they are
 decoded once, on first use, into memory of the process.
 """
@@ -185,7 +186,12 @@ class _Columns:
                 "resize it, or write the odd frames to a store of their own"
             )
         for modality, array in arrays.items():
-            stored = to_stored(modality, array, frame.name)
+            stored = to_stored(
+                modality,
+                array,
+                frame.name,
+                unknown_responses=self.meta.unknown_responses,
+            )
             encoding = self.asked.get(modality, "raw")
             data = stored.tobytes() if encoding == "raw" else compress(stored, encoding)
             self.spills[modality].write(data)

@@ -1,0 +1,261 @@
+"""Cityscapes: colour, 19 classes and disparity of street scenes (Cordts et al. 2016).
+
+Two layouts are read, told apart by what is in the folder:
+- the official one: `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png`, with
+  `gtFine/…/NAME_gtFine_labelIds.png` (label ids; the 19 that are evaluated become train ids 0-18,
+  all others are ignored), `disparity/…/NAME_disparity.png` (16 bits: p > 0 is a disparity of
+  (p - 1) / 256 pixels, p = 0 unknown) and `camera/…/NAME_camera.json`;
+- AdaShare's, which DiSparse reads too: `.npy` files named by `cityscape.json` (lists of
+  `[image, depth, label2, label7, label19]`) or, without it, in folders `train/` and `val/` (or
+  `test/`) with `image/`, `label_19/` (or `label/`) and `depth/`. Images are floats in [0, 1],
+  labels train ids with -1 ignored, depth p / 65535 with 0 unknown.
+
+The official `test` labels are withheld, so `val` is our test split in both layouts.
+
+Depth is disparity, in the published unit: the share u = (p - 1) / 65535 of the 16-bit range, so
+1 is 255.996 pixels of the 2048 pixels wide image, whatever size the frame is stored at. AdaShare
+keeps the "- 1" in (u + 1/65535): at most a thousandth of what disparities within 100 m are.
+p = 1, a disparity of nothing, is unknown: no ratio to it exists, and AdaShare leaves it out too.
+
+`cityscapes-metric` is the same data with depth in metres, baseline * fx / disparity, for which the
+camera files are needed; the official layout alone has them.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trainables.data.batch import IGNORE_LABEL
+from trainables.data.cityscapes_arrays import ArrayFiles, list_arrays, load_arrays
+from trainables.data.frame import Frame
+from trainables.data.reading import (
+    read_image,
+    read_sixteen_bits,
+    require_files,
+    require_image_size,
+)
+from trainables.data.resizing import resize_frame
+from trainables.errors import UserError
+
+NUM_CLASSES = 19
+NATIVE_SIZE = (1024, 2048)
+# Train ids 0-18 in order: road, sidewalk, building, wall, fence, pole, traffic light, traffic
+# sign, vegetation, terrain, sky, person, rider, car, truck, bus, train, motorcycle, bicycle.
+LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+_LARGEST_LABEL_ID = 33
+DISPARITY_RANGE = 65535.0
+_STEPS_PER_PIXEL = 256.0
+_SPLITS = {"train": "train", "test": "val"}  # ours, theirs
+
+LAYOUTS = (
+    "the official one (leftImg8bit/, gtFine/, disparity/, camera/) and AdaShare's "
+    "(cityscape.json, or train/ and val/ with image/, label_19/, depth/ of .npy files)"
+)
+METRIC_LAYOUTS = "the official one (leftImg8bit/, gtFine/, disparity/, camera/)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Camera:
+    """What of a `camera.json` depth needs. baseline: metres; fx: pixels of the native width."""
+
+    baseline: float
+    fx: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameFiles:
+    """Where one frame of the official layout lies; None for what is left out."""
+
+    name: str
+    scene: str
+    image: Path
+    segmentation: Path | None
+    disparity: Path | None
+    camera: Path | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CityscapesSource:
+    """Raw Cityscapes in either layout; see `trainables.data.source.Source`.
+
+    notes: what was left out, for the user.
+    """
+
+    files: dict[str, tuple[FrameFiles | ArrayFiles, ...]]
+    native_size: tuple[int, int]
+    notes: tuple[str, ...] = ()
+
+    def num_frames(self, split: str) -> int:
+        return len(self.files[split])
+
+    def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
+        files = self.files[split][position]
+        frame = load_arrays(files) if isinstance(files, ArrayFiles) else load_frame(files)
+        return resize_frame(frame, size)
+
+
+def open_source(root: Path) -> CityscapesSource:
+    """List the frames of a folder in either layout; depth is disparity.
+
+    Raises `UserError` for a folder of no known layout, one without frames, and for frames of
+    which a file is missing. What is missing for all frames is left out, with a note.
+    """
+    if (root / "leftImg8bit").is_dir():
+        return _open_official(root, metric=False)
+    listed = list_arrays(root)
+    if listed is None:
+        raise UserError(
+            f"raw cityscapes must lie in a supported layout, got {root} without leftImg8bit/, "
+            f"cityscape.json or train/image/; supported: {LAYOUTS}"
+        )
+    return CityscapesSource(
+        files={**listed.files}, native_size=listed.native_size, notes=listed.notes
+    )
+
+
+def open_metric_source(root: Path) -> CityscapesSource:
+    """The official layout with depth in metres. Raises `UserError` as `open_source` does."""
+    if not (root / "leftImg8bit").is_dir():
+        raise UserError(
+            f"cityscapes-metric must lie in the official layout, got {root} without leftImg8bit/; "
+            "depth in metres needs its camera files, `cityscapes` (disparity) does not"
+        )
+    return _open_official(root, metric=True)
+
+
+def _open_official(root: Path, *, metric: bool) -> CityscapesSource:
+    names = {split: _list_official(root, theirs) for split, theirs in _SPLITS.items()}
+    everything = [(theirs, name) for split, theirs in _SPLITS.items() for name in names[split]]
+    notes: list[str] = []
+
+    def layer(folder: str, suffix: str, task: str) -> Callable[[str, str], Path] | None:
+        def path(theirs: str, name: str) -> Path:
+            return root / folder / theirs / name.partition("_")[0] / f"{name}_{suffix}"
+
+        if not (root / folder).is_dir():
+            notes.append(f"{task} is left out: {root} has no folder {folder}/")
+            return None
+        require_files(
+            (path(*pair) for pair in everything),
+            f"every image must have its file in {folder}/",
+            f"unpack all of {folder}, or remove the folder to leave {task} out",
+        )
+        return path
+
+    segmentation = layer("gtFine", "gtFine_labelIds.png", "segmentation")
+    disparity = layer("disparity", "disparity.png", "depth")
+    if metric and disparity is not None and not (root / "camera").is_dir():
+        raise UserError(
+            f"cityscapes-metric must have the camera of every image, got {root} without camera/; "
+            "unpack camera_trainvaltest.zip there, or convert `cityscapes`, which needs none"
+        )
+    camera = layer("camera", "camera.json", "depth") if metric and disparity else None
+    if segmentation is None and disparity is None:
+        raise UserError(
+            f"raw cityscapes must have gtFine/ or disparity/, got {root} with neither; "
+            "unpack them beside leftImg8bit/"
+        )
+    files = {
+        split: tuple(
+            FrameFiles(
+                name=name,
+                scene=name.partition("_")[0],
+                image=_image_path(root, theirs, name),
+                segmentation=segmentation(theirs, name) if segmentation else None,
+                disparity=disparity(theirs, name) if disparity else None,
+                camera=camera(theirs, name) if camera else None,
+            )
+            for name in names[split]
+        )
+        for split, theirs in _SPLITS.items()
+    }
+    return CityscapesSource(files={**files}, native_size=NATIVE_SIZE, notes=tuple(notes))
+
+
+def _list_official(root: Path, theirs: str) -> list[str]:
+    """Names CITY_SEQUENCE_FRAME, in order."""
+    found = sorted((root / "leftImg8bit" / theirs).glob("*/*_leftImg8bit.png"))
+    names = [path.name.removesuffix("_leftImg8bit.png") for path in found]
+    for path, name in zip(found, names, strict=True):
+        if name.partition("_")[0] != path.parent.name:
+            raise UserError(
+                f"an image of {path.parent.name} must be named {path.parent.name}_…, got {path}; "
+                "move it into its city's folder"
+            )
+    if not names:
+        raise UserError(
+            f"raw cityscapes must have images CITY/*_leftImg8bit.png in "
+            f"{root / 'leftImg8bit' / theirs}, got none; unpack leftImg8bit_trainvaltest.zip"
+        )
+    return names
+
+
+def _image_path(root: Path, theirs: str, name: str) -> Path:
+    city = name.partition("_")[0]
+    return root / "leftImg8bit" / theirs / city / f"{name}_leftImg8bit.png"
+
+
+def load_frame(files: FrameFiles) -> Frame:
+    """One frame of the official layout at its own size. Raises `UserError` naming the file."""
+    image = read_image(files.image, ("RGB",))
+    segmentation = depth = None
+    others: dict[Path, np.ndarray] = {}
+    if files.segmentation is not None:
+        others[files.segmentation] = segmentation = read_labels(files.segmentation)
+    if files.disparity is not None:
+        steps = read_sixteen_bits(files.disparity)
+        others[files.disparity] = depth = disparity_share(steps)
+        if files.camera is not None:
+            depth = metric_depth(depth, read_camera(files.camera))
+    require_image_size(image, files.image, others)
+    return Frame(
+        name=files.name, scene=files.scene, image=image, segmentation=segmentation, depth=depth
+    )
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """uint8 (H, W) train ids 0-18 and 255 from a picture of label ids 0-33."""
+    label_ids = read_image(path, ("L", "P"))
+    known = label_ids[label_ids != IGNORE_LABEL]
+    if known.size and known.max() > _LARGEST_LABEL_ID:
+        raise UserError(
+            f"{path}: label ids must be in 0-{_LARGEST_LABEL_ID} or {IGNORE_LABEL}, "
+            f"got {known.max()}; use the *_labelIds.png of gtFine"
+        )
+    table = np.full(256, IGNORE_LABEL, np.uint8)
+    table[list(LABEL_IDS)] = np.arange(NUM_CLASSES)
+    return table[label_ids]
+
+
+def disparity_share(steps: np.ndarray) -> np.ndarray:
+    """float32 (p - 1) / 65535 of 16-bit values p; NaN where p <= 1. Shape as given."""
+    share = (steps.astype(np.float32) - 1) / np.float32(DISPARITY_RANGE)
+    return np.where(steps > 1, share, np.nan).astype(np.float32)
+
+
+def metric_depth(share: np.ndarray, camera: Camera) -> np.ndarray:
+    """float32 metres from disparity in our unit; NaN stays."""
+    pixels = share * np.float32(DISPARITY_RANGE / _STEPS_PER_PIXEL)
+    return (camera.baseline * camera.fx / pixels).astype(np.float32)
+
+
+def read_camera(path: Path) -> Camera:
+    """Raises `UserError` unless the file gives a positive baseline and focal length."""
+    try:
+        values = json.loads(path.read_text())
+        camera = Camera(
+            baseline=float(values["extrinsic"]["baseline"]), fx=float(values["intrinsic"]["fx"])
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} must give extrinsic.baseline and intrinsic.fx, got {error!r}; copy it again"
+        ) from None
+    if not (0 < camera.baseline < float("inf") and 0 < camera.fx < float("inf")):
+        raise UserError(
+            f"{path} must give a positive baseline and fx, got {camera.baseline} and {camera.fx}; "
+            "copy it again"
+        )
+    return camera

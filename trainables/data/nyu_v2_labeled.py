@@ -1,0 +1,179 @@
+"""NYU-v2 from the official `nyu_depth_v2_labeled.mat` (Silberman et al. 2012).
+
+The file is HDF5 (MATLAB 7.3). MATLAB stores the first axis fastest, so the axes read here are
+reversed: `images` (1449, 3, 640, 480) uint8, `depths` (1449, 640, 480) float32 metres, in-painted,
+`labels` (1449, 640, 480) uint16, 0 unlabelled, 1-894.
+
+Two facts are not in it and are read from files beside it, or in a folder `meta/` there:
+- which frames are train and test: the official `splits.mat` (`trainNdxs`, `testNdxs`, from 1) or
+  `official_splits_1_based.json` (`train`, `test`);
+- the 40 classes of Gupta et al. 2013: `classMapping40.mat` (`mapClass`, 894 numbers 1-40) or
+  `nyu894_to_nyu40.csv` (two columns, a line of names first).
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.data.batch import IGNORE_LABEL
+from trainables.data.mat_files import read_matrices
+from trainables.data.reading import unreadable
+from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    import h5py
+
+FILE = "nyu_depth_v2_labeled.mat"
+NUM_RAW_LABELS = 894
+NUM_CLASSES = 40
+_SPLIT_FILES = ("splits.mat", "official_splits_1_based.json")
+_MAPPING_FILES = ("classMapping40.mat", "nyu894_to_nyu40.csv")
+_SPLIT_NAMES = {"train": "trainNdxs", "test": "testNdxs"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledFile:
+    """The opened file. mapping: uint8 (895,), class by raw label, 255 for label 0.
+
+    numbers: of the frames of each split, from 0, ascending.
+    """
+
+    path: Path
+    mapping: np.ndarray
+    numbers: dict[str, tuple[int, ...]]
+
+    @cached_property
+    def _arrays(self) -> "tuple[h5py.Dataset, h5py.Dataset, h5py.Dataset]":
+        return _open(self.path)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self._arrays[1].shape[2], self._arrays[1].shape[1]
+
+    def read(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """image uint8 (H, W, 3), classes uint8 (H, W) with 255, depth float32 (H, W) metres."""
+        try:
+            image, depth, labels = (dataset[number] for dataset in self._arrays)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{self.path}: frame {number + 1} must be readable, got {error}; copy it again"
+            ) from None
+        if labels.max() > NUM_RAW_LABELS:
+            raise UserError(
+                f"{self.path}: labels must be in 0-{NUM_RAW_LABELS}, got {labels.max()} in frame "
+                f"{number + 1}; copy it again"
+            )
+        return (
+            np.ascontiguousarray(image.transpose(2, 1, 0)),
+            self.mapping[labels.T],
+            np.ascontiguousarray(depth.T.astype(np.float32)),
+        )
+
+
+def open_labeled(path: Path) -> LabeledFile:
+    """Raises `UserError` naming the file that is missing, damaged or not what it should be."""
+    images, _, _ = _open(path)
+    numbers = _read_splits(_beside(path, _SPLIT_FILES, "the official split"), len(images))
+    mapping = _read_mapping(_beside(path, _MAPPING_FILES, "the classes of the raw labels"))
+    return LabeledFile(path=path, mapping=mapping, numbers=numbers)
+
+
+def _open(path: Path) -> "tuple[h5py.Dataset, h5py.Dataset, h5py.Dataset]":
+    import h5py  # needed for this one file, and slow to load
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise unreadable(path, "HDF5 file (MATLAB 7.3)", error) from None
+    expected = {"images": (4, "u1"), "depths": (3, "f4"), "labels": (3, "u2")}
+    for name, (dimensions, kind) in expected.items():
+        found: Any = file.get(name)
+        if not (
+            isinstance(found, h5py.Dataset)
+            and found.ndim == dimensions
+            and found.dtype == np.dtype(kind)
+            and (name != "images" or found.shape[1] == 3)
+            and found.shape[0] == file["images"].shape[0]
+            and found.shape[-2:] == file["images"].shape[-2:]
+        ):
+            held = f"{found.dtype} {found.shape}" if isinstance(found, h5py.Dataset) else "none"
+            raise UserError(
+                f"{path} must hold {name} as {np.dtype(kind).name} of {dimensions} axes (frames, "
+                f"{'3, ' if dimensions == 4 else ''}width, height), got {held}; "
+                "copy the official file again"
+            )
+    return file["images"], file["depths"], file["labels"]
+
+
+def _beside(path: Path, names: tuple[str, ...], what: str) -> Path:
+    for folder in (path.parent, path.parent / "meta"):
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    raise UserError(
+        f"{path} must have {what} beside it, got none of {', '.join(names)} in {path.parent} or "
+        "its folder meta/; copy one there"
+    )
+
+
+def _read_splits(path: Path, num_frames: int) -> dict[str, tuple[int, ...]]:
+    try:
+        if path.suffix == ".mat":
+            matrices = read_matrices(path)
+            listed = {split: matrices[name].ravel() for split, name in _SPLIT_NAMES.items()}
+        else:
+            content = json.loads(path.read_text())
+            listed = {split: np.asarray(content[split]).ravel() for split in _SPLIT_NAMES}
+        numbers = {split: sorted(int(n) - 1 for n in values) for split, values in listed.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{path} must list the frames of train and test from 1, got {error!r}; copy it again"
+        ) from None
+    together = [n for values in numbers.values() for n in values]
+    if not (
+        all(numbers.values())
+        and len(set(together)) == len(together)
+        and min(together) >= 0
+        and max(together) < num_frames
+    ):
+        raise UserError(
+            f"{path} must list each of the frames 1-{num_frames} for train or test at most once, "
+            f"got {len(together)} frames, {len(set(together))} of them different, from "
+            f"{min(together, default=-1) + 1} to {max(together, default=-1) + 1}; copy it again"
+        )
+    return {split: tuple(values) for split, values in numbers.items()}
+
+
+def _read_mapping(path: Path) -> np.ndarray:
+    try:
+        if path.suffix == ".mat":
+            listed = read_matrices(path)["mapClass"].ravel().tolist()
+            classes = {raw + 1: int(c) for raw, c in enumerate(listed)}
+        else:
+            with open(path, newline="") as handle:
+                classes = {int(raw): int(c) for raw, c in list(csv.reader(handle))[1:]}
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{path} must give a class for every raw label, got {error!r}; copy it again"
+        ) from None
+    if sorted(classes) != list(range(1, NUM_RAW_LABELS + 1)) or not all(
+        1 <= c <= NUM_CLASSES for c in classes.values()
+    ):
+        raise UserError(
+            f"{path} must map the raw labels 1-{NUM_RAW_LABELS} to classes 1-{NUM_CLASSES}, "
+            f"got {len(classes)} labels to classes {min(classes.values(), default=0)}-"
+            f"{max(classes.values(), default=0)}; copy it again"
+        )
+    mapping = np.full(NUM_RAW_LABELS + 1, IGNORE_LABEL, np.uint8)
+    mapping[list(classes)] = np.array(list(classes.values())) - 1
+    return mapping
