@@ -1,4 +1,4 @@
-"""`python -m analysis front|report NAME`: what a study found.
+"""`python -m analysis`: what a study found. `front` and `report` are here, the rest in `commands`.
 
 Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 """
@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from analysis import commands
+from analysis.options import JsonFile, Name, Out, Quiet, Storage, TrackingUri
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,32 +24,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="python -m analysis",
-    help="What a study found: fronts of quality against cost, and a report.",
+    help="What a study found: fronts of quality against cost, comparisons, tables, a report.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The study, a folder under --storage.")]
-Storage = Annotated[Path, typer.Option(metavar="DIR", help="Where studies live.")]
-TrackingUri = Annotated[
-    str | None,
-    typer.Option(metavar="URI", help="MLflow's address; default: the one in the study's record."),
-]
-Out = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where to write; default: STORAGE/NAME.")
-]
-JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the result as one JSON object.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-
-
-@app.callback()
-def _commands() -> None:
-    """Keeps `front` and `report` sub-commands however many there are."""
 
 
 @app.command()
@@ -97,6 +80,10 @@ def report(
       python -m analysis report demo --out reports/demo --quiet
     """
     _produce("report", name, storage, tracking_uri, out, json_file, quiet)
+
+
+for _command in (commands.compare, commands.table, commands.published, commands.layers):
+    app.command()(_command)
 
 
 def _produce(

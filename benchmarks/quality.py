@@ -6,14 +6,12 @@ method runs with the presets' defaults; nothing is tuned for the comparison.
 
 import multiprocessing
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
+from analysis.comparison import Comparison, compare, verdict
 from trainables.command_line import run_command_line, write_json
 from trainables.errors import UserError
 from trainables.report import PRIMARY_METRICS, describe
@@ -21,46 +19,6 @@ from trainables.report import PRIMARY_METRICS, describe
 Scores = dict[str, float]  # a task's primary metric on test, by task
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PairedDifference:
-    """method − reference over paired seeds, turned so that positive is better.
-
-    low, high: 95 % Student t interval of the mean.
-    """
-
-    method: str
-    task: str
-    mean: float
-    low: float
-    high: float
-    num_seeds: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
-
-def paired_difference(
-    method: str, task: str, values: Sequence[float], reference: Sequence[float]
-) -> PairedDifference:
-    """From two equally long lists, one entry per seed."""
-    from scipy import stats
-
-    sign = -describe(PRIMARY_METRICS[task]).sign
-    differences = sign * (np.asarray(values) - np.asarray(reference))
-    count = len(differences)
-    half_width = stats.t.ppf(0.975, count - 1) * differences.std(ddof=1) / count**0.5
-    mean = float(differences.mean())
-    return PairedDifference(
-        method=method,
-        task=task,
-        mean=mean,
-        low=mean - float(half_width),
-        high=mean + float(half_width),
-        num_seeds=count,
-    )
 
 
 def train_one(job: tuple[str, int, float]) -> tuple[str, int, Scores]:
@@ -104,16 +62,19 @@ def quality(
             shown = "  ".join(f"{task} {value:.4f}" for task, value in result.items())
             print(f"{method} seed {seed}: {shown}", flush=True)
     print(f"\n{'method':<18} {'task':<13} {'better by':>10}  95 % interval, n = {seeds}")
-    rows = []
+    rows: list[tuple[str, str, Comparison]] = []
     for name in names:
         for task in scores[name, 0]:
             values = [scores[name, seed][task] for seed in range(seeds)]
             others = [scores[reference, seed][task] for seed in range(seeds)]
-            row = paired_difference(name, task, values, others)
-            verdict = "" if row.excludes_zero else "  undecided"
-            rows.append(row)
+            lower_is_better = describe(PRIMARY_METRICS[task]).direction == "minimize"
+            row = compare(values, others, lower_is_better=lower_is_better)
+            rows.append((name, task, row))
+            low, high = row.interval.low, row.interval.high
+            undecided = verdict(row.interval, kind="superior") == "undecided"
             print(
-                f"{name:<18} {task:<13} {row.mean:>10.4f}  [{row.low:.4f}, {row.high:.4f}]{verdict}"
+                f"{name:<18} {task:<13} {row.mean:>10.4f}  [{low:.4f}, {high:.4f}]"
+                f"{'  undecided' if undecided else ''}"
             )
     if json_file is not None:
         write_json(
@@ -126,9 +87,9 @@ def quality(
                     for (method, seed), result in sorted(scores.items())
                 ],
                 "differences": [
-                    {"method": r.method, "task": r.task, "mean": r.mean, "low": r.low}
-                    | {"high": r.high, "num_seeds": r.num_seeds}
-                    for r in rows
+                    {"method": name, "task": task, "mean": r.mean, "low": r.interval.low}
+                    | {"high": r.interval.high, "num_seeds": r.num_pairs}
+                    for name, task, r in rows
                 ],
             },
         )

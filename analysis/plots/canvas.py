@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -143,7 +144,7 @@ def line_svg(colour: str, dashes: str) -> str:
     )
 
 
-def legend_below(figure: Figure, handles: Sequence[Line2D], columns: int = 6) -> None:
+def legend_below(figure: Figure, handles: Sequence[Artist], columns: int = 6) -> None:
     """One legend under all panels, where it covers nothing."""
     figure.legend(
         handles=list(handles),

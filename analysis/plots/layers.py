@@ -1,6 +1,6 @@
 """Where the kept weights are: density by layer, one row per member of the front."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 _MAX_TICKS = 40
 
 
-def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
-    """A map, rows sorted from sparse to dense, columns in the model's order by owner."""
+def draw(
+    masks: Sequence[TrialMasks],
+    title: str,
+    subtitle: str,
+    row_label: Callable[[TrialMasks], str] | None = None,
+) -> Figure:
+    """A map, rows sorted from sparse to dense, columns in the model's order by owner.
+
+    row_label: what a row is called; None for its method, density and trial.
+    """
     rows, layers = _arranged(masks)
     values = _densities(rows, layers)
     width = min(15.0, max(8.0, 2.9 + 0.28 * len(layers)))
@@ -28,7 +36,8 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     shown = np.ma.masked_invalid(np.maximum(values, norm.vmin or low))
     image = axes.pcolormesh(shown, cmap="viridis", norm=norm, edgecolors="white", linewidth=0.4)
     axes.set_ylim(len(rows), 0)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [_row_label(r) for r in rows], fontsize=9)
+    labels = [(row_label or _row_label)(row) for row in rows]
+    axes.set_yticks(np.arange(len(rows)) + 0.5, labels, fontsize=9)
     stride = -(-len(layers) // _MAX_TICKS)
     places = np.arange(0, len(layers), stride)
     axes.set_xticks(

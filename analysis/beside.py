@@ -1,0 +1,184 @@
+"""The papers' tables with a study's own numbers beside them, in the papers' units."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.papers import (
+    FROM_ADASHARE,
+    PROTOCOLS,
+    PublishedTable,
+    published_table,
+    same_sparsity,
+)
+from analysis.plots import style
+from analysis.protocol import protocol
+from analysis.systems import Grid, System, percent
+from analysis.typeset import Table, mean_and_deviation
+from trainables import report
+from trainables.errors import UserError
+
+_PUBLISHED = "published"
+
+
+def dataset_of(grids: Sequence[Grid]) -> str | None:
+    """The published data set that the studies are on; None without studies.
+
+    Raises `UserError` where they are on several or on one that no paper has a table of.
+    """
+    names = sorted({str(grid.study.facts.get("dataset")) for grid in grids})
+    if not names:
+        return None
+    if len(names) > 1 or names[0] not in PROTOCOLS:
+        raise UserError(
+            f"the studies must be on one of {', '.join(PROTOCOLS)}, got {', '.join(names)}; "
+            "name the table to set them beside by --dataset"
+        )
+    return names[0]
+
+
+def results_table(dataset: str, grids: Sequence[Grid]) -> Table:
+    """Rows by sparsity and method: the papers' rows as printed, then each study's mean ± sd."""
+    published = published_table(dataset)
+    keyed: list[tuple[tuple[float, int, int], list[str]]] = []
+    order = {name: index for index, name in enumerate(style.METHOD_STYLES)}
+
+    def place(method: str, sparsity: float, group: int) -> tuple[float, int, int]:
+        known = (r.sparsity for r in published.rows if same_sparsity(r.sparsity, sparsity))
+        return next(known, sparsity), order.get(method, len(order)), group
+
+    for row in published.rows:
+        cells = [
+            "–" if name not in row.metrics else f"{row.metrics[name] / unit:.{digits}f}"
+            for name, (unit, digits) in published.columns.items()
+        ]
+        look = style.method_style(row.method).label
+        words = [look, percent(row.sparsity), f"{_PUBLISHED}, {row.source}"]
+        keyed.append((place(row.method, row.sparsity, 0), [*words, *cells]))
+    for index, grid in enumerate(grids, start=1):
+        for system in grid.systems:
+            look = style.method_style(system.method).label
+            name = f"{look} ({system.variant})" if system.settings else look
+            ours = f"{grid.study.name}, {grid.split}, n = {len(system.seeds)}"
+            words = [name, percent(system.sparsity), ours]
+            cells = _our_cells(grid, system, published)
+            keyed.append((place(system.method, system.sparsity, index), [*words, *cells]))
+    keyed.sort(key=lambda item: item[0])
+    rules = [i for i in range(1, len(keyed)) if keyed[i][0][0] != keyed[i - 1][0][0]]
+    heads = ["system", "sparsity", "numbers"]
+    heads += [_head(name, unit) for name, (unit, _) in published.columns.items()]
+    return Table(
+        title=f"{dataset}: the papers' numbers{' beside ours' if grids else ''}",
+        heads=heads,
+        rows=[cells for _, cells in keyed],
+        num_words=3,
+        rules=rules,
+    )
+
+
+def protocol_table(dataset: str, grids: Sequence[Grid]) -> Table:
+    """One row per aspect, with whether all columns agree."""
+    columns = [PROTOCOLS[dataset], *(protocol(grid) for grid in grids)]
+    aspects = list(dict.fromkeys(name for column in reversed(columns) for name in column))
+    rows = []
+    for aspect in aspects:
+        values = [column.get(aspect, "not stated") for column in columns]
+        same = "yes" if len(set(values)) == 1 else "no"
+        rows.append([aspect, *values, *([same] if grids else [])])
+    heads = ["protocol", _PUBLISHED, *(grid.study.name for grid in grids)]
+    return Table(
+        title=f"{dataset}: protocol",
+        heads=[*heads, *(["same"] if grids else [])],
+        rows=rows,
+        num_words=len(rows[0]),
+    )
+
+
+def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
+    """What stands between the numbers, in sentences."""
+    published = published_table(dataset)
+    text = [
+        "Published rows are DiSparse's (Sun et al. 2022), one number per cell without a spread. "
+        "Units are the papers'; ↑ higher is better, ↓ lower is better."
+    ]
+    if any(row.method in FROM_ADASHARE for row in published.rows):
+        text.append(
+            "Cross-Stitch, Sluice and DEN are quoted there from AdaShare (Sun et al. 2020), which "
+            "trained them under a slightly different protocol."
+        )
+    if grids:
+        text.append("Ours is the mean ± sample standard deviation over seeds.")
+    for grid in grids:
+        aspects = protocol(grid)
+        unlike = [name for name, value in PROTOCOLS[dataset].items() if aspects.get(name) != value]
+        if unlike:
+            text.append(
+                f"{grid.study.name} differs from the papers in {', '.join(unlike)}: compare the "
+                "differences between systems, not the levels."
+            )
+        if "published" not in aspects["metric definition"]:
+            text.append(
+                f"{grid.study.name} measures by the {aspects['metric definition']} definitions; "
+                "the published ones drop classes without a true positive from mIoU, up-sample to "
+                "the nearest pixel and compare normals as colours (`--set metrics=published`)."
+            )
+    if any(name.startswith("depth/") for name in published.columns):
+        text.append("Depth errors are in each data set's own unit, which the papers normalise.")
+    return text
+
+
+def to_json(dataset: str, grids: Sequence[Grid]) -> dict[str, Any]:
+    """Published rows and ours in our units."""
+    published = published_table(dataset)
+    return {
+        "dataset": dataset,
+        "published": [
+            {"source": r.source, "method": r.method, "sparsity": r.sparsity, **r.metrics}
+            for r in published.rows
+        ],
+        "ours": [
+            {
+                "study": grid.study.name,
+                "split": grid.split,
+                "method": system.method,
+                "sparsity": system.sparsity,
+                "settings": system.variant,
+                "seeds": list(system.seeds),
+                **{
+                    name: {"mean": sum(v) / len(v), "values": v}
+                    for name in published.columns
+                    if (v := _values(grid, system, name))
+                },
+            }
+            for grid in grids
+            for system in grid.systems
+        ],
+        "protocols": {
+            _PUBLISHED: dict(PROTOCOLS[dataset]),
+            **{grid.study.name: protocol(grid) for grid in grids},
+        },
+    }
+
+
+def _our_cells(grid: Grid, system: System, published: PublishedTable) -> list[str]:
+    cells = []
+    columns: Mapping[str, tuple[float, int]] = published.columns
+    for name, (unit, digits) in columns.items():
+        values = [value / unit for value in _values(grid, system, name)]
+        cells.append(mean_and_deviation(values, max(digits, 1)))
+    return cells
+
+
+def _values(grid: Grid, system: System, name: str) -> list[float]:
+    values = [grid.value(trial, name) for trial in system.trials.values()]
+    return [value for value in values if math.isfinite(value)]
+
+
+def _head(name: str, unit: float) -> str:
+    """ "mIoU (%) ↑"; the task where the label alone does not tell."""
+    arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
+    label = style.metric_label(name)
+    task = style.task_label(name.partition("/")[0]).lower()
+    what = label if label == "mIoU" else f"{task} {label}"
+    measured = "%" if unit != 1.0 else style.unit_label(name)
+    return f"{what} ({measured}) {arrow}" if measured else f"{what} {arrow}"

@@ -1,0 +1,291 @@
+"""`python -m analysis compare|table|published|layers`: systems against one another.
+
+Imports what it needs within each command: --help and mistakes in the flags answer at once.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from analysis.options import JsonFile, Name, Out, Quiet, Storage, TrackingUri
+from trainables.command_line import write_json
+from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from analysis.systems import Grid
+    from analysis.typeset import Table
+
+Sparsities = Annotated[
+    str | None,
+    typer.Option(
+        "--sparsity", metavar="S,…", help="Only these, e.g. 0.3,0.9; dense systems always."
+    ),
+]
+
+
+def compare(
+    name: Name,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="Compared with; default: dense, else random."),
+    ] = None,
+    sparsity: Sparsities = None,
+    storage: Storage = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    out: Out = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare a study's systems with one of them, paired by seed.
+
+    For every task's primary metric and for the joint measure (the mean relative change to the
+    reference): mean difference with its 95 % interval, effect size, Wilcoxon's p corrected by
+    Holm. On test where every trial was evaluated there. Writes compare.md, .tex and .parquet.
+
+    \b
+    Examples:
+      python -m analysis compare demo-baselines
+      python -m analysis compare demo-baselines --reference snip --sparsity 0.9
+    """
+    from analysis import paired
+
+    started = time.perf_counter()
+    grid = _grid(name, storage, tracking_uri, sparsity)
+    rows = paired.compare_systems(grid, reference)
+    tables, remarks = paired.tables(grid, rows), paired.remarks(rows)
+    paths = _write("compare", _folder(grid, out), tables, remarks, paired.to_table(grid, rows))
+    _tell(quiet, tables, remarks, paths)
+    _answer(
+        json_file,
+        "compare",
+        [grid],
+        paths,
+        started,
+        {"comparisons": [paired.to_json(grid, row) for row in rows], "remarks": remarks},
+    )
+
+
+def table(
+    name: Name,
+    sparsity: Sparsities = None,
+    storage: Storage = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    out: Out = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Tabulate a study: systems by sparsity, mean and deviation over seeds of every metric.
+
+    Writes table.md, table.tex (booktabs) and table.parquet.
+
+    \b
+    Examples:
+      python -m analysis table demo-baselines
+      python -m analysis table demo-baselines --sparsity 0.9 --out paper
+    """
+    from analysis import summaries
+
+    started = time.perf_counter()
+    grid = _grid(name, storage, tracking_uri, sparsity)
+    tables = summaries.tables(grid)
+    paths = _write("table", _folder(grid, out), tables, [], summaries.to_table(grid))
+    _tell(quiet, tables, [], paths)
+    _answer(json_file, "table", [grid], paths, started, {"systems": summaries.to_json(grid)})
+
+
+def published(
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="nyu-v2, cityscapes or taskonomy; default: all."),
+    ] = None,
+    study: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A study to set beside the papers. Repeatable."),
+    ] = None,
+    storage: Storage = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to write; default: the study's folder, else none."),
+    ] = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show the papers' tables, beside a study's own where one is named.
+
+    The protocols stand below: the papers' as stated, ours from the study's record. Writes
+    published-DATASET.md and .tex, without a study only where --out names a folder.
+
+    \b
+    Examples:
+      python -m analysis published --dataset nyu-v2
+      python -m analysis published --study nyu-v2-small-baselines --json published.json
+    """
+    from analysis import beside, papers
+
+    started = time.perf_counter()
+    if dataset is not None:
+        papers.check_dataset(dataset)
+    grids = [_grid(name, storage, tracking_uri, None) for name in study or []]
+    of_studies = beside.dataset_of(grids) if dataset is None else dataset
+    datasets = [of_studies] if of_studies is not None else list(papers.DATASETS)
+    folder = _folder(grids[0], out) if grids else out
+    paths: list[Path] = []
+    for name in datasets:
+        tables = [beside.results_table(name, grids), beside.protocol_table(name, grids)]
+        remarks = beside.remarks(name, grids)
+        written = [] if folder is None else _write(f"published-{name}", folder, tables, remarks)
+        _tell(quiet, tables, remarks, written)
+        paths += written
+    tables_json = [beside.to_json(name, grids) for name in datasets]
+    _answer(json_file, "published", grids, paths, started, {"tables": tables_json})
+
+
+def layers(
+    name: Name,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET", help="The published curve of the table; default: the study's."
+        ),
+    ] = None,
+    sparsity: Sparsities = None,
+    storage: Storage = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    out: Out = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show density and agreement among tasks by layer, beside the published curves.
+
+    Does agreement fall with depth? Spearman's correlation with a layer's place, by system, with
+    its interval over seeds. Writes layers.md, .tex and .parquet, layers-density.png and, where
+    tasks voted, layers-agreement.png.
+
+    \b
+    Examples:
+      python -m analysis layers demo-baselines
+      python -m analysis layers demo-baselines --dataset taskonomy --sparsity 0.9
+    """
+    from analysis import layer_figures, papers, watershed
+
+    started = time.perf_counter()
+    if dataset is not None:
+        papers.check_dataset(dataset)
+    grid = _grid(name, storage, tracking_uri, sparsity)
+    found = watershed.read_layers(grid)
+    own = str(grid.study.facts.get("dataset"))
+    chosen = dataset or (own if own in papers.DATASETS else papers.DATASETS[0])
+    tables, remarks = [watershed.density_table(found)], []
+    if any(item.votes for item in found):
+        tables = [
+            watershed.correlation_table(found, papers.DATASETS),
+            watershed.agreement_table(found, chosen),
+            *tables,
+        ]
+        remarks = watershed.remarks()
+    folder = _folder(grid, out)
+    paths = _write("layers", folder, tables, remarks, watershed.to_table(found))
+    paths += layer_figures.write(grid, found, papers.DATASETS, folder)
+    _tell(quiet, tables, remarks, paths)
+    _answer(json_file, "layers", [grid], paths, started, {"systems": watershed.to_json(found)})
+
+
+def _grid(name: str, storage: Path, tracking_uri: str | None, sparsity: str | None) -> "Grid":
+    chosen = None if sparsity is None else _fractions(sparsity)
+    from analysis.systems import read_grid
+    from analysis.trials import load_study
+
+    grid = read_grid(load_study(name, storage, tracking_uri), chosen)
+    for note in grid.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return grid
+
+
+def _fractions(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        found = []
+    if not found or not all(0 < value < 1 for value in found):
+        raise UserError(
+            f"`--sparsity` takes fractions in (0, 1), separated by commas, got {text!r}; "
+            "e.g. --sparsity 0.3,0.9"
+        )
+    return found
+
+
+def _folder(grid: "Grid", out: Path | None) -> Path:
+    return grid.study.directory if out is None else out
+
+
+def _write(
+    stem: str,
+    folder: Path,
+    tables: Sequence["Table"],
+    remarks: Sequence[str],
+    rows: "pa.Table | None" = None,
+) -> list[Path]:
+    """STEM.md, STEM.tex and, with `rows`, STEM.parquet."""
+    from analysis import typeset
+
+    notes = "".join(f"\n{text}\n" for text in remarks)
+    pages = "\n".join(typeset.markdown(one) for one in tables)
+    comments = "".join(f"% {text}\n" for text in remarks)
+    sheets = "\n".join(typeset.latex(one) for one in tables)
+    paths = [
+        typeset.write_text(folder / f"{stem}.md", pages + notes),
+        typeset.write_text(folder / f"{stem}.tex", comments + sheets),
+    ]
+    if rows is not None:
+        paths.append(typeset.write_parquet(folder / f"{stem}.parquet", rows))
+    return paths
+
+
+def _tell(
+    quiet: bool, tables: Sequence["Table"], remarks: Sequence[str], paths: Sequence[Path]
+) -> None:
+    from analysis import typeset
+
+    if quiet:
+        return
+    for one in tables:
+        print(f"{one.title}\n{typeset.plain(one)}\n")
+    for text in remarks:
+        print(text)
+    for path in paths:
+        print(f"  {path}")
+
+
+def _answer(
+    json_file: Path | None,
+    command: str,
+    grids: Sequence["Grid"],
+    paths: Sequence[Path],
+    started: float,
+    found: Mapping[str, Any],
+) -> None:
+    if json_file is None:
+        return
+    from analysis.versions import versions
+
+    names = [grid.study.name for grid in grids]
+    write_json(
+        json_file,
+        {
+            "command": command,
+            **({"studies": names} if command == "published" else {"study": names[0]}),
+            "splits": sorted({grid.split for grid in grids}),
+            "notes": [note for grid in grids for note in grid.notes],
+            **found,
+            "files": [str(path) for path in paths],
+            "timing": {"seconds": round(time.perf_counter() - started, 3)},
+            "versions": versions(),
+        },
+    )

@@ -1,0 +1,20 @@
+"""The options that the commands of `python -m analysis` share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The study, a folder under --storage.")]
+Storage = Annotated[Path, typer.Option(metavar="DIR", help="Where studies live.")]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(metavar="URI", help="MLflow's address; default: the one in the study's record."),
+]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where to write; default: STORAGE/NAME.")
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the result as one JSON object.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]

@@ -1,0 +1,199 @@
+"""The systems of a study against a reference, paired by seed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from analysis import comparison
+from analysis.comparison import Comparison
+from analysis.plots import style
+from analysis.systems import DELTA, Grid, System
+from analysis.typeset import Table
+from trainables import report
+from trainables.errors import UserError, unknown_name
+
+_DENSE = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One system against one reference in one measure; positive is better.
+
+    measure: a task's primary metric without split, or `multitask/delta_percent`: Δ_T of the
+      system to the reference itself, seed by seed, in percent.
+    holm_p: the p-value corrected over all rows of the answer.
+    """
+
+    system: System
+    reference: System
+    measure: str
+    seeds: tuple[int, ...]
+    found: Comparison
+    holm_p: float
+    verdict: comparison.Verdict  # of "better than the reference", from the interval
+
+
+def compare_systems(grid: Grid, reference: str | None = None) -> tuple[Row, ...]:
+    """Every system against the reference method at the same sparsity; dense ones meet all.
+
+    reference: a method; None is dense where the study has it, else random. Raises `UserError`
+    where no two systems share two seeds.
+    """
+    chosen = _reference(grid, reference)
+    rows: list[Row] = []
+    for measure in (*grid.primary(), DELTA):
+        for other, system in _pairs(grid, chosen):
+            seeds = tuple(s for s in system.seeds if s in other.trials)
+            row = _row(grid, system, other, measure, seeds)
+            if row is not None:
+                rows.append(row)
+    if not rows:
+        raise UserError(
+            f"there is nothing to pair in study {grid.study.name!r}: no system shares two seeds "
+            f"with {chosen!r} at its sparsity; `python -m search baselines RECIPE --seeds 5` "
+            "trains every system at the same seeds"
+        )
+    corrected = comparison.holm([row.found.p_value for row in rows])
+    return tuple(replace(r, holm_p=float(p)) for r, p in zip(rows, corrected, strict=True))
+
+
+def tables(grid: Grid, rows: Sequence[Row]) -> list[Table]:
+    """One per measure."""
+    heads = ["system", "reference", "n", "difference", "95 % interval", "relative"]
+    heads += ["effect g_z", "95 % interval", "p", "p (Holm)", "better?"]
+    result = []
+    for measure in dict.fromkeys(row.measure for row in rows):
+        lines = [_cells(row) for row in rows if row.measure == measure]
+        result.append(Table(title=_title(grid, measure), heads=heads, rows=lines, num_words=2))
+    return result
+
+
+def remarks(rows: Sequence[Row]) -> list[str]:
+    """How to read the tables, with what the number of seeds allows."""
+    most = max(row.found.num_pairs for row in rows)
+    least = comparison.smallest_p(most)
+    text = [
+        "Differences are paired by seed and turned so that positive is better; intervals are "
+        "Student's t. Δ_T is AdaShare's mean relative change, in percent, to the reference of the "
+        "same seed. g_z is Cohen's d of the differences with Hedges' correction.",
+        f"p is Wilcoxon's signed-rank test, corrected by Holm over all {len(rows)} rows. With "
+        f"{most} seeds it cannot fall below {least:.3g}, so the last column rests on the interval "
+        "alone, which is not corrected for the number of rows.",
+    ]
+    return text
+
+
+def to_table(grid: Grid, rows: Sequence[Row]) -> pa.Table:
+    """One row per comparison, in the metrics' own units (`relative` is a fraction)."""
+    return pa.Table.from_pylist([to_json(grid, row) for row in rows])
+
+
+def to_json(grid: Grid, row: Row) -> dict[str, Any]:
+    found = row.found
+    return {
+        "metric": f"{grid.split}/{row.measure}",
+        "method": row.system.method,
+        "sparsity": row.system.sparsity,
+        "settings": row.system.variant,
+        "reference": row.reference.method,
+        "reference_sparsity": row.reference.sparsity,
+        "reference_settings": row.reference.variant,
+        "seeds": list(row.seeds),
+        "num_pairs": found.num_pairs,
+        "mean": found.mean,
+        "low": found.interval.low,
+        "high": found.interval.high,
+        "relative": found.relative,
+        "effect": found.effect,
+        "effect_low": found.effect_interval.low,
+        "effect_high": found.effect_interval.high,
+        "p": found.p_value,
+        "p_holm": row.holm_p,
+        "better": row.verdict,
+    }
+
+
+def _reference(grid: Grid, wanted: str | None) -> str:
+    methods = {system.method for system in grid.systems}
+    if wanted is not None:
+        if wanted not in methods:
+            raise unknown_name(f"method of study {grid.study.name!r}", wanted, methods)
+        return wanted
+    for name in ("dense", "random"):
+        if name in methods:
+            return name
+    raise UserError(
+        f"`--reference` must name a method: study {grid.study.name!r} has neither dense nor "
+        f"random, but {', '.join(sorted(methods))}"
+    )
+
+
+def _pairs(grid: Grid, reference: str) -> list[tuple[System, System]]:
+    """(reference, system) by the reference's sparsity, then the system's."""
+    return [
+        (other, system)
+        for other in grid.systems
+        if other.method == reference
+        for system in grid.systems
+        if system.method != reference
+        and (system.sparsity == other.sparsity or _DENSE in (system.sparsity, other.sparsity))
+    ]
+
+
+def _row(
+    grid: Grid, system: System, other: System, measure: str, seeds: Sequence[int]
+) -> Row | None:
+    """None where fewer than two shared seeds have finite values."""
+    pairs: dict[int, tuple[float, float]] = {}
+    for seed in seeds:
+        ours, theirs = system.trials[seed], other.trials[seed]
+        if measure == DELTA:
+            values = (grid.delta(ours, theirs), 0.0)
+        else:
+            values = (grid.value(ours, measure), grid.value(theirs, measure))
+        if all(map(math.isfinite, values)):
+            pairs[seed] = values
+    if len(pairs) < 2:
+        return None
+    found = comparison.compare(
+        [ours for ours, _ in pairs.values()],
+        [theirs for _, theirs in pairs.values()],
+        lower_is_better=report.describe(measure).direction == "minimize",
+    )
+    return Row(
+        system=system,
+        reference=other,
+        measure=measure,
+        seeds=tuple(pairs),
+        found=found,
+        holm_p=math.nan,
+        verdict=comparison.verdict(found.interval, kind="superior"),
+    )
+
+
+def _title(grid: Grid, measure: str) -> str:
+    task = style.task_label(measure.partition("/")[0])
+    what = style.axis_label(measure)
+    return f"{task}: {what} on {grid.split}, difference to the reference (positive is better)"
+
+
+def _cells(row: Row) -> list[str]:
+    found = row.found
+    digits = 2 if report.describe(row.measure).unit in ("deg", "percent") else 4
+    low, high = found.effect_interval.low, found.effect_interval.high
+    return [
+        row.system.label,
+        row.reference.label,
+        str(found.num_pairs),
+        f"{found.mean:+.{digits}f}",
+        f"{found.interval.low:+.{digits}f} to {found.interval.high:+.{digits}f}",
+        "–" if math.isnan(found.relative) else f"{100 * found.relative:+.1f} %",
+        "–" if math.isnan(found.effect) else f"{found.effect:+.2f}",
+        "–" if math.isnan(found.effect) else f"{low:+.2f} to {high:+.2f}",
+        f"{found.p_value:.3g}",
+        f"{row.holm_p:.3g}",
+        {"holds": "yes", "does not hold": "no, worse"}.get(row.verdict, row.verdict),
+    ]

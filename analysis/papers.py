@@ -1,0 +1,182 @@
+"""The papers' tables and curves (package data in `analysis/published`), and their protocol.
+
+Numbers: DiSparse (Sun et al. 2022), see `analysis/published/README.md`. Protocol: section 4 of
+the paper and the configuration files of its released code; what neither states is "not stated".
+"""
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from trainables.errors import UserError, unknown_name
+
+# By column of the papers' tables: our metric, and what one of the column's units is in ours.
+COLUMNS: dict[str, tuple[str, float]] = {
+    "miou": ("segmentation/miou", 0.01),
+    "pixel_accuracy": ("segmentation/pixel_accuracy", 0.01),
+    "segmentation_error": ("segmentation/error", 1.0),
+    "normal_mean_error_deg": ("normals/mean_error_deg", 1.0),
+    "normal_median_error_deg": ("normals/median_error_deg", 1.0),
+    "normal_within_11_25": ("normals/within_11_25", 0.01),
+    "normal_within_22_5": ("normals/within_22_5", 0.01),
+    "normal_within_30": ("normals/within_30", 0.01),
+    "depth_absolute_error": ("depth/absolute_error", 1.0),
+    "depth_relative_error": ("depth/relative_error", 1.0),
+    "depth_within_1_25": ("depth/within_1_25", 0.01),
+    "depth_within_1_25_squared": ("depth/within_1_25_squared", 0.01),
+    "depth_within_1_25_cubed": ("depth/within_1_25_cubed", 0.01),
+    "keypoint_error": ("keypoints/error", 1.0),
+    "edge_error": ("edges/error", 1.0),
+}
+# By (system, setting) of the papers: our METHOD.
+METHODS: dict[tuple[str, str], str] = {
+    ("dense", "dense"): "dense",
+    ("random", "static"): "random",
+    ("snip", "static"): "snip",
+    ("lth", "static"): "lth",
+    ("rigl", "dynamic"): "rigl",
+    ("imp", "pretrained"): "imp",
+    ("random", "pretrained"): "random-pretrained",
+    ("disparse", "static"): "disparse-static",
+    ("disparse", "dynamic"): "disparse-dynamic",
+    ("disparse", "pretrained"): "disparse-pretrained",
+    ("cross-stitch", "mtl"): "cross-stitch",
+    ("sluice", "mtl"): "sluice",
+    ("den", "mtl"): "den",
+}
+FROM_ADASHARE = ("cross-stitch", "sluice", "den")
+_FILES = {"nyu-v2": "nyu_v2.csv", "cityscapes": "cityscapes.csv", "taskonomy": "taskonomy.csv"}
+_CURVES = {"nyu-v2": "nyuv2", "cityscapes": "cityscapes", "taskonomy": "taskonomy"}
+_WORDS = ("source", "system", "setting", "pretrained", "sparsity_percent")
+
+DATASETS = tuple(_FILES)
+
+_NETWORK = "deeplab-resnet, width 64, blocks 3-4-6-3, head width 1024"
+# Aspects as in `analysis.protocol`, which reads the same of a study.
+PROTOCOLS: dict[str, dict[str, str]] = {
+    "nyu-v2": {
+        "data": "nyu-v2",
+        "training frames": "795",
+        "test frames": "654",
+        "tasks": "segmentation, normals",
+        "image size": "480×640",
+        "training crop": "321×321",
+        "training steps": "20000",
+        "batch size": "16",
+        "optimiser": "adam, learning rate 0.001, halving",
+        "metric definition": "published",
+        "network": _NETWORK,
+        "seeds": "not stated",
+    },
+    "cityscapes": {
+        "data": "cityscapes",
+        "training frames": "2975",
+        "test frames": "500",
+        "tasks": "segmentation, depth",
+        "image size": "256×512",
+        "training crop": "224×224",
+        "training steps": "20000",
+        "batch size": "16",
+        "optimiser": "adam, learning rate 0.0001, halving",
+        "metric definition": "published",
+        "network": _NETWORK,
+        "seeds": "not stated",
+    },
+    "taskonomy": {
+        "data": "taskonomy",
+        "training frames": "not stated",
+        "test frames": "not stated",
+        "tasks": "segmentation, normals, depth, keypoints, edges",
+        "image size": "256×256",
+        "training crop": "224×224",
+        "training steps": "100000",
+        "batch size": "16",
+        "optimiser": "adam, learning rate 0.0001, times 0.3 every 12000 steps",
+        "metric definition": "published",
+        "network": _NETWORK,
+        "seeds": "not stated",
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedRow:
+    """One row of a paper's table. `metrics` by our split-less name, in our units."""
+
+    source: str
+    method: str
+    sparsity: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedTable:
+    """columns: by split-less metric, our units per unit of the paper and the paper's decimals."""
+
+    dataset: str
+    columns: Mapping[str, tuple[float, int]]
+    rows: tuple[PublishedRow, ...]
+
+
+def published_table(dataset: str) -> PublishedTable:
+    """Raises `UserError` for a data set without a published table."""
+    lines = _read(_file(dataset))
+    names = [name for name in lines[0] if name not in _WORDS]
+    columns = {
+        COLUMNS[n][0]: (COLUMNS[n][1], max(len(row[n].partition(".")[2]) for row in lines))
+        for n in names
+    }
+    rows = tuple(
+        PublishedRow(
+            source=line["source"],
+            method=METHODS[line["system"], line["setting"]],
+            sparsity=float(line["sparsity_percent"]) / 100,
+            metrics={COLUMNS[n][0]: float(line[n]) * COLUMNS[n][1] for n in names},
+        )
+        for line in lines
+    )
+    return PublishedTable(dataset=dataset, columns=columns, rows=rows)
+
+
+def published_agreement(dataset: str) -> dict[str, float]:
+    """IoU of the tasks' masks by the published layer names, in the published order."""
+    _file(dataset)
+    wanted = _CURVES[dataset]
+    lines = [line for line in _read("mask_iou_by_layer.csv") if line["dataset"] == wanted]
+    lines.sort(key=lambda line: int(line["layer_index"]))
+    return {line["layer"]: float(line["iou_among_tasks"]) for line in lines}
+
+
+def published_layer(name: str) -> str:
+    """Our parameter's name as the papers write the layer: "backbone.ds.1.0.weight" → "ds.1.0"."""
+    return name.removeprefix("backbone.").removesuffix(".weight")
+
+
+def check_dataset(dataset: str) -> None:
+    _file(dataset)
+
+
+def _file(dataset: str) -> str:
+    if dataset not in _FILES:
+        raise unknown_name("published dataset", dataset, _FILES)
+    return _FILES[dataset]
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    try:
+        text = resources.files("analysis.published").joinpath(name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"analysis/published/{name} must be readable, got {error.strerror}; restore the file"
+        ) from None
+    lines = list(csv.DictReader(text.splitlines()))
+    if not lines or any(None in line or None in line.values() for line in lines):
+        raise UserError(f"analysis/published/{name} is incomplete; restore the file")
+    return lines
+
+
+def same_sparsity(first: float, second: float) -> bool:
+    """To half a percent, as the papers round."""
+    return math.isclose(first, second, abs_tol=0.005)

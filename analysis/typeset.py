@@ -1,0 +1,134 @@
+"""One table as text, Markdown and LaTeX."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainables.errors import UserError
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "Δ": r"$\Delta$",
+    "δ": r"$\delta$",
+    "°": r"$^{\circ}$",
+    "²": r"$^{2}$",
+    "³": r"$^{3}$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "≥": r"$\geq$",
+    "×": r"$\times$",
+    "−": r"$-$",
+    "–": "--",
+    "·": r"$\cdot$",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """`rows` of as many cells as `heads`. The first `num_words` columns are words, the others
+    numbers; `rules` are the rows before which a line is drawn in LaTeX."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    num_words: int = 1
+    rules: Sequence[int] = ()
+
+
+def markdown(table: Table) -> str:
+    """A table in GitHub's flavour under a heading; pipes in cells are escaped."""
+    marks = [":--" if i < table.num_words else "--:" for i in range(len(table.heads))]
+    lines = [table.heads, marks, *table.rows]
+    text = "\n".join(f"| {' | '.join(c.replace('|', '&#124;') for c in line)} |" for line in lines)
+    return f"## {table.title}\n\n{text}\n"
+
+
+def latex(table: Table) -> str:
+    """A `table` of `booktabs` rules (`\\usepackage{booktabs}`), plain ASCII."""
+    columns = "l" * table.num_words + "r" * (len(table.heads) - table.num_words)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escaped(table.title)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _latex_row(table.heads),
+        r"\midrule",
+    ]
+    for index, row in enumerate(table.rows):
+        if index in table.rules:
+            lines.append(r"\midrule")
+        lines.append(_latex_row(row))
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def plain(table: Table) -> str:
+    """Columns aligned by spaces, for a terminal."""
+    widths = [max(len(r[i]) for r in (table.heads, *table.rows)) for i in range(len(table.heads))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < table.num_words else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (table.heads, *table.rows)
+    )
+
+
+def escaped(text: str) -> str:
+    """Text as LaTeX wants it."""
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match[0]], text)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Whole or not at all. Raises `UserError` where the folder is not writable."""
+    return _write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_parquet(path: Path, rows: pa.Table) -> Path:
+    """As `write_text`."""
+    return _write(path, lambda partial: pq.write_table(rows, partial))
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> Path:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; name another folder by --out"
+        ) from None
+    return path
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(escaped, cells)) + r" \\"
+
+
+def mean_and_deviation(values: Sequence[float], digits: int) -> str:
+    """ "0.412 ± 0.008" (sample standard deviation), "0.412" for one value, "–" for none."""
+    if not values:
+        return "–"
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.{digits}f}"
+    deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
