@@ -51,6 +51,11 @@ class StudyFiles:
         return self.storage / "mlartifacts"
 
     @property
+    def dense_cache(self) -> Path:
+        """Of all studies of this storage. No study can have this name, nor be taken for it."""
+        return self.storage / ".dense"
+
+    @property
     def launches(self) -> Path:
         return self.directory / "ray"
 

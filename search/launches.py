@@ -40,6 +40,7 @@ def run_trials(
 
     def to_config(assignment: Assignment) -> dict[str, Any]:
         checkpoint = newest_checkpoint(files, assignment.name) if assignment.resumed else None
+        baseline = plan.baseline_config(assignment.config)
         return {
             "name": assignment.name,
             "number": assignment.number,
@@ -47,6 +48,8 @@ def run_trials(
             "objectives": list(plan.objectives),
             "directory": str(files.trial(assignment.number)),
             "restore_from": str(checkpoint) if checkpoint else None,
+            "dense_cache": str(files.dense_cache),
+            "baseline": baseline.to_dict() if baseline else None,
         }
 
     searcher = LedgerSearcher(

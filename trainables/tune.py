@@ -20,6 +20,7 @@ from ray.tune.experiment.trial import _TrialInfo
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError
 from trainables.report import non_finite
+from trainables.training.dense_cache import DenseCache
 from trainables.training.manifest import valid_checkpoint, write_manifest
 from trainables.training.trial import Report, TrialRun
 
@@ -33,6 +34,9 @@ class DiSparseTrainable(tune.Trainable):
       objectives: metrics that must be finite for the trial to be of use.
       directory: where `summary.json` goes.
       restore_from: a checkpoint of an earlier launch, or None.
+      dense_cache: the folder of dense runs that trials share, or None (or absent).
+      baseline: `TrialConfig.to_dict()` of the dense trial to compare with, or None (or absent);
+        needs `dense_cache`.
 
     The run itself is built in the first `step`, so that even a failing construction is a
     result, and an actor that is reused holds one trial's memory at a time.
@@ -79,12 +83,22 @@ class DiSparseTrainable(tune.Trainable):
         """The trial from its checkpoint, or from the beginning where that cannot be read."""
         device = self._prepare_process()
         config = TrialConfig.from_dict(self._trial["config"])
+        arguments = self._dense_arguments(device)
         if self._checkpoint is not None:
             try:
-                return TrialRun.resume(Path(self._checkpoint), config, device=device)
+                return TrialRun.resume(Path(self._checkpoint), config, device=device, **arguments)
             except UserError as error:
                 print(f"{self._trial['name']} starts again: {error}", flush=True)
-        return TrialRun(config, device=device)
+        return TrialRun(config, device=device, **arguments)
+
+    def _dense_arguments(self, device: str) -> dict[str, Any]:
+        folder, baseline = self._trial.get("dense_cache"), self._trial.get("baseline")
+        if folder is None:
+            return {}
+        return {
+            "dense_cache": DenseCache(Path(folder), device),
+            "baseline_config": None if baseline is None else TrialConfig.from_dict(baseline),
+        }
 
     def _prepare_process(self) -> str:
         """Keep to the trial's share of the machine; returns the device."""
