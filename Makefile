@@ -16,7 +16,7 @@ export DO_NOT_TRACK ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu check format bench clean
+.PHONY: help setup demo test test-slow test-gpu check format bench claims clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 19
@@ -62,6 +62,9 @@ format: $(STAMP) ## mend what ruff can mend
 
 bench: $(STAMP) ## measured ratios, side by side; make bench ARGS='--quick --json out.json'
 	@$(RUN) -m benchmarks $(ARGS)
+
+claims: $(STAMP) ## put the paper's claims to the test (hours; resumable) and write docs/claims.md
+	@$(RUN) -m benchmarks.claims $(ARGS)
 
 clean: ## remove .venv and the caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build

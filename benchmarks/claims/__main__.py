@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 `python -m benchmarks.claims --only scenes --concurrency 2`
 
-`python -m benchmarks.claims --only nyu-v2-normals --only nyu-v2-depth --data-root runs/data/nyuv2
+`python -m benchmarks.claims --only nyu-v2-normals,nyu-v2-depth --data-root runs/data/nyuv2
 --steps 120 --set training.precision=bf16`
 
 `python -m benchmarks.claims --write-only`
@@ -37,7 +37,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def claims(
     only: Annotated[
         list[str] | None,
-        typer.Option(help="scenes, nyu-v2-normals or nyu-v2-depth. Repeatable; default: all."),
+        typer.Option(help="scenes,nyu-v2-normals,nyu-v2-depth, or some of them. Default: all."),
     ] = None,
     storage: Annotated[Path, typer.Option(help="Folder that holds all studies.")] = Path("runs"),
     data_root: Annotated[
@@ -92,7 +92,7 @@ def claims(
             concurrency=concurrency,
             quiet=quiet,
         )
-        jobs = [settle(setting, options) for setting in get_settings(only or ())]
+        jobs = [settle(setting, options) for setting in get_settings(_words(",".join(only or ())))]
         require_data(jobs)  # all of it, before hours are spent on the first
         for job in jobs:
             run_setting(job, options, run_process, say)

@@ -37,8 +37,10 @@ def render(found: Mapping[str, Any], *, pictured: bool) -> str:
 
 
 def readme_table(found: Mapping[str, Any]) -> str:
-    """One row per claim, both sparsities in one; one column per setting."""
-    settings = found["settings"]
+    """One row per claim, both sparsities in one; one column per setting that was judged."""
+    settings = [s for s in found["settings"] if _judged(s)]
+    if not settings:
+        return ""
     rows: dict[tuple[str, str], dict[str, list[tuple[float, str]]]] = {}
     for setting in settings:
         for claim in (*setting["pairs"], *setting["watersheds"]):
@@ -55,7 +57,11 @@ def readme_table(found: Mapping[str, Any]) -> str:
 
 def readme_section(found: Mapping[str, Any]) -> str:
     """What stands between the README's markers, markers included."""
-    return "\n".join([BEGIN, prose.readme_lead(found), "", readme_table(found), END])
+    missing = [s["title"] for s in found["settings"] if not _judged(s)]
+    parts = [prose.README_LEAD, readme_table(found)]
+    if missing:
+        parts.append(f"Not run yet: {'; '.join(missing)}.")
+    return "\n".join([BEGIN, "\n\n".join(part for part in parts if part), END])
 
 
 def write_readme(path: Path, found: Mapping[str, Any]) -> None:
@@ -68,6 +74,10 @@ def write_readme(path: Path, found: Mapping[str, Any]) -> None:
     path.write_text(before + readme_section(found) + after, encoding="utf-8")
 
 
+def _judged(setting: Mapping[str, Any]) -> bool:
+    return any(c["verdict"] != "not run" for c in (*setting["pairs"], *setting["watersheds"]))
+
+
 def _legend(found: Mapping[str, Any]) -> str:
     level = percent(found["interval_level"])
     margin = quantity(found["lossless_margin_percent"])
@@ -77,8 +87,9 @@ def _legend(found: Mapping[str, Any]) -> str:
         f"seeds, in brackets the {level} Student t interval, n the number of pairs. A comparison "
         f"**holds** where the whole interval lies above 0, **does not hold** where all of it lies "
         f"below, else it is **undecided**. A sparse model is lossless where the whole interval "
-        f"lies above −{margin} %. The watershed's effect is Spearman's correlation of agreement "
-        f"with the layer's position; it holds where the whole interval lies below 0."
+        f"lies above −{margin} %, and not where all of it lies below. The watershed's effect is "
+        f"Spearman's correlation of agreement with the layer's position; it holds where the whole "
+        f"interval lies below 0."
     )
 
 

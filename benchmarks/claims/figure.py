@@ -54,12 +54,8 @@ def figure(settings: Sequence[Mapping[str, Any]], level: str) -> "Figure":
         _pairs(grid[0, column], setting)
         _watersheds(grid[1, column], setting)
     labels = [_label(c["method"], c["reference"], c["sparsity"]) for c in pairs]
-    _name_rows(grid[0, 0], labels, [c["method"] for c in pairs])
-    _name_rows(
-        grid[1, 0],
-        [_label(c["method"], "", c["sparsity"]) for c in watersheds],
-        [c["method"] for c in watersheds],
-    )
+    _name_rows(grid[0, 0], labels)
+    _name_rows(grid[1, 0], [_label(c["method"], "", c["sparsity"]) for c in watersheds])
     drawn.legend(
         handles=_legend(), loc="outside lower center", ncols=4, frameon=False, fontsize=9.5
     )
@@ -67,7 +63,8 @@ def figure(settings: Sequence[Mapping[str, Any]], level: str) -> "Figure":
 
 
 def _pairs(axes: "Axes", setting: Mapping[str, Any]) -> None:
-    axes.set_title(setting["title"], loc="left", fontsize=style.PANEL_SIZE, fontweight="bold")
+    title = setting["title"].replace(", ", ",\n")  # panels are narrow
+    axes.set_title(title, loc="left", fontsize=style.PANEL_SIZE, fontweight="bold")
     _frame(axes, len(setting["pairs"]))
     axes.axvline(0, color=style.INK, linewidth=1.0)
     groups = [c["group"] for c in setting["pairs"]]
@@ -120,10 +117,9 @@ def _frame(axes: "Axes", rows: int) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _name_rows(axes: "Axes", labels: Sequence[str], methods: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), labels, fontsize=9.5)
-    for tick, method in zip(axes.get_yticklabels(), methods, strict=True):
-        tick.set_color(method_style(method).colour)
+def _name_rows(axes: "Axes", labels: Sequence[str]) -> None:
+    # In ink: here colour means a verdict, not a method as in the other figures.
+    axes.set_yticks(range(len(labels)), labels, fontsize=9.5, color=style.INK)
 
 
 def _label(method: str, reference: str, sparsity: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from analysis.plots.style import method_style, task_label
+from benchmarks.claims.protocol import VERDICTS
 
 Setting = Mapping[str, Any]  # one entry of claims.json's `settings`
 
@@ -23,6 +24,11 @@ QUESTION = (
     "a verdict that was not known when its rule was written.\n\n"
     "This file is written by `make claims` from the studies named below; edit the code, not the "
     "file. `claims.json` holds all its numbers."
+)
+
+README_LEAD = (
+    "Verdicts on the paper's claims for these small networks, with every system tuned alike and\n"
+    "paired by seed. Effects, intervals and limits: [docs/claims.md](docs/claims.md)."
 )
 
 
@@ -45,7 +51,7 @@ def protocol(found: Mapping[str, Any]) -> str:
         "3. **Paired seeds.** The final study trains every system with its chosen settings at "
         "every seed; the same seed means the same data order and, for the same network, the same "
         "initial weights. "
-        "Each trial is stopped at its best report by validation and evaluated on test once.\n"
+        "Each trial is represented by its best report by validation, and sees test once.\n"
         "4. **Judged on test**, by the rule above. Wilcoxon's signed-rank test (exact, with "
         "Holm's adjustment over the comparisons of a data set) and Hedges' g_z stand beside it; "
         "they decide nothing.\n\n"
@@ -116,7 +122,10 @@ PROTOCOL_ROWS: tuple[tuple[str, Callable[[Setting], str]], ...] = (
     ("parameters of the dense network", _fact("parameters", lambda n: f"{n:,}")),
     ("total steps per trial", _asked("steps", str)),
     ("batch", _fact("batch_size", str)),
-    ("precision", _fact("precision", str)),
+    (
+        "precision",
+        _fact("precision", lambda p: "auto (bf16 on CUDA, else fp32)" if p == "auto" else p),
+    ),
     ("metric definition", _fact("metrics", str)),
     ("seeds", _asked("seeds", lambda n: f"{n} (0 to {n - 1})")),
     ("settings of all trials", _asked("overrides", lambda o: ", ".join(o) or "the preset's")),
@@ -182,7 +191,7 @@ def limits(found: Mapping[str, Any]) -> str:
             lines.append(f"- **{setting['title']}**: not run; nothing is known here.")
             continue
         verdicts = Counter(c["verdict"] for c in (*setting["pairs"], *setting["watersheds"]))
-        counted = ", ".join(f"{n} {v}" for v, n in verdicts.items())
+        counted = ", ".join(f"{verdicts[v]} × {v}" for v in VERDICTS if verdicts[v])
         facts, asked = setting["facts"], setting["asked"]
         passes = asked["steps"] * facts["batch_size"] / facts["frames"]["train"]
         lines.append(
@@ -229,15 +238,6 @@ def _width(setting: Setting) -> str:
     return (
         f" Intervals of Δ_T are ±{number(halves[0], 1)} to ±{number(halves[-1], 1)} points wide: "
         "smaller differences cannot be told."
-    )
-
-
-def readme_lead(found: Mapping[str, Any]) -> str:
-    """The sentence above the README's table."""
-    return (
-        "Verdicts on the paper's claims for these small networks, with every system tuned alike "
-        "and paired by seed; effects, intervals and what they do not show are in "
-        "[docs/claims.md](docs/claims.md)."
     )
 
 
