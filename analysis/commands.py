@@ -237,7 +237,7 @@ def _write(
 
     notes = "".join(f"\n{text}\n" for text in remarks)
     pages = "\n".join(typeset.markdown(one) for one in tables)
-    comments = "".join(f"% {text}\n" for text in remarks)
+    comments = "".join(f"% {typeset.escaped(text)}\n" for text in remarks)
     sheets = "\n".join(typeset.latex(one) for one in tables)
     paths = [
         typeset.write_text(folder / f"{stem}.md", pages + notes),

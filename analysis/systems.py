@@ -114,7 +114,7 @@ def read_grid(study: Study, sparsities: Sequence[float] | None = None) -> Grid:
     found, doubled = _systems(trials)
     if doubled:
         notes.append(
-            f"{doubled} trials repeat the system and seed of a later one, which alone counts."
+            f"Trials left out because a later one has the same system and seed: {doubled}."
         )
     if sparsities is not None:
         found = _chosen(found, sparsities, study.name)
