@@ -80,15 +80,15 @@ METRICS: dict[str, Metric] = dict(
             "cost/flops_fraction",
             "fraction",
             "minimize",
-            "forward FLOPs / those of the dense network (of dense hard sharing of the same sizes "
-            "for cross-stitch, sluice and den: above 1 where they cost more)",
+            "forward FLOPs / those of the dense network (cross-stitch, sluice, den: of dense "
+            "hard sharing of the same sizes)",
         ),
         _metric(
             "cost/train_flops_fraction",
             "fraction",
             "minimize",
-            "training FLOPs, pre-training included / those of as many dense training steps (of "
-            "dense hard sharing of the same sizes for cross-stitch, sluice and den)",
+            "training FLOPs with pre-training / those of the dense network (as above) trained for "
+            "the steps after pre-training",
         ),
         _metric(
             "cost/average_training_density", "fraction", "minimize", "density, mean over steps"

@@ -204,6 +204,22 @@ def test_another_network_is_measured_against_hard_sharing() -> None:
     assert pruned["cost/train_flops_fraction"] == pytest.approx(0.5 * expected)
 
 
+@pytest.mark.parametrize("name", ["cross-stitch", "sluice", "den"])
+def test_our_multitask_baselines_cost_a_trunk_for_each_task(name: str) -> None:
+    """Sluice adds projections between stages; DEN has one stem, and a selector."""
+    config, shared = replace(TINY, name=name), forward_flops(tiny(), (48, 40))
+    trunk = sum(n for layer, n in shared.layers.items() if layer.startswith("backbone"))
+    assert reference_flops(config, CHANNELS, (48, 40)) == shared.dense
+    flops = forward_flops(build_model(config, CHANNELS, seed=0), (48, 40))
+    own = sum(n for layer, n in flops.layers.items() if not layer.startswith("selector"))
+    added = own - shared.dense - trunk
+    if name == "sluice":
+        assert 0 < added < 0.1 * trunk
+    else:
+        assert added == (-shared.layers["backbone.conv1.weight"] if name == "den" else 0)
+    assert flops.other == 0
+
+
 @pytest.mark.usefixtures("_apart")
 def test_hard_sharing_and_a_users_model_are_their_own_reference() -> None:
     assert reference_flops(TINY, CHANNELS, (48, 40)) is None
