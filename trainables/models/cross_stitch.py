@@ -1,10 +1,9 @@
 """Cross-Stitch: a network for each task, their features mixed after each stage.
 
 Cross-stitch Networks for Multi-task Learning, Misra et al., CVPR 2016. After a stage, channel c
-of task t becomes Σ_s α[t, s, c] · (channel c of task s) (their equation 1, per channel).
-α starts at 0.9 for the task itself and shares 0.1 among the others, and learns at 100 times the
-rate (section 4.1). The networks start from ones trained alone (section 4.2): in phase
-"pretrain" the units stand aside.
+of task t becomes Σ_s α[t, s, c] · (channel c of task s). α starts at 0.9 for the task itself and
+shares 0.1 among the others, and learns at 100 times the rate. The networks start from ones
+trained alone: in phase "pretrain" the units stand aside.
 
 Choices of ours, in docs/decisions/0008: units after all four stages (the authors: after pooling
 layers), no constraint on α, and ownership by network: what serves task t first is t's, although

@@ -2,9 +2,9 @@
 
 Latent Multi-task Architecture Learning, Ruder et al., AAAI 2019:
 - after a stage, each task's channels are two subspaces (the first half and the second), and
-  α ∈ R^(2T×2T) mixes the 2T subspaces of all tasks linearly (their equation 1);
-- a task's head reads Σ_i β_i · (stage i), over its own mixed stage outputs (equation 2);
-- 0.1 · ‖W₁ᵀW₂‖²_F, summed over stages and tasks, keeps the subspaces apart (section 2).
+  α ∈ R^(2T×2T) mixes the 2T subspaces of all tasks linearly;
+- a task's head reads Σ_i β_i · (stage i), over its own mixed stage outputs;
+- 0.1 · ‖W₁ᵀW₂‖²_F, summed over stages and tasks, keeps the subspaces apart.
 
 The paper works on recurrent networks whose layers are alike; choices of ours are in
 docs/decisions/0008:

@@ -148,5 +148,5 @@ def test_owners() -> None:
 
 
 def test_an_odd_width_has_no_halves() -> None:
-    with pytest.raises(UserError, match="`model.width` must be even for sluice, got 9"):
+    with pytest.raises(UserError, match=r"`model\.width` must be even for sluice, got 9"):
         build("sluice", width=9)
