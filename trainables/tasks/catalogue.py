@@ -21,6 +21,9 @@ TASKS: dict[str, type[Segmentation | Normals | Depth | Keypoints | Edges]] = {
 # Of the prediction; segmentation's depends on the data set.
 _FIXED_CHANNELS = {"normals": 3, "depth": 1, "keypoints": 1, "edges": 1}
 
+# Whose unlabelled pixels the published evaluation counts: it marks them -1, and 255 elsewhere.
+_COUNTS_IGNORED = ("cityscapes", "cityscapes-metric")
+
 
 def build_tasks(
     names: Iterable[str], num_channels: Mapping[str, int], dataset: str | None = None
@@ -43,7 +46,7 @@ def build_tasks(
         if channels < 1:
             raise UserError(f"`{name}` must predict at least 1 channel, got {channels}; raise it")
         if name == "segmentation":
-            tasks[name] = Segmentation(channels, counts_ignored=dataset == "cityscapes")
+            tasks[name] = Segmentation(channels, counts_ignored=dataset in _COUNTS_IGNORED)
         else:
             tasks[name] = TASKS[name](channels)
     return tasks

@@ -78,10 +78,11 @@ def test_miou_agrees_where_every_class_has_a_hit_or_never_occurs() -> None:
 HALF_LABELLED = (logits_of(0, 1, 0, 1, num_classes=2), labels_of(0, 1, 255, 255))
 
 
-def test_unlabelled_pixels_count_as_wrong_on_cityscapes() -> None:
+@pytest.mark.parametrize("dataset", ["cityscapes", "cityscapes-metric"])
+def test_unlabelled_pixels_count_as_wrong_on_cityscapes(dataset: str) -> None:
     """They are -1 there and pass the filter `label < num_classes`, into the accuracy alone: the
     cross-entropy ignores -1, and so does the confusion matrix, whose labels are 0 to C - 1."""
-    corrected, published = both("segmentation", *HALF_LABELLED, dataset="cityscapes")
+    corrected, published = both("segmentation", *HALF_LABELLED, dataset=dataset)
     assert corrected["pixel_accuracy"] == 1.0
     assert published["pixel_accuracy"] == 2 / 4
     assert published["miou"] == corrected["miou"] == 1.0
