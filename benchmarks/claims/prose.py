@@ -207,6 +207,9 @@ def limits(found: Mapping[str, Any]) -> str:
             "- A verdict is about these networks, data and budgets. `holds` means better on "
             "average over seeds, not for every seed or task; the tables by task say which. "
             "`undecided` means that so few seeds cannot tell, not that the systems are equal.",
+            "- Δ_T weighs relative changes: a metric close to 0 (few pixels within 11.25°, few "
+            "classes learnt) moves it far. The tables by task have the primary metrics in their "
+            "own units.",
             "- Seeds vary initial weights, data order and masks; the split is one and the same, so "
             "intervals do not cover another choice of frames.",
             "- Verdicts are not adjusted for their number: of twenty comparisons without any "

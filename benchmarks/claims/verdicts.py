@@ -47,6 +47,7 @@ class PairResult:
 class WatershedResult:
     """Whether agreement falls with depth. correlations: Spearman's, by seed; falling is < 0.
 
+    interval: of their mean, cut to [−1, 1].
     agreement: mean over seeds, by layer, from the image to the heads.
     """
 
@@ -166,7 +167,7 @@ def judge_watershed(
         ),
         correlations=correlations,
         mean=math.fsum(values) / len(values),
-        interval=interval,
+        interval=Interval(low=max(-1.0, interval.low), high=min(1.0, interval.high)),
         agreement={
             name: float(np.mean([path[name] for path in paths.values() if name in path]))
             for name in names

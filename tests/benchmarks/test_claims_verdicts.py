@@ -149,6 +149,7 @@ def test_a_watershed_by_hand() -> None:
     assert result.mean == pytest.approx(-0.9)
     # Half-width 12.706 · 0.1414 / √2 = 1.27: two seeds cannot tell.
     assert result.interval.high == pytest.approx(-0.9 + 1.2706, abs=1e-3)
+    assert result.interval.low == -1.0  # no correlation lies below
     assert result.verdict == "undecided"
     assert result.agreement == pytest.approx(layers(0.9, 0.75, 0.75, 0.6))
 
