@@ -41,9 +41,11 @@ from trainables.sparsity.selection import (
 def votes_required(arbiter: str, num_tasks: int) -> int:
     """How many tasks must keep a shared weight for it to be kept.
 
-    Tasks vote on *pruning*. unanimous: pruned only if all prune, so one keep is enough;
-    majority: pruned if more than half prune, so a tie keeps (with two tasks that is
-    unanimous); intersection: kept only if all keep.
+    Tasks vote on *pruning*. unanimous (DiSparse, Sun et al. 2022, and all of its released code):
+    pruned only if all prune, so one keep is enough. The paper writes the arbiter as any
+    element-wise function of the votes; two more are ours, for study. majority: pruned if more
+    than half prune, so a tie keeps (with two tasks that is unanimous); intersection: kept only if
+    all keep.
     """
     required = {"unanimous": 1, "majority": (num_tasks + 1) // 2, "intersection": num_tasks}
     if arbiter not in required:
@@ -189,8 +191,9 @@ class DisparsePretrained(DisparseStatic):
     """The same vote on a trained dense model, then fine-tuning.
 
     Scores: `taylor` |g·w| (default of the presets); `published` Σ|g|·w²; `magnitude`, the
-    released path for NYU-v2 and Cityscapes. Magnitude is the same for all tasks on shared
-    weights, so nothing is disentangled there: tasks differ only in where their heads push ρ.
+    released path for NYU-v2 and Cityscapes (`saliency.task_saliency` has the sources).
+    Magnitude is the same for all tasks on shared weights, so nothing is disentangled there: tasks
+    differ only in where their heads push ρ.
     """
 
     name: ClassVar[str] = "disparse-pretrained"
@@ -204,9 +207,10 @@ class DisparseDynamic(Method):
     Every task alone ranks a layer's inactive weights, those just dropped included, by
     |∂L_k/∂w| at the sparse weights. `regrowth.budget`:
     exact (ours): the vote is settled by rank, so a layer ends at its allocated count.
-    published: every task grows as many as were to be dropped and the arbiter combines them; the
-      union ("unanimous") overshoots, to (1 + (T-1)·alpha) of the count at most, until the next
-      drop (which, as in the released code, goes down to (1 - alpha) of the allocated count).
+    published (the released `dynamic_disparse`): every task grows as many as were to be dropped
+      and the arbiter combines them; the union ("unanimous") overshoots, to (1 + (T-1)·alpha) of
+      the count at most, until the next drop (which, as in the released
+      `dynamic_disparse_prune`, goes down to (1 - alpha) of the allocated count).
       An arbiter that asks for several votes undershoots where tasks disagree, to (1 - alpha) of
       the count at least; a pruning of a gradual schedule then removes less, or nothing.
 

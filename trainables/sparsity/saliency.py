@@ -29,10 +29,14 @@ def task_saliency(context: MethodContext, kind: str, *, trained: bool = False) -
 
     trained: the weights come from pre-training, so they are what is scored, always.
 
-    taylor: Σ_batches |g_k · w|, which is |∂L_k/∂m| at m = 1 (DiSparse, Sun et al. 2022;
-      absolute per batch as in their code, so batches that pull either way do not cancel).
-    published: Σ_batches |g_k| · w², as the released code for pretrained models computes.
-    magnitude: |w|; the same for all tasks on shared weights.
+    taylor: Σ_batches |g_k · w|, which is |∂L_k/∂m| at m = 1 (SNIP, Lee et al. 2019, by task:
+      DiSparse, Sun et al. 2022; absolute per batch as in its released `disparse_prune_static`,
+      so batches that pull either way do not cancel).
+    published: Σ_batches |g_k| · w², as the released `disparse_prune_pretrained` computes, the
+      path of Taskonomy.
+    magnitude: |w| (Han et al. 2015), as the released `disparse_prune_pretrained_l1`, the path of
+      NYU-v2 and Cityscapes; the same for all tasks on shared weights. It looks at the weights
+      that are there, whatever `saliency_weights` says.
     """
     registry = context.registry
     if kind == "magnitude":
@@ -78,9 +82,11 @@ def joint_saliency(context: MethodContext) -> Scores:
 def initial_weights(context: MethodContext) -> Iterator[None]:
     """For `sparsity.saliency_weights` "xavier": prunable weights drawn anew, restored after.
 
-    SNIP's released code, and DiSparse's after it, scores a Xavier-normal copy of the network
-    instead of the weights it goes on to train. Only a first pruning of a network not yet
-    sparse is scored so: later ones of a gradual schedule look at what was trained.
+    "actual" scores the initial weights that are then trained, as SNIP is written (Lee et al.
+    2019, Algorithm 1). Its released code, and DiSparse's after it (`disparse_prune_static`),
+    scores a copy of the network with Xavier-normal weights (Glorot & Bengio 2010).
+    Only a first pruning of a network not yet sparse is scored so: later ones of a gradual
+    schedule look at what was trained.
     """
     registry = context.registry
     fresh = registry.kept == registry.total
