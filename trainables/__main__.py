@@ -48,6 +48,8 @@ _CHECKPOINT_SECONDS = 60.0  # between two saves of `train --out` beyond those at
 --tasks segmentation,depth --sparsity 0.95 --out runs/rigl --json runs/rigl.json`
 
 `python -m trainables train snip --dataset scenes --set optimiser.learning_rate=0.001`
+
+`python -m trainables train lth --dataset scenes --sparsity 0.9 --dense-cache runs/.dense`
 """
 )
 def train(
@@ -79,6 +81,10 @@ def train(
         Path | None,
         typer.Option(help="A dense run's --json file; adds multitask/delta_percent."),
     ] = None,
+    dense_cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of dense runs: what is in it is not trained again."),
+    ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="On CUDA: repeatable kernels, slower.")
     ] = False,
@@ -94,6 +100,7 @@ def train(
     from spaces.presets import trial_config
     from trainables.data.catalogue import open_dataset
     from trainables.sparsity.catalogue import get_method
+    from trainables.training.dense_cache import DenseCache
     from trainables.training.device import resolve_device
     from trainables.training.progress import TrialProgress
     from trainables.training.trial import TrialRun
@@ -132,6 +139,8 @@ def train(
         arguments: dict[str, Any] = {
             "device": resolved_device,
             "baseline": reference,
+            "dense_cache": dense_cache
+            and DenseCache(dense_cache, resolved_device, deterministic=deterministic),
             "deterministic": deterministic,
             "latency": latency,
         }
