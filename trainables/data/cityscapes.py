@@ -17,8 +17,8 @@ Depth is disparity, in the published unit: the share u = (p - 1) / 65535 of the 
 keeps the "- 1" in (u + 1/65535): at most a thousandth of what disparities within 100 m are.
 p = 1, a disparity of nothing, is unknown: no ratio to it exists, and AdaShare leaves it out too.
 
-`cityscapes-metric` is the same data with depth in metres, baseline * fx / disparity, for which the
-camera files are needed; the official layout alone has them.
+`cityscapes-metric` is the same data with depth in metres, baseline * fx / disparity, unknown where
+that is below a pixel. It needs the camera files, which the official layout alone has.
 """
 
 import json
@@ -136,7 +136,7 @@ def _open_official(root: Path, *, metric: bool) -> CityscapesSource:
             return root / folder / theirs / name.partition("_")[0] / f"{name}_{suffix}"
 
         if not (root / folder).is_dir():
-            notes.append(f"{task} is left out: {root} has no folder {folder}/")
+            notes.append(f"{task}: left out, {root} has no folder {folder}/")
             return None
         require_files(
             (path(*pair) for pair in everything),
@@ -206,10 +206,11 @@ def load_frame(files: FrameFiles) -> Frame:
     if files.segmentation is not None:
         others[files.segmentation] = segmentation = read_labels(files.segmentation)
     if files.disparity is not None:
-        steps = read_sixteen_bits(files.disparity)
-        others[files.disparity] = depth = disparity_share(steps)
-        if files.camera is not None:
-            depth = metric_depth(depth, read_camera(files.camera))
+        others[files.disparity] = steps = read_sixteen_bits(files.disparity)
+        if files.camera is None:
+            depth = disparity_share(steps)
+        else:
+            depth = metric_depth(steps, read_camera(files.camera))
     require_image_size(image, files.image, others)
     return Frame(
         name=files.name, scene=files.scene, image=image, segmentation=segmentation, depth=depth
@@ -236,10 +237,14 @@ def disparity_share(steps: np.ndarray) -> np.ndarray:
     return np.where(steps > 1, share, np.nan).astype(np.float32)
 
 
-def metric_depth(share: np.ndarray, camera: Camera) -> np.ndarray:
-    """float32 metres from disparity in our unit; NaN stays."""
-    pixels = share * np.float32(DISPARITY_RANGE / _STEPS_PER_PIXEL)
-    return (camera.baseline * camera.fx / pixels).astype(np.float32)
+def metric_depth(steps: np.ndarray, camera: Camera) -> np.ndarray:
+    """float32 metres of 16-bit values p; NaN where the disparity is unknown or below a pixel.
+
+    A pixel is some 470 m, far beyond what this camera pair can tell from infinity.
+    """
+    pixels = np.maximum(steps.astype(np.float64) - 1, 1) / _STEPS_PER_PIXEL
+    metres = camera.baseline * camera.fx / pixels
+    return np.where(pixels >= 1, metres, np.nan).astype(np.float32)
 
 
 def read_camera(path: Path) -> Camera:

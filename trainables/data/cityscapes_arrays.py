@@ -124,7 +124,7 @@ def _list_folders(root: Path) -> tuple[dict[str, tuple[ArrayFiles, ...]], tuple[
         for name in names:
             if any((folder / name).is_dir() for folder in folders.values()):
                 return name
-        notes.append(f"{task} is left out: {root} has no folder {' or '.join(names)} with it")
+        notes.append(f"{task}: left out, {root} has no folder {' or '.join(names)} with it")
         return None
 
     label, depth = folder_of("segmentation", _LABEL_FOLDERS), folder_of("depth", ("depth",))

@@ -117,7 +117,7 @@ def open_source(root: Path) -> TaskonomySource:
             f"raw taskonomy must have a target, got {root} with rgb alone; supported: {LAYOUTS}"
         )
     notes = tuple(
-        f"{modality} is left out: {root} has no folder {domain}/ with files in it"
+        f"{modality}: left out, {root} has no folder {domain}/ with files in it"
         for modality, domain in DOMAINS.items()
         if modality not in present
     )

@@ -142,12 +142,13 @@ def test_all_values_of_16_bits_are_the_same_in_both_layouts(tmp_path):
 
 def test_metric_depth_is_baseline_times_focal_length_by_disparity(tmp_path):
     values = random_city(0, (4, 6))
-    values["steps"][0, :3] = (0, 257, 257 + 256 * 9)  # unknown, 1 pixel, 10 pixels
+    # Unknown, 1 pixel, 10 pixels, hardly less than a pixel, 1 / 256 pixel.
+    values["steps"][0, :5] = (0, 257, 257 + 256 * 9, 256, 2)
     for split, name in (("train", "ulm_000000_000019"), ("val", "lindau_000000_000019")):
         write_official_city(tmp_path, split, name, values)
     depth = open_metric_source(tmp_path).load("train", 0, (4, 6)).depth
     span = CAMERA["extrinsic"]["baseline"] * CAMERA["intrinsic"]["fx"]
-    assert np.isnan(depth[0, 0])
+    assert np.isnan(depth[0, [0, 3, 4]]).all()
     np.testing.assert_allclose(depth[0, 1:3], [span, span / 10], rtol=1e-6)
 
 
@@ -163,8 +164,8 @@ def test_numbered_frames_are_in_order_and_blocks_of_ten_stay_together(tmp_path):
 @pytest.mark.parametrize(
     ("folders", "left", "note"),
     [
-        (("disparity",), ("depth",), "segmentation is left out: .* no folder gtFine/"),
-        (("gtFine",), ("segmentation",), "depth is left out: .* no folder disparity/"),
+        (("disparity",), ("depth",), "segmentation: left out, .* no folder gtFine/"),
+        (("gtFine",), ("segmentation",), "depth: left out, .* no folder disparity/"),
     ],
 )
 def test_a_missing_modality_is_left_out_and_said(tmp_path, folders, left, note):
@@ -184,7 +185,7 @@ def test_arrays_of_seven_classes_leave_segmentation_out(tmp_path):
             path.unlink()
         (root / split / "label_19").rmdir()
     source = open_source(root)
-    assert "segmentation is left out" in source.notes[0]
+    assert "segmentation: left out" in source.notes[0]
     assert source.load("test", 0, SIZE).segmentation is None
 
 

@@ -142,7 +142,7 @@ def test_a_missing_domain_is_left_out_and_said(tmp_path, missing):
     )
     task = {"keypoints2d": "keypoints", "segment_semantic": "segmentation"}.get(missing, "depth")
     assert len(summary.notes) == 1
-    assert summary.notes[0].startswith(f"{task} is left out")
+    assert summary.notes[0].startswith(f"{task}: left out")
     assert task not in Split(tmp_path / "store" / "test.arrow").modalities
 
 
