@@ -37,7 +37,9 @@ def test_storage_must_be_a_folder_that_can_be_written(tmp_path: Path) -> None:
     make_writable(study_files(str(tmp_path / "new"), "s"))
 
 
-@pytest.mark.parametrize("name", ["mlflow.db", "mlflow.db-wal", "mlartifacts", "data", "../x", ""])
+@pytest.mark.parametrize(
+    "name", ["mlflow.db", "mlflow.db-wal", "mlartifacts", "data", ".dense", "../x", ""]
+)
 def test_a_study_is_a_folder_of_its_own_in_the_storage(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="a study's name must"):
         study_files(str(tmp_path), name)

@@ -20,17 +20,18 @@ class FakeRun:
     second: ClassVar[Any] = {"val/depth/absolute_error": 0.5}
     start = 0
 
-    def __init__(self, config: Any, *, device: str) -> None:
+    def __init__(self, config: Any, *, device: str, **arguments: Any) -> None:
         assert device == "cpu"
         self.config = config
+        self.arguments = arguments
         self.count = self.start
         self.last_report: Report | None = None
 
     @classmethod
-    def resume(cls, directory: Path, config: Any, *, device: str) -> "FakeRun":
+    def resume(cls, directory: Path, config: Any, **arguments: Any) -> "FakeRun":
         if not (directory / "count").is_file():
             raise UserError(f"no checkpoint in {directory}")
-        run = cls(config, device=device)
+        run = cls(config, **arguments)
         run.count = int((directory / "count").read_text())
         return run
 
@@ -71,6 +72,24 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "directory": str(tmp_path / "trials" / "00003"),
         "restore_from": None,
     }
+
+
+def test_the_dense_cache_and_the_baseline_reach_the_run(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    alone = DiSparseTrainable(config)
+    alone.train()
+    assert alone._run.arguments == {}
+    alone.save(str(tmp_path / "checkpoint"))
+    baseline = trial_config("dense", "scenes", "tiny")
+    shared = {**config, "dense_cache": str(tmp_path / ".dense"), "baseline": baseline.to_dict()}
+    for more in ({}, {"restore_from": str(tmp_path / "checkpoint")}):
+        trainable = DiSparseTrainable({**shared, **more})
+        trainable.train()
+        arguments = trainable._run.arguments
+        assert arguments["dense_cache"].directory == tmp_path / ".dense"
+        assert arguments["dense_cache"].device == "cpu"
+        assert arguments["baseline_config"] == baseline
 
 
 def summary_of(config: dict[str, Any]) -> dict[str, Any]:
