@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.papers import (
     FROM_ADASHARE,
+    NOT_STATED,
     PROTOCOLS,
     PublishedTable,
     published_table,
@@ -82,7 +83,7 @@ def protocol_table(dataset: str, grids: Sequence[Grid]) -> Table:
     aspects = list(dict.fromkeys(name for column in reversed(columns) for name in column))
     rows = []
     for aspect in aspects:
-        values = [column.get(aspect, "not stated") for column in columns]
+        values = [column.get(aspect, NOT_STATED) for column in columns]
         same = "yes" if len(set(values)) == 1 else "no"
         rows.append([aspect, *values, *([same] if grids else [])])
     heads = ["protocol", _PUBLISHED, *(grid.study.name for grid in grids)]
@@ -110,7 +111,11 @@ def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
         text.append("Ours is the mean ± sample standard deviation over seeds.")
     for grid in grids:
         aspects = protocol(grid)
-        unlike = [name for name, value in PROTOCOLS[dataset].items() if aspects.get(name) != value]
+        unlike = [
+            name
+            for name, value in PROTOCOLS[dataset].items()
+            if value not in (aspects.get(name), NOT_STATED)
+        ]
         if unlike:
             text.append(
                 f"{grid.study.name} differs from the papers in {', '.join(unlike)}: compare the "

@@ -1,7 +1,7 @@
 """The papers' tables and curves (package data in `analysis/published`), and their protocol.
 
 Numbers: DiSparse (Sun et al. 2022), see `analysis/published/README.md`. Protocol: section 4 of
-the paper and the configuration files of its released code; what neither states is "not stated".
+the paper and the configuration files of its released code; what neither states is `NOT_STATED`.
 """
 
 import csv
@@ -53,6 +53,7 @@ _WORDS = ("source", "system", "setting", "pretrained", "sparsity_percent")
 
 DATASETS = tuple(_FILES)
 
+NOT_STATED = "not stated"
 _NETWORK = "deeplab-resnet, width 64, blocks 3-4-6-3, head width 1024"
 # Aspects as in `analysis.protocol`, which reads the same of a study.
 PROTOCOLS: dict[str, dict[str, str]] = {
@@ -68,7 +69,7 @@ PROTOCOLS: dict[str, dict[str, str]] = {
         "optimiser": "adam, learning rate 0.001, halving",
         "metric definition": "published",
         "network": _NETWORK,
-        "seeds": "not stated",
+        "seeds": NOT_STATED,
     },
     "cityscapes": {
         "data": "cityscapes",
@@ -82,12 +83,12 @@ PROTOCOLS: dict[str, dict[str, str]] = {
         "optimiser": "adam, learning rate 0.0001, halving",
         "metric definition": "published",
         "network": _NETWORK,
-        "seeds": "not stated",
+        "seeds": NOT_STATED,
     },
     "taskonomy": {
         "data": "taskonomy",
-        "training frames": "not stated",
-        "test frames": "not stated",
+        "training frames": NOT_STATED,
+        "test frames": NOT_STATED,
         "tasks": "segmentation, normals, depth, keypoints, edges",
         "image size": "256×256",
         "training crop": "224×224",
@@ -96,7 +97,7 @@ PROTOCOLS: dict[str, dict[str, str]] = {
         "optimiser": "adam, learning rate 0.0001, times 0.3 every 12000 steps",
         "metric definition": "published",
         "network": _NETWORK,
-        "seeds": "not stated",
+        "seeds": NOT_STATED,
     },
 }
 

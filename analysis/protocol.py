@@ -57,7 +57,11 @@ def settings(study: Study, trial: Trial) -> dict[str, Any]:
         found["data.root"] = study.facts["data_root"]
     found |= trial.params
     config = read_summary(study.directory, trial).get("config")
-    return found | (_flat(config) if isinstance(config, Mapping) else {})
+    if isinstance(config, Mapping):
+        found |= _flat(config)
+    # The configuration names steps of pre-training for methods that have none; the record, 0.
+    used = trial.params.get("training.pretrain_steps")
+    return found if used is None else found | {"training.pretrain_steps": used}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
