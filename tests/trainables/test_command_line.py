@@ -192,6 +192,20 @@ def test_frames_of_another_configuration_are_not_trained_on(
     assert "generated with data.num_train=24, data.num_test=8" in capsys.readouterr().err
 
 
+def test_a_dense_model_is_kept_in_the_folder_that_is_named(
+    scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = []
+    for number, cache in enumerate((tmp_path / "dense", tmp_path / "dense", Path("/dev/null/no"))):
+        path = tmp_path / f"{number}.json"
+        arguments = ["--data-root", scenes, "--dense-cache", cache, "--json", path]
+        assert run("train", "random-pretrained", *SMALL, *arguments) == 0
+        results.append(json.loads(path.read_text())["metrics"])
+        assert len(list((tmp_path / "dense").glob("*/run"))) == 1
+    assert results[0] == results[1] == results[2]
+    assert "/dev/null/no cannot be used" in capsys.readouterr().err
+
+
 def test_a_gpu_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
