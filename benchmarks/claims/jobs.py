@@ -85,7 +85,8 @@ class Job:
         }
 
     def command(self, study: str, *, seed: int, seeds: int, systems: Sequence[str],
-                sparsities: Sequence[float], settings: Path) -> list[str]:  # fmt: skip
+                sparsities: Sequence[float], settings: Path,
+                overrides: Sequence[str] = ()) -> list[str]:  # fmt: skip
         """The study as a command line; concurrency and verbosity, which decide nothing, apart."""
         line = ["python", "-m", "search", "baselines", self.setting.recipe, "--name", study]
         line += ["--seed", str(seed), "--seeds", str(seeds), "--methods", ",".join(systems)]
@@ -95,7 +96,7 @@ class Job:
             line += ["--data-root", self.data_root]
         line += ["--set", f"data.tasks={','.join(self.setting.tasks)}"]
         line += ["--set", f"training.steps={self.steps}"]
-        for item in self.overrides:
+        for item in (*self.overrides, *overrides):
             line += ["--set", item]
         return line
 

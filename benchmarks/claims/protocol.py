@@ -33,6 +33,8 @@ class Setting:
 
     recipe: of `search baselines`, whose data set and preset these are.
     steps: of training, pre-training included, unless the command line says otherwise.
+    tuning_overrides: of the tuning study alone. It has no use for the test split, and every trial
+      ends with an evaluation on it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Setting:
     tasks: tuple[str, ...]
     steps: int
     seeds: int
+    tuning_overrides: tuple[str, ...] = ()
 
     @property
     def tuning_study(self) -> str:
@@ -75,6 +78,7 @@ SETTINGS: dict[str, Setting] = {
             tasks=("segmentation", "normals"),
             steps=600,
             seeds=3,
+            tuning_overrides=("data.num_test=8",),
         ),
         Setting(
             name="nyu-v2-depth",
@@ -85,6 +89,7 @@ SETTINGS: dict[str, Setting] = {
             tasks=("segmentation", "depth"),
             steps=600,
             seeds=3,
+            tuning_overrides=("data.num_test=8",),
         ),
     )
 }

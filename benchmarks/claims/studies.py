@@ -53,6 +53,7 @@ def run_setting(job: Job, options: Options, run: Runner, say: Callable[[str], No
         systems=job.systems,
         sparsities=(TUNING_SPARSITY,),
         settings=job.settings_path("variants"),
+        overrides=setting.tuning_overrides,
     )
     write_json(job.settings_path("variants"), named)
     expected = NUM_VARIANTS * len(job.systems)
