@@ -42,15 +42,18 @@ class CheapTrainable(tune.Trainable):
         number = self.trial["number"]
         misbehaves = number if self.trial["config"]["data"]["num_train"] == 13 else 0
         time.sleep(float(os.environ.get("CHEAP_SECONDS", "0")))
-        self.steps += 1
+        # Killed between its last checkpoint and its end, a trial gives its last report again.
+        taken = self.steps < NUM_REPORTS
+        self.steps += taken
         if misbehaves == 1 and self.steps == 2:
             raise RuntimeError("this trial raises")
         if misbehaves == 4 and self.steps == 2:
             os._exit(9)
         log = Path(self.trial["directory"]) / "steps.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as file:
-            file.write(f"{self.steps}\n")
+        if taken:
+            with log.open("a") as file:
+                file.write(f"{self.steps}\n")
         density = 1.0 - self.trial["config"]["sparsity"]["target"]
         fraction = self.steps / NUM_REPORTS
         quality = math.sqrt(density) * fraction

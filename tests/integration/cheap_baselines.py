@@ -1,0 +1,46 @@
+"""A driver of a grid of baselines whose trials cost nothing; a program, so that it can be killed.
+
+    python tests/integration/cheap_baselines.py FOLDER NUM_SEEDS SECONDS_PER_REPORT
+
+The settings of one of the methods are refused by it: those trials fail, the others go on.
+"""
+
+import json
+import os
+import sys
+
+from search.baselines import make_baselines_plan
+from search.plan import Plan
+from search.recipes import RECIPES
+from search.study import Launch, run_study
+from tests.integration.cheap_study import CheapTrainable
+from trainables.command_line import run_command_line
+
+
+def plan_of(num_seeds: int) -> Plan:
+    return make_baselines_plan(
+        RECIPES["demo"],
+        study="cheap",
+        methods=("snip", "lth", "dense"),
+        sparsities=(0.5, 0.9),
+        seeds=num_seeds,
+        settings={"lth": [{"sparsity.schedule": "one-shot"}]},
+    )
+
+
+def main(folder: str, num_seeds: str, seconds: str) -> None:
+    os.environ["CHEAP_SECONDS"] = seconds
+    launch = Launch(
+        storage=folder,
+        trainable=CheapTrainable,
+        check_data=False,
+        report=False,
+        quiet=True,
+        concurrency=2,
+    )
+    end = run_study(plan_of(int(num_seeds)), launch)
+    print(json.dumps({"finished": end.finished, "failed": end.failed, "left": end.remaining}))
+
+
+if __name__ == "__main__":
+    run_command_line(lambda: main(*sys.argv[1:]))
