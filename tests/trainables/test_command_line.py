@@ -52,7 +52,7 @@ def test_the_result_names_what_the_contract_names(method: str, scenes: str, tmp_
     assert set(result) == {"command", "config", "seed", "metrics", "masks", "timing", "versions"}
     assert result["metrics"] == results[1]["metrics"]
     masks = result["masks"]
-    target = 0.0 if method == "dense" else 0.9
+    target = 0.9 if METHODS[method].sparse else 0.0
     assert masks["kept"] == round((1 - target) * masks["total"])
     assert ("agreement" in masks) == method.startswith("disparse")
 

@@ -43,7 +43,7 @@ def test_every_method_trains_exactly_and_repeatably(small_trial, method):
     assert [r.final for r in reports] == [False, False, True]
     assert [dict(r.metrics) for r in reports] == [dict(r.metrics) for r in finish(again)]
     masks = run.summary([])["masks"]
-    target = 0.0 if method == "dense" else 0.9
+    target = 0.9 if METHODS[method].sparse else 0.0
     assert masks["kept"] == round((1 - target) * masks["total"])
     assert masks["kept"] == sum(layer["kept"] for layer in masks["layers"].values())
     for name, weight in run.registry.parameters.items():
