@@ -14,7 +14,7 @@ from trainables.training.manifest import file_crc32
 
 _STATE_FILE = "state.pt"
 _CONFIG_FILE = "config.json"
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 def save_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]) -> None:

@@ -1,30 +1,26 @@
 """One trial from configuration to final evaluation, in steps that a scheduler can watch."""
 
 import dataclasses
-import math
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy
 import torch
 
-import trainables
 from trainables.config import TrialConfig
 from trainables.cost import CostModel, reference_flops
 from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
 from trainables.errors import Failure, UserError
 from trainables.models.catalogue import build_model
-from trainables.report import PRIMARY_METRICS, SPLITS, delta_percent, describe
-from trainables.sparsity.agreement import agreement
+from trainables.report import SPLITS, delta_percent
 from trainables.sparsity.catalogue import get_method
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.schedule import prune_steps, rewind_step
 from trainables.tasks.catalogue import build_tasks
+from trainables.training.best import BestWeights
 from trainables.training.checkpoint import (
     damaged,
     load_checkpoint,
@@ -36,6 +32,7 @@ from trainables.training.device import explained_memory, prepare_device, resolve
 from trainables.training.evaluation import evaluate
 from trainables.training.export import save_model
 from trainables.training.loop import TrainingLoop
+from trainables.training.summary import summarise
 
 if TYPE_CHECKING:
     from trainables.training.dense_cache import DenseCache
@@ -57,14 +54,6 @@ class Report:
     fraction: float
     metrics: Mapping[str, float]
     final: bool
-
-
-@dataclass(kw_only=True, slots=True)
-class _Best:
-    score: float
-    step: int
-    metrics: dict[str, float]
-    state: dict[str, Any]
 
 
 class TrialRun:
@@ -104,8 +93,7 @@ class TrialRun:
         self._dense: DenseRun | None = None  # that this one replays
         self._latency = latency
         self.on_progress = on_progress
-        self._best: _Best | None = None
-        self._first_errors: dict[str, float] | None = None
+        self._best = BestWeights(config.data.tasks)
         self.last_report: Report | None = None
         self._train_seconds = 0.0
         self._earlier_seconds = 0.0  # of the runs that this one resumes
@@ -187,39 +175,24 @@ class TrialRun:
             raise RuntimeError(
                 "summary() is of a finished run; call next_report() until it is final"
             )
-        flops = self._cost.layers()
-        masks: dict[str, Any] = {
-            "layers": {
-                name: {**layer, **flops[name]} for name, layer in self.registry.layers().items()
-            },
-            "kept": self.registry.kept,
-            "total": self.registry.total,
-            "flops": self._cost.flops.dense,
-            "sparse_flops": self._cost.sparse_flops(),
-        }
-        if ballots := self.loop.ballots():
-            masks["agreement"] = agreement(ballots)
-        total = self._earlier_seconds + time.perf_counter() - self._started
-        return {
-            "command": command,
-            "config": self.config.to_dict(),
-            "seed": self.config.seed,
-            "metrics": dict(report.metrics),
-            "masks": masks,
-            "timing": {
+        train_steps = self.config.training.steps + self.loop.pretrain_steps
+        return summarise(
+            command,
+            self.config,
+            report.metrics,
+            self.registry,
+            self._cost,
+            self.loop.ballots(),
+            timing={
                 "train_seconds": self._train_seconds,
-                "total_seconds": total,
-                "seconds_per_step": self._train_seconds
-                / (self.config.training.steps + self.loop.pretrain_steps),
+                "total_seconds": self._total_seconds(),
+                "seconds_per_step": self._train_seconds / train_steps,
                 "device": self.device,
             },
-            "versions": {
-                "disparse-search": trainables.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "numpy": numpy.__version__,
-            },
-        }
+        )
+
+    def _total_seconds(self) -> float:
+        return self._earlier_seconds + time.perf_counter() - self._started
 
     def _next_report(self) -> Report:
         if self._dense_cache is not None:
@@ -369,61 +342,29 @@ class TrialRun:
         )
 
     def _remember_if_best(self, metrics: Mapping[str, float]) -> None:
-        """Keep the weights if validation improved at the final sparsity.
-
-        The tasks' primary metrics have different units, so each task's error (1 - mIoU, an angle,
-        a distance) counts relative to its value at the trial's first report; their mean is
-        compared within this trial only. Reports before a gradual schedule has ended are not
-        eligible: those weights are denser than asked for.
-        """
-        errors = {task: _error(metrics, task) for task in self.tasks}
-        if not all(map(math.isfinite, errors.values())):
-            return
-        if self._first_errors is None:
-            self._first_errors = errors
-        score = sum(
-            error / max(self._first_errors[task], 1e-6) for task, error in errors.items()
-        ) / len(errors)
+        """Keep the weights if validation improved at the final sparsity."""
         last_pruning = prune_steps(self.config.sparsity, self.config.training.steps)[-1]
         eligible = self.loop.step > last_pruning or not self.loop.method.sparse
-        if not eligible:
-            return
-        if self._best is None or score < self._best.score:
-            self._best = _Best(
-                score=score,
-                step=self.loop.step,
-                metrics={k: v for k, v in metrics.items() if k.startswith("val/")},
-                state={
-                    "model": _on_cpu(self.model.state_dict()),
-                    "registry": _on_cpu(self.registry.state_dict()),
-                },
-            )
+        self._best.offer(metrics, self.loop.step, self.model, self.registry, eligible=eligible)
 
     def _finish(self, last: Mapping[str, float]) -> dict[str, float]:
         """Put the best weights in place and evaluate them on test, once."""
         metrics = dict(last)
-        if self._best is not None:
-            self.model.load_state_dict(self._best.state["model"])
-            self.registry.load_state_dict(self._best.state["registry"])
+        best_step = self.loop.step
+        if self._best.step is not None:
+            best_step = self._best.step
+            self._best.restore(self.model, self.registry)
             metrics |= self._best.metrics
         metrics |= self._cost_metrics(latency=self._latency)
         metrics |= self._evaluate("test")
-        metrics["training/best_step"] = float(self._best.step if self._best else self.loop.step)
+        metrics["training/best_step"] = float(best_step)
         return metrics
 
     def _state(self) -> dict[str, Any]:
-        best, report = self._best, self.last_report
+        report = self.last_report
         return {
             "loop": self.loop.state_dict(),
-            "best": None
-            if best is None
-            else {
-                "score": best.score,
-                "step": best.step,
-                "metrics": best.metrics,
-                "state": best.state,
-            },
-            "first_errors": self._first_errors,
+            "best": self._best.state_dict(),
             "report": None
             if report is None
             else {
@@ -433,14 +374,13 @@ class TrialRun:
                 "final": report.final,
             },
             "train_seconds": self._train_seconds,
-            "total_seconds": self._earlier_seconds + time.perf_counter() - self._started,
+            "total_seconds": self._total_seconds(),
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
         self.loop.load_state_dict(state["loop"])
-        best, report = state["best"], state["report"]
-        self._best = None if best is None else _Best(**{**best, "state": _on_cpu(best["state"])})
-        self._first_errors = state["first_errors"]
+        self._best.load_state_dict(state["best"])
+        report = state["report"]
         self.last_report = None if report is None else Report(**report)
         self._train_seconds = state["train_seconds"]
         self._earlier_seconds = state["total_seconds"]
@@ -454,21 +394,3 @@ def _require_some_weights(config: TrialConfig, registry: MaskRegistry) -> None:
             f"{config.sparsity.target} of {registry.total:,} prunable weights; at most "
             f"{1 - 1 / registry.total:.8f} keeps one"
         )
-
-
-def _error(metrics: Mapping[str, float], task: str) -> float:
-    """A task's primary metric on validation, as a non-negative error."""
-    name = PRIMARY_METRICS[task]
-    value = metrics[f"val/{name}"]
-    return 1.0 - value if describe(name).direction == "maximize" else value
-
-
-def _on_cpu(value: Any) -> Any:
-    """A copy of nested state with every tensor on the CPU, detached from what trains on."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _on_cpu(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_on_cpu(inner) for inner in value)
-    return value

@@ -1,0 +1,97 @@
+"""The weights that did best on validation, kept while training goes on."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.report import PRIMARY_METRICS, describe
+from trainables.sparsity.masks import MaskRegistry
+
+
+class BestWeights:
+    """Of one trial, by its reports (docs/decisions/0004).
+
+    The tasks' primary metrics have different units, so each task's error (1 - mIoU, an angle, a
+    distance) counts relative to its value at the trial's first report; their mean is compared
+    within this trial only.
+
+    step: of the best report so far, None before any was eligible.
+    metrics: its `val/…`.
+    """
+
+    def __init__(self, tasks: Iterable[str]) -> None:
+        self._tasks = tuple(tasks)
+        self._first_errors: dict[str, float] | None = None
+        self._score = math.inf
+        self._weights: dict[str, Any] = {}
+        self.step: int | None = None
+        self.metrics: dict[str, float] = {}
+
+    def offer(
+        self,
+        metrics: Mapping[str, float],
+        step: int,
+        model: nn.Module,
+        registry: MaskRegistry,
+        *,
+        eligible: bool,
+    ) -> None:
+        """A report's metrics, and the weights they speak of, copied where they are the best.
+
+        eligible: False before a gradual schedule has ended, when weights are denser than asked
+          for; such a report may still be the first, which the others are relative to.
+        """
+        errors = {task: _error(metrics, task) for task in self._tasks}
+        if not all(map(math.isfinite, errors.values())):
+            return
+        if self._first_errors is None:
+            self._first_errors = errors
+        ratios = [errors[t] / max(self._first_errors[t], 1e-6) for t in self._tasks]
+        score = sum(ratios) / len(ratios)
+        if not eligible or score >= self._score:
+            return
+        self._score, self.step = score, step
+        self.metrics = {name: v for name, v in metrics.items() if name.startswith("val/")}
+        self._weights = on_cpu({"model": model.state_dict(), "registry": registry.state_dict()})
+
+    def restore(self, model: nn.Module, registry: MaskRegistry) -> None:
+        """Put the best weights and masks in place. There must be a `step`."""
+        model.load_state_dict(self._weights["model"])
+        registry.load_state_dict(self._weights["registry"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "first_errors": self._first_errors,
+            "score": self._score,
+            "step": self.step,
+            "metrics": self.metrics,
+            "weights": self._weights,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._first_errors = state["first_errors"]
+        self._score = state["score"]
+        self.step = state["step"]
+        self.metrics = state["metrics"]
+        self._weights = on_cpu(state["weights"])
+
+
+def _error(metrics: Mapping[str, float], task: str) -> float:
+    """A task's primary metric on validation, as a non-negative error."""
+    name = PRIMARY_METRICS[task]
+    value = metrics[f"val/{name}"]
+    return 1.0 - value if describe(name).direction == "maximize" else value
+
+
+def on_cpu(value: Any) -> Any:
+    """A copy of nested state with every tensor on the CPU, detached from what trains on."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: on_cpu(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(on_cpu(inner) for inner in value)
+    return value

@@ -1,0 +1,50 @@
+"""A finished trial as the one JSON object that `--json` and `summary.json` hold."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy
+import torch
+
+import trainables
+from trainables.config import TrialConfig
+from trainables.cost import CostModel
+from trainables.sparsity.agreement import Ballots, agreement
+from trainables.sparsity.masks import MaskRegistry
+
+
+def summarise(
+    command: Sequence[str],
+    config: TrialConfig,
+    metrics: Mapping[str, float],
+    registry: MaskRegistry,
+    cost: CostModel,
+    ballots: Ballots,
+    timing: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The contract's object; `masks.agreement` only where tasks voted."""
+    flops = cost.layers()
+    masks: dict[str, Any] = {
+        "layers": {name: {**layer, **flops[name]} for name, layer in registry.layers().items()},
+        "kept": registry.kept,
+        "total": registry.total,
+        "flops": cost.flops.dense,
+        "sparse_flops": cost.sparse_flops(),
+    }
+    if ballots:
+        masks["agreement"] = agreement(ballots)
+    return {
+        "command": list(command),
+        "config": config.to_dict(),
+        "seed": config.seed,
+        "metrics": dict(metrics),
+        "masks": masks,
+        "timing": dict(timing),
+        "versions": {
+            "disparse-search": trainables.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+        },
+    }
