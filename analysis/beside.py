@@ -49,10 +49,7 @@ def results_table(dataset: str, grids: Sequence[Grid]) -> Table:
         return next(known, sparsity), order.get(method, len(order)), group
 
     for row in published.rows:
-        cells = [
-            "–" if name not in row.metrics else f"{row.metrics[name] / unit:.{digits}f}"
-            for name, (unit, digits) in published.columns.items()
-        ]
+        cells = [row.printed.get(name, "–") for name in published.columns]
         look = style.method_style(row.method).label
         words = [look, percent(row.sparsity), f"{_PUBLISHED}, {row.source}"]
         keyed.append((place(row.method, row.sparsity, 0), [*words, *cells]))

@@ -104,17 +104,19 @@ PROTOCOLS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedRow:
-    """One row of a paper's table. `metrics` by our split-less name, in our units."""
+    """One row of a paper's table, by our split-less name: in our units, and as it is printed."""
 
     source: str
     method: str
     sparsity: float
     metrics: Mapping[str, float]
+    printed: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedTable:
-    """columns: by split-less metric, our units per unit of the paper and the paper's decimals."""
+    """columns: by split-less metric, our units per unit of the paper and the most decimals that
+    the paper prints."""
 
     dataset: str
     columns: Mapping[str, tuple[float, int]]
@@ -135,6 +137,7 @@ def published_table(dataset: str) -> PublishedTable:
             method=METHODS[line["system"], line["setting"]],
             sparsity=float(line["sparsity_percent"]) / 100,
             metrics={COLUMNS[n][0]: float(line[n]) * COLUMNS[n][1] for n in names},
+            printed={COLUMNS[n][0]: line[n] for n in names},
         )
         for line in lines
     )

@@ -50,6 +50,7 @@ def test_every_cell_is_read_in_our_units(dataset: str) -> None:
             if column not in words:
                 name, unit = papers.COLUMNS[column]
                 assert row.metrics[name] == pytest.approx(float(text) * unit)
+                assert row.printed[name] == text
 
 
 def report_methods() -> set[str]:
@@ -108,6 +109,15 @@ def test_the_data_is_declared_for_installation(repository: Path) -> None:
 
     project = tomllib.loads((repository / "pyproject.toml").read_text())
     assert "*.csv" in project["tool"]["setuptools"]["package-data"]["analysis.published"]
+
+
+def test_published_cells_stand_as_printed() -> None:
+    """Most of this column has two decimals: one with one gets no second."""
+    table = beside.results_table("cityscapes", [])
+    column = next(i for i, head in enumerate(table.heads) if "1.25²" in head)
+    cells = {row[column] for row in table.rows}
+    assert {"88.9", "87.39"} <= cells
+    assert "88.90" not in cells
 
 
 def study_on_nyu(record: Record, **facts) -> BuiltStudy:
