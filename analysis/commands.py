@@ -56,7 +56,7 @@ def compare(
     from analysis import paired
 
     started = time.perf_counter()
-    grid = _grid(name, storage, tracking_uri, sparsity)
+    grid = _grid(name, storage, tracking_uri, sparsity, quiet)
     rows = paired.compare_systems(grid, reference)
     tables, remarks = paired.tables(grid, rows), paired.remarks(rows)
     paths = _write("compare", _folder(grid, out), tables, remarks, paired.to_table(grid, rows))
@@ -92,7 +92,7 @@ def table(
     from analysis import summaries
 
     started = time.perf_counter()
-    grid = _grid(name, storage, tracking_uri, sparsity)
+    grid = _grid(name, storage, tracking_uri, sparsity, quiet)
     tables = summaries.tables(grid)
     paths = _write("table", _folder(grid, out), tables, [], summaries.to_table(grid))
     _tell(quiet, tables, [], paths)
@@ -132,7 +132,7 @@ def published(
     started = time.perf_counter()
     if dataset is not None:
         papers.check_dataset(dataset)
-    grids = [_grid(name, storage, tracking_uri, None) for name in study or []]
+    grids = [_grid(name, storage, tracking_uri, None, quiet) for name in study or []]
     of_studies = beside.dataset_of(grids) if dataset is None else dataset
     datasets = [of_studies] if of_studies is not None else list(papers.DATASETS)
     folder = _folder(grids[0], out) if grids else out
@@ -178,7 +178,7 @@ def layers(
     started = time.perf_counter()
     if dataset is not None:
         papers.check_dataset(dataset)
-    grid = _grid(name, storage, tracking_uri, sparsity)
+    grid = _grid(name, storage, tracking_uri, sparsity, quiet)
     found = watershed.read_layers(grid)
     own = str(grid.study.facts.get("dataset"))
     chosen = dataset or (own if own in papers.DATASETS else papers.DATASETS[0])
@@ -197,13 +197,15 @@ def layers(
     _answer(json_file, "layers", [grid], paths, started, {"systems": watershed.to_json(found)})
 
 
-def _grid(name: str, storage: Path, tracking_uri: str | None, sparsity: str | None) -> "Grid":
+def _grid(
+    name: str, storage: Path, tracking_uri: str | None, sparsity: str | None, quiet: bool
+) -> "Grid":
     chosen = None if sparsity is None else _fractions(sparsity)
     from analysis.systems import read_grid
     from analysis.trials import load_study
 
     grid = read_grid(load_study(name, storage, tracking_uri), chosen)
-    for note in grid.notes:
+    for note in () if quiet else grid.notes:
         print(f"note: {note}", file=sys.stderr)
     return grid
 

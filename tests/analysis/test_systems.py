@@ -205,6 +205,15 @@ def test_compare_and_table_write_their_files(record: Record, monkeypatch, capsys
     assert "0.6000 $\\pm$ 0.1000" in (built.directory / "table.tex").read_text()
 
 
+def test_quiet_keeps_its_notes_too(record: Record, monkeypatch, capsys) -> None:
+    built = record("grid", grid_rows(VALUES, splits=("val",)), tasks=TASKS)
+    for command in ("compare", "table"):
+        assert run(monkeypatch, command, "grid", "--storage", built.storage) == 0
+        assert "note: Not every complete trial was evaluated on test" in capsys.readouterr().err
+        assert run(monkeypatch, command, "grid", "--storage", built.storage, "--quiet") == 0
+        assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
