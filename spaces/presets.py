@@ -9,23 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from spaces.budgets import PRETRAINED_METHODS, REWINDING_METHODS, budget_for, require_a_ticket
 from trainables.coercion import whole_number
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
-from trainables.sparsity.schedule import num_levels, rewind_step
 
 PRESETS = ("tiny", "small", "paper")
-# Methods that spend `training.pretrain_steps` first: on the dense model that they then prune, or
-# (cross-stitch) on the networks that they then join.
-PRETRAINED_METHODS = (
-    "lth",
-    "lth-one-shot",
-    "imp",
-    "random-pretrained",
-    "disparse-pretrained",
-    "cross-stitch",
-)
-REWINDING_METHODS = ("lth", "lth-one-shot")
 DENSE_METHODS = ("dense", "cross-stitch", "sluice", "den")
 
 
@@ -219,11 +208,12 @@ def trial_config(
             raise unknown_name(f"task of {dataset}", task, defaults.loss_weights)
     training = dict(_TRAINING[preset])
     given = _num_steps(steps, overrides.pop("training.steps", None))
-    budget = _Budget(
-        method=method,
-        levels=_levels(method, sparsity, overrides),
-        rewind_fraction=float(overrides.get("sparsity.rewind_fraction", _REWIND_FRACTION)),
-    )
+    levelled = {
+        "sparsity.target": 0.9 if sparsity is None else sparsity,
+        "sparsity.level_fraction": _LEVEL_FRACTION,
+        "sparsity.rewind_fraction": _REWIND_FRACTION,
+    }
+    budget = budget_for(method, {n: overrides.get(n, value) for n, value in levelled.items()})
     pretrain = overrides.pop("training.pretrain_steps", None)
     pretrain = None if pretrain is None else whole_number("training.pretrain_steps", pretrain)
     if total_steps is None:
@@ -236,7 +226,9 @@ def trial_config(
             f"`training.steps` = {given}; give one of them"
         )
     else:
+        total_steps = whole_number("total_steps", total_steps)
         training["steps"], pretrain = budget.split(total_steps, pretrain)
+    training["reference_steps"] = training["steps"] if total_steps is None else total_steps
     training["num_reports"] = min(training["num_reports"], max(1, training["steps"]))
     interval = max(1, round(_UPDATE_INTERVAL_FRACTION[preset] * training["steps"]))
     values = {
@@ -322,59 +314,6 @@ def _num_steps(steps: Any, setting: Any) -> int | None:
     return min(given, default=None)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Budget:
-    """How a method's steps divide into pre-training and training proper."""
-
-    method: str
-    levels: int  # of `lth`, which trains a dense run and then repeats most of it at every level
-    rewind_fraction: float
-
-    def pretraining_for(self, steps: int) -> int:
-        """Pre-training that goes with `steps` of training proper.
-
-        As long as these by default. A method that rewinds repeats the dense run from step k at
-        every level: that run is one level and its first k steps long.
-        """
-        if self.method not in REWINDING_METHODS:
-            return steps
-        level = -(-steps // self.levels)
-        dense = level
-        while dense - rewind_step(self.rewind_fraction, dense) < level:
-            dense += 1
-        return dense
-
-    def split(self, total: int, pretrain: int | None) -> tuple[int, int]:
-        """Training and pre-training steps that add up to `total`: half and half by default."""
-        if self.method not in PRETRAINED_METHODS:
-            if total < 1:
-                raise UserError(f"`total_steps` must be at least 1, got {total}; raise it")
-            return total, total
-        if pretrain is None:
-            pretrain = total // 2
-            if self.method in REWINDING_METHODS:
-                fitting = (n for n in range(1, total) if n + self.pretraining_for(n) <= total)
-                pretrain = total - max(fitting, default=0)
-        if not 1 <= pretrain < total:
-            raise UserError(
-                f"`total_steps` must leave steps to both pre-training and training of "
-                f"{self.method}, got {total} with {pretrain} of pre-training; raise it"
-            )
-        return total - pretrain, pretrain
-
-
-def _levels(method: str, sparsity: float | None, overrides: Mapping[str, Any]) -> int:
-    """How many levels `lth` has; nonsense values are left for `TrialConfig` to refuse."""
-    if overrides.get("sparsity.schedule", method) in ("one-shot", "lth-one-shot"):
-        return 1
-    try:
-        target = float(overrides.get("sparsity.target", 0.9 if sparsity is None else sparsity))
-        share = float(overrides.get("sparsity.level_fraction", _LEVEL_FRACTION))
-        return num_levels(target, share)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return 1
-
-
 def _require_sense(config: TrialConfig) -> None:
     """What the method asks of its settings, whoever set them."""
     if config.method in DENSE_METHODS and config.sparsity.target > 0:
@@ -389,26 +328,4 @@ def _require_sense(config: TrialConfig) -> None:
             "untrained one"
         )
     if config.method in REWINDING_METHODS:
-        _require_a_ticket(config)
-
-
-def _require_a_ticket(config: TrialConfig) -> None:
-    """What `lth` asks: its own schedule, and levels no longer than what they repeat."""
-    sparsity, training = config.sparsity, config.training
-    schedule = "levels" if config.method == "lth" else "one-shot"
-    if sparsity.schedule != schedule or (schedule == "one-shot" and sparsity.start_fraction > 0):
-        raise UserError(
-            f"`{config.method}` needs `sparsity.schedule` = {schedule} from the start, got "
-            f"{sparsity.schedule} from {sparsity.start_fraction}; imp follows every schedule"
-        )
-    levels = 1 if schedule == "one-shot" else num_levels(sparsity.target, sparsity.level_fraction)
-    longest = -(-training.steps // levels)
-    repeated = training.pretrain_steps - rewind_step(
-        sparsity.rewind_fraction, training.pretrain_steps
-    )
-    if longest > repeated:
-        raise UserError(
-            f"each of the {levels} levels of {config.method} repeats the dense run from step k, so "
-            f"`training.steps` / {levels} must be at most {repeated}, the dense run's steps after "
-            f"k, got {longest}; raise `training.pretrain_steps` or leave it out"
-        )
+        require_a_ticket(config)

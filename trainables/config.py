@@ -174,8 +174,8 @@ class SparsityConfig:
         )
         _at_least("sparsity.interval_steps", self.interval_steps, 1)
         _require(
-            0.0 < self.level_fraction < 1.0,
-            "`sparsity.level_fraction` must be in (0, 1)",
+            0.001 <= self.level_fraction < 1.0,
+            "`sparsity.level_fraction` must be in [0.001, 1)",
             self.level_fraction,
             "0.2 prunes a fifth of the remaining weights at each level",
         )
@@ -232,7 +232,8 @@ class TrainingConfig:
     """One training run. Pre-training, where a method needs it, is counted apart."""
 
     steps: int
-    pretrain_steps: int  # of the dense model, for the `*-pretrained` methods
+    pretrain_steps: int  # of the dense model, for the methods that start from a trained one
+    reference_steps: int  # of the dense training that `cost/train_flops_fraction` compares with
     batch_size: int
     accumulation: int  # micro-batches per step; must divide `batch_size`
     evaluation_batch_size: int
@@ -243,7 +244,14 @@ class TrainingConfig:
     compile: bool
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation", "evaluation_batch_size", "num_reports"):
+        for name in (
+            "steps",
+            "reference_steps",
+            "batch_size",
+            "accumulation",
+            "evaluation_batch_size",
+            "num_reports",
+        ):
             _at_least(f"training.{name}", getattr(self, name), 1)
         _at_least("training.pretrain_steps", self.pretrain_steps, 0)
         _require(

@@ -145,10 +145,14 @@ def training_flops_fraction(
     train_steps: int,
     pretrain_steps: int = 0,
     scoring_steps: float = 0.0,
+    reference_steps: int | None = None,
 ) -> float:
-    """Training FLOPs over those of dense training for `train_steps` (RigL, appendix H).
+    """Training FLOPs over those of dense training for `reference_steps` (RigL, appendix H).
 
-    More than 1 is possible: pre-training is dense and paid on top.
+    More than 1 is possible: pre-training is dense, and paid on top of `train_steps`.
+
+    reference_steps: `train_steps` unless given. Where systems share a number of steps between
+      pre-training and training it is that number, the same for all.
 
     average_step_flops: of a training step over a dense one's, mean over the steps: f_S / f_D for
       a gradient step (a backward pass costs two forward), `regrowth_step_flops` for the others.
@@ -157,7 +161,8 @@ def training_flops_fraction(
     """
     if train_steps < 1:
         raise UserError(f"`train_steps` must be at least 1, got {train_steps}; train longer")
-    return average_step_flops + (pretrain_steps + scoring_steps) / train_steps
+    spent = average_step_flops * train_steps + pretrain_steps + scoring_steps
+    return spent / (train_steps if reference_steps is None else reference_steps)
 
 
 def measure_latency_ms(model: nn.Module, image_size: Sequence[int], *, repeats: int = 20) -> float:
@@ -235,6 +240,7 @@ class CostModel:
         train_steps: int,
         pretrain_steps: int = 0,
         scoring_steps: float = 0.0,
+        reference_steps: int | None = None,
         latency: bool = False,
     ) -> dict[str, float]:
         """Under the names of `trainables.report`; `cost/latency_ms` only when asked for: unlike
@@ -255,6 +261,7 @@ class CostModel:
                 train_steps=train_steps,
                 pretrain_steps=pretrain_steps,
                 scoring_steps=scoring_steps,
+                reference_steps=reference_steps,
             ),
             "cost/average_training_density": average_training_density,
         }

@@ -87,11 +87,14 @@ METRICS: dict[str, Metric] = dict(
             "cost/train_flops_fraction",
             "fraction",
             "minimize",
-            "training FLOPs with pre-training / those of the dense network (as above) trained for "
-            "the steps after pre-training",
+            "training FLOPs with pre-training / those of the dense network (as above), trained as "
+            "long as the study's dense trial",
         ),
         _metric(
-            "cost/average_training_density", "fraction", "minimize", "density, mean over steps"
+            "cost/average_training_density",
+            "fraction",
+            "minimize",
+            "density, mean over the steps after pre-training",
         ),
         _metric("cost/latency_ms", "ms", "minimize", "median forward time of one image"),
     )

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spaces.budgets import PRETRAINED_METHODS, REWINDING_METHODS
 from spaces.catalogue import DENSE_METHODS as SPACE_DENSE_METHODS
 from spaces.catalogue import REWINDS, SPARSE_METHODS
-from spaces.presets import DENSE_METHODS, PRETRAINED_METHODS, REWINDING_METHODS, trial_config
+from spaces.presets import DENSE_METHODS, trial_config
+from trainables.cost import training_flops_fraction
 from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.schedule import num_levels, prune_steps, rewind_step
@@ -59,6 +61,16 @@ def test_both_phases_add_up_to_the_budget(
     assert pretrain - 1 - rewind_step(rewind, pretrain - 1) < next_level
 
 
+def test_training_is_counted_against_the_budget() -> None:
+    # 200 dense steps and 200 of a tenth are 220 of the 400 that a dense trial would take.
+    assert trial_config("imp", "scenes", "tiny", total_steps=400).training.reference_steps == 400
+    assert training_flops_fraction(
+        average_step_flops=0.1, train_steps=200, pretrain_steps=200, reference_steps=400
+    ) == pytest.approx(0.55)
+    # Without a budget, pre-training comes on top of as many steps as dense has.
+    assert trial_config("imp", "scenes", "tiny", steps=400).training.reference_steps == 400
+
+
 def test_by_hand() -> None:
     # 90 % in fifths: 0.8^10 = 0.107, 0.8^11 = 0.086, so 11 levels. 34 steps a level are 374 in
     # all, and a dense run of 36 has 34 after its step round(0.05 · 36) = 2; 410 = 374 + 36.
@@ -91,6 +103,12 @@ def test_pretraining_may_take_another_share() -> None:
         ("den", {"overrides": {"sparsity.target": 0.5}}, "`den` keeps every weight"),
         ("imp", {"overrides": {"sparsity.rewind_fraction": 0.3}}, "must be one of"),
         ("imp", {"overrides": {"sparsity.level_fraction": 1}}, "must be in"),
+        ("lth", {"overrides": {"sparsity.level_fraction": 1e-9}}, "must be in"),
+        ("lth", {"overrides": {"sparsity.rewind_fraction": 1}}, "must be one of"),
+        ("lth", {"overrides": {"sparsity.rewind_fraction": "nan"}}, "must be one of"),
+        ("snip", {"overrides": {"sparsity.rewind_fraction": "abc"}}, "rewind_fraction"),
+        ("snip", {"overrides": {"sparsity.rewind_fraction": None}}, "rewind_fraction"),
+        ("snip", {"total_steps": "abc"}, "total_steps"),
     ],
 )
 def test_budgets_that_cannot_be(method: str, arguments: dict, message: str) -> None:

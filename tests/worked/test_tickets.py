@@ -119,10 +119,10 @@ def test_imp_goes_on_from_where_it_is() -> None:
     run(loop, 5)
     # W1 -13, b0 -7.5, W0 3 stay and train on: step 5, x = (1, 0), at rate 1 of a new schedule.
     assert run(loop, 1) == [1, -13, 0, 0, -8.5, 0]
-    # x = (0, 1) at rate 1.
-    assert run(loop, 1) == [1, -15, 0, 0, -8.5, 0]
-    # W0 goes. x = (1, 1) at rate .5: W1 -15 - 1, b0 -8.5 - .5.
-    assert run(loop, 1) == [0, -16, 0, 0, -9, 0]
+    # x = (0, 1), the second of the level's two steps and past two fifths of it: rate .5.
+    assert run(loop, 1) == [1, -14, 0, 0, -8.5, 0]
+    # W0 goes, and the schedule starts again. x = (1, 1) at rate 1: W1 -14 - 2, b0 -8.5 - 1.
+    assert run(loop, 1) == [0, -16, 0, 0, -9.5, 0]
     # x = (2, 0) at rate .5.
-    assert run(loop, 1) == [0, -16, 0, 0, -10, 0]
+    assert run(loop, 1) == [0, -16, 0, 0, -10.5, 0]
     assert kept(loop) == [0, 1, 0, 0, 1, 0]

@@ -213,6 +213,8 @@ class DisparseDynamic(Method):
       `dynamic_disparse_prune`, goes down to (1 - alpha) of the allocated count).
       An arbiter that asks for several votes undershoots where tasks disagree, to (1 - alpha) of
       the count at least; a pruning of a gradual schedule then removes less, or nothing.
+      What the last update leaves stays: annealing that vanishes by T_end (cosine, linear,
+      inverse power) leaves next to nothing, constant annealing all of it. `cost/density` tells.
 
     The votes are what each task wants to grow: on what survives, all agree by construction.
 

@@ -43,7 +43,8 @@ class IterativeMagnitude(MagnitudePruning):
     and fine-tuned after each (Han et al. 2015; DiSparse, Sun et al. 2022, table 1).
 
     A level prunes `sparsity.level_fraction` of what remains; the last one meets the target
-    exactly. The levels share `training.steps` evenly, under one learning-rate schedule.
+    exactly. The levels share `training.steps` evenly, and the learning-rate schedule starts again
+    at each (Renda et al. 2020, learning-rate rewinding), else the last would hardly learn.
     """
 
     name: ClassVar[str] = "imp"
@@ -59,6 +60,9 @@ class LotteryTicket(MagnitudePruning):
     al. 2020 (linear mode connectivity) to an early step k. At each level the weights and the
     statistics of the normalisation layers, the learning-rate schedule, the data order and
     what dropout draws go back to step k; moments start at zero.
+
+    The repetition is exact for networks that train alike in both phases; those that do not
+    (cross-stitch, den) start their levels from the weights alone.
 
     Deviation. The levels share `training.steps` evenly, and the dense run is as long as one
     level and its first k steps; the literature gives every level a full training run. Raise

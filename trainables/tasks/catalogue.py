@@ -23,6 +23,8 @@ _FIXED_CHANNELS = {"normals": 3, "depth": 1, "keypoints": 1, "edges": 1}
 
 # Whose unlabelled pixels the published evaluation counts: it marks them -1, and 255 elsewhere.
 _COUNTS_IGNORED = ("cityscapes", "cityscapes-metric")
+# Whose normals the published evaluation compares as vectors; elsewhere as colours.
+_NORMALS_AS_VECTORS = ("taskonomy",)
 
 
 def build_tasks(
@@ -32,7 +34,8 @@ def build_tasks(
 
     num_channels: of each task's prediction, as the data set says.
     dataset: matters to "published" metrics alone, whose evaluation treats unlabelled
-      pixels of Cityscapes differently (see `SegmentationAccumulator`).
+      pixels of Cityscapes differently (see `SegmentationAccumulator`), and the normals of
+      Taskonomy (see `NormalsAccumulator`).
     Raises `UserError` for an unknown task or a number of channels that does not fit.
     """
     tasks: dict[str, Task] = {}
@@ -47,6 +50,8 @@ def build_tasks(
             raise UserError(f"`{name}` must predict at least 1 channel, got {channels}; raise it")
         if name == "segmentation":
             tasks[name] = Segmentation(channels, counts_ignored=dataset in _COUNTS_IGNORED)
+        elif name == "normals":
+            tasks[name] = Normals(channels, as_colours=dataset not in _NORMALS_AS_VECTORS)
         else:
             tasks[name] = TASKS[name](channels)
     return tasks

@@ -21,16 +21,26 @@ _THRESHOLDS_DEG = {"within_11_25": 11.25, "within_22_5": 22.5, "within_30": 30.0
 _SOFT_LENGTH = 1e-2
 
 
+# The released Taskonomy loader gives an unknown pixel, (128, 128, 128) in the file, the components
+# 2 · 128 / 255 - 1 = 1 / 255 right, down and towards the camera; this is their direction in our
+# frame, where z points forward.
+_UNKNOWN_ON_TASKONOMY = (3**-0.5, 3**-0.5, -(3**-0.5))
+
+
 class Normals:
     """The target is float32 (B, 3, H, W), unit vectors, NaN where unknown.
 
     The prediction is any vector of that direction; its length carries no meaning.
+
+    as_colours: whether the published evaluation compares the colours in which normals are
+    stored, as it does on all but Taskonomy; see `NormalsAccumulator`.
     """
 
     name = "normals"
 
-    def __init__(self, num_channels: int = 3) -> None:
+    def __init__(self, num_channels: int = 3, *, as_colours: bool = True) -> None:
         self.num_channels = num_channels
+        self._as_colours = as_colours
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
         """1 - cosine, mean over known pixels, of the bilinearly up-sampled prediction."""
@@ -42,16 +52,18 @@ class Normals:
         return ((1 - cosine) * valid).sum() / valid.sum().clamp(min=1)
 
     def accumulator(self, definition: str, device: str) -> "NormalsAccumulator":
-        return NormalsAccumulator(definition=definition, device=device)
+        return NormalsAccumulator(definition=definition, device=device, as_colours=self._as_colours)
 
 
 class NormalsAccumulator:
-    """Angles in degrees over all known pixels of the split; the median from a histogram.
+    """Angles in degrees over the pixels of the split; the median from a histogram.
 
-    corrected: bilinear up-sampling; angle by atan2(|p × t|, p · t), which unlike arccos is
-      accurate near 0°; a zero prediction has no direction and counts as 90°.
-    published: nearest up-sampling; both vectors are compared as the colours in which AdaShare
-      stores normals, 127.5 · (1 + n) with n = (x, z, -y), never mapped back to [-1, 1]. All
+    corrected: bilinear up-sampling; known pixels; angle by atan2(|p × t|, p · t), which unlike
+      arccos is accurate near 0°; a zero prediction has no direction and counts as 90°.
+    published: nearest up-sampling; arccos of the clipped cosine in float32, which is coarse
+      (0.03°) near 0°. Of what, depends on the loader.
+    published, `as_colours`: AdaShare's NYU-v2 files hold normals as colours, 127.5 · (1 + n) with
+      n = (x, z, -y), which are compared as they are, never mapped back to [-1, 1]. All
       colours lie in one octant, so angles shrink (two opposite normals differ by at most
       90°, most by far less): the published errors near 16° are angles between colours. The
       channel order (BGR there) permutes both vectors alike and changes no angle; the offset
@@ -59,16 +71,22 @@ class NormalsAccumulator:
       the marker of "unknown", and also every normal within 5° of +x, +z or -y, such as a
       floor seen by a level camera. Our networks learn true unit vectors, so their prediction is
       turned into that colour too; a published network predicts the colour directly.
-      arccos of the clipped cosine in float32, as there, which is coarse (0.03°) near 0°.
+    published, not `as_colours`: the Taskonomy loaders of AdaShare and DiSparse map bytes p to
+      2p / 255 - 1, so true vectors are compared and no pixel is 255. Every pixel counts: the
+      loaders' `normal_mask` is never given to the evaluation, so that an unknown pixel, grey 128,
+      has for its truth the direction (1, 1, -1) / √3 of our frame (right, down and back). Not
+      reproduced: a pixel that is unknown to us for its lack of depth alone has in the file a
+      normal of its own; it counts as the grey ones do, for our targets hold NaN for both.
 
     `within_*` compare with < where corrected and <= where published. The median is the mean
     of the two middle angles, each known to half a bin of 0.005°. All metrics are NaN when the
     prediction at a known pixel is NaN or infinite.
     """
 
-    def __init__(self, *, definition: str, device: str) -> None:
+    def __init__(self, *, definition: str, device: str, as_colours: bool = True) -> None:
         check_definition(definition)
         self._definition = definition
+        self._as_colours = as_colours
         self._mean = PixelMean(device)
         self._within = {name: PixelMean(device) for name in _THRESHOLDS_DEG}
         # One cell past the end takes the unknown pixels: no data-dependent shapes.
@@ -79,10 +97,14 @@ class NormalsAccumulator:
         prediction = upsample_for(self._definition, prediction_BCHW, target.shape[-2:])
         published = self._definition == "published"
         valid = _known(target)
-        if published:
+        if published and self._as_colours:
             colour = _colour(target).round()
             valid &= colour.amax(dim=1) < 255
             angles = _arccos_deg(_colour(unit(prediction)), colour)
+        elif published:
+            unknown = target.new_tensor(_UNKNOWN_ON_TASKONOMY).view(1, 3, 1, 1)
+            angles = _arccos_deg(prediction, torch.where(valid.unsqueeze(1), target, unknown))
+            valid = torch.ones_like(valid)
         else:
             angles = angles_deg(prediction, target)
         self._mean.update(angles, valid)

@@ -51,6 +51,7 @@ def dense_config(config: TrialConfig) -> TrialConfig:
             {
                 "method": "dense",
                 "training.steps": steps,
+                "training.reference_steps": steps,
                 "training.num_reports": min(config.training.num_reports, steps),
             }
         )

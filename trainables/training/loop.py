@@ -81,7 +81,7 @@ class TrainingLoop:
             "fp32" if precision == "fp16" else precision, device
         )
         self._forward = torch.compile(model) if config.training.compile else model
-        self._scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+        self._scales = precision == "fp16"
         self._mask_generator = generator(config.seed, "masks")
         self.pretrain_steps = config.training.pretrain_steps if method.needs_pretraining else 0
         self.pretrain_step = 0
@@ -148,6 +148,21 @@ class TrainingLoop:
             return self.pretrain_step + self.step
         return self._rewind_step + self.step - self._level_start()
 
+    def _rate_position(self, position: int) -> tuple[int, int]:
+        """The step and the length of the run that the learning rate follows.
+
+        What rewinds repeats the dense run's schedule from step k. Levels without rewinding are
+        each a run of their own: on one schedule for all, the last would hardly learn at all.
+        """
+        steps = self.config.training.steps
+        if self.method.rewinds:
+            return position, self.pretrain_steps
+        if self.config.sparsity.schedule != "levels" or not self.method.sparse:
+            return self.step, steps
+        starts = (*prune_steps(self.config.sparsity, steps), steps)
+        start = self._level_start()
+        return self.step - start, min(s for s in starts if s > start) - start
+
     def _level_start(self) -> int:
         """The last pruning up to now; `lth` trains from step k again after each."""
         steps = prune_steps(self.config.sparsity, self.config.training.steps)
@@ -173,13 +188,7 @@ class TrainingLoop:
         if regrows:
             self._regrow(position)
         if not (regrows and self.method.regrows_by_gradient):
-            # What rewinds repeats the dense run's schedule from step k.
-            of_pretraining = self.method.rewinds
-            self._gradient_step(
-                position if of_pretraining else self.step,
-                self.pretrain_steps if of_pretraining else self.config.training.steps,
-                position,
-            )
+            self._gradient_step(*self._rate_position(position), position)
             self.flops_sum += self._present_flops
         self.density_sum += self.registry.density
         self.step += 1
@@ -235,6 +244,7 @@ class TrainingLoop:
 
     def _start_phase(self) -> None:
         self.optimiser = build_optimiser(self.config.optimiser, self.model)
+        self._scaler = torch.amp.GradScaler(self.device, enabled=self._scales)
         self.registry.attach(self.optimiser)
 
     def _prune_if_due(self) -> None:

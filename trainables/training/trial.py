@@ -336,6 +336,7 @@ class TrialRun:
             average_training_density=self.loop.average_training_density,
             average_step_flops=self.loop.average_step_flops,
             scoring_steps=self.loop.scoring_steps,
+            reference_steps=training.reference_steps,
             train_steps=training.steps,
             pretrain_steps=self.loop.pretrain_steps,
             latency=latency,

@@ -69,6 +69,7 @@ CONFIG = {
     "training": {
         "steps": 100,
         "pretrain_steps": 0,
+        "reference_steps": 100,
         "batch_size": 4,
         "accumulation": 1,
         "evaluation_batch_size": 4,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from spaces.presets import REWINDING_METHODS, trial_config
+from spaces.budgets import REWINDING_METHODS
+from spaces.presets import trial_config
 from trainables.config import TrialConfig
 
 SMALL = {

@@ -370,3 +370,16 @@ def test_pretraining_is_dense_and_paid_for(small_trial):
     assert final["cost/density"] == static["cost/density"]
     # Four dense steps on twelve: a third of a dense training on top, whatever the masks cost.
     assert final["cost/train_flops_fraction"] > 1 / 3
+
+
+def test_each_level_of_imp_has_a_learning_rate_schedule_of_its_own(small_trial):
+    config = small_trial("imp", {"sparsity.target": 0.75, "sparsity.level_fraction": 0.5})
+    run = TrialRun(config, device="cpu")
+    rates = []
+    while run.loop.step < 12:
+        run.loop.advance()
+        if not run.loop.in_pretraining and run.loop.step:
+            rates.append(run.loop.optimiser.param_groups[0]["lr"])
+    # Two levels, to a half and to a quarter, of six steps each; "cosine" ends at a hundredth.
+    level = [0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / 6)) for step in range(6)]
+    assert rates == pytest.approx([config.optimiser.learning_rate * f for f in level * 2])

@@ -1,0 +1,123 @@
+"""How a method's steps divide into pre-training and training proper (docs/decisions/0009)."""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.config import REWIND_FRACTIONS, TrialConfig
+from trainables.errors import UserError
+from trainables.sparsity.schedule import num_levels, rewind_step
+
+# Methods that spend `training.pretrain_steps` first: on the dense model that they then prune, or
+# (cross-stitch) on the networks that they then join.
+PRETRAINED_METHODS = (
+    "lth",
+    "lth-one-shot",
+    "imp",
+    "random-pretrained",
+    "disparse-pretrained",
+    "cross-stitch",
+)
+REWINDING_METHODS = ("lth", "lth-one-shot")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """One method's way to divide steps.
+
+    levels: of `lth`, which trains a dense run and then repeats most of it at every level.
+    """
+
+    method: str
+    levels: int
+    rewind_fraction: float
+
+    def pretraining_for(self, steps: int) -> int:
+        """Pre-training that goes with `steps` of training proper.
+
+        As long as these by default. A method that rewinds repeats the dense run from step k at
+        every level: that run is one level and its first k steps long.
+        """
+        if self.method not in REWINDING_METHODS:
+            return steps
+        level = -(-steps // self.levels)
+        # What is left after step k never falls as the dense run grows.
+        return (
+            bisect_right(
+                range(level, 2 * level + 2),
+                level - 1,
+                key=lambda dense: dense - rewind_step(self.rewind_fraction, dense),
+            )
+            + level
+        )
+
+    def split(self, total: int, pretrain: int | None) -> tuple[int, int]:
+        """Training and pre-training steps that add up to `total`: half and half by default.
+
+        Raises `UserError` where one of the phases that the method has would be empty.
+        """
+        if self.method not in PRETRAINED_METHODS:
+            if total < 1:
+                raise UserError(f"`total_steps` must be at least 1, got {total}; raise it")
+            return total, total
+        if pretrain is None:
+            pretrain = total // 2
+            if self.method in REWINDING_METHODS:
+                pretrain = total - bisect_right(
+                    range(1, total), total, key=lambda steps: steps + self.pretraining_for(steps)
+                )
+        if not 1 <= pretrain < total:
+            raise UserError(
+                f"`total_steps` must leave steps to both pre-training and training of "
+                f"{self.method}, got {total} with {pretrain} of pre-training; raise it"
+            )
+        return total - pretrain, pretrain
+
+
+def budget_for(method: str, sparsity: Mapping[str, Any]) -> Budget:
+    """The budget of a method under sparsity settings by dotted name.
+
+    Values that make no sense are left for `TrialConfig` to refuse: they get any budget here.
+    """
+    rewind = _number(sparsity["sparsity.rewind_fraction"])
+    share = _number(sparsity["sparsity.level_fraction"])
+    target = _number(sparsity["sparsity.target"])
+    levels = 1
+    if method == "lth" and 0 < share < 1 and 0 <= target < 1:
+        levels = num_levels(target, share)
+    return Budget(
+        method=method,
+        levels=levels,
+        rewind_fraction=rewind if rewind in REWIND_FRACTIONS else 0.0,
+    )
+
+
+def require_a_ticket(config: TrialConfig) -> None:
+    """What methods that rewind ask: their own schedule, and levels no longer than what they
+    repeat. Raises `UserError`."""
+    sparsity, training = config.sparsity, config.training
+    schedule = "levels" if config.method == "lth" else "one-shot"
+    if sparsity.schedule != schedule or (schedule == "one-shot" and sparsity.start_fraction > 0):
+        raise UserError(
+            f"`{config.method}` needs `sparsity.schedule` = {schedule} from the start, got "
+            f"{sparsity.schedule} from {sparsity.start_fraction}; imp follows every schedule"
+        )
+    levels = 1 if schedule == "one-shot" else num_levels(sparsity.target, sparsity.level_fraction)
+    longest = -(-training.steps // levels)
+    repeated = training.pretrain_steps - rewind_step(
+        sparsity.rewind_fraction, training.pretrain_steps
+    )
+    if longest > repeated:
+        raise UserError(
+            f"each of the {levels} levels of {config.method} repeats the dense run from step k, so "
+            f"`training.steps` / {levels} must be at most {repeated}, the dense run's steps after "
+            f"k, got {longest}; raise `training.pretrain_steps` or leave it out"
+        )
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
