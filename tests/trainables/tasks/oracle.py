@@ -3,7 +3,8 @@
 float64 NumPy scalars, one image after the other, everything kept until the end. "published"
 follows the procedure of the released DiSparse evaluation (`evaluation.py`, itself AdaShare's) on
 the files it reads: labels with 255 or, on Cityscapes, -1 for unlabelled; normals as 8-bit images
-with their channels in the order blue, green, red.
+with their channels in the order blue, green, red, or on Taskonomy mapped to [-1, 1] from red,
+green, blue.
 """
 
 import math
@@ -109,10 +110,24 @@ def bgr(normal: Sequence[float]) -> list[float]:
     return [127.5 * (1 - y), 127.5 * (1 + z), 127.5 * (1 + x)]
 
 
-def normals(predictions: Images, targets: Images, definition: str) -> dict[str, float]:
+def taskonomy_normal(normal: Sequence[float]) -> list[float]:
+    """What the loader makes of the file's red, green and blue: right, down, towards the camera.
+    A hole is grey there. Rounding to bytes is left out: targets that were read have been through it."""
+    if np.isnan(normal).any():
+        return [2 * 128 / 255 - 1] * 3
+    x, y, z = normal
+    return [x, y, -z]
+
+
+def normals(
+    predictions: Images, targets: Images, definition: str, dataset: str | None = None
+) -> dict[str, float]:
     angles = []
     for prediction, target in zip(predictions, targets, strict=True):
         for guess, truth in pixels(prediction, target, definition):
+            if definition == "published" and dataset == "taskonomy":
+                angles.append(angle_deg(taskonomy_normal(guess), taskonomy_normal(truth)))
+                continue
             if np.isnan(truth).any():
                 continue
             if definition == "published":

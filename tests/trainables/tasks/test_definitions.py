@@ -87,8 +87,8 @@ def test_against_loops_over_pixels(
     cuts = [cut for cut in cuts if cut < num_images]
     got = streamed(accumulator_of(name, definition, dataset), prediction, target, cuts)
     arguments = (list(prediction.double().numpy()), list(target.double().numpy()), definition)
-    # Only segmentation has a rule of its own for a data set.
-    extra = {"dataset": dataset} if name == "segmentation" else {}
+    # The others have no rule of their own for a data set.
+    extra = {"dataset": dataset} if name in ("segmentation", "normals") else {}
     expected = ORACLES[name](*arguments, **extra)
     assert set(got) == set(task_metrics(name)) == {f"{name}/{key}" for key in expected}
     for key, value in expected.items():

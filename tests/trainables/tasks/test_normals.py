@@ -21,8 +21,10 @@ def tilted(*degrees: float) -> Tensor:
     return field(*[(np.sin(np.radians(d)), 0.0, -np.cos(np.radians(d))) for d in degrees])
 
 
-def compute(prediction: Tensor, target: Tensor, definition: str) -> dict[str, float]:
-    accumulator = Normals(3).accumulator(definition, "cpu")
+def compute(
+    prediction: Tensor, target: Tensor, definition: str, *, as_colours: bool = True
+) -> dict[str, float]:
+    accumulator = Normals(3, as_colours=as_colours).accumulator(definition, "cpu")
     accumulator.update(prediction, target)
     return {name.split("/")[1]: value for name, value in accumulator.compute().items()}
 
@@ -84,12 +86,13 @@ def test_perfect_prediction_is_near_zero_in_both(definition: str) -> None:
 
 
 @pytest.mark.parametrize("definition", ["corrected", "published"])
+@pytest.mark.parametrize("as_colours", [True, False])
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_broken_predictions_surface(definition: str, poison: float) -> None:
+def test_broken_predictions_surface(definition: str, as_colours: bool, poison: float) -> None:
     prediction = torch.randn(1, 3, 2, 2)
     prediction[0, 1, 1, 1] = poison
     target = F.normalize(torch.randn(1, 3, 8, 8).clamp(-1, 1)) * 0.9
-    metrics = compute(prediction, target, definition)
+    metrics = compute(prediction, target, definition, as_colours=as_colours)
     assert all(np.isnan(value) for value in metrics.values()), metrics
 
 

@@ -192,6 +192,56 @@ def test_right_normals_agree() -> None:
         assert value == pytest.approx(corrected[metric], abs=close)
 
 
+# ---------------------------------------------------------------- normals on Taskonomy
+
+
+def test_taskonomys_normals_are_compared_as_vectors() -> None:
+    """Angles of 0, 20, 90 and 180° and their shares, which as colours would be far smaller, and
+    a level floor (the first) counts."""
+    angle = math.radians(20)
+    tilted = (math.sin(angle), 0, -math.cos(angle))
+    prediction = vectors((0, -1, 0), tilted, (1, 0, -1), (0, 0, 1))
+    truth = vectors((0, -1, 0), (0, 0, -1), (-1, 0, -1), (0, 0, -1))
+    corrected, published = both("normals", 5 * prediction, truth, dataset="taskonomy")
+    assert published["mean_error_deg"] == pytest.approx((0 + 20 + 90 + 180) / 4, abs=0.01)
+    assert published["median_error_deg"] == pytest.approx((20 + 90) / 2, abs=0.01)
+    assert (published["within_11_25"], published["within_22_5"]) == (1 / 4, 2 / 4)
+    # All known and at full size: the two definitions agree but for float32's arccos.
+    assert published == pytest.approx(corrected, abs=0.01)
+    _, as_colours = both("normals", prediction, truth, dataset="nyu-v2")
+    assert as_colours["mean_error_deg"] < 40
+
+
+def test_taskonomys_unknown_normals_count_as_grey() -> None:
+    """(128, 128, 128) becomes (1, 1, 1) / 255 right, down and towards the camera: a third of the
+    squared length along each axis, so a wall that faces the camera is acos(1 / √3) = 54.736° off,
+    a ceiling (0, 1, 0) too, and a floor (0, -1, 0) 180° less that."""
+    nothing = torch.full((1, 3, 1, 4), NAN)
+    prediction = vectors((0, 0, -1), (0, 1, 0), (0, -1, 0), (1, 1, -1))
+    corrected, published = both("normals", prediction, nothing, dataset="taskonomy")
+    assert math.isnan(corrected["mean_error_deg"])
+    assert published["mean_error_deg"] == pytest.approx(
+        (54.7356 + 54.7356 + 125.2644 + 0) / 4, abs=0.01
+    )
+    assert (published["within_11_25"], published["within_30"]) == (1 / 4, 1 / 4)
+
+
+def test_a_known_pixel_weighs_as_much_as_an_unknown_one_on_taskonomy() -> None:
+    truth = vectors((0, 0, -1), (0, 0, -1))
+    truth[..., 1] = NAN
+    corrected, published = both("normals", vectors(*[(0, 0, -1)] * 2), truth, dataset="taskonomy")
+    assert corrected["mean_error_deg"] == pytest.approx(0, abs=1e-4)
+    assert published["mean_error_deg"] == pytest.approx(54.7356 / 2, abs=0.01)
+
+
+def test_a_pruned_head_is_at_a_right_angle_on_taskonomy() -> None:
+    """A zero vector stays zero when normalised there: cosine 0."""
+    _, published = both(
+        "normals", torch.zeros(1, 3, 1, 2), vectors((0, 0, -1), (1, 0, 0)), dataset="taskonomy"
+    )
+    assert published["mean_error_deg"] == pytest.approx(90)
+
+
 # ---------------------------------------------------------------- nearest up-sampling
 
 # Two cells become four pixels: bilinear at -0.25, 0.25, 0.75 and 1.25, that is with shares of
