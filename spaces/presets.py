@@ -114,6 +114,7 @@ _MODELS: dict[str, dict[str, Any]] = {
         "dilations": (1, 1, 1, 2),
         "head_width": 64,
         "head_dilations": (1, 2, 3, 4),
+        "unit_rate": 100.0,
     },
     "small": {
         "name": "deeplab-resnet",
@@ -123,6 +124,7 @@ _MODELS: dict[str, dict[str, Any]] = {
         "dilations": (1, 1, 2, 4),
         "head_width": 96,
         "head_dilations": (2, 4, 6, 8),
+        "unit_rate": 100.0,
     },
     "paper": {
         "name": "deeplab-resnet",
@@ -132,6 +134,7 @@ _MODELS: dict[str, dict[str, Any]] = {
         "dilations": (1, 1, 2, 4),
         "head_width": 1024,
         "head_dilations": (6, 12, 18, 24),
+        "unit_rate": 100.0,
     },
 }
 

@@ -113,6 +113,7 @@ class ModelConfig:
     dilations: tuple[int, ...]
     head_width: int
     head_dilations: tuple[int, ...]  # one parallel head each
+    unit_rate: float  # of Cross-Stitch units: their learning rate over that of weights
 
     def __post_init__(self) -> None:
         for name in ("width", "head_width"):
@@ -123,6 +124,7 @@ class ModelConfig:
             (self.blocks, self.strides, self.dilations),
             "the paper has four stages",
         )
+        _positive("model.unit_rate", self.unit_rate)
         _require(len(self.head_dilations) > 0, "`model.head_dilations` is empty", (), "name one")
         for name in ("blocks", "strides", "dilations", "head_dilations"):
             entries = getattr(self, name)

@@ -20,7 +20,7 @@ _LEARNING_RATE = "optimiser.learning_rate"
 
 OWN_SETTINGS: dict[str, tuple[str, Any]] = {
     "dense": ("optimiser.weight_decay", 5e-5),
-    "cross-stitch": ("optimiser.weight_decay", 5e-5),
+    "cross-stitch": ("model.unit_rate", 10.0),
     "sluice": ("optimiser.weight_decay", 5e-5),
     "den": ("optimiser.weight_decay", 5e-5),
     "random": ("sparsity.allocation", "erk"),

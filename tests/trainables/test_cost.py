@@ -34,6 +34,7 @@ TINY = ModelConfig(
     dilations=(1, 1, 2, 4),
     head_width=12,
     head_dilations=(1, 2),
+    unit_rate=100.0,
 )
 
 

@@ -119,6 +119,7 @@ def test_odd_sizes_strides_and_dilations(
         dilations=dilations,
         head_width=2 * width + 1,
         head_dilations=tuple(head),
+        unit_rate=100.0,
     )
     model = on_meta(config)
     flops = forward_flops(model, size)

@@ -2,8 +2,8 @@
 
 Cross-stitch Networks for Multi-task Learning, Misra et al., CVPR 2016. After a stage, channel c
 of task t becomes Σ_s α[t, s, c] · (channel c of task s). α starts at 0.9 for the task itself and
-shares 0.1 among the others, and learns at 100 times the rate. The networks start from ones
-trained alone: in phase "pretrain" the units stand aside.
+shares 0.1 among the others, and learns at `model.unit_rate` (100) times the rate. The networks
+start from ones trained alone: in phase "pretrain" the units stand aside.
 
 Choices of ours, in docs/decisions/0008: units after all four stages (the authors: after pooling
 layers), no constraint on α, and ownership by network: what serves task t first is t's, although
@@ -24,7 +24,6 @@ from trainables.models.base import chosen_tasks, owners_by_group
 from trainables.models.deeplab_resnet import Backbone, build_heads, initialise
 
 SELF_WEIGHT = 0.9  # the other tasks share the rest, so that a row sums to 1
-UNIT_LEARNING_RATE_SCALE = 100.0
 
 
 class CrossStitchUnit(nn.Module):
@@ -68,6 +67,7 @@ class CrossStitchNetwork(nn.Module):
         )
         self.heads = build_heads(config, first.num_channels, num_channels)
         self.stitched = True
+        self._unit_rate = config.unit_rate
         initialise(self)
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -98,7 +98,7 @@ class CrossStitchNetwork(nn.Module):
 
     def learning_rate_scales(self) -> dict[str, float]:
         return {
-            name: UNIT_LEARNING_RATE_SCALE
+            name: self._unit_rate
             for name, _ in self.named_parameters()
             if name.startswith("units.")
         }

@@ -17,6 +17,7 @@ CONFIG = ModelConfig(
     dilations=(1, 1, 2, 4),
     head_width=6,
     head_dilations=(1, 2),
+    unit_rate=100.0,
 )
 CHANNELS = {"segmentation": 5, "normals": 3, "depth": 1, "keypoints": 1, "edges": 1}
 

@@ -20,6 +20,7 @@ CONFIG = ModelConfig(
     dilations=(1,),
     head_width=8,
     head_dilations=(1,),
+    unit_rate=100.0,
 )
 CHANNELS = {"segmentation": 5, "normals": 3, "depth": 1}
 

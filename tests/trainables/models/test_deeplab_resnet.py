@@ -19,6 +19,7 @@ TINY = ModelConfig(
     dilations=(1, 1, 2, 4),
     head_width=12,
     head_dilations=(1, 2, 3),
+    unit_rate=100.0,
 )
 CHANNELS = {"segmentation": 5, "normals": 3, "depth": 1}
 

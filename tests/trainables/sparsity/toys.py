@@ -35,6 +35,7 @@ CONFIG = {
         "dilations": [1],
         "head_width": 4,
         "head_dilations": [1],
+        "unit_rate": 100.0,
     },
     "sparsity": {
         "target": 0.9,
