@@ -132,6 +132,11 @@ def target_sparsity(trial: Trial) -> float:
     return 0.0 if reached is None or not math.isfinite(reached) else round(reached, 4)
 
 
+def at_sparsity(sparsity: float, wanted: float) -> bool:
+    """Whether the two are one level of a grid: to a hundredth of a percent."""
+    return math.isclose(sparsity, wanted, abs_tol=1e-4)
+
+
 def percent(fraction: float) -> str:
     """ "90 %"."""
     return f"{100 * fraction:.4g} %"
@@ -181,14 +186,12 @@ def _chosen(
 ) -> tuple[System, ...]:
     there = sorted({s.sparsity for s in systems if s.sparsity > 0})
     for wanted in sparsities:
-        if not any(math.isclose(wanted, known, abs_tol=1e-4) for known in there):
+        if not any(at_sparsity(known, wanted) for known in there):
             listed = ", ".join(f"{s:g}" for s in there) or "none"
             raise UserError(
                 f"`--sparsity` must be of study {name!r}, which has {listed}, got {wanted:g}; "
                 "name one of those"
             )
     return tuple(
-        s
-        for s in systems
-        if s.sparsity == 0 or any(math.isclose(s.sparsity, w, abs_tol=1e-4) for w in sparsities)
+        s for s in systems if s.sparsity == 0 or any(at_sparsity(s.sparsity, w) for w in sparsities)
     )

@@ -1,7 +1,7 @@
 """One table as text, Markdown and LaTeX."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +53,17 @@ class Table:
 
 def markdown(table: Table) -> str:
     """A table in GitHub's flavour under a heading; pipes in cells are escaped."""
-    marks = [":--" if i < table.num_words else "--:" for i in range(len(table.heads))]
-    lines = [table.heads, marks, *table.rows]
-    text = "\n".join(f"| {' | '.join(c.replace('|', '&#124;') for c in line)} |" for line in lines)
-    return f"## {table.title}\n\n{text}\n"
+    return f"## {table.title}\n\n{markdown_rows(table.heads, table.rows, table.num_words)}\n"
+
+
+def markdown_rows(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], num_words: int | None = None
+) -> str:
+    """The table of `markdown` without its heading; num_words: None where all columns are words."""
+    words = len(heads) if num_words is None else num_words
+    marks = [":--" if i < words else "--:" for i in range(len(heads))]
+    lines = [heads, marks, *rows]
+    return "\n".join(f"| {' | '.join(c.replace('|', '&#124;') for c in line)} |" for line in lines)
 
 
 def latex(table: Table) -> str:

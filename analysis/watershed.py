@@ -11,7 +11,7 @@ as `blocks.1.0.conv2`) the tables give that layer's value as well.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,16 +41,30 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SystemLayers:
-    """A system's masks, one per seed, and what follows from them.
+class DepthCorrelation:
+    """Spearman's correlation with depth by seed, without those that have none.
 
-    correlations: Spearman's, by seed; empty without votes. `interval` is of their mean.
+    interval: Student's t of the mean, cut to [-1, 1]; infinite for one seed, NaN for none.
     """
+
+    by_seed: Mapping[int, float]
+    interval: Interval
+
+    @property
+    def mean(self) -> float:
+        """NaN for none."""
+        values = self.by_seed.values()
+        return math.fsum(values) / len(values) if values else math.nan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SystemLayers:
+    """A system's masks, one per seed, and the correlation of agreement with depth, which is
+    empty without votes."""
 
     system: System
     masks: Mapping[int, TrialMasks]
-    correlations: Mapping[int, float]
-    interval: Interval
+    depth: DepthCorrelation
 
     @property
     def votes(self) -> tuple[TrialMasks, ...]:
@@ -68,20 +82,8 @@ def read_layers(grid: Grid) -> tuple[SystemLayers, ...]:
         }
         if not masks:
             continue
-        correlations = {
-            seed: correlation_with_depth(list(curve(m.agreement).values_N))
-            for seed, m in masks.items()
-            if m.agreement
-        }
-        known = {seed: value for seed, value in correlations.items() if math.isfinite(value)}
-        found.append(
-            SystemLayers(
-                system=system,
-                masks=masks,
-                correlations=known,
-                interval=_bounded(mean_interval(list(known.values()))),
-            )
-        )
+        depth = correlate({seed: m.agreement for seed, m in masks.items()})
+        found.append(SystemLayers(system=system, masks=masks, depth=depth))
     if not found:
         raise UserError(
             f"study {grid.study.name!r} must have sparse trials that left a "
@@ -89,6 +91,28 @@ def read_layers(grid: Grid) -> tuple[SystemLayers, ...]:
             "folder by --storage, or run sparse methods"
         )
     return tuple(found)
+
+
+def correlate(
+    values: Mapping[int, Mapping[str, float]], confidence: float = 0.95
+) -> DepthCorrelation:
+    """Of values by layer, in the model's order, for each seed."""
+    found = {
+        seed: correlation_with_depth(list(curve(layers).values_N))
+        for seed, layers in values.items()
+    }
+    known = {seed: rho for seed, rho in found.items() if math.isfinite(rho)}
+    interval = mean_interval(list(known.values()), confidence)
+    return DepthCorrelation(by_seed=known, interval=_bounded(interval))
+
+
+def mean_path(values: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over trials of values by layer, along the main path of the first."""
+    trials = list(values)
+    return {
+        name: float(np.mean([layers[name] for layers in trials if name in layers]))
+        for name in main_path(list(trials[0]) if trials else [])
+    }
 
 
 def main_path(names: Sequence[str]) -> list[str]:
@@ -122,15 +146,14 @@ def correlation_table(layers: Sequence[SystemLayers], datasets: Sequence[str]) -
     """Spearman's correlation of agreement with depth; the published curves below ours."""
     rows = []
     for item in layers:
-        values = list(item.correlations.values())
-        if not values:
+        if not item.depth.by_seed:
             continue
         interval = "–"
-        if math.isfinite(item.interval.low):
-            interval = f"{item.interval.low:+.3f} to {item.interval.high:+.3f}"
+        if math.isfinite(item.depth.interval.low):
+            interval = f"{item.depth.interval.low:+.3f} to {item.depth.interval.high:+.3f}"
         first, last = _ends([curve(m.agreement) for m in item.votes])
-        mean = f"{sum(values) / len(values):+.3f}"
-        rows.append([item.system.label, str(len(values)), mean, interval, first, last])
+        mean, count = f"{item.depth.mean:+.3f}", str(len(item.depth.by_seed))
+        rows.append([item.system.label, count, mean, interval, first, last])
     own = len(rows)
     for dataset in datasets:
         line = published_curve(dataset)
@@ -230,12 +253,12 @@ def to_json(layers: Sequence[SystemLayers]) -> list[dict[str, Any]]:
             "settings": item.system.variant,
             "seeds": list(item.masks),
             "depth_correlation": {
-                "by_seed": {str(seed): value for seed, value in item.correlations.items()},
-                "mean": sum(item.correlations.values()) / len(item.correlations),
-                "low": item.interval.low,
-                "high": item.interval.high,
+                "by_seed": {str(seed): rho for seed, rho in item.depth.by_seed.items()},
+                "mean": item.depth.mean,
+                "low": item.depth.interval.low,
+                "high": item.depth.interval.high,
             }
-            if item.correlations
+            if item.depth.by_seed
             else None,
         }
         for item in layers

@@ -3,12 +3,15 @@
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trainables.command_line import run_command_line, write_json
 from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.claims.jobs import Job
 
 app = typer.Typer(
     name="python -m benchmarks.claims",
@@ -122,13 +125,11 @@ def parse_data_roots(items: Sequence[str]) -> dict[str, str]:
     return roots
 
 
-def require_data(jobs: Sequence[object]) -> None:
+def require_data(jobs: Sequence["Job"]) -> None:
     """Raises `UserError` where a job's data is not there (a procedural data set is generated)."""
-    from benchmarks.claims.jobs import Job
     from trainables.data.catalogue import dataset_spec
 
     for job in jobs:
-        assert isinstance(job, Job)
         dataset = job.setting.dataset
         if dataset_spec(dataset).generate is None and job.data_root is None:
             raise UserError(

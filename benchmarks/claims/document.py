@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis.plots.style import layer_label, method_style, metric_label, task_label, unit_label
+from analysis.systems import percent
+from analysis.typeset import markdown_rows
 from benchmarks.claims import prose
-from benchmarks.claims.prose import number, percent, quantity
+from benchmarks.claims.prose import number, quantity
 from trainables.errors import UserError
 from trainables.report import PRIMARY_METRICS, describe
 
@@ -47,12 +49,13 @@ def readme_table(found: Mapping[str, Any]) -> str:
             key = (claim["method"], claim.get("reference", ""))
             judged = rows.setdefault(key, {}).setdefault(setting["name"], [])
             judged.append((claim["sparsity"], claim["verdict"]))
-    lines = [_row(["claim", "sparsity", *(s["title"] for s in settings)]), _rule(2 + len(settings))]
+    head = ["claim", "sparsity", *(s["title"] for s in settings)]
+    lines: list[Sequence[str]] = []
     for (method, reference), cells in rows.items():
         shown = [" / ".join(verdict for _, verdict in cells[s["name"]]) for s in settings]
         sparsities = " / ".join(percent(value) for value, _ in cells[settings[0]["name"]])
-        lines.append(_row([_claim(method, reference), sparsities, *shown]))
-    return "\n".join(lines)
+        lines.append([_claim(method, reference), sparsities, *shown])
+    return markdown_rows(head, lines)
 
 
 def readme_section(found: Mapping[str, Any]) -> str:
@@ -94,16 +97,17 @@ def _legend(found: Mapping[str, Any]) -> str:
 
 
 def _summary(settings: Sequence[Mapping[str, Any]]) -> str:
-    lines = [_row(["claim", "sparsity", *(s["title"] for s in settings)]), _rule(2 + len(settings))]
+    head = ["claim", "sparsity", *(s["title"] for s in settings)]
+    lines: list[Sequence[str]] = []
     first = settings[0]
     for index, claim in enumerate(first["pairs"]):
         cells = [_pair_cell(s["pairs"][index]) for s in settings]
         name = _claim(claim["method"], claim["reference"])
-        lines.append(_row([name, percent(claim["sparsity"]), *cells]))
+        lines.append([name, percent(claim["sparsity"]), *cells])
     for index, claim in enumerate(first["watersheds"]):
         cells = [_watershed_cell(s["watersheds"][index]) for s in settings]
-        lines.append(_row([_claim(claim["method"], ""), percent(claim["sparsity"]), *cells]))
-    return "\n".join(lines)
+        lines.append([_claim(claim["method"], ""), percent(claim["sparsity"]), *cells])
+    return markdown_rows(head, lines)
 
 
 def _pair_cell(claim: Mapping[str, Any]) -> str:
@@ -129,10 +133,10 @@ def _claim(method: str, reference: str) -> str:
 
 def _protocol_table(settings: Sequence[Mapping[str, Any]]) -> str:
     head = ["", *(s["title"] for s in settings)]
-    lines = [_row(head), _rule(len(head))]
+    lines: list[Sequence[str]] = []
     for label, value in prose.PROTOCOL_ROWS:
-        lines.append(_row([label, *(value(s) for s in settings)]))
-    return "\n".join(lines)
+        lines.append([label, *(value(s) for s in settings)])
+    return markdown_rows(head, lines)
 
 
 def _results(setting: Mapping[str, Any]) -> list[str]:
@@ -167,7 +171,7 @@ def _systems(setting: Mapping[str, Any]) -> str:
     tasks = setting["tasks"]
     head = ["system", "sparsity", "n", *(_metric(task) for task in tasks), "Δ_T (%)"]
     head.append("training FLOPs")
-    lines = [_row(head), _rule(len(head))]
+    lines: list[Sequence[str]] = []
     for row in setting["systems"]:
         flops = row["train_flops_fraction"]
         cells = [method_style(row["system"]).label]
@@ -177,13 +181,13 @@ def _systems(setting: Mapping[str, Any]) -> str:
         delta = row["delta_to_dense"]
         cells.append("–" if delta is None else _spread(delta, 2, signed=True))
         cells.append("–" if flops is None else f"{flops:.2f}")
-        lines.append(_row(cells))
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown_rows(head, lines)
 
 
 def _pairs(setting: Mapping[str, Any]) -> str:
     head = ["claim", "sparsity", "verdict", "Δ_T (%)", "n", "g_z", "p", "p (Holm)", "note"]
-    lines = [_row(head), _rule(len(head))]
+    lines: list[Sequence[str]] = []
     for claim in setting["pairs"]:
         delta = claim["delta"]
         cells = [_claim(claim["method"], claim["reference"]), percent(claim["sparsity"])]
@@ -193,20 +197,20 @@ def _pairs(setting: Mapping[str, Any]) -> str:
         else:
             cells += [_effect(delta), str(claim["pairs"]), number(delta["effect"], 2)]
             cells += [number(delta["p"], 3), number(claim["p_adjusted"], 3)]
-        lines.append(_row([*cells, claim["note"]]))
-    return "\n".join(lines)
+        lines.append([*cells, claim["note"]])
+    return markdown_rows(head, lines)
 
 
 def _by_task(setting: Mapping[str, Any]) -> str:
     tasks = setting["tasks"]
     head = ["claim", "sparsity", *(_metric(task, arrow=False) for task in tasks)]
-    lines = [_row(head), _rule(len(head))]
+    lines: list[Sequence[str]] = []
     for claim in setting["pairs"]:
         if claim["tasks"]:
             cells = [_claim(claim["method"], claim["reference"]), percent(claim["sparsity"])]
             cells += [_effect(claim["tasks"][task], _digits(task)) for task in tasks]
-            lines.append(_row(cells))
-    return "\n".join(lines)
+            lines.append(cells)
+    return markdown_rows(head, lines)
 
 
 def _watershed(setting: Mapping[str, Any]) -> Iterable[str]:
@@ -228,13 +232,13 @@ def _watershed(setting: Mapping[str, Any]) -> Iterable[str]:
             f"(by seed {each})."
         )
         head = [layer_label(name) for name in layers]
-        yield "\n".join([_row(head), _rule(len(head)), _row(values)])
+        yield markdown_rows(head, [values])
 
 
 def _variants(setting: Mapping[str, Any]) -> str:
     tasks = setting["tasks"]
     head = ["system", "variant", "score", *(f"{_metric(task)} val" for task in tasks), ""]
-    lines = [_row(head), _rule(len(head))]
+    lines: list[Sequence[str]] = []
     for row in setting["variants"]:
         label = row["label"]
         if row["settings"] and label.startswith("learning rate"):
@@ -242,8 +246,8 @@ def _variants(setting: Mapping[str, Any]) -> str:
         score = number(row["score"], 4) if row["status"] == "complete" else row["status"]
         vals = [number(row["val"].get(task), _digits(task)) for task in tasks]
         mark = "**chosen**" if row["chosen"] else ""
-        lines.append(_row([method_style(row["system"]).label, label, score, *vals, mark]))
-    return "\n".join(lines)
+        lines.append([method_style(row["system"]).label, label, score, *vals, mark])
+    return markdown_rows(head, lines)
 
 
 def _metric(task: str, *, arrow: bool = True) -> str:
@@ -269,11 +273,3 @@ def _spread(value: Mapping[str, Any], digits: int, *, signed: bool = False) -> s
         return "–"
     mean = number(value["mean"], digits, signed=signed)
     return mean if value["deviation"] is None else f"{mean} ± {number(value['deviation'], digits)}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _rule(columns: int) -> str:
-    return "|" + "---|" * columns

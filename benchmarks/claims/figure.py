@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.plots import canvas, style
 from analysis.plots.style import method_style
-from benchmarks.claims.prose import percent
+from analysis.systems import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

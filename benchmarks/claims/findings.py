@@ -16,7 +16,6 @@ from analysis.masks import read_masks
 from analysis.trials import Study, Trial, load_study
 from benchmarks.claims.jobs import Job, Options, read_record, settle
 from benchmarks.claims.protocol import (
-    DENSE_SYSTEMS,
     INTERVAL_LEVEL,
     LOSSLESS_MARGIN_PERCENT,
     PAIR_CLAIMS,
@@ -32,10 +31,12 @@ from benchmarks.claims.tuning import NUM_VARIANTS, choose
 from benchmarks.claims.verdicts import (
     PairResult,
     WatershedResult,
+    is_of,
     judge_pairs,
     judge_watersheds,
     scores_of,
 )
+from spaces.presets import DENSE_METHODS
 from trainables.report import PRIMARY_METRICS, delta_percent
 
 _VERSION = 1
@@ -147,7 +148,7 @@ def _systems(final: Study, tasks: Sequence[str], systems: Sequence[str]) -> list
     dense = scores_of(final.trials, "dense", None, tasks)
     rows = []
     for system in systems:
-        for sparsity in (None,) if system in DENSE_SYSTEMS else SPARSITIES:
+        for sparsity in (None,) if system in DENSE_METHODS else SPARSITIES:
             scores = scores_of(final.trials, system, sparsity, tasks)
             if not scores:
                 continue
@@ -173,14 +174,7 @@ def _systems(final: Study, tasks: Sequence[str], systems: Sequence[str]) -> list
 def _mean_metric(
     trials: Sequence[Trial], system: str, sparsity: float | None, name: str
 ) -> float | None:
-    values = [
-        t.metrics[name]
-        for t in trials
-        if t.method == system
-        and t.status == "complete"
-        and name in t.metrics
-        and (sparsity is None or math.isclose(float(t.params["sparsity.target"]), sparsity))
-    ]
+    values = [t.metrics[name] for t in trials if name in t.metrics and is_of(t, system, sparsity)]
     return _number(float(np.mean(values))) if values else None
 
 

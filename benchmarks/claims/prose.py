@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from analysis.plots.style import method_style, task_label
+from analysis.systems import percent
 from benchmarks.claims.protocol import VERDICTS
 
 Setting = Mapping[str, Any]  # one entry of claims.json's `settings`
@@ -196,7 +197,7 @@ def limits(found: Mapping[str, Any]) -> str:
         passes = asked["steps"] * facts["batch_size"] / facts["frames"]["train"]
         lines.append(
             f"- **{setting['title']}**: {counted}. The dense network has "
-            f"{percent(facts['parameters'] / _PAPER_PARAMETERS, 2)} of the paper's 67.61 M "
+            f"{number(100 * facts['parameters'] / _PAPER_PARAMETERS, 2)} % of the paper's 67.61 M "
             f"parameters, and {asked['steps']} of its {_PAPER_STEPS:,} steps "
             f"({passes:.1f} passes over the training frames)."
             f"{_dense_quality(setting)}{_width(setting)}"
@@ -250,10 +251,6 @@ def number(value: float | None, digits: int, *, signed: bool = False) -> str:
         return "–"
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     return text.replace("-", "−")
-
-
-def percent(fraction: float, digits: int = 0) -> str:
-    return f"{100 * fraction:.{digits}f} %"
 
 
 def quantity(value: float) -> str:

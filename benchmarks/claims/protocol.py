@@ -8,6 +8,7 @@ company deeper). Plain data; nothing here reads a result.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from spaces.presets import DENSE_METHODS
 from trainables.errors import unknown_name
 
 SPARSITIES = (0.3, 0.9)
@@ -22,9 +23,6 @@ COMPARISON_MARGIN_PERCENT = 0.0
 LOSSLESS_MARGIN_PERCENT = 2.0
 
 VERDICTS = ("holds", "does not hold", "undecided", "not run")
-
-# Dense networks: one per seed, whatever the sparsity.
-DENSE_SYSTEMS = ("dense", "cross-stitch", "sluice", "den")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,14 +107,14 @@ class PairClaim:
 
     @property
     def reference_sparsity(self) -> float | None:
-        return None if self.reference in DENSE_SYSTEMS else self.sparsity
+        return None if self.reference in DENSE_METHODS else self.sparsity
 
     @property
     def group(self) -> str:
         """The sentence of the paper that this is a case of."""
         if self.reference == "dense":
             return "lossless"
-        return "multitask" if self.reference in DENSE_SYSTEMS else "pruning"
+        return "multitask" if self.reference in DENSE_METHODS else "pruning"
 
     @property
     def name(self) -> str:
@@ -202,4 +200,4 @@ def check_systems(names: Iterable[str]) -> tuple[str, ...]:
 
 def num_trials(systems: Iterable[str], *, num_sparsities: int, num_seeds: int) -> int:
     """Of a grid in which dense systems are trained once per seed."""
-    return sum(num_seeds * (1 if s in DENSE_SYSTEMS else num_sparsities) for s in systems)
+    return sum(num_seeds * (1 if s in DENSE_METHODS else num_sparsities) for s in systems)

@@ -9,16 +9,17 @@ import numpy as np
 from analysis import comparison
 from analysis.comparison import Comparison, Interval
 from analysis.masks import TrialMasks
-from analysis.plots.style import is_shortcut
+from analysis.systems import at_sparsity, target_sparsity
 from analysis.trials import Trial
+from analysis.watershed import correlate, mean_path
 from benchmarks.claims.protocol import (
-    DENSE_SYSTEMS,
     INTERVAL_LEVEL,
     PAIR_CLAIMS,
     WATERSHED_CLAIMS,
     PairClaim,
     WatershedClaim,
 )
+from spaces.presets import DENSE_METHODS
 from trainables.report import PRIMARY_METRICS, delta_percent, describe, task_metrics
 
 Scores = Mapping[int, Mapping[str, float]]  # a system's test metrics (without split) by seed
@@ -70,7 +71,7 @@ def scores_of(
     names = [name for task in tasks for name in task_metrics(task)]
     found = {}
     for trial in trials:
-        if not _is_of(trial, system, sparsity) or trial.seed is None:
+        if not is_of(trial, system, sparsity) or trial.seed is None:
             continue
         metrics = {n: trial.metrics[f"test/{n}"] for n in names if f"test/{n}" in trial.metrics}
         whole = all(PRIMARY_METRICS[task] in metrics for task in tasks)
@@ -146,32 +147,19 @@ def judge_watershed(
     Shortcuts stand beside the path and have no place along it: they are left out. Holds where the
     whole interval of the mean correlation lies below 0.
     """
-    paths = {
-        seed: {name: value for name, value in layers.items() if not is_shortcut(name)}
-        for seed, layers in sorted(agreements.items())
-    }
-    correlations = {
-        seed: comparison.correlation_with_depth(list(path.values())) for seed, path in paths.items()
-    }
-    correlations = {seed: rho for seed, rho in correlations.items() if math.isfinite(rho)}
-    if not correlations:
+    found = correlate(dict(sorted(agreements.items())), INTERVAL_LEVEL)
+    if not found.by_seed:
         note = "no trial left an agreement that varies over layers"
         return WatershedResult(claim=claim, verdict="undecided", note=note)
-    values = list(correlations.values())
-    interval = comparison.mean_interval(values, INTERVAL_LEVEL)
-    names = list(next(iter(paths.values())))
     return WatershedResult(
         claim=claim,
         verdict=comparison.verdict(
-            Interval(low=-interval.high, high=-interval.low), kind="superior"
+            Interval(low=-found.interval.high, high=-found.interval.low), kind="superior"
         ),
-        correlations=correlations,
-        mean=math.fsum(values) / len(values),
-        interval=Interval(low=max(-1.0, interval.low), high=min(1.0, interval.high)),
-        agreement={
-            name: float(np.mean([path[name] for path in paths.values() if name in path]))
-            for name in names
-        },
+        correlations=found.by_seed,
+        mean=found.mean,
+        interval=found.interval,
+        agreement=mean_path(agreements.values()),
     )
 
 
@@ -191,16 +179,16 @@ def judge_watersheds(
             for m in left
             if m.trial.seed is not None
             and m.agreement
-            and _is_of(m.trial, claim.method, claim.sparsity)
+            and is_of(m.trial, claim.method, claim.sparsity)
         }
         results.append(judge_watershed(claim, agreements))
     return tuple(results)
 
 
-def _is_of(trial: Trial, system: str, sparsity: float | None) -> bool:
+def is_of(trial: Trial, system: str, sparsity: float | None) -> bool:
+    """Whether `trial` is a complete one of `system` at `sparsity`, which dense systems ignore."""
     if trial.method != system or trial.status != "complete":
         return False
-    if system in DENSE_SYSTEMS or sparsity is None:
+    if system in DENSE_METHODS or sparsity is None:
         return True
-    target = trial.params.get("sparsity.target")
-    return target is not None and math.isclose(float(target), sparsity, abs_tol=1e-9)
+    return at_sparsity(target_sparsity(trial), sparsity)

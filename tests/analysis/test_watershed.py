@@ -42,12 +42,12 @@ def test_correlations_and_their_interval_by_hand(record: Record) -> None:
     """ρ = 1 - 6 Σd² / (n (n² - 1)): -1, and with one swap 1 - 6·38/120 = -0.9."""
     _, _, found = read(record)
     item = next(i for i in found if i.system.method == "disparse-static")
-    assert item.correlations == pytest.approx({0: -1.0, 1: -0.9, 2: -1.0})
+    assert item.depth.by_seed == pytest.approx({0: -1.0, 1: -0.9, 2: -1.0})
     mean, deviation = -2.9 / 3, np.std([-1, -0.9, -1], ddof=1)
-    assert item.interval.high == pytest.approx(mean + 4.302653 * deviation / math.sqrt(3))
-    assert item.interval.low == -1.0  # no correlation lies below
+    assert item.depth.interval.high == pytest.approx(mean + 4.302653 * deviation / math.sqrt(3))
+    assert item.depth.interval.low == -1.0  # no correlation lies below
     assert {i.system.method for i in found} == {"snip", "disparse-static"}  # dense prunes nothing
-    assert not next(i for i in found if i.system.method == "snip").correlations
+    assert not next(i for i in found if i.system.method == "snip").depth.by_seed
 
 
 def test_shortcuts_are_no_step_along_the_path() -> None:
@@ -93,7 +93,7 @@ def test_a_network_of_other_names_is_met_by_depth_alone(record: Record) -> None:
 
 def test_equal_agreement_has_no_correlation(record: Record) -> None:
     _, _, found = read(record, lambda row, layer: 1.0)
-    assert all(not item.correlations for item in found)
+    assert all(not item.depth.by_seed for item in found)
     rows = watershed.correlation_table(found, papers.DATASETS).rows
     assert len(rows) == 3  # the published alone
 

@@ -7,7 +7,6 @@ import pytest
 
 from analysis.trials import Trial
 from benchmarks.claims.protocol import (
-    DENSE_SYSTEMS,
     PAIR_CLAIMS,
     SYSTEMS,
     PairClaim,
@@ -19,7 +18,6 @@ from benchmarks.claims.verdicts import (
     judge_watershed,
     scores_of,
 )
-from spaces.presets import DENSE_METHODS
 from tests.benchmarks.claims_studies import metrics_of
 
 T_975_2 = 4.302653  # Student's t with two degrees of freedom
@@ -175,7 +173,6 @@ def test_shortcuts_have_no_place_along_the_path() -> None:
 def test_every_claim_is_about_systems_of_the_study() -> None:
     assert {c.method for c in PAIR_CLAIMS} | {c.reference for c in PAIR_CLAIMS} == set(SYSTEMS)
     assert len({c.name for c in PAIR_CLAIMS}) == len(PAIR_CLAIMS) == 21
-    assert set(DENSE_SYSTEMS) == set(DENSE_METHODS)
     assert [c.margin_percent > 0 for c in PAIR_CLAIMS] == [
         c.group == "lossless" for c in PAIR_CLAIMS
     ]
