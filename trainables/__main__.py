@@ -134,7 +134,7 @@ def train(
     title = f"{method} on {dataset}"
     with TrialProgress(title, quiet=quiet) as progress:
         open_dataset(
-            config.data, lambda split, done, total: progress.step(f"drawing {split}", done, total)
+            config.data, lambda split, done, total: progress.step(f"preparing {split}", done, total)
         )
         arguments: dict[str, Any] = {
             "device": resolved_device,

@@ -196,7 +196,10 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> Datase
 
 
 def store_root(config: DataConfig, progress: Progress | None = None) -> str:
-    """The store folder (absolute) or URI behind `config`, generated when it must be.
+    """The store folder (absolute) or URI behind `config`, generated or converted when it must be.
+
+    Raw data are converted once for every size, into a folder named after where they lie and what
+    their top folder looks like.
 
     Trials that run in other working directories need it resolved once: pass it as `data.root`.
     """
@@ -221,7 +224,7 @@ def store_root(config: DataConfig, progress: Progress | None = None) -> str:
     folder = Path(config.root).absolute()
     if not _holds_store(folder):
         require_folder(folder, "the data root")
-        raise _not_a_store(config, spec, folder)
+        return str(_converted(config, spec, folder, progress))
     return str(folder)
 
 
@@ -247,26 +250,29 @@ def _holds_store(folder: Path) -> bool:
     return any(os.path.exists(split_file(folder, split)) for split in SPLITS)
 
 
-def _not_a_store(config: DataConfig, spec: DatasetSpec, folder: Path) -> UserError:
-    size = f"{config.size[0]}x{config.size[1]}"
-    convert = (
-        f"python -m trainables convert {config.dataset} {folder} runs/data/{config.dataset} "
-        f"--size {size}"
-    )
-    rule = f"the data root must be a store of {config.dataset} (train.arrow, test.arrow)"
+def _converted(config: DataConfig, spec: DatasetSpec, raw: Path, progress: Progress | None) -> Path:
+    """The store of the raw data in a folder. Raises `UserError` where they are not of `spec`."""
     try:
-        if spec.open_source is not None:
-            spec.open_source(folder)
-            return UserError(
-                f"{rule}, got raw data in {folder}; run `{convert}` once and pass "
-                f"`--data-root runs/data/{config.dataset}`"
-            )
-    except UserError:
-        pass
-    return UserError(
-        f"{rule}, got {folder} without them; pass the folder that `python -m trainables convert "
-        f"{config.dataset}` wrote. It reads {spec.layouts or 'nothing'}"
-    )
+        if spec.open_source is None:
+            raise UserError("not a data set that can be converted")
+        spec.open_source(raw)
+    except UserError as error:
+        raise UserError(
+            f"the data root must be a store of {config.dataset} (train.arrow, test.arrow) or its "
+            f"raw data, got {raw}, which is neither ({error}); pass the folder that `python -m "
+            f"trainables convert {config.dataset}` wrote. It reads {spec.layouts or 'nothing'}"
+        ) from None
+    with os.scandir(raw) as entries:
+        listed = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries)
+    key = repr((str(raw.resolve()), listed, config.size)).encode()
+    name = config.dataset.replace(":", "-").replace("/", "-")
+    folder = GENERATED_ROOT / f"{name}-{hashlib.blake2b(key, digest_size=6).hexdigest()}"
+    folder = folder.absolute()
+    if not _holds_store(folder):
+        from trainables.data.convert import convert  # which reads this catalogue
+
+        convert(config.dataset, raw, folder, config.size, progress, keep=True)
+    return folder
 
 
 def _require_match(split: Split, train: Split, config: DataConfig, generated: bool) -> None:

@@ -39,11 +39,14 @@ def convert(
     destination: Path | str,
     size: tuple[int, int] | None = None,
     progress: Progress | None = None,
+    *,
+    keep: bool = False,
 ) -> ConversionSummary:
     """Write the store of `dataset` from the raw data at `source`; `size` None keeps its own.
 
     `destination` appears, or replaces an earlier store, when all is written and checked; a
-    killed conversion leaves it as it was. Raises `UserError` for anything wrong with the
+    killed conversion leaves it as it was. keep: a store that is there, perhaps since this call
+    began to wait for another process, stays. Raises `UserError` for anything wrong with the
     names, the source's files or the destination.
     """
     started = time.perf_counter()
@@ -78,16 +81,18 @@ def convert(
         unknown_responses=spec.unknown_responses,
     )
     with building(destination) as scratch:
-        write_store(
-            raw,
-            scratch,
-            meta,
-            progress=progress,
-            num_threads=min(os.cpu_count() or 1, _MAX_THREADS),
-        )
+        kept = keep and all(os.path.exists(split_file(destination, split)) for split in SPLITS)
+        if not kept:
+            write_store(
+                raw,
+                scratch,
+                meta,
+                progress=progress,
+                num_threads=min(os.cpu_count() or 1, _MAX_THREADS),
+            )
         num_frames, num_bytes = {}, 0
         for split in SPLITS:
-            written = Split(split_file(scratch, split))
+            written = Split(split_file(destination if kept else scratch, split))
             written.verify()
             num_frames[split] = written.num_frames
             num_bytes += written.path.stat().st_size

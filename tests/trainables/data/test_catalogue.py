@@ -1,5 +1,6 @@
 """Data sets open by name, are generated once, and say what is wrong."""
 
+import dataclasses
 import threading
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from trainables.config import DataConfig
 from trainables.data import catalogue
 from trainables.data.catalogue import DATASETS, DatasetSpec, ScenesSource, open_dataset, store_root
+from trainables.data.convert import convert
 from trainables.data.frame import TARGETS
 from trainables.errors import UserError
 
@@ -181,8 +183,7 @@ def test_a_users_own_dataset_by_import_path(tmp_path, write_toy_store, monkeypat
         ({"dataset": "nyu-v2"}, r"got no data root; run .*convert nyu-v2"),
         ({"dataset": "nyu-v2", "root": "absent"}, r"absent, which does not; check the path"),
         ({"dataset": "nyu-v2", "root": "empty"}, r"the empty folder .*empty"),
-        ({"dataset": "nyu-v2", "root": "other"}, r"got .*other without them"),
-        ({"dataset": "nyu-v2", "root": "raw"}, r"raw data in .*--size 16x16"),
+        ({"dataset": "nyu-v2", "root": "other"}, r"got .*other, which is neither"),
         ({"dataset": "nyu-v2", "root": "file"}, r"readable folder"),
         ({"dataset": "nyu-v2", "root": "toy"}, r"must hold nyu-v2, got toy"),
         ({"root": "half"}, r"half/test\.arrow, got no such file; delete its folder"),
@@ -199,7 +200,6 @@ def test_mistakes(working_folder, write_plain_nyu, write_toy_store, changed, mes
     (working_folder / "other").mkdir()
     (working_folder / "other" / "picture.jpg").write_bytes(b"")
     (working_folder / "file").write_bytes(b"")
-    write_plain_nyu(working_folder / "raw", [1, 2], [3])
     write_toy_store(working_folder / "toy", size=(16, 16))
     write_toy_store(working_folder / "half", size=(16, 16), dataset="scenes")
     (working_folder / "half" / "test.arrow").unlink()
@@ -209,6 +209,37 @@ def test_mistakes(working_folder, write_plain_nyu, write_toy_store, changed, mes
     cut.write_bytes(cut.read_bytes()[:-200])
     with pytest.raises(UserError, match=message):
         open_dataset(config(**changed))
+
+
+def test_raw_data_are_converted_once(working_folder, write_plain_nyu):
+    raw = working_folder / "raw"
+    write_plain_nyu(raw, [1, 200, 400, 600], [5])
+    asked = config(dataset="nyu-v2", root="raw", tasks=("segmentation", "normals"))
+    seen = []
+    opened = open_dataset(asked, lambda split, done, total: seen.append((split, done, total)))
+    assert (opened.train.num_frames + opened.val.num_frames, opened.test.num_frames) == (4, 1)
+    assert seen[-1] == ("test", 1, 1)
+    by_hand = convert("nyu-v2", raw, working_folder / "by-hand", asked.size).destination
+    for split in ("train", "test"):
+        theirs = Path(store_root(asked)) / f"{split}.arrow"
+        assert theirs.read_bytes() == (by_hand / f"{split}.arrow").read_bytes()
+    written = {path: path.stat().st_mtime_ns for path in Path(store_root(asked)).iterdir()}
+    open_dataset(asked, lambda *_: pytest.fail("converted twice"))
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+    # A size of its own is a store of its own; changed data are converted again.
+    assert store_root(dataclasses.replace(asked, size=(32, 32))) != store_root(asked)
+    before = store_root(asked)
+    (raw / "new-folder").mkdir()
+    assert store_root(asked) != before
+
+
+def test_a_store_that_another_process_converted_meanwhile_stays(working_folder, write_plain_nyu):
+    write_plain_nyu(working_folder / "raw", [1, 2], [3])
+    first = convert("nyu-v2", working_folder / "raw", working_folder / "made", (16, 16))
+    stamp = (working_folder / "made" / "train.arrow").stat().st_mtime_ns
+    again = convert("nyu-v2", working_folder / "raw", working_folder / "made", (16, 16), keep=True)
+    assert again.num_frames == first.num_frames == {"train": 2, "test": 1}
+    assert (working_folder / "made" / "train.arrow").stat().st_mtime_ns == stamp
 
 
 def test_another_size_than_stored(working_folder):
