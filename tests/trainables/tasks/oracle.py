@@ -112,7 +112,7 @@ def bgr(normal: Sequence[float]) -> list[float]:
 
 def taskonomy_normal(normal: Sequence[float]) -> list[float]:
     """What the loader makes of the file's red, green and blue: right, down, towards the camera.
-    A hole is grey there. Rounding to bytes is left out: targets that were read have been through it."""
+    A hole is grey there. Rounding to bytes is left out: targets that were read went through it."""
     if np.isnan(normal).any():
         return [2 * 128 / 255 - 1] * 3
     x, y, z = normal
