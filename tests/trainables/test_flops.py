@@ -98,11 +98,14 @@ def test_the_paper_network_by_hand() -> None:
     assert flops.layers["backbone.conv1.weight"] == 487_729_536
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=12)
 @given(
     size=st.tuples(st.integers(9, 97), st.integers(9, 97)),
     stages=st.lists(
-        st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4)), min_size=1, max_size=4
+        # Two blocks have all that three have: one that changes the shape and one that does not.
+        st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 4)),
+        min_size=1,
+        max_size=4,
     ),
     width=st.integers(1, 9),
     head=st.lists(st.integers(1, 30), min_size=1, max_size=4),
@@ -141,7 +144,7 @@ class Chain(nn.Module):
         return {"depth": self.up(mixed)}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     size=st.tuples(st.integers(11, 41), st.integers(11, 41)),
     groups=st.sampled_from([1, 3]),

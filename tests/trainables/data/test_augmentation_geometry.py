@@ -130,7 +130,7 @@ def nearest_rays(
     return rays_at(scale * x, scale * y), inside
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     scale=st.floats(0.5, 1.5),
     mirror=st.booleans(),
