@@ -9,8 +9,10 @@ import pyarrow as pa
 
 from analysis import comparison
 from analysis.comparison import Comparison
+from analysis.deltas import paired_deltas
 from analysis.plots import style
 from analysis.systems import DELTA, Grid, System
+from analysis.trials import Trial
 from analysis.typeset import Table
 from trainables import report
 from trainables.errors import UserError, unknown_name
@@ -25,6 +27,7 @@ class Row:
     measure: a task's primary metric without split, or `multitask/delta_percent`: Δ_T of the
       system to the reference itself, seed by seed, in percent.
     holm_p: the p-value corrected over all rows of the answer.
+    left_out: metrics that are not in Δ_T because some seed cannot compare them.
     """
 
     system: System
@@ -34,6 +37,7 @@ class Row:
     found: Comparison
     holm_p: float
     verdict: comparison.Verdict  # of "better than the reference", from the interval
+    left_out: tuple[str, ...] = ()
 
 
 def compare_systems(grid: Grid, reference: str | None = None) -> tuple[Row, ...]:
@@ -83,6 +87,16 @@ def remarks(rows: Sequence[Row]) -> list[str]:
         f"{most} seeds it cannot fall below {least:.3g}, so the last column rests on the interval "
         "alone, which is not corrected for the number of rows.",
     ]
+    dropped = [row for row in rows if row.left_out]
+    if dropped:
+        named = "; ".join(
+            f"{row.system.label} to {row.reference.label}: {', '.join(row.left_out)}"
+            for row in dropped
+        )
+        text.append(
+            "Left out of Δ_T at every seed, because the reference is 0 or a value is missing at "
+            f"one: {named}."
+        )
     return text
 
 
@@ -113,6 +127,7 @@ def to_json(grid: Grid, row: Row) -> dict[str, Any]:
         "p": found.p_value,
         "p_holm": row.holm_p,
         "better": row.verdict,
+        "left_out": list(row.left_out),
     }
 
 
@@ -147,15 +162,24 @@ def _row(
     grid: Grid, system: System, other: System, measure: str, seeds: Sequence[int]
 ) -> Row | None:
     """None where fewer than two shared seeds have finite values."""
-    pairs: dict[int, tuple[float, float]] = {}
-    for seed in seeds:
-        ours, theirs = system.trials[seed], other.trials[seed]
-        if measure == DELTA:
-            values = (grid.delta(ours, theirs), 0.0)
-        else:
-            values = (grid.value(ours, measure), grid.value(theirs, measure))
-        if all(map(math.isfinite, values)):
-            pairs[seed] = values
+    left_out: tuple[str, ...] = ()
+    if measure == DELTA:
+        whole = [s for s in seeds if _whole(grid, system.trials[s], other.trials[s])]
+        deltas = paired_deltas(
+            {seed: grid.task_values(system.trials[seed]) for seed in whole},
+            {seed: grid.task_values(other.trials[seed]) for seed in whole},
+        )
+        pairs = {seed: (delta, 0.0) for seed, delta in deltas.by_seed.items()}
+        left_out = deltas.left_out
+    else:
+        values = {
+            seed: (
+                grid.value(system.trials[seed], measure),
+                grid.value(other.trials[seed], measure),
+            )
+            for seed in seeds
+        }
+        pairs = {seed: pair for seed, pair in values.items() if all(map(math.isfinite, pair))}
     if len(pairs) < 2:
         return None
     found = comparison.compare(
@@ -171,7 +195,13 @@ def _row(
         found=found,
         holm_p=math.nan,
         verdict=comparison.verdict(found.interval, kind="superior"),
+        left_out=left_out,
     )
+
+
+def _whole(grid: Grid, *trials: Trial) -> bool:
+    """Whether all have every task's primary metric: else Δ_T would lose a task."""
+    return all(math.isfinite(grid.value(t, name)) for t in trials for name in grid.primary())
 
 
 def _title(grid: Grid, measure: str) -> str:

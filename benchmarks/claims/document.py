@@ -150,6 +150,7 @@ def _results(setting: Mapping[str, Any]) -> list[str]:
             "Mean ± standard deviation over seeds, test split; Δ_T here is to the dense model of "
             "the same seed.",
             _systems(setting),
+            prose.left_out(setting),
             "### Comparisons",
             prose.significance(setting),
             _pairs(setting),

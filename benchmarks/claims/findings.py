@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from analysis.comparison import Comparison, smallest_p
+from analysis.deltas import paired_deltas
 from analysis.masks import read_masks
 from analysis.trials import Study, Trial, load_study
 from benchmarks.claims.jobs import Job, Options, read_record, settle
@@ -37,7 +38,7 @@ from benchmarks.claims.verdicts import (
     scores_of,
 )
 from spaces.presets import DENSE_METHODS
-from trainables.report import PRIMARY_METRICS, delta_percent
+from trainables.report import PRIMARY_METRICS
 
 _VERSION = 1
 
@@ -152,7 +153,7 @@ def _systems(final: Study, tasks: Sequence[str], systems: Sequence[str]) -> list
             scores = scores_of(final.trials, system, sparsity, tasks)
             if not scores:
                 continue
-            deltas = [delta_percent(scores[s], dense[s]) for s in scores if s in dense]
+            deltas = paired_deltas(scores, dense)
             rows.append(
                 {
                     "system": system,
@@ -162,7 +163,10 @@ def _systems(final: Study, tasks: Sequence[str], systems: Sequence[str]) -> list
                         task: _spread([s[PRIMARY_METRICS[task]] for s in scores.values()])
                         for task in tasks
                     },
-                    "delta_to_dense": None if system == "dense" else _spread(deltas),
+                    "delta_to_dense": None
+                    if system == "dense"
+                    else _spread(list(deltas.by_seed.values())),
+                    "delta_left_out": list(deltas.left_out),
                     "train_flops_fraction": _mean_metric(
                         final.trials, system, sparsity, "cost/train_flops_fraction"
                     ),
@@ -200,6 +204,7 @@ def _pair(result: PairResult) -> dict[str, Any]:
         "smallest_p": smallest_p(len(result.deltas)) if result.deltas else None,
         "deltas": {str(seed): value for seed, value in result.deltas.items()},
         "tasks": {task: _comparison(found) for task, found in result.tasks.items()},
+        "left_out": list(result.left_out),
         "note": result.note,
     }
 

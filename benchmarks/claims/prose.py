@@ -59,7 +59,8 @@ def protocol(found: Mapping[str, Any]) -> str:
         "Exact kept counts, metrics with the `corrected` definition unless the table says "
         "otherwise; segmentation's primary metric is mIoU, normals' the mean angle, depth's the "
         "mean absolute error, that of keypoints and edges the mean absolute error. Δ_T is over "
-        "all of a task's metrics, tasks weighing the same (AdaShare, Sun et al. 2020)."
+        "all of a task's metrics, tasks weighing the same (AdaShare, Sun et al. 2020); a metric "
+        "that is 0 in the reference at one seed is left out at all seeds of the pair, and named."
     )
 
 
@@ -147,6 +148,19 @@ def not_run(setting: Setting) -> str:
         f"**Not run to the end**: {final['finished_trials']} of {final['expected_trials']} trials "
         "of the final study are finished; nothing is judged before all are."
     )
+
+
+def left_out(setting: Setting) -> str:
+    """Which metrics are not in the Δ_T of the table of systems; empty where all are."""
+    named = [
+        f"{method_style(row['system']).label} {percent(row['sparsity'] or 0.0)} without "
+        f"{', '.join(row['delta_left_out'])}"
+        for row in setting["systems"]
+        if row["delta_left_out"] and row["delta_to_dense"] is not None
+    ]
+    if not named:
+        return ""
+    return f"0 in the dense reference at some seed, so left out of Δ_T at all: {'; '.join(named)}."
 
 
 def significance(setting: Setting) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from analysis import comparison
 from analysis.comparison import Comparison, Interval
+from analysis.deltas import Scores, paired_deltas
 from analysis.masks import TrialMasks
 from analysis.systems import at_sparsity, target_sparsity
 from analysis.trials import Trial
@@ -20,9 +21,7 @@ from benchmarks.claims.protocol import (
     WatershedClaim,
 )
 from spaces.presets import DENSE_METHODS
-from trainables.report import PRIMARY_METRICS, delta_percent, describe, task_metrics
-
-Scores = Mapping[int, Mapping[str, float]]  # a system's test metrics (without split) by seed
+from trainables.report import PRIMARY_METRICS, describe, task_metrics
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +32,7 @@ class PairResult:
     tasks: of each task's primary metric, in its unit; positive is better.
     p_adjusted: Holm's, over the claims of the setting.
     deltas: the differences themselves, by seed.
+    left_out: metrics that are not in Delta_T because some seed cannot compare them.
     """
 
     claim: PairClaim
@@ -40,6 +40,7 @@ class PairResult:
     delta: Comparison | None = None
     tasks: Mapping[str, Comparison] = field(default_factory=dict)
     deltas: Mapping[int, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
     p_adjusted: float = math.nan
     note: str = ""
 
@@ -88,11 +89,11 @@ def judge_pair(
     Holds where the whole interval of its mean lies above minus the margin, does not hold where
     all of it lies below, else undecided; without two pairs it is undecided.
     """
-    seeds = sorted(set(method) & set(reference))
-    deltas = {seed: delta_percent(method[seed], reference[seed]) for seed in seeds}
-    deltas = {seed: value for seed, value in deltas.items() if math.isfinite(value)}
+    found = paired_deltas(method, reference)
+    deltas = found.by_seed
     if not deltas:
-        return PairResult(claim=claim, verdict="undecided", note="no seed has both systems")
+        note = _without(found.left_out) or "no seed has both systems"
+        return PairResult(claim=claim, verdict="undecided", left_out=found.left_out, note=note)
     kept = list(deltas)
     values = np.array(list(deltas.values()))
     delta = comparison.compare(values, np.zeros(len(values)), confidence=INTERVAL_LEVEL)
@@ -110,7 +111,21 @@ def judge_pair(
         if claim.margin_percent > 0
         else comparison.verdict(delta.interval, kind="superior")
     )
-    return PairResult(claim=claim, verdict=verdict, delta=delta, tasks=by_task, deltas=deltas)
+    return PairResult(
+        claim=claim,
+        verdict=verdict,
+        delta=delta,
+        tasks=by_task,
+        deltas=deltas,
+        left_out=found.left_out,
+        note=_without(found.left_out),
+    )
+
+
+def _without(left_out: Sequence[str]) -> str:
+    if not left_out:
+        return ""
+    return f"Δ_T without {', '.join(left_out)} (0 in the reference, or missing, at some seed)"
 
 
 def judge_pairs(
@@ -131,8 +146,8 @@ def judge_pairs(
         reference = scores_of(trials, claim.reference, claim.reference_sparsity, tasks)
         result = judge_pair(claim, method, reference, tasks)
         if 0 < len(result.deltas) < num_seeds:
-            note = f"{len(result.deltas)} of {num_seeds} pairs are complete"
-            result = replace(result, note=note)
+            notes = [f"{len(result.deltas)} of {num_seeds} pairs are complete", result.note]
+            result = replace(result, note="; ".join(filter(None, notes)))
         results.append(result)
     p_values = [math.nan if r.delta is None else r.delta.p_value for r in results]
     adjusted = comparison.holm(p_values)

@@ -139,6 +139,31 @@ def test_only_shared_seeds_with_finite_values_are_paired(record: Record) -> None
     assert by_measure["depth/absolute_error"].seeds == (0, 1, 2)
 
 
+def test_a_reference_of_zero_is_left_out_at_every_seed_and_named(record: Record) -> None:
+    """Random's mIoU is 0 at one seed: what is left is depth's error, 0.1 of 1.0 more each."""
+    values = {
+        ("dense", 0.0): [both(0.5, 1.0), both(0.0, 1.0), both(0.7, 1.0)],
+        ("snip", 0.9): VALUES["snip", 0.9],
+    }
+    rows = paired.compare_systems(grid_of(record, grid_rows(values)))
+    (delta,) = [r for r in rows if r.measure == "multitask/delta_percent"]
+    assert delta.seeds == (0, 1, 2)
+    assert delta.found.mean == pytest.approx(-10.0)
+    assert delta.left_out == ("segmentation/miou",)
+    assert "SNIP 90 % to Dense: segmentation/miou." in paired.remarks(rows)[-1]
+
+
+def test_delta_does_not_lose_a_task_at_a_seed(record: Record) -> None:
+    rows = grid_rows(VALUES)
+    broken = next(r for r in rows if r.method == "random" and r.seed == 1)
+    broken.metrics["test/segmentation/miou"] = math.nan
+    found = paired.compare_systems(grid_of(record, rows, [0.9]))
+    (delta,) = [
+        r for r in found if (r.system.method, r.measure) == ("random", "multitask/delta_percent")
+    ]
+    assert (delta.seeds, delta.left_out) == ((0, 2), ())
+
+
 @pytest.mark.parametrize("reference", [None, "random"])
 def test_a_search_has_nothing_to_pair(record: Record, reference: str | None) -> None:
     """Every trial with settings of its own, all at one seed."""

@@ -77,6 +77,17 @@ def test_pairs_are_by_seed_not_by_order() -> None:
     assert result.verdict == "holds"
 
 
+def test_a_metric_without_a_relative_change_is_out_at_every_seed() -> None:
+    """The error is 10 % less at both seeds; the share within 1.25 counts at neither."""
+    near = "depth/within_1_25"
+    method = {s: {**m, near: 0.2} for s, m in depth(0.9, 0.9).items()}
+    reference = {s: {**m, near: 0.1 * s} for s, m in depth(1.0, 1.0).items()}
+    result = judge_pair(claim(), method, reference, ("depth",))
+    assert result.deltas == pytest.approx({0: 10.0, 1: 10.0})
+    assert result.left_out == (near,)
+    assert near in result.note
+
+
 def test_no_shared_seed_is_undecided() -> None:
     result = judge_pair(claim(), {0: {}}, {1: {}}, ("depth",))
     assert (result.verdict, result.delta) == ("undecided", None)
