@@ -92,7 +92,8 @@ def _legend(found: Mapping[str, Any]) -> str:
         f"below, else it is **undecided**. A sparse model is lossless where the whole interval "
         f"lies above −{margin} %, and not where all of it lies below. The watershed's effect is "
         f"Spearman's correlation of agreement with the layer's position; it holds where the whole "
-        f"interval lies below 0."
+        f"interval lies below 0. Beside it, deciding nothing, stands the same correlation of "
+        f"agreement beyond chance: random votes, too, agree less where fewer weights are kept."
     )
 
 
@@ -119,7 +120,11 @@ def _pair_cell(claim: Mapping[str, Any]) -> str:
 def _watershed_cell(claim: Mapping[str, Any]) -> str:
     if claim["mean"] is None:
         return str(claim["verdict"])
-    return f"**{claim['verdict']}**: ρ = {_effect(claim)}, n = {claim['seeds']}"
+    beyond = claim["beyond_chance"]
+    text = f"**{claim['verdict']}**: ρ = {_effect(claim)}, n = {claim['seeds']}"
+    if beyond is None or beyond["mean"] is None:
+        return text
+    return f"{text}; beyond chance {_effect(beyond)}"
 
 
 def _claim(method: str, reference: str) -> str:
@@ -223,17 +228,34 @@ def _watershed(setting: Mapping[str, Any]) -> Iterable[str]:
         "Intersection over union of the tasks' own keeps on the shared layers, mean over seeds, "
         "from the image to the heads (shortcuts left out)."
     )
+    yield prose.CHANCE
     for claim in measured:
-        layers = claim["agreement"]
-        values = [number(value, 3) for value in layers.values()]
+        chance = claim["chance"]
         each = ", ".join(number(v, 2) for v in claim["correlations"].values())
         label = f"{method_style(claim['method']).label}, {percent(claim['sparsity'])}"
         yield (
             f"{label}: {claim['verdict']}, Spearman's ρ {_effect(claim)}, n = {claim['seeds']} "
-            f"(by seed {each})."
+            f"(by seed {each}).{_beyond_chance(claim['beyond_chance'])}"
         )
-        head = [layer_label(name) for name in layers]
-        yield markdown_rows(head, [values])
+        rows = [
+            [
+                layer_label(name),
+                number(value, 3),
+                number(chance.get(name), 3),
+                number(value - chance[name] if name in chance else None, 3, signed=True),
+            ]
+            for name, value in claim["agreement"].items()
+        ]
+        yield markdown_rows(["layer", "agreement", "by chance", "beyond chance"], rows, 1)
+
+
+def _beyond_chance(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["mean"] is None:
+        return ""
+    return (
+        f" Second reading, which decides nothing: beyond chance, ρ {_effect(found)}, "
+        f"n = {found['seeds']}."
+    )
 
 
 def _variants(setting: Mapping[str, Any]) -> str:

@@ -38,9 +38,11 @@ from benchmarks.claims.verdicts import (
     scores_of,
 )
 from spaces.presets import DENSE_METHODS
+from trainables.command_line import parse_settings
 from trainables.report import PRIMARY_METRICS
 
 _VERSION = 1
+_ARBITER = "unanimous"  # the presets'
 
 
 def collect(storage: Path) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def _setting(setting: Setting, storage: Path) -> dict[str, Any]:
     watersheds = [WatershedResult(claim=claim, verdict="not run") for claim in WATERSHED_CLAIMS]
     if record:
         job = settle(setting, Options(storage=storage))
+        overrides = parse_settings(job.overrides)
         tuning, found["tuning"] = _study(job, record, setting.tuning_study)
         final, found["final"] = _study(job, record, setting.final_study)
         if tuning is not None:
@@ -88,7 +91,10 @@ def _setting(setting: Setting, storage: Path) -> dict[str, Any]:
             masks = read_masks(
                 final, [t for t in final.trials if t.method in {c.method for c in WATERSHED_CLAIMS}]
             )
-            watersheds = list(judge_watersheds(masks, trained))
+            unanimous = overrides.get("sparsity.arbiter", _ARBITER) == _ARBITER
+            watersheds = list(
+                judge_watersheds(masks, trained, len(setting.tasks), unanimous=unanimous)
+            )
     found["pairs"] = [_pair(result) for result in pairs]
     found["watersheds"] = [_watershed(result) for result in watersheds]
     return found
@@ -223,6 +229,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
 
 
 def _watershed(result: WatershedResult) -> dict[str, Any]:
+    beyond = result.beyond
     return {
         **asdict(result.claim),
         "name": result.claim.name,
@@ -233,6 +240,16 @@ def _watershed(result: WatershedResult) -> dict[str, Any]:
         "high": _number(result.interval.high),
         "correlations": {str(seed): rho for seed, rho in result.correlations.items()},
         "agreement": dict(result.agreement),
+        "chance": dict(result.chance),
+        "beyond_chance": None
+        if beyond is None
+        else {
+            "seeds": len(beyond.by_seed),
+            "mean": _number(beyond.mean),
+            "low": _number(beyond.interval.low),
+            "high": _number(beyond.interval.high),
+            "correlations": {str(seed): rho for seed, rho in beyond.by_seed.items()},
+        },
         "note": result.note,
     }
 

@@ -33,6 +33,18 @@ README_LEAD = (
 )
 
 
+CHANCE = (
+    "By chance: votes drawn at random at a layer's density agree as well, two of densities p and q "
+    "to p q / (p + q − p q), T of density d to d^T / (1 − (1 − d)^T). So agreement falls where a "
+    "layer is pruned harder, and the verdict above would be *holds* for random votes too whose "
+    "density falls with depth. What each task alone would keep is not recorded; the mask is, which "
+    "here is the union of the votes, and with the agreement gives their intersection. d is taken "
+    "as the mean density of the votes where a weight that is not unanimous is wanted by half of "
+    "the tasks (exact for two tasks), equal for all tasks. A fall of agreement *beyond* chance is "
+    "what the paper's explanation needs."
+)
+
+
 def protocol(found: Mapping[str, Any]) -> str:
     """How systems were tuned and compared."""
     tuning = found["tuning"]
@@ -231,6 +243,10 @@ def limits(found: Mapping[str, Any]) -> str:
             "difference, one is expected to be decided by chance.",
             "- The same few variants for every system are a small search. A system whose best "
             "settings lie outside of it is underrated, the paper's own as well as its rivals.",
+            "- The watershed's verdict rests on agreement, which falls with a layer's density for "
+            "random votes too. `holds` therefore does not show that tasks part company; the "
+            "second reading, of agreement beyond chance, bears on that. Its chance levels are "
+            "exact for two tasks of equal densities, else an estimate.",
             "- Levels, rewinding and pre-training share one short budget here: a level of LTH or "
             "IMP, or the dense network that is pruned, gets a fraction of few steps. How these "
             "methods fare at the paper's length is not shown.",

@@ -12,7 +12,7 @@ from analysis.deltas import Scores, paired_deltas
 from analysis.masks import TrialMasks
 from analysis.systems import at_sparsity, target_sparsity
 from analysis.trials import Trial
-from analysis.watershed import correlate, mean_path
+from analysis.watershed import DepthCorrelation, chance_by_layer, correlate, mean_path
 from benchmarks.claims.protocol import (
     INTERVAL_LEVEL,
     PAIR_CLAIMS,
@@ -51,6 +51,8 @@ class WatershedResult:
 
     interval: of their mean, cut to [−1, 1].
     agreement: mean over seeds, by layer, from the image to the heads.
+    chance: what random votes of the same densities would have; empty where that is not known.
+    beyond: the correlation of agreement minus chance with depth. It decides nothing.
     """
 
     claim: WatershedClaim
@@ -59,6 +61,8 @@ class WatershedResult:
     mean: float = math.nan
     interval: Interval = field(default_factory=lambda: Interval(low=-math.inf, high=math.inf))
     agreement: Mapping[str, float] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)
+    beyond: DepthCorrelation | None = None
     note: str = ""
 
 
@@ -155,9 +159,11 @@ def judge_pairs(
 
 
 def judge_watershed(
-    claim: WatershedClaim, agreements: Mapping[int, Mapping[str, float]]
+    claim: WatershedClaim,
+    agreements: Mapping[int, Mapping[str, float]],
+    chances: Mapping[int, Mapping[str, float]] | None = None,
 ) -> WatershedResult:
-    """From the agreement by layer (in the model's order) of each seed.
+    """From the agreement by layer (in the model's order) of each seed. chances: by chance.
 
     Shortcuts stand beside the path and have no place along it: they are left out. Holds where the
     whole interval of the mean correlation lies below 0.
@@ -166,6 +172,10 @@ def judge_watershed(
     if not found.by_seed:
         note = "no trial left an agreement that varies over layers"
         return WatershedResult(claim=claim, verdict="undecided", note=note)
+    beyond = {
+        seed: {name: agreements[seed][name] - value for name, value in by_layer.items()}
+        for seed, by_layer in sorted((chances or {}).items())
+    }
     return WatershedResult(
         claim=claim,
         verdict=comparison.verdict(
@@ -175,13 +185,19 @@ def judge_watershed(
         mean=found.mean,
         interval=found.interval,
         agreement=mean_path(agreements.values()),
+        chance=mean_path((chances or {}).values()),
+        beyond=correlate(beyond, INTERVAL_LEVEL) if beyond else None,
     )
 
 
 def judge_watersheds(
-    masks: Iterable[TrialMasks], systems: Sequence[str]
+    masks: Iterable[TrialMasks], systems: Sequence[str], num_tasks: int, *, unanimous: bool
 ) -> tuple[WatershedResult, ...]:
-    """All of `WATERSHED_CLAIMS`; `masks` are those that the study's trials left."""
+    """All of `WATERSHED_CLAIMS`; `masks` are those that the study's trials left.
+
+    unanimous: whether every trial pruned what all tasks agreed on, so that its mask is the union
+      of the votes and the agreement to be expected by chance is known.
+    """
     left = list(masks)
     results = []
     for claim in WATERSHED_CLAIMS:
@@ -189,14 +205,16 @@ def judge_watersheds(
             note = f"{claim.method} not in the study"
             results.append(WatershedResult(claim=claim, verdict="not run", note=note))
             continue
-        agreements = {
-            m.trial.seed: m.agreement
+        voted = {
+            m.trial.seed: m
             for m in left
             if m.trial.seed is not None
             and m.agreement
             and is_of(m.trial, claim.method, claim.sparsity)
         }
-        results.append(judge_watershed(claim, agreements))
+        agreements = {seed: m.agreement for seed, m in voted.items()}
+        chances = {seed: chance_by_layer(m, num_tasks) for seed, m in voted.items() if unanimous}
+        results.append(judge_watershed(claim, agreements, chances))
     return tuple(results)
 
 

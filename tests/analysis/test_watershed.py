@@ -50,6 +50,43 @@ def test_correlations_and_their_interval_by_hand(record: Record) -> None:
     assert not next(i for i in found if i.system.method == "snip").depth.by_seed
 
 
+@pytest.mark.parametrize(("density", "num_tasks"), [(0.1, 2), (0.7, 2), (0.5, 2)])
+def test_random_votes_agree_to_chance(density: float, num_tasks: int) -> None:
+    """Two votes of density d: |∪| = 2d − d², agreement d / (2 − d), which is all chance."""
+    kept = 1 - (1 - density) ** num_tasks
+    agreement = density / (2 - density)
+    assert watershed.chance_agreement(kept, agreement, num_tasks) == pytest.approx(agreement)
+
+
+def test_chance_by_hand() -> None:
+    """Of 10 weights three tasks want 8, all of them 2: density 0.5, 0.125 / 0.875 = 1/7. Where
+    all want the same half, chance is the same: agreement 1 is 6/7 beyond it."""
+    assert watershed.chance_agreement(0.8, 0.25, 3) == pytest.approx(1 / 7)
+    assert watershed.chance_agreement(0.5, 1.0, 3) == pytest.approx(1 / 7)
+    assert watershed.chance_agreement(1.0, 1.0, 5) == 1.0
+    assert math.isnan(watershed.chance_agreement(0.0, 1.0, 2))
+
+
+def test_unequal_votes_agree_by_chance_to_less() -> None:
+    p, q = 0.1, 0.5
+    kept, both = p + q - p * q, p * q
+    exact = p * q / (p + q - p * q)
+    assert exact < watershed.chance_agreement(kept, both / kept, 2)
+
+
+def test_random_votes_drawn_by_layer_have_no_agreement_beyond_chance() -> None:
+    """Density falls from layer to layer and so does agreement; what is beyond chance does not."""
+    random = np.random.default_rng(0)
+    beyond, agreements = [], []
+    for density in (0.9, 0.7, 0.5, 0.3, 0.1):
+        votes = random.random((2, 200_000)) < density
+        both, either = votes.all(0).mean(), votes.any(0).mean()
+        agreements.append(both / either)
+        beyond.append(both / either - watershed.chance_agreement(either, both / either, 2))
+    assert correlation_with_depth(agreements) == pytest.approx(-1.0)
+    assert beyond == pytest.approx([0.0] * 5, abs=0.005)
+
+
 def test_shortcuts_are_no_step_along_the_path() -> None:
     names = ["conv1", "ds.1.0", "blocks.0.0.conv1", "downsample.0"]
     assert watershed.main_path(names) == ["conv1", "blocks.0.0.conv1"]

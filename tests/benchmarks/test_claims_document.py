@@ -73,6 +73,18 @@ def test_what_is_missing_is_said(found: dict[str, Any]) -> None:
     assert "cannot give a p below 0.0625" in text  # 2^(1 − 5)
 
 
+def test_agreement_stands_beside_what_chance_gives(found: dict[str, Any]) -> None:
+    """Layers keep 1 of 10 and five tasks agree to 0.9: density 0.095, whose fifth power over
+    1 − 0.905^5 is 7.7e-6 / 0.393, nothing."""
+    text = render(found, pictured=False)
+    _, _, *table = text.partition("| layer | agreement | by chance | beyond chance |")[2].split(
+        "\n"
+    )
+    first = [cell.strip() for cell in table[0].strip("|").split("|")]
+    assert first[1:] == ["0.900", "0.000", "+0.900"]
+    assert "Second reading, which decides nothing: beyond chance, ρ −1.00 [−1.00, −1.00]" in text
+
+
 def test_no_table_is_ragged(found: dict[str, Any]) -> None:
     for block in re.findall(r"(?:^\|.*\n)+", render(found, pictured=True), re.MULTILINE):
         widths = {line.count("|") for line in block.splitlines()}

@@ -181,6 +181,18 @@ def test_shortcuts_have_no_place_along_the_path() -> None:
     assert judge_watershed(WATERSHED, {0: values}).correlations == pytest.approx({0: -1.0})
 
 
+def test_what_falls_by_chance_alone_does_not_fall_beyond_it() -> None:
+    """The verdict stays the rule's; beyond chance 0.05, 0.08, 0.2 and 0.3 rise."""
+    agreements = {seed: layers(0.9, 0.8, 0.7, 0.6) for seed in range(3)}
+    chances = {seed: layers(0.85, 0.72, 0.5, 0.3) for seed in range(3)}
+    result = judge_watershed(WATERSHED, agreements, chances)
+    assert result.verdict == "holds"
+    assert result.chance == pytest.approx(layers(0.85, 0.72, 0.5, 0.3))
+    assert result.beyond is not None
+    assert result.beyond.mean == pytest.approx(1.0)
+    assert judge_watershed(WATERSHED, agreements).beyond is None
+
+
 def test_every_claim_is_about_systems_of_the_study() -> None:
     assert {c.method for c in PAIR_CLAIMS} | {c.reference for c in PAIR_CLAIMS} == set(SYSTEMS)
     assert len({c.name for c in PAIR_CLAIMS}) == len(PAIR_CLAIMS) == 21
