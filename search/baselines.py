@@ -53,7 +53,8 @@ def make_baselines_plan(
 
     Raises `UserError` for a mistake in any of them: an unknown method or setting, a value out of
     range, a repetition. Settings that are right each for itself but that a method refuses
-    together make a failed trial instead, unless no trial is left.
+    together make a failed trial instead, unless no trial is left, or it is the dense one that
+    all others are compared with.
     """
     chosen = _methods(methods)
     settings = settings or {}
@@ -90,6 +91,7 @@ def make_baselines_plan(
     grid = Grid(systems=systems, sparsities=grid.sparsities if sparse else (), seeds=grid.seeds)
     plan = dataclasses.replace(plan, grid=grid, trials=len(grid.cells()))
     _require_a_trial(plan)
+    _require_the_baseline(plan)
     return plan
 
 
@@ -269,3 +271,21 @@ def _require_a_trial(plan: Plan) -> None:
         except UserError as error:
             refusals.append(error)
     raise refusals[0]
+
+
+def _require_the_baseline(plan: Plan) -> None:
+    """Raises `UserError` where `dense` is among the systems but its first variant is refused."""
+    assert plan.grid is not None
+    params = plan.grid.dense_params()
+    if params is None:
+        return
+    try:
+        plan.config(params, plan.seed)
+    except UserError as error:
+        own = {name: value for name, value in params.items() if name != "method"}
+        if not own:
+            raise
+        raise UserError(
+            "the dense trial that every system is compared with must be a valid one, got "
+            f"`--settings` of dense {own} ({error}); change them, or leave dense out of --methods"
+        ) from None

@@ -97,15 +97,21 @@ class Plan:
     def baseline_config(self, config: TrialConfig) -> TrialConfig | None:
         """The dense trial that `config` is compared with: of its seed, with the study's settings.
 
-        None where the study trains no dense model. For a dense trial itself, what it is given
-        (or in a grid with several variants of `dense`, the first of them).
+        None where the study trains no dense model, or is an old one whose dense settings are
+        refused: the trials go on without the comparison. For a dense trial itself, what it is
+        given (or in a grid with several variants of `dense`, the first of them).
         """
+        params: Mapping[str, Any] | None = {"method": "dense"}
         if self.grid is not None:
             params = self.grid.dense_params()
-            return None if params is None else self.config(params, config.seed)
-        if "method" in self.pins or "dense" not in self.recipe.references:
+        elif "method" in self.pins or "dense" not in self.recipe.references:
+            params = None
+        if params is None:
             return None
-        return self.config({"method": "dense"}, config.seed)
+        try:
+            return self.config(params, config.seed)
+        except UserError:
+            return None
 
     def sample_config(self) -> TrialConfig:
         """A trial whose data and model are the study's. Raises `UserError` where none fits."""

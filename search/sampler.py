@@ -10,14 +10,14 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.ledger import Assignment, Ledger, judge
+from search.ledger import Assignment, Ledger, Outcome, judge
 
 
 class LedgerSearcher(Searcher):
     """Hands a ledger's trials to Tune and reports their ends back.
 
     to_config: the trainable's configuration of an assignment; must be JSON-plain and hold
-      `name` and `number`.
+      `name` and `number`. Where it raises, the trial has failed and the next one is handed out.
     on_assigned: called with Ray's trial id and the assignment, before the trial starts.
     error_of: what Ray knows of a crashed trial, by Ray's trial id.
     """
@@ -45,14 +45,20 @@ class LedgerSearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        assignment = self._ledger.next()
-        if assignment is None:
-            return Searcher.FINISHED
-        self._numbers[trial_id] = assignment.number
-        self._ledger.note(assignment.number, "ray_trial_id", trial_id)
-        if self._on_assigned is not None:
-            self._on_assigned(trial_id, assignment)
-        return self._to_config(assignment)
+        while (assignment := self._ledger.next()) is not None:
+            try:
+                config = self._to_config(assignment)
+            except Exception as error:
+                reason = f"the trial could not be set up: {type(error).__name__}: {error}"
+                outcome = Outcome(status="failed", reason=reason, metrics={}, fraction=0.0)
+                self._ledger.finish(assignment.number, outcome)
+                continue
+            self._numbers[trial_id] = assignment.number
+            self._ledger.note(assignment.number, "ray_trial_id", trial_id)
+            if self._on_assigned is not None:
+                self._on_assigned(trial_id, assignment)
+            return config
+        return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Kept for a crash, of which Tune reports no result."""

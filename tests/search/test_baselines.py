@@ -35,6 +35,8 @@ RATE = "optimiser.learning_rate"
 SYSTEMS = ("dense", "snip", "disparse-pretrained")
 REFUSED = {"sparsity.schedule": "one-shot"}  # by lth, which has a schedule of its own
 
+UPSIDE_DOWN = {"sparsity.start_fraction": 0.4, "sparsity.end_fraction": 0.3}
+
 
 @pytest.fixture(autouse=True)
 def _quiet_optuna() -> None:
@@ -195,6 +197,7 @@ def test_another_network_leaves_out_the_methods_that_bring_their_own() -> None:
         ({"overrides": {"training.steps": "0"}}, "must be at least 1"),
         # Right for itself, but no trial can be made of it.
         ({"methods": ("lth",), "settings": {"lth": [REFUSED]}}, "`lth` needs"),
+        ({"settings": {"dense": [UPSIDE_DOWN]}}, "dense trial .* must be a valid one, .*0.4, 0.3"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_starts(arguments: dict, message: str) -> None:
@@ -245,6 +248,16 @@ def test_the_dense_trial_that_a_trial_is_compared_with() -> None:
     )
     pinned = make_plan(DEMO, overrides={"method": "snip"})
     assert pinned.baseline_config(pinned.config({}, 0)) is None
+
+
+def test_a_recorded_grid_whose_dense_trial_is_refused_has_no_baseline() -> None:
+    """Of a study that an earlier version, which did not look, wrote down."""
+    plan = small(methods=("dense", "snip"))
+    assert plan.grid is not None
+    refused = dataclasses.replace(plan.grid.systems[0], settings=UPSIDE_DOWN)
+    grid = dataclasses.replace(plan.grid, systems=(refused, *plan.grid.systems[1:]))
+    old = dataclasses.replace(plan, grid=grid)
+    assert old.baseline_config(old.config({"method": "snip"}, 0)) is None
 
 
 def described(plan: Plan, folder: Path) -> dict[str, Any]:
