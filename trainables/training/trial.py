@@ -176,6 +176,8 @@ class TrialRun:
                 "summary() is of a finished run; call next_report() until it is final"
             )
         train_steps = self.config.training.steps + self.loop.pretrain_steps
+        on_gpu = self.device == "cuda"
+        peak = {"peak_memory_bytes": torch.cuda.max_memory_allocated()} if on_gpu else {}
         return summarise(
             command,
             self.config,
@@ -188,6 +190,7 @@ class TrialRun:
                 "total_seconds": self._total_seconds(),
                 "seconds_per_step": self._train_seconds / train_steps,
                 "device": self.device,
+                **peak,
             },
         )
 
