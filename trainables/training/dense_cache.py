@@ -4,6 +4,7 @@ A folder per run, named by `dense_key.entry_key`:
   run/       the entry, complete or absent: `run.json` (reports, timing), `STEP.pt` (weights and
              buffers after so many steps) and a manifest with their checksums;
   building/  what its builder has so far, from which the next one goes on if it dies;
+  failure.json  why there is no run, where training diverges: it would again;
   lease      who builds now. damaged/ is an entry that was found broken.
 """
 
@@ -12,13 +13,12 @@ import json
 import shutil
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from trainables.config import REWIND_FRACTIONS, TrialConfig
-from trainables.errors import Failure, UserError
+from trainables.errors import UserError
 from trainables.sparsity.schedule import rewind_step
 from trainables.training.dense_entry import Building, DenseRun, read_run
 from trainables.training.dense_key import entry_key, normalised
@@ -57,19 +57,17 @@ class DenseCache:
         """The dense trial `config`, trained here if nobody has and nobody does; else waits.
 
         on_progress: is called with phase "training", or `WAITING` and how far the builder is.
-        Raises `Failure` where the training fails, here or in the process waited for; nothing is
-        kept of it, and whoever asks later tries again. A folder that cannot be used costs no
-        more than itself: the run is then trained for this asker alone.
+        Raises `Diverged` where the loss does, here or for whoever asked before: the same trial
+        diverges again. Raises `Failure` where memory runs out here; that is the affair of this
+        asker alone, and those who wait or come later try themselves. A folder that cannot be used
+        costs no more than itself: the run is then trained for this asker alone.
         """
         config = normalised(config)
         folder = self.directory / entry_key(config, self.device, deterministic=self._deterministic)
-        lease, before = Lease(folder / "lease"), _read_failure(folder).get("id")
+        lease = Lease(folder / "lease")
         while True:
-            if (found := read_run(folder)) is not None:
+            if (found := _known(folder)) is not None:
                 return found
-            failure = _read_failure(folder)
-            if failure.get("id") not in (None, before):
-                raise Failure(str(failure["message"]))
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 held = lease.acquire()
@@ -90,17 +88,16 @@ class DenseCache:
         self, config: TrialConfig, folder: Path, lease: Lease, on_progress: Progress | None
     ) -> DenseRun:
         """With the lease held."""
-        if (found := read_run(folder)) is not None:
+        if (found := _known(folder)) is not None:
             return found  # published between our look and our lease
         if (folder / "run").exists():
             self._set_aside(folder)
         building = Building(folder, self._cannot_use)
         try:
             return self._train(config, building, lease, on_progress)
-        except Failure as error:
-            if isinstance(error, Diverged):
-                building.clear()
-            _write_failure(folder, str(error))
+        except Diverged as error:
+            building.clear()
+            _write_failure(folder, error)
             raise
 
     def _train(
@@ -179,18 +176,21 @@ class DenseCache:
         self._said = True
 
 
-def _read_failure(folder: Path) -> dict[str, Any]:
-    """What the last builder that failed left for those who waited for it."""
+def _known(folder: Path) -> DenseRun | None:
+    """The run in `folder`. Raises `Diverged` where it is known that there will be none."""
+    if (found := read_run(folder)) is not None:
+        return found
     try:
-        return dict(json.loads((folder / "failure.json").read_text()))
-    except (OSError, ValueError):
-        return {}
+        message = str(json.loads((folder / "failure.json").read_text())["diverged"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    raise Diverged(message)
 
 
-def _write_failure(folder: Path, message: str) -> None:
+def _write_failure(folder: Path, error: Diverged) -> None:
     with contextlib.suppress(OSError):
         partial = folder / ".failure.partial"
-        partial.write_text(json.dumps({"id": uuid.uuid4().hex, "message": message}))
+        partial.write_text(json.dumps({"diverged": str(error)}))
         partial.replace(folder / "failure.json")
 
 

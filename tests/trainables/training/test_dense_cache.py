@@ -22,7 +22,7 @@ from trainables.report import delta_percent
 from trainables.training.dense_cache import WAITING, DenseCache
 from trainables.training.dense_key import dense_config, entry_key, normalised
 from trainables.training.export import load_model
-from trainables.training.loop import TrainingLoop
+from trainables.training.loop import Diverged, TrainingLoop
 from trainables.training.trial import Report, TrialRun
 
 # A dense trial of twelve steps and the pre-training of other methods are then the same.
@@ -399,10 +399,43 @@ def test_whoever_waits_for_a_training_that_fails_gets_the_failure(small_trial, c
     assert failures == [str(failure.value)]
     trained = len(dense_steps)
     assert list(cache.directory.glob("*/run")) == []
-    # Nothing is recorded: who asks later finds out for himself.
-    with pytest.raises(Failure, match="the training loss is"):
-        cache.get(config)
-    assert dense_steps == 2 * dense_steps[:trained]
+    # It would diverge again: who asks later is told at once, in another process as well.
+    for later in (cache, DenseCache(cache.directory, "cpu")):
+        with pytest.raises(Diverged) as told:
+            later.get(config)
+        assert str(told.value) == str(failure.value)
+    assert len(dense_steps) == trained
+    with pytest.raises(Diverged):  # nothing is known of another trial
+        cache.get(config.replace({"seed": 1}))
+    assert len(dense_steps) > trained
+
+
+def test_memory_that_runs_out_for_the_builder_is_not_the_waiters_failure(
+    small_trial, cache, dense_steps
+):
+    config = small_trial("dense")
+    waiting, found = threading.Event(), []
+
+    def wait(phase: str, done: int, total: int) -> None:
+        if phase == WAITING:
+            waiting.set()
+
+    other = threading.Thread(
+        target=lambda: found.append(DenseCache(cache.directory, "cpu").get(config, wait))
+    )
+
+    def hold(phase: str, done: int, total: int) -> None:
+        if done == 2:
+            other.start()
+            assert waiting.wait(30)
+            raise Failure("out of memory on cpu (no details)")
+
+    with pytest.raises(Failure, match="out of memory"):
+        cache.get(config, hold)
+    other.join(30)
+    assert dense_steps == [0, 1, *range(12)]
+    assert cache.get(config).reports == found[0].reports
+    assert len(dense_steps) == 14
 
 
 def test_memory_that_runs_out_in_pretraining_is_the_trials_failure(small_trial, cache):
