@@ -79,8 +79,9 @@ class Budget:
 class VariantResult:
     """How a variant did on the tuning seed.
 
-    score: mean over tasks of its validation error relative to the default's; 1 for the default,
-      less is better, NaN where it cannot be compared.
+    score: mean over tasks of its validation error relative to that of `relative_to`, whose own is
+      1; less is better, NaN where it cannot be compared.
+    relative_to: label of the default, or of the first variant that ended where the default failed.
     metrics: the primary validation metrics by task.
     """
 
@@ -89,6 +90,7 @@ class VariantResult:
     status: str
     score: float
     metrics: Mapping[str, float]
+    relative_to: str
 
 
 def default_settings(
@@ -140,7 +142,9 @@ def judge(
             index = budget.find(trial.params)
             if index is not None:
                 found[index] = trial
-    base = _primary(found.get(0), tasks)
+    ended = [index for index in sorted(found) if found[index].status == "complete"]
+    first = ended[0] if ended else 0
+    base = _primary(found.get(first), tasks)
     results = []
     for index, variant in enumerate(budget.variants):
         metrics = _primary(found.get(index), tasks)
@@ -151,6 +155,7 @@ def judge(
                 status=found[index].status if index in found else "not run",
                 score=relative_error(metrics, base, tasks),
                 metrics=metrics,
+                relative_to=budget.variants[first].label,
             )
         )
     return tuple(results)
@@ -178,8 +183,8 @@ def relative_error(
 def choose(results: Sequence[VariantResult]) -> VariantResult | None:
     """The variant with the least score; the earlier of equals, so the default of a tie.
 
-    Where the default failed nothing can be measured against it: the first variant that ended.
-    None where none did.
+    Where the default failed, scores are relative to the first variant that ended (`judge`). None
+    where none did.
     """
     ended = [r for r in results if r.status == "complete"]
     measured = [r for r in ended if math.isfinite(r.score)]

@@ -68,13 +68,17 @@ def test_what_failed_is_out_of_the_choice() -> None:
     assert choose(results) is results[0]
 
 
-def test_a_default_that_failed_leaves_the_first_that_ended() -> None:
+def test_where_the_default_failed_the_others_are_compared_with_each_other() -> None:
+    """Relative to half the rate: (0.8/0.9 + 30/40)/2 = 0.8194 of twice it."""
     trials = [trial({RATE: 0.004}, 0.2, 30.0), trial({RATE: 0.001}, 0.1, 40.0)]
+    trials.append(trial({}, 0.9, 1.0, status="failed"))
     results = judge("rigl", ("segmentation", "normals"), trials, BUDGET)
     best = choose(results)
     assert best is not None
-    assert best.variant.label == "half"
-    assert all(math.isnan(r.score) for r in results)
+    assert best.variant.label == "twice"
+    assert {r.relative_to for r in results} == {"half"}
+    assert [r.score for r in results[1:3]] == pytest.approx([1.0, 0.8 / 1.8 + 30 / 80])
+    assert [math.isnan(r.score) for r in results] == [True, False, False, True]
 
 
 def test_nothing_is_chosen_where_all_failed() -> None:
