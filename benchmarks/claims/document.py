@@ -159,6 +159,7 @@ def _results(setting: Mapping[str, Any]) -> list[str]:
             "### Comparisons",
             prose.significance(setting),
             _pairs(setting),
+            *prose.beside_comparisons(setting),
             "### By task",
             "The same pairs on each task's primary metric: mean difference in its unit, positive "
             "is better for the first system, with interval.",
@@ -260,7 +261,8 @@ def _beyond_chance(found: Mapping[str, Any] | None) -> str:
 
 def _variants(setting: Mapping[str, Any]) -> str:
     tasks = setting["tasks"]
-    head = ["system", "variant", "score", *(f"{_metric(task)} val" for task in tasks), ""]
+    head = ["system", "variant", "score", *(f"{_metric(task)} val" for task in tasks)]
+    head += ["eligible reports", ""]
     lines: list[Sequence[str]] = []
     for row in setting["variants"]:
         label = row["label"]
@@ -268,6 +270,7 @@ def _variants(setting: Mapping[str, Any]) -> str:
             label += f" ({next(iter(row['settings'].values())):g})"
         score = number(row["score"], 4) if row["status"] == "complete" else row["status"]
         vals = [number(row["val"].get(task), _digits(task)) for task in tasks]
+        vals.append(prose.eligible(row["eligible_reports"]))
         mark = "**chosen**" if row["chosen"] else ""
         lines.append([method_style(row["system"]).label, label, score, *vals, mark])
     return markdown_rows(head, lines)

@@ -16,6 +16,7 @@ from analysis.deltas import paired_deltas
 from analysis.masks import read_masks
 from analysis.trials import Study, Trial, load_study
 from benchmarks.claims.jobs import Job, Options, read_record, settle
+from benchmarks.claims.lengths import trial_lengths
 from benchmarks.claims.protocol import (
     INTERVAL_LEVEL,
     LOSSLESS_MARGIN_PERCENT,
@@ -27,7 +28,7 @@ from benchmarks.claims.protocol import (
     WATERSHED_CLAIMS,
     Setting,
 )
-from benchmarks.claims.studies import num_finished, results
+from benchmarks.claims.studies import chosen_settings, num_finished, results
 from benchmarks.claims.tuning import NUM_VARIANTS, choose
 from benchmarks.claims.verdicts import (
     PairResult,
@@ -72,7 +73,9 @@ def _setting(setting: Setting, storage: Path) -> dict[str, Any]:
         "facts": record.get("facts"),
         "tuning": None,
         "final": None,
+        "reports": None,
         "variants": [],
+        "lengths": [],
         "systems": [],
     }
     pairs = [PairResult(claim=claim, verdict="not run") for claim in PAIR_CLAIMS]
@@ -80,10 +83,12 @@ def _setting(setting: Setting, storage: Path) -> dict[str, Any]:
     if record:
         job = settle(setting, Options(storage=storage))
         overrides = parse_settings(job.overrides)
+        found["reports"] = trial_lengths("dense", setting, None, job.steps, overrides).reports
         tuning, found["tuning"] = _study(job, record, setting.tuning_study)
         final, found["final"] = _study(job, record, setting.final_study)
         if tuning is not None:
-            found["variants"] = _variants(record, setting, tuning)
+            found["variants"] = _variants(job, record, tuning)
+            found["lengths"] = _lengths(job, found["variants"])
         if final is not None:
             trained = sorted({trial.method for trial in final.trials})
             found["systems"] = _systems(final, setting.tasks, job.systems)
@@ -131,9 +136,11 @@ def _study(
     return study, known
 
 
-def _variants(record: Mapping[str, Any], setting: Setting, tuning: Study) -> list[dict[str, Any]]:
+def _variants(job: Job, record: Mapping[str, Any], tuning: Study) -> list[dict[str, Any]]:
+    judged = results(record, job.setting, tuning)
+    trained = chosen_settings(job, record, judged)
     rows = []
-    for system, found in results(record, setting, tuning).items():
+    for system, found in judged.items():
         best = choose(found)
         rows += [
             {
@@ -143,10 +150,37 @@ def _variants(record: Mapping[str, Any], setting: Setting, tuning: Study) -> lis
                 "status": result.status,
                 "score": _number(result.score),
                 "val": dict(result.metrics),
-                "chosen": result is best,
+                "relative_to": result.relative_to,
+                "best": result is best,
+                "chosen": trained.get(system) == dict(result.variant.settings),
+                "eligible_reports": _eligible(job, system, result.variant.settings),
             }
             for result in found
         ]
+    return rows
+
+
+def _eligible(job: Job, system: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Among how many reports a trial chooses, at each sparsity."""
+    overrides = {**parse_settings(job.overrides), **settings}
+    rows = []
+    for sparsity in (None,) if system in DENSE_METHODS else SPARSITIES:
+        found = trial_lengths(system, job.setting, sparsity, job.steps, overrides)
+        rows.append({"sparsity": sparsity, "eligible": found.eligible, "reports": found.reports})
+    return rows
+
+
+def _lengths(job: Job, variants: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How the chosen systems that prune in levels divide their steps."""
+    rows = []
+    for row in variants:
+        if not row["chosen"] or row["system"] in DENSE_METHODS:
+            continue
+        overrides = {**parse_settings(job.overrides), **row["settings"]}
+        for sparsity in SPARSITIES:
+            found = trial_lengths(row["system"], job.setting, sparsity, job.steps, overrides)
+            if found.levels:
+                rows.append({"system": row["system"], "sparsity": sparsity, **asdict(found)})
     return rows
 
 

@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from analysis.plots.style import method_style, task_label
@@ -15,6 +16,7 @@ Setting = Mapping[str, Any]  # one entry of claims.json's `settings`
 # spaces.presets, preset `paper`).
 _PAPER_PARAMETERS = 67.61e6
 _PAPER_STEPS = 20_000
+_SCORE = "sparsity.score"
 
 QUESTION = (
     "DiSparse (Sun et al., CVPR 2022) claims to prune multitask networks better than methods that "
@@ -56,7 +58,8 @@ def protocol(found: Mapping[str, Any]) -> str:
         f"each (the default, half and twice its learning rate, one setting of its own), trained "
         f"at {percent(tuning['sparsity'])} sparsity with seed {tuning['seed']}, which no final "
         "run uses. The variant with the least mean over tasks of validation error relative to the "
-        "default's (1 − mIoU, an angle, a distance) is kept, at both sparsities. Nothing else is "
+        "default's (or, where that failed, to the first's that ended; 1 − mIoU, an angle, a "
+        "distance) is kept, at both sparsities. Nothing else is "
         "tuned, and no test metric plays a part.\n"
         "2. **The same budget.** Total training steps are equal for all systems; a method that "
         "needs a trained dense network pays for it from them, one that trains in levels divides "
@@ -64,7 +67,10 @@ def protocol(found: Mapping[str, Any]) -> str:
         "3. **Paired seeds.** The final study trains every system with its chosen settings at "
         "every seed; the same seed means the same data order and, for the same network, the same "
         "initial weights. "
-        "Each trial is represented by its best report by validation, and sees test once.\n"
+        "Each trial is represented by its best report by validation among those after its last "
+        "pruning, and sees test once: a system that prunes in levels chooses among fewer reports "
+        "than one that prunes at the start, fewest at 90 % (*eligible reports* in the tables of "
+        "chosen settings).\n"
         "4. **Judged on test**, by the rule above. Wilcoxon's signed-rank test (exact, with "
         "Holm's adjustment over the comparisons of a data set) and Hedges' g_z stand beside it; "
         "they decide nothing.\n\n"
@@ -91,6 +97,18 @@ def _asked(name: str, show: Callable[[Any], str]) -> Callable[[Setting], str]:
         return show(setting["asked"][name]) if setting["asked"] else "not run"
 
     return cell
+
+
+def _tuning_alone(setting: Setting) -> str:
+    """What the tuning study's recorded command sets beyond what all trials have."""
+    if setting["tuning"] is None:
+        return "not run"
+    command = setting["tuning"]["command"]
+    named = [value for option, value in pairwise(command) if option == "--set"]
+    shared = set(setting["asked"]["overrides"])
+    fixed = ("data.tasks=", "training.steps=")
+    alone = [item for item in named if item not in shared and not item.startswith(fixed)]
+    return ", ".join(alone) or "none"
 
 
 def _launches(setting: Setting) -> list[Mapping[str, Any]]:
@@ -135,6 +153,7 @@ PROTOCOL_ROWS: tuple[tuple[str, Callable[[Setting], str]], ...] = (
     ("resolution (crop)", lambda s: f"{_fact('size', _by_size)(s)} ({_fact('crop', _by_size)(s)})"),
     ("parameters of the dense network", _fact("parameters", lambda n: f"{n:,}")),
     ("total steps per trial", _asked("steps", str)),
+    ("reports per trial", lambda s: "not run" if s["reports"] is None else str(s["reports"])),
     ("batch", _fact("batch_size", str)),
     (
         "precision",
@@ -143,6 +162,7 @@ PROTOCOL_ROWS: tuple[tuple[str, Callable[[Setting], str]], ...] = (
     ("metric definition", _fact("metrics", str)),
     ("seeds", _asked("seeds", lambda n: f"{n} (0 to {n - 1})")),
     ("settings of all trials", _asked("overrides", lambda o: ", ".join(o) or "the preset's")),
+    ("settings of the tuning trials alone", _tuning_alone),
     ("hardware", _hardware),
     ("wall time", _time),
     ("versions", _versions),
@@ -187,9 +207,64 @@ def significance(setting: Setting) -> str:
     return text
 
 
+def eligible(rows: Sequence[Mapping[str, Any]]) -> str:
+    """ "5 of 5 at 30 %, 1 of 5 at 90 %"; once where it is the same."""
+    counts = [f"{row['eligible']} of {row['reports']}" for row in rows]
+    if len(set(counts)) == 1:
+        return counts[0]
+    return ", ".join(
+        f"{count} at {percent(row['sparsity'])}" for count, row in zip(counts, rows, strict=True)
+    )
+
+
+def beside_comparisons(setting: Setting) -> list[str]:
+    """What a reader of the comparisons must know of the systems' training and settings."""
+    parts = []
+    if setting["lengths"]:
+        divided = "; ".join(
+            f"{method_style(row['system']).label} {percent(row['sparsity'])}: a dense run of "
+            f"{row['pretrain_steps']}, then {_levels(row['levels'])}"
+            for row in setting["lengths"]
+        )
+        parts.append(
+            f"All systems have {setting['asked']['steps']} steps in total. Those that prune in "
+            f"levels divide them: {divided}. So their runs are short, and a verdict on them is "
+            "about methods at equal training budgets, not about levels each trained to the end."
+        )
+    if any(_by_magnitude(row) for row in setting["variants"] if row["chosen"]):
+        parts.append(
+            "DiSparse pretrained was tuned to `sparsity.score` = magnitude: all tasks then give a "
+            "shared weight the same score, and nothing is disentangled on shared weights there."
+        )
+    return parts
+
+
+def _by_magnitude(row: Mapping[str, Any]) -> bool:
+    settings = row["settings"]
+    return row["system"] == "disparse-pretrained" and settings.get(_SCORE) == "magnitude"
+
+
+def _levels(lengths: Sequence[int]) -> str:
+    least, most = min(lengths), max(lengths)
+    count = "one level" if len(lengths) == 1 else f"{len(lengths)} levels"
+    return f"{count} of {least}" if least == most else f"{count} of {least} to {most}"
+
+
 def tuning_lead(setting: Setting) -> str:
     failed = [row for row in setting["variants"] if row["status"] != "complete"]
-    text = "Score: mean validation error relative to the default's, less is better."
+    text = (
+        "Score: mean validation error relative to the default's, less is better. Eligible reports: "
+        "those after the last pruning, among which a trial's best is chosen, at each sparsity."
+    )
+    for row in setting["variants"]:
+        name = method_style(row["system"]).label
+        if row["chosen"] and row["relative_to"] != "default":
+            text += (
+                f" {name}: the default did not end, so scores are relative to the first variant "
+                f"that did ({row['relative_to']})."
+            )
+        if row["chosen"] and not row["best"]:
+            text += f" {name}: chosen by an earlier rule, the first variant that ended."
     if failed:
         named = ", ".join(f"{method_style(r['system']).label} {r['label']}" for r in failed)
         text += f" Not complete, so out of the choice: {named}."

@@ -1,6 +1,7 @@
 """The studies behind the claims: run as `search baselines`, one process each, and resumable."""
 
 import datetime
+import json
 import shlex
 import sys
 import time
@@ -59,16 +60,13 @@ def run_setting(job: Job, options: Options, run: Runner, say: Callable[[str], No
     expected = NUM_VARIANTS * len(job.systems)
     _run_study(job, record, setting.tuning_study, command, expected, options, run, say)
     tuning = load_study(setting.tuning_study, job.storage)
-    chosen = {system: choose(found) for system, found in results(record, setting, tuning).items()}
-    systems = [system for system, result in chosen.items() if result is not None]
-    for system in sorted(set(chosen) - set(systems)):
+    chosen = chosen_settings(job, record, results(record, setting, tuning))
+    systems = list(chosen)
+    for system in sorted(set(record["budgets"]) - set(systems)):
         say(f"{setting.name}: every variant of {system} failed; it is left out of the final study")
     if not systems:
         raise Failure(f"no trial of {setting.tuning_study} is complete; see its trials.parquet")
-    write_json(
-        job.settings_path("chosen"),
-        {s: dict(r.variant.settings) for s, r in chosen.items() if r is not None},
-    )
+    write_json(job.settings_path("chosen"), chosen)
     command = job.command(
         setting.final_study,
         seed=FIRST_SEED,
@@ -89,6 +87,18 @@ def results(
         system: judge(system, setting.tasks, tuning.trials, Budget.from_json(budget))
         for system, budget in record["budgets"].items()
     }
+
+
+def chosen_settings(
+    job: Job, record: Mapping[str, Any], found: Mapping[str, Sequence[VariantResult]]
+) -> dict[str, dict[str, Any]]:
+    """By system, without those of which no variant ended. What a final study was begun with
+    stands, whatever rule chose it."""
+    path = job.settings_path("chosen")
+    if job.setting.final_study in record["studies"] and path.is_file():
+        return dict(json.loads(path.read_text()))
+    best = {system: choose(variants) for system, variants in found.items()}
+    return {s: dict(r.variant.settings) for s, r in best.items() if r is not None}
 
 
 def num_finished(path: Path) -> int:

@@ -77,12 +77,45 @@ def test_agreement_stands_beside_what_chance_gives(found: dict[str, Any]) -> Non
     """Layers keep 1 of 10 and five tasks agree to 0.9: density 0.095, whose fifth power over
     1 − 0.905^5 is 7.7e-6 / 0.393, nothing."""
     text = render(found, pictured=False)
-    _, _, *table = text.partition("| layer | agreement | by chance | beyond chance |")[2].split(
-        "\n"
-    )
-    first = [cell.strip() for cell in table[0].strip("|").split("|")]
+    below = text.partition("| layer | agreement | by chance | beyond chance |\n")[2]
+    first = [cell.strip() for cell in below.splitlines()[1].strip("|").split("|")]
     assert first[1:] == ["0.900", "0.000", "+0.900"]
     assert "Second reading, which decides nothing: beyond chance, ρ −1.00 [−1.00, −1.00]" in text
+
+
+def test_eligible_reports_and_lengths_stand_beside_the_verdicts(found: dict[str, Any]) -> None:
+    text = render(found, pictured=False)
+    imp = [row for row in rows(text, "| IMP |") if "**chosen**" in row]
+    assert imp[0][-2] == "3 of 5 at 30 %, 1 of 5 at 90 %"
+    assert [row[-2] for row in rows(text, "| SNIP | default |")] == ["5 of 5"]
+    # Of 40 steps 20 are dense and 20 are divided by eleven.
+    assert "IMP 90 %: a dense run of 20, then 11 levels of 1 to 2" in text
+    assert "methods at equal training budgets" in text
+
+
+def test_a_score_that_all_tasks_share_is_said(found: dict[str, Any]) -> None:
+    assert "nothing is disentangled" not in render(found, pictured=False)
+    changed = json.loads(json.dumps(found))
+    for row in changed["settings"][0]["variants"]:
+        if row["system"] == "disparse-pretrained":
+            row["chosen"] = row["settings"] == {"sparsity.score": "magnitude"}
+    assert render(changed, pictured=False).count("nothing is disentangled") == 1
+
+
+def test_every_setting_of_the_trials_is_in_the_protocol(found: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(found))
+    scenes = changed["settings"][0]
+    given = ("training.precision=bf16", "training.num_reports=3", "data.crop=32x32")
+    scenes["asked"]["overrides"] = [*given, "data.num_test=4"]
+    scenes["tuning"]["command"] += ["--set", "data.crop=32x32", "--set", "data.num_test=2"]
+    text = render(changed, pictured=False)
+    (row,) = rows(text, "| settings of all trials |")
+    assert row[1] == ", ".join([*given, "data.num_test=4"])
+    (row,) = rows(text, "| settings of the tuning trials alone |")
+    assert "data.num_test=2" in row[1]
+    assert "data.crop" not in row[1]
+    assert rows(text, "| reports per trial |")[0][1:] == ["5", "not run", "not run"]
+    assert rows(text, "| resolution (crop) |")[0][1] == "32×32 (32×32)"
 
 
 def test_no_table_is_ragged(found: dict[str, Any]) -> None:

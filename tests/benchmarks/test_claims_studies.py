@@ -84,6 +84,19 @@ def test_finished_studies_are_left_alone(options: Options) -> None:
     assert [line.partition(":")[0] for line in said] == ["claims-scenes-tuning", "claims-scenes"]
 
 
+def test_what_a_final_study_was_begun_with_stands(options: Options) -> None:
+    """A choice that another rule would not make, as an earlier version may have left it."""
+    launch(options, FakeSearch(rule))
+    path = options.storage / "claims" / "scenes.chosen.json"
+    kept = {**json.loads(path.read_text()), "random": {}}
+    path.write_text(json.dumps(kept))
+    launch(Options(storage=options.storage), FakeSearch(rule))
+    assert json.loads(path.read_text()) == kept
+    scenes = collect(options.storage)["settings"][0]
+    (chosen,) = [r for r in scenes["variants"] if r["system"] == "random" and r["chosen"]]
+    assert (chosen["label"], chosen["best"]) == ("default", False)
+
+
 def test_an_interrupted_study_goes_on_as_it_was(options: Options) -> None:
     search = FakeSearch(rule, stop_after=5)
     with pytest.raises(Failure, match="5 of 12 trials"):
