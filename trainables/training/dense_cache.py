@@ -13,7 +13,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from trainables.training.trial import Progress, Report, TrialRun
 
 POLL_SECONDS = 0.5
 CHECKPOINT_SECONDS = 60.0  # between a builder's checkpoints beyond those at reports
+SAY_AFTER_SECONDS = 60.0  # without a step of the builder
 WAITING = "waiting for the dense model"
 
 
@@ -36,7 +37,7 @@ class DenseCache:
     """The dense runs kept in `directory`, which processes on several hosts may share.
 
     device: of the training, "cpu" or "cuda". deterministic: as in `TrialRun`. say: is told once
-    where the folder cannot be used, and of damage.
+    where the folder cannot be used, of damage, and of a builder that does not get on.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class DenseCache:
         """
         config = normalised(config)
         folder = self.directory / entry_key(config, self.device, deterministic=self._deterministic)
-        lease = Lease(folder / "lease")
+        lease, watch = Lease(folder / "lease"), _Watch(self.say)
         while True:
             if (found := _known(folder)) is not None:
                 return found
@@ -79,9 +80,10 @@ class DenseCache:
                     return self._build(config, folder, lease, on_progress)
                 finally:
                     lease.release()
+            holder = read_holder(lease.path)
+            watch.see(holder, config.training.steps)
             if on_progress is not None:
-                said = read_holder(lease.path)
-                on_progress(WAITING, int(said.get("done", 0)), config.training.steps)
+                on_progress(WAITING, int(holder.get("done", 0)), config.training.steps)
             time.sleep(POLL_SECONDS)
 
     def _build(
@@ -174,6 +176,33 @@ class DenseCache:
                 f"the dense cache {self.directory} cannot be used ({reason}); training without it"
             )
         self._said = True
+
+
+class _Watch:
+    """Says once whom we wait for, where that one has got no further for a while.
+
+    A process that is stopped keeps its lease, so we wait for as long as it takes.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._seen: tuple[object, object] | None = None  # a builder and its step, since when:
+        self._since = 0.0
+        self._said = False
+
+    def see(self, holder: Mapping[str, Any], total: int) -> None:
+        seen, now = (holder.get("token"), holder.get("done")), time.monotonic()
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        if self._said or now - self._since < SAY_AFTER_SECONDS:
+            return
+        self._said = True
+        self._say(
+            f"waiting for the dense model that process {holder.get('pid', 'unknown')} on host "
+            f"{holder.get('host', 'unknown')} trains: still at step {holder.get('done', 0)} of "
+            f"{total} after {SAY_AFTER_SECONDS:.0f} s; if it is stopped, continue or end it, and "
+            "another goes on from its last checkpoint"
+        )
 
 
 def _known(folder: Path) -> DenseRun | None:

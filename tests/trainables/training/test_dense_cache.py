@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import platform
 import resource
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from trainables.report import delta_percent
 from trainables.training.dense_cache import WAITING, DenseCache
 from trainables.training.dense_key import dense_config, entry_key, normalised
 from trainables.training.export import load_model
+from trainables.training.lease import Lease
 from trainables.training.loop import Diverged, TrainingLoop
 from trainables.training.trial import Report, TrialRun
 
@@ -436,6 +438,34 @@ def test_memory_that_runs_out_for_the_builder_is_not_the_waiters_failure(
     assert dense_steps == [0, 1, *range(12)]
     assert cache.get(config).reports == found[0].reports
     assert len(dense_steps) == 14
+
+
+def test_whoever_waits_for_a_stopped_builder_says_for_whom_once(
+    small_trial, cache, said, monkeypatch
+):
+    """The builder holds its lease and gets no further, as a stopped process does."""
+    monkeypatch.setattr("trainables.training.dense_cache.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("trainables.training.dense_cache.SAY_AFTER_SECONDS", 0.2)
+    config = small_trial("dense")
+    folder = cache.directory / entry_key(normalised(config), "cpu")
+    folder.mkdir(parents=True)
+    builder = Lease(folder / "lease")
+    assert builder.acquire()
+    polls = 0
+
+    def wait(phase: str, done: int, total: int) -> None:
+        nonlocal polls
+        if phase == WAITING:
+            polls += 1
+            assert said == [] or polls > 10
+        if polls == 60:
+            builder.release()
+
+    assert cache.get(config, wait).steps == 12
+    assert len(said) == 1
+    assert (
+        f"process {os.getpid()} on host {platform.node()} trains: still at step 0 of 12" in said[0]
+    )
 
 
 def test_memory_that_runs_out_in_pretraining_is_the_trials_failure(small_trial, cache):
