@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainables.report import delta_percent
+from trainables import report
 
 Scores = Mapping[int, Mapping[str, float]]  # metrics without split, by seed
 
@@ -33,7 +33,7 @@ def paired_deltas(method: Scores, reference: Scores) -> Deltas:
         name for name in names if all(_comparable(method[s], reference[s], name) for s in seeds)
     ]
     by_seed = {
-        seed: delta_percent(
+        seed: report.delta_percent(
             {n: method[seed][n] for n in kept}, {n: reference[seed][n] for n in kept}
         )
         for seed in seeds

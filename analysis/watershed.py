@@ -106,33 +106,6 @@ def correlate(
     return DepthCorrelation(by_seed=known, interval=_bounded(interval))
 
 
-def chance_agreement(kept: float, agreement: float, num_tasks: int) -> float:
-    """The agreement that random votes of the same density would have on one layer.
-
-    kept: the share of the layer that any task wants, in (0, 1]; agreement: |∩| / |∪| of the votes.
-
-    T independent votes of density d agree to d^T / (1 − (1 − d)^T). Only the union and the
-    intersection of the votes are recorded, so d is their mean density where a weight that some
-    tasks want and others do not is wanted by half of them: d = kept (1 + agreement) / 2. That is
-    exact for two tasks; votes p ≠ q of the same mean agree by chance to less, p q / (p + q − p q).
-    """
-    density = kept * (1 + agreement) / 2
-    either = 1 - (1 - density) ** num_tasks
-    return density**num_tasks / either if either > 0 else math.nan
-
-
-def chance_by_layer(masks: TrialMasks, num_tasks: int) -> dict[str, float]:
-    """`chance_agreement` by shared layer, where the mask is the union of the votes: of a method
-    that prunes once, and only what all tasks want pruned."""
-    kept = {layer.name: layer.density for layer in masks.layers}
-    found = {
-        name: chance_agreement(kept[name], value, num_tasks)
-        for name, value in masks.agreement.items()
-        if name in kept
-    }
-    return {name: value for name, value in found.items() if math.isfinite(value)}
-
-
 def mean_path(values: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """The mean over trials of values by layer, along the main path of the first."""
     trials = list(values)

@@ -8,7 +8,7 @@ from typing import Any
 from analysis.plots.style import layer_label, method_style, metric_label, task_label, unit_label
 from analysis.systems import percent
 from analysis.typeset import markdown_rows
-from benchmarks.claims import prose
+from benchmarks.claims import prose, protocol_table
 from benchmarks.claims.prose import number, quantity
 from trainables.errors import UserError
 from trainables.report import PRIMARY_METRICS, describe
@@ -139,7 +139,7 @@ def _claim(method: str, reference: str) -> str:
 def _protocol_table(settings: Sequence[Mapping[str, Any]]) -> str:
     head = ["", *(s["title"] for s in settings)]
     lines: list[Sequence[str]] = []
-    for label, value in prose.PROTOCOL_ROWS:
+    for label, value in protocol_table.ROWS:
         lines.append([label, *(value(s) for s in settings)])
     return markdown_rows(head, lines)
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from analysis import comparison
+from analysis.chance import chance_by_layer
 from analysis.comparison import Comparison, Interval
 from analysis.deltas import Scores, paired_deltas
 from analysis.masks import TrialMasks
 from analysis.systems import at_sparsity, target_sparsity
 from analysis.trials import Trial
-from analysis.watershed import DepthCorrelation, chance_by_layer, correlate, mean_path
+from analysis.watershed import DepthCorrelation, correlate, mean_path
 from benchmarks.claims.protocol import (
     INTERVAL_LEVEL,
     PAIR_CLAIMS,

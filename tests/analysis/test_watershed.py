@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import layer_figures, papers, watershed
+from analysis.chance import chance_agreement
 from analysis.comparison import correlation_with_depth
 from analysis.systems import read_grid
 from analysis.trials import load_study
@@ -55,23 +56,23 @@ def test_random_votes_agree_to_chance(density: float, num_tasks: int) -> None:
     """Two votes of density d: |∪| = 2d − d², agreement d / (2 − d), which is all chance."""
     kept = 1 - (1 - density) ** num_tasks
     agreement = density / (2 - density)
-    assert watershed.chance_agreement(kept, agreement, num_tasks) == pytest.approx(agreement)
+    assert chance_agreement(kept, agreement, num_tasks) == pytest.approx(agreement)
 
 
 def test_chance_by_hand() -> None:
     """Of 10 weights three tasks want 8, all of them 2: density 0.5, 0.125 / 0.875 = 1/7. Where
     all want the same half, chance is the same: agreement 1 is 6/7 beyond it."""
-    assert watershed.chance_agreement(0.8, 0.25, 3) == pytest.approx(1 / 7)
-    assert watershed.chance_agreement(0.5, 1.0, 3) == pytest.approx(1 / 7)
-    assert watershed.chance_agreement(1.0, 1.0, 5) == 1.0
-    assert math.isnan(watershed.chance_agreement(0.0, 1.0, 2))
+    assert chance_agreement(0.8, 0.25, 3) == pytest.approx(1 / 7)
+    assert chance_agreement(0.5, 1.0, 3) == pytest.approx(1 / 7)
+    assert chance_agreement(1.0, 1.0, 5) == 1.0
+    assert math.isnan(chance_agreement(0.0, 1.0, 2))
 
 
 def test_unequal_votes_agree_by_chance_to_less() -> None:
     p, q = 0.1, 0.5
     kept, both = p + q - p * q, p * q
     exact = p * q / (p + q - p * q)
-    assert exact < watershed.chance_agreement(kept, both / kept, 2)
+    assert exact < chance_agreement(kept, both / kept, 2)
 
 
 def test_random_votes_drawn_by_layer_have_no_agreement_beyond_chance() -> None:
@@ -82,7 +83,7 @@ def test_random_votes_drawn_by_layer_have_no_agreement_beyond_chance() -> None:
         votes = random.random((2, 200_000)) < density
         both, either = votes.all(0).mean(), votes.any(0).mean()
         agreements.append(both / either)
-        beyond.append(both / either - watershed.chance_agreement(either, both / either, 2))
+        beyond.append(both / either - chance_agreement(either, both / either, 2))
     assert correlation_with_depth(agreements) == pytest.approx(-1.0)
     assert beyond == pytest.approx([0.0] * 5, abs=0.005)
 
