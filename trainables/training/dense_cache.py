@@ -9,6 +9,7 @@ A folder per run, named by `dense_key.entry_key`:
 """
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import sys
@@ -63,21 +64,27 @@ class DenseCache:
         asker alone, and those who wait or come later try themselves. A folder that cannot be used
         costs no more than itself: the run is then trained for this asker alone.
         """
-        config = normalised(config)
+        return self._get(normalised(config), on_progress, thorough=False)
+
+    def _get(
+        self, config: TrialConfig, on_progress: Progress | None, *, thorough: bool
+    ) -> DenseRun:
+        """thorough: every file is summed before the entry is believed; of one that is damaged."""
         folder = self.directory / entry_key(config, self.device, deterministic=self._deterministic)
         lease, watch = Lease(folder / "lease"), _Watch(self.say)
         while True:
-            if (found := _known(folder)) is not None:
-                return found
+            if (found := _known(folder, thorough)) is not None:
+                return self._mended(found, config, on_progress, thorough)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 held = lease.acquire()
             except OSError as error:
                 self._cannot_use(error)
-                return self._train(config, None, lease, on_progress)
+                return self._train(config, None, None, on_progress)
             if held:
                 try:
-                    return self._build(config, folder, lease, on_progress)
+                    found = self._build(config, folder, lease, on_progress, thorough)
+                    return self._mended(found, config, on_progress, thorough)
                 finally:
                     lease.release()
             holder = read_holder(lease.path)
@@ -86,11 +93,29 @@ class DenseCache:
                 on_progress(WAITING, int(holder.get("done", 0)), config.training.steps)
             time.sleep(POLL_SECONDS)
 
+    def _mended(
+        self, run: DenseRun, config: TrialConfig, on_progress: Progress | None, thorough: bool
+    ) -> DenseRun:
+        """The run, which looks for another where a file of it is damaged: first in the cache,
+        and where a file is damaged once more, for this asker alone."""
+
+        def again() -> DenseRun:
+            if not thorough:
+                return self._get(config, on_progress, thorough=True)
+            return self._train(config, None, None, on_progress)
+
+        return dataclasses.replace(run, again=again)
+
     def _build(
-        self, config: TrialConfig, folder: Path, lease: Lease, on_progress: Progress | None
+        self,
+        config: TrialConfig,
+        folder: Path,
+        lease: Lease,
+        on_progress: Progress | None,
+        thorough: bool,
     ) -> DenseRun:
         """With the lease held."""
-        if (found := _known(folder)) is not None:
+        if (found := _known(folder, thorough)) is not None:
             return found  # published between our look and our lease
         if (folder / "run").exists():
             self._set_aside(folder)
@@ -106,7 +131,7 @@ class DenseCache:
         self,
         config: TrialConfig,
         building: Building | None,
-        lease: Lease,
+        lease: Lease | None,
         on_progress: Progress | None,
     ) -> DenseRun:
         building = building if building is not None else Building(None, self._cannot_use)
@@ -122,7 +147,8 @@ class DenseCache:
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 building.save(run, reports)
                 saved = time.monotonic()
-            lease.say(done=done)
+            if lease is not None:
+                lease.say(done=done)
             if on_progress is not None:
                 on_progress(phase, done, total)
 
@@ -144,7 +170,7 @@ class DenseCache:
         found = building.publish(config, reports, timing, wanted)
         if wanted <= found.stored.keys():
             return found
-        return self._train(config, None, lease, on_progress)
+        return self._train(config, None, None, on_progress)
 
     def _open(
         self, config: TrialConfig, building: Building, wanted: Iterable[int]
@@ -205,9 +231,9 @@ class _Watch:
         )
 
 
-def _known(folder: Path) -> DenseRun | None:
+def _known(folder: Path, thorough: bool) -> DenseRun | None:
     """The run in `folder`. Raises `Diverged` where it is known that there will be none."""
-    if (found := read_run(folder)) is not None:
+    if (found := read_run(folder, thorough=thorough)) is not None:
         return found
     try:
         message = str(json.loads((folder / "failure.json").read_text())["diverged"])

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,25 @@ import torch
 from torch import Tensor
 
 from trainables.config import TrialConfig
-from trainables.training.manifest import valid_checkpoint, write_manifest
+from trainables.training.manifest import file_crc32, listed_files, write_manifest
 from trainables.training.trial import Report, TrialRun
 
 Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredWeights:
+    """A file of an entry, and the CRC-32 that it was written with."""
+
+    path: Path
+    crc32: int
+
+    def read(self) -> Weights | None:
+        """None where it is damaged or gone."""
+        try:
+            return _read_weights(self.path) if file_crc32(self.path) == self.crc32 else None
+        except OSError:
+            return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,11 +42,13 @@ class DenseRun:
     reports: all of them, in order; the last is final and speaks of the weights of `best_step`.
     timing: as in `TrialRun.summary`, of whoever trained it.
     stored: by step, a file or the weights themselves.
+    again: gives the run where a file of `stored` turns out to be damaged.
     """
 
     reports: tuple[Report, ...]
     timing: Mapping[str, Any]
-    stored: Mapping[int, Path | Weights]
+    stored: Mapping[int, StoredWeights | Weights]
+    again: "Callable[[], DenseRun] | None" = field(default=None, compare=False, repr=False)
 
     @property
     def steps(self) -> int:
@@ -50,22 +67,41 @@ class DenseRun:
 
     def weights(self, step: int) -> Weights:
         """The model's `state_dict` after `step` steps, on the CPU: of the last step, of the best,
-        and of `rewind_step` for every one of `REWIND_FRACTIONS`."""
+        and of `rewind_step` for every one of `REWIND_FRACTIONS`. Damage shows here, and costs
+        another training."""
         found = self.stored[step]
-        return _read_weights(found) if isinstance(found, Path) else found
+        weights = found.read() if isinstance(found, StoredWeights) else found
+        if weights is not None:
+            return weights
+        assert self.again is not None, found
+        other = self.again()
+        # Another step may be its best one where training does not repeat itself to the bit.
+        return other.weights(step if step in other.stored else other.best_step)
 
 
-def read_run(folder: Path) -> DenseRun | None:
-    """The intact entry in `folder`; every file is read and summed."""
+def read_run(folder: Path, *, thorough: bool = False) -> DenseRun | None:
+    """The entry in `folder`, if all its files are there and its reports intact.
+
+    Weights are summed where they are read (2 GB at the papers' size); here only if `thorough`.
+    """
     directory = folder / "run"
-    if valid_checkpoint(directory) is None:
+    listed = listed_files(directory)
+    if listed is None:
         return None
     try:
-        described = json.loads((directory / "run.json").read_text())
+        described_path = directory / "run.json"
+        for path, crc in listed.items():
+            if (thorough or path == described_path) and file_crc32(path) != crc:
+                return None
+        described = json.loads(described_path.read_text())
         return DenseRun(
             reports=tuple(Report(**report) for report in described["reports"]),
             timing=described["timing"],
-            stored={int(path.stem): path for path in directory.glob("*.pt")},
+            stored={
+                int(path.stem): StoredWeights(path=path, crc32=crc)
+                for path, crc in listed.items()
+                if path.suffix == ".pt"
+            },
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

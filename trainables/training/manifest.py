@@ -18,14 +18,29 @@ def write_manifest(directory: Path, *, step: int) -> None:
 
 def valid_checkpoint(directory: Path) -> int | None:
     """The training step of an intact checkpoint; None for a damaged or unfinished one."""
+    listed = listed_files(directory)
     try:
-        manifest = json.loads((directory / MANIFEST).read_text())
-        for name, (size, crc) in manifest["files"].items():
-            path = directory / name
-            if path.stat().st_size != size or file_crc32(path) != crc:
-                return None
-        return int(manifest["step"]) if manifest["files"] else None
+        if not listed or any(file_crc32(path) != crc for path, crc in listed.items()):
+            return None
+        return int(json.loads((directory / MANIFEST).read_text())["step"])
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def listed_files(directory: Path) -> dict[Path, int] | None:
+    """The folder's files with the CRC-32 that each should have, which is not looked at.
+
+    None where one is missing or of another size.
+    """
+    try:
+        listed = {}
+        for name, (size, crc) in json.loads((directory / MANIFEST).read_text())["files"].items():
+            path = directory / name
+            if path.stat().st_size != size:
+                return None
+            listed[path] = int(crc)
+        return listed
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -21,10 +21,12 @@ from trainables.data.catalogue import store_root
 from trainables.errors import Failure
 from trainables.report import delta_percent
 from trainables.training.dense_cache import WAITING, DenseCache
+from trainables.training.dense_entry import Building, DenseRun
 from trainables.training.dense_key import dense_config, entry_key, normalised
 from trainables.training.export import load_model
 from trainables.training.lease import Lease
 from trainables.training.loop import Diverged, TrainingLoop
+from trainables.training.manifest import file_crc32
 from trainables.training.trial import Report, TrialRun
 
 # A dense trial of twelve steps and the pre-training of other methods are then the same.
@@ -95,7 +97,7 @@ def test_a_dense_trial_is_replayed_to_the_bit(
 ):
     # Errors that only grow: the first report's weights are the best, and those are exported.
     errors = itertools.count(1.0)
-    monkeypatch.setattr("trainables.training.trial._error", lambda *_: next(errors))
+    monkeypatch.setattr("trainables.training.best._error", lambda *_: next(errors))
     config = small_trial("dense")
     inline = TrialRun(config, device="cpu")
     expected = finish(inline)
@@ -282,9 +284,7 @@ def test_a_damaged_entry_is_set_aside_and_trained_again(
     path = entry(cache) / "12.pt"
     match damage:
         case "flip":
-            content = bytearray(path.read_bytes())
-            content[len(content) // 2] ^= 1
-            path.write_bytes(content)
+            flip(path)
         case "truncate":
             path.write_bytes(path.read_bytes()[:-1])
         case "remove":
@@ -294,13 +294,81 @@ def test_a_damaged_entry_is_set_aside_and_trained_again(
         case "describe":
             (entry(cache) / "run.json").write_text("{}")
     again = cache.get(config)
-    assert len(dense_steps) == 24
+    assert len(dense_steps) == (12 if damage == "flip" else 24)  # no weights have been read yet
     assert again.reports == before.reports
     assert all(torch.equal(value, expected[name]) for name, value in again.weights(12).items())
+    assert len(dense_steps) == 24
     assert [line for line in said if "is damaged" in line] == said
     assert len(said) == 1
     assert (entry(cache).parent / "damaged").is_dir()
     cache.get(config)
+    assert len(dense_steps) == 24
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_only_the_files_that_are_asked_for_are_summed(
+    small_trial, cache, said, dense_steps, monkeypatch
+):
+    config = small_trial("dense")
+    cache.get(config)
+    summed: list[str] = []
+
+    def logged(path: Path) -> int:
+        summed.append(path.name)
+        return file_crc32(path)
+
+    for module in ("manifest", "dense_entry"):
+        monkeypatch.setattr(f"trainables.training.{module}.file_crc32", logged)
+    flip(entry(cache) / "1.pt")
+    found = cache.get(config)
+    assert summed == ["run.json"]
+    found.weights(12)
+    assert summed == ["run.json", "12.pt"]
+    from_the_start = small_trial("lth", {**TWELVE, "sparsity.rewind_fraction": 0.0})
+    run = TrialRun(from_the_start, device="cpu", dense_cache=cache)
+    finish(run)
+    assert sorted(summed[2:]) == ["0.pt", "12.pt", "run.json"]
+    assert len(dense_steps) == 12
+    assert said == []
+
+
+def test_weights_found_damaged_by_two_are_trained_again_once(small_trial, cache, said, dense_steps):
+    config = small_trial("dense")
+    expected = cache.get(config).weights(12)
+    holders = [cache.get(config), cache.get(config)]
+    flip(entry(cache) / "12.pt")
+    for run in holders:
+        assert all(torch.equal(v, expected[n]) for n, v in run.weights(12).items())
+        assert len(dense_steps) == 24
+    assert len(said) == 1
+    # A disk that damages what it is given costs a training, not the trial.
+    again = cache.get(config)
+    flip(entry(cache) / "12.pt")
+    publish = Building.publish
+
+    def damaging(*arguments: Any) -> DenseRun:
+        run = publish(*arguments)
+        flip(entry(cache) / "12.pt")
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Building, "publish", damaging)
+        assert all(torch.equal(v, expected[n]) for n, v in again.weights(12).items())
+    assert len(dense_steps) == 48
+
+
+def test_a_trial_whose_dense_weights_are_damaged_gives_what_it_would_have(
+    small_trial, cache, dense_steps
+):
+    config = small_trial("imp", TWELVE)
+    expected = finish(TrialRun(config, device="cpu", dense_cache=cache))
+    flip(entry(cache) / "12.pt")
+    assert finish(TrialRun(config, device="cpu", dense_cache=cache)) == expected
     assert len(dense_steps) == 24
 
 
