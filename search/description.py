@@ -94,9 +94,11 @@ def check_same_study(
         differing.insert(0, of_grids)  # tells more than that the sampler or seed is another
     if differing:
         name, theirs, mine = differing[0]
+        further = " (and --seed, for further seeds)" if name == "seeds" else ""
         raise UserError(
             f"the study {plan.study!r} exists with {name}={theirs}, got {mine}; go on with it by "
             f"`{again('resume', plan.study, files.storage)}`, or give the new study another --name"
+            f"{further}"
         )
     if known["trials"] != plan.trials:
         raise UserError(

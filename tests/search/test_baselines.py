@@ -305,6 +305,8 @@ def test_another_grid_under_the_name_is_refused(
     with pytest.raises(UserError) as caught:
         check_same_study(small(**changed), known, files, None)
     assert f"exists with {message}" in str(caught.value)
+    remedy = "--name (and --seed, for further seeds)" if "seeds=" in message else "--name"
+    assert str(caught.value).endswith(f"`, or give the new study another {remedy}")
 
 
 def test_a_grid_and_a_search_are_not_one_study(tmp_path: Path) -> None:
