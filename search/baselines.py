@@ -13,7 +13,8 @@ from typing import Any
 from search.grid import Grid, System
 from search.plan import Plan, make_plan
 from search.recipes import Recipe
-from spaces.presets import PRETRAINED_METHODS, trial_config
+from spaces.budgets import PRETRAINED_METHODS
+from spaces.presets import trial_config
 from trainables.coercion import whole_number
 from trainables.errors import UserError
 

@@ -10,7 +10,8 @@ from search.files import check_study_name
 from search.grid import Grid
 from search.recipes import Recipe
 from spaces.catalogue import build_space
-from spaces.presets import DENSE_METHODS, PRETRAINED_METHODS, trial_config
+from spaces.budgets import PRETRAINED_METHODS
+from spaces.presets import DENSE_METHODS, trial_config
 from spaces.space import Space
 from trainables.command_line import parse_settings
 from trainables.config import TrialConfig

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial
 
 from search.ledger import trial_name
-from spaces.presets import PRETRAINED_METHODS
+from spaces.budgets import PRETRAINED_METHODS
 
 _FIXED_COLUMNS = (
     ("trial", pa.string()),

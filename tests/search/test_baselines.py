@@ -26,7 +26,8 @@ from search.plan import Plan, make_plan
 from search.recipes import RECIPES
 from search.record import write_trials
 from search.systems import systems_table
-from spaces.presets import DENSE_METHODS, PRETRAINED_METHODS
+from spaces.budgets import PRETRAINED_METHODS
+from spaces.presets import DENSE_METHODS
 from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
 

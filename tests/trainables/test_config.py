@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.presets import DATASET_DEFAULTS, PRESETS, PRETRAINED_METHODS, trial_config
+from spaces.budgets import PRETRAINED_METHODS
+from spaces.presets import DATASET_DEFAULTS, PRESETS, trial_config
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
