@@ -9,8 +9,8 @@ from typing import Any
 from search.files import check_study_name
 from search.grid import Grid
 from search.recipes import Recipe
-from spaces.catalogue import build_space
 from spaces.budgets import PRETRAINED_METHODS
+from spaces.catalogue import build_space
 from spaces.presets import DENSE_METHODS, trial_config
 from spaces.space import Space
 from trainables.command_line import parse_settings

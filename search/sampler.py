@@ -11,6 +11,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from search.ledger import Assignment, Ledger, Outcome, judge
+from trainables.errors import UserError
 
 
 class LedgerSearcher(Searcher):
@@ -48,8 +49,10 @@ class LedgerSearcher(Searcher):
         while (assignment := self._ledger.next()) is not None:
             try:
                 config = self._to_config(assignment)
-            except Exception as error:
-                reason = f"the trial could not be set up: {type(error).__name__}: {error}"
+            except UserError as error:
+                # Of this trial alone. A disk or a server that is away ends the launch instead,
+                # and the next one hands the trial out again.
+                reason = f"the trial could not be set up: {error}"
                 outcome = Outcome(status="failed", reason=reason, metrics={}, fraction=0.0)
                 self._ledger.finish(assignment.number, outcome)
                 continue
