@@ -33,6 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  -c constraints.txt -e '.[search,analysis,dev]'
 	@$(RUN) -m compileall -qq -j 0 $(VENV)/lib || true  # on all cores; pip would use one
 	@touch $@
+	@echo "Ready. Next: make demo"
 
 demo: $(STAMP) ## search sparsity on the built-in dataset (minutes) and write the report
 	@$(RUN) -m search run demo $(ARGS)

@@ -67,7 +67,7 @@ def compare_systems(grid: Grid, reference: str | None = None) -> tuple[Row, ...]
 def tables(grid: Grid, rows: Sequence[Row]) -> list[Table]:
     """One per measure."""
     heads = ["system", "reference", "n", "difference", "95 % interval", "relative"]
-    heads += ["effect g_z", "95 % interval", "p", "p (Holm)", "better?"]
+    heads += ["effect g_z", "95 % interval", "p", "p (Holm)", "better, by interval"]
     result = []
     for measure in dict.fromkeys(row.measure for row in rows):
         lines = [_cells(row) for row in rows if row.measure == measure]

@@ -65,7 +65,9 @@ def run(
     trials: Annotated[int | None, typer.Option(help="How many; default: the recipe's.")] = None,
     concurrency: ConcurrencyOption = None,
     seed: Annotated[int, typer.Option(help="Of the sampler and of every trial.")] = 0,
-    data_root: Annotated[str | None, typer.Option(help="Folder of the converted data.")] = None,
+    data_root: Annotated[
+        str | None, typer.Option(help="Folder of the store, or of raw data.")
+    ] = None,
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
@@ -141,7 +143,9 @@ def baselines(
     settings_file: Annotated[
         str | None, typer.Option("--settings", help="JSON file of settings by method, see above.")
     ] = None,
-    data_root: Annotated[str | None, typer.Option(help="Folder of the converted data.")] = None,
+    data_root: Annotated[
+        str | None, typer.Option(help="Folder of the store, or of raw data.")
+    ] = None,
     concurrency: ConcurrencyOption = None,
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,
@@ -154,9 +158,16 @@ def baselines(
     report: ReportOption = True,
     quiet: QuietOption = False,
 ) -> None:
-    from search.baselines import make_baselines_plan, parse_list, parse_sparsities, read_settings
+    from search.baselines import (
+        ignored,
+        make_baselines_plan,
+        parse_list,
+        parse_sparsities,
+        read_settings,
+    )
     from search.plan import parse_overrides
 
+    variants = None if settings_file is None else read_settings(settings_file)
     plan = make_baselines_plan(
         get_recipe(recipe),
         study=name,
@@ -164,10 +175,12 @@ def baselines(
         sparsities=parse_sparsities(sparsities),
         seeds=seeds,
         seed=seed,
-        settings=None if settings_file is None else read_settings(settings_file),
+        settings=variants,
         data_root=data_root,
         overrides=parse_overrides(settings or []),
     )
+    for line in () if quiet else ignored(plan, variants or {}):
+        typer.echo(f"note: {line}: its settings have no effect", err=True)
     _run(
         plan,
         storage=storage,
@@ -228,7 +241,8 @@ def status(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    counts = ", ".join(f"{n} {state}" for state, n in found["counts"].items() if n)
+    words = {} if found["driven"] else {"running": "interrupted"}
+    counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in found["counts"].items() if n)
     driver = "a driver is at work" if found["driven"] else "no driver is at work"
     typer.echo(f"study {name} ({found['recipe']}): {counts or 'no trial yet'}; {driver}")
     typer.echo(f"finished {found['finished']} of {found['trials']}; {found['front']} on the front")

@@ -14,7 +14,7 @@ from search.grid import Grid, System
 from search.plan import Plan, make_plan
 from search.recipes import Recipe
 from spaces.budgets import PRETRAINED_METHODS
-from spaces.presets import trial_config
+from spaces.presets import trial_config, without_effect
 from trainables.coercion import whole_number
 from trainables.errors import UserError
 
@@ -94,6 +94,22 @@ def make_baselines_plan(
     _require_a_trial(plan)
     _require_the_baseline(plan)
     return plan
+
+
+def ignored(plan: Plan, settings: Settings) -> list[str]:
+    """What of `--settings` has no effect, one line each: a mistake perhaps, but no error."""
+    assert plan.grid is not None
+    lines = [f"{m} is not among the systems" for m in settings if m not in plan.grid.methods]
+    for cell in plan.grid.cells():
+        if cell.seed != plan.grid.seeds[0]:
+            break
+        try:
+            config = plan.config(cell.params, cell.seed)
+        except UserError:  # the trial fails and says why
+            continue
+        own = [name for name in cell.params if name not in ("method", "sparsity.target")]
+        lines += [f"{config.method} does not read {n}" for n in without_effect(config, own)]
+    return list(dict.fromkeys(lines))
 
 
 def read_settings(path: str | Path) -> dict[str, list[dict[str, Any]]]:

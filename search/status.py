@@ -1,5 +1,6 @@
 """How a study stands, read from its files without touching them."""
 
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -10,6 +11,7 @@ from search.description import plan_of
 from search.files import study_files
 from search.ledger import FINISHED
 from search.lock import is_driven
+from search.record import num_recorded
 from trainables.command_line import masked
 from trainables.errors import UserError
 from trainables.report import STATUSES
@@ -28,7 +30,16 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
         None, "DISPARSE_STUDY_STORAGE", known.get("study_storage"), files.default_study_storage
     )
     check_answers("--study-storage", storage_url, STUDY_SCHEMES)
+    if _is_missing(storage_url):  # opening it would make an empty one
+        recorded = num_recorded(files.trials)
+        if recorded:
+            raise UserError(
+                f"the study storage {masked(storage_url)!r} must exist, got no such file, though "
+                f"{str(files.trials)!r} records {recorded} trials; restore it from a backup"
+            )
     try:
+        if _is_missing(storage_url):
+            raise KeyError(study)
         loaded = optuna.load_study(study_name=study, storage=storage_url)
         trials = loaded.get_trials(deepcopy=False)
         front = len(loaded.best_trials)
@@ -56,3 +67,9 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
         "tracking_uri": known["tracking_uri"],
         "study_storage": masked(storage_url),
     }
+
+
+def _is_missing(storage_url: str) -> bool:
+    """Whether the address is of an SQLite file that is not there."""
+    scheme, separator, path = storage_url.partition(":///")
+    return scheme == "sqlite" and bool(separator) and not Path(path.partition("?")[0]).exists()

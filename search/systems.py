@@ -19,7 +19,7 @@ _NONE = "-"
 def systems_table(trials: Path, grid: Grid, tasks: Iterable[str]) -> list[str]:
     """Lines of text: each system's primary test metrics, means over its complete seeds.
 
-    trials: the study's `trials.parquet`. `seeds` counts the complete ones of those begun;
+    trials: the study's `trials.parquet`. `seeds` counts the complete ones of those asked for;
     `steps` are pre-training + training.
     """
     columns = ["number", "status", "params", "metrics"]
@@ -34,7 +34,7 @@ def systems_table(trials: Path, grid: Grid, tasks: Iterable[str]) -> list[str]:
         # A trial's number is its place among the cells.
         numbers = range(position, len(cells), len(of_one_seed))
         of_cell = [rows[number] for number in numbers if number in rows]
-        table.append([*_name(cell.params, grid), *_values(of_cell, metrics)])
+        table.append([*_name(cell.params, grid), *_values(of_cell, len(numbers), metrics)])
     return _aligned(table)
 
 
@@ -48,7 +48,7 @@ def _name(params: Mapping[str, Any], grid: Grid) -> list[str]:
     return [" ".join([method, *settings]), _NONE if target is None else f"{target:g}"]
 
 
-def _values(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
+def _values(rows: Sequence[Mapping[str, Any]], num_asked: int, metrics: Sequence[str]) -> list[str]:
     complete = [json.loads(row["metrics"]) for row in rows if row["status"] == "complete"]
     params = [json.loads(row["params"]) for row in rows]
     lengths = {
@@ -60,7 +60,7 @@ def _values(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[s
     for name in metrics:
         found = [v[name] for v in complete if math.isfinite(v.get(name, math.nan))]
         means.append(f"{fmean(found):.4g}" if found else _NONE)
-    return [f"{len(complete)}/{len(rows)}", ", ".join(sorted(lengths)) or _NONE, *means]
+    return [f"{len(complete)}/{num_asked}", ", ".join(sorted(lengths)) or _NONE, *means]
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:

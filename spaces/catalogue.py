@@ -6,6 +6,7 @@ same space serves a run of 200 steps and one of 20,000.
 
 from collections.abc import Callable, Sequence
 
+from spaces.presets import DENSE_METHODS, REGROWS, VOTES
 from spaces.space import Parameter, Space, When
 from trainables.config import (
     ANNEALINGS,
@@ -33,14 +34,11 @@ SPARSE_METHODS = (
     "disparse-dynamic",
     "disparse-pretrained",
 )
-DENSE_METHODS = ("dense", "cross-stitch", "sluice", "den")
 # Which settings a method reads. A parameter is drawn only where it has an effect.
 FOLLOWS_ALLOCATION = ("random", "rigl", "set", "gmp", "random-pretrained", "disparse-dynamic")
 FOLLOWS_SCHEDULE = tuple(m for m in SPARSE_METHODS if m not in ("lth", "lth-one-shot", "imp"))
 LEVELLED = ("lth", "imp")
 REWINDS = ("lth", "lth-one-shot")
-REGROWS = ("rigl", "set", "disparse-dynamic")
-VOTES = ("disparse-static", "disparse-dynamic", "disparse-pretrained")
 GROWS_BY_VOTE = ("disparse-dynamic",)
 SCORED = ("disparse-static", "disparse-pretrained")
 SCORED_AT_INITIALISATION = ("snip", "disparse-static")

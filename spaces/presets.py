@@ -5,7 +5,7 @@ base); `small` and `tiny` scale it down for two cores. No optuna here: `python -
 reads this module on hosts that have torch alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 
 PRESETS = ("tiny", "small", "paper")
+REGROWS = ("rigl", "set", "disparse-dynamic")
+VOTES = ("disparse-static", "disparse-dynamic", "disparse-pretrained")
 DENSE_METHODS = ("dense", "cross-stitch", "sluice", "den")
 
 
@@ -315,6 +317,24 @@ def _num_steps(steps: Any, setting: Any) -> int | None:
         if number < 1:
             raise UserError(f"`training.steps` must be at least 1, got {number}; raise it")
     return min(given, default=None)
+
+
+def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the dotted `names` that a trial of this method does not read."""
+    sparsity = config.sparsity
+    unread = {
+        "regrowth.": config.method not in REGROWS,
+        "sparsity.arbiter": config.method not in VOTES,
+        "sparsity.level_fraction": sparsity.schedule != "levels",
+        "sparsity.rewind_fraction": config.method not in REWINDING_METHODS,
+        "sparsity.interval_steps": sparsity.schedule in ("one-shot", "levels"),
+        "sparsity.end_fraction": sparsity.schedule in ("one-shot", "levels"),
+        "sparsity.": config.method in DENSE_METHODS,
+        "training.pretrain_steps": config.method not in PRETRAINED_METHODS,
+        "model.unit_rate": config.model.name != "cross-stitch",
+    }
+    dead = tuple(prefix for prefix, holds in unread.items() if holds)
+    return tuple(name for name in names if name.startswith(dead))
 
 
 def _require_sense(config: TrialConfig) -> None:

@@ -56,7 +56,8 @@ def train(
     method: Annotated[str, typer.Argument(help="See `list methods`.")],
     dataset: Annotated[str, typer.Option(help="See `list datasets`.")] = "scenes",
     data_root: Annotated[
-        str | None, typer.Option(help="Folder (or URI) of the store that `convert` wrote.")
+        str | None,
+        typer.Option(help="Folder (or URI) of the store, or of raw data: converted once."),
     ] = None,
     preset: Annotated[str, typer.Option(help="tiny, small or paper.")] = "tiny",
     tasks: Annotated[str | None, typer.Option(help="Comma-separated; default: all usual.")] = None,
@@ -97,7 +98,7 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
 ) -> None:
     """Train one METHOD and evaluate it on test."""
-    from spaces.presets import trial_config
+    from spaces.presets import trial_config, without_effect
     from trainables.data.catalogue import open_dataset
     from trainables.sparsity.catalogue import get_method
     from trainables.training.dense_cache import DenseCache
@@ -119,6 +120,8 @@ def train(
         metrics=metrics,
         overrides=parse_settings(setting or []),
     )
+    for name in without_effect(config, parse_settings(setting or [])):
+        print(f"note: {method} does not read {name}", file=sys.stderr)
     if resume and out is None:
         raise UserError("`--resume` continues the run in `--out`, got no --out; name its folder")
     checkpoint = None if out is None else out / "checkpoint"
@@ -265,11 +268,15 @@ def _baseline_metrics(path: Path, tasks: Sequence[str]) -> dict[str, float]:
     rule = f"`--baseline` must be the --json file of a dense run, got {str(path)!r}"
     remedy = "write one with `train dense … --json FILE`"
     try:
-        listed = json.loads(path.read_text())["metrics"].items()
+        run = json.loads(path.read_text())
+        listed = run["metrics"].items()
+        method = run.get("config", {}).get("method", "dense")
         # What is not finite is null in these files.
         metrics = {str(name): float(value) for name, value in listed if value is not None}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{rule} ({type(error).__name__}: {error}); {remedy}") from None
+    if method != "dense":
+        raise UserError(f"{rule}, which is of {method}; {remedy}")
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
     names = [name for task in tasks for name in task_metrics(task)]
     for split in SPLITS:

@@ -73,6 +73,13 @@ def test_a_small_real_study(tmp_path: Path) -> None:
     state = json.loads(shown.stdout)
     assert (state["finished"], state["trials"], state["driven"]) == (3, 3, False)
     assert state["counts"]["complete"] == 3
+    # Asking how a study stands must not make what is missing.
+    database = tmp_path / "runs" / "demo" / "optuna.db"
+    database.unlink()
+    lost = search("status", "demo", folder=tmp_path)
+    assert lost.returncode == 2
+    assert "records 3 trials; restore it" in lost.stderr
+    assert not database.exists()
 
 
 @pytest.mark.parametrize(

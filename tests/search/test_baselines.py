@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.baselines import (
+    ignored,
     make_baselines_plan,
     parse_list,
     parse_sparsities,
@@ -372,3 +373,16 @@ def test_a_ledger_hands_out_the_grid_whatever_it_is_told_in_between(tmp_path: Pa
     assert table[1] == ["dense", "-", "2/2", "0+300", "2", "-", "-"]
     assert table[3] == ["lth sparsity.schedule=one-shot", "0.9", "0/2", "-", "-", "-", "-"]
     assert table[4] == ["snip", "0.9", "2/2", "0+300", "5", "-", "-"]
+
+
+def test_settings_without_effect_are_named() -> None:
+    settings = {
+        "snip": [{"regrowth.fraction": 0.3, RATE: 0.001}, {}],
+        "rigl": [{"regrowth.fraction": 0.3}],
+    }
+    plan = small(methods=("dense", "snip"), settings=settings)
+    assert ignored(plan, settings) == [
+        "rigl is not among the systems",
+        "snip does not read regrowth.fraction",
+    ]
+    assert ignored(small(methods=("dense", "snip")), {}) == []

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaces.budgets import PRETRAINED_METHODS, REWINDING_METHODS
-from spaces.catalogue import DENSE_METHODS as SPACE_DENSE_METHODS
 from spaces.catalogue import REWINDS, SPARSE_METHODS
-from spaces.presets import DENSE_METHODS, trial_config
+from spaces.presets import DENSE_METHODS, trial_config, without_effect
 from trainables.cost import training_flops_fraction
 from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
@@ -20,7 +19,6 @@ def test_the_lists_of_methods_say_what_the_methods_say() -> None:
     assert set(PRETRAINED_METHODS) == {n for n, m in METHODS.items() if m.needs_pretraining}
     assert set(REWINDING_METHODS) == {n for n, m in METHODS.items() if m.rewinds} == set(REWINDS)
     assert set(DENSE_METHODS) == {n for n, m in METHODS.items() if not m.sparse}
-    assert DENSE_METHODS == SPACE_DENSE_METHODS
     assert set(SPARSE_METHODS) | set(DENSE_METHODS) == set(METHODS)
 
 
@@ -87,6 +85,24 @@ def test_pretraining_may_take_another_share() -> None:
         "imp", "scenes", "tiny", total_steps=400, overrides={"training.pretrain_steps": 300}
     )
     assert (config.training.steps, config.training.pretrain_steps) == (100, 300)
+
+
+@pytest.mark.parametrize(
+    ("method", "dead", "alive"),
+    [
+        ("snip", ["regrowth.fraction", "sparsity.arbiter"], ["sparsity.saliency_weights"]),
+        ("set", ["training.pretrain_steps", "model.unit_rate"], ["regrowth.fraction"]),
+        ("lth", ["sparsity.interval_steps"], ["sparsity.level_fraction", "training.steps"]),
+        ("imp", ["sparsity.rewind_fraction"], ["sparsity.level_fraction"]),
+        ("gmp", ["sparsity.level_fraction"], ["sparsity.end_fraction", "model.width"]),
+        ("den", ["sparsity.score", "model.unit_rate"], ["optimiser.learning_rate"]),
+        ("cross-stitch", ["sparsity.target"], ["model.unit_rate", "training.pretrain_steps"]),
+        ("disparse-static", ["regrowth.budget"], ["sparsity.arbiter"]),
+    ],
+)
+def test_settings_without_effect(method: str, dead: list[str], alive: list[str]) -> None:
+    config = trial_config(method, "scenes", "tiny")
+    assert without_effect(config, [*dead, *alive]) == tuple(dead)
 
 
 @pytest.mark.parametrize(

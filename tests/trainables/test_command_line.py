@@ -136,6 +136,7 @@ METRICS = {"val/depth/within_1_25": 0.5, "test/depth/within_1_25": 0.5}
         (json.dumps({"metrics": METRICS | {"test/depth/within_1_25": None}}), "depth on test"),
         (json.dumps({"metrics": METRICS | {"val/depth/within_1_25": 0}}), "depth on val"),
         (json.dumps({"metrics": {"val/edges/error": 1, "test/edges/error": 1}}), "depth on val"),
+        (json.dumps({"metrics": METRICS, "config": {"method": "snip"}}), "which is of snip"),
     ],
 )
 def test_a_baseline_that_compares_with_nothing(
@@ -148,6 +149,14 @@ def test_a_baseline_that_compares_with_nothing(
     assert "--json file of a dense run" in said
     assert part in said
     assert "train dense" in said
+
+
+def test_a_setting_without_effect_is_noted(scenes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*SMALL, "--data-root", scenes, "--steps", "2", "--set"]
+    assert run("train", "snip", *arguments, "regrowth.fraction=0.3") == 0
+    assert capsys.readouterr().err == "note: snip does not read regrowth.fraction\n"
+    assert run("train", "rigl", *arguments, "regrowth.fraction=0.3") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_baseline_with_nulls_and_other_tasks_serves(scenes: str, tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ class CrossStitchUnit(nn.Module):
 
 
 class CrossStitchNetwork(nn.Module):
-    """`{task: prediction_BChw}`; every task has the whole of DeepLab-ResNet to itself.
+    """Cross-Stitch: a DeepLab-ResNet per task, mixed channel by channel after each stage.
+
+    Gives `{task: prediction_BChw}`.
 
     num_channels: of each task's prediction; its order is the order of `tasks`.
     """

@@ -200,7 +200,9 @@ def initialise(network: nn.Module) -> None:
 
 
 class DeepLabResNet(nn.Module):
-    """`{task: prediction_BChw}` at output stride 8 (for the published strides).
+    """DeepLab-ResNet with hard sharing: one trunk, one head per task.
+
+    Gives `{task: prediction_BChw}` at output stride 8 (for the published strides).
 
     num_channels: of each task's prediction; its order is the order of `tasks`.
     """

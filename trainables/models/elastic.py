@@ -84,7 +84,9 @@ class Drawn:
 
 
 class ElasticNetwork(nn.Module):
-    """`{task: prediction_BChw}` with one trunk whose blocks run at a level of their own.
+    """DEN: a selector picks the width of every block for each image and task.
+
+    Gives `{task: prediction_BChw}` with one trunk whose blocks run at a level of their own.
 
     num_channels: of each task's prediction; its order is the order of `tasks`.
     """

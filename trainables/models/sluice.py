@@ -97,7 +97,9 @@ def subspace_penalty(weight: Tensor) -> Tensor:
 
 
 class SluiceNetwork(nn.Module):
-    """`{task: prediction_BChw}`; every task has a trunk, a mixture of its stages and a head.
+    """Sluice: a network per task, mixed by subspaces after each stage.
+
+    Gives `{task: prediction_BChw}`; every task has a trunk, a mixture of its stages and a head.
 
     num_channels: of each task's prediction; its order is the order of `tasks`.
     Raises `UserError` for an odd width, which has no two halves.

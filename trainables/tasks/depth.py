@@ -16,7 +16,10 @@ _RATIOS = {"within_1_25": 1.25, "within_1_25_squared": 1.25**2, "within_1_25_cub
 
 
 class Depth:
-    """The target is float32 (B, 1, H, W), positive, NaN where unknown."""
+    """The distance at every pixel: L1 loss; mean absolute and relative error.
+
+    The target is float32 (B, 1, H, W), positive, NaN where unknown.
+    """
 
     name = "depth"
 

@@ -4,6 +4,6 @@ from trainables.tasks.regression import ResponseTask
 
 
 class Edges(ResponseTask):
-    """L1 loss; mean absolute error."""
+    """How much of an edge every pixel is: L1 loss; mean absolute error."""
 
     name = "edges"

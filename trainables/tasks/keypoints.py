@@ -4,6 +4,6 @@ from trainables.tasks.regression import ResponseTask
 
 
 class Keypoints(ResponseTask):
-    """L1 loss; mean absolute error."""
+    """How much of a keypoint every pixel is: L1 loss; mean absolute error."""
 
     name = "keypoints"

@@ -28,7 +28,9 @@ _UNKNOWN_ON_TASKONOMY = (3**-0.5, 3**-0.5, -(3**-0.5))
 
 
 class Normals:
-    """The target is float32 (B, 3, H, W), unit vectors, NaN where unknown.
+    """The direction of the surface at every pixel: cosine distance; angle.
+
+    The target is float32 (B, 3, H, W), unit vectors, NaN where unknown.
 
     The prediction is any vector of that direction; its length carries no meaning.
 

@@ -27,7 +27,9 @@ def _cross_entropy(logits_BCHW: Tensor, target_BHW: Tensor) -> Tensor:
 
 
 class Segmentation:
-    """The target is int64 (B, H, W), classes 0…C-1, `IGNORE_LABEL` where unlabelled.
+    """A class for every pixel: cross-entropy; mean IoU.
+
+    The target is int64 (B, H, W), classes 0…C-1, `IGNORE_LABEL` where unlabelled.
 
     counts_ignored: the published Cityscapes loader marks unlabelled pixels -1, which the
     published evaluation takes for a label; see `SegmentationAccumulator`.
