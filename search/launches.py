@@ -1,9 +1,5 @@
 """One launch: Tune runs what the ledger hands out, from the checkpoints of earlier launches."""
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +58,7 @@ def run_trials(
         on_assigned=lambda _, assignment: monitor.assigned(assignment),
         error_of=events.error_of,
     )
-    with RayCluster(launch.ray_address) as cluster, _terminated_like_interrupted():
+    with RayCluster(launch.ray_address) as cluster:
         wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
         concurrency, resources = cluster.shares(wanted)
         tuner = tune.Tuner(
@@ -88,19 +84,6 @@ def run_trials(
             ),
         )
         tuner.fit()
-
-
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM, which schedulers send, ends a launch as Ctrl-C does; Ray's handler dumps a stack."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _ray_trial_name(trial: Any) -> str:
