@@ -1,15 +1,17 @@
 """Which versions made a result, read without loading them."""
 
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 
 _PACKAGES = ("numpy", "pyarrow", "moocore", "mlflow", "matplotlib", "plotly")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that fronts and reports are made with."""
+def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """Of Python and of those `packages` that are installed; default: what makes fronts and
+    reports."""
     found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in packages:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

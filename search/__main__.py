@@ -33,6 +33,7 @@ TrackingOption = Annotated[
 StudyStorageOption = Annotated[
     str | None, typer.Option(help="Optuna's database; default: sqlite in the study's folder.")
 ]
+DataRootOption = Annotated[str | None, typer.Option(help="Folder of the store, or of raw data.")]
 ConcurrencyOption = Annotated[
     int | None, typer.Option(help="Trials at once; default: the recipe's, or one per CPU or GPU.")
 ]
@@ -65,9 +66,7 @@ def run(
     trials: Annotated[int | None, typer.Option(help="How many; default: the recipe's.")] = None,
     concurrency: ConcurrencyOption = None,
     seed: Annotated[int, typer.Option(help="Of the sampler and of every trial.")] = 0,
-    data_root: Annotated[
-        str | None, typer.Option(help="Folder of the store, or of raw data.")
-    ] = None,
+    data_root: DataRootOption = None,
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
@@ -143,9 +142,7 @@ def baselines(
     settings_file: Annotated[
         str | None, typer.Option("--settings", help="JSON file of settings by method, see above.")
     ] = None,
-    data_root: Annotated[
-        str | None, typer.Option(help="Folder of the store, or of raw data.")
-    ] = None,
+    data_root: DataRootOption = None,
     concurrency: ConcurrencyOption = None,
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,

@@ -1,12 +1,11 @@
 """How a study stands, read from its files without touching them."""
 
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from search.addresses import STUDY_SCHEMES, check_answers, choose, scrubbed
+from search.addresses import STUDY_SCHEMES, check_answers, choose, scrubbed, sqlite_file
 from search.description import plan_of
 from search.files import study_files
 from search.ledger import FINISHED
@@ -30,7 +29,9 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
         None, "DISPARSE_STUDY_STORAGE", known.get("study_storage"), files.default_study_storage
     )
     check_answers("--study-storage", storage_url, STUDY_SCHEMES)
-    if _is_missing(storage_url):  # opening it would make an empty one
+    database = sqlite_file(storage_url)
+    missing = database is not None and not database.exists()
+    if missing:  # opening it would make an empty one
         recorded = num_recorded(files.trials)
         if recorded:
             raise UserError(
@@ -38,7 +39,7 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
                 f"{str(files.trials)!r} records {recorded} trials; restore it from a backup"
             )
     try:
-        if _is_missing(storage_url):
+        if missing:
             raise KeyError(study)
         loaded = optuna.load_study(study_name=study, storage=storage_url)
         trials = loaded.get_trials(deepcopy=False)
@@ -67,9 +68,3 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
         "tracking_uri": known["tracking_uri"],
         "study_storage": masked(storage_url),
     }
-
-
-def _is_missing(storage_url: str) -> bool:
-    """Whether the address is of an SQLite file that is not there."""
-    scheme, separator, path = storage_url.partition(":///")
-    return scheme == "sqlite" and bool(separator) and not Path(path.partition("?")[0]).exists()

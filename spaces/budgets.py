@@ -103,7 +103,7 @@ def require_a_ticket(config: TrialConfig) -> None:
             f"`{config.method}` needs `sparsity.schedule` = {schedule} from the start, got "
             f"{sparsity.schedule} from {sparsity.start_fraction}; imp follows every schedule"
         )
-    levels = 1 if schedule == "one-shot" else num_levels(sparsity.target, sparsity.level_fraction)
+    levels = budget_for(config.method, config.flat()).levels
     longest = -(-training.steps // levels)
     repeated = training.pretrain_steps - rewind_step(
         sparsity.rewind_fraction, training.pretrain_steps

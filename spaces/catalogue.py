@@ -5,7 +5,9 @@ same space serves a run of 200 steps and one of 20,000.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from spaces.budgets import REWINDING_METHODS
 from spaces.presets import DENSE_METHODS, REGROWS, VOTES
 from spaces.space import Parameter, Space, When
 from trainables.config import (
@@ -36,9 +38,8 @@ SPARSE_METHODS = (
 )
 # Which settings a method reads. A parameter is drawn only where it has an effect.
 FOLLOWS_ALLOCATION = ("random", "rigl", "set", "gmp", "random-pretrained", "disparse-dynamic")
-FOLLOWS_SCHEDULE = tuple(m for m in SPARSE_METHODS if m not in ("lth", "lth-one-shot", "imp"))
 LEVELLED = ("lth", "imp")
-REWINDS = ("lth", "lth-one-shot")
+FOLLOWS_SCHEDULE = tuple(m for m in SPARSE_METHODS if m not in (*LEVELLED, "lth-one-shot"))
 GROWS_BY_VOTE = ("disparse-dynamic",)
 SCORED = ("disparse-static", "disparse-pretrained")
 SCORED_AT_INITIALISATION = ("snip", "disparse-static")
@@ -50,6 +51,12 @@ def _when(name: str, values: Sequence[str], offered: Sequence[str]) -> tuple[Whe
     """A condition restricted to what is offered; None where it can never hold."""
     kept = tuple(value for value in values if value in offered)
     return (When(name=name, values=kept),) if kept else None
+
+
+def _drawn_for(readers: Sequence[str], methods: Sequence[str], **parameter: Any) -> list[Parameter]:
+    """The parameter of the methods that read it, where any of them is offered."""
+    when = _when("method", readers, methods)
+    return [] if when is None else [Parameter(when=when, **parameter)]
 
 
 def _clamped(value: float, low: float, high: float) -> float:
@@ -67,36 +74,28 @@ def _method(methods: Sequence[str]) -> Parameter:
 
 
 def _target(methods: Sequence[str]) -> list[Parameter]:
-    when = _when("method", SPARSE_METHODS, methods)
-    if when is None:
-        return []
-    return [
-        Parameter(
-            name="sparsity.target",
-            kind="float",
-            low=0.5,
-            high=0.99,
-            default=0.9,
-            when=when,
-            doc="fraction of the prunable weights that ends at zero",
-        )
-    ]
+    return _drawn_for(
+        SPARSE_METHODS,
+        methods,
+        name="sparsity.target",
+        kind="float",
+        low=0.5,
+        high=0.99,
+        default=0.9,
+        doc="fraction of the prunable weights that ends at zero",
+    )
 
 
 def _allocation(methods: Sequence[str]) -> list[Parameter]:
-    when = _when("method", FOLLOWS_ALLOCATION, methods)
-    if when is None:
-        return []
-    return [
-        Parameter(
-            name="sparsity.allocation",
-            kind="categorical",
-            choices=("uniform", "er", "erk"),
-            default="erk",
-            when=when,
-            doc="how the kept weights are shared out over the layers",
-        )
-    ]
+    return _drawn_for(
+        FOLLOWS_ALLOCATION,
+        methods,
+        name="sparsity.allocation",
+        kind="categorical",
+        choices=("uniform", "er", "erk"),
+        default="erk",
+        doc="how the kept weights are shared out over the layers",
+    )
 
 
 def _steps_range(reference: TrialConfig) -> tuple[int, int]:
@@ -152,20 +151,16 @@ def _schedule(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]
 
 
 def _regrowth(methods: Sequence[str]) -> list[Parameter]:
-    when = _when("method", REGROWS, methods)
-    if when is None:
-        return []
-    return [
-        Parameter(
-            name="regrowth.fraction",
-            kind="float",
-            low=0.1,
-            high=0.6,
-            default=0.3,
-            when=when,
-            doc="share of a layer's kept weights replaced at the first update (alpha_0)",
-        )
-    ]
+    return _drawn_for(
+        REGROWS,
+        methods,
+        name="regrowth.fraction",
+        kind="float",
+        low=0.1,
+        high=0.6,
+        default=0.3,
+        doc="share of a layer's kept weights replaced at the first update (alpha_0)",
+    )
 
 
 def _regrowth_details(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]:
@@ -205,87 +200,66 @@ def _regrowth_details(methods: Sequence[str], reference: TrialConfig) -> list[Pa
 
 
 def _levels(methods: Sequence[str]) -> list[Parameter]:
-    parameters = []
-    levelled = _when("method", LEVELLED, methods)
-    if levelled is not None:
-        parameters.append(
-            Parameter(
-                name="sparsity.level_fraction",
-                kind="float",
-                low=0.1,
-                high=0.6,
-                default=0.2,
-                when=levelled,
-                doc="share of the remaining weights that a level prunes",
-            )
-        )
-    rewinding = _when("method", REWINDS, methods)
-    if rewinding is not None:
-        parameters.append(
-            Parameter(
-                name="sparsity.rewind_fraction",
-                kind="categorical",
-                choices=REWIND_FRACTIONS,
-                default=0.05,
-                when=rewinding,
-                doc="where in the dense run training starts again, as a fraction of it",
-            )
-        )
-    return parameters
-
-
-def _choice(
-    name: str,
-    readers: Sequence[str],
-    methods: Sequence[str],
-    choices: Sequence[str],
-    default: str,
-    doc: str,
-) -> list[Parameter]:
-    """A categorical parameter of the methods that read it, where any is offered."""
-    when = _when("method", readers, methods)
-    if when is None:
-        return []
     return [
-        Parameter(
-            name=name,
+        *_drawn_for(
+            LEVELLED,
+            methods,
+            name="sparsity.level_fraction",
+            kind="float",
+            low=0.1,
+            high=0.6,
+            default=0.2,
+            doc="share of the remaining weights that a level prunes",
+        ),
+        *_drawn_for(
+            REWINDING_METHODS,
+            methods,
+            name="sparsity.rewind_fraction",
             kind="categorical",
-            choices=tuple(choices),
-            default=default,
-            when=when,
-            doc=doc,
-        )
+            choices=REWIND_FRACTIONS,
+            default=0.05,
+            doc="where in the dense run training starts again, as a fraction of it",
+        ),
     ]
 
 
 def _votes(methods: Sequence[str]) -> list[Parameter]:
     return [
-        *_choice(
-            "sparsity.score", SCORED, methods, SCORES, "taylor", "what a task ranks weights by"
+        *_drawn_for(
+            SCORED,
+            methods,
+            name="sparsity.score",
+            kind="categorical",
+            choices=SCORES,
+            default="taylor",
+            doc="what a task ranks weights by",
         ),
-        *_choice(
-            "sparsity.saliency_weights",
+        *_drawn_for(
             SCORED_AT_INITIALISATION,
             methods,
-            SALIENCY_WEIGHTS,
-            "xavier",
-            "the weights that saliency at initialisation is taken on",
+            name="sparsity.saliency_weights",
+            kind="categorical",
+            choices=SALIENCY_WEIGHTS,
+            default="xavier",
+            doc="the weights that saliency at initialisation is taken on",
         ),
-        *_choice(
-            "sparsity.arbiter",
+        *_drawn_for(
             VOTES,
             methods,
-            ARBITERS,
-            "unanimous",
-            "which tasks must agree before a shared weight is pruned",
+            name="sparsity.arbiter",
+            kind="categorical",
+            choices=ARBITERS,
+            default="unanimous",
+            doc="which tasks must agree before a shared weight is pruned",
         ),
-        *_choice(
-            "regrowth.budget",
+        *_drawn_for(
             GROWS_BY_VOTE,
             methods,
-            REGROW_BUDGETS,
-            "exact",
-            "whether the union of what tasks grow may overshoot a layer's count",
+            name="regrowth.budget",
+            kind="categorical",
+            choices=REGROW_BUDGETS,
+            default="exact",
+            doc="whether the union of what tasks grow may overshoot a layer's count",
         ),
     ]
 

@@ -1,15 +1,13 @@
 """What a result depends on: data, network, hardware, versions."""
 
-import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks.claims.jobs import Job
 from trainables.command_line import parse_settings
 
-_PACKAGES = ("torch", "numpy", "scipy", "pyarrow", "ray", "optuna", "mlflow")
+PACKAGES = ("torch", "numpy", "scipy", "pyarrow", "ray", "optuna", "mlflow")
 
 
 def data_facts(job: Job) -> dict[str, Any]:
@@ -50,17 +48,6 @@ def machine() -> dict[str, Any]:
     from benchmarks.measure import machine_facts
 
     return {name: machine_facts()[name] for name in ("cpu", "cores", "gpu")}
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that a result depends on, without loading them."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def commit() -> str | None:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.trials import Study, load_study
-from benchmarks.claims.facts import commit, data_facts, machine, versions
+from analysis.versions import versions
+from benchmarks.claims.facts import PACKAGES, commit, data_facts, machine
 from benchmarks.claims.jobs import Job, Options, read_record
 from benchmarks.claims.protocol import (
     FIRST_SEED,
@@ -131,7 +132,11 @@ def _run_study(
     if options.quiet:
         line.append("--quiet")
     say(f"{study}: {expected} trials\n  {shlex.join(command)}")
-    launch: dict[str, Any] = {"started": _now(), "machine": machine(), "versions": versions()}
+    launch: dict[str, Any] = {
+        "started": _now(),
+        "machine": machine(),
+        "versions": versions(PACKAGES),
+    }
     launch["commit"] = commit()
     entry["launches"].append(launch)
     write_json(job.record_path, record)

@@ -264,10 +264,7 @@ def _converted(config: DataConfig, spec: DatasetSpec, raw: Path, progress: Progr
         ) from None
     with os.scandir(raw) as entries:
         listed = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries)
-    key = repr((str(raw.resolve()), listed, config.size)).encode()
-    name = config.dataset.replace(":", "-").replace("/", "-")
-    folder = GENERATED_ROOT / f"{name}-{hashlib.blake2b(key, digest_size=6).hexdigest()}"
-    folder = folder.absolute()
+    folder = _cache_folder(config, (str(raw.resolve()), listed, config.size)).absolute()
     if not _holds_store(folder):
         from trainables.data.convert import convert  # which reads this catalogue
 
@@ -321,9 +318,14 @@ def _require_own_generation(split: Split, config: DataConfig) -> None:
 
 def _generated_folder(config: DataConfig) -> Path:
     """Named by everything that shapes the frames."""
-    key = repr((config.size, sorted(_generation(config).items()))).encode()
+    return _cache_folder(config, (config.size, sorted(_generation(config).items())))
+
+
+def _cache_folder(config: DataConfig, key: object) -> Path:
+    """Of the store that `key` decides."""
     name = config.dataset.replace(":", "-").replace("/", "-")
-    return GENERATED_ROOT / f"{name}-{hashlib.blake2b(key, digest_size=6).hexdigest()}"
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=6).hexdigest()
+    return GENERATED_ROOT / f"{name}-{digest}"
 
 
 def _generation(config: DataConfig) -> dict[str, str | int]:
