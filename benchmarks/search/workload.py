@@ -1,0 +1,63 @@
+"""What a search is given to work on: something that trains, epoch by epoch. No search here.
+
+Everything is minimised. A vector holds the tasks' errors and then the cost, which is known with
+the configuration: at every epoch it is the cost the trial will end with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from analysis.indicators import Normalisation
+from spaces.space import Space
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What a trial says after an epoch.
+
+    values: the objectives as measured, minimised; what a search sees.
+    worth: the same without the noise of measuring; what a search is scored by.
+    violation: how far `values` break the constraints, in sum; 0 where feasible.
+    feasible: whether `worth` keeps them.
+    """
+
+    epoch: int
+    fraction: float
+    values: tuple[float, ...]
+    worth: tuple[float, ...]
+    violation: float = 0.0
+    feasible: bool = True
+
+
+class Run(Protocol):
+    """One trial in training."""
+
+    def next_report(self) -> Report:
+        """Train one epoch. Not to be called after the report of fraction 1."""
+
+
+class Workload(Protocol):
+    """`normalisation` maps the true front's ideal to 0 and its nadir to 1 in every objective."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def space(self) -> Space: ...
+
+    @property
+    def num_objectives(self) -> int: ...
+
+    @property
+    def num_epochs(self) -> int:
+        """Of a full-length trial."""
+
+    @property
+    def constrained(self) -> bool: ...
+
+    @property
+    def normalisation(self) -> Normalisation: ...
+
+    def start(self, params: Mapping[str, Any], seed: int) -> Run:
+        """The same configuration and seed train the same way."""
