@@ -1,0 +1,150 @@
+"""ParetoASHA: a Ray Tune scheduler that stops trials early by several objectives at once.
+
+For any Ray Tune experiment, with any searcher; the rule is in `search.rungs`:
+
+    from ray import tune
+    from search.scheduler import ParetoASHA
+
+    scheduler = ParetoASHA(
+        metrics=["val/accuracy", "megaflops"], modes=["max", "min"],
+        grace_period=3, max_t=27, reduction_factor=3,
+    )
+    tune.Tuner(trainable, tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=100))
+
+`tune.TuneConfig` must not name a metric of its own, or may name one that has no effect here.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers.trial_scheduler import FIFOScheduler
+
+from search.rungs import ParetoRungs, RungSettings, check_names
+from trainables.errors import UserError
+
+Values = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[Sequence[float], float] | None]
+
+
+class ParetoASHA(FIFOScheduler):
+    """Asynchronous successive halving by non-domination, the stopping type.
+
+    Trials are started in the order they were added. Nothing is random: equal reports in equal
+    order make equal decisions. Trials that fail or omit a metric never hold others up.
+
+    metrics, modes: the objectives, each `min` or `max`.
+    time_attr: what a trial has trained by, in the unit of `grace_period` and `max_t`.
+    reduction_factor, brackets, order: see `search.rungs.RungSettings`.
+    values: from a trial's configuration and result, both flat, to its vector (minimised, in the
+      order of `metrics`) and the sum of its constraints' violations, 0 where all hold; e.g. to
+      give the cost that a configuration will end with. None lets the trial go on, unrecorded.
+      Default: the metrics, unconstrained; a result that lacks one of them decides nothing.
+
+    Raises `UserError` for settings that do not fit together.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[str],
+        modes: Sequence[str],
+        *,
+        time_attr: str = "training_iteration",
+        grace_period: float = 1.0,
+        max_t: float = 100.0,
+        reduction_factor: float = 3.0,
+        brackets: int = 1,
+        order: str = "ranks",
+        values: Values | None = None,
+    ) -> None:
+        super().__init__()
+        check_names(metrics, modes)
+        self._metrics = tuple(metrics)
+        self._signs = tuple(-1.0 if mode == "max" else 1.0 for mode in modes)
+        self._time_attr = time_attr
+        self._values = values
+        settings = RungSettings(
+            grace=grace_period,
+            maximum=max_t,
+            reduction_factor=reduction_factor,
+            brackets=brackets,
+            order=order,
+        )
+        self.rungs = ParetoRungs(settings, len(self._metrics))
+        self._bracket: dict[str, int] = {}  # by trial
+        self._num_stopped = 0
+
+    @property
+    def metric(self) -> None:
+        """None: Tune would ask a `metric` to be one name, and in every result."""
+        return None
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """The objectives are this scheduler's own; Tune's single metric does not apply."""
+        return True
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        key = self.key(trial)
+        if key not in self._bracket:
+            # In turn: nothing is random.
+            self._bracket[key] = len(self._bracket) % self.rungs.settings.brackets
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if self.keeps(self.key(trial), trial.config, result):
+            return str(TrialScheduler.CONTINUE)
+        self._num_stopped += 1
+        return str(TrialScheduler.STOP)
+
+    def key(self, trial: Trial) -> str:
+        """What a trial is known by: `name` in its configuration, which outlives a restart of the
+        driver, else Ray's trial id."""
+        return str((trial.config or {}).get("name") or trial.trial_id)
+
+    def keeps(self, key: str, config: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
+        """Whether a trial goes on after a report; also to feed reports of an earlier driver."""
+        judged = (self._values or self._unconstrained)(config, result)
+        if judged is None or self._time_attr not in result:
+            return True
+        vector, violation = judged
+        return self.rungs.decide(
+            key,
+            float(result[self._time_attr]),
+            vector,
+            violation=violation,
+            bracket=self._bracket.get(key, 0),
+        )
+
+    def _unconstrained(
+        self, _: Mapping[str, Any], result: Mapping[str, Any]
+    ) -> tuple[Sequence[float], float] | None:
+        if any(name not in result for name in self._metrics):
+            return None
+        signed = zip(self._metrics, self._signs, strict=True)
+        return [sign * float(result[name]) for name, sign in signed], 0.0
+
+    def debug_string(self) -> str:
+        records = ", ".join(f"{m:g}: {n}" for m, n in self.rungs.num_records().items())
+        return f"Using ParetoASHA: {self._num_stopped} stopped; records by rung {{{records}}}"
+
+    def save(self, checkpoint_path: str) -> None:
+        state = {
+            "metrics": self._metrics,
+            "bracket": self._bracket,
+            "num_stopped": self._num_stopped,
+            "rungs": self.rungs.state(),
+        }
+        Path(checkpoint_path).write_text(json.dumps(state))
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Raises `UserError` for the state of a scheduler with other objectives or rungs."""
+        state = json.loads(Path(checkpoint_path).read_text())
+        if tuple(state["metrics"]) != self._metrics:
+            raise UserError(
+                f"a saved scheduler must have the metrics {list(self._metrics)}, got "
+                f"{state['metrics']}; restore it with the metrics it was saved with"
+            )
+        self.rungs.restore(state["rungs"])
+        self._bracket = dict(state["bracket"])
+        self._num_stopped = int(state["num_stopped"])
