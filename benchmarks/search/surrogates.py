@@ -4,7 +4,7 @@ A configuration is (method, sparsity s, learning rate, and what the method reads
     u = (s - 0.5) / 0.49 in [0, 1]   and   x = (log10 rate + 2.5) / 1.5 in [-1, 1]
 task j ends at the error
     E_j = 0.2 + 0.3 u + 0.4 u^6 + w_j sin(5 π u)   what sparsity takes
-        + a_j(method) + b_j(method) u              what the method adds: no method is best throughout
+        + a_j(method) + b_j(method) u              what the method adds; none is best throughout
         + 0.2 (x - x*_j + 0.3 u)^2                 a rate off the optimum, which falls with sparsity
         + 0.6 (r - r*_j)^2                         regrowth off its optimum (dynamic alone)
         + 0 | 0.03 | 0.06                          the score (saliency alone)

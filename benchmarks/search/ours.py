@@ -1,0 +1,92 @@
+"""Our search, driven through `search.model.Model` and `search.rungs.ParetoRungs`, part by part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.search.workload import Report, Workload
+from search.model import Model
+from search.rungs import ParetoRungs, RungSettings, bracket_of
+from spaces.space import Space
+
+_DEMOTED = "stopped early"  # the constraint that tells of a stopped trial as of an infeasible one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """What the parts are set to. The defaults are those of `python -m search`.
+
+    sampler: of `search.model.SAMPLERS`.
+    rungs: None trains every trial at full length.
+    stopped: a view of `search.model.STOPPED_VIEWS`, or `infeasible`: the last vector, under a
+      constraint that is missed by the share of training that was left.
+    constraints: whether sampler and scheduler hear of them.
+    starts: whether the first trials are the space's defaults, for every value of its first
+      parameter, and the extremes of the cost.
+    """
+
+    sampler: str = "tpe"
+    num_startup_trials: int = 10
+    rungs: RungSettings | None = RungSettings()
+    stopped: str = "poor"
+    constraints: bool = True
+    starts: bool = False
+
+
+class Ours:
+    """One study of ours."""
+
+    def __init__(self, workload: Workload, seed: int, variant: Variant) -> None:
+        self._space = workload.space
+        self._variant = variant
+        self._model = Model(
+            num_objectives=workload.num_objectives,
+            sampler=variant.sampler,
+            seed=seed,
+            num_startup_trials=variant.num_startup_trials,
+            stopped="poor" if variant.stopped == "infeasible" else variant.stopped,
+        )
+        self._rungs = (
+            None if variant.rungs is None else ParetoRungs(variant.rungs, workload.num_objectives)
+        )
+        self._starts = starts_of(self._space) if variant.starts else []
+
+    def ask(self, number: int) -> Mapping[str, Any]:
+        fixed = self._starts[number] if number < len(self._starts) else None
+        drawn, _ = self._model.ask(number, self._space.suggest, fixed)
+        return drawn
+
+    def keep(self, number: int, report: Report) -> bool:
+        if self._rungs is None:
+            return True
+        return self._rungs.decide(
+            str(number),
+            report.fraction,
+            report.values,
+            violation=report.violation if self._variant.constraints else 0.0,
+            bracket=bracket_of(number, self._rungs.settings),
+        )
+
+    def end(self, number: int, report: Report, *, complete: bool) -> None:
+        constrained = self._variant.constraints and report.violation > 0
+        violations = {"constraints": report.violation} if constrained else {}
+        if complete:
+            status = "infeasible" if constrained else "complete"
+            self._model.tell(number, status, report.values, violations)
+        elif self._variant.stopped == "infeasible":
+            demoted = {_DEMOTED: 1.0 - report.fraction}
+            self._model.tell(number, "infeasible", report.values, violations | demoted)
+        else:
+            self._model.tell(number, "stopped", report.values, violations)
+
+
+def starts_of(space: Space) -> list[dict[str, Any]]:
+    """The defaults under every choice of the first parameter, then the ends of the sparsity."""
+    first = space.parameters[0]
+    defaults = space.defaults()
+    starts = [
+        space.known(space.pinned({first.name: choice}).defaults()) for choice in first.choices
+    ]
+    sparsity = next(p for p in space.parameters if p.name == "sparsity.target")
+    ends = [{**defaults, sparsity.name: end} for end in (sparsity.low, sparsity.high)]
+    return [*starts, *ends]
