@@ -18,13 +18,16 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
-def optuna_study(folder: Path, name: str) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder / name / 'optuna.db'}")
+def optuna_study(folder: Path, name: str, storage: str | None = None) -> optuna.Study:
+    own = f"sqlite:///{folder / name / 'optuna.db'}"
+    return optuna.load_study(study_name=name, storage=storage or own)
 
 
-def mlflow_runs(folder: Path, name: str) -> tuple[MlflowClient, list[Run], list[Run]]:
+def mlflow_runs(
+    folder: Path, name: str, tracking_uri: str | None = None
+) -> tuple[MlflowClient, list[Run], list[Run]]:
     """The client, the study's parents and their children."""
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri or f"sqlite:///{folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("disparse")
     assert experiment is not None
     where = f"tags.`disparse.study` = '{name}'"
@@ -42,20 +45,28 @@ def front_of(children: list[Run]) -> set[str]:
 
 
 def check_everything(
-    folder: Path, name: str, trials: int, steps: tuple[int, ...]
+    folder: Path,
+    name: str,
+    trials: int,
+    steps: tuple[int, ...],
+    *,
+    study_storage: str | None = None,
+    tracking_uri: str | None = None,
 ) -> list[dict[str, Any]]:
     """All agree on exactly `trials` trials, all ended, the complete ones with every point.
 
+    study_storage, tracking_uri: None for the files of a local study.
+
     Returns the rows of the table.
     """
-    study = optuna_study(folder, name)
+    study = optuna_study(folder, name, study_storage)
     states = Counter(t.state for t in study.get_trials())
     assert sum(states.values()) == trials
     assert not states[TrialState.RUNNING] + states[TrialState.WAITING]
     names = [f"{name}-{n:05d}" for n in range(trials)]
     rows = pq.read_table(folder / name / "trials.parquet").to_pylist()
     assert [row["trial"] for row in rows] == names
-    client, parents, children = mlflow_runs(folder, name)
+    client, parents, children = mlflow_runs(folder, name, tracking_uri)
     assert len(parents) == 1
     assert parents[0].info.status == "FINISHED"
     assert sorted(r.data.tags["disparse.trial"] for r in children) == names
