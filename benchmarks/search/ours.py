@@ -1,12 +1,12 @@
 """Our search, driven through `search.model.Model` and `search.rungs.ParetoRungs`, part by part."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.search.workload import Report, Workload
 from search.model import Model
-from search.rungs import ParetoRungs, RungSettings, bracket_of
+from search.rungs import ParetoRungs, RungSettings
 from spaces.space import Space
 
 _DEMOTED = "stopped early"  # the constraint that tells of a stopped trial as of an infeasible one
@@ -27,7 +27,7 @@ class Variant:
 
     sampler: str = "tpe"
     num_startup_trials: int = 10
-    rungs: RungSettings | None = RungSettings()
+    rungs: RungSettings | None = field(default_factory=RungSettings)
     stopped: str = "poor"
     constraints: bool = True
     starts: bool = False
@@ -64,7 +64,7 @@ class Ours:
             report.fraction,
             report.values,
             violation=report.violation if self._variant.constraints else 0.0,
-            bracket=bracket_of(number, self._rungs.settings),
+            bracket=number % self._rungs.settings.brackets,
         )
 
     def end(self, number: int, report: Report, *, complete: bool) -> None:
