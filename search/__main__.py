@@ -56,6 +56,13 @@ python -m search run nyu-v2-small --data-root runs/data/nyuv2 --trials 8
 python -m search run demo --name by-flops --set objective.cost=cost/flops_fraction
 
 python -m search run demo --name snip-only --set method=snip --set training.steps=400
+
+python -m search run demo --name floor --epochs 500 --set constraint.segmentation/miou='>=0.3'
+
+python -m search run demo --name warm --seed 1 --warm-start demo
+
+Settings of the scheduler (--set scheduler.NAME=...): grace, the fraction of training before which
+no trial is stopped; reduction_factor, one in so many goes on at a rung; brackets; order.
 """
 
 
@@ -64,6 +71,12 @@ def run(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe.")],
     name: Annotated[str | None, typer.Option(help="The study; default: the recipe's name.")] = None,
     trials: Annotated[int | None, typer.Option(help="How many; default: the recipe's.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Instead: passes over the training data, of all trials.")
+    ] = None,
+    gpu_hours: Annotated[
+        float | None, typer.Option(help="Instead: hours of a GPU, of all trials.")
+    ] = None,
     concurrency: ConcurrencyOption = None,
     seed: Annotated[int, typer.Option(help="Of the sampler and of every trial.")] = 0,
     data_root: DataRootOption = None,
@@ -74,9 +87,23 @@ def run(
     sampler: Annotated[
         str | None, typer.Option(help="tpe, nsga2, nsga3, gp or random; default: the recipe's.")
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="pareto-asha stops poor trials early, none does not; default: recipe's."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="name=value: fix a setting, or objective.cost. Repeatable."),
+        typer.Option(
+            "--set",
+            help="name=value: fix a setting; or objective.cost, constraint.METRIC='<=BOUND', "
+            "scheduler.SETTING. Repeatable.",
+        ),
+    ] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A study to learn from: its name, mlflow:NAME, or DATABASE_URL#NAME. Repeatable."
+        ),
     ] = None,
     report: ReportOption = True,
     quiet: QuietOption = False,
@@ -87,13 +114,18 @@ def run(
         get_recipe(recipe),
         study=name,
         trials=trials,
+        epochs=epochs,
+        gpu_hours=gpu_hours,
         seed=seed,
         sampler=sampler,
+        scheduler=scheduler,
         data_root=data_root,
         overrides=parse_overrides(settings or []),
+        warm_start=warm_start or (),
     )
     _run(
         plan,
+        warm_start=tuple(warm_start or ()),
         storage=storage,
         tracking_uri=tracking_uri,
         study_storage=study_storage,
@@ -222,6 +254,40 @@ def resume(
 
 
 @app.command(
+    help="Raise a study's budget, in the unit it was started with, and go on with it.\n\n"
+    "Killed and given again, it raises the budget again: go on by `search resume`.\n\n"
+    "Example: python -m search extend demo --trials 12"
+)
+def extend(
+    name: Annotated[str, typer.Argument(help="Name of the study.")],
+    trials: Annotated[int | None, typer.Option(help="How many more.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="How many more.")] = None,
+    gpu_hours: Annotated[float | None, typer.Option(help="How many more.")] = None,
+    concurrency: ConcurrencyOption = None,
+    storage: StorageOption = "runs",
+    tracking_uri: TrackingOption = None,
+    study_storage: StudyStorageOption = None,
+    ray_address: AddressOption = "local",
+    report: ReportOption = True,
+    quiet: QuietOption = False,
+) -> None:
+    from search.budget import Budget
+    from search.description import extend_budget
+
+    more = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
+    _run(
+        extend_budget(storage, name, more),
+        storage=storage,
+        tracking_uri=tracking_uri,
+        study_storage=study_storage,
+        ray_address=ray_address,
+        concurrency=concurrency,
+        report=report,
+        quiet=quiet,
+    )
+
+
+@app.command(
     help="How a study stands; changes nothing.\n\n"
     "Examples: python -m search status demo; python -m search status demo --json"
 )
@@ -230,6 +296,7 @@ def status(
     storage: StorageOption = "runs",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
+    from search.budget import Budget
     from search.files import again
     from search.status import study_status
 
@@ -242,9 +309,10 @@ def status(
     counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in found["counts"].items() if n)
     driver = "a driver is at work" if found["driven"] else "no driver is at work"
     typer.echo(f"study {name} ({found['recipe']}): {counts or 'no trial yet'}; {driver}")
-    typer.echo(f"finished {found['finished']} of {found['trials']}; {found['front']} on the front")
+    budget = Budget.from_json(found["budget"])
+    typer.echo(f"used {found['used']:g} of {budget.text}; {found['front']} on the front")
     typer.echo(f"folder {found['directory']}; MLflow {found['tracking_uri']}")
-    if found["finished"] < found["trials"] and not found["driven"]:
+    if (found["used"] < budget.amount or found["counts"]["running"]) and not found["driven"]:
         typer.echo(f"go on with: {again('resume', name, storage)}")
 
 

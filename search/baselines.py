@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.budget import Budget
 from search.grid import Grid, System
 from search.plan import Plan, make_plan
 from search.recipes import Recipe
@@ -90,7 +91,7 @@ def make_baselines_plan(
     )
     sparse = any(system.sparse for system in systems)
     grid = Grid(systems=systems, sparsities=grid.sparsities if sparse else (), seeds=grid.seeds)
-    plan = dataclasses.replace(plan, grid=grid, trials=len(grid.cells()))
+    plan = dataclasses.replace(plan, grid=grid, budget=Budget(trials=len(grid.cells())))
     _require_a_trial(plan)
     _require_the_baseline(plan)
     return plan

@@ -1,22 +1,37 @@
 """`study.json`: what a study is. Light to import: `status` and `resume` read it first."""
 
+import dataclasses
 import datetime
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from search.addresses import without_password
-from search.files import StudyFiles, again, read_json, study_files
+from search.budget import Budget
+from search.files import StudyFiles, again, read_json, study_files, write_json
 from search.grid import Grid, difference
+from search.lock import StudyLock
 from search.plan import Plan, make_plan
 from search.recipes import get_recipe
 from trainables.command_line import masked
 from trainables.errors import UserError
 
-_DESCRIPTION_VERSION = 1
+_DESCRIPTION_VERSION = 2
 # What must be the same for two descriptions to be of one study. Not `data_root`: data that was
 # moved is the same data, and the stores' checksums guard their content.
-_IDENTITY = ("recipe", "dataset", "preset", "tasks", "objectives", "seed", "sampler", "settings")
+_IDENTITY = (
+    "recipe",
+    "dataset",
+    "preset",
+    "tasks",
+    "objectives",
+    "constraints",
+    "seed",
+    "sampler",
+    "scheduler",
+    "settings",
+    "warm_start",
+)
 
 
 def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
@@ -33,22 +48,54 @@ def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
             "check the name and --storage, or start one with `search run`"
         )
     known = read_json(files.description)
-    grid = known.get("grid")
+    _check_version(known, files)
+    grid, rungs = known.get("grid"), known["scheduler"]
     plan = make_plan(
         get_recipe(known["recipe"]),
         study=study,
-        trials=known["trials"],
+        **known["budget"],
         seed=known["seed"],
         sampler=known["sampler"],
+        scheduler="none" if rungs is None else "pareto-asha",
         data_root=known["data_root"],
         overrides={
             **known["settings"],
+            **{f"scheduler.{name}": str(value) for name, value in (rungs or {}).items()},
+            **{f"constraint.{name}": text for name, text in known["constraints"].items()},
             "data.tasks": ",".join(known["tasks"]),
             "objective.cost": known["objectives"][-1],
         },
         grid=None if grid is None else Grid.from_json(grid),
+        warm_start=known["warm_start"],
     )
     return plan, known
+
+
+def extend_budget(storage: str, study: str, more: Budget) -> Plan:
+    """Record that a study is to go on for `more` than its budget, and return its new plan.
+
+    Raises `UserError` for a study that does not exist, is being driven, or is a grid, and for
+    another unit than the one that the study counts in.
+    """
+    plan, known = plan_of(storage, study)
+    if plan.grid is not None:
+        raise UserError(
+            f"a study to extend must be a search, got {study!r}, a grid of baselines, which is "
+            "finished when all its systems are; run further ones under another --name"
+        )
+    with StudyLock(study_files(storage, study).directory, study):
+        budget = Budget.from_json(known["budget"]).raised(more)
+        write_json(study_files(storage, study).description, known | {"budget": budget.to_json()})
+    return dataclasses.replace(plan, budget=budget)
+
+
+def _check_version(known: Mapping[str, Any], files: StudyFiles) -> None:
+    if known.get("version") != _DESCRIPTION_VERSION:
+        raise UserError(
+            f"{str(files.description)!r} must be of version {_DESCRIPTION_VERSION}, got "
+            f"{known.get('version')}; go on with the release that began the study, or give a new "
+            "one another --name"
+        )
 
 
 def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,9 +109,14 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "preset": plan.recipe.preset,
         "tasks": list(plan.tasks),
         "objectives": list(plan.objectives),
-        "trials": plan.trials,
+        "constraints": plan.constraints.to_json(),
+        "budget": plan.budget.to_json(),
+        # What `search run` was asked for; `search extend` raises the budget alone.
+        "first_budget": known.get("first_budget") or plan.budget.to_json(),
         "seed": plan.seed,
         "sampler": plan.sampler,
+        "scheduler": None if plan.rungs is None else plan.rungs.to_json(),
+        "warm_start": list(plan.warm_start),
         "settings": dict(plan.pins),
         "grid": None if plan.grid is None else plan.grid.to_json(),
         "data_root": plan.data_root,
@@ -83,6 +135,7 @@ def check_same_study(
     """
     if not known:
         return
+    _check_version(known, files)
     ours = describe_study(plan, known)
     differing = [
         (name, repr(known.get(name)), repr(ours[name]))
@@ -100,10 +153,12 @@ def check_same_study(
             f"`{again('resume', plan.study, files.storage)}`, or give the new study another --name"
             f"{further}"
         )
-    if known["trials"] != plan.trials:
+    budget = plan.budget.to_json()
+    if budget not in (known["budget"], known["first_budget"]):
         raise UserError(
-            f"the study {plan.study!r} exists with trials={known['trials']}, got {plan.trials}; "
-            "a study keeps its number of trials: give the new study another --name"
+            f"the study {plan.study!r} exists with a budget of "
+            f"{Budget.from_json(known['budget']).text}, got {plan.budget.text}; raise it by "
+            f"`{again('extend', plan.study, files.storage)}`, or give the new study another --name"
         )
     recorded = known.get("study_storage") or files.default_study_storage
     if study_storage is not None and without_password(study_storage) != recorded:

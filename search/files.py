@@ -35,8 +35,21 @@ class StudyFiles:
         return self.directory / "trials.parquet"
 
     @property
+    def warm_start(self) -> Path:
+        return self.directory / "warm_start.json"
+
+    @property
     def lock(self) -> Path:
         return self.directory / "driver.lock"
+
+    @property
+    def spool(self) -> Path:
+        """Events of the running launch that MLflow may not have yet."""
+        return self.directory / "tracking.jsonl"
+
+    @property
+    def tracking_lock(self) -> Path:
+        return self.directory / "tracking.lock"
 
     @property
     def default_study_storage(self) -> str:

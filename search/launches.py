@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from search.cluster import RayCluster
+from search.early_stopping import make_scheduler, replay
 from search.files import StudyFiles
 from search.ledger import Assignment, Ledger
 from search.monitor import Monitor, TuneEvents
 from search.plan import Plan
 from search.sampler import LedgerSearcher
+from search.values import final_density
 from trainables.training.manifest import valid_checkpoint
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ def run_trials(
         return {
             "name": assignment.name,
             "number": assignment.number,
+            "reference": assignment.reference,
+            "final_density": final_density(assignment.config.flat()),
             "config": assignment.config.to_dict(),
             "objectives": list(plan.objectives),
             "directory": str(files.trial(assignment.number)),
@@ -52,6 +56,9 @@ def run_trials(
             "baseline": baseline.to_dict() if baseline else None,
         }
 
+    scheduler = make_scheduler(plan)
+    if scheduler is not None:
+        replay(scheduler, files, ledger)
     searcher = LedgerSearcher(
         ledger,
         to_config,
@@ -65,9 +72,9 @@ def run_trials(
             tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=launch.scheduler(plan) if launch.scheduler else None,
-                num_samples=ledger.num_remaining,
-                max_concurrent_trials=min(concurrency, ledger.num_remaining),
+                scheduler=scheduler,
+                num_samples=-1 if plan.budget.trials is None else ledger.num_remaining,
+                max_concurrent_trials=concurrency,
                 reuse_actors=True,
                 trial_name_creator=_ray_trial_name,
                 trial_dirname_creator=_ray_trial_name,

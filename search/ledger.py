@@ -1,46 +1,58 @@
-"""The study's own record of trials, over Optuna's ask and tell. No Ray here.
+"""The study's own record of trials, in an Optuna storage. No Ray here.
 
 One Optuna trial per trial of the study, for ever: its number is the trial's identity
-(`demo-00003`), its user attributes carry what a trial was given and what became of it. A driver
-that died leaves its trials RUNNING; `next` hands those out first, under the same number.
+(`demo-00003`), its user attributes carry what a trial was given and what became of it. A trial is
+written twice: when it is handed out, with everything it was given, and when it has ended. So a
+driver that dies leaves whole trials, some of them RUNNING; `next` hands those out first, under
+the same number. What to try next is asked of a `search.model.Model`, which is told of every trial
+that is in the record.
 """
 
-import contextlib
+import json
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from analysis.pareto import non_dominated
 from search.addresses import refused
-from search.plan import GRID_SAMPLER, SAMPLERS, Plan
+from search.constraints import Constraints
+from search.model import Draw, Model, quiet
+from search.plan import Plan
+from search.values import final_density, final_values
+from search.warm_start import WarmTrial
 from trainables.config import TrialConfig
-from trainables.errors import UserError, unknown_name
+from trainables.errors import UserError
 from trainables.report import describe, non_finite
-from trainables.seeds import derive_seed
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _STATES = {
     "complete": TrialState.COMPLETE,
+    "infeasible": TrialState.COMPLETE,  # with its values; Optuna knows it by its constraints
     "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
-    "infeasible": TrialState.FAIL,
 }
 _MAX_REASON_CHARACTERS = 4000  # a reason, not a log; MLflow tags hold 8,000
+_OUTCOME = "outcome"  # user attribute: all that is written of an end
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """One trial to run. `params` holds the drawn values and pins, `config` everything."""
+    """One trial to run. `params` holds the drawn values and pins, `config` everything.
+
+    reference: trained to its end, whatever others do.
+    """
 
     name: str
     number: int
     params: Mapping[str, Any]
     seed: int
     config: TrialConfig
+    reference: bool
     resumed: bool
 
 
@@ -58,35 +70,11 @@ def trial_name(study: str, number: int) -> str:
     return f"{study}-{number:05d}"
 
 
-def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.samplers.BaseSampler:
-    """A multi-objective sampler. Raises `UserError` for an unknown name."""
-    with _quiet():
-        if name == "tpe":
-            # Groups: one joint density per set of parameters that occur together, so that
-            # conditional parameters are not drawn independently of their condition.
-            return optuna.samplers.TPESampler(
-                seed=seed,
-                n_startup_trials=num_startup_trials,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-            )
-        if name == "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=num_startup_trials)
-        if name == "nsga3":
-            return optuna.samplers.NSGAIIISampler(seed=seed, population_size=num_startup_trials)
-        if name == "gp":
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=num_startup_trials)
-        if name in ("random", GRID_SAMPLER):
-            return optuna.samplers.RandomSampler(seed=seed)
-    raise unknown_name("sampler", name, SAMPLERS)
-
-
 def open_optuna(plan: Plan, storage: str) -> optuna.Study:
     """Create or load the Optuna study. Raises `UserError` where the storage cannot be opened."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with _quiet():
+        with quiet():
             study = optuna.create_study(
                 study_name=plan.study,
                 storage=storage,
@@ -99,9 +87,19 @@ def open_optuna(plan: Plan, storage: str) -> optuna.Study:
     return study
 
 
+def load_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """All recorded trials by number; of an ended one `status`, `reason`, `metrics` and `fraction`
+    are among its user attributes."""
+    trials = study.get_trials(deepcopy=True)
+    for trial in trials:
+        _flatten(trial)
+    return trials
+
+
 class Ledger:
     """Hands out trials and takes their outcomes. One per driver; not thread-safe.
 
+    warm: trials of other studies that the model is told of beforehand.
     on_finished: called with a trial's number and outcome, after the storage has it.
     """
 
@@ -110,161 +108,240 @@ class Ledger:
         plan: Plan,
         study: optuna.Study,
         on_finished: Callable[[int, Outcome], None] | None = None,
+        warm: tuple[WarmTrial, ...] = (),
     ) -> None:
         self.plan = plan
         self.study = study
         self.on_finished = on_finished
-        self._live: dict[int, optuna.Trial] = {}
-        self._enqueue_starts()
-        self._unfinished = [t.number for t in self._trials() if t.state == TrialState.RUNNING]
+        # One transaction for a whole trial, and one for its end: by way of `Study` it is one for
+        # every value and attribute, ten times as long.
+        self._storage, self._study_id = study._storage, study._study_id
+        self._starts = plan.starts()
+        self._trials = load_trials(study)
+        self._finished: list[FrozenTrial] = []
+        self._unfinished: list[int] = []
+        self._live: set[int] = set()
+        self._used: dict[int, float] = {}  # of a budget that is not counted in trials
+        self._configurations: Counter[str] = Counter()
+        self._model = Model(
+            num_objectives=len(plan.objectives),
+            sampler=plan.sampler,
+            seed=plan.seed,
+            num_startup_trials=plan.recipe.num_startup_trials,
+        )
+        for one in warm:
+            draw, values = one.draw(plan.space), final_values(plan, None, one.metrics)
+            if draw is not None and values is not None:
+                violations = plan.constraints.violations(one.metrics)
+                self._model.learn(draw, "complete", values, violations)
+        for trial in self._trials:
+            self._recall(trial)
 
     @property
     def num_asked(self) -> int:
-        return sum(t.state != TrialState.WAITING for t in self._trials())
+        return len(self._trials)
 
     @property
     def num_finished(self) -> int:
-        return sum(t.state in FINISHED for t in self._trials())
+        return len(self._finished)
 
     @property
     def num_remaining(self) -> int:
-        """Trials still to hand out or to finish."""
-        return max(0, self.plan.trials - self.num_finished)
+        """Trials still to hand out or to finish. By a budget of epochs or hours, those at work,
+        and one more while there is some left."""
+        budget = self.plan.budget
+        if budget.trials is not None:
+            return max(0, budget.trials - self.num_finished)
+        return self.num_asked - self.num_finished + self._may_ask()
+
+    @property
+    def used(self) -> float:
+        """Of the budget, in its own unit."""
+        if self.plan.budget.trials is not None:
+            return self.num_finished
+        return sum(self._used.values())
+
+    def trials(self) -> list[FrozenTrial]:
+        """All that were handed out, by number. Not to be changed."""
+        return self._trials
 
     def finished(self) -> list[FrozenTrial]:
-        return [t for t in self._trials() if t.state in FINISHED]
+        """In the order they ended, as far as this driver saw it. Not to be changed."""
+        return self._finished
 
-    def next(self) -> Assignment | None:
+    def next(self, ray_trial_id: str = "") -> Assignment | None:
         """The next trial to run, unfinished ones first; None when all have been handed out."""
         while True:
-            resumed = bool(self._unfinished)
-            if resumed:
-                number = self._unfinished.pop(0)
-                trial = self._reopen(number)
-            elif self.num_asked < self.plan.trials:
-                trial = self._ask()
-            else:
+            if self._unfinished:
+                return self._hand_out_again(self._unfinished.pop(0), ray_trial_id)
+            if not self._may_ask():
                 return None
-            try:
-                return self._assign(trial, resumed)
-            except UserError as error:
-                # A combination of drawn values that the trial's own rules refuse.
-                self._live[trial.number] = trial
-                self.finish(
-                    trial.number,
-                    Outcome(status="failed", reason=str(error), metrics={}, fraction=0.0),
-                )
+            assignment = self._draw(ray_trial_id)
+            if assignment is not None:
+                return assignment
+
+    def reported(self, number: int, metrics: Mapping[str, float]) -> None:
+        """What a trial has used of the budget so far."""
+        metric = self.plan.budget.metric
+        if metric is not None and math.isfinite(used := metrics.get(metric, math.nan)):
+            self._used[number] = max(used, self._used.get(number, 0.0))
 
     def finish(self, number: int, outcome: Outcome) -> None:
-        """Tell Optuna, once; a trial that is finished already stays as it is.
+        """Record an end, once; a trial that has ended already stays as it is.
 
-        Only a complete trial's values reach the sampler. The attributes are written first: a
-        driver killed in between finds the trial RUNNING and runs its end again.
+        The outcome is written before the trial's state: a driver killed in between finds it, and
+        need not run the trial's end again.
         """
-        trial = self._live.pop(number, None)
-        if trial is None:
+        if number not in self._live:
             return
-        metrics = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)}
-        trial.set_user_attr("status", outcome.status)
-        trial.set_user_attr("reason", outcome.reason[:_MAX_REASON_CHARACTERS])
-        trial.set_user_attr("metrics", metrics)
-        trial.set_user_attr("fraction", outcome.fraction)
-        state = _STATES[outcome.status]
-        values = None
-        if state == TrialState.COMPLETE:
-            values = [metrics[name] for name in self.plan.objectives]
-        with _quiet():
-            self.study.tell(number, values=values, state=state, skip_if_finished=True)
+        self._live.remove(number)
+        trial = self._trials[number]
+        kept = {
+            "status": outcome.status,
+            "reason": outcome.reason[:_MAX_REASON_CHARACTERS],
+            "metrics": {k: v for k, v in outcome.metrics.items() if math.isfinite(v)},
+            "fraction": outcome.fraction,
+        }
+        self._storage.set_trial_user_attr(trial._trial_id, _OUTCOME, kept)
+        trial.user_attrs |= kept
+        self.reported(number, outcome.metrics)
+        self._close(trial)
         if self.on_finished is not None:
             self.on_finished(number, outcome)
 
     def front(self) -> list[int]:
         """Numbers of the non-dominated complete trials."""
-        return [trial.number for trial in self.study.best_trials]
+        complete = [t for t in self._finished if t.user_attrs["status"] == "complete"]
+        if not complete:
+            return []
+        signs = [describe(name).sign for name in self.plan.objectives]
+        values = [[s * v for s, v in zip(signs, t.values, strict=True)] for t in complete]
+        return sorted(t.number for t, on in zip(complete, non_dominated(values), strict=True) if on)
 
-    def note(self, number: int, key: str, value: Any) -> None:
-        """Keep something about a running trial with it."""
-        self._live[number].set_user_attr(key, value)
+    def _may_ask(self) -> bool:
+        budget = self.plan.budget
+        if budget.trials is not None:
+            return self.num_asked < budget.trials
+        return self.used < budget.amount
 
-    def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
-
-    def _enqueue_starts(self) -> None:
-        """Queue the starting points; after a crash, only those still missing."""
-        done = {t.user_attrs["start"] for t in self._trials() if "start" in t.user_attrs}
-        for index, start in enumerate(self.plan.starts()):
-            if index not in done:
-                attributes = {"start": index, "pins": dict(start.pins)}
-                if start.seed is not None:
-                    attributes["seed"] = start.seed
-                self.study.enqueue_trial(dict(start.params), user_attrs=attributes)
-
-    def _use_sampler_for(self, number: int) -> None:
-        """A fresh sampler seeded by the trial's number.
-
-        Draws then depend on the seed, the number and the storage alone, so a restarted driver
-        neither repeats earlier draws nor needs a saved generator.
-        """
-        self.study.sampler = make_sampler(
-            self.plan.sampler,
-            derive_seed(self.plan.seed, "sampler", number) % 2**32,
-            self.plan.recipe.num_startup_trials,
-        )
-
-    def _ask(self) -> optuna.Trial:
-        self._use_sampler_for(self.num_asked)
-        with _quiet():
-            return self.study.ask()
-
-    def _reopen(self, number: int) -> optuna.Trial:
-        self._use_sampler_for(number)
-        frozen = self._trials()[number]
-        with _quiet():
-            return optuna.Trial(self.study, frozen._trial_id)
-
-    def _assign(self, trial: optuna.Trial, resumed: bool) -> Assignment:
+    def _recall(self, trial: FrozenTrial) -> None:
+        """Take a trial of an earlier driver into account."""
         attributes = trial.user_attrs
-        if "params" in attributes:
-            params, seed = dict(attributes["params"]), int(attributes["seed"])
+        self._configurations[_key(attributes["params"])] += 1
+        draw = Draw(
+            params=trial.params, distributions=trial.distributions, marks=trial.system_attrs
+        )
+        if trial.state in FINISHED:
+            self.reported(trial.number, attributes["metrics"])
+            self._finished.append(trial)
+            self._model.learn(draw, attributes["status"], *self._told(trial))
+            return
+        self._model.resume(trial.number, draw)
+        if "status" in attributes:  # killed between the outcome and the state
+            self.reported(trial.number, attributes["metrics"])
+            self._close(trial)
         else:
-            # A driver killed while drawing left some values; drawing again returns those.
-            pins = attributes.get("pins", {})
-            with _quiet():
-                # Pins of a grid are settings that its space does not hold.
-                params = {**pins, **self.plan.space.pinned(pins).suggest(trial)}
-            seed = attributes.get("seed")
-            if seed is None:
-                seed = self.plan.seed + self._num_like(params)
-                trial.set_user_attr("seed", seed)
-            try:
-                config = self.plan.config(params, seed)
-            except UserError:
-                trial.set_user_attr("params", params)  # the record says what was refused
-                raise
-            trial.set_user_attr("config", config.flat())
-            trial.set_user_attr("params", params)
-        config = self.plan.config(params, seed)
-        self._live[trial.number] = trial
+            self._unfinished.append(trial.number)
+
+    def _draw(self, ray_trial_id: str) -> Assignment | None:
+        """A new trial; None where its own rules refuse what was drawn, which then has failed."""
+        number, refusal = self.num_asked, ""
+        start = self._starts[number] if number < len(self._starts) else None
+        pins = {} if start is None else start.pins
+        space = self.plan.space.pinned(pins)
+        drawn, draw = self._model.ask(number, space.suggest, start.params if start else None)
+        params = {**pins, **drawn}  # pins of a grid are settings that its space does not hold
+        key = _key(params)
+        seed = start.seed if start is not None else None
+        if seed is None:
+            # All trials share the study's seed, so that they differ by their configuration alone;
+            # the same configuration again becomes a replicate under the next seed.
+            seed = self.plan.seed + self._configurations[key]
+        attributes: dict[str, Any] = {"params": params, "seed": seed, "ray_trial_id": ray_trial_id}
+        try:
+            config = self.plan.config(params, seed)
+            attributes["config"] = config.flat()
+        except UserError as error:
+            refusal = str(error)
+        if start is not None and start.reference:
+            attributes["reference"] = True
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(draw.params),
+            distributions=dict(draw.distributions),
+            user_attrs=attributes,
+            system_attrs=dict(draw.marks),
+        )
+        trial._trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        trial.number = number
+        self._configurations[key] += 1
+        self._trials.append(trial)
+        self._live.add(number)
+        if not refusal:
+            return self._assignment(trial, config, resumed=False)
+        self.finish(number, Outcome(status="failed", reason=refusal, metrics={}, fraction=0.0))
+        return None
+
+    def _hand_out_again(self, number: int, ray_trial_id: str) -> Assignment:
+        trial = self._trials[number]
+        self._storage.set_trial_user_attr(trial._trial_id, "ray_trial_id", ray_trial_id)
+        config = self.plan.config(trial.user_attrs["params"], int(trial.user_attrs["seed"]))
+        self._live.add(number)
+        return self._assignment(trial, config, resumed=True)
+
+    def _assignment(self, trial: FrozenTrial, config: TrialConfig, *, resumed: bool) -> Assignment:
         return Assignment(
             name=trial_name(self.plan.study, trial.number),
             number=trial.number,
-            params=params,
-            seed=seed,
+            params=trial.user_attrs["params"],
+            seed=int(trial.user_attrs["seed"]),
             config=config,
+            reference=bool(trial.user_attrs.get("reference", False)),
             resumed=resumed,
         )
 
-    def _num_like(self, params: Mapping[str, Any]) -> int:
-        """Earlier trials of the same configuration.
+    def _close(self, trial: FrozenTrial) -> None:
+        """Give a trial whose outcome is recorded its final state, here and in the storage."""
+        status, metrics = trial.user_attrs["status"], trial.user_attrs["metrics"]
+        state, values = _STATES[status], None
+        told, violations = self._told(trial)
+        if state == TrialState.COMPLETE:
+            values = [metrics[name] for name in self.plan.objectives]
+            for name, value in violations.items():
+                self._storage.set_trial_system_attr(trial._trial_id, f"constraints:{name}", value)
+        self._storage.set_trial_state_values(trial._trial_id, state, values)
+        written = self._storage.get_trial(trial._trial_id)
+        trial.state, trial.values = state, values
+        trial.datetime_start = written.datetime_start
+        trial.datetime_complete = written.datetime_complete
+        self._finished.append(trial)
+        self._model.tell(trial.number, status, told, violations)
 
-        All trials share the study's seed, so that they differ by their configuration alone; the
-        same configuration again becomes a replicate under the next seed, not a wasted copy.
-        """
-        return sum(t.user_attrs.get("params") == dict(params) for t in self._trials())
+    def _told(self, trial: FrozenTrial) -> tuple[list[float] | None, dict[str, float]]:
+        """For the model: the vector, and the constraints' violations."""
+        attributes = trial.user_attrs
+        metrics = attributes["metrics"]
+        if attributes["status"] in ("complete", "infeasible"):
+            return final_values(self.plan, None, metrics), self.plan.constraints.violations(metrics)
+        density = final_density(attributes["config"]) if "config" in attributes else None
+        return final_values(self.plan, density, metrics), {}
+
+
+def _flatten(trial: FrozenTrial) -> None:
+    trial.user_attrs |= trial.user_attrs.pop(_OUTCOME, {})
+
+
+def _key(params: Mapping[str, Any]) -> str:
+    """Equal for equal configurations."""
+    return json.dumps(dict(params), sort_keys=True)
 
 
 def judge(
-    result: Mapping[str, Any] | None, objectives: tuple[str, ...], *, error: str | None = None
+    result: Mapping[str, Any] | None,
+    objectives: tuple[str, ...],
+    *,
+    constraints: Constraints | None = None,
+    error: str | None = None,
 ) -> Outcome | None:
     """What a trial's last result amounts to; None where it says nothing final.
 
@@ -292,6 +369,9 @@ def judge(
     if unusable:
         said = ", ".join(f"{n}={result.get(n, 'missing')}" for n in unusable)
         return outcome("failed", f"objectives missing or not finite: {said}")
+    missed = constraints.missed(metrics) if constraints else []
+    if missed:
+        return outcome("infeasible", f"constraints not met: {'; '.join(missed)}")
     return outcome("complete", "")
 
 
@@ -309,11 +389,3 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's notes that an API is experimental: versions are pinned."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        yield

@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.addresses import without_password
+from search.budget import Budget
+from search.constraints import PREFIX as CONSTRAINT_PREFIX
+from search.constraints import Constraints
 from search.files import check_study_name
 from search.grid import Grid
-from search.recipes import Recipe
+from search.model import GRID_SAMPLER, SAMPLERS
+from search.recipes import SCHEDULERS, Recipe
+from search.rungs import RungSettings
 from spaces.budgets import PRETRAINED_METHODS
 from spaces.catalogue import build_space
 from spaces.presets import DENSE_METHODS, trial_config
@@ -19,6 +25,7 @@ from trainables.errors import UserError, unknown_name
 from trainables.report import METRICS, objective_names
 
 _COST_OVERRIDE = "objective.cost"
+_TARGET = "sparsity.target"
 # Settings with an option of their own, or that the recipe decides.
 _ELSEWHERE = {
     "seed": "use --seed",
@@ -30,8 +37,8 @@ _ELSEWHERE_IN_GRIDS = {"method": "use --methods", "sparsity.target": "use --spar
 # Known to `trainables.report`, but no trial of a study reports it.
 _UNMEASURED_COST = "cost/latency_ms"
 
-SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
-GRID_SAMPLER = "grid"  # draws nothing: every trial of a grid is a start
+_SCHEDULER_PREFIX = "scheduler."
+_NARROW = 1e-3  # share of a cap on density that is left free, for rounding to whole weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,17 +48,22 @@ class Start:
     pins: parameters that are fixed rather than drawn (a reference's method).
     params: values handed to the sampler as its first draws.
     seed: the trial's; None where the ledger gives one.
+    reference: trained to its end and compared with, whatever it costs and the constraints say.
     """
 
     pins: Mapping[str, Any]
     params: Mapping[str, Any]
     seed: int | None = None
+    reference: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """What is fixed for the life of a study; equal plans make equal studies.
 
+    budget: when the study is finished. All else stays as it is when that is raised.
+    warm_start: the studies whose trials the sampler begins with, see `search.warm_start`.
+    rungs: where the scheduler compares trials; None runs every trial to its end.
     pins: typed values by dotted name, from the recipe's settings and `--set`.
     grid: the trials of `search baselines`, whose `training.steps` among the pins is the budget
       of every one of them, pre-training included; None where a sampler draws them.
@@ -59,15 +71,18 @@ class Plan:
 
     study: str
     recipe: Recipe
-    trials: int
+    budget: Budget
     seed: int
     sampler: str
+    rungs: RungSettings | None
+    constraints: Constraints
     objectives: tuple[str, ...]
     tasks: tuple[str, ...]
     data_root: str | None
     pins: Mapping[str, Any]
     space: Space
     grid: Grid | None = None
+    warm_start: tuple[str, ...] = ()
 
     def config(self, params: Mapping[str, Any], seed: int) -> TrialConfig:
         """The trial that draws `params`. Raises `UserError` for values that do not fit."""
@@ -123,9 +138,14 @@ class Plan:
         return self.config({"method": self.recipe.methods[0]}, self.seed)
 
     def starts(self) -> tuple[Start, ...]:
-        """The references, then the presets' known-good point of every method; of a grid, all."""
+        """Of a grid, all its trials. Else the references, the presets' known-good point of every
+        method, and for each objective its extreme, as far as it is known beforehand: the
+        sparsest and the densest model of the method that is known best."""
         if self.grid is not None:
-            return tuple(Start(pins=c.params, params={}, seed=c.seed) for c in self.grid.cells())
+            return tuple(
+                Start(pins=c.params, params={}, seed=c.seed, reference=True)
+                for c in self.grid.cells()
+            )
         if "method" in self.pins:
             methods: tuple[str, ...] = ()
             own: tuple[str, ...] = (str(self.pins["method"]),)
@@ -134,17 +154,26 @@ class Plan:
         starts = []
         for method in methods:
             space = self.space.pinned({"method": method})
-            starts.append(Start(pins={"method": method}, params=self._known(space, method)))
-        for method in own:
-            params = self._known(self.space, method)
+            params = self._known(space, method, self.recipe.initial_sparsity)
+            starts.append(Start(pins={"method": method}, params=params, reference=True))
+        wanted = [(method, self.recipe.initial_sparsity) for method in own]
+        target = self.space.parameter(_TARGET)
+        if target is not None and own:
+            best = self.recipe.flagship if self.recipe.flagship in own else own[-1]
+            wanted += [(best, float(target.high or 0)), (best, float(target.low or 0))]
+        for method, sparsity in wanted:
+            params = self._known(self.space, method, sparsity)
             params |= {} if "method" in self.pins else {"method": method}
             starts.append(Start(pins={}, params=params))
-        return tuple(starts[: self.trials])
+        return tuple(starts[: self.budget.trials])
 
-    def _known(self, space: Space, method: str) -> dict[str, Any]:
+    def _known(self, space: Space, method: str, sparsity: float) -> dict[str, Any]:
+        """The presets' point of a method at that sparsity, or as near to it as the space goes."""
         flat = self.config({"method": method}, self.seed).flat()
-        if method not in DENSE_METHODS and "sparsity.target" not in self.pins:
-            flat["sparsity.target"] = self.recipe.initial_sparsity
+        target = space.parameter(_TARGET)
+        if method not in DENSE_METHODS and target is not None:
+            low, high = float(target.low or 0), float(target.high or 1)
+            flat[_TARGET] = min(max(sparsity, low), high)
         return space.known(flat)
 
 
@@ -153,29 +182,38 @@ def make_plan(
     *,
     study: str | None = None,
     trials: int | None = None,
+    epochs: float | None = None,
+    gpu_hours: float | None = None,
     seed: int = 0,
     sampler: str | None = None,
+    scheduler: str | None = None,
     data_root: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     grid: Grid | None = None,
+    warm_start: Sequence[str] = (),
 ) -> Plan:
-    """Apply the command line to a recipe. A `grid` decides the trials, and takes no sampler.
+    """Apply the command line to a recipe. A `grid` decides the trials, and takes no sampler,
+    scheduler or constraints.
 
-    Raises `UserError` for an unknown override or sampler, a value that does not fit, a cost that
-    no trial measures, a study name that could not be a folder, or fewer than one trial.
+    trials, epochs, gpu_hours: one of them at most; the recipe's trials without.
+
+    Raises `UserError` for an unknown override, sampler or scheduler, a value that does not fit,
+    a cost that no trial measures, a constraint that no model can meet, a study name that could
+    not be a folder, or a budget that is none (see `search.budget`).
     """
     name = study or recipe.name
     check_study_name(name)
     if grid is not None:
-        sampler, trials = GRID_SAMPLER, len(grid.cells())
+        sampler, scheduler, trials = GRID_SAMPLER, "none", len(grid.cells())
     sampler = sampler or recipe.sampler
     if sampler not in (*SAMPLERS, *([GRID_SAMPLER] if grid is not None else [])):
         raise unknown_name("sampler", sampler, SAMPLERS)
-    trials = recipe.trials if trials is None else trials
-    if trials < 1:
-        raise UserError(
-            f"`--trials` must be at least 1, got {trials}; the recipe has {recipe.trials}"
-        )
+    if trials is None and epochs is None and gpu_hours is None:
+        trials = recipe.trials
+    budget = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
+    scheduler = scheduler or recipe.scheduler
+    if scheduler not in SCHEDULERS:
+        raise unknown_name("scheduler", scheduler, SCHEDULERS)
     if seed < 0:
         raise UserError(f"`--seed` must be at least 0, got {seed}; any whole number will do")
     if data_root is not None and "://" not in data_root:
@@ -186,6 +224,13 @@ def make_plan(
         valid = (m for m in METRICS if m.startswith("cost/") and m != _UNMEASURED_COST)
         raise unknown_name("cost that trials measure", cost, valid)
     tasks = _tasks(wanted.pop("data.tasks", recipe.tasks))
+    rungs = _rungs(scheduler, _taken(wanted, _SCHEDULER_PREFIX))
+    constraints = Constraints.parse(_taken(wanted, CONSTRAINT_PREFIX), tasks)
+    if grid is not None and constraints:
+        raise UserError(
+            "a grid of baselines must have no constraints, got "
+            f"{', '.join(constraints.to_json())}; it runs every system: use `search run`"
+        )
     reference = trial_config(
         recipe.methods[0], recipe.dataset, recipe.preset, tasks=tasks, seed=seed, root=data_root
     )
@@ -210,15 +255,18 @@ def make_plan(
     plan = Plan(
         study=name,
         recipe=recipe,
-        trials=trials,
+        budget=budget,
         seed=seed,
         sampler=sampler,
+        rungs=rungs,
+        constraints=constraints,
         objectives=objective_names(tasks, cost),
         tasks=tasks,
         data_root=data_root,
         pins=pins,
-        space=space,
+        space=_narrowed(space, constraints, pins),
         grid=grid,
+        warm_start=tuple(without_password(source) for source in warm_start),
     )
     plan.starts()  # an override that no method accepts is a mistake to hear of now
     return plan
@@ -227,6 +275,57 @@ def make_plan(
 def parse_overrides(items: Sequence[str]) -> dict[str, str]:
     """`["sparsity.target=0.9"]` → `{"sparsity.target": "0.9"}`."""
     return parse_settings(items, form="name=value", example="sparsity.target=0.9")
+
+
+def _taken(wanted: dict[str, Any], prefix: str) -> dict[str, str]:
+    """The settings that begin with `prefix`, taken out and without it."""
+    names = [name for name in wanted if name.startswith(prefix)]
+    return {name.removeprefix(prefix): str(wanted.pop(name)) for name in names}
+
+
+def _rungs(scheduler: str, settings: Mapping[str, str]) -> RungSettings | None:
+    """`--set scheduler.NAME=…` over the defaults; None for no early stopping."""
+    kinds: dict[str, Any] = {
+        "grace": float,
+        "reduction_factor": float,
+        "brackets": int,
+        "order": str,
+    }
+    values = {}
+    for name, text in settings.items():
+        if scheduler == "none":
+            raise UserError(
+                f"`--set {_SCHEDULER_PREFIX}{name}=…` needs a scheduler, got none; leave it out"
+            )
+        if name not in kinds:
+            raise unknown_name("setting of the scheduler", name, kinds)
+        try:
+            values[name] = kinds[name](text)
+        except ValueError:
+            raise UserError(
+                f"`{_SCHEDULER_PREFIX}{name}` must be a number, got {text!r}; e.g. 3"
+            ) from None
+    return None if scheduler == "none" else RungSettings(**values)
+
+
+def _narrowed(space: Space, constraints: Constraints, pins: Mapping[str, Any]) -> Space:
+    """Without sparsities that a cap on density forbids: no trial is spent on them.
+
+    Raises `UserError` where none is left.
+    """
+    density, sparsity = constraints.bound("cost/density"), constraints.bound("cost/sparsity")
+    caps = [c for c in (density, None if sparsity is None else 1.0 - sparsity) if c is not None]
+    if not caps:
+        return space
+    lowest = 1.0 - min(caps) * (1.0 - _NARROW)
+    target = space.parameter(_TARGET)
+    highest = pins.get(_TARGET) if target is None else target.high
+    if highest is not None and lowest > highest:
+        raise UserError(
+            f"a cap on density must leave some of the sparsities, got {min(caps):g} where the "
+            f"highest sparsity is {highest:g}; raise the cap"
+        )
+    return space.narrowed(_TARGET, low=lowest)
 
 
 def _tasks(value: str | Iterable[str]) -> tuple[str, ...]:
@@ -245,7 +344,7 @@ def _typed(
                 f"`--set {name}=…` cannot be used, got {wanted[name]!r}; {elsewhere[name]}"
             )
         if name not in flat:
-            valid = (set(flat) - set(elsewhere)) | {_COST_OVERRIDE}
+            valid = (set(flat) - set(elsewhere)) | {_COST_OVERRIDE, "constraint.METRIC"}
             raise unknown_name("override", name, valid)
     typed = reference.replace(wanted).flat()
     return {name: typed[name] for name in wanted}

@@ -19,7 +19,7 @@ class Progress:
     """Quiet, live or line by line. Never raises into the study."""
 
     def __init__(
-        self, *, trials: int, finished: int, objectives: tuple[str, ...], quiet: bool
+        self, *, trials: int | None, finished: int, objectives: tuple[str, ...], quiet: bool
     ) -> None:
         self._console = Console()
         self._trials = trials
@@ -60,9 +60,10 @@ class Progress:
         method, _, _, began = self._running.pop(name, ("", 0.0, {}, time.monotonic()))
         self._finished += 1
         self._failed += status == "failed"
-        width = len(str(self._trials))
+        width = len(str(self._trials or ""))
+        total = "" if self._trials is None else f"/{self._trials}"
         line = (
-            f"[{self._finished:{width}d}/{self._trials}] {name} {method:17s} "
+            f"[{self._finished:{width}d}{total}] {name} {method:17s} "
             f"{self._values(metrics)} {status} {time.monotonic() - began:.0f} s"
         )
         self.say(f"{line} ({reason.splitlines()[0][:160]})" if reason else line)
@@ -86,8 +87,9 @@ class Progress:
                 f"{time.monotonic() - began:.0f}",
                 self._values(metrics),
             )
+        total = "" if self._trials is None else f" of {self._trials}"
         done = Text(
-            f"{self._finished} of {self._trials} trials, {self._failed} failed, "
+            f"{self._finished}{total} trials, {self._failed} failed, "
             f"{time.monotonic() - self._began:.0f} s"
         )
         bar = ProgressBar(total=self._trials, completed=self._finished, width=48)

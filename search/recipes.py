@@ -7,6 +7,8 @@ from typing import Any
 from spaces.catalogue import SPARSE_METHODS
 from trainables.errors import unknown_name
 
+SCHEDULERS = ("pareto-asha", "none")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
@@ -16,6 +18,7 @@ class Recipe:
       sampled: the dense model shows what sparsity costs.
     settings: dotted names of `TrialConfig` that differ from the presets.
     num_startup_trials: drawn at random (beside the starting points) before the model is used.
+    flagship: the method whose sparsest and densest models a study begins with.
     """
 
     name: str
@@ -31,6 +34,8 @@ class Recipe:
     initial_sparsity: float = 0.9
     cost: str = "cost/density"
     sampler: str = "tpe"
+    scheduler: str = "pareto-asha"
+    flagship: str = "disparse-static"
     num_startup_trials: int = 10
     settings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -18,6 +18,7 @@ Why not Syne Tune's MOASHA (0.16.0): it reads sorted indices as ranks, and may s
 dominates all others.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,10 @@ class RungSettings:
                 f"`brackets` must be between 1 and the number of rungs ({len(self._all())}), got "
                 f"{self.brackets}; lower it, or `grace`"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """What the constructor takes."""
+        return dataclasses.asdict(self)
 
     def milestones(self, bracket: int = 0) -> tuple[float, ...]:
         """Where trials of a bracket are compared, ascending, all below `maximum`."""
@@ -207,7 +212,7 @@ class ParetoRungs:
 
 
 def bracket_of(position: int, settings: RungSettings) -> int:
-    """The bracket of the trial that is added at `position`: in turn, so nothing is random."""
+    """The bracket of the trial that was added at `position`: in turn, so nothing is random."""
     return position % settings.brackets
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.ledger import Assignment, Ledger, Outcome, judge
+from search.ledger import Assignment, Ledger, Outcome, judge, metrics_of
 from trainables.errors import UserError
 
 
@@ -46,7 +46,7 @@ class LedgerSearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        while (assignment := self._ledger.next()) is not None:
+        while (assignment := self._ledger.next(trial_id)) is not None:
             try:
                 config = self._to_config(assignment)
             except UserError as error:
@@ -57,7 +57,6 @@ class LedgerSearcher(Searcher):
                 self._ledger.finish(assignment.number, outcome)
                 continue
             self._numbers[trial_id] = assignment.number
-            self._ledger.note(assignment.number, "ray_trial_id", trial_id)
             if self._on_assigned is not None:
                 self._on_assigned(trial_id, assignment)
             return config
@@ -66,6 +65,8 @@ class LedgerSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Kept for a crash, of which Tune reports no result."""
         self._last_results[trial_id] = result
+        if trial_id in self._numbers:
+            self._ledger.reported(self._numbers[trial_id], metrics_of(result))
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
@@ -78,7 +79,8 @@ class LedgerSearcher(Searcher):
             crash = self._error_of(trial_id) if self._error_of is not None else ""
             crash = crash or "the trial's process died without a message (killed, or out of memory)"
             result = result or self._last_results.get(trial_id)
-        outcome = judge(result, self._ledger.plan.objectives, error=crash)
+        plan = self._ledger.plan
+        outcome = judge(result, plan.objectives, constraints=plan.constraints, error=crash)
         self._last_results.pop(trial_id, None)
         if outcome is not None:
             self._ledger.finish(number, outcome)

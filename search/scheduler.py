@@ -23,7 +23,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.schedulers.trial_scheduler import FIFOScheduler
 
-from search.rungs import ParetoRungs, RungSettings, check_names
+from search.rungs import ParetoRungs, RungSettings, bracket_of, check_names
 from trainables.errors import UserError
 
 Values = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[Sequence[float], float] | None]
@@ -86,10 +86,12 @@ class ParetoASHA(FIFOScheduler):
         return True
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        key = self.key(trial)
+        self.add(self.key(trial))
+
+    def add(self, key: str) -> None:
+        """A trial that is to run; once is enough."""
         if key not in self._bracket:
-            # In turn: nothing is random.
-            self._bracket[key] = len(self._bracket) % self.rungs.settings.brackets
+            self._bracket[key] = bracket_of(len(self._bracket), self.rungs.settings)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if self.keeps(self.key(trial), trial.config, result):

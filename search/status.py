@@ -3,12 +3,12 @@
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search.addresses import STUDY_SCHEMES, check_answers, choose, scrubbed, sqlite_file
 from search.description import plan_of
-from search.files import study_files
-from search.ledger import FINISHED
+from search.files import StudyFiles, read_json_lines, study_files
+from search.ledger import FINISHED, load_trials
 from search.lock import is_driven
 from search.record import num_recorded
 from trainables.command_line import masked
@@ -21,7 +21,7 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
 
     Raises `UserError` for a study that does not exist or whose storage does not answer.
     """
-    _, known = plan_of(storage, study)
+    plan, known = plan_of(storage, study)
     files = study_files(storage, study)
     counts = dict.fromkeys((*STATUSES, "running"), 0)
     front = 0
@@ -42,7 +42,7 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
         if missing:
             raise KeyError(study)
         loaded = optuna.load_study(study_name=study, storage=storage_url)
-        trials = loaded.get_trials(deepcopy=False)
+        trials = load_trials(loaded)
         front = len(loaded.best_trials)
     except KeyError:  # a driver died before the first trial was recorded
         trials = []
@@ -56,11 +56,16 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
             counts["running"] += 1
         elif trial.state in FINISHED:
             counts[trial.user_attrs.get("status", "failed")] += 1
+    finished = sum(counts[name] for name in STATUSES)
+    metric = plan.budget.metric
+    used = finished if metric is None else sum(_reported(files, t, metric) for t in trials)
     return {
         "study": study,
         "recipe": known["recipe"],
-        "trials": known["trials"],
-        "finished": sum(counts[name] for name in STATUSES),
+        "trials": known["budget"].get("trials"),
+        "budget": known["budget"],
+        "used": used,
+        "finished": finished,
         "counts": counts,
         "front": front,
         "driven": is_driven(files.lock),
@@ -68,3 +73,10 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
         "tracking_uri": known["tracking_uri"],
         "study_storage": masked(storage_url),
     }
+
+
+def _reported(files: StudyFiles, trial: FrozenTrial, metric: str) -> float:
+    """What a trial has last said of `metric`, ended or not; 0 where it has said nothing."""
+    rows = [row["metrics"] for row in read_json_lines(files.reports(trial.number))]
+    metrics = trial.user_attrs.get("metrics") or (rows[-1] if rows else {})
+    return float(metrics.get(metric, 0.0))

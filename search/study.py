@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Launch:
     """How one driver runs a study; nothing here changes what the study is.
 
     trainable: the Tune trainable; None is `trainables.tune.DiSparseTrainable`.
-    scheduler: makes Tune's scheduler; None is first in, first out.
+    warm_start: as `Plan.warm_start`, but with passwords.
     """
 
     storage: str = "runs"
@@ -47,7 +47,7 @@ class Launch:
     quiet: bool = False
     report: bool = True
     trainable: type | None = None
-    scheduler: Callable[[Plan], Any] | None = None
+    warm_start: Sequence[str] = ()
     check_data: bool = True
 
 
@@ -144,13 +144,13 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addre
         _check_first_trial(plan)
     set_ray_environment()
     # Imported late: `--help` and a user's mistakes should not wait for these.
-    from search.connection import connect
     from search.ledger import Ledger, open_optuna
     from search.monitor import Monitor
-    from search.tracking import StudyFacts
+    from search.tracking import StudyFacts, connect
 
     study = open_optuna(plan, addresses.study_storage)
     _check_record(files, known, study.get_trials(deepcopy=False), addresses)
+    warm = _warm_trials(plan, launch, files, addresses)
     described = describe_study(plan, known) | addresses.recorded(files)
     # The study's id is on disk before MLflow hears of it: a driver killed in between finds its
     # runs again.
@@ -160,7 +160,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addre
         study=plan.study, study_id=described["study_id"], params=_parent_params(plan)
     )
     try:
-        tracker = connect(addresses.tracking_uri, facts, files.artifacts)
+        tracker = connect(addresses.tracking_uri, facts, files)
     except UserError:
         if known:
             write_json(files.description, known)
@@ -171,10 +171,10 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addre
     try:
         with _failures_of_storage(plan, files, addresses):
             write_json(files.description, described | {"parent_run_id": tracker.parent_run_id})
-            ledger = Ledger(plan, study)
+            ledger = Ledger(plan, study, warm=warm)
             finished = ledger.num_finished
             progress = Progress(
-                trials=plan.trials,
+                trials=plan.budget.trials,
                 finished=finished,
                 objectives=plan.objectives,
                 quiet=launch.quiet,
@@ -209,6 +209,25 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addre
         unwritten=scrubbed(unwritten, addresses.tracking_uri),
         report_problem=_make_report(files, addresses.tracking_uri) if report else "",
     )
+
+
+def _warm_trials(
+    plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addresses
+) -> tuple[Any, ...]:
+    """What the sampler knows beforehand: read once, when the study begins."""
+    from search.warm_start import read_snapshot, read_warm_trials, write_snapshot
+
+    if not plan.warm_start:
+        return ()
+    if not files.warm_start.exists():
+        trials = read_warm_trials(
+            launch.warm_start or plan.warm_start,
+            storage=files.storage,
+            tracking_uri=addresses.tracking_uri,
+            space=plan.space,
+        )
+        write_snapshot(files, trials)
+    return read_snapshot(files)
 
 
 def _check_first_trial(plan: Plan) -> None:
@@ -281,17 +300,20 @@ def _parent_params(plan: Plan) -> dict[str, str]:
         "preset": plan.recipe.preset,
         "tasks": ",".join(plan.tasks),
         "objectives": ",".join(plan.objectives),
-        "trials": str(plan.trials),
+        "budget": plan.budget.text,
         "seed": str(plan.seed),
         "sampler": plan.sampler,
+        "scheduler": "none" if plan.rungs is None else "pareto-asha",
+        "constraints": ", ".join(f"{n}{t}" for n, t in plan.constraints.to_json().items()),
         "space": plan.space.name,
         **({} if plan.grid is None else {k: v for k, v in plan.grid.facts().items() if v}),
     }
 
 
 def _opening(plan: Plan, finished: int, *, begun: bool) -> str:
-    verb = f"resumes with {finished} of {plan.trials}" if begun else f"starts: {plan.trials}"
-    return f"study {plan.study} {verb} trials; objectives {', '.join(plan.objectives)}"
+    verb = f"resumes with {finished} trials finished of" if begun else "starts:"
+    objectives = ", ".join(plan.objectives)
+    return f"study {plan.study} {verb} {plan.budget.text}; objectives {objectives}"
 
 
 def _make_report(files: StudyFiles, tracking_uri: str) -> str:

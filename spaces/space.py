@@ -168,6 +168,21 @@ class Space:
         mine = {name: value for name, value in overrides.items() if name in names}
         return replace(self, fixed={**self.fixed, **mine})
 
+    def parameter(self, name: str) -> Parameter | None:
+        """The parameter of that name if it is drawn; None where it is fixed or not there."""
+        return next((p for p in self.parameters if p.name == name and name not in self.fixed), None)
+
+    def narrowed(self, name: str, *, low: float) -> Self:
+        """A space that draws the numeric parameter `name` at `low` or above, where it draws it."""
+        parameter = self.parameter(name)
+        if parameter is None or parameter.low is None or parameter.low >= low:
+            return self
+        default = max(parameter.default, low)
+        narrower = replace(parameter, low=low, default=default)
+        return replace(
+            self, parameters=tuple(narrower if p is parameter else p for p in self.parameters)
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `python -m spaces show NAME --json`."""
         return {

@@ -35,6 +35,7 @@ class DiSparseTrainable(tune.Trainable):
       directory: where `summary.json` goes.
       restore_from: a checkpoint of an earlier launch, or None.
       dense_cache: the folder of dense runs that trials share, or None (or absent).
+      reference, final_density: for the scheduler alone, see `search.early_stopping`.
       baseline: `TrialConfig.to_dict()` of the dense trial to compare with, or None (or absent);
         needs `dense_cache`.
 
@@ -104,7 +105,7 @@ class DiSparseTrainable(tune.Trainable):
         """Keep to the trial's share of the machine; returns the device."""
         resources = _required_resources(self._trial_info)
         torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
-        num_gpus = resources.get("GPU", 0.0)
+        num_gpus = _num_gpus(self._trial_info)
         if not num_gpus or not torch.cuda.is_available():
             return "cpu"
         if num_gpus < 1:
@@ -121,6 +122,8 @@ class DiSparseTrainable(tune.Trainable):
             **report.metrics,
             "training/step": report.step,
             "training/fraction": report.fraction,
+            "training/epochs": run.epochs,
+            "training/gpu_hours": run.total_seconds / 3600 * _num_gpus(self._trial_info),
             "status": "complete" if report.final else "running",
             "done": report.final,
         }
@@ -196,6 +199,10 @@ class DiSparseTrainable(tune.Trainable):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _num_gpus(info: _TrialInfo | None) -> float:
+    return float(_required_resources(info).get("GPU", 0.0))
 
 
 def _required_resources(info: _TrialInfo | None) -> Mapping[str, float]:

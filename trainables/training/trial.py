@@ -187,14 +187,23 @@ class TrialRun:
             self.loop.ballots(),
             timing={
                 "train_seconds": self._train_seconds,
-                "total_seconds": self._total_seconds(),
+                "total_seconds": self.total_seconds,
                 "seconds_per_step": self._train_seconds / train_steps,
                 "device": self.device,
                 **peak,
             },
         )
 
-    def _total_seconds(self) -> float:
+    @property
+    def epochs(self) -> float:
+        """Passes over the training split up to the last report, pre-training included, whether
+        that was trained here or taken from the cache."""
+        steps = self.loop.pretrain_steps + self._reported_step
+        return steps / self.loop.source.steps_per_epoch
+
+    @property
+    def total_seconds(self) -> float:
+        """Of the run so far, with those that it resumes."""
         return self._earlier_seconds + time.perf_counter() - self._started
 
     def _next_report(self) -> Report:
@@ -378,7 +387,7 @@ class TrialRun:
                 "final": report.final,
             },
             "train_seconds": self._train_seconds,
-            "total_seconds": self._total_seconds(),
+            "total_seconds": self.total_seconds,
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:

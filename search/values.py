@@ -1,0 +1,54 @@
+"""A trial as a vector to be minimised, with the cost that it will end with.
+
+A gradual schedule is still dense early, so the cost that a trial reports in the middle of
+training says little of the model that it will become; the final density is known beforehand.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from search.plan import Plan
+from spaces.presets import DENSE_METHODS
+from trainables.report import minimised
+
+# Costs that fall in proportion to the density, as good as; the masks of the end are not known yet.
+_PROPORTIONAL = ("cost/flops_fraction", "cost/parameters_kept")
+
+
+def final_density(config: Mapping[str, Any]) -> float | None:
+    """Of a flat configuration: the share of weights that its model keeps; None where it is not
+    the sparsity that decides."""
+    if config["method"] in DENSE_METHODS:
+        return None
+    return 1.0 - float(config["sparsity.target"])
+
+
+def final_cost(name: str, density: float | None, metrics: Mapping[str, float]) -> float:
+    """The cost `name` at the end of training, as far as it is known; NaN where it is missing."""
+    reported = metrics.get(name, math.nan)
+    if density is None:
+        return reported
+    if name == "cost/density":
+        return density
+    if name == "cost/sparsity":
+        return 1.0 - density
+    now = metrics.get("cost/density", math.nan)
+    if name in _PROPORTIONAL and now > density:
+        return reported * density / now
+    return reported
+
+
+def final_values(
+    plan: Plan, density: float | None, metrics: Mapping[str, float]
+) -> list[float] | None:
+    """The vector of the study's objectives, minimised; None where one is missing or not a number.
+
+    density: that of the end, see `final_density`; None where the costs in `metrics` are final.
+    """
+    *qualities, cost = plan.objectives
+    named = {name: metrics.get(name, math.nan) for name in qualities}
+    named[cost] = final_cost(cost, density, metrics)
+    if not all(map(math.isfinite, named.values())):
+        return None
+    return [minimised(name, value) for name, value in named.items()]
