@@ -13,8 +13,7 @@ from typing import TypeVar, cast
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from search.addresses import refused, sqlite_file
-from search.tracking import StudyFacts, Tracker
+from search.addresses import sqlite_file
 
 EXPERIMENT = "disparse"
 
@@ -24,13 +23,10 @@ _ATTEMPTS = 3
 T = TypeVar("T")
 
 
-def connect(uri: str, facts: StudyFacts, artifacts: Path) -> Tracker:
-    """Open the study's runs; `artifacts` is where files go when `uri` is a database.
-
-    Raises `UserError` where the server does not play along. Only the first answer has a time
-    limit: reading a long study's runs may take as long as it takes.
-    """
-    # MLflow's own retries last minutes; ours, in the writer, know when to stop.
+def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
+    """The client and the experiment of all studies; `artifacts` is where files go when `uri` is a
+    database. Raises what MLflow raises, or `TimeoutError`."""
+    # MLflow's own retries last minutes; ours, in `StudyRuns`, know when to stop.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
@@ -40,11 +36,7 @@ def connect(uri: str, facts: StudyFacts, artifacts: Path) -> Tracker:
             client = MlflowClient(tracking_uri=uri)
             return client, _experiment(client, uri, artifacts)
 
-    try:
-        client, experiment_id = _within(_CONNECT_SECONDS, attempt)
-        return Tracker(client, experiment_id, facts)
-    except Exception as error:
-        raise refused("--tracking-uri", uri, error) from None
+    return _within(_CONNECT_SECONDS, attempt)
 
 
 def _check_login(uri: str) -> None:

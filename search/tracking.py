@@ -1,269 +1,260 @@
-"""MLflow: a parent run per study, a child per trial, written by one thread.
+"""MLflow: a parent run per study, a child per trial, written by a process of its own.
 
-The study's loop never waits for the server: it puts events in a queue. Every report is one
-`log_batch`. Runs are found again by their tags, and points at steps that the server already has
-are skipped, so writing the same report twice leaves one point. What could not be written is
-said at the end, and the next launch of the study writes it from its own record.
+The study's loop never waits for the server: it appends events to a file, the spool, which
+`search.writer` follows. What could not be written is said at the end; it is in the study's own
+record, from which the next launch, or `search sync`, writes it.
 """
 
+import contextlib
+import json
 import logging
-import math
-import queue
+import os
+import subprocess
+import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
 
-from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import InterfaceError, OperationalError
+from search.addresses import refused, scrubbed
+from search.events import Ended, Point, Started, StudyFacts, close_line, to_line
+from search.files import StudyFiles
+from trainables.errors import UserError
 
-from trainables.report import TAG_FRONT, TAG_METHOD, TAG_STATUS, TAG_STUDY, TAG_TRIAL
-
-TAG_KIND = "disparse.kind"
-TAG_REASON = "disparse.reason"
-TAG_STUDY_ID = "disparse.study_id"
-TAG_INCOMPLETE = "disparse.incomplete"  # "true" where a point was refused; to be written again
-TAG_PARENT = "mlflow.parentRunId"
-STEP_METRIC = "training/fraction"  # in every report, so its history holds every step logged
-
-_MLFLOW_STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-_MAX_PARAMS = 100  # MLflow's limits of one batch
-_MAX_METRICS = 1000
-_MAX_PARAM_CHARACTERS = 6000
-_RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
+_ROOT = Path(__file__).resolve().parents[1]  # where `search` is imported from
+_MAX_WRITERS = 4  # of which three replace one that died
+_REPLACE_SECONDS = 5.0
+_END_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StudyFacts:
-    """What the parent run says of a study. `study_id` tells it from others of its name."""
+def connect(uri: str, facts: StudyFacts, files: StudyFiles) -> "Tracker":
+    """Open the study's runs. Raises `UserError` where the server does not play along.
 
-    study: str
-    study_id: str
-    params: Mapping[str, str]
+    Only the first answer has a time limit: reading a long study's runs may take as long as it
+    takes.
+    """
+    return Tracker(uri, facts, files)
 
 
 class Tracker:
-    """Writes one study to MLflow.
+    """Hands one study's events to its writer. Nothing raises or waits for the server, `close`
+    aside.
 
-    Create with `search.connection.connect`; call the rest from the study's loop. Nothing raises
-    or waits for the server, `close` aside.
+    ended: trials whose runs were complete when this driver began.
     """
 
-    def __init__(self, client: MlflowClient, experiment_id: str, facts: StudyFacts) -> None:
-        self._client = client
-        self._experiment_id = experiment_id
+    def __init__(self, uri: str, facts: StudyFacts, files: StudyFiles) -> None:
+        self._uri = uri
         self._facts = facts
-        self._runs: dict[str, str] = {}  # MLflow run id by trial name
-        self._known_params: dict[str, set[str]] = {}  # of runs from earlier launches
-        self._steps: dict[str, set[int]] = {}  # with points on the server, as far as looked up
-        self._incomplete: set[str] = set()  # trials of which a write was refused
-        self._to_complete: set[str] = set()  # those that an earlier launch left so
-        self.ended: set[str] = set()  # trials whose runs were complete when this driver began
-        self.parent_run_id = self._open_parent(facts)
-        self._find_children()
-        self._queue: queue.Queue[tuple[Callable[[], None], str] | None] = queue.Queue()
-        self._give_up = threading.Event()
-        self._unwritten = 0
+        self._files = files
+        self._spool: IO[bytes] | None = None
+        self._size = 0  # of the spool
+        self._done = 0  # as far as it is written
+        self._closed: tuple[int, str] | None = None
         self._problem = ""
-        self._thread = threading.Thread(target=self._write, name="tracking", daemon=True)
-        self._thread.start()
+        self._lost = 0  # events that the disk did not take
+        self._heard = time.monotonic()
+        self._changed = threading.Condition()
+        self._hurrying = self._stopping = self._dead = False
+        self._num_writers = 0
+        self._start_writer()
+        opened = self._await_opening()
+        self.parent_run_id = str(opened["opened"])
+        self.ended = set(opened["ended"])
+        with contextlib.suppress(OSError):  # said at `close`: nothing here stops a study
+            self._spool = files.spool.open("wb", buffering=0)
+        threading.Thread(target=self._hear, name="tracking", daemon=True).start()
 
     def trial_started(
         self, name: str, *, method: str, params: Mapping[str, Any], started: float
     ) -> None:
         """Open the trial's run, or reopen it after a restart."""
-        self._put(lambda: self._open_child(name, method, params, started), name)
+        self._put(to_line(name, Started(method=method, params=dict(params), at=started)))
 
     def report(self, name: str, *, step: int, metrics: Mapping[str, float], at: float) -> None:
         """One batch of points; skipped where the run has points at `step`."""
-        finite = {k: v for k, v in metrics.items() if math.isfinite(v)}
-        self._put(lambda: self._log(name, step, finite, at), name)
+        self._put(to_line(name, Point.of({"step": step, "metrics": metrics, "at": at})))
 
     def trial_ended(self, name: str, *, status: str, reason: str, at: float) -> None:
-        self._put(lambda: self._end_child(name, status, reason, at), name)
+        self._put(to_line(name, Ended(status=status, reason=reason, at=at)))
 
     def tag_front(self, members: Mapping[str, bool]) -> None:
         """Mark every finished trial as on the joint front or not."""
         for name, member in members.items():
-            self._put(partial(self._tag, name, TAG_FRONT, member), name)
+            self._put(to_line(name, member))
 
     def close(self, *, finished: bool, timeout_seconds: float = 30.0) -> str:
-        """Write what is queued, end the parent; returns what could not be written, or ''.
+        """Have everything written and all runs ended; returns what could not be, or ''.
 
+        Waits as long as the server answers, and at most `timeout_seconds` for an answer.
         Children still open (their trials are unfinished) are ended KILLED; resuming the study
         opens them again.
         """
-        self._put(lambda: self._end_all(finished))
-        self._queue.put(None)
-        self._thread.join(timeout_seconds)
-        if self._thread.is_alive():
-            self._give_up.set()
-            self._thread.join(2 * max(_RETRY_SECONDS))
-        left = self._unwritten + self._queue.qsize()
-        if not left:
-            return ""
-        return f"{left} writes to MLflow were not made ({self._problem or 'the server is slow'})"
+        self._put(close_line(finished))
+        self._heard = time.monotonic()
+        self._hurrying = True
+        self._hurry()
+        with self._changed:
+            while self._closed is None and not self._dead:
+                left = self._heard + timeout_seconds - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+        self._stopping = True
+        self._end_writer()
+        return self._unwritten()
 
-    def _put(self, write: Callable[[], None], name: str = "") -> None:
-        self._queue.put((write, name))
+    def _put(self, line: str) -> None:
+        """One line of the spool, whole or not at all."""
+        data = line.encode() + b"\n"
+        try:
+            if self._spool is None:
+                raise OSError("there is no spool")
+            if self._spool.write(data) != len(data):
+                raise OSError("no space left on the disk")
+            self._size += len(data)
+        except OSError as error:
+            self._lost += 1
+            self._problem = str(error)
+            if self._spool is not None:
+                with contextlib.suppress(OSError):
+                    self._spool.truncate(self._size)
+                    self._spool.seek(self._size)
 
-    def _write(self) -> None:
-        while (item := self._queue.get()) is not None:
-            self._try(*item)
-
-    def _try(self, write: Callable[[], None], name: str) -> None:
-        """Retry while the server is away; the order of writes is kept by waiting."""
-        attempt = 0
-        while True:
-            try:
-                write()
-                return
-            except Exception as error:
-                self._problem = _first_line(error)
-                if attempt == 0:
-                    logger.warning("tracking: %s; will try again", self._problem)
-                if self._give_up.is_set() or not _is_passing(error):
-                    self._unwritten += 1
-                    self._incomplete.add(name)
-                    return
-                self._give_up.wait(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
-                attempt += 1
-
-    def _open_parent(self, facts: StudyFacts) -> str:
-        where = f"tags.`{TAG_STUDY_ID}` = '{facts.study_id}' and tags.`{TAG_KIND}` = 'study'"
-        found = self._client.search_runs([self._experiment_id], where, max_results=1)
-        if found:
-            run_id, known = str(found[0].info.run_id), set(found[0].data.params)
-            self._client.update_run(run_id, status="RUNNING")
+    def _unwritten(self) -> str:
+        """Counts what is in the spool alone, and removes it: the study's record has it all."""
+        if self._closed is not None:
+            missing, problem = self._closed
         else:
-            run = self._client.create_run(
-                self._experiment_id,
-                tags={
-                    TAG_STUDY: facts.study,
-                    TAG_STUDY_ID: facts.study_id,
-                    TAG_KIND: "study",
-                },
-                run_name=facts.study,
-            )
-            run_id, known = str(run.info.run_id), set()
-        self._log_params(run_id, facts.params, known)
-        return run_id
+            missing, problem = 0, self._problem or "the server is slow"
+            with contextlib.suppress(OSError), self._files.spool.open("rb") as file:
+                file.seek(self._done)
+                missing = max(1, sum(1 for _ in file) - 1)  # without that of closing
+        missing += self._lost
+        if self._spool is not None:
+            self._spool.close()
+        with contextlib.suppress(OSError):
+            self._files.spool.unlink()
+        problem = problem or self._problem
+        return f"{missing} writes to MLflow were not made ({problem})" if missing else ""
 
-    def _find_children(self) -> None:
-        """Learn of runs from earlier launches."""
-        for run in self._children():
-            name = run.data.tags.get(TAG_TRIAL)
-            if name is None:
-                continue
-            self._runs[name] = run.info.run_id
-            self._known_params[name] = set(run.data.params)
-            if STEP_METRIC not in run.data.metrics:
-                self._steps[name] = set()
-            if run.data.tags.get(TAG_INCOMPLETE) == "true":
-                self._to_complete.add(name)
-            elif run.info.status != "RUNNING" and TAG_STATUS in run.data.tags:
-                self.ended.add(name)
+    # ------------------------------------------------------------------ the writer
 
-    def _children(self) -> Iterator[Run]:
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id],
-                f"tags.`{TAG_PARENT}` = '{self.parent_run_id}'",
-                page_token=token,
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
-
-    def _open_child(
-        self, name: str, method: str, params: Mapping[str, Any], started: float
-    ) -> None:
-        if name in self._runs:
-            self._client.update_run(self._runs[name], status="RUNNING")
-        else:
-            run = self._client.create_run(
-                self._experiment_id,
-                start_time=int(started * 1000),
-                run_name=name,
-                tags={
-                    TAG_PARENT: self.parent_run_id,
-                    TAG_STUDY: self._facts.study,
-                    TAG_STUDY_ID: self._facts.study_id,
-                    TAG_TRIAL: name,
-                    TAG_METHOD: method,
-                },
-            )
-            self._runs[name] = run.info.run_id
-            self._steps[name] = set()
-        self._log_params(self._runs[name], params, self._known_params.get(name, set()))
-
-    def _log_params(self, run_id: str, params: Mapping[str, Any], known: set[str]) -> None:
-        """Those the run lacks: MLflow refuses to change one, such as the root of moved data."""
-        items = [Param(k, _clip(v)) for k, v in params.items() if k not in known]
-        for start in range(0, len(items), _MAX_PARAMS):
-            self._client.log_batch(run_id, params=items[start : start + _MAX_PARAMS])
-
-    def _log(self, name: str, step: int, metrics: Mapping[str, float], at: float) -> None:
-        if name not in self._runs or step in self._steps_of(name):
-            return
-        points = [Metric(k, v, int(at * 1000), step) for k, v in metrics.items()]
-        for start in range(0, len(points), _MAX_METRICS):
-            self._client.log_batch(self._runs[name], metrics=points[start : start + _MAX_METRICS])
-        self._steps[name].add(step)
-
-    def _steps_of(self, name: str) -> set[int]:
-        """The steps the server has of a run, asked for once."""
-        if name not in self._steps:
-            history = self._client.get_metric_history(self._runs[name], STEP_METRIC)
-            self._steps[name] = {point.step for point in history}
-        return self._steps[name]
-
-    def _end_child(self, name: str, status: str, reason: str, at: float) -> None:
-        run_id = self._runs.get(name)
-        if run_id is None:
-            return
-        tags = [RunTag(TAG_STATUS, status)]
-        if name in self._incomplete | self._to_complete:
-            tags.append(RunTag(TAG_INCOMPLETE, str(name in self._incomplete).lower()))
-        if reason:
-            tags.append(RunTag(TAG_REASON, reason[:4000]))
-        self._client.log_batch(run_id, tags=tags)
-        self._client.set_terminated(run_id, _MLFLOW_STATUS.get(status, "FAILED"), int(at * 1000))
-
-    def _tag(self, name: str, key: str, value: bool) -> None:
-        if name in self._runs:
-            self._client.set_tag(self._runs[name], key, str(value).lower())
-
-    def _end_all(self, finished: bool) -> None:
-        for run in self._children():
-            if run.info.status == "RUNNING":
-                self._client.set_terminated(run.info.run_id, "KILLED")
-        self._client.set_terminated(self.parent_run_id, "FINISHED" if finished else "KILLED")
-
-
-def _is_passing(error: BaseException) -> bool:
-    """Whether waiting may help: a refused value will be refused again."""
-    if isinstance(error, MlflowException):
-        return error.error_code not in (
-            "INVALID_PARAMETER_VALUE",
-            "RESOURCE_DOES_NOT_EXIST",
-            "BAD_REQUEST",
+    def _start_writer(self) -> None:
+        """A session of its own: Ctrl-C is the driver's to answer."""
+        self._num_writers += 1
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the writer lives
+        paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+        self._writer = subprocess.Popen(
+            [sys.executable, "-m", "search.writer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(p for p in paths if p),
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_LOGGING_LEVEL": "ERROR",
+            },
         )
-    # A database that is locked, or whose connection broke, comes back.
-    passing = (OSError, OperationalError, InterfaceError)
-    return isinstance(error, passing) or "connection" in str(error).lower()
+        # By the pipe: a command line, with its passwords, is everybody's to read.
+        wishes = {
+            "uri": self._uri,
+            "artifacts": str(self._files.artifacts),
+            "facts": asdict(self._facts),
+            "spool": str(self._files.spool),
+            "offset": self._done,
+            "lock": str(self._files.tracking_lock),
+        }
+        self._tell(json.dumps(wishes))
 
+    def _await_opening(self) -> dict[str, Any]:
+        """Raises `UserError` where the writer cannot open the study's runs."""
+        for line in self._writer.stdout or ():
+            message = json.loads(line)
+            if "opened" in message:
+                return dict(message)
+            if "refused" in message:
+                error: Exception = ConnectionError(message["refused"])
+                break
+        else:
+            error = RuntimeError(self._last_words())
+        self._end_writer()
+        raise refused("--tracking-uri", self._uri, error)
 
-def _clip(value: Any) -> str:
-    return str(value)[:_MAX_PARAM_CHARACTERS]
+    def _hear(self) -> None:
+        """What the writers say, until the last one has ended."""
+        while True:
+            for line in self._writer.stdout or ():
+                message = json.loads(line)
+                with self._changed:
+                    self._take(message)
+                    self._changed.notify_all()
+            if self._stopping or self._closed is not None or not self._replace_writer():
+                break
+        with self._changed:
+            self._dead = True
+            self._changed.notify_all()
 
+    def _take(self, message: Mapping[str, Any]) -> None:
+        if "trouble" in message:
+            self._problem = message["trouble"]
+            logger.warning("tracking: %s", scrubbed(self._problem, self._uri))
+            return
+        self._heard = time.monotonic()
+        self._done = message.get("done", self._done)
+        if "closed" in message:
+            self._closed = (message["closed"], message["problem"])
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    def _replace_writer(self) -> bool:
+        """Another one goes on where the dead one was; what it wrote already it finds written."""
+        self._problem = self._last_words()
+        logger.warning("tracking: %s", scrubbed(self._problem, self._uri))
+        while self._num_writers < _MAX_WRITERS and not self._stopping:
+            try:
+                self._end_writer()
+                self._start_writer()
+                self._await_opening()
+            except (UserError, OSError) as error:
+                self._problem = str(error)
+                time.sleep(_REPLACE_SECONDS)
+                continue
+            if self._hurrying:
+                self._hurry()
+            return True
+        return False
+
+    def _hurry(self) -> None:
+        self._tell("hurry")
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # it is dead: `_hear` finds out
+            assert self._writer.stdin is not None
+            self._writer.stdin.write(line.encode() + b"\n")
+            self._writer.stdin.flush()
+
+    def _end_writer(self) -> None:
+        """Nothing of it is left, whether it ended by itself or hangs."""
+        if self._closed is None:
+            self._writer.kill()
+        try:
+            self._writer.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._writer.kill()
+            self._writer.wait()
+        with contextlib.suppress(OSError):
+            if self._writer.stdin is not None:
+                self._writer.stdin.close()
+
+    def _last_words(self) -> str:
+        """Of a writer that died: the last line of its complaint, or how it ended."""
+        code = self._writer.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"the process that writes to MLflow ended with {code}"

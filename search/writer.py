@@ -1,0 +1,148 @@
+"""The process that writes a study's tracking to MLflow: `python -m search.writer`.
+
+A process, not a thread, so that it takes no turn of the study's loop. It reads events from the
+spool, a file that only grows, and remembers how far it is: the study never waits for a server,
+and what is not yet written takes disk, not memory. The driver speaks on standard input (first
+one line of JSON, then a line for every wish to be quick); one line of JSON on standard output
+answers: `opened` or `refused`, then `done` (bytes of the spool that are written), `trouble`,
+and `closed`.
+
+When its driver has gone (the input ends), it writes what is there, as long as the server
+answers, and ends all runs as KILLED: nothing stays RUNNING because a driver was killed.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from search.connection import open_client
+from search.events import StudyFacts, gather
+from search.runs import GaveUp, StudyRuns, first_line
+
+_MIN_WAIT_SECONDS = 0.5  # gathers the events of short trials into few calls
+_MAX_WAIT_SECONDS = 5.0
+_WAIT_SHARE = 2.0  # as many times as long as the last writes took: a third of a core at most
+_CHUNK_BYTES = 1 << 20
+_ORPHAN_SECONDS = 20.0  # a writer without a driver ends by then, done or not
+_LOCK_SECONDS = 60.0
+
+
+class Writer:
+    """Follows the spool until it says that the study closes, or the driver has gone."""
+
+    def __init__(self) -> None:
+        self._alone = threading.Event()  # the driver has gone
+        self._hurry = threading.Event()
+        self._last_said = 0.0
+
+    def main(self, commands: BinaryIO) -> None:
+        wishes = json.loads(commands.readline())
+        threading.Thread(target=self._listen, args=(commands,), daemon=True).start()
+        with _sole_writer(Path(wishes["lock"])):
+            try:
+                client, experiment = open_client(wishes["uri"], Path(wishes["artifacts"]))
+                runs = StudyRuns(
+                    client,
+                    experiment,
+                    StudyFacts(**wishes["facts"]),
+                    on_progress=self._progressed,
+                    on_trouble=lambda text: _say(trouble=text),
+                    give_up=self._alone,
+                )
+                runs.begin()
+            except Exception as error:
+                _say(refused=first_line(error))
+                return
+            _say(opened=runs.parent_run_id, ended=sorted(runs.ended))
+            with contextlib.suppress(GaveUp):
+                self._follow(runs, Path(wishes["spool"]), int(wishes["offset"]))
+
+    def _follow(self, runs: StudyRuns, spool: Path, offset: int) -> None:
+        while True:
+            began = time.monotonic()
+            lines, end = _read(spool, offset)
+            trials, finished = gather(lines)
+            for name, writes in trials.items():
+                runs.write(name, writes)
+            if finished is not None:
+                runs.end_all(finished=finished)
+                _say(closed=runs.num_refused, problem=runs.problem)
+                return
+            if end > offset:
+                offset = end
+                _say(done=offset)
+            elif self._alone.is_set():
+                runs.end_all(finished=False)
+                return
+            if not self._alone.is_set():
+                spent = time.monotonic() - began
+                seconds = min(max(_MIN_WAIT_SECONDS, _WAIT_SHARE * spent), _MAX_WAIT_SECONDS)
+                self._hurry.wait(seconds)
+
+    def _listen(self, commands: BinaryIO) -> None:
+        """Until the driver closes its end, or dies."""
+        for _ in commands:
+            self._hurry.set()  # for good: a driver in a hurry is about to close
+        self._alone.set()
+        self._hurry.set()
+        time.sleep(_ORPHAN_SECONDS)
+        os._exit(1)
+
+    def _progressed(self) -> None:
+        """A sign of life, now and then."""
+        now = time.monotonic()
+        if now - self._last_said >= 1.0:
+            self._last_said = now
+            _say(alive=True)
+
+
+def _read(spool: Path, offset: int) -> tuple[list[str], int]:
+    """Whole lines from `offset` on, a bounded number of them, and where they end."""
+    try:
+        with spool.open("rb") as file:
+            file.seek(offset)
+            data = file.read(_CHUNK_BYTES)
+            if len(data) == _CHUNK_BYTES and b"\n" not in data:
+                data += file.readline()  # one very long line
+    except FileNotFoundError:
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    return data[:end].decode().splitlines(), offset + end
+
+
+@contextlib.contextmanager
+def _sole_writer(path: Path) -> Iterator[None]:
+    """Waits for the writer of a driver that was killed to end: two would double runs."""
+    with path.open("a") as lock:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    _say(refused="the writer of an earlier driver does not end")
+                    raise SystemExit(1) from None
+                time.sleep(0.1)
+            except OSError:  # a file system without locks
+                break
+        yield
+
+
+def _say(**message: Any) -> None:
+    with contextlib.suppress(BrokenPipeError, ValueError):
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which closes then
+    Writer().main(sys.stdin.buffer)

@@ -1,0 +1,37 @@
+"""What tests of tracking share: a fresh MLflow file in no time, and what is in it."""
+
+from pathlib import Path
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from search.events import StudyFacts
+from search.files import StudyFiles
+
+FACTS = StudyFacts(study="s", study_id="1f", params={"recipe": "demo", "tasks": "a,b"})
+
+
+def files_in(folder: Path, study: str = "s") -> StudyFiles:
+    files = StudyFiles(storage=folder, study=study)
+    files.directory.mkdir(parents=True, exist_ok=True)
+    return files
+
+
+def runs_of(uri: str) -> dict[str, Run]:
+    """By trial name; the parent under `parent`. Fails where a trial has two."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("disparse")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=5000)
+    by_name = {r.data.tags.get("disparse.trial", "parent"): r for r in runs}
+    assert len(by_name) == len(runs)
+    return by_name
+
+
+def points(uri: str, run: Run, key: str = "training/fraction") -> list[tuple[int, float]]:
+    history = MlflowClient(uri).get_metric_history(run.info.run_id, key)
+    return sorted((p.step, p.value) for p in history)
+
+
+def metrics(fraction: float) -> dict[str, float]:
+    return {"training/fraction": fraction, "val/depth/absolute_error": 1 - fraction}
