@@ -11,16 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from search.ledger import (
-    SAMPLERS,
-    Assignment,
-    Ledger,
-    Outcome,
-    judge,
-    make_sampler,
-    open_optuna,
-    trial_name,
-)
+from search.ledger import Assignment, Ledger, Outcome, judge, load_trials, open_optuna, trial_name
+from search.model import SAMPLERS, make_sampler
 from search.plan import Plan, make_plan
 from search.recipes import RECIPES
 from trainables.errors import UserError
@@ -90,20 +82,22 @@ def test_fewer_trials_than_starting_points() -> None:
 def test_same_seed_same_draws(sampler: str) -> None:
     drawn = []
     for _ in range(2):
-        plan = plan_of(9, seed=3, sampler=sampler)
+        plan = plan_of(12, seed=3, sampler=sampler)
         ledger = Ledger(plan, open_optuna(plan, "sqlite://"))
         drawn.append([a.params for a in run_all(ledger)])
     assert drawn[0] == drawn[1]
     free = [tuple(sorted(p.items())) for p in drawn[0][6:]]
+    assert len(free) == 6
     assert len(set(free)) == len(free)  # no draw is a copy of another
 
 
 def test_another_seed_other_draws() -> None:
     drawn = []
     for seed in (0, 1):
-        plan = plan_of(8, seed=seed)
+        plan = plan_of(9, seed=seed)
         drawn.append([a.params for a in run_all(Ledger(plan, open_optuna(plan, "sqlite://")))])
-    assert drawn[0][6:] != drawn[1][6:]
+    assert drawn[0][:8] == drawn[1][:8]  # the starting points
+    assert drawn[0][8] != drawn[1][8]
 
 
 def test_a_restart_changes_no_draw(tmp_path: Path) -> None:
@@ -149,35 +143,58 @@ def test_unfinished_trials_come_back_first_as_they_were(tmp_path: Path) -> None:
     assert states == [TrialState.COMPLETE] * 8
 
 
-def test_a_driver_killed_while_drawing_leaves_a_trial_that_goes_on(tmp_path: Path) -> None:
-    plan = plan_of(8)
+def test_a_trial_is_recorded_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that dies in the transaction leaves no trial; one that dies after it, all of it."""
+    plan = plan_of(9)
+    expected = [a.params for a in run_all(in_memory(plan))]
     ledger = open_ledger(plan, tmp_path)
-    for _ in range(6):
+    for _ in range(8):
         assignment = ledger.next()
         assert assignment is not None
         ledger.finish(assignment.number, complete(plan, assignment))
-    # Killed after the trial was created and one parameter drawn, before its record was kept.
-    ledger._use_sampler_for(6)
-    half = ledger.study.ask()
-    method = plan.space.parameters[0].suggest(half)
-    resumed = open_ledger(plan, tmp_path).next()
+
+    class Killed(Exception):
+        pass
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.storages.RDBStorage, "_create_new_trial", die)
+        with pytest.raises(Killed):
+            ledger.next()
+    second = open_ledger(plan, tmp_path)
+    assert second.num_asked == 8
+    assert second.next() is not None  # recorded; then this driver dies too
+    third = open_ledger(plan, tmp_path)
+    resumed = third.next()
     assert resumed is not None
-    assert (resumed.number, resumed.resumed) == (6, True)
-    assert resumed.params["method"] == method  # what was drawn stays; the rest is drawn now
-    assert resumed.config.method == method
-    assert len(ledger.study.get_trials()) == 8 - 1
+    assert (resumed.number, resumed.resumed, resumed.params) == (8, True, expected[8])
 
 
-def test_crash_while_queueing_starts_leaves_each_once(tmp_path: Path) -> None:
-    plan = plan_of(8)
-    study = open_optuna(plan, storage(tmp_path))
-    for index, start in enumerate(plan.starts()[:2]):
-        study.enqueue_trial(
-            dict(start.params), user_attrs={"start": index, "pins": dict(start.pins)}
-        )
-    ledger = open_ledger(plan, tmp_path)
-    assert [a.config.method for a in run_all(ledger)][:3] == ["dense", "random", "snip"]
-    assert len(ledger.study.get_trials()) == 8
+def test_a_driver_killed_between_outcome_and_state_need_not_run_the_end_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(3)
+    first = open_ledger(plan, tmp_path)
+    assignment = first.next()
+    assert assignment is not None
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.storages._CachedStorage, "set_trial_state_values", die)
+        with pytest.raises(KeyboardInterrupt):
+            first.finish(assignment.number, complete(plan, assignment))
+    second = open_ledger(plan, tmp_path)
+    assert [t.user_attrs["status"] for t in second.finished()] == ["complete"]
+    again = second.next()
+    assert again is not None
+    assert (again.number, again.resumed) == (1, False)
+    assert open_ledger(plan, tmp_path).num_finished == 1
 
 
 def test_the_same_configuration_again_is_a_replicate_under_the_next_seed() -> None:
@@ -198,9 +215,10 @@ def test_outcomes_are_told_once_and_failures_are_not_values() -> None:
         outcome = Outcome(status=status, reason="why", metrics=good.metrics, fraction=0.5)
         ledger.finish(assignment.number, outcome)
         ledger.finish(assignment.number, outcome)  # a second telling changes nothing
-    trials = ledger.study.get_trials()
-    assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "PRUNED", "FAIL"]
-    assert [t.values is None for t in trials] == [False, True, True, True]
+    trials = load_trials(ledger.study)
+    assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE"]
+    assert [t.values is None for t in trials] == [False, True, True, False]
+    assert [t.user_attrs["status"] for t in trials] == statuses
     assert [t.user_attrs["reason"] for t in trials] == ["why"] * 4
     assert seen == list(enumerate(statuses))
     assert ledger.front() == [0]
@@ -221,7 +239,7 @@ def test_a_draw_that_the_trial_refuses_fails_and_the_study_goes_on(
     plan_starts = ledger.plan.recipe.methods
     assert "snip" in plan_starts
     assert [a.number for a in run_all(ledger)][:3] == [0, 1, 3]
-    trials = ledger.study.get_trials()
+    trials = load_trials(ledger.study)
     assert len(trials) == 8
     assert trials[2].state == TrialState.FAIL
     assert trials[2].user_attrs["reason"] == "no snip today"

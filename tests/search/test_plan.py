@@ -14,11 +14,16 @@ def test_every_recipe_makes_valid_trials(name: str) -> None:
     plan = make_plan(RECIPES[name])
     starts = plan.starts()
     methods = [{**s.pins, **s.params}["method"] for s in starts]
-    assert methods == [*RECIPES[name].references, *RECIPES[name].methods]
+    known = [*RECIPES[name].references, *RECIPES[name].methods]
+    assert methods == [*known, RECIPES[name].flagship, RECIPES[name].flagship]
+    assert [s.reference for s in starts] == [m in RECIPES[name].references for m in methods]
+    targets = []
     for start in starts:
         config = plan.config({**start.pins, **start.params}, plan.seed)
         assert config.data.tasks == plan.tasks
-        assert config.sparsity.target == (0.0 if config.method == "dense" else 0.9)
+        targets.append(config.sparsity.target)
+    # Every method where it is known to be good, then the extremes of cost and of quality.
+    assert targets == [0.0, *[0.9] * len(RECIPES[name].methods), 0.99, 0.5]
 
 
 def test_demo_is_what_was_promised() -> None:
@@ -49,7 +54,8 @@ def test_overrides_fix_values_and_leave_the_space() -> None:
 def test_a_fixed_method_is_the_only_one() -> None:
     plan = make_plan(DEMO, overrides={"method": "snip"})
     assert [dict(s.params) for s in plan.starts()] == [
-        {"sparsity.target": 0.9, "optimiser.learning_rate": 3e-3}
+        {"sparsity.target": sparsity, "optimiser.learning_rate": 3e-3}
+        for sparsity in (0.9, 0.99, 0.5)
     ]
     assert plan.config(plan.starts()[0].params, 0).method == "snip"
 
