@@ -20,7 +20,7 @@ _FIRST_CAPACITY = 16
 _MAX_COMPARED = 1000  # records that a niche order looks at, the newest: bounds a decision's cost
 _NUM_WEIGHTS = 50  # at most so many niches, whatever the number of objectives
 _MAX_DIVISIONS = 12  # of two objectives: the steepest trade-off is 13 to 1
-_AUGMENTATION = 0.01  # share of the sum in a scalarisation, so that domination is always seen
+_LARGEST = 100  # times that the largest term counts beside the sum, which sees all domination
 
 
 class Order(Protocol):
@@ -63,6 +63,8 @@ class RankOrder(_Records):
 
     Ranks are kept up to date. A new record costs one comparison with all others, O(N M), and
     pushes others back level by level (Li et al. 2014, "Efficient non-domination level update").
+    Where it pushes a whole level, all that is behind goes with it: in a chain of N records, as
+    of one objective, a step for every level would make N of them.
     """
 
     def __init__(self, num_objectives: int) -> None:
@@ -78,23 +80,30 @@ class RankOrder(_Records):
         return int(np.count_nonzero(self.rank_N < self._rank_of(vector)))
 
     def add(self, vector: NDArray[np.float64]) -> None:
-        level = self._rank_of(vector)
-        pushed_order = np.flatnonzero((self.rank_N == level) & _dominated(vector, self.values_NM))
+        level = rank = self._rank_of(vector)
+        values_NM, rank_N = self.values_NM, self.rank_N
+        moved_N: NDArray[np.bool_] = np.zeros(len(self), dtype=bool)  # each by one level
+        level_order = np.flatnonzero(rank_N == level)
+        pushed_order = level_order[_dominated(vector, values_NM[level_order])]
+        while len(pushed_order):
+            if len(pushed_order) == len(level_order):
+                moved_N |= rank_N >= level
+                break
+            moved_N[pushed_order] = True
+            level += 1
+            level_order = np.flatnonzero(rank_N == level)
+            beaten: NDArray[np.bool_] = np.zeros(len(level_order), dtype=bool)
+            for index in pushed_order:
+                left_order = np.flatnonzero(~beaten)
+                beaten[left_order] = _dominated(
+                    values_NM[index], values_NM[level_order[left_order]]
+                )
+            pushed_order = level_order[beaten]
+        rank_N[moved_N] += 1
         super().add(vector)
         if len(self) > len(self._ranks):
             self._ranks = np.concatenate([self._ranks, np.empty_like(self._ranks)])
-        self._ranks[len(self) - 1] = level
-        values_NM, rank_N = self.values_NM, self.rank_N
-        while len(pushed_order):
-            level += 1
-            next_order = np.flatnonzero(rank_N == level)
-            rank_N[pushed_order] = level
-            beaten: NDArray[np.bool_] = np.zeros(len(next_order), dtype=bool)
-            for index in pushed_order:
-                np.logical_or(
-                    beaten, _dominated(values_NM[index], values_NM[next_order]), out=beaten
-                )
-            pushed_order = next_order[beaten]
+        self._ranks[len(self) - 1] = rank
 
     def _rank_of(self, vector: NDArray[np.float64]) -> int:
         """One more than the worst rank among those that dominate it."""
@@ -107,12 +116,14 @@ class NicheOrder(_Records):
     """By the place a vector takes in its best niche.
 
     A niche is a trade-off between the objectives: a weight vector of an augmented Chebyshev
-    scalarisation (Steuer and Choo 1983), max_i w_i z_i + ρ Σ_i w_i z_i, where z are fractional
-    ranks among the records. The place of a vector in a niche is the number of records that are
-    better there, and its own place the best over the niches. So a trial that is second in its
+    scalarisation (Steuer and Choo 1983), max_i w_i z_i + ρ Σ_i w_i z_i with ρ = 0.01, where z are
+    fractional ranks among the records, equal ones counting half. The place of a vector in a niche
+    is the number of records that are better there, and its own place the best over the niches;
+    the records with a better place of their own come before it. So a trial that is second in its
     part of the front comes early although it is dominated, and one that is best in nothing but
     cost, at any price in quality, does not: every weight is above zero. Mutually non-dominated
-    vectors are told apart however many objectives there are.
+    vectors are told apart however many objectives there are. All is counted in whole numbers,
+    so that ties are ties whatever the order of the objectives.
 
     Weights are the simplex lattice (Das and Dennis 1998), which permuting objectives leaves as
     it is. Of very many records the newest thousand are compared with.
@@ -127,8 +138,8 @@ class NicheOrder(_Records):
         if not len(values_NM):
             return 0
         sorted_NM = np.sort(values_NM, axis=0)
-        known_NW = self._scalarised(_fractional_ranks(sorted_NM, values_NM))
-        mine_W = self._scalarised(_fractional_ranks(sorted_NM, vector[None]))[0]
+        known_NW = self._scalarised(_doubled_ranks(sorted_NM, values_NM))
+        mine_W = self._scalarised(_doubled_ranks(sorted_NM, vector[None]))[0]
         sorted_NW = np.sort(known_NW, axis=0)
         place = min(
             int(np.searchsorted(column, mine))
@@ -142,11 +153,10 @@ class NicheOrder(_Records):
         share = np.count_nonzero(places_N < place) / len(values_NM)
         return round(share * len(self))
 
-    def _scalarised(self, ranks_NM: NDArray[np.float64]) -> NDArray[np.float64]:
-        # Sorted, so that a sum is the same to the last bit whatever the order of objectives.
-        weighted_NWM = np.sort(ranks_NM[:, None, :] * self._weights_WM[None], axis=2)
-        total: NDArray[np.float64] = weighted_NWM[:, :, -1]
-        return total + _AUGMENTATION * weighted_NWM.sum(axis=2)
+    def _scalarised(self, ranks_NM: NDArray[np.int64]) -> NDArray[np.int64]:
+        weighted_NWM = ranks_NM[:, None, :] * self._weights_WM[None]
+        scalars: NDArray[np.int64] = _LARGEST * weighted_NWM.max(axis=2) + weighted_NWM.sum(axis=2)
+        return scalars
 
 
 ORDERS: dict[str, type[RankOrder] | type[NicheOrder]] = {"ranks": RankOrder, "niches": NicheOrder}
@@ -164,20 +174,19 @@ def _dominated(vector: NDArray[np.float64], others_NM: NDArray[np.float64]) -> N
     return np.all(vector <= others_NM, axis=1) & np.any(vector < others_NM, axis=1)
 
 
-def _fractional_ranks(
+def _doubled_ranks(
     sorted_NM: NDArray[np.float64], rows_KM: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(K, M) in [0, 1]: the share of records below each value, equal ones counting half."""
-    columns = []
-    for known, values in zip(sorted_NM.T, rows_KM.T, strict=True):
-        below = np.searchsorted(known, values, side="left")
-        up_to = np.searchsorted(known, values, side="right")
-        columns.append((below + up_to) / (2.0 * len(known)))
-    return np.stack(columns, axis=1)
+) -> NDArray[np.int64]:
+    """(K, M) in [0, 2N]: twice the records below each value, equal ones counting half."""
+    columns = [
+        np.searchsorted(known, values, side="left") + np.searchsorted(known, values, side="right")
+        for known, values in zip(sorted_NM.T, rows_KM.T, strict=True)
+    ]
+    return np.stack(columns, axis=1).astype(np.int64)
 
 
-def _lattice(num_objectives: int) -> NDArray[np.float64]:
-    """(W, M) weights, each row positive and summing to 1, closed under permutation."""
+def _lattice(num_objectives: int) -> NDArray[np.int64]:
+    """(W, M) weights, positive, of one sum in every row, closed under permutation."""
     divisions = 1
     while (
         divisions < _MAX_DIVISIONS
@@ -186,4 +195,4 @@ def _lattice(num_objectives: int) -> NDArray[np.float64]:
         divisions += 1
     bars = itertools.combinations(range(divisions + num_objectives - 1), num_objectives - 1)
     counts = [np.diff([-1, *places, divisions + num_objectives - 1]) - 1 for places in bars]
-    return (np.array(counts, dtype=float) + 1.0) / (divisions + num_objectives)
+    return np.array(counts, dtype=np.int64) + 1
