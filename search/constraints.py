@@ -7,7 +7,7 @@ units can be added up; 0 or less where it holds.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -96,16 +96,13 @@ class Constraints:
         """By metric, positive where missed."""
         return {item.metric: item.violation(metrics) for item in self.items}
 
-    def total_violation(self, metrics: Mapping[str, float], *, costs_only: bool = False) -> float:
-        """The sum of what is missed; 0 where all hold.
+    def total_violation(self, metrics: Mapping[str, float]) -> float:
+        """The sum of what is missed; 0 where all hold."""
+        return sum(max(0.0, item.violation(metrics)) for item in self.items)
 
-        costs_only: leave the floors of tasks out, which a trial may yet reach.
-        """
-        return sum(
-            max(0.0, item.violation(metrics))
-            for item in self.items
-            if not costs_only or item.metric.startswith("cost/")
-        )
+    def of(self, metrics: Collection[str]) -> "Constraints":
+        """Those on the named metrics alone."""
+        return Constraints(items=tuple(i for i in self.items if i.metric in metrics))
 
     def missed(self, metrics: Mapping[str, float]) -> list[str]:
         """In words, one for each constraint that does not hold."""

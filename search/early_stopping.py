@@ -3,15 +3,28 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ray.tune.experiment import Trial
+
 from search.files import StudyFiles, read_json_lines
 from search.ledger import Ledger, metrics_of, trial_name
 from search.plan import Plan
 from search.scheduler import ParetoASHA
-from search.values import final_density, final_values
+from search.values import final_costs, final_density, final_values
 from trainables.report import describe
 
 
-def make_scheduler(plan: Plan) -> ParetoASHA | None:
+class StudyScheduler(ParetoASHA):
+    """Knows trials by their names and numbers in the study, which outlive a driver."""
+
+    def key(self, trial: Trial) -> str:
+        return str(trial.config["name"])
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        # Not in turn: a trial that is refused before it starts is never added, by one driver.
+        self.add(self.key(trial), position=int(trial.config["number"]))
+
+
+def make_scheduler(plan: Plan) -> StudyScheduler | None:
     """By the study's objectives, with the cost that a trial will end with; None where trials are
     not to be stopped. References never are, nor do others have to hold up against them."""
     if plan.rungs is None:
@@ -22,14 +35,16 @@ def make_scheduler(plan: Plan) -> ParetoASHA | None:
     ) -> tuple[Sequence[float], float] | None:
         if config["reference"] or result.get("status") == "failed":
             return None
-        metrics = metrics_of(result)
-        vector = final_values(plan, config["final_density"], metrics)
+        metrics, density = metrics_of(result), config["final_density"]
+        vector = final_values(plan, density, metrics)
         if vector is None:
             return None
-        # A task's floor may yet be reached; a cap on cost is missed from the beginning.
-        return vector, plan.constraints.total_violation(metrics, costs_only=True)
+        # A task's floor may yet be reached, and a cap on cost while a gradual schedule is dense;
+        # what is known of the end is missed from the beginning.
+        costs = final_costs(density, metrics)
+        return vector, plan.constraints.of(costs).total_violation(costs)
 
-    return ParetoASHA(
+    return StudyScheduler(
         plan.objectives,
         ["max" if describe(name).direction == "maximize" else "min" for name in plan.objectives],
         time_attr="training/fraction",
@@ -48,10 +63,10 @@ def replay(scheduler: ParetoASHA, files: StudyFiles, ledger: Ledger) -> None:
     reports = []
     for trial in ledger.trials():
         name, attributes = trial_name(files.study, trial.number), trial.user_attrs
-        scheduler.add(name)
+        scheduler.add(name, position=trial.number)
         if "config" in attributes:
             config = {
-                "reference": attributes.get("reference", False),
+                "reference": attributes["reference"],
                 "final_density": final_density(attributes["config"]),
             }
             rows = read_json_lines(files.reports(trial.number))

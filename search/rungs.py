@@ -31,6 +31,7 @@ from search.orders import Order, get_order
 from trainables.errors import UserError
 
 _EPSILON = 1e-9  # fractions of training are sums of floats
+_MAX_RUNGS = 1000  # more are a mistake in the unit of time, and every report looks through them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +61,13 @@ class RungSettings:
             raise UserError(
                 f"`reduction_factor` must be above 1, got {self.reduction_factor:g}; 3 lets a "
                 "third go on"
+            )
+        num_rungs = math.log(self.maximum / self.grace) / math.log(self.reduction_factor)
+        if num_rungs > _MAX_RUNGS:
+            raise UserError(
+                f"rungs at grace·reduction_factor^k must be at most {_MAX_RUNGS}, got "
+                f"{num_rungs:.4g} (grace={self.grace:g}, maximum={self.maximum:g}, "
+                f"reduction_factor={self.reduction_factor:g}); raise `grace` or `reduction_factor`"
             )
         get_order(self.order)
         if self.brackets < 1 or self.brackets > max(1, len(self._all())):
@@ -187,14 +195,20 @@ class ParetoRungs:
         return {milestone: len(rung) for milestone, rung in self._rungs.items()}
 
     def state(self) -> dict[str, Any]:
-        """Plain values (JSON will do), from which `restore` makes an equal object."""
+        """Plain values, from which `restore` makes an equal object; `json` writes them."""
         return {
+            "num_objectives": self.num_objectives,
             "kept": {trial: list(kept.items()) for trial, kept in self._kept.items()},
             "rungs": [(milestone, rung.state()) for milestone, rung in self._rungs.items()],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave. Raises `UserError` for one of other rungs."""
+        """Take over what `state` gave. Raises `UserError` for one of other rungs or objectives."""
+        if state["num_objectives"] != self.num_objectives:
+            raise UserError(
+                f"a saved state must be of {self.num_objectives} objectives, got "
+                f"{state['num_objectives']}; restore it with the objectives it was saved with"
+            )
         rungs, known = self._empty_rungs(), dict(state["rungs"])
         if list(known) != list(rungs):
             raise UserError(

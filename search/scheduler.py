@@ -33,7 +33,7 @@ class ParetoASHA(FIFOScheduler):
     """Asynchronous successive halving by non-domination, the stopping type.
 
     Trials are started in the order they were added. Nothing is random: equal reports in equal
-    order make equal decisions. Trials that fail or omit a metric never hold others up.
+    order make equal decisions. Trials that fail, or omit a metric, never hold others up.
 
     metrics, modes: the objectives, each `min` or `max`.
     time_attr: what a trial has trained by, in the unit of `grace_period` and `max_t`.
@@ -41,7 +41,8 @@ class ParetoASHA(FIFOScheduler):
     values: from a trial's configuration and result, both flat, to its vector (minimised, in the
       order of `metrics`) and the sum of its constraints' violations, 0 where all hold; e.g. to
       give the cost that a configuration will end with. None lets the trial go on, unrecorded.
-      Default: the metrics, unconstrained; a result that lacks one of them decides nothing.
+      Default: the metrics, unconstrained; a result in which one of them is missing or no number
+      decides nothing.
 
     Raises `UserError` for settings that do not fit together.
     """
@@ -88,10 +89,11 @@ class ParetoASHA(FIFOScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self.add(self.key(trial))
 
-    def add(self, key: str) -> None:
-        """A trial that is to run; once is enough."""
+    def add(self, key: str, position: int | None = None) -> None:
+        """A trial that is to run; once is enough. position: among all, default the next."""
         if key not in self._bracket:
-            self._bracket[key] = bracket_of(len(self._bracket), self.rungs.settings)
+            place = len(self._bracket) if position is None else position
+            self._bracket[key] = bracket_of(place, self.rungs.settings)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if self.keeps(self.key(trial), trial.config, result):
@@ -100,9 +102,8 @@ class ParetoASHA(FIFOScheduler):
         return str(TrialScheduler.STOP)
 
     def key(self, trial: Trial) -> str:
-        """What a trial is known by: `name` in its configuration, which outlives a restart of the
-        driver, else Ray's trial id."""
-        return str((trial.config or {}).get("name") or trial.trial_id)
+        """What a trial is known by: Ray's id. To override where trials outlive their driver."""
+        return str(trial.trial_id)
 
     def keeps(self, key: str, config: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
         """Whether a trial goes on after a report; also to feed reports of an earlier driver."""
@@ -121,10 +122,11 @@ class ParetoASHA(FIFOScheduler):
     def _unconstrained(
         self, _: Mapping[str, Any], result: Mapping[str, Any]
     ) -> tuple[Sequence[float], float] | None:
-        if any(name not in result for name in self._metrics):
-            return None
         signed = zip(self._metrics, self._signs, strict=True)
-        return [sign * float(result[name]) for name, sign in signed], 0.0
+        try:
+            return [sign * float(result[name]) for name, sign in signed], 0.0
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def debug_string(self) -> str:
         records = ", ".join(f"{m:g}: {n}" for m, n in self.rungs.num_records().items())

@@ -14,6 +14,8 @@ from trainables.report import minimised
 
 # Costs that fall in proportion to the density, as good as; the masks of the end are not known yet.
 _PROPORTIONAL = ("cost/flops_fraction", "cost/parameters_kept")
+_ROUNDING = 1e-3  # of densities, to whole weights
+_DECIDED = ("cost/density", "cost/sparsity")  # by the final density
 
 
 def final_density(config: Mapping[str, Any]) -> float | None:
@@ -37,6 +39,15 @@ def final_cost(name: str, density: float | None, metrics: Mapping[str, float]) -
     if name in _PROPORTIONAL and now > density:
         return reported * density / now
     return reported
+
+
+def final_costs(density: float | None, metrics: Mapping[str, float]) -> dict[str, float]:
+    """The costs among `metrics` at the end of training, those alone that are known: while a
+    gradual schedule is denser than its end, a mean over training (of density, of FLOPs) is not."""
+    gradual = density is not None and metrics.get("cost/density", 0.0) > density * (1 + _ROUNDING)
+    known = {n for n in metrics if n.startswith("cost/")}
+    known &= {*_DECIDED, *_PROPORTIONAL} if gradual else known
+    return {name: final_cost(name, density, metrics) for name in known}
 
 
 def final_values(

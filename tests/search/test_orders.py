@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from analysis.pareto import dominates, non_domination_rank
 from search import orders
-from search.orders import NicheOrder, Order, RankOrder, get_order
+from search.orders import Order, RankOrder, get_order
 from trainables.errors import UserError
 
 # Few distinct values make ties, duplicates and chains; infinities are values like others.

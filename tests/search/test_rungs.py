@@ -1,0 +1,318 @@
+"""The laws of ParetoASHA's decisions, without Ray; see `search.rungs`."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.pareto import dominates
+from search.orders import ORDERS
+from search.rungs import ParetoRungs, RungSettings, bracket_of, check_names
+from trainables.errors import UserError
+
+LEVELS = (-math.inf, -1.0, 0.0, 1.0, 2.0, math.inf)
+VIOLATIONS = (0.0, 0.0, 0.0, -1.0, 0.5, 2.0, math.inf, math.nan)
+Record = tuple[list[float], float]  # a vector, and how much it violates
+
+
+@st.composite
+def records(draw: st.DrawFn, *, least: int = 0, most: int = 14, nan: bool = True) -> list[Record]:
+    num_objectives = draw(st.integers(1, 6))
+    value = st.one_of(
+        st.sampled_from((*LEVELS, math.nan) if nan else LEVELS),
+        st.floats(allow_nan=nan, allow_subnormal=False),
+    )
+    row = st.lists(value, min_size=num_objectives, max_size=num_objectives)
+    return draw(
+        st.lists(st.tuples(row, st.sampled_from(VIOLATIONS)), min_size=least, max_size=most)
+    )
+
+
+orders = pytest.mark.parametrize("order", sorted(ORDERS))
+
+
+def rungs_of(order: str, num_objectives: int, **changes: Any) -> ParetoRungs:
+    """One rung, at half of training, that a third pass."""
+    settings_ = {"grace": 0.5, "order": order, **changes}
+    return ParetoRungs(RungSettings(**settings_), num_objectives)
+
+
+def told(order: str, known: list[Record], num_objectives: int) -> ParetoRungs:
+    rungs = rungs_of(order, num_objectives)
+    for number, (vector, violation) in enumerate(known):
+        rungs.decide(f"known-{number}", 0.5, vector, violation=violation)
+    return rungs
+
+
+def answer(order: str, known: list[Record], record: Record) -> bool:
+    vector, violation = record
+    return told(order, known, len(vector)).decide("new", 0.5, vector, violation=violation)
+
+
+def deb_before(known: Record, new: Record) -> bool | None:
+    """Whether `known` comes before `new`; None where that is up to the order of feasible ones."""
+
+    def kind(record: Record) -> int:
+        vector, violation = record
+        if math.isnan(violation) or any(map(math.isnan, vector)):
+            return 2
+        return 1 if violation > 0 else 0
+
+    if kind(known) != kind(new):
+        return kind(known) < kind(new)
+    if kind(new) == 0:
+        return None
+    return kind(new) == 1 and known[1] < new[1]
+
+
+@orders
+@settings(max_examples=80, deadline=None)
+@given(known=records(least=1, nan=False), data=st.data())
+def test_what_dominates_every_record_goes_on(
+    order: str, known: list[Record], data: st.DataObject
+) -> None:
+    columns = zip(*[vector for vector, _ in known], strict=True)
+    best = [min(column) for column in columns]
+    vector = [data.draw(st.sampled_from([b, *(x for x in LEVELS if x < b)])) for b in best]
+    assert answer(order, known, (vector, 0.0))
+
+
+@orders
+@settings(max_examples=40, deadline=None)
+@given(record=records(least=1, most=1))
+def test_the_first_goes_on_whatever_it_is(order: str, record: list[Record]) -> None:
+    assert answer(order, [], record[0])
+
+
+@orders
+@settings(max_examples=80, deadline=None)
+@given(rows=records(least=2, nan=False), data=st.data())
+def test_what_dominates_one_that_goes_on_goes_on(
+    order: str, rows: list[Record], data: st.DataObject
+) -> None:
+    *known, (worse, violation) = rows
+    better = [data.draw(st.sampled_from([v, *(x for x in LEVELS if x < v)])) for v in worse]
+    assert dominates(better, worse) or better == worse
+    if answer(order, known, (worse, violation)):
+        assert answer(order, known, (better, violation))
+        if violation > 0:  # of less violation, the same
+            assert answer(order, known, (better, violation / 2))
+            assert answer(order, known, (better, 0.0))
+
+
+@orders
+@settings(max_examples=60, deadline=None)
+@given(rows=records(least=1), data=st.data())
+def test_order_and_scale_of_objectives_decide_nothing(
+    order: str, rows: list[Record], data: st.DataObject
+) -> None:
+    num_objectives = len(rows[0][0])
+    places = data.draw(st.permutations(range(num_objectives)))
+    functions = []
+    for place in places:  # strictly increasing, given by where each value goes
+        values = sorted({v[place] for v, _ in rows if not math.isnan(v[place])})
+        images = st.floats(allow_nan=False, allow_subnormal=False)
+        drawn = data.draw(st.lists(images, min_size=len(values), max_size=len(values), unique=True))
+        functions.append(dict(zip(values, sorted(drawn), strict=True)))
+
+    def changed(vector: list[float]) -> list[float]:
+        moved = [vector[place] for place in places]
+        return [f.get(v, math.nan) for f, v in zip(functions, moved, strict=True)]
+
+    first, second = rungs_of(order, num_objectives), rungs_of(order, num_objectives)
+    for number, (vector, violation) in enumerate(rows):
+        name = str(number)
+        assert first.decide(name, 0.5, vector, violation=violation) == second.decide(
+            name, 0.5, changed(vector), violation=violation
+        )
+
+
+@orders
+@settings(max_examples=80, deadline=None)
+@given(rows=records(least=1))
+def test_feasible_comes_first_then_less_violation_then_what_is_no_number(
+    order: str, rows: list[Record]
+) -> None:
+    *known, new = rows
+    sure = [deb_before(record, new) for record in known]
+    at_least, at_most = sum(s is True for s in sure), sum(s is not False for s in sure)
+    kept, num = answer(order, known, new), len(rows)
+    if at_least / num > 1 / 3:
+        assert not kept
+    if at_most / num <= 1 / 3:
+        assert kept
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.one_of(st.sampled_from(LEVELS), st.integers(-5, 5).map(float)), max_size=25),
+    st.sampled_from([1.5, 2.0, 3.0, 4.0]),
+)
+def test_one_objective_is_asha(values: list[float], reduction_factor: float) -> None:
+    """Stopped iff more than one in η of the values, its own among them, are better."""
+    rungs = rungs_of("ranks", 1, reduction_factor=reduction_factor)
+    for number, value in enumerate(values):
+        better = sum(v < value for v in values[:number])
+        expected = better / (number + 1) <= 1 / reduction_factor
+        assert rungs.decide(str(number), 0.5, [value]) == expected
+
+
+@orders
+def test_one_objective_by_hand(order: str) -> None:
+    """η = 3. Before 0.5: nobody. 0.7: 1 of 2. 0.6: 1 of 3. 0.9: 3 of 4. 0.4: nobody. 0.5 again:
+    1 of 6. 0.55: 3 of 7."""
+    rungs = rungs_of(order, 1)
+    values = [0.5, 0.7, 0.6, 0.9, 0.4, 0.5, 0.55]
+    kept = [rungs.decide(str(n), 0.5, [v]) for n, v in enumerate(values)]
+    assert kept == [True, False, True, False, True, True, False]
+
+
+@orders
+def test_equal_vectors_share_one_fate(order: str) -> None:
+    rungs = rungs_of(order, 3)
+    kept = [rungs.decide(str(n), 0.5, [1.0, math.inf, -math.inf]) for n in range(20)]
+    assert kept == [True] * 20
+
+
+@orders
+def test_six_objectives_still_stop_what_is_worst(order: str) -> None:
+    generator = np.random.default_rng(0)
+    rungs = rungs_of(order, 6)
+    for number in range(60):
+        rungs.decide(str(number), 0.5, generator.random(6))
+    assert not rungs.decide("worst", 0.5, [2.0] * 6)
+    assert rungs.decide("best", 0.5, [-1.0] * 6)
+
+
+@orders
+@settings(max_examples=40, deadline=None)
+@given(rows=records(least=2), times=st.lists(st.sampled_from([0.5, 0.6, 0.99]), max_size=4))
+def test_deciding_again_gives_one_record_and_one_answer(
+    order: str, rows: list[Record], times: list[float]
+) -> None:
+    (vector, violation), *others = rows
+    rungs = told(order, others, len(vector))
+    first = rungs.decide("new", 0.5, vector, violation=violation)
+    state = json.dumps(rungs.state())
+    for time in times:  # also with better values: the rung has been judged
+        assert rungs.decide("new", time, [-math.inf] * len(vector)) == first
+    assert json.dumps(rungs.state()) == state
+    assert rungs.num_records() == {0.5: len(rows)}
+
+
+def test_milestones_and_brackets() -> None:
+    rungs = RungSettings(grace=1.0, maximum=27.0, brackets=3)
+    assert rungs.milestones() == (1.0, 3.0, 9.0)
+    assert [rungs.milestones(b) for b in range(3)] == [(1.0, 3.0, 9.0), (3.0, 9.0), (9.0,)]
+    assert [bracket_of(position, rungs) for position in range(5)] == [0, 1, 2, 0, 1]
+    assert RungSettings().milestones() == pytest.approx((1 / 9, 1 / 3))
+    assert RungSettings(grace=1.0, maximum=1.0).milestones() == ()
+    # Nine thirds of a third are one, whatever the floats say.
+    assert len(RungSettings(grace=1 / 3**9).milestones()) == 9
+
+
+def test_a_jump_over_milestones_counts_at_the_furthest() -> None:
+    rungs = ParetoRungs(RungSettings(grace=1.0, maximum=27.0), 1)
+    assert rungs.decide("a", 0.5, [1.0])  # before the first
+    assert rungs.num_records() == {1.0: 0, 3.0: 0, 9.0: 0}
+    rungs.decide("a", 8.0, [1.0])
+    assert rungs.num_records() == {1.0: 0, 3.0: 1, 9.0: 0}
+    rungs.decide("a", 26.0, [1.0])
+    assert rungs.num_records() == {1.0: 0, 3.0: 1, 9.0: 1}
+    rungs.decide("a", 27.0, [1.0])  # the end: nothing to decide
+    assert rungs.num_records() == {1.0: 0, 3.0: 1, 9.0: 1}
+
+
+def test_a_milestone_is_reached_although_floats_fall_short() -> None:
+    rungs = ParetoRungs(RungSettings(grace=1 / 3), 1)
+    rungs.decide("a", sum([1 / 9] * 3) - 1e-12, [1.0])
+    assert list(rungs.num_records().values()) == [1]
+
+
+def test_a_later_bracket_is_compared_later_and_with_all() -> None:
+    rungs = ParetoRungs(RungSettings(grace=1.0, maximum=9.0, brackets=2), 1)
+    for number in range(9):
+        rungs.decide(str(number), 3.0, [0.0], bracket=0)
+    assert rungs.decide("late", 1.0, [5.0], bracket=1)
+    assert not rungs.decide("late", 3.0, [5.0], bracket=1)
+    assert rungs.num_records() == {1.0: 0, 3.0: 10}
+
+
+@orders
+@settings(max_examples=60, deadline=None)
+@given(rows=records(least=1), split=st.integers(0, 14))
+def test_saved_as_json_and_restored_is_equal(order: str, rows: list[Record], split: int) -> None:
+    num_objectives = len(rows[0][0])
+    settings_ = RungSettings(grace=1 / 9, brackets=2, order=order)
+    rungs, fractions = ParetoRungs(settings_, num_objectives), (1 / 9, 0.2, 1 / 3, 0.7)
+
+    def decide(target: ParetoRungs, number: int) -> list[bool]:
+        vector, violation = rows[number]
+        return [
+            target.decide(str(number), f, vector, violation=violation, bracket=number % 2)
+            for f in fractions[: 1 + number % 4]
+        ]
+
+    for number in range(min(split, len(rows))):
+        decide(rungs, number)
+    text = json.dumps(rungs.state())
+    again = ParetoRungs(settings_, num_objectives)
+    again.restore(json.loads(text))
+    assert json.dumps(again.state()) == text
+    assert again.num_records() == rungs.num_records()
+    for number in range(len(rows)):  # those already decided among them
+        assert decide(again, number) == decide(rungs, number)
+
+
+def test_a_state_of_other_rungs_or_objectives_is_refused_and_nothing_lost() -> None:
+    rungs = ParetoRungs(RungSettings(grace=0.5), 2)
+    rungs.decide("a", 0.5, [1.0, 2.0])
+    before = rungs.state()
+    with pytest.raises(UserError, match=r"must have the rungs \[0.5\], got \[0.25, 0.75\]"):
+        rungs.restore(ParetoRungs(RungSettings(grace=0.25), 2).state())
+    with pytest.raises(UserError, match="must be of 2 objectives, got 1"):
+        rungs.restore(ParetoRungs(RungSettings(grace=0.5), 1).state())
+    assert rungs.state() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grace": 0.0}, r"`0 < grace <= maximum` must hold .*grace=0, maximum=1"),
+        ({"grace": 2.0}, r"grace=2, maximum=1"),
+        ({"grace": math.nan}, r"grace=nan"),
+        ({"maximum": math.inf}, r"maximum=inf"),
+        ({"reduction_factor": 1.0}, r"`reduction_factor` must be above 1, got 1; 3 lets"),
+        ({"reduction_factor": math.nan}, r"`reduction_factor` must be above 1, got nan"),
+        ({"reduction_factor": math.inf}, r"`reduction_factor` must be above 1, got inf"),
+        ({"reduction_factor": 1.0 + 1e-12}, r"must be at most 1000, got 2\.\d+e\+12"),
+        ({"grace": 1e-300, "reduction_factor": 1.5}, r"must be at most 1000, got 1704"),
+        ({"brackets": 0}, r"`brackets` must be between 1 and the number of rungs \(2\), got 0"),
+        ({"brackets": 3}, r"\(2\), got 3; lower it"),
+        ({"order": "rank"}, r"unknown order 'rank'.*valid: niches, ranks"),
+    ],
+)
+def test_settings_that_do_not_fit_say_what_would(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        RungSettings(**changes)
+
+
+def test_other_mistakes() -> None:
+    with pytest.raises(UserError, match="at least one objective, got 0"):
+        ParetoRungs(RungSettings(), 0)
+    with pytest.raises(ValueError, match=r"must hold 2 objectives, got shape \(3,\)"):
+        ParetoRungs(RungSettings(), 2).decide("a", 0.5, [1.0, 2.0, 3.0])
+    for metrics, modes in ([], []), (["a"], []), (["a", "a"], ["min", "min"]):
+        with pytest.raises(UserError, match="`metrics` must name distinct objectives"):
+            check_names(metrics, modes)
+    with pytest.raises(UserError, match="`modes` must be min or max, got 'low'"):
+        check_names(["a"], ["low"])
+
+
+def test_settings_survive_json() -> None:
+    settings_ = RungSettings(grace=0.2, reduction_factor=2.0, brackets=2, order="niches")
+    assert RungSettings(**json.loads(json.dumps(settings_.to_json()))) == settings_
