@@ -6,7 +6,7 @@ and no peer knows of constraints. Ray, Optuna and Syne Tune are imported where t
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,9 @@ import numpy as np
 
 from benchmarks.search.workload import Report, Workload
 from spaces.space import Space
+
+# Configurations that the first trials have; of a scheduler that draws, in place of its draws.
+Starts = Sequence[Mapping[str, Any]]
 
 GRACE_EPOCHS = 1
 REDUCTION_FACTOR = 3
@@ -42,11 +45,14 @@ class Draw:
 class RandomSearch:
     """Uniform draws, every trial at full length."""
 
-    def __init__(self, workload: Workload, seed: int) -> None:
+    def __init__(self, workload: Workload, seed: int, starts: Starts = ()) -> None:
         self._space = workload.space
         self._draw = Draw(np.random.default_rng(seed))
+        self._starts = starts
 
     def ask(self, number: int) -> Mapping[str, Any]:
+        if number < len(self._starts):
+            return self._space.suggest(Recall(self._starts[number]))
         return self._space.suggest(self._draw)
 
     def keep(self, number: int, report: Report) -> bool:
@@ -59,10 +65,10 @@ class RandomSearch:
 class RaySingleMetricASHA(RandomSearch):
     """`ray.tune.schedulers.AsyncHyperBandScheduler` on the first error, with random search."""
 
-    def __init__(self, workload: Workload, seed: int) -> None:
+    def __init__(self, workload: Workload, seed: int, starts: Starts = ()) -> None:
         from ray.tune.schedulers import AsyncHyperBandScheduler
 
-        super().__init__(workload, seed)
+        super().__init__(workload, seed, starts)
         np.random.seed(seed)  # the scheduler draws its bracket from NumPy's global stream
         self._scheduler = AsyncHyperBandScheduler(
             time_attr="epoch",
@@ -92,7 +98,7 @@ class RaySingleMetricASHA(RandomSearch):
 class RayOptunaSearch:
     """`ray.tune.search.optuna.OptunaSearch` as it comes: TPE, every trial at full length."""
 
-    def __init__(self, workload: Workload, seed: int) -> None:
+    def __init__(self, workload: Workload, seed: int, starts: Starts = ()) -> None:
         import optuna
         from ray.tune.search.optuna import OptunaSearch
 
@@ -100,7 +106,11 @@ class RayOptunaSearch:
         self._names = _names(workload)
         space = workload.space
         self._searcher = OptunaSearch(
-            space=space.suggest, metric=self._names, mode=["min"] * len(self._names), seed=seed
+            space=space.suggest,
+            metric=self._names,
+            mode=["min"] * len(self._names),
+            points_to_evaluate=[dict(start) for start in starts],
+            seed=seed,
         )
 
     def ask(self, number: int) -> Mapping[str, Any]:
@@ -125,7 +135,7 @@ class SyneTuneMOASHA:
     left out before training.
     """
 
-    def __init__(self, workload: Workload, seed: int) -> None:
+    def __init__(self, workload: Workload, seed: int, starts: Starts = ()) -> None:
         from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
 
         np.random.seed(seed)  # it draws from NumPy's global stream
@@ -141,13 +151,16 @@ class SyneTuneMOASHA:
             random_seed=seed,
         )
         self._trials: dict[int, Any] = {}
+        self._starts = starts
 
     def ask(self, number: int) -> Mapping[str, Any]:
-        suggestion = self._scheduler.suggest()
-        assert suggestion is not None
         self._trials[number] = SimpleNamespace(trial_id=number)
         self._scheduler.on_trial_add(self._trials[number])
-        return self._space.suggest(_Recall(suggestion.config or {}))
+        if number < len(self._starts):
+            return self._space.suggest(Recall(self._starts[number]))
+        suggestion = self._scheduler.suggest()
+        assert suggestion is not None
+        return self._space.suggest(Recall(suggestion.config or {}))
 
     def keep(self, number: int, report: Report) -> bool:
         decision = self._scheduler.on_trial_result(self._trials[number], self._result(report))
@@ -164,7 +177,7 @@ class SyneTuneMOASHA:
         return dict(zip(self._names, report.values, strict=True)) | {"epoch": report.epoch}
 
 
-class _Recall:
+class Recall:
     """Gives `Space.suggest` values drawn elsewhere, so that conditions hold."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:

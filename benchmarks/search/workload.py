@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from analysis.indicators import Normalisation
 from spaces.space import Space
 
 
@@ -38,7 +37,7 @@ class Run(Protocol):
 
 
 class Workload(Protocol):
-    """`normalisation` maps the true front's ideal to 0 and its nadir to 1 in every objective."""
+    """Objectives, a space, and trials in it."""
 
     @property
     def name(self) -> str: ...
@@ -55,9 +54,6 @@ class Workload(Protocol):
 
     @property
     def constrained(self) -> bool: ...
-
-    @property
-    def normalisation(self) -> Normalisation: ...
 
     def start(self, params: Mapping[str, Any], seed: int) -> Run:
         """The same configuration and seed train the same way."""

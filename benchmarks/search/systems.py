@@ -1,0 +1,94 @@
+"""Every search that is compared, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from benchmarks.search import peers
+from benchmarks.search.ours import Ours, Variant, starts_of
+from benchmarks.search.simulator import System
+from benchmarks.search.workload import Workload
+from search.rungs import RungSettings
+from trainables.errors import unknown_name
+
+Role = Literal["ours", "peer", "part"]
+OURS, PLAIN_TPE, RANDOM = "ours", "optuna-search", "random"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """role: `part` is ours with one part changed.
+
+    build: from the workload, the seed, and whether the first trials are the known starts.
+    """
+
+    name: str
+    label: str
+    role: Role
+    build: Callable[[Workload, int, bool], System] = field(repr=False)
+
+
+def _peer(name: str, label: str, build: Callable[..., System]) -> Entry:
+    return Entry(
+        name=name,
+        label=label,
+        role="peer",
+        build=lambda workload, seed, starts: build(
+            workload, seed, starts_of(workload.space) if starts else ()
+        ),
+    )
+
+
+def _ours(name: str, label: str, variant: Variant, role: Role = "part") -> Entry:
+    return Entry(
+        name=name,
+        label=label,
+        role=role,
+        build=lambda workload, seed, starts: Ours(
+            workload, seed, replace(variant, starts=starts or variant.starts)
+        ),
+    )
+
+
+DEFAULT = Variant()
+_RUNGS = RungSettings()
+
+SYSTEMS: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        _ours(OURS, "ours", DEFAULT, "ours"),
+        _peer(RANDOM, "random", peers.RandomSearch),
+        _peer("ray-asha", "Ray ASHA, one metric", peers.RaySingleMetricASHA),
+        _peer(PLAIN_TPE, "Ray OptunaSearch (TPE), full fidelity", peers.RayOptunaSearch),
+        _peer("moasha", "Syne Tune MOASHA", peers.SyneTuneMOASHA),
+        _ours("no-stopping", "no early stopping", replace(DEFAULT, rungs=None)),
+        _ours("random-sampler", "random draws instead of TPE", replace(DEFAULT, sampler="random")),
+        _ours(
+            "niches",
+            "ties broken by niche",
+            replace(DEFAULT, rungs=replace(_RUNGS, order="niches")),
+        ),
+        _ours("told-ignored", "stopped: told nothing", replace(DEFAULT, stopped="ignored")),
+        _ours("told-rung", "stopped: told the last vector", replace(DEFAULT, stopped="rung")),
+        _ours(
+            "told-infeasible", "stopped: told infeasible", replace(DEFAULT, stopped="infeasible")
+        ),
+        _ours("brackets-2", "two brackets", replace(DEFAULT, rungs=replace(_RUNGS, brackets=2))),
+        _ours("grace-1-27", "grace 1/27", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 27))),
+        _ours("grace-1-3", "grace 1/3", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 3))),
+        _ours(
+            "factor-2",
+            "reduction factor 2",
+            replace(DEFAULT, rungs=replace(_RUNGS, reduction_factor=2.0)),
+        ),
+        _ours("starts", "with starts and extremes", replace(DEFAULT, starts=True)),
+        _ours("unconstrained", "deaf to constraints", replace(DEFAULT, constraints=False)),
+    )
+}
+
+
+def get_system(name: str) -> Entry:
+    """Raises `UserError` for an unknown name; lists the valid ones."""
+    if name not in SYSTEMS:
+        raise unknown_name("search", name, SYSTEMS)
+    return SYSTEMS[name]
