@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState, create_trial
 
+from analysis.pareto import non_domination_rank
 from trainables.errors import unknown_name
 from trainables.seeds import derive_seed
 
@@ -25,6 +27,12 @@ GRID_SAMPLER = "grid"  # draws nothing: every trial of a grid is given
 # What samplers are told of a trial that was stopped early; chosen by `benchmarks.search`.
 STOPPED_VIEWS = ("poor", "ignored", "rung")
 
+# Samplers whose cost of a draw grows with what they were told, and how many trials they are told
+# of at most: the best and the newest. A draw then takes tens of milliseconds, however long a study.
+_BOUNDED = ("tpe", "gp")
+_MAX_TOLD = 400
+
+_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 _GENERATION = "generation"  # part of the name of NSGA's system attribute
 
 T = TypeVar("T")
@@ -90,11 +98,8 @@ class Model:
         self._stopped = stopped
         self._live: dict[int, optuna.Trial] = {}  # by the trial's number in the record
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with quiet():
-            self._study = optuna.create_study(
-                directions=["minimize"] * num_objectives,
-                sampler=make_sampler(sampler, seed, num_startup_trials),
-            )
+        self._num_objectives = num_objectives
+        self._study = self._empty_study()
 
     def ask(
         self,
@@ -141,6 +146,7 @@ class Model:
                 trial.set_constraint(name, value)
         with quiet():
             self._study.tell(trial, told, state)
+        self._forget()
 
     def learn(
         self,
@@ -164,6 +170,7 @@ class Model:
                     constraints=dict(violations or {}) or None,
                 )
             )
+        self._forget()
 
     def resume(self, number: int, draw: Draw) -> None:
         """A trial that an earlier driver left running."""
@@ -171,6 +178,36 @@ class Model:
             self._study.enqueue_trial(dict(draw.params))
             self._study.sampler = make_sampler("random", 0, self._num_startup_trials)
             self._live[number] = self._study.ask(fixed_distributions=dict(draw.distributions))
+
+    def _empty_study(self) -> optuna.Study:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with quiet():
+            return optuna.create_study(directions=["minimize"] * self._num_objectives)
+
+    def _forget(self) -> None:
+        """Where twice as many trials were told as need be, go on with the better half by
+        non-domination rank, and the newest: all that a sampler draws on."""
+        told = [t for t in self._study.get_trials(deepcopy=False) if t.state in _TOLD]
+        if self._sampler not in _BOUNDED or len(told) < 2 * _MAX_TOLD:
+            return
+        feasible = [t for t in told if t.values and all(v <= 0 for v in t.constraints.values())]
+        values = [t.values for t in feasible] or np.empty((0, self._num_objectives))
+        ranks = non_domination_rank(values)
+        best = sorted(zip(ranks, feasible, strict=True), key=lambda rt: (rt[0], -rt[1].number))
+        kept = {t.number: t for _, t in best[: _MAX_TOLD // 2]}
+        for trial in reversed(told):
+            if len(kept) == _MAX_TOLD:
+                break
+            kept[trial.number] = trial
+        live = {
+            number: Draw(params=trial.params, distributions=trial.distributions)
+            for number, trial in self._live.items()
+        }
+        self._study = self._empty_study()
+        with quiet():
+            self._study.add_trials([kept[number] for number in sorted(kept)])
+        for number, draw in live.items():
+            self.resume(number, draw)
 
     def _view(
         self, status: str, values: Sequence[float] | None

@@ -164,11 +164,13 @@ def _from_folder(source: str, storage: Path) -> Iterable[WarmTrial]:
 def _from_optuna(source: str) -> Iterable[WarmTrial]:
     import optuna
 
+    from search.ledger import load_trials  # which imports this module
+
     address, _, name = source.rpartition("#")
     check_answers("--warm-start", address, STUDY_SCHEMES)
     try:
         study = optuna.load_study(study_name=name, storage=address)
-        trials, names = study.get_trials(deepcopy=False), study.metric_names or ()
+        trials, names = load_trials(study), study.metric_names or ()
     except KeyError:
         raise UserError(
             f"`--warm-start` must read STORAGE#STUDY, got {masked(source)!r}, which has no such "
@@ -180,10 +182,10 @@ def _from_optuna(source: str) -> Iterable[WarmTrial]:
             f"({scrubbed(str(error), address)}); start it"
         ) from None
     for trial in trials:
-        outcome = trial.user_attrs.get("outcome", {})
-        if outcome.get("status") in _FULL_LENGTH:
-            yield WarmTrial(params=trial.user_attrs["params"], metrics=outcome["metrics"])
-        elif not outcome and trial.values is not None:  # of somebody else's program
+        status = trial.user_attrs.get("status")
+        if status in _FULL_LENGTH:
+            yield WarmTrial(params=trial.user_attrs["params"], metrics=trial.user_attrs["metrics"])
+        elif status is None and trial.values is not None:  # of somebody else's program
             yield WarmTrial(
                 params=trial.params, metrics=dict(zip(names, trial.values, strict=False))
             )
