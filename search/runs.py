@@ -8,6 +8,7 @@ lost, MLflow keeps one.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -121,7 +122,7 @@ class StudyRuns:
     def end_all(self, *, finished: bool) -> None:
         """No run is left RUNNING: unfinished trials become KILLED, as does an unfinished study."""
         for name in sorted(self._open):
-            self._insist(name, lambda _, n=name: self._terminate(self._ids[n], "KILLED"))
+            self._insist(name, partial(self._kill, name))
         self._open.clear()
         status = "FINISHED" if finished else "KILLED"
         if self._parent_status != status:
@@ -306,6 +307,9 @@ class StudyRuns:
         for kept in (self._known_params, self._steps):
             kept.pop(name, None)
         self._to_look_up.add(name)  # should it ever be reported again
+
+    def _kill(self, name: str, _: bool) -> None:
+        self._terminate(self._ids[name], "KILLED")
 
     def _set_status(self, run_id: str, status: str) -> None:
         self.client.update_run(run_id, status=status)

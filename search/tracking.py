@@ -68,7 +68,13 @@ class Tracker:
         self.ended = set(opened["ended"])
         with contextlib.suppress(OSError):  # said at `close`: nothing here stops a study
             self._spool = files.spool.open("wb", buffering=0)
-        threading.Thread(target=self._hear, name="tracking", daemon=True).start()
+        self._hearing = threading.Thread(target=self._hear, name="tracking", daemon=True)
+        self._hearing.start()
+
+    @property
+    def writer_process(self) -> int:
+        """Its process id."""
+        return self._writer.pid
 
     def trial_started(
         self, name: str, *, method: str, params: Mapping[str, Any], started: float
@@ -107,6 +113,8 @@ class Tracker:
                 self._changed.wait(left)
         self._stopping = True
         self._end_writer()
+        self._hearing.join()
+        self._release_writer()
         return self._unwritten()
 
     def _put(self, line: str) -> None:
@@ -186,6 +194,7 @@ class Tracker:
         else:
             error = RuntimeError(self._last_words())
         self._end_writer()
+        self._release_writer()
         raise refused("--tracking-uri", self._uri, error)
 
     def _hear(self) -> None:
@@ -219,6 +228,7 @@ class Tracker:
         while self._num_writers < _MAX_WRITERS and not self._stopping:
             try:
                 self._end_writer()
+                self._release_writer()
                 self._start_writer()
                 self._await_opening()
             except (UserError, OSError) as error:
@@ -248,9 +258,13 @@ class Tracker:
         except subprocess.TimeoutExpired:
             self._writer.kill()
             self._writer.wait()
-        with contextlib.suppress(OSError):
-            if self._writer.stdin is not None:
-                self._writer.stdin.close()
+
+    def _release_writer(self) -> None:
+        """Close what tied us to it; nobody may be reading."""
+        for pipe in (self._writer.stdin, self._writer.stdout, self._errors):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
 
     def _last_words(self) -> str:
         """Of a writer that died: the last line of its complaint, or how it ended."""

@@ -138,11 +138,14 @@ def _sole_writer(path: Path) -> Iterator[None]:
 
 
 def _say(**message: Any) -> None:
-    with contextlib.suppress(BrokenPipeError, ValueError):
-        sys.stdout.write(json.dumps(message) + "\n")
-        sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):  # the driver has gone
+        _answers.write(json.dumps(message) + "\n")
+        _answers.flush()
 
 
 if __name__ == "__main__":
+    # MLflow prints where a run can be seen: nothing but answers may get to the driver.
+    _answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which closes then
     Writer().main(sys.stdin.buffer)

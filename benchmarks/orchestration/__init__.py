@@ -1,1 +1,1 @@
-"""What our searcher, record and tracking cost beside raw Ray Tune; `python -m benchmarks.orchestration`."""
+"""What our searcher, record and tracking cost beside raw Ray Tune."""

@@ -17,12 +17,16 @@ def files_in(folder: Path, study: str = "s") -> StudyFiles:
     return files
 
 
-def runs_of(uri: str) -> dict[str, Run]:
-    """By trial name; the parent under `parent`. Fails where a trial has two."""
+def runs_of(uri: str, study_id: str | None = None) -> dict[str, Run]:
+    """By trial name; the parent under `parent`. Fails where a trial has two.
+
+    study_id: of one study, where there are several.
+    """
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("disparse")
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], max_results=5000)
+    where = "" if study_id is None else f"tags.`disparse.study_id` = '{study_id}'"
+    runs = client.search_runs([experiment.experiment_id], where, max_results=5000)
     by_name = {r.data.tags.get("disparse.trial", "parent"): r for r in runs}
     assert len(by_name) == len(runs)
     return by_name

@@ -95,9 +95,10 @@ class Calls:
 
 def test_events_survive_the_spool() -> None:
     writes = whole_trial(a=1, b="é")
-    assert writes.started is not None and writes.ended is not None
+    assert writes.started is not None
+    assert writes.ended is not None
     events = [writes.started, *writes.points, writes.ended, True]
-    lines = [to_line("s-00000", event) for event in events]  # type: ignore[arg-type]
+    lines = [to_line("s-00000", event) for event in events]
     lines.insert(2, to_line("s-00001", started()))
     trials, finished = gather(lines)
     writes.front = True
