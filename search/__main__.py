@@ -37,6 +37,13 @@ DataRootOption = Annotated[str | None, typer.Option(help="Folder of the store, o
 ConcurrencyOption = Annotated[
     int | None, typer.Option(help="Trials at once; default: the recipe's, or one per CPU or GPU.")
 ]
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--trial-time-limit",
+        help="Seconds without a report after which a trial has failed; default: no limit.",
+    ),
+]
 AddressOption = Annotated[str, typer.Option(help="`local`, `auto`, or a Ray cluster's address.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]
 ReportOption = Annotated[
@@ -84,6 +91,7 @@ def run(
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
     ray_address: AddressOption = "local",
+    trial_time_limit: TimeLimitOption = None,
     sampler: Annotated[
         str | None, typer.Option(help="tpe, nsga2, nsga3, gp or random; default: the recipe's.")
     ] = None,
@@ -131,6 +139,7 @@ def run(
         study_storage=study_storage,
         ray_address=ray_address,
         concurrency=concurrency,
+        trial_time_limit=trial_time_limit,
         report=report,
         quiet=quiet,
     )
@@ -180,6 +189,7 @@ def baselines(
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
     ray_address: AddressOption = "local",
+    trial_time_limit: TimeLimitOption = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="name=value: a setting of every system. Repeatable."),
@@ -217,6 +227,7 @@ def baselines(
         study_storage=study_storage,
         ray_address=ray_address,
         concurrency=concurrency,
+        trial_time_limit=trial_time_limit,
         report=report,
         quiet=quiet,
     )
@@ -235,6 +246,7 @@ def resume(
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
     ray_address: AddressOption = "local",
+    trial_time_limit: TimeLimitOption = None,
     report: ReportOption = True,
     quiet: QuietOption = False,
 ) -> None:
@@ -248,6 +260,7 @@ def resume(
         study_storage=study_storage,
         ray_address=ray_address,
         concurrency=concurrency,
+        trial_time_limit=trial_time_limit,
         report=report,
         quiet=quiet,
     )
@@ -268,6 +281,7 @@ def extend(
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
     ray_address: AddressOption = "local",
+    trial_time_limit: TimeLimitOption = None,
     report: ReportOption = True,
     quiet: QuietOption = False,
 ) -> None:
@@ -282,6 +296,7 @@ def extend(
         study_storage=study_storage,
         ray_address=ray_address,
         concurrency=concurrency,
+        trial_time_limit=trial_time_limit,
         report=report,
         quiet=quiet,
     )

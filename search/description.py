@@ -50,6 +50,8 @@ def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
     known = read_json(files.description)
     _check_version(known, files)
     grid, rungs = known.get("grid"), known["scheduler"]
+    # Its full length is no setting: all of training.
+    scheduling = {n: str(v) for n, v in (rungs or {}).items() if n != "maximum"}
     plan = make_plan(
         get_recipe(known["recipe"]),
         study=study,
@@ -60,7 +62,7 @@ def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
         data_root=known["data_root"],
         overrides={
             **known["settings"],
-            **{f"scheduler.{name}": str(value) for name, value in (rungs or {}).items()},
+            **{f"scheduler.{name}": text for name, text in scheduling.items()},
             **{f"constraint.{name}": text for name, text in known["constraints"].items()},
             "data.tasks": ",".join(known["tasks"]),
             "objective.cost": known["objectives"][-1],

@@ -1,32 +1,22 @@
 """One launch: Tune runs what the ledger hands out, from the checkpoints of earlier launches."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from search.cluster import RayCluster
+from search.crashes import MAX_FAILURES, Crashes
 from search.early_stopping import make_scheduler, replay
 from search.files import StudyFiles
 from search.ledger import Assignment, Ledger
 from search.monitor import Monitor, TuneEvents
 from search.plan import Plan
+from search.recovery import OldCheckpoints, newest_checkpoint, next_launch
 from search.sampler import LedgerSearcher
 from search.values import final_density
-from trainables.training.manifest import valid_checkpoint
 
 if TYPE_CHECKING:
     from search.study import Launch
-
-
-def newest_checkpoint(files: StudyFiles, name: str) -> Path | None:
-    """The furthest intact checkpoint that any launch left of a trial."""
-    best: tuple[int, Path] | None = None
-    for directory in sorted(files.launches.glob(f"launch-*/{name}/checkpoint_*")):
-        step = valid_checkpoint(directory)
-        if step is not None and (best is None or step >= best[0]):
-            best = (step, directory)
-    return best[1] if best else None
 
 
 def run_trials(
@@ -38,7 +28,7 @@ def run_trials(
         from trainables.tune import DiSparseTrainable  # loads torch
 
         trainable = DiSparseTrainable
-    events = TuneEvents(monitor)
+    crashes = Crashes()
 
     def to_config(assignment: Assignment) -> dict[str, Any]:
         checkpoint = newest_checkpoint(files, assignment.name) if assignment.resumed else None
@@ -54,6 +44,7 @@ def run_trials(
             "restore_from": str(checkpoint) if checkpoint else None,
             "dense_cache": str(files.dense_cache),
             "baseline": baseline.to_dict() if baseline else None,
+            "time_limit_seconds": launch.trial_time_limit,
         }
 
     scheduler = make_scheduler(plan)
@@ -63,7 +54,7 @@ def run_trials(
         ledger,
         to_config,
         on_assigned=lambda _, assignment: monitor.assigned(assignment),
-        error_of=events.error_of,
+        error_of=crashes.error_of,
     )
     with RayCluster(launch.ray_address) as cluster:
         wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
@@ -80,14 +71,12 @@ def run_trials(
                 trial_dirname_creator=_ray_trial_name,
             ),
             run_config=tune.RunConfig(
-                name=_next_launch(files),
+                name=next_launch(files),
                 storage_path=str(files.launches),
-                callbacks=[events],
+                callbacks=[TuneEvents(monitor), OldCheckpoints(files), crashes],
                 verbose=0,
-                # A process that died (a lost node, the out-of-memory killer) gets one more try
-                # from its last checkpoint; errors inside a trial are results and never retried.
-                failure_config=tune.FailureConfig(max_failures=1),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
             ),
         )
         tuner.fit()
@@ -95,9 +84,3 @@ def run_trials(
 
 def _ray_trial_name(trial: Any) -> str:
     return str(trial.config["name"])
-
-
-def _next_launch(files: StudyFiles) -> str:
-    """Every launch has a folder of its own: nothing of an earlier one is overwritten."""
-    numbers = [int(p.name.removeprefix("launch-")) for p in files.launches.glob("launch-[0-9]*")]
-    return f"launch-{max(numbers, default=-1) + 1:03d}"

@@ -1,10 +1,8 @@
 """Carries a study's events to its records: reports on disk, MLflow, the table, the screen."""
 
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -18,8 +16,6 @@ from search.record import TrialsWriter
 from search.tracking import Tracker
 
 logger = logging.getLogger(__name__)
-
-_COLOURS = re.compile(r"\x1b\[\d*m")
 
 
 class Monitor:
@@ -86,7 +82,7 @@ class Monitor:
         self._steps[number] = step
         at = time.time()
         row = {"step": step, "at": at, "metrics": metrics}
-        self._guard(lambda: append_json_line(self._files.reports(number), row))
+        append_json_line(self._files.reports(number), row)
         self._tracker.report(name, step=step, metrics=metrics, at=at)
 
     def finished(self, number: int, outcome: Outcome) -> None:
@@ -140,16 +136,10 @@ class Monitor:
 
 
 class TuneEvents(Callback):
-    """Tune's side of the monitor. Keeps Ray's trials, to say why one crashed."""
+    """Tune's side of the monitor."""
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
-        self._trials: dict[str, Trial] = {}
-
-    def on_trial_start(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        self._trials[trial.trial_id] = trial
 
     def on_trial_result(
         self,
@@ -161,26 +151,10 @@ class TuneEvents(Callback):
     ) -> None:
         try:
             self._monitor.reported(int(trial.config["number"]), result)
+        except OSError:
+            raise  # the disk is full: the launch ends before the trial's checkpoint is written
         except Exception as error:
             logger.warning("a report of %s was not recorded: %s", trial, error)
-
-    def error_of(self, trial_id: str) -> str:
-        """One line about a crash, from what Ray wrote on this host; '' where it wrote nothing."""
-        trial = self._trials.get(trial_id)
-        if trial is None or trial.error_file is None:
-            return ""
-        try:
-            text = Path(trial.error_file).read_text(errors="replace")
-        except OSError:
-            return ""
-        # Every failure of the trial begins with such a line; the last one ended it.
-        last = text.rpartition("Failure # ")[2].partition("\n")[2]
-        lines = [line.strip() for line in _COLOURS.sub("", last).splitlines() if line.strip()]
-        if not lines:
-            return ""
-        if lines[0].startswith("ray::"):  # a traceback, whose last line says what was raised
-            return f"the trial raised {lines[-1]}"
-        return f"the trial's process died: {' '.join(lines)[:1000]}"
 
     def __reduce__(self) -> Any:
         # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.

@@ -1,6 +1,7 @@
 """A study from start to end: locked, resumable, recorded. The same call starts or resumes it."""
 
 import contextlib
+import math
 import os
 import shutil
 import subprocess
@@ -36,6 +37,8 @@ class Launch:
     """How one driver runs a study; nothing here changes what the study is.
 
     trainable: the Tune trainable; None is `trainables.tune.DiSparseTrainable`.
+    trial_time_limit: seconds within which a trial has to report, for the first time after it
+      (or this launch) began and again after every report; None for no limit.
     warm_start: as `Plan.warm_start`, but with passwords.
     """
 
@@ -44,6 +47,7 @@ class Launch:
     study_storage: str | None = None
     ray_address: str = "local"
     concurrency: int | None = None
+    trial_time_limit: float | None = None
     quiet: bool = False
     report: bool = True
     trainable: type | None = None
@@ -97,6 +101,11 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     files = study_files(launch.storage, plan.study)
     if launch.concurrency is not None and launch.concurrency < 1:
         raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
+    if launch.trial_time_limit is not None and not 0 < launch.trial_time_limit < math.inf:
+        raise UserError(
+            f"`--trial-time-limit` must be above 0, got {launch.trial_time_limit:g}; it is in "
+            "seconds, and 600 gives a trial ten minutes for every report"
+        )
     check_ray_answers(launch.ray_address)
     addresses = _addresses(plan, launch, files)  # before anything is written or slow
     new_storage, new_folder = not files.storage.exists(), not files.directory.exists()
@@ -146,6 +155,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addre
     # Imported late: `--help` and a user's mistakes should not wait for these.
     from search.ledger import Ledger, open_optuna
     from search.monitor import Monitor
+    from search.recovery import clear_dead_launches
     from search.tracking import StudyFacts, connect
 
     study = open_optuna(plan, addresses.study_storage)
@@ -181,6 +191,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addre
             )
             monitor = Monitor(files, ledger, tracker, progress)
             try:
+                clear_dead_launches(files)
                 monitor.replay()
                 if ledger.num_remaining:
                     from search.launches import run_trials

@@ -4,8 +4,12 @@ Command-line entry points turn a `UserError` into one message on stderr and exit
 code 2, without a traceback. Anything else is a failure (exit code 1).
 """
 
+import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(ValueError):
@@ -22,3 +26,15 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
     close = get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return UserError(f"unknown {kind} {name!r}; valid: {', '.join(names)}.{hint}")
+
+
+def is_full_disk(error: BaseException | str) -> bool:
+    """Whether the disk is to blame, by an exception or by what was said of one.
+
+    PyTorch has no exception of its own for that, and not all libraries keep the number.
+    """
+    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+        return True
+    said = str(error)
+    known = (*map(os.strerror, _FULL_DISK), "PytorchStreamWriter failed writing")
+    return any(words in said for words in known)

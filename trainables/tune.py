@@ -1,7 +1,8 @@
 """The Ray Tune trainable: the one file of this package that imports ray.
 
 What goes wrong inside a trial (a diverged loss, no memory, a refused setting) is a result with
-`status: failed` and a reason, never an exception: Ray then neither retries it nor stops.
+`status: failed` and a reason, never an exception: Ray then neither retries it nor stops. A full
+disk is not the trial's fault and is raised, for the driver to end the launch.
 """
 
 import gc
@@ -18,11 +19,12 @@ from ray import tune
 from ray.tune.experiment.trial import _TrialInfo
 
 from trainables.config import TrialConfig
-from trainables.errors import Failure, UserError
+from trainables.errors import Failure, UserError, is_full_disk
 from trainables.report import non_finite
 from trainables.training.dense_cache import DenseCache
 from trainables.training.manifest import valid_checkpoint, write_manifest
 from trainables.training.trial import Report, TrialRun
+from trainables.training.watchdog import Watchdog, silence_of
 
 
 class DiSparseTrainable(tune.Trainable):
@@ -35,6 +37,9 @@ class DiSparseTrainable(tune.Trainable):
       directory: where `summary.json` goes.
       restore_from: a checkpoint of an earlier launch, or None.
       dense_cache: the folder of dense runs that trials share, or None (or absent).
+      time_limit_seconds: how long one report, the first one included, or one checkpoint may
+        take; None (or absent) for no limit. Beyond it the process ends itself, and whoever
+        runs the trial again gives its reason.
       reference, final_density: for the scheduler alone, see `search.early_stopping`.
       baseline: `TrialConfig.to_dict()` of the dense trial to compare with, or None (or absent);
         needs `dense_cache`.
@@ -60,8 +65,17 @@ class DiSparseTrainable(tune.Trainable):
         self._checkpoint = config.get("restore_from")
         self._started = time.time()
         self._failure: dict[str, Any] | None = None
+        # An attempt that hung is not repeated.
+        self._silence = silence_of(Path(config["directory"]))
+        self._watchdog = Watchdog(Path(config["directory"]), config.get("time_limit_seconds"))
 
     def step(self) -> dict[str, Any]:
+        with self._watchdog.watching():
+            return self._next_result()
+
+    def _next_result(self) -> dict[str, Any]:
+        if self._silence:
+            return self._fail(self._silence)
         try:
             run = self._run if self._run is not None else self._open()
             self._run = run
@@ -78,6 +92,8 @@ class DiSparseTrainable(tune.Trainable):
         except (torch.OutOfMemoryError, MemoryError) as error:
             return self._fail(f"out of memory: {error or type(error).__name__}")
         except Exception as error:
+            if is_full_disk(error):
+                raise
             return self._fail(f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def _open(self) -> TrialRun:
@@ -155,15 +171,17 @@ class DiSparseTrainable(tune.Trainable):
         }
 
     def _export(self, run: TrialRun) -> None:
-        """`model.pt`; a full disk costs the model, not the trial's result."""
+        """`model.pt`; what cannot be written costs the model, not the trial's result."""
         path = Path(self._trial["directory"]) / "model.pt"
         try:
             run.export(path)
         except OSError as error:
+            if is_full_disk(error):
+                raise
             print(f"cannot write {path}: {error}", flush=True)
 
     def _write_summary(self, summary: Mapping[str, Any]) -> None:
-        """`summary.json`, complete or absent; a full disk must not end the trial."""
+        """`summary.json`, complete or absent; what cannot be written must not end the trial."""
         directory = Path(self._trial["directory"])
         partial = directory / f".summary.{os.getpid()}.partial"
         try:
@@ -171,6 +189,8 @@ class DiSparseTrainable(tune.Trainable):
             partial.write_text(json.dumps(summary, indent=2, default=str))
             partial.replace(directory / "summary.json")
         except OSError as error:
+            if is_full_disk(error):
+                raise
             print(f"cannot write {directory / 'summary.json'}: {error}", flush=True)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -179,23 +199,30 @@ class DiSparseTrainable(tune.Trainable):
         if self._run is None or self._failure is not None:
             (directory / "failed.json").write_text(json.dumps(self._failure))
             return
-        self._run.write(directory)
-        write_manifest(directory, step=self._run.last_report.step if self._run.last_report else 0)
+        report = self._run.last_report
+        with self._watchdog.watching():
+            self._run.write(directory)
+            write_manifest(directory, step=report.step if report else 0)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Called by Ray when it moves a trial; its folder may be gone before `step` runs."""
         self.cleanup()
         directory = Path(str(checkpoint))
+        if self._silence:
+            return  # what hung may hang again
         if valid_checkpoint(directory) is None:
             return  # start again from what the configuration names, or from the beginning
         self._checkpoint = str(directory)
         try:
-            self._run = self._open()
+            with self._watchdog.watching():
+                self._run = self._open()
         except Exception as error:  # `step` tries again, and makes a result of what goes wrong
             print(f"{self._trial['name']} cannot resume: {error}", flush=True)
 
     def cleanup(self) -> None:
         self._run = None
+        if not self._silence:
+            self._watchdog.close()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

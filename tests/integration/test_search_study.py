@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search.files import study_files
-from search.launches import newest_checkpoint
+from search.recovery import newest_checkpoint
 from tests.integration.records import REPOSITORY, check_everything, environment, optuna_study
 from trainables.training.manifest import valid_checkpoint
 

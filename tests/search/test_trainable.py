@@ -25,7 +25,13 @@ class FakeRun:
         self.config = config
         self.arguments = arguments
         self.count = self.start
+        self.total_seconds = 0.0
         self.last_report: Report | None = None
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training split: half of one for every report."""
+        return self.count / 2
 
     @classmethod
     def resume(cls, directory: Path, config: Any, **arguments: Any) -> "FakeRun":
@@ -102,6 +108,8 @@ def test_reports_are_flat_results(config: dict[str, Any]) -> None:
     assert (first["training/step"], first["training/fraction"]) == (10, 0.5)
     assert (first["status"], first["done"]) == ("running", False)
     assert (second["status"], second["done"]) == ("complete", True)
+    assert [r["training/epochs"] for r in (first, second)] == [0.5, 1.0]
+    assert second["training/gpu_hours"] == 0.0
     assert second["val/depth/absolute_error"] == 0.5
     assert summary_of(config)["status"] == "complete"
     assert summary_of(config)["trial"] == "s-00003"

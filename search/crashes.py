@@ -1,0 +1,107 @@
+"""What ended a trial's process, in words, and who is to blame: the trial, its node or the disk.
+
+A process that died by itself (the out-of-memory killer, a crash in native code) gets one more try
+from its last checkpoint: what killed it may have been a neighbour, but a trial that needs more
+memory than there is would die for ever. A node that was lost is not the trial's fault, so that
+is not counted. An exception that comes out of a trainable is retried once too, as Tune makes no
+difference. A process that hung is not tried again (`trainables.training.watchdog`), and a full
+disk ends the launch: no trial has to fail for it, and nothing that was computed is lost.
+"""
+
+import errno
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from trainables.errors import is_full_disk
+from trainables.training.watchdog import silence_of
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURES = 1  # for Tune: of one trial in one launch, lost nodes aside
+
+_COLOURS = re.compile(r"\x1b\[\d*m")
+_MAX_CHARACTERS = 600
+# As Ray 2.60 words it.
+_NODE_LOST = ("its node has died", "node was terminated", "The node has been lost")
+_LOW_MEMORY = ("running low on memory", "OutOfMemoryError", "OOM_KILLED")
+_DEATH = "The actor is dead because its worker process has died."
+_GUESSES = " Some common "
+
+
+class Crashes(Callback):
+    """Keeps Ray's trials, to say why one crashed; Tune itself reports no result of it."""
+
+    def __init__(self) -> None:
+        self._trials: dict[str, Trial] = {}
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._trials[trial.trial_id] = trial
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Tune has counted a failure and will start the trial again.
+
+        Raises `OSError` for a full disk.
+        """
+        text = _last_failure(trial)
+        if is_full_disk(text):
+            raise _full_disk(trial)
+        if any(words in text for words in _NODE_LOST):
+            trial.run_metadata.num_failures -= 1
+        logger.info("%s is tried again: %s", trial, text)
+
+    def error_of(self, trial_id: str) -> str:
+        """Why a trial failed for good; '' where nothing is known. Raises `OSError` for a full
+        disk: the trial is not to be recorded as failed."""
+        trial = self._trials.get(trial_id)
+        if trial is None:
+            return ""
+        text = _last_failure(trial)
+        if is_full_disk(text):
+            raise _full_disk(trial)
+        return silence_of(Path(str(trial.config["directory"]))) or _words(text)
+
+    def __reduce__(self) -> Any:
+        # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.
+        return (Callback, ())
+
+
+def _last_failure(trial: Trial) -> str:
+    """What Ray wrote of it on this host: one line, or a traceback; '' where it wrote nothing."""
+    if trial.error_file is None:
+        return ""
+    try:
+        text = Path(trial.error_file).read_text(errors="replace")
+    except OSError:
+        return ""
+    # Every failure of the trial begins with such a line.
+    return _COLOURS.sub("", text.rpartition("Failure # ")[2].partition("\n")[2]).strip()
+
+
+def _words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    if lines[0].startswith("ray::"):  # a traceback, whose last line says what was raised
+        return f"the trial raised {lines[-1]}"
+    said = " ".join(lines)
+    if any(words in said for words in _LOW_MEMORY):
+        begin = "out of memory: the trial's process was killed for the machine's sake"
+    else:
+        begin = "the trial's process died, killed (out of memory, perhaps) or by a crash of its own"
+    _, found, rest = said.partition(_DEATH)
+    said = rest.strip().partition(_GUESSES)[0] if found else said
+    return f"{begin}; Ray says: {said[:_MAX_CHARACTERS]}"
+
+
+def _full_disk(trial: Trial) -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(trial.config["directory"]))

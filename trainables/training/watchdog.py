@@ -1,0 +1,80 @@
+"""Ends a process that falls silent: a trial that hangs would otherwise hold its share for ever."""
+
+import contextlib
+import faulthandler
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+_FILE = "silence.txt"
+_FIRED = "Timeout ("  # as `faulthandler` begins its dump
+_FRAME = re.compile(r'File "(?:.*/)?([^"/]+)", line (\d+) in (\S+)')
+_OUR_THREAD = "in train"  # Tune's `Trainable.train` calls `step` in the thread that matters
+
+
+class Watchdog:
+    """A limit on how long one call may last, after which the process ends at once.
+
+    The timer is a thread in C (`faulthandler`), so that it fires even where a library holds the
+    interpreter's lock. It leaves a traceback of all threads in the trial's folder, from which
+    `silence_of` says what happened. One timer per process: a trial has its process to itself.
+
+    directory: the trial's own folder. seconds: None for no limit.
+    """
+
+    def __init__(self, directory: Path, seconds: float | None) -> None:
+        self._path = directory / _FILE
+        self._seconds = seconds
+        self._file: IO[str] | None = None
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """While the context lasts, and it may last so long."""
+        if self._seconds is None:
+            yield
+            return
+        faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._open())
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def close(self) -> None:
+        """The trial is over, or its process is somebody else's: nothing to say is left."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+    def _open(self) -> IO[str]:
+        """Beforehand: at the end there is no Python left to open a file with."""
+        if self._file is None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                file = self._path.open("w")
+                file.write(f"no report within {self._seconds:g} s\n")
+                file.flush()
+            except OSError:
+                return sys.stderr  # a full disk costs the words, not the limit
+            self._file = file
+        return self._file
+
+
+def silence_of(directory: Path) -> str:
+    """Why the trial of this folder was ended: 'no report within 60 s (in step, trial.py line 9);
+    see silence.txt'; '' where it was not, or nothing could be written."""
+    try:
+        text = (directory / _FILE).read_text(errors="replace")
+    except OSError:
+        return ""
+    if _FIRED not in text:
+        return ""
+    said = text.splitlines()[0]
+    threads = text.partition(_FIRED)[2].split("Thread ")
+    ours = [thread for thread in threads if _OUR_THREAD in thread] or threads[-1:]
+    frame = _FRAME.search(ours[0])
+    place = f" (in {frame[3]}, {frame[1]} line {frame[2]})" if frame else ""
+    return f"{said}{place}; see {_FILE} in the trial's folder"
