@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import optuna
-
 import search.launches
 from search.files import StudyFiles
 from search.ledger import Ledger, judge
@@ -81,18 +79,18 @@ def die_at(owner: type, method: str, when: Callable[..., bool]) -> None:
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
-    "before the parent run": lambda: die_at(Tracker, "_open_parent", lambda facts: True),
-    "between ask and params": lambda: die_at(Ledger, "_assign", lambda t, _: t.number == 1),
-    "between the run and its params": lambda: die_at(
-        Tracker, "_log_params", lambda run, params, known: params.get("method") == "snip"
+    "while MLflow is opened": lambda: die_at(Tracker, "_await_opening", lambda: True),
+    "between the record and its assignment": lambda: die_at(
+        Ledger, "_assignment", lambda trial: trial.number == 1
+    ),
+    "between ask and MLflow": lambda: die_at(
+        Tracker, "trial_started", lambda name: name == "killed-00002"
     ),
     "between disk and MLflow": lambda: die_at(
         Tracker, "report", lambda name: name == "killed-00003"
     ),
-    "between attributes and tell": lambda: die_at(
-        optuna.Study, "tell", lambda number, *_: number == 4
-    ),
-    "between tell and MLflow": lambda: die_at(
+    "between outcome and state": lambda: die_at(Ledger, "_close", lambda t: t.number == 4),
+    "between state and MLflow": lambda: die_at(
         Monitor, "finished", lambda number, outcome: number == 5
     ),
     "between MLflow and the table": lambda: die_at(

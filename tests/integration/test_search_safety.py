@@ -1,22 +1,22 @@
 """Mistakes and kills around a study's records: nothing is wiped, mixed, lost or left behind."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from search.addresses import without_password
 from search.description import plan_of as recorded_plan
-from search.ledger import Outcome
+from search.ledger import Ledger, Outcome
 from search.study import StudyEnd, run_study
-from search.tracking import Tracker
 from tests.integration import serial_study
 from tests.integration.records import REPOSITORY, check_everything, environment, mlflow_runs
 from tests.integration.serial_study import STEPS, launch_in, plan_of
@@ -141,21 +141,20 @@ def test_moved_data_is_the_same_study(folder: Path, tmp_path: Path) -> None:
     assert recorded_plan(str(folder), "moved")[0].data_root == "/after"
 
 
-def test_points_that_could_not_be_written_are_written_by_the_next_launch(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = Tracker._log
-
-    def refuse(self: Tracker, name: str, step: int, *rest: Any) -> None:
-        if name == "gappy-00001" and step == STEPS[0]:
-            raise ValueError("refused")
-        real(self, name, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Tracker, "_log", refuse)
-        assert "1 writes to MLflow were not made" in run(folder, "gappy").unwritten
+def test_points_that_could_not_be_written_are_written_by_the_next_launch(folder: Path) -> None:
+    database = sqlite3.connect(folder / "mlflow.db")
+    with contextlib.closing(database), database:  # MLflow's writer is a process of its own
+        database.execute(
+            f"CREATE TRIGGER refuse BEFORE INSERT ON metrics WHEN NEW.step = {STEPS[0]} AND "
+            "NEW.run_uuid IN (SELECT run_uuid FROM tags WHERE value = 'gappy-00001') "
+            "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+    assert "1 writes to MLflow were not made" in run(folder, "gappy").unwritten
     with pytest.raises(AssertionError):
         check_everything(folder, "gappy", 3, STEPS)
+    database = sqlite3.connect(folder / "mlflow.db")
+    with contextlib.closing(database), database:
+        database.execute("DROP TRIGGER refuse")
     assert run(folder, "gappy").unwritten == ""
     check_everything(folder, "gappy", 3, STEPS)
 
@@ -169,8 +168,7 @@ def test_a_storage_that_goes_away_is_a_failure_that_leaves_nothing_running(
         raise away
 
     with monkeypatch.context() as patch:
-        patch.setattr(optuna.Study, "tell", gone)
-        patch.setattr(optuna.Study, "best_trials", property(gone))
+        patch.setattr(Ledger, "_close", gone)
         with pytest.raises(Failure, match=r"the study storage .* went away .*the same command"):
             run(folder, "cut")
     _, parents, children = mlflow_runs(folder, "cut")
