@@ -24,7 +24,7 @@ from search.addresses import refused
 from search.constraints import Constraints
 from search.model import Draw, Model, quiet
 from search.plan import Plan
-from search.values import final_density, final_values
+from search.values import final_costs, final_density, final_values
 from search.warm_start import WarmTrial
 from trainables.config import TrialConfig
 from trainables.errors import UserError
@@ -326,7 +326,9 @@ class Ledger:
         if attributes["status"] in ("complete", "infeasible"):
             return final_values(self.plan, None, metrics), self.plan.constraints.violations(metrics)
         density = final_density(attributes["config"]) if "config" in attributes else None
-        return final_values(self.plan, density, metrics), {}
+        values, ending = final_values(self.plan, density, metrics), {**metrics}
+        ending |= final_costs(density, metrics)
+        return values, self.plan.constraints.violations(ending)
 
 
 def _flatten(trial: FrozenTrial) -> None:

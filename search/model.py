@@ -7,6 +7,7 @@ every start, and costs no transaction per drawn value. Everything in it is minim
 """
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseGASampler
 from optuna.trial import TrialState, create_trial
 
 from analysis.pareto import non_domination_rank
@@ -33,7 +35,12 @@ _BOUNDED = ("tpe", "gp")
 _MAX_TOLD = 400
 
 _TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
-_GENERATION = "generation"  # part of the name of NSGA's system attribute
+# Optuna's system attributes that draws depend on: of a trial, its generation; of the study, by
+# generation, the trials it descends from, which are those that had ended when it began.
+_GENERATION = ":generation"
+_PARENTS = ":parent:"
+# And one for other processes: all that a sampler had ready, used by the trial or not.
+_UNUSED = ":relative_params:"
 
 T = TypeVar("T")
 
@@ -64,7 +71,7 @@ def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.sample
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
-    """A drawn trial. marks: what its sampler noted of it (the generation, of NSGA)."""
+    """A drawn trial. marks: what its sampler noted of it (of NSGA, generation and parents)."""
 
     params: Mapping[str, Any]
     distributions: Mapping[str, BaseDistribution]
@@ -75,8 +82,8 @@ class Model:
     """Draws trials and learns how they ended. One per driver; not thread-safe.
 
     num_objectives: length of every vector of values, minimised.
-    seed: with a trial's number and what was told before, all that a draw depends on; a restarted
-      driver that tells the same trials draws the same.
+    seed: with a trial's number and what was told before, all that a draw depends on. A restarted
+      driver draws the same if it tells of every trial so far, in the order of their numbers.
     stopped: what is told of a trial that was stopped early: `poor`, that it is worse than every
       complete one (Optuna's PRUNED); `ignored`, nothing; `rung`, its last vector, as if final.
     """
@@ -123,9 +130,9 @@ class Model:
             trial = self._study.ask()
             drawn = suggest(trial)
         self._live[number] = trial
-        frozen = self._study.get_trials(deepcopy=False)[trial.number]
-        kept = {k: v for k, v in frozen.system_attrs.items() if _GENERATION in k}
-        return drawn, Draw(params=trial.params, distributions=trial.distributions, marks=kept)
+        return drawn, Draw(
+            params=trial.params, distributions=trial.distributions, marks=self._marks(trial)
+        )
 
     def tell(
         self,
@@ -137,11 +144,12 @@ class Model:
         """How trial `number` ended, by a status of `trainables.report`.
 
         values: the final ones; of a stopped trial, those of its last report; None if it has none.
-        violations: of the constraints by name, positive where one does not hold.
+        violations: of the constraints by name, positive where one does not hold; the same names
+          for every trial, so that samplers can compare them.
         """
         trial = self._live.pop(number)
         state, told = self._view(status, values)
-        if state != TrialState.FAIL:
+        if state == TrialState.COMPLETE:
             for name, value in (violations or {}).items():
                 trial.set_constraint(name, value)
         with quiet():
@@ -155,10 +163,14 @@ class Model:
         values: Sequence[float] | None = None,
         violations: Mapping[str, float] | None = None,
     ) -> None:
-        """A trial that ended before this driver began, or in another study."""
+        """A trial that ended before this driver began, or in another study: of a population that
+        is bred from, it is of the first generation."""
         state, told = self._view(status, values)
-        if state == TrialState.FAIL:
-            return
+        final = state == TrialState.COMPLETE
+        marks = self._take_parents(draw.marks)
+        sampler = self._study.sampler
+        if isinstance(sampler, BaseGASampler) and not marks:
+            marks = {sampler._get_generation_key(): 0}
         with quiet():
             self._study.add_trial(
                 create_trial(
@@ -166,8 +178,8 @@ class Model:
                     values=told,
                     params=dict(draw.params),
                     distributions=dict(draw.distributions),
-                    system_attrs=dict(draw.marks),
-                    constraints=dict(violations or {}) or None,
+                    system_attrs=marks,
+                    constraints=dict(violations) if final and violations else None,
                 )
             )
         self._forget()
@@ -176,8 +188,35 @@ class Model:
         """A trial that an earlier driver left running."""
         with quiet():
             self._study.enqueue_trial(dict(draw.params))
-            self._study.sampler = make_sampler("random", 0, self._num_startup_trials)
-            self._live[number] = self._study.ask(fixed_distributions=dict(draw.distributions))
+            trial = self._study.ask(fixed_distributions=dict(draw.distributions))
+        for key, value in self._take_parents(draw.marks).items():
+            self._study._storage.set_trial_system_attr(trial._trial_id, key, value)
+        self._live[number] = trial
+
+    def _marks(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Of a trial that has been drawn; takes away what a restarted driver would not know."""
+        storage, sampler = self._study._storage, self._study.sampler
+        if isinstance(sampler, BaseGASampler):
+            # Optuna gives none to a trial of fixed values, which so would never have children.
+            sampler.get_trial_generation(self._study, storage.get_trial(trial._trial_id))
+        marks = {}
+        for key, value in list(storage.get_trial_system_attrs(trial._trial_id).items()):
+            if key.endswith(_GENERATION):
+                marks[key] = value
+                parents = f"{key.removesuffix(_GENERATION)}{_PARENTS}{value}"
+                known = storage.get_study_system_attrs(self._study._study_id)
+                if parents in known:
+                    marks[parents] = list(known[parents])
+            elif _UNUSED in key:
+                storage.set_trial_system_attr(trial._trial_id, key, "")
+        return marks
+
+    def _take_parents(self, marks: Mapping[str, Any]) -> dict[str, Any]:
+        """The trial's own among `marks`; the parents of its generation go to the study."""
+        for key, value in marks.items():
+            if _PARENTS in key:
+                self._study._storage.set_study_system_attr(self._study._study_id, key, value)
+        return {key: value for key, value in marks.items() if key.endswith(_GENERATION)}
 
     def _empty_study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -212,10 +251,11 @@ class Model:
     def _view(
         self, status: str, values: Sequence[float] | None
     ) -> tuple[TrialState, list[float] | None]:
-        if status in ("complete", "infeasible") and values is not None:
-            return TrialState.COMPLETE, list(values)
-        if status == "stopped" and self._stopped == "rung" and values is not None:
-            return TrialState.COMPLETE, list(values)
+        final = status in ("complete", "infeasible")
+        if final or (status == "stopped" and self._stopped == "rung"):
+            if values is not None and all(map(math.isfinite, values)):
+                return TrialState.COMPLETE, list(values)
+            return TrialState.FAIL, None
         if status == "stopped" and self._stopped == "poor":
             return TrialState.PRUNED, None
         return TrialState.FAIL, None

@@ -9,9 +9,10 @@ For any Ray Tune experiment, with any searcher; the rule is in `search.rungs`:
         metrics=["val/accuracy", "megaflops"], modes=["max", "min"],
         grace_period=3, max_t=27, reduction_factor=3,
     )
-    tune.Tuner(trainable, tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=100))
+    config = tune.TuneConfig(scheduler=scheduler, num_samples=100)
+    results = tune.Tuner(trainable, tune_config=config).fit()
 
-`tune.TuneConfig` must not name a metric of its own, or may name one that has no effect here.
+`tune.TuneConfig` need not name a metric; one that it names has no effect here.
 """
 
 import json
