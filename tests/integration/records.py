@@ -1,5 +1,6 @@
-"""What a study has left in Optuna, MLflow and its table, and whether the three agree."""
+"""What a study has left in Optuna, MLflow, Tune and its tables, and whether they agree."""
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,18 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
+from search.files import read_json_lines, study_files
+from search.ledger import load_trials
+from search.recovery import tune_statuses
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+_MLFLOW_STATUS = {
+    "complete": "FINISHED",
+    "infeasible": "FINISHED",
+    "stopped": "KILLED",
+    "failed": "FAILED",
+}
 
 
 def environment() -> dict[str, str]:
@@ -53,7 +65,8 @@ def check_everything(
     study_storage: str | None = None,
     tracking_uri: str | None = None,
 ) -> list[dict[str, Any]]:
-    """All agree on exactly `trials` trials, all ended, the complete ones with every point.
+    """All agree on exactly `trials` trials, all ended, each with every point that it reported,
+    once, and the complete ones with a point at all of `steps`.
 
     study_storage, tracking_uri: None for the files of a local study.
 
@@ -66,25 +79,65 @@ def check_everything(
     names = [f"{name}-{n:05d}" for n in range(trials)]
     rows = pq.read_table(folder / name / "trials.parquet").to_pylist()
     assert [row["trial"] for row in rows] == names
+    for row, trial in zip(rows, load_trials(study), strict=True):
+        given = trial.user_attrs
+        assert (row["number"], row["seed"]) == (trial.number, given["seed"])
+        assert (row["status"], row["reason"]) == (given["status"], given["reason"])
+        assert json.loads(row["metrics"]) == given["metrics"]
+        if row["status"] in ("complete", "infeasible"):
+            assert [row[metric] for metric in study.metric_names] == trial.values
     client, parents, children = mlflow_runs(folder, name, tracking_uri)
     assert len(parents) == 1
     assert parents[0].info.status == "FINISHED"
     assert sorted(r.data.tags["disparse.trial"] for r in children) == names
-    statuses = {row["trial"]: row["status"] for row in rows}
+    by_name = {row["trial"]: row for row in rows}
     for run in children:
-        tags = run.data.tags
+        tags, row = run.data.tags, by_name[run.data.tags["disparse.trial"]]
         assert tags["mlflow.parentRunId"] == parents[0].info.run_id
         assert tags["disparse.study_id"] == parents[0].data.tags["disparse.study_id"]
-        assert tags["disparse.status"] == statuses[tags["disparse.trial"]]
-        assert run.info.status == (
-            "FINISHED" if tags["disparse.status"] == "complete" else "FAILED"
-        )
+        assert tags["disparse.status"] == row["status"]
+        assert tags.get("disparse.reason", "") == row["reason"]
+        assert run.info.status == _MLFLOW_STATUS[row["status"]]
         assert run.data.params["method"] == tags["disparse.method"]
-        history = client.get_metric_history(run.info.run_id, "training/fraction")
-        logged = [point.step for point in history]
-        assert len(logged) == len(set(logged)), (run.info.run_name, logged)
-        if tags["disparse.status"] == "complete":
-            assert sorted(logged) == list(steps)
+        check_points(folder, name, row, client, run, steps)
     assert front_of(children) == {names[t.number] for t in study.best_trials}
     assert not list((folder / name).glob("ray/launch-*/*/checkpoint_*"))
+    assert not running_in_tune(folder, name)
     return rows
+
+
+def check_points(
+    folder: Path,
+    name: str,
+    row: dict[str, Any],
+    client: MlflowClient,
+    run: Run,
+    steps: tuple[int, ...],
+) -> None:
+    """MLflow holds what the trial reported, every point once, with its value and time."""
+    reports = read_json_lines(study_files(str(folder), name).reports(row["number"]))
+    assert len({r["step"] for r in reports}) == len(reports), (row["trial"], reports)
+    if row["status"] == "complete":
+        assert [r["step"] for r in reports] == list(steps)
+    metrics = {metric for report in reports for metric in report["metrics"]}
+    for metric in metrics:
+        history = client.get_metric_history(run.info.run_id, metric)
+        logged = sorted((p.step, p.value, p.timestamp) for p in history)
+        assert logged == [
+            (r["step"], r["metrics"][metric], int(r["at"] * 1000))
+            for r in reports
+            if r["metrics"].get(metric, float("nan")) == r["metrics"].get(metric)  # no NaN
+        ], (row["trial"], metric)
+    assert bool(metrics) == bool(run.data.metrics)
+
+
+def running_in_tune(folder: Path, name: str) -> list[str]:
+    """Trials that Tune's own record of any launch has as not ended."""
+    found = []
+    for path in (folder / name).glob("ray/launch-*/experiment_state-*.json"):
+        statuses = tune_statuses(path)
+        found += [f"{path.parent.name}/{n}: {s}" for n, s in statuses.items() if s in _UNFINISHED]
+    return found
+
+
+_UNFINISHED = ("PENDING", "RUNNING", "PAUSED")
