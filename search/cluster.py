@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ _RAY_ENVIRONMENT = {
 }
 
 
+_SMALLEST_SHARE = 0.01
 _SOCKET_CHARACTERS = 107  # the kernel's limit of a socket's path
 _SESSION_CHARACTERS = len("/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.0")
 
@@ -54,16 +55,16 @@ class RayCluster:
             }
         try:
             ray.init(**arguments)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             self._remove_scratch()
             line = (str(error).strip().splitlines() or [""])[0]
             if self._address == "local":
                 raise Failure(f"Ray could not be started: {line}") from error
             raise UserError(
                 f"`--ray-address` must be a Ray cluster that answers, got {self._address!r} "
-                f"({line}); use local, or start one with `ray start --head`"
+                f"({line}); {_remedy(error)}"
             ) from None
-        self._resources: Mapping[str, float] = ray.cluster_resources()
+        self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -80,15 +81,69 @@ class RayCluster:
 
     def shares(self, concurrency: int | None) -> tuple[int, dict[str, float]]:
         """How many trials at once (None: one per GPU, or CPU), and each one's share of both."""
-        num_cpus = self._resources.get("CPU", 1.0)
-        num_gpus = self._resources.get("GPU", 0.0)
-        if concurrency is None:
-            concurrency = max(1, int(num_gpus or num_cpus))
-        # Whole shares above one: Ray books no 1.5 CPUs for an actor that pins threads.
-        resources = {"cpu": _share(num_cpus, concurrency)}
-        if num_gpus:
-            resources["gpu"] = _share(num_gpus, concurrency)
-        return concurrency, resources
+        return shares(self._nodes, concurrency)
+
+
+def shares(
+    nodes: Sequence[Mapping[str, float]], concurrency: int | None
+) -> tuple[int, dict[str, float]]:
+    """The largest equal shares with which `concurrency` trials find room at once.
+
+    nodes: the resources of each node, as Ray names them. A trial has to fit into one node: two
+      nodes of four CPUs have room for three trials of two, not for three of 8 / 3.
+
+    Where nodes have GPUs, only they are used: a share of each is part of every trial.
+    """
+    with_gpus = [node for node in nodes if node.get("GPU")]
+    nodes = with_gpus or nodes
+    gpus = [node.get("GPU", 0.0) for node in nodes]
+    cpus = [node.get("CPU", 0.0) for node in nodes]
+    if concurrency is None:
+        concurrency = max(1, int(sum(gpus) or sum(cpus)))
+    if not nodes:
+        return concurrency, {"cpu": 1.0}  # an autoscaler will bring them
+    resources = {}
+    places: list[int] | None = None
+    if with_gpus:
+        resources["gpu"] = _share(gpus, concurrency, places)
+        places = [_places(total, resources["gpu"]) for total in gpus]
+    if any(cpus):
+        resources["cpu"] = _share(cpus, concurrency, places)
+    return concurrency, resources
+
+
+def _share(totals: Sequence[float], parts: int, places: Sequence[int] | None) -> float:
+    """The largest share of which `totals` hold `parts`, each at most its number of `places`."""
+    limits = places or [parts] * len(totals)
+    # Whole shares above one: Ray books no 1.5 CPUs for an actor that pins threads.
+    whole = range(int(max(totals)), 0, -1)
+    divided = (int(100 * total / number) for total in totals for number in range(1, parts + 1))
+    hundredths = sorted({h for h in divided if 0 < h < 100}, reverse=True)
+    for share in [*map(float, whole), *(h / 100 for h in hundredths)]:
+        held = (
+            min(limit, _places(total, share)) for total, limit in zip(totals, limits, strict=True)
+        )
+        if sum(held) >= parts:
+            return share
+    return _SMALLEST_SHARE
+
+
+def _places(total: float, share: float) -> int:
+    """How many shares `total` holds; in hundredths, since 3 * 0.33 must fit into 1."""
+    return round(100 * total) // round(100 * share)
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about a cluster that cannot be joined."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if "AuthToken" in str(cause) or "AuthenticationError" in type(cause).__name__:
+            return (
+                "it wants its token: set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from "
+                "its head node"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return "use local, or start one with `ray start --head`"
 
 
 def _scratch_folder() -> Path | None:
@@ -98,11 +153,6 @@ def _scratch_folder() -> Path | None:
         return folder
     folder.rmdir()
     return None
-
-
-def _share(total: float, parts: int) -> float:
-    share = total / parts
-    return float(int(share)) if share >= 1 else int(share * 100) / 100 or 0.01
 
 
 def set_ray_environment() -> None:

@@ -1,0 +1,75 @@
+"""A trial's share of a cluster: as large as there is room for, on nodes as they are."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.cluster import shares
+
+
+def held(nodes: list[dict[str, float]], resources: dict[str, float]) -> int:
+    """How many trials of these resources the nodes hold, counted by filling them."""
+    count = 0
+    for node in nodes:
+        left = {name: round(100 * node.get(name.upper(), 0.0)) for name in resources}
+        while all(left[name] >= round(100 * share) for name, share in resources.items()):
+            left = {name: left[name] - round(100 * resources[name]) for name in left}
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize(
+    ("nodes", "concurrency", "expected"),
+    [
+        ([{"CPU": 2.0}], 2, {"cpu": 1.0}),
+        ([{"CPU": 2.0}], 3, {"cpu": 0.66}),
+        ([{"CPU": 8.0}], 3, {"cpu": 2.0}),
+        # A share of the sum would be 4 (of 12 CPUs) and find no node.
+        ([{"CPU": 3.0}] * 4, 3, {"cpu": 3.0}),
+        ([{"CPU": 4.0}] * 3, 2, {"cpu": 4.0}),
+        ([{"CPU": 4.0}, {"CPU": 4.0}], 3, {"cpu": 2.0}),
+        # The head lends nothing, as is usual on Kubernetes.
+        ([{}, {"CPU": 1.0}, {"CPU": 1.0}], 2, {"cpu": 1.0}),
+        # CPUs of nodes without GPUs do not count.
+        ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 4.0}], 4, {"cpu": 2.0, "gpu": 1.0}),
+        ([{"CPU": 8.0, "GPU": 1.0}], 3, {"cpu": 2.0, "gpu": 0.33}),
+        ([{"CPU": 8.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 2.0}], 3, {"cpu": 1.0, "gpu": 1.0}),
+    ],
+)
+def test_shares_by_hand(
+    nodes: list[dict[str, float]], concurrency: int, expected: dict[str, float]
+) -> None:
+    assert shares(nodes, concurrency) == (concurrency, expected)
+
+
+def test_without_a_number_there_is_a_trial_per_gpu_or_cpu() -> None:
+    assert shares([{"CPU": 2.0}, {"CPU": 1.0}], None) == (3, {"cpu": 1.0})
+    assert shares([{"CPU": 8.0, "GPU": 2.0}], None) == (2, {"cpu": 4.0, "gpu": 1.0})
+    assert shares([], None) == (1, {"cpu": 1.0})  # an autoscaler has not begun
+    assert shares([], 3) == (3, {"cpu": 1.0})
+    assert shares([{"GPU": 1.0}], 2) == (2, {"gpu": 0.5})  # no CPU to be had
+
+
+@given(
+    cpus=st.lists(st.integers(0, 16), min_size=1, max_size=4).filter(any),
+    concurrency=st.integers(1, 24),
+)
+def test_there_is_room_for_all_and_for_no_larger_share(cpus: list[int], concurrency: int) -> None:
+    nodes = [{"CPU": float(count)} for count in cpus]
+    _, resources = shares(nodes, concurrency)
+    share = resources["cpu"]
+    assert held(nodes, resources) >= concurrency
+    assert share < 1 or share == int(share)
+    larger = (*(h / 100 for h in range(1, 100)), *map(float, range(1, 17)))
+    assert not [s for s in larger if s > share and held(nodes, {"cpu": s}) >= concurrency]
+
+
+def test_gpus_are_shared_first_and_cpus_follow() -> None:
+    for cpus, gpus, concurrency in product((1, 2, 7, 8), (1, 2, 4), (1, 2, 3, 5)):
+        nodes = [{"CPU": float(cpus), "GPU": float(gpus)}, {"CPU": 8.0, "GPU": 1.0}]
+        _, resources = shares(nodes, concurrency)
+        assert held(nodes, resources) >= concurrency
+        alone = held(nodes, {"gpu": resources["gpu"] + 0.01})
+        assert alone < concurrency or resources["gpu"] >= 1
