@@ -37,7 +37,8 @@ class Budget:
         given = {n: v for n in _OPTIONS if (v := getattr(self, n)) is not None}
         if len(given) != 1:
             raise UserError(
-                f"a study must have one budget, got {' and '.join(_OPTIONS[n] for n in given)}; "
+                f"a study must have one budget, got "
+                f"{' and '.join(_OPTIONS[n] for n in given) or 'none'}; "
                 f"give one of {', '.join(_OPTIONS.values())}"
             )
         ((name, value),) = given.items()

@@ -221,13 +221,18 @@ class Model:
     def _empty_study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with quiet():
-            return optuna.create_study(directions=["minimize"] * self._num_objectives)
+            return optuna.create_study(
+                directions=["minimize"] * self._num_objectives,
+                sampler=make_sampler(self._sampler, self._seed, self._num_startup_trials),
+            )
 
     def _forget(self) -> None:
         """Where twice as many trials were told as need be, go on with the better half by
         non-domination rank, and the newest: all that a sampler draws on."""
+        if self._sampler not in _BOUNDED:
+            return
         told = [t for t in self._study.get_trials(deepcopy=False) if t.state in _TOLD]
-        if self._sampler not in _BOUNDED or len(told) < 2 * _MAX_TOLD:
+        if len(told) < 2 * _MAX_TOLD:
             return
         feasible = [t for t in told if t.values and all(v <= 0 for v in t.constraints.values())]
         values = [t.values for t in feasible] or np.empty((0, self._num_objectives))

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from search.events import end_of, start_of
 from search.files import StudyFiles, append_json_line, read_json_lines, remove_checkpoints
 from search.ledger import Assignment, Ledger, Outcome, metrics_of, trial_name
 from search.progress import Progress
@@ -44,16 +45,11 @@ class Monitor:
             self._to_clear.append(name)
             if name in self._tracker.ended:
                 continue
-            attributes = trial.user_attrs
             self._open_run(trial)
             for row in read_json_lines(self._files.reports(trial.number)):
                 self._tracker.report(name, step=row["step"], metrics=row["metrics"], at=row["at"])
-            self._tracker.trial_ended(
-                name,
-                status=attributes.get("status", "failed"),
-                reason=attributes.get("reason", ""),
-                at=_timestamp(trial.datetime_complete),
-            )
+            ended = end_of(trial)
+            self._tracker.trial_ended(name, status=ended.status, reason=ended.reason, at=ended.at)
         self._guard(self.clear_checkpoints)
 
     def assigned(self, assignment: Assignment) -> None:
@@ -63,6 +59,8 @@ class Monitor:
         self._guard(lambda: self._progress.started(assignment.name, method))
         rows = read_json_lines(self._files.reports(assignment.number))
         self._steps[assignment.number] = max((row["step"] for row in rows), default=-1)
+        for row in rows:  # used by an earlier driver, before another trial is asked for
+            self._ledger.reported(assignment.number, row["metrics"])
         self._tracker.trial_started(
             assignment.name, method=method, params=assignment.config.flat(), started=time.time()
         )
@@ -118,14 +116,12 @@ class Monitor:
         )
 
     def _open_run(self, trial: FrozenTrial) -> None:
-        attributes = trial.user_attrs
-        refused = {**attributes.get("params", trial.params), "seed": attributes.get("seed")}
-        params = attributes.get("config", refused)
+        started = start_of(trial)
         self._tracker.trial_started(
             trial_name(self._files.study, trial.number),
-            method=str(params.get("method", "")),
-            params=params,
-            started=_timestamp(trial.datetime_start),
+            method=started.method,
+            params=started.params,
+            started=started.at,
         )
 
     def _guard(self, action: Callable[[], None]) -> None:
@@ -159,7 +155,3 @@ class TuneEvents(Callback):
     def __reduce__(self) -> Any:
         # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.
         return (Callback, ())
-
-
-def _timestamp(moment: Any) -> float:
-    return float(moment.timestamp()) if moment is not None else time.time()

@@ -24,7 +24,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search.addresses import STUDY_SCHEMES, check_answers, scrubbed
+from search.addresses import STUDY_SCHEMES, check_answers, scrubbed, sqlite_file
 from search.files import StudyFiles
 from search.model import Draw
 from spaces.space import Parameter, Space
@@ -105,7 +105,8 @@ def read_warm_trials(
     storage, tracking_uri: where the new study lives; for the first two ways to name a source.
     space: gives the types of what MLflow keeps as text.
 
-    Raises `UserError` for a source that is not there, does not answer, or has no complete trial.
+    Raises `UserError` for a source that is not there, does not answer, or has no complete trial,
+    and where `space` could draw none of them.
     """
     found: list[WarmTrial] = []
     for source in sources:
@@ -121,6 +122,12 @@ def read_warm_trials(
                 "with none; leave it out"
             )
         found += trials
+    if found and all(trial.draw(space) is None for trial in found):
+        raise UserError(
+            "`--warm-start` must name studies with a trial that this one could draw, got "
+            f"{', '.join(masked(s) for s in sources)} with {len(found)} of other parameters or "
+            f"ranges than the space {space.name!r}; leave it out"
+        )
     return tuple(found)
 
 
@@ -163,11 +170,23 @@ def _from_folder(source: str, storage: Path) -> Iterable[WarmTrial]:
 
 def _from_optuna(source: str) -> Iterable[WarmTrial]:
     import optuna
+    from optuna.trial import TrialState
 
     from search.ledger import load_trials  # which imports this module
 
     address, _, name = source.rpartition("#")
+    if not address or not name:
+        raise UserError(
+            f"`--warm-start` must read STORAGE#STUDY for an Optuna storage, got "
+            f"{masked(source)!r}; e.g. postgresql://host/database#demo"
+        )
     check_answers("--warm-start", address, STUDY_SCHEMES)
+    path = sqlite_file(address)
+    if path is not None and not path.is_file():  # Optuna would make one
+        raise UserError(
+            f"`--warm-start` must name studies, got {masked(source)!r}, which is no file; check "
+            "the path"
+        )
     try:
         study = optuna.load_study(study_name=name, storage=address)
         trials, names = load_trials(study), study.metric_names or ()
@@ -185,7 +204,12 @@ def _from_optuna(source: str) -> Iterable[WarmTrial]:
         status = trial.user_attrs.get("status")
         if status in _FULL_LENGTH:
             yield WarmTrial(params=trial.user_attrs["params"], metrics=trial.user_attrs["metrics"])
-        elif status is None and trial.values is not None:  # of somebody else's program
+        elif status is None and trial.state == TrialState.COMPLETE:  # of somebody else's program
+            if not names:
+                raise UserError(
+                    f"`--warm-start` must name studies whose values are known by name, got "
+                    f"{masked(source)!r}; name them with `study.set_metric_names`"
+                )
             yield WarmTrial(
                 params=trial.params, metrics=dict(zip(names, trial.values, strict=False))
             )

@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.model import SAMPLERS, STOPPED_VIEWS, Draw, Model
+from search.model import SAMPLERS, Draw, Model
 from trainables.errors import UserError
 
 STARTUP = 4
@@ -103,3 +103,176 @@ def test_a_driver_that_was_told_the_same_draws_the_same(
         if step % 2:
             broken.restart()
     assert len({d["x"] for d in whole.drawn}) > len(whole.drawn) / 2  # it is a search
+
+
+@samplers
+@pytest.mark.parametrize("num_objectives", [2, 6])
+def test_every_sampler_draws_with_no_complete_trial_and_after_some(
+    sampler: str, num_objectives: int
+) -> None:
+    model = model_of(sampler, num_objectives)
+    for number in range(STARTUP + 1):  # nothing that has values
+        model.ask(number, suggest)
+        model.tell(number, ["failed", "stopped"][number % 2], None)
+    for number in range(STARTUP + 1, 2 * STARTUP + 2):
+        drawn, draw = model.ask(number, suggest)
+        assert dict(draw.params) == drawn
+        assert set(draw.distributions) == set(drawn)
+        model.tell(number, "complete", vector_of(drawn, num_objectives))
+
+
+@samplers
+def test_what_is_not_a_number_blocks_nothing(sampler: str) -> None:
+    model = model_of(sampler)
+    ends: list[tuple[str, list[float] | None]] = [
+        ("complete", [math.nan, 1.0]),
+        ("complete", [math.inf, 1.0]),
+        ("infeasible", [1.0, -math.inf]),
+        ("complete", None),
+        ("stopped", [math.nan, math.nan]),
+        ("failed", [math.nan, 1.0]),
+    ]
+    for number, (status, values) in enumerate([*ends, *ends]):
+        _, draw = model.ask(number, suggest)
+        if number < len(ends):
+            model.tell(number, status, values)
+        else:
+            model.tell(number, "failed", None)
+            model.learn(draw, status, values)
+    states = {t.state for t in model._study.get_trials()}
+    assert states == {TrialState.FAIL, TrialState.PRUNED}  # none is left running, none is a value
+    model.ask(99, suggest)
+
+
+@pytest.mark.parametrize(
+    ("view", "state", "values"),
+    [
+        ("poor", TrialState.PRUNED, None),
+        ("ignored", TrialState.FAIL, None),
+        ("rung", TrialState.COMPLETE, [1.0, 2.0]),
+    ],
+)
+def test_a_stopped_trial_is_told_as_the_view_says(
+    view: str, state: TrialState, values: list[float] | None
+) -> None:
+    model = model_of("tpe", stopped=view)
+    _, draw = model.ask(0, suggest)
+    model.tell(0, "stopped", [1.0, 2.0], {"cap": 0.5})
+    model.learn(draw, "stopped", [1.0, 2.0], {"cap": 0.5})
+    trials = model._study.get_trials()
+    assert [t.state for t in trials] == [state] * 2
+    assert [t.values for t in trials] == [values] * 2
+    expected = {"cap": 0.5} if view == "rung" else {}
+    assert [t.constraints for t in trials] == [expected] * 2
+
+
+def test_a_poor_trial_turns_the_model_away_from_its_region() -> None:
+    """Of trials below 0.5 all were stopped. Seen as poor, few more are drawn there; ignored,
+    more."""
+    shares = {}
+    for view in ("poor", "ignored"):
+        low = 0
+        for seed in range(3):
+            model = Model(
+                num_objectives=2, sampler="tpe", seed=seed, num_startup_trials=4, stopped=view
+            )
+            generator = random.Random(seed)
+            for number in range(40):
+                x = generator.random()
+                fixed = {"kind": "a", "x": x}
+                model.ask(number, suggest, fixed)
+                if x < 0.5:
+                    model.tell(number, "stopped", [0.0, 0.0])
+                else:
+                    model.tell(number, "complete", [x, 1.0 - x])
+            for number in range(40, 55):
+                drawn, _ = model.ask(number, suggest)
+                low += drawn["x"] < 0.5
+                model.tell(number, "failed")
+        shares[view] = low / 45
+    assert shares["poor"] < 0.2
+    assert shares["ignored"] > shares["poor"]
+
+
+@samplers
+def test_constraints_reach_optuna(sampler: str) -> None:
+    model = model_of(sampler)
+    for number in range(STARTUP + 2):
+        drawn, draw = model.ask(number, suggest)
+        broken = number % 2
+        status = "infeasible" if broken else "complete"
+        violations = {"val/a": 1.0 * broken, "cost/b": math.inf if number == 3 else -0.1}
+        model.tell(number, status, vector_of(drawn, 2), violations)
+        told = model._study.get_trials()[-1]
+        assert (told.state, told.constraints) == (TrialState.COMPLETE, violations)
+    assert {t.number for t in model._study.best_trials} <= {0, 2, 4}
+    again = model_of(sampler)
+    again.learn(draw, "infeasible", [1.0, 1.0], {"val/a": 2.0})
+    assert again._study.get_trials()[0].constraints == {"val/a": 2.0}
+    model.ask(99, suggest)
+
+
+def test_a_conditional_parameter_is_drawn_where_it_is_active_alone() -> None:
+    model = model_of("tpe")
+    for number in range(20):
+        drawn, draw = model.ask(number, suggest)
+        assert ("steps" in draw.params) == (drawn["kind"] == "b")
+        model.tell(number, "complete", vector_of(drawn, 2))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3"])
+def test_what_other_studies_know_decides_the_first_draws(sampler: str) -> None:
+    """What is known was good near 0.93; a random draw would not care."""
+    model, random_draws = model_of(sampler), model_of(sampler)
+    for i in range(30):
+        x = i / 30
+        _, draw = model_of("random").ask(0, suggest, {"kind": "a", "x": x})
+        model.learn(draw, "complete", [abs(x - 0.93), 2 * abs(x - 0.93)], {})
+    drawn = [model.ask(number, suggest)[0] for number in range(20)]
+    first = [random_draws.ask(number, suggest)[0] for number in range(20)]
+    assert drawn[0] != first[0]
+    near = [sum(d["x"] >= 0.85 for d in draws) for draws in (drawn, first)]
+    assert near[0] >= near[1] + 4, near
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
+def test_starting_points_are_bred_from(sampler: str) -> None:
+    """Their values are all fixed, and Optuna gives such trials no generation of its own."""
+    model = model_of(sampler)
+    for number in range(STARTUP):
+        fixed = {"kind": "b", "x": 0.5, "steps": 7}
+        _, draw = model.ask(number, suggest, fixed)
+        assert [v for k, v in draw.marks.items() if k.endswith("generation")] == [0]
+        model.tell(number, "complete", [1.0, 1.0])
+    drawn = [model.ask(number, suggest)[0] for number in range(STARTUP, STARTUP + 6)]
+    assert sum(d["x"] == 0.5 for d in drawn) >= 4  # but for mutations
+
+
+def test_a_thousand_trials_of_many_generations_are_learned_again() -> None:
+    """A generation's parents have parents: without being told them, as deep as there are any."""
+    model, again = model_of("nsga2"), model_of("nsga2")
+    draws = []
+    for number in range(2400):
+        x = (number * 0.618) % 1.0
+        draw = Draw(
+            params={"x": x},
+            distributions={"x": optuna.distributions.FloatDistribution(0.0, 1.0)},
+            marks={"NSGAIISampler:generation": number // STARTUP}
+            | (
+                {f"NSGAIISampler:parent:{number // STARTUP}": list(range(number - 8, number - 4))}
+                if number >= 2 * STARTUP
+                else {}
+            ),
+        )
+        draws.append(draw)
+        for one in (model, again):
+            one.learn(draw, "complete", [x, 1.0 - x])
+    wanted = [one.ask(2400, lambda t: t.suggest_float("x", 0.0, 1.0)) for one in (model, again)]
+    assert wanted[0] == wanted[1]
+
+
+def test_mistakes_list_what_is_valid() -> None:
+    with pytest.raises(UserError, match=r"unknown view of stopped trials .*valid: ignored, poor"):
+        model_of("tpe", stopped="bad")
+    with pytest.raises(UserError, match=r"unknown sampler .*valid: gp, nsga2, nsga3, random, tpe"):
+        model_of("tpee")
