@@ -1,0 +1,210 @@
+"""ParetoASHA in a study: which reports it goes by, and what a new driver's knows."""
+
+import math
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+
+from search.early_stopping import StudyScheduler, make_scheduler, replay
+from search.files import StudyFiles, append_json_line
+from search.ledger import Assignment, Ledger, Outcome, metrics_of, open_optuna
+from search.plan import Plan, make_plan
+from search.recipes import RECIPES
+from search.values import final_density
+
+DENSITY, AVERAGE = "cost/density", "cost/average_training_density"
+
+
+def plan_of(**arguments: Any) -> Plan:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return make_plan(RECIPES["demo"], study="s", trials=40, **arguments)
+
+
+def scheduler_of(plan: Plan) -> StudyScheduler:
+    scheduler = make_scheduler(plan)
+    assert scheduler is not None
+    return scheduler
+
+
+def result_of(quality: float, density: float, fraction: float = 0.2, **more: Any) -> dict[str, Any]:
+    return {
+        "val/segmentation/miou": quality,
+        "val/normals/mean_error_deg": 30.0 - 10.0 * quality,
+        "val/depth/absolute_error": 1.0 - quality,
+        DENSITY: density,
+        "training/fraction": fraction,
+        "status": "running",
+        **more,
+    }
+
+
+def config_of(target: float | None = 0.9, **more: Any) -> dict[str, Any]:
+    density = None if target is None else 1.0 - target
+    return {"reference": False, "final_density": density, **more}
+
+
+def num_records(scheduler: StudyScheduler) -> int:
+    return sum(scheduler.rungs.num_records().values())
+
+
+def test_no_scheduler_where_trials_are_not_to_be_stopped() -> None:
+    assert make_scheduler(plan_of(scheduler="none")) is None
+
+
+def test_references_are_neither_stopped_nor_held_up_against_others() -> None:
+    scheduler = scheduler_of(plan_of())
+    for number in range(6):
+        assert scheduler.keeps(f"good-{number}", config_of(), result_of(0.5, 0.1))
+    for number in range(6):
+        config = config_of(None, reference=True)
+        assert scheduler.keeps(f"reference-{number}", config, result_of(0.1 + 0.1 * number, 1.0))
+    assert num_records(scheduler) == 6
+    assert not scheduler.keeps("bad", config_of(), result_of(0.4, 0.1))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        result_of(0.0, 0.9, status="failed"),
+        result_of(math.nan, 0.9),
+        result_of(-math.inf, 0.9),
+        {"training/fraction": 0.2},
+        {},
+    ],
+)
+def test_a_report_that_says_nothing_decides_nothing(result: dict[str, Any]) -> None:
+    scheduler = scheduler_of(plan_of())
+    for number in range(5):
+        assert scheduler.keeps(f"t-{number}", config_of(), result)
+    assert num_records(scheduler) == 0
+
+
+def test_gradual_schedules_are_compared_by_the_cost_they_end_with() -> None:
+    """Still dense, a trial that ends sparser and is as good is not behind those that are sparse
+    already."""
+    scheduler = scheduler_of(plan_of())
+    for number in range(8):
+        scheduler.keeps(f"sparse-{number}", config_of(0.9), result_of(0.5, 0.1))
+    assert scheduler.keeps("gradual", config_of(0.95), result_of(0.5, 0.8))
+    assert not scheduler.keeps("dense", config_of(0.5), result_of(0.5, 0.8))
+
+
+@pytest.mark.parametrize("metric", [DENSITY, AVERAGE, "cost/flops_fraction"])
+def test_a_cap_is_not_missed_before_the_end_is_known(metric: str) -> None:
+    plan = plan_of(overrides={f"constraint.{metric}": "<=0.2"})
+    scheduler = scheduler_of(plan)
+
+    def costs(value: float) -> dict[str, Any]:
+        return {AVERAGE: value, "cost/flops_fraction": value}
+
+    for number in range(8):
+        result = result_of(0.5, 0.1, **costs(0.1))
+        assert scheduler.keeps(f"sparse-{number}", config_of(0.9), result)
+    # Better than all, and dense for the time being: it will meet the cap, or may.
+    assert scheduler.keeps("gradual", config_of(0.9), result_of(0.9, 0.8, **costs(0.8)))
+    # What ends above the cap comes after all that do not, however good.
+    assert not scheduler.keeps("dear", config_of(0.5), result_of(0.9, 0.5, **costs(0.5)))
+
+
+def test_a_floor_may_yet_be_reached() -> None:
+    plan = plan_of(overrides={"constraint.segmentation/miou": ">=0.4"})
+    scheduler = scheduler_of(plan)
+    for number in range(6):
+        scheduler.keeps(f"t-{number}", config_of(), result_of(0.1, 0.1))
+    assert scheduler.keeps("best so far", config_of(), result_of(0.2, 0.1))
+
+
+def trial_of(assignment: Assignment) -> Any:
+    """What the scheduler reads of a trial of Ray, whose id is another in every launch."""
+    flat = assignment.config.flat()
+    config = {
+        "name": assignment.name,
+        "number": assignment.number,
+        "reference": assignment.reference,
+        "final_density": final_density(flat),
+    }
+    return SimpleNamespace(trial_id=f"ray-{random.random()}", config=config)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, {"scheduler.order": "niches", "scheduler.brackets": "2"}],
+)
+def test_a_new_driver_decides_as_the_old_one_would(
+    tmp_path: Path, overrides: dict[str, str]
+) -> None:
+    """All reports so far are on disk, in the folders of their trials, as the monitor writes them:
+    not those of trials that failed. One trial was refused before Tune knew of it."""
+    plan = plan_of(overrides=overrides, scheduler="pareto-asha", sampler="random")
+    files = StudyFiles(storage=tmp_path, study="s")
+    files.directory.mkdir()
+    study = open_optuna(plan, "sqlite://")
+    ledger = Ledger(plan, study)
+    scheduler, generator = scheduler_of(plan), random.Random(0)
+    fractions, at, running = (0.12, 0.25, 0.4, 0.7), 100.0, []
+    for _ in range(20):
+        assignment = ledger.next()
+        assert assignment is not None
+        if assignment.number == 3:
+            refused = Outcome(status="failed", reason="refused", metrics={}, fraction=0.0)
+            ledger.finish(assignment.number, refused)
+            continue
+        trial = trial_of(assignment)
+        scheduler.on_trial_add(None, trial)
+        running.append((assignment, trial, iter(fractions)))
+    for _ in range(50):  # reports of several trials at once, in any order
+        if not running:
+            break
+        place = generator.randrange(len(running))
+        assignment, trial, left = running[place]
+        fraction = next(left, None)
+        if fraction is None:
+            running.pop(place)
+            continue
+        result = result_of(generator.random(), generator.random(), fraction)
+        if generator.random() < 0.1:
+            result["status"] = "failed"
+        else:
+            row = {"step": int(1000 * fraction), "at": at, "metrics": metrics_of(result)}
+            append_json_line(files.reports(assignment.number), row)
+        at += 0.5
+        answer = scheduler.on_trial_result(None, trial, result)
+        if answer == "STOP":
+            running.pop(place)
+            outcome = Outcome(
+                status="stopped", reason="", metrics=metrics_of(result), fraction=fraction
+            )
+            ledger.finish(assignment.number, outcome)
+    assert num_records(scheduler) > 15
+    # The driver dies here.
+    again_ledger = Ledger(plan, study)
+    again = scheduler_of(plan)
+    replay(again, files, again_ledger)
+    assert again.rungs.num_records() == scheduler.rungs.num_records()
+    assert again.rungs.state() == scheduler.rungs.state()
+    for assignment, trial, left in running:
+        resumed = SimpleNamespace(trial_id="another", config=trial.config)
+        again.on_trial_add(None, resumed)
+        for fraction in left:
+            result = result_of(generator.random(), generator.random(), fraction)
+            assert again.on_trial_result(None, resumed, result) == scheduler.on_trial_result(
+                None, trial, result
+            ), assignment.name
+    # And of trials that are new to both.
+    for _ in range(12):
+        assignment = again_ledger.next()
+        if assignment is None:
+            break
+        trial = trial_of(assignment)
+        for one in (again, scheduler):
+            one.on_trial_add(None, trial)
+        for fraction in fractions:
+            result = result_of(generator.random(), generator.random(), fraction)
+            assert again.on_trial_result(None, trial, result) == scheduler.on_trial_result(
+                None, trial, result
+            )
+    assert again.rungs.state() == scheduler.rungs.state()
