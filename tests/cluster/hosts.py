@@ -89,12 +89,17 @@ class Host:
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", *_NAMESPACES]
         command += ["--fork", "--kill-child", "--mount-proc", "sh", "-ec"]
         command += [f'{script}\nexec "$@"', "sh", sys.executable, "-c", _INIT]
-        self._holder = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-        )
+        with (self.folder / "boot.log").open("w") as errors:
+            self._holder = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
         assert self._holder.stdout is not None
         said = self._holder.stdout.readline()
-        assert said == "up\n", f"the host {self.name} did not come up"
+        assert said == "up\n", f"the host {self.name} did not come up: {self.log('boot.log')}"
 
     @property
     def process(self) -> int:
@@ -157,6 +162,10 @@ class Host:
             check=False,
             timeout=timeout_seconds,
         )
+
+    def processes(self) -> str:
+        """What runs on this host, a line each."""
+        return self.run(["ps", "-e", "-o", "args="]).stdout
 
     def log(self, name: str) -> str:
         path = self.folder / name
@@ -232,7 +241,7 @@ class Network:
 
     def cut(self, host: Host) -> None:
         """The cable goes, then the power: no process and no kernel says good-bye."""
-        self._on_switch("link", "set", _cable(host), "down")
+        self._on_switch("link", "delete", _cable(host))
         host.stop()
 
     def _preparation(self, host: Host, hidden: Iterable[Path]) -> str:

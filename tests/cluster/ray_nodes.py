@@ -1,19 +1,31 @@
-"""A Ray cluster of a head and workers, with token authentication, and a laptop that submits jobs."""
+"""A Ray cluster with token authentication: a head, workers, and a laptop that submits jobs."""
 
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.hosts import Host, Network, wait_for
 
+_ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 JOBS = "http://head:8265"
 HEAD, LAPTOP = "head", "laptop"
 WORKERS = ("worker-1", "worker-2")
 TOKEN = {"RAY_AUTH_MODE": "token"}
+_NODE = {
+    # Three nodes see one machine's memory, which is not theirs to guard.
+    "RAY_memory_monitor_refresh_ms": "0",
+    # Nor are they the first that a machine short of memory should kill.
+    "RAY_worker_oom_score_adjustment": "0",
+    # A lost node is noticed within seconds; with Ray's own values it takes a minute.
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "3",
+}
 # A node has the packages of the environment, but not this repository's: a job brings them.
 _NOT_ON_NODES = ("search", "trainables", "spaces", "analysis", "tests", "benchmarks")
 
@@ -82,7 +94,7 @@ class RayNodes:
     def _start(self, host: Host, place: Sequence[str]) -> None:
         command = ["ray", "start", *place, "--node-ip-address", host.address, "--node-name"]
         command += [host.name, "--num-cpus", "1", "--object-store-memory", "80000000", "--block"]
-        host.start(command, log="ray.log", environment=TOKEN)
+        host.start(command, log="ray.log", environment=TOKEN | _NODE)
 
     def _give_token(self, host: Host) -> None:
         (host.home / ".ray").mkdir()
@@ -126,16 +138,30 @@ class Submission:
 
         return str(wait_for("the job is taken", found, 60, lambda: self.said))
 
+    @property
+    def status(self) -> str:
+        """As the cluster knows it, whatever became of the client."""
+        return str(self._nodes.job(self.identity).get("status"))
+
     def end(self, timeout_seconds: float) -> str:
-        """SUCCEEDED or FAILED, as the cluster knows it, whatever became of the client."""
-        identity = self.identity
+        """SUCCEEDED or FAILED."""
 
         def ended() -> str | None:
-            status = str(self._nodes.job(identity).get("status"))
-            return status if status in ("SUCCEEDED", "FAILED", "STOPPED") else None
+            status = self.status
+            return status if status in _ENDED else None
 
-        log = self._nodes.job_log
-        return str(wait_for("the job ends", ended, timeout_seconds, lambda: log(identity)))
+        return str(wait_for("the job ends", ended, timeout_seconds, lambda: self.log))
+
+    def wait_for(self, what: str, holds: Callable[[], Any], timeout_seconds: float) -> Any:
+        """The first true answer of `holds` while the job is at work."""
+
+        def answer() -> Any:
+            status = self.status
+            found = holds()
+            assert found or status not in _ENDED, f"{what}: the job {status} first\n{self.log}"
+            return found
+
+        return wait_for(what, answer, timeout_seconds, lambda: self.log)
 
     @property
     def log(self) -> str:

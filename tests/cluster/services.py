@@ -1,4 +1,4 @@
-"""PostgreSQL and an MLflow server on a host of their own, to stop and start while others use them."""
+"""PostgreSQL and an MLflow server, each on a host, to stop and start while others use them."""
 
 import importlib.util
 import os
