@@ -14,7 +14,8 @@ from tests.integration.records import front_of, mlflow_runs
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 SMALL = [
-    "--trials", "3", "--set", "training.steps=4", "--set", "training.num_reports=2",
+    "--trials", "3", "--scheduler", "none",
+    "--set", "training.steps=4", "--set", "training.num_reports=2",
     "--set", "sparsity.saliency_batches=1", "--set", "data.num_train=16",
     "--set", "data.num_test=4", "--set", "training.evaluation_batch_size=4",
 ]  # fmt: skip
@@ -96,6 +97,7 @@ def test_a_small_real_study(tmp_path: Path) -> None:
         (["run", "demo", "--set", "objective.cost=cost/latency_ms"], "unknown cost"),
         (["run", "demo", "--set", "model.name=nope", *SMALL], "unknown model"),
         (["run", "demo", "--concurrency", "0"], "`--concurrency` must be at least 1"),
+        (["run", "demo", "--trial-time-limit", "0"], "`--trial-time-limit` must be above 0"),
         (["run", "demo", "--name", "mlflow.db"], "a study's name must not be"),
         (["status", "../x"], "a study's name must be"),
         (["resume", "nobody"], "there is no study 'nobody'"),
