@@ -331,6 +331,32 @@ def status(
         typer.echo(f"go on with: {again('resume', name, storage)}")
 
 
+@app.command(
+    help="Bring MLflow level with the study's own record: what the server lacks, or has "
+    "otherwise, is written, and no run is left RUNNING. A second time changes nothing.\n\n"
+    "For a server that was away, lost its data, or is new: one named by --tracking-uri is the "
+    "study's from then on. Not while a driver is at work.\n\n"
+    "Examples: python -m search sync demo; "
+    "python -m search sync demo --tracking-uri http://server:5000"
+)
+def sync(
+    name: Annotated[str, typer.Argument(help="Name of the study.")],
+    storage: StorageOption = "runs",
+    tracking_uri: TrackingOption = None,
+    study_storage: StudyStorageOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    _quiet_libraries()
+    from search.sync import sync_study
+
+    end = sync_study(storage, name, tracking_uri=tracking_uri, study_storage=study_storage)
+    if not quiet:
+        done = f"{end.changes} changes" if end.changes else "nothing to change"
+        typer.echo(f"study {name}: {end.trials} trials, {done} at {end.tracking_uri}")
+    if end.refused:
+        raise Failure(f"{end.refused} writes were refused by MLflow ({end.reason})")
+
+
 def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
     from search.files import again
     from search.study import Launch, run_study
@@ -343,7 +369,8 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
         if problem:
             typer.echo(f"Warning: {problem}", err=True)
     if end.unwritten:
-        typer.echo("The same command writes them when the server is back.", err=True)
+        sync = again("sync", plan.study, end.directory.parent)
+        typer.echo(f"When the server is back, the same command writes them, or: {sync}", err=True)
     if end.remaining:
         typer.echo(
             f"Interrupted with {end.remaining} trials to go; the same command goes on, "

@@ -2,9 +2,13 @@
 
 import json
 import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 CLOSE = "close"
 
@@ -61,6 +65,25 @@ class TrialWrites:
     front: bool | None = None
 
 
+def start_of(trial: "FrozenTrial") -> Started:
+    """As the ledger has recorded it; of a refused trial, what there is."""
+    attributes = trial.user_attrs
+    refused = {**attributes.get("params", trial.params), "seed": attributes.get("seed")}
+    params = attributes.get("config", refused)
+    return Started(
+        method=str(params.get("method", "")), params=params, at=_timestamp(trial.datetime_start)
+    )
+
+
+def end_of(trial: "FrozenTrial") -> Ended:
+    attributes = trial.user_attrs
+    return Ended(
+        status=attributes.get("status", "failed"),
+        reason=attributes.get("reason", ""),
+        at=_timestamp(trial.datetime_complete),
+    )
+
+
 def to_line(name: str, event: Started | Point | Ended | bool) -> str:
     """One event of a trial; a boolean says whether the trial is on the front."""
     kind = "front" if isinstance(event, bool) else type(event).__name__.lower()
@@ -93,3 +116,7 @@ def gather(lines: Iterable[str]) -> tuple[dict[str, TrialWrites], bool | None]:
         else:
             writes.front = bool(content)
     return trials, closing
+
+
+def _timestamp(moment: Any) -> float:
+    return float(moment.timestamp()) if moment is not None else time.time()

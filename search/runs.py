@@ -7,8 +7,9 @@ lost, MLflow keeps one.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -129,12 +130,17 @@ class StudyRuns:
             self._insist("", lambda _: self._terminate(self.parent_run_id, status))
             self._parent_status = status
 
+    def attach(self, paths: Iterable[Path]) -> None:
+        """Log files with the parent run, except those it has."""
+        known = {item.path for item in self.client.list_artifacts(self.parent_run_id)}
+        for path in paths:
+            if path.name not in known:
+                self._insist("", partial(self._attach, path))
+
     def steps_of(self, name: str) -> set[int]:
         """Those with points on the server, asked for once."""
         if name in self._to_look_up:
-            history = self.client.get_metric_history(self._ids[name], STEP_METRIC)
-            self._steps[name] = {point.step for point in history}
-            self._to_look_up.discard(name)
+            self._insist(name, partial(self._look_up, name))
         return self._steps.setdefault(name, set())
 
     # ------------------------------------------------------------------ finding
@@ -240,15 +246,18 @@ class StudyRuns:
     def _new_points(self, name: str, points: Sequence[Point]) -> list[Point]:
         if not points:
             return []
-        if name in self._to_look_up:
-            self._insist(name, lambda _: self.steps_of(name))
-        known = self._steps.setdefault(name, set())
+        known = self.steps_of(name)
         new = []
         for point in points:
             if point.step not in known and point.metrics:
                 known.add(point.step)
                 new.append(point)
         return new
+
+    def _look_up(self, name: str, _: bool) -> None:
+        history = self.client.get_metric_history(self._ids[name], STEP_METRIC)
+        self._steps[name] = {point.step for point in history}
+        self._to_look_up.discard(name)
 
     def _new_tags(self, name: str, writes: TrialWrites) -> list[RunTag]:
         tags = []
@@ -310,6 +319,10 @@ class StudyRuns:
 
     def _kill(self, name: str, _: bool) -> None:
         self._terminate(self._ids[name], "KILLED")
+
+    def _attach(self, path: Path, _: bool) -> None:
+        self.client.log_artifact(self.parent_run_id, str(path))
+        self._changed()
 
     def _set_status(self, run_id: str, status: str) -> None:
         self.client.update_run(run_id, status=status)

@@ -76,7 +76,7 @@ class StudyEnd:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Addresses:
+class Addresses:
     """Where a study writes; may hold passwords."""
 
     tracking_uri: str
@@ -107,7 +107,7 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
             "seconds, and 600 gives a trial ten minutes for every report"
         )
     check_ray_answers(launch.ray_address)
-    addresses = _addresses(plan, launch, files)  # before anything is written or slow
+    addresses = find_addresses(plan, launch, files)  # before anything is written or slow
     new_storage, new_folder = not files.storage.exists(), not files.directory.exists()
     make_writable(files)
     with StudyLock(files.directory, plan.study, say=_warn):
@@ -122,12 +122,12 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
             raise
 
 
-def _addresses(plan: Plan, launch: Launch, files: StudyFiles) -> _Addresses:
+def find_addresses(plan: Plan, launch: Launch, files: StudyFiles) -> Addresses:
     """Where to write, with passwords. Raises `UserError` where nobody answers."""
     known = read_json(files.description) if files.exists() else {}
     named = launch.study_storage and absolute(launch.study_storage)
     check_same_study(plan, known, files, named)
-    addresses = _Addresses(
+    addresses = Addresses(
         tracking_uri=choose(
             launch.tracking_uri,
             "MLFLOW_TRACKING_URI",
@@ -146,7 +146,7 @@ def _addresses(plan: Plan, launch: Launch, files: StudyFiles) -> _Addresses:
     return addresses
 
 
-def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addresses) -> StudyEnd:
+def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses) -> StudyEnd:
     known = read_json(files.description) if files.exists() else {}
     check_same_study(plan, known, files, None)  # again: another driver may have been first
     if launch.check_data:
@@ -159,7 +159,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addre
     from search.tracking import StudyFacts, connect
 
     study = open_optuna(plan, addresses.study_storage)
-    _check_record(files, known, study.get_trials(deepcopy=False), addresses)
+    check_record(files, known, study.get_trials(deepcopy=False), addresses)
     warm = _warm_trials(plan, launch, files, addresses)
     described = describe_study(plan, known) | addresses.recorded(files)
     # The study's id is on disk before MLflow hears of it: a driver killed in between finds its
@@ -167,7 +167,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addre
     described["parent_run_id"] = known.get("parent_run_id")
     write_json(files.description, described)
     facts = StudyFacts(
-        study=plan.study, study_id=described["study_id"], params=_parent_params(plan)
+        study=plan.study, study_id=described["study_id"], params=parent_params(plan)
     )
     try:
         tracker = connect(addresses.tracking_uri, facts, files)
@@ -223,7 +223,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addre
 
 
 def _warm_trials(
-    plan: Plan, launch: Launch, files: StudyFiles, addresses: _Addresses
+    plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses
 ) -> tuple[Any, ...]:
     """What the sampler knows beforehand: read once, when the study begins."""
     from search.warm_start import read_snapshot, read_warm_trials, write_snapshot
@@ -253,8 +253,8 @@ def _check_first_trial(plan: Plan) -> None:
     build_model(config.model, num_channels, config.seed)
 
 
-def _check_record(
-    files: StudyFiles, known: Mapping[str, Any], trials: Sequence[Any], addresses: _Addresses
+def check_record(
+    files: StudyFiles, known: Mapping[str, Any], trials: Sequence[Any], addresses: Addresses
 ) -> None:
     """Raises `UserError` where the study storage is not the one this folder was written from."""
     from search.ledger import FINISHED
@@ -277,7 +277,7 @@ def _check_record(
 
 
 @contextlib.contextmanager
-def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: _Addresses) -> Iterator[None]:
+def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) -> Iterator[None]:
     """Turns what the storage, the disk and Tune raise in mid-study into one `Failure`."""
     from optuna.exceptions import StorageInternalError
     from ray.tune.error import TuneError
@@ -304,7 +304,7 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: _Addresses) -
         ) from error
 
 
-def _parent_params(plan: Plan) -> dict[str, str]:
+def parent_params(plan: Plan) -> dict[str, str]:
     return {
         "recipe": plan.recipe.name,
         "dataset": plan.recipe.dataset,
