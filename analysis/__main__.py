@@ -115,9 +115,12 @@ def _produce(
             write_report(found, folder, shlex.join(["python", "-m", "analysis", *sys.argv[1:]]))
         )
     _track(study, found, paths)
+    words = {"stopped": "stopped early", "infeasible": "infeasible", "failed": "failed"}
+    counts = {word: len(study.with_status(status)) for status, word in words.items()}
+    others = "".join(f", {count} {word}" for word, count in counts.items() if count)
     say(
-        f"{name}: {len(study.trials)} trials, {len(study.with_status('complete'))} complete, "
-        f"{len(found.members)} on the joint front"
+        f"{name}: {len(study.trials)} trials, {len(study.with_status('complete'))} complete"
+        f"{others}; {len(found.members)} on the joint front"
     )
     if not found.ended:
         say("no complete trial has finite objectives: the front is empty")
@@ -157,6 +160,8 @@ def _summary(command: str, found: "Findings", paths: list[Path], seconds: float)
         "objectives": list(study.objectives),
         "trials": len(study.trials),
         "complete": len(study.with_status("complete")),
+        "stopped": len(study.with_status("stopped")),
+        "infeasible": len(study.with_status("infeasible")),
         "front": [
             {"trial": t.trial, "method": t.method, "seed": t.seed, "metrics": _plain(t.metrics)}
             for t in found.members

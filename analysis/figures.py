@@ -14,7 +14,16 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from analysis.fronts import TaskFront, eligible, joint_front, minimised_values, task_fronts
+from analysis.constraints import Bound, misses, read_bounds
+from analysis.effort import Course, Epochs, by_epochs, by_time, by_trials, count_epochs
+from analysis.fronts import (
+    TaskFront,
+    eligible,
+    infeasible,
+    joint_front,
+    minimised_values,
+    task_fronts,
+)
 from analysis.indicators import Normalisation, hypervolume_trajectory
 from analysis.masks import TrialMasks, read_masks
 from analysis.plots import agreement, canvas, front, hypervolume, layers, parallel, style
@@ -36,6 +45,10 @@ class Findings:
     fronts: tuple[TaskFront, ...]
     members: tuple[Trial, ...]  # the joint front, cheapest first
     ended: tuple[Trial, ...]  # eligible, in the order they ended
+    infeasible: tuple[Trial, ...]  # ran to the end and missed a constraint, by number
+    bounds: tuple[Bound, ...]  # the constraints
+    courses: tuple[Course, ...]  # places of `ended`: by epochs, or without them by trials; by time
+    epochs: Epochs | None  # None where not every trial that trained has them on record
     share_N: NDArray[np.float64]  # hypervolume after each of `ended`
     normalisation: Normalisation | None  # None without an eligible trial
     layers: tuple[TrialMasks, ...]  # of front members, sparsest first
@@ -58,11 +71,16 @@ def find(study: Study, *, with_masks: bool = True) -> Findings:
     sparse = tuple(t for t in members if t.method != "dense")
     voters = tuple(t for t in eligible(study) if t.method.startswith("disparse"))
     read = read_masks(study, voters) if with_masks else ()
+    courses = (by_epochs(study, ended) or by_trials(ended), by_time(study, ended))
     return Findings(
         study=study,
         fronts=task_fronts(study),
         members=members,
         ended=ended,
+        infeasible=infeasible(study),
+        bounds=read_bounds(study.facts),
+        courses=tuple(course for course in courses if course is not None),
+        epochs=count_epochs(study),
         share_N=share_N,
         normalisation=normalisation,
         layers=spread(read_masks(study, sparse) if with_masks else (), MAX_ROWS),
@@ -89,7 +107,9 @@ def write_front(found: Findings, out: Path) -> list[Path]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot write {table}: {reason}; name another folder by --out") from None
-    picture = front.draw(found.fronts, found.member_names, front_title(found), subtitle(found))
+    picture = front.draw(
+        found.fronts, found.member_names, front_title(found), front_subtitle(found)
+    )
     return [canvas.save(picture, out / "front.png"), table]
 
 
@@ -100,11 +120,12 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
     paths = []
     if found.ended:
         title = f"{study.name}: hypervolume over the search"
-        picture = hypervolume.draw(found.ended, found.share_N, title, about)
+        picture = hypervolume.draw(found.ended, found.share_N, found.courses, title, about)
         paths.append(canvas.save(picture, out / "hypervolume.png"))
         title = f"{study.name}: what was tried, and what came of it"
         turned = f"{about} · cost and qualities turned so that better is up · front in full colour"
-        picture = parallel.draw(found.ended, study.objectives, found.member_names, title, turned)
+        shown = (*found.ended, *found.infeasible)
+        picture = parallel.draw(shown, study.objectives, found.member_names, title, turned)
         paths.append(canvas.save(picture, out / "parallel.png"))
     if found.votes:
         title = f"{study.name}: do the tasks want the same weights?"
@@ -131,13 +152,21 @@ def subtitle(found: Findings) -> str:
     return " · ".join([*facts, "validation split"])
 
 
+def front_subtitle(found: Findings) -> str:
+    """`subtitle`, and how many trials have nothing to be drawn at."""
+    num_stopped = len(found.study.with_status("stopped"))
+    about = subtitle(found).removesuffix(" split")
+    return f"{about} · {num_stopped} stopped early" if num_stopped else about
+
+
 def hover_texts(study: Study) -> dict[str, str]:
     """What hovering over a trial shows: its name, objectives, test beside val, parameters."""
     params = parallel.varying_params(study.trials)[:10]
-    return {trial.trial: _hover(study, trial, params) for trial in study.trials}
+    bounds = read_bounds(study.facts)
+    return {trial.trial: _hover(study, trial, params, bounds) for trial in study.trials}
 
 
-def _hover(study: Study, trial: Trial, params: Sequence[str]) -> str:
+def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[Bound]) -> str:
     look = style.method_style(trial.method)
     lines = [f"<b>{html.escape(trial.trial)}</b> {html.escape(look.label)}"]
     for name in (study.cost, *study.qualities):
@@ -146,6 +175,8 @@ def _hover(study: Study, trial: Trial, params: Sequence[str]) -> str:
             if name in study.qualities:
                 label = f"{style.task_label(report.without_split(name).split('/')[0])}, {label}"
             lines.append(f"{label}: {style.number(trial.metrics[name], name)}{_test(trial, name)}")
+    if trial.status == "infeasible":
+        lines += [f"<b>{html.escape(miss)}</b>" for miss in misses(bounds, trial.metrics)]
     if trial.seed is not None:
         lines.append(f"seed: {trial.seed}")
     for name in params:

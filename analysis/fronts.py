@@ -1,7 +1,8 @@
 """Which trials of a study are on its joint front, and what each task's front looks like.
 
-Eligible are trials that ran to the end (`complete`) and whose objectives are all finite:
-an early-stopped trial's values are of another fidelity and compare with nothing here.
+Eligible are trials that ran to the end and met the study's constraints (`complete`) and whose
+objectives are all finite: an early-stopped trial's values are of another fidelity and compare
+with nothing here, one that missed a constraint (`infeasible`) is shown but never a member.
 Selection is on `val` alone.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.constraints import Bound, axis_bound, read_bounds
 from analysis.pareto import non_dominated, non_dominated_order
 from analysis.trials import Study, Trial
 from trainables import report
@@ -18,7 +20,10 @@ from trainables import report
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskFront:
-    """Quality against cost for one task: two objectives, in their own directions."""
+    """Quality against cost for one task: two objectives, in their own directions.
+
+    dense: what ran to the end, a level to compare with whether or not it met the constraints.
+    """
 
     quality: str  # full name, "val/segmentation/miou"
     cost: str
@@ -26,6 +31,9 @@ class TaskFront:
     front: tuple[Trial, ...]  # non-dominated in (cost, quality), cheapest first
     random_front: tuple[Trial, ...]  # the same among the Random trials alone
     dense: tuple[Trial, ...]  # the dense baseline's trials
+    infeasible: tuple[Trial, ...] = ()  # those that ran to the end and missed a constraint
+    quality_bound: Bound | None = None  # of the study's constraints
+    cost_bound: Bound | None = None
 
     @property
     def task(self) -> str:
@@ -45,11 +53,12 @@ class TaskFront:
 
 def eligible(study: Study) -> tuple[Trial, ...]:
     """Complete trials with every objective finite."""
-    return tuple(
-        trial
-        for trial in study.with_status("complete")
-        if not report.non_finite(trial.metrics, study.objectives)
-    )
+    return _usable(study, "complete")
+
+
+def infeasible(study: Study) -> tuple[Trial, ...]:
+    """Trials that ran to the end and missed a constraint, with every objective finite."""
+    return _usable(study, "infeasible")
 
 
 def ineligible_reason(trial: Trial, objectives: Sequence[str]) -> str | None:
@@ -82,8 +91,10 @@ def joint_front(study: Study) -> tuple[Trial, ...]:
 
 def task_fronts(study: Study) -> tuple[TaskFront, ...]:
     """One front per task, in the order of the objectives."""
-    trials = eligible(study)
-    dense = tuple(t for t in trials if t.method == "dense")
+    trials, missed = eligible(study), infeasible(study)
+    bounds = read_bounds(study.facts)
+    cost_bound = axis_bound(bounds, study.cost)
+    dense = tuple(t for t in (*trials, *missed) if t.method == "dense")
     random = tuple(t for t in trials if t.method == "random")
     return tuple(
         TaskFront(
@@ -93,6 +104,9 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
             front=_front(trials, study.cost, quality),
             random_front=_front(random, study.cost, quality),
             dense=dense,
+            infeasible=missed,
+            quality_bound=axis_bound(bounds, quality),
+            cost_bound=cost_bound,
         )
         for quality in study.qualities
     )
@@ -119,6 +133,14 @@ def attainment_line(
         xs.append(right_edge)
         ys.append(ys[-1])
     return xs, ys
+
+
+def _usable(study: Study, status: str) -> tuple[Trial, ...]:
+    return tuple(
+        trial
+        for trial in study.with_status(status)
+        if not report.non_finite(trial.metrics, study.objectives)
+    )
 
 
 def _front(trials: Sequence[Trial], cost: str, quality: str) -> tuple[Trial, ...]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from plotly.offline import get_plotlyjs
 
 from analysis import page
+from analysis.constraints import misses
 from analysis.figures import Findings, hover_texts, test_name
 from analysis.fronts import ineligible_reason
 from analysis.masks import failure_reason
 from analysis.plots import agreement, canvas, front, hypervolume, layers, parallel, style
+from analysis.terms import effort_text, saved_text, terms, trials_text
 from analysis.trials import RUNNING, Study, Trial
 from analysis.versions import versions
 from trainables import report
@@ -49,6 +51,8 @@ def render(found: Findings, command: str) -> str:
             ("agreement", "Agreement", _agreement(found)),
             ("layers", "Layers", _layers(found)),
         ]
+    if found.study.with_status("infeasible"):
+        sections.append(("missed", "Missed constraints", _missed(found)))
     sections.append(("failures", "Failures", _failures(found.study)))
     sections.append(("made", "How it was made", _made(found, command)))
     links = " ".join(f'<a href="#{anchor}">{label}</a>' for anchor, label, _ in sections)
@@ -66,14 +70,13 @@ def _header(found: Findings, links: str) -> str:
     lead = f"Which sparse models nobody should ignore{' on ' + data if data else ''}: {tasks}."
     counts = {s: len(study.with_status(s)) for s in (*report.STATUSES, RUNNING)}
     facts = [page.fact(len(study.trials), "trials"), page.fact(counts["complete"], "complete")]
-    words = {"stopped": "stopped early", "infeasible": "infeasible", RUNNING: "still running"}
-    facts += [page.fact(counts[s], word) for s, word in words.items() if counts[s]]
-    if counts["failed"]:
-        facts.append(page.fact(counts["failed"], "failed"))
+    facts += [page.fact(counts[s], word) for s, word in _COUNTED.items() if counts[s]]
     facts.append(page.fact(len(found.members), "on the joint front"))
     facts.append(page.fact(len({t.method for t in found.ended}), "methods compared"))
     if len(found.share_N):
         facts.append(page.fact(f"{found.share_N[-1]:.3f}", "hypervolume (0 to 1)"))
+    if found.epochs is not None and counts["stopped"]:
+        facts.append(page.fact(saved_text(found.epochs), "epochs saved by stopping early"))
     notes = "".join(page.note(text) for text in study.notes)
     return (
         f"<h1>{html.escape(study.name)}</h1><p class='lead'>{html.escape(lead)}</p>"
@@ -117,7 +120,20 @@ def _front(found: Findings) -> str:
         "dotted staircase is what random masks alone attain. Hover for a trial's parameters, click "
         "a name in the legend to hide or show it."
     )
-    if not found.ended:
+    num_stopped = len(found.study.with_status("stopped"))
+    if num_stopped:
+        are = "is" if num_stopped == 1 else "are"
+        text += (
+            f" The {trials_text(num_stopped)} stopped early {are} not drawn: the values of less "
+            "training compare with none of these."
+        )
+    if found.bounds:
+        asked = html.escape("; ".join(bound.text for bound in found.bounds))
+        text += (
+            f"</p><p class='quiet'>The study asks for {asked}. A red line is such a bound on an axis, its forbidden side shaded; hollow grey marks are "
+            "models that ran to the end and missed a bound, and are on no front."
+        )
+    if not (found.ended or found.infeasible):
         return page.section("front", "Quality against cost", "", _nothing(found.study))
     hover = hover_texts(found.study)
     figures = [front.interactive(f, found.member_names, hover) for f in found.fronts]
@@ -126,6 +142,8 @@ def _front(found: Findings) -> str:
     content += page.legend(
         front.legend(found.fronts), f"{canvas.ring_svg(style.INK)}on the joint front"
     )
+    if not found.ended:
+        content = _nothing(found.study) + content
     return page.section("front", "Quality against cost", text, content)
 
 
@@ -138,7 +156,9 @@ def _nothing(study: Study) -> str:
             f"None of the {complete} complete trials has finite values for all objectives; "
             "see Failures."
         )
-    return page.note(f"None of the {len(study.trials)} trials is complete yet; see Failures.")
+    counts = {word: len(study.with_status(s)) for s, word in _COUNTED.items()}
+    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return page.note(f"None of the {trials_text(len(study.trials))} is complete: {said}.")
 
 
 def _members(found: Findings) -> str:
@@ -187,18 +207,29 @@ def _hypervolume(found: Findings) -> str:
         "A long flat end means that more trials found little; markers are trials that improved it. "
         "Compare the number only within this study: its scale is the study's own."
     )
+    if found.epochs is not None:
+        text += f" {effort_text(found.epochs, len(found.study.with_status('stopped')))}"
+    if found.courses[1:]:
+        text += " Time is that of the clock, with all pauses of the study."
     hover = hover_texts(found.study)
-    content = _figure(hypervolume.interactive(found.ended, found.share_N, hover), 0)
+    panels = [
+        _figure(hypervolume.interactive(found.ended, found.share_N, course, hover), 0)
+        for course in found.courses
+    ]
+    content = page.panels(panels, len(panels))
+    content += page.legend(hypervolume.legend(found.ended, found.share_N), "")
     return page.section("hypervolume", "Progress of the search", text, content)
 
 
 def _parallel(found: Findings) -> str:
     text = (
-        "Every line is one complete trial, from the choices that differed between trials (left) to "
-        "its cost and its quality on each task (right; turned so that up is better). Drag along an "
-        "axis to keep only the lines through that range, drag an axis's name to move it."
+        "Every line is one trial that ran to the end, from the choices that differed between "
+        "trials (left) to its cost and its quality on each task (right; turned so that up is "
+        "better). Drag along an axis to keep only the lines through that range, drag an axis's "
+        "name to move it."
     )
-    content = _figure(parallel.interactive(found.ended, found.study.objectives), 900)
+    shown = (*found.ended, *found.infeasible)
+    content = _figure(parallel.interactive(shown, found.study.objectives), 900)
     return page.section("parallel", "Choices and outcomes", text, content)
 
 
@@ -234,15 +265,45 @@ def _layers(found: Findings) -> str:
     return page.section("layers", "Density by layer", text, content)
 
 
+def _missed(found: Findings) -> str:
+    study = found.study
+    text = (
+        "Trials that ran to the end with values of their own and missed a constraint of the study. "
+        "They are no members of any front, and no failures: the search learns from them where not "
+        "to look."
+    )
+    heads = [("trial", "text"), ("method", "text")]
+    heads += [
+        (_head(name), "wide" if name in study.qualities else "") for name in _cost_first(study)
+    ]
+    heads.append(("missed", "text wrap"))
+    rows = []
+    for trial in study.with_status("infeasible"):
+        look = style.method_style(trial.method)
+        row = [html.escape(trial.trial), page.swatch(look.colour, look.label)]
+        for name in _cost_first(study):
+            value = trial.metrics.get(name)
+            shown = style.number if name == study.cost else lambda v, _: _digits(v)
+            row.append("–" if value is None else shown(value, name))
+        said = "; ".join(misses(found.bounds, trial.metrics)) or failure_reason(study, trial)
+        rows.append([*row, html.escape(said)])
+    return page.section("missed", "Missed constraints", text, page.table(heads, rows))
+
+
+def _cost_first(study: Study) -> tuple[str, ...]:
+    return (study.cost, *study.qualities)
+
+
 def _failures(study: Study) -> str:
     text = (
         "Trials that cannot be compared, with the reason on record. They are part of the result: a "
-        "setting that diverges or runs out of memory is one to avoid."
+        "setting that diverges or runs out of memory is one to avoid. Trials that the scheduler "
+        "stopped early are no failures and not listed."
     )
     listed: list[tuple[Trial, str]] = []
     for trial in study.trials:
         reason = ineligible_reason(trial, study.objectives)
-        if trial.status in ("failed", "infeasible"):
+        if trial.status == "failed":
             reason = failure_reason(study, trial)
         if reason is not None:
             listed.append((trial, reason))
@@ -276,6 +337,7 @@ def _made(found: Findings, command: str) -> str:
     items: list[tuple[str, object]] = [
         ("study", study.name),
         *((key, _plain(study.facts[key])) for key in _FACTS if study.facts.get(key) is not None),
+        *((key, masked(said)) for key, said in terms(study.facts)),
         ("objectives", ", ".join(f"{n} ({style.better(n)})" for n in study.objectives)),
         ("trials' seeds", _seeds(study.trials)),
         ("read from", source),
@@ -289,6 +351,13 @@ def _made(found: Findings, command: str) -> str:
     return page.section("made", "How it was made", text, content)
 
 
+# Beside complete ones; in the order of the summary.
+_COUNTED = {
+    "stopped": "stopped early",
+    "infeasible": "infeasible",
+    "failed": "failed",
+    RUNNING: "still running",
+}
 _FACTS = ("recipe", "dataset", "preset", "tasks", "seed", "created", "command", "sampler")
 
 

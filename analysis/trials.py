@@ -42,6 +42,7 @@ class Trial:
     ended: datetime | None = None
     reason: str | None = None  # why it failed, where known
     run_id: str | None = None  # MLflow's, where the trial was read from there
+    recorded: bool = False  # whether the study's own record has it, which completes `params`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +186,7 @@ def _recorded_trial(row: Mapping[str, Any], path: Path) -> Trial:
         started=_utc(row.get("started")),
         ended=_utc(row.get("ended")),
         reason=row.get("reason") or None,
+        recorded=True,
     )
 
 
@@ -232,7 +234,8 @@ def _merge(tracked: Iterable[Trial], recorded: Iterable[Trial]) -> tuple[list[Tr
     """MLflow's trials, completed from the record where MLflow lags behind it; and how many lag.
 
     The record is rebuilt from what the search itself decides by: where a trial is in it, its
-    status and metrics stand, so that this front and the search's are one.
+    status and metrics stand, so that this front and the search's are one. Of parameters too: it
+    says how long a trial trained, where MLflow has what the configuration would allow.
     """
     merged = {}
     for trial in sorted(tracked, key=lambda t: (t.started is not None, t.started or 0)):
@@ -248,10 +251,12 @@ def _merge(tracked: Iterable[Trial], recorded: Iterable[Trial]) -> tuple[list[Tr
             merged[trial.trial] = dataclasses.replace(
                 known,
                 status=trial.status,
+                params={**known.params, **trial.params},
                 metrics={**known.metrics, **trial.metrics},
                 fraction=trial.fraction,
                 reason=trial.reason or known.reason,
                 ended=known.ended or trial.ended,
+                recorded=True,
             )
     return list(merged.values()), num_behind
 

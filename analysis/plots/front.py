@@ -1,18 +1,19 @@
 """Quality against cost, one panel per task: every trial, the front as a staircase, and what
-it is measured against (the dense baseline's level, the front of Random alone)."""
+it is measured against (the dense baseline's level, the front of Random alone, the constraints)."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.fronts import TaskFront, attainment_line
-from analysis.plots import canvas, style
+from analysis.plots import bounds, canvas, style
+from analysis.plots.bounds import Window, maximised
 from analysis.trials import Trial
-from trainables import report
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -59,19 +60,20 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
         color=style.INK,
     )
     axes.set_ylabel(style.axis_label(front.quality), fontsize=style.LABEL_SIZE)
-    costs, qualities = front.points(front.trials)
-    if not costs:
+    if not (front.trials or front.infeasible):
         _empty(axes, front)
         return
-    _, right = canvas.cost_axis(axes, front.cost, costs)
-    axes.set_ylim(*canvas.quality_limits(qualities))
+    shown = bounds.window(front)
+    _, right = canvas.cost_axis(axes, front.cost, shown.costs)
+    axes.set_ylim(*shown.quality_limits)
     _direction(axes, front.quality)
+    bounds.draw(axes, front, shown)
 
     xs, ys = attainment_line(*front.points(front.random_front), right_edge=right)
     axes.plot(xs, ys, color=style.RANDOM_LINE, linewidth=1.4, linestyle=(0, (1, 1.4)), zorder=2)
     xs, ys = attainment_line(*front.points(front.front), right_edge=right)
     axes.plot(xs, ys, color=style.FRONT, linewidth=1.6, zorder=3, solid_joinstyle="miter")
-    worst = axes.get_ylim()[0 if _maximised(front.quality) else 1]
+    worst = axes.get_ylim()[0 if maximised(front.quality) else 1]
     axes.fill_between(xs, ys, worst, color=style.FRONT, alpha=0.035, linewidth=0, zorder=1)
 
     on_task_front = {trial.trial for trial in front.front}
@@ -101,10 +103,10 @@ def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
         _dense_text(front, level),
         xy=(0.0, level),
         xycoords=("axes fraction", "data"),
-        xytext=(5, 4 if _maximised(front.quality) else -4),
+        xytext=(5, 4 if maximised(front.quality) else -4),
         textcoords="offset points",
         ha="left",
-        va="bottom" if _maximised(front.quality) else "top",
+        va="bottom" if maximised(front.quality) else "top",
         fontsize=style.TICK_SIZE,
         color=style.INK,
         bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
@@ -119,7 +121,7 @@ def _dense_text(front: TaskFront, level: float) -> str:
 
 def _direction(axes: Axes, quality: str) -> None:
     """Beside the panel's title: the arrow of "better", to the cheap and good corner."""
-    arrow = "↖" if _maximised(quality) else "↙"
+    arrow = "↖" if maximised(quality) else "↙"
     axes.set_title(
         f"{arrow} better",
         loc="right",
@@ -138,11 +140,13 @@ def _empty(axes: Axes, front: TaskFront) -> None:
     )
 
 
-def _handles(fronts: Sequence[TaskFront]) -> list[Line2D]:
+def _handles(fronts: Sequence[TaskFront]) -> list[Artist]:
     trials = fronts[0].trials
-    handles = [canvas.method_handle(m) for m in style.method_order(t.method for t in trials)]
+    handles: list[Artist] = [
+        canvas.method_handle(m) for m in style.method_order(t.method for t in trials)
+    ]
     if not trials:
-        return handles
+        return handles + bounds.handles(fronts)
     handles.append(Line2D([], [], color=style.FRONT, linewidth=1.6, label=TASK_FRONT))
     if fronts[0].random_front:
         handles.append(
@@ -171,7 +175,7 @@ def _handles(fronts: Sequence[TaskFront]) -> list[Line2D]:
             label="outlined: on the joint front",
         )
     )
-    return handles
+    return handles + bounds.handles(fronts)
 
 
 def _alpha(method: str) -> float:
@@ -179,19 +183,18 @@ def _alpha(method: str) -> float:
     return 0.95 if method == "random" else 0.5
 
 
-def _maximised(name: str) -> bool:
-    return report.describe(name).direction == "maximize"
-
-
 def interactive(
     front: TaskFront, members: Collection[str], hover: Mapping[str, str]
 ) -> "go.Figure":
-    """One panel for the page, without a legend: `legend` serves all panels, which stand side by
-    side or, in a narrow window, one below the other. `hover` is the text by trial name (HTML,
-    escaped)."""
+    """One panel for the page, of a study some trial of which ran to its end.
+
+    Without a legend: `legend` serves all panels, which stand side by side or, in a narrow window,
+    one below the other. `hover` is the text by trial name (HTML, escaped).
+    """
     import plotly.graph_objects as go  # here: `analysis front` does without Plotly
 
-    figure = go.Figure(_traces(front, members, hover))
+    shown = bounds.window(front)
+    figure = go.Figure(_traces(front, shown, members, hover))
     canvas.page_layout(figure, 370)
     title = f"<b>{style.task_label(front.task)}</b>  {_arrow_text(front.quality)}"
     figure.update_layout(
@@ -199,9 +202,9 @@ def interactive(
         title={"text": title, "font": {"size": 15}, "x": 0.02, "y": 0.97, "yanchor": "top"},
         margin={"l": 62, "r": 12, "t": 52, "b": 52},
     )
-    _page_axes(figure, front)
+    _page_axes(figure, front, shown)
     if front.dense_level is not None:
-        above = _maximised(front.quality)
+        above = maximised(front.quality)
         figure.add_annotation(
             x=0.0,
             xref="x domain",
@@ -213,6 +216,7 @@ def interactive(
             text=_dense_text(front, front.dense_level),
             font={"size": 12},
         )
+    bounds.annotate(figure, front, shown)
     return figure
 
 
@@ -229,28 +233,26 @@ def legend(fronts: Sequence[TaskFront]) -> list[tuple[str, str]]:
         entries.append((RANDOM_FRONT, canvas.line_svg(style.RANDOM_LINE, "2 3")))
     if fronts[0].dense:
         entries.append((DENSE_LEVEL, canvas.line_svg("#000000", "6 4")))
-    return entries
+    return entries + bounds.page_legend(fronts)
 
 
 def _arrow_text(quality: str) -> str:
-    arrow = "↖" if _maximised(quality) else "↙"
+    arrow = "↖" if maximised(quality) else "↙"
     return f"<span style='color:#047857;font-size:12px'>{arrow} better</span>"
 
 
-def _page_axes(figure: "go.Figure", front: TaskFront) -> None:
+def _page_axes(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
     axis: dict[str, object] = {"title": {"text": style.axis_label(front.cost), "standoff": 8}}
     axis |= {"tickangle": 0, "tickfont": {"size": 12}}
-    costs, qualities = front.points(front.trials)
-    if costs:
-        low, high = canvas.cost_limits(costs)
-        if style.wants_log(costs):
-            ticks = style.log_ticks(low, high)
-            axis |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
-            axis |= {"tickvals": ticks, "ticktext": [_tick(t, front.cost) for t in ticks]}
-        else:
-            percent = style.is_percentage(front.cost)
-            axis |= {"range": [low, high], "tickformat": ".0%" if percent else None}
-        figure.update_yaxes(range=list(canvas.quality_limits(qualities)))
+    low, high = shown.cost_limits
+    if style.wants_log(shown.costs):
+        ticks = style.log_ticks(low, high)
+        axis |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
+        axis |= {"tickvals": ticks, "ticktext": [_tick(t, front.cost) for t in ticks]}
+    else:
+        percent = style.is_percentage(front.cost)
+        axis |= {"range": [low, high], "tickformat": ".0%" if percent else None}
+    figure.update_yaxes(range=list(shown.quality_limits))
     figure.update_xaxes(**axis)
     label = {"text": style.axis_label(front.quality), "standoff": 6}
     figure.update_yaxes(title=label, tickfont={"size": 12})
@@ -261,26 +263,24 @@ def _tick(value: float, name: str) -> str:
 
 
 def _traces(
-    front: TaskFront, members: Collection[str], hover: Mapping[str, str]
+    front: TaskFront, shown: Window, members: Collection[str], hover: Mapping[str, str]
 ) -> list["go.Scatter"]:
     import plotly.graph_objects as go
 
-    traces: list[go.Scatter] = []
-    costs, _ = front.points(front.trials)
-    if not costs:
-        return traces
-    left, right = canvas.cost_limits(costs)
+    traces = bounds.traces(front, shown, hover)
+    left, right = shown.cost_limits
     if front.random_front:
         xs, ys = attainment_line(*front.points(front.random_front), right_edge=right)
         line = {"color": style.RANDOM_LINE, "width": 1.6, "dash": "dot"}
         traces.append(
             go.Scatter(x=xs, y=ys, mode="lines", line=line, name=RANDOM_FRONT, hoverinfo="skip")
         )
-    xs, ys = attainment_line(*front.points(front.front), right_edge=right)
-    line = {"color": style.FRONT, "width": 1.8}
-    traces.append(
-        go.Scatter(x=xs, y=ys, mode="lines", line=line, name=TASK_FRONT, hoverinfo="skip")
-    )
+    if front.trials:
+        xs, ys = attainment_line(*front.points(front.front), right_edge=right)
+        line = {"color": style.FRONT, "width": 1.8}
+        traces.append(
+            go.Scatter(x=xs, y=ys, mode="lines", line=line, name=TASK_FRONT, hoverinfo="skip")
+        )
     if front.dense_level is not None:
         line = {"color": "black", "width": 1.3, "dash": "dash"}
         level = front.dense_level

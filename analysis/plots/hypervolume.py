@@ -1,13 +1,15 @@
-"""How fast the study found its front: the hypervolume of all trials so far, by trial."""
+"""How fast the study found its front: the hypervolume of all trials so far, by epochs and time."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from analysis.effort import Course
 from analysis.plots import canvas, style
 from analysis.trials import Trial
 
@@ -15,42 +17,49 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 LABEL = "hypervolume (share of the reference box)"
+LINE = "hypervolume"
 
 
 def draw(
-    trials: Sequence[Trial], share_N: NDArray[np.float64], title: str, subtitle: str
+    trials: Sequence[Trial],
+    share_N: NDArray[np.float64],
+    courses: Sequence[Course],
+    title: str,
+    subtitle: str,
 ) -> Figure:
-    """`trials` in the order they ended and `share_N`, the hypervolume after each, 0 to 1."""
-    figure = canvas.new_figure(8.6, 4.7, title, subtitle)
-    axes = figure.subplots()
+    """One panel per course, the first the widest.
+
+    `trials` in the order they ended and `share_N`, the hypervolume after each, 0 to 1.
+    """
+    figure = canvas.new_figure(8.6 if len(courses) == 1 else 10.4, 4.7, title, subtitle)
+    widths = [1.5, *[1.0] * (len(courses) - 1)]
+    cells = figure.subplots(1, len(courses), squeeze=False, sharey=True, width_ratios=widths)
+    for axes, course in zip(cells.ravel(), courses, strict=True):
+        _panel(axes, trials, share_N, course)
+    first = cells.ravel()[0]
+    first.set_ylabel(LABEL, fontsize=style.LABEL_SIZE)
+    first.set_ylim(0, max(0.05, float(share_N[-1]) * 1.12))
+    canvas.legend_below(
+        figure, [canvas.method_handle(m) for m in _methods(trials, share_N)], columns=5
+    )
+    return figure
+
+
+def _panel(
+    axes: Axes, trials: Sequence[Trial], share_N: NDArray[np.float64], course: Course
+) -> None:
     canvas.tidy(axes)
-    axes.set_xlabel("complete trials, in the order they ended", fontsize=style.LABEL_SIZE)
-    axes.set_ylabel(LABEL, fontsize=style.LABEL_SIZE)
+    axes.set_xlabel(course.label, fontsize=style.LABEL_SIZE)
     axes.set_title(
         "↑ better", loc="right", fontsize=style.LABEL_SIZE, color="#047857", fontweight="bold"
     )
-    if not len(trials):
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.text(
-            0.5,
-            0.5,
-            "no complete trial yet",
-            transform=axes.transAxes,
-            ha="center",
-            color=style.QUIET,
-        )
-        return figure
-    count_N = np.arange(1, len(trials) + 1)
-    axes.step(count_N, share_N, where="post", color=style.FRONT, linewidth=1.8, zorder=3)
-    axes.fill_between(
-        count_N, share_N, step="post", color=style.FRONT, alpha=0.05, linewidth=0, zorder=1
-    )
-    improving = _improving(share_N)
-    for index in map(int, np.flatnonzero(improving)):
+    xs, ys = _staircase(share_N, course)
+    axes.step(xs, ys, where="post", color=style.FRONT, linewidth=1.8, zorder=3)
+    axes.fill_between(xs, ys, step="post", color=style.FRONT, alpha=0.05, linewidth=0, zorder=1)
+    for index in map(int, np.flatnonzero(_improving(share_N))):
         look = style.method_style(trials[index].method)
         axes.scatter(
-            count_N[index],
+            course.places[index],
             share_N[index],
             s=50,
             marker=look.marker,
@@ -59,12 +68,11 @@ def draw(
             linewidths=0.7,
             zorder=4,
         )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(0.5, len(trials) + 0.5)
-    axes.set_ylim(0, max(0.05, float(share_N[-1]) * 1.12))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=course.whole))
+    axes.set_xlim(*_limits(course))
     axes.annotate(
         f"{share_N[-1]:.3f}",
-        xy=(count_N[-1], share_N[-1]),
+        xy=(course.end, share_N[-1]),
         xytext=(0, 8),
         textcoords="offset points",
         ha="right",
@@ -72,43 +80,42 @@ def draw(
         fontweight="bold",
         color=style.INK,
     )
-    methods = style.method_order(
-        t.method for t, grew in zip(trials, improving, strict=True) if grew
-    )
-    canvas.legend_below(figure, [canvas.method_handle(m) for m in methods], columns=5)
-    return figure
 
 
 def interactive(
-    trials: Sequence[Trial], share_N: NDArray[np.float64], hover: Mapping[str, str]
+    trials: Sequence[Trial],
+    share_N: NDArray[np.float64],
+    course: Course,
+    hover: Mapping[str, str],
 ) -> "go.Figure":
-    """The same for the page."""
+    """One course for the page, without a legend: `legend` serves all of them."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    count = list(range(1, len(trials) + 1))
+    xs, ys = _staircase(share_N, course)
     figure.add_trace(
         go.Scatter(
-            x=count,
-            y=share_N.tolist(),
+            x=xs,
+            y=ys,
             mode="lines",
             line={"shape": "hv", "color": style.FRONT, "width": 2},
             fill="tozeroy",
             fillcolor="rgba(17,24,39,0.05)",
-            name="hypervolume",
+            name=LINE,
             hoverinfo="skip",
-            showlegend=False,
         )
     )
-    improving = _improving(share_N)
-    grew = [(n, t) for n, t in zip(count, trials, strict=True) if improving[n - 1]]
-    for method in style.method_order(t.method for _, t in grew):
+    grew = [
+        (trials[i], course.places[i], float(share_N[i]))
+        for i in map(int, np.flatnonzero(_improving(share_N)))
+    ]
+    for method in _methods(trials, share_N):
         look = style.method_style(method)
-        mine = [(n, t) for n, t in grew if t.method == method]
+        mine = [item for item in grew if item[0].method == method]
         figure.add_trace(
             go.Scatter(
-                x=[n for n, _ in mine],
-                y=[float(share_N[n - 1]) for n, _ in mine],
+                x=[place for _, place, _ in mine],
+                y=[share for _, _, share in mine],
                 mode="markers",
                 marker={
                     "symbol": look.symbol,
@@ -117,19 +124,60 @@ def interactive(
                     "line": {"color": "white", "width": 0.8},
                 },
                 name=look.label,
-                text=[hover.get(t.trial, t.trial) for _, t in mine],
-                hovertemplate="hypervolume %{y:.4f}<br>%{text}<extra></extra>",
+                text=[hover.get(trial.trial, trial.trial) for trial, _, _ in mine],
+                hovertemplate=(
+                    f"hypervolume %{{y:.4f}} at %{{x:.4~g}} {_unit(course)}<br>%{{text}}"
+                    "<extra></extra>"
+                ),
             )
         )
-    canvas.page_layout(figure, 400)
+    canvas.page_layout(figure, 370)
+    figure.update_layout(showlegend=False, margin={"l": 62, "r": 12, "t": 34, "b": 52})
     figure.update_xaxes(
-        title_text="complete trials, in the order they ended",
-        range=[0.5, len(trials) + 0.5],
-        tick0=1,
-        dtick=max(1, round(len(trials) / 12)),
+        title={"text": course.label, "standoff": 8},
+        range=list(_limits(course)),
+        tickangle=0,
+        **({"tick0": 1, "dtick": max(1, round(course.end / 12))} if course.whole else {}),
     )
-    figure.update_yaxes(title_text=LABEL, rangemode="tozero")
+    figure.update_yaxes(title={"text": LABEL, "standoff": 6}, rangemode="tozero")
     return figure
+
+
+def legend(trials: Sequence[Trial], share_N: NDArray[np.float64]) -> list[tuple[str, str]]:
+    """(trace name, SVG of its look) of everything the panels show, for the page."""
+    entries = [(LINE, canvas.line_svg(style.FRONT, ""))]
+    for method in _methods(trials, share_N):
+        look = style.method_style(method)
+        entries.append((look.label, canvas.marker_svg(look.marker, look.colour)))
+    return entries
+
+
+def _methods(trials: Sequence[Trial], share_N: NDArray[np.float64]) -> list[str]:
+    """Of the trials that raised the hypervolume."""
+    improving = _improving(share_N)
+    return style.method_order(t.method for t, grew in zip(trials, improving, strict=True) if grew)
+
+
+def _staircase(share_N: NDArray[np.float64], course: Course) -> tuple[list[float], list[float]]:
+    """From nothing at the start of the course to the last level at its end."""
+    xs, ys = list(course.places), share_N.tolist()
+    if course.start < xs[0]:
+        xs, ys = [course.start, *xs], [0.0, *ys]
+    if course.end > xs[-1]:
+        xs, ys = [*xs, course.end], [*ys, ys[-1]]
+    return xs, ys
+
+
+def _limits(course: Course) -> tuple[float, float]:
+    if course.whole:
+        return course.start - 0.5, course.end + 0.5
+    margin = 0.02 * (course.end - course.start) or 0.5
+    return course.start, course.end + margin
+
+
+def _unit(course: Course) -> str:
+    """ "epochs", "minutes", "trials"."""
+    return "trials" if course.whole else course.label.partition(" ")[0]
 
 
 def _improving(share_N: NDArray[np.float64]) -> NDArray[np.bool_]:

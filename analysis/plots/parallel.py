@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.plots import canvas, style
+from analysis.plots.bounds import MISSED
 from analysis.trials import Trial
 from trainables import report
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 _MAX_PARAMS = 6
 _NOT_SHOWN = ("seed", "method")
+_MISSED_DASHES = (0, (1, 1.6))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +71,8 @@ def draw(
     title: str,
     subtitle: str,
 ) -> Figure:
-    """Members of the joint front in full colour over the faint lines of the others."""
+    """Members of the joint front in full colour over the faint lines of the others; dotted where
+    a trial ran to its end and missed a constraint."""
     axes_list = coordinates(trials, objectives)
     figure = canvas.new_figure(max(8.6, 1.75 * len(axes_list) + 0.8), 5.2, title, subtitle)
     plot = figure.subplots()
@@ -76,14 +80,15 @@ def draw(
     plot.set_xlim(-0.25, len(axes_list) - 0.55)
     plot.set_ylim(-0.06, 1.2)
     for index, trial in sorted(enumerate(trials), key=lambda item: item[1].trial in members):
-        joint = trial.trial in members
+        joint, missed = trial.trial in members, trial.status == "infeasible"
         ys = [axis.places[index] for axis in axes_list]
         plot.plot(
             range(len(ys)),
             [math.nan if y is None else y for y in ys],
             color=style.method_style(trial.method).colour,
-            alpha=0.95 if joint else 0.18,
+            alpha=0.95 if joint else 0.45 if missed else 0.18,
             linewidth=1.7 if joint else 1.0,
+            linestyle=_MISSED_DASHES if missed else "-",
             zorder=3 if joint else 2,
             marker="o",
             markersize=3 if joint else 0,
@@ -108,12 +113,19 @@ def draw(
                 bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
             )
     methods = style.method_order(t.method for t in trials)
-    canvas.legend_below(figure, [canvas.method_line_handle(m) for m in methods], columns=6)
+    handles = [canvas.method_line_handle(m) for m in methods]
+    if any(trial.status == "infeasible" for trial in trials):
+        handles.append(
+            Line2D([], [], color=style.QUIET, linewidth=1, linestyle=_MISSED_DASHES, label=MISSED)
+        )
+    canvas.legend_below(figure, handles, columns=6)
     return figure
 
 
 def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figure":
-    """Axes that can be brushed and moved, one line per trial, coloured by method."""
+    """Axes that can be brushed and moved, one line per trial, coloured by method. Plotly knows no
+    dashes here: whether the constraints were met is an axis of its own where some trial missed
+    one."""
     import plotly.graph_objects as go
 
     methods = style.method_order(t.method for t in trials)
@@ -130,6 +142,16 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
             "range": [-0.3, last + 0.3],
         }
     ]
+    if any(trial.status == "infeasible" for trial in trials):
+        dimensions.append(
+            {
+                "label": "constraints",
+                "values": [float(trial.status != "infeasible") for trial in trials],
+                "tickvals": [0, 1],
+                "ticktext": ["missed", "met"],
+                "range": [-0.1, 1.1],
+            }
+        )
     num_params = len(coordinates(trials, objectives)) - len(objectives)
     for place, axis in enumerate(coordinates(trials, objectives)):
         # Plotly has no gap in a line: what a trial was not given is drawn under the axis.

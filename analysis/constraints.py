@@ -1,0 +1,114 @@
+"""The floors and caps of a study, read from its record, drawn and put in words.
+
+Whether a trial meets them is the search's judgement, its status (`infeasible` where it ran to
+the end and missed one); nothing here judges again.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.plots import style
+from trainables import report
+from trainables.errors import UserError
+
+_BOUND = re.compile(r"\s*([^<>=]+?)\s*(>=|<=)\s*(\S+)\s*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bound:
+    """`metric` (its full name) is to be at least `value` where it should be high, else at most."""
+
+    metric: str
+    value: float
+
+    @property
+    def is_floor(self) -> bool:
+        return report.describe(self.metric).direction == "maximize"
+
+    @property
+    def short(self) -> str:
+        """ "≥ 0.3", "≤ 20 %"."""
+        return f"{'≥' if self.is_floor else '≤'} {self._written(self.value)}"
+
+    @property
+    def text(self) -> str:
+        """ "segmentation mIoU at least 0.3", "density at most 20 %"."""
+        side = "at least" if self.is_floor else "at most"
+        return f"{self._what} {side} {self._written(self.value)}"
+
+    def is_missed(self, metrics: Mapping[str, float]) -> bool:
+        """By a value that is there; for saying which bound it was, not for judging."""
+        value = metrics.get(self.metric, math.nan)
+        sign = report.describe(self.metric).sign
+        return sign * value > sign * self.value
+
+    def miss(self, metrics: Mapping[str, float]) -> str:
+        """ "segmentation mIoU is 0.21, must be at least 0.3"."""
+        side = "at least" if self.is_floor else "at most"
+        value = self._written(metrics.get(self.metric, math.nan))
+        return f"{self._what} is {value}, must be {side} {self._written(self.value)}"
+
+    @property
+    def _what(self) -> str:
+        label = style.metric_label(self.metric)
+        if self.metric.startswith("cost/"):
+            return label
+        task = report.without_split(self.metric).partition("/")[0]
+        return f"{style.task_label(task).lower()} {label}"
+
+    def _written(self, value: float) -> str:
+        unit = style.unit_label(self.metric)
+        return f"{style.number(value, self.metric)}{unit if unit == '°' else ''}"
+
+
+def read_bounds(facts: Mapping[str, Any]) -> tuple[Bound, ...]:
+    """Of `study.json` ({"segmentation/miou": ">=0.3"}) or MLflow's parameter
+    ("segmentation/miou>=0.3, cost/density<=0.2"); empty for studies without any.
+
+    Raises `UserError` for what is neither and for an unknown metric.
+    """
+    recorded = facts.get("constraints") or {}
+    if isinstance(recorded, Mapping):
+        parts = [f"{name}{text}" for name, text in recorded.items()]
+    else:
+        parts = str(recorded).split(",")
+    return tuple(_bound(part) for part in parts)
+
+
+def axis_bound(bounds: Iterable[Bound], name: str) -> Bound | None:
+    """What is to be drawn on the axis of the metric `name`; the stricter one of two.
+
+    A floor on sparsity is a cap on density, and the other way round.
+    """
+    found = []
+    turned = {"cost/density": "cost/sparsity", "cost/sparsity": "cost/density"}.get(name)
+    for bound in bounds:
+        if bound.metric == name:
+            found.append(bound)
+        elif bound.metric == turned:
+            found.append(Bound(metric=name, value=round(1.0 - bound.value, 12)))
+    sign = report.describe(name).sign
+    return min(found, key=lambda bound: sign * bound.value, default=None)
+
+
+def misses(bounds: Iterable[Bound], metrics: Mapping[str, float]) -> list[str]:
+    """Every bound that the values miss, in words."""
+    return [bound.miss(metrics) for bound in bounds if bound.is_missed(metrics)]
+
+
+def _bound(text: str) -> Bound:
+    found = _BOUND.fullmatch(text)
+    try:
+        value = float(found[3]) if found else math.nan
+    except ValueError:
+        value = math.nan
+    if found is None or not math.isfinite(value):
+        raise UserError(
+            "`constraints` must be a metric with >=NUMBER or <=NUMBER each, got "
+            f"{text.strip()!r}; mend the study's record"
+        )
+    name = report.describe(found[1]).name
+    return Bound(metric=name if name.startswith("cost/") else f"val/{name}", value=value)

@@ -1,0 +1,122 @@
+"""A study's terms in words: its budget, scheduler, constraints and warm start; what it spent.
+
+The terms are those of `study.json`, or of the parent run's parameters where MLflow alone has
+them; what a study of an older release does not record is left out.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.constraints import read_bounds
+from analysis.effort import Epochs
+from analysis.plots import style
+
+_UNITS = {"trials": "trials", "epochs": "epochs", "gpu_hours": "GPU hours"}
+_ORDERS = {"ranks": "non-domination rank", "niches": "place in the best niche"}
+_MAX_MILESTONES = 6
+
+
+def terms(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and sentences for the page."""
+    found = [
+        ("budget", _budget(facts)),
+        ("scheduler", _scheduler(facts)),
+        ("constraints", _constraints(facts)),
+        ("warm start", _warm_start(facts)),
+    ]
+    return [(name, text) for name, text in found if text]
+
+
+def trials_text(count: int) -> str:
+    return f"{count} {'trial' if count == 1 else 'trials'}"
+
+
+def saved_text(epochs: Epochs) -> str:
+    """ "17.14", "≤ 17.14" where the record says no more."""
+    return f"{'' if epochs.exact else '≤ '}{style.number(epochs.saved)}"
+
+
+def effort_text(epochs: Epochs, num_stopped: int) -> str:
+    """What was spent, and what stopping early has saved."""
+    text = f"The trials spent {style.number(epochs.spent)} epochs in all, the unfinished included."
+    if num_stopped:
+        most = "" if epochs.exact else "at most "
+        ends = "its end" if num_stopped == 1 else "their ends"
+        text += (
+            f" Running the {trials_text(num_stopped)} stopped early to {ends} would have taken "
+            f"{most}{style.number(epochs.saved)} more."
+        )
+    if epochs.num_unknown:
+        text += (
+            f" {trials_text(epochs.num_unknown)} failed without epochs on record and count as none."
+        )
+    return text
+
+
+def _budget(facts: Mapping[str, Any]) -> str:
+    """ "14 trials", "20 trials, extended from 14"."""
+    now, first = _amount(facts.get("budget")), _amount(facts.get("first_budget"))
+    if not now or not first or now == first:
+        return now
+    return f"{now}, extended from {first}"
+
+
+def _amount(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return str(value or "")
+    return ", ".join(f"{amount:g} {_UNITS.get(unit, unit)}" for unit, amount in value.items())
+
+
+def _scheduler(facts: Mapping[str, Any]) -> str:
+    if "scheduler" not in facts:
+        return ""
+    known = facts["scheduler"]
+    if known in (None, "none"):
+        return "none: every trial is trained to its end"
+    if not isinstance(known, Mapping):
+        return str(known)
+    words = "ParetoASHA"
+    try:
+        places = [f"{100 * m:.3g} %" for m in _milestones(known)]
+        factor = f"{float(known['reduction_factor']):g}"
+    except (KeyError, TypeError, ValueError):
+        return f"{words}: {dict(known)}"
+    if not places:
+        return f"{words}, without a milestone before the end: every trial is trained to its end"
+    if len(places) > _MAX_MILESTONES:
+        places = [*places[: _MAX_MILESTONES - 1], "…", places[-1]]
+    at = f"{', '.join(places[:-1])} and {places[-1]}" if len(places) > 1 else places[0]
+    words += f": trials are compared at {at} of training and about one in {factor} goes on"
+    if known.get("order"):
+        words += f", by {_ORDERS.get(known['order'], known['order'])}"
+    if known.get("brackets", 1) != 1:
+        words += f"; {known['brackets']} brackets, of which each leaves out one more milestone"
+    return words
+
+
+def _milestones(known: Mapping[str, Any]) -> list[float]:
+    """grace·factor^k below the full length, as shares of it."""
+    grace, maximum = float(known["grace"]), float(known.get("maximum", 1.0))
+    factor = float(known["reduction_factor"])
+    if not (grace > 0 and factor > 1 and maximum < math.inf):
+        raise ValueError("no milestones")
+    found: list[float] = []
+    while grace < maximum * (1 - 1e-9) and len(found) < 1000:
+        found.append(grace / maximum)
+        grace *= factor
+    return found
+
+
+def _constraints(facts: Mapping[str, Any]) -> str:
+    if "constraints" not in facts:
+        return ""
+    return "; ".join(bound.text for bound in read_bounds(facts)) or "none"
+
+
+def _warm_start(facts: Mapping[str, Any]) -> str:
+    if "warm_start" not in facts:
+        return ""
+    sources = facts["warm_start"] or []
+    names = [sources] if isinstance(sources, str) else [str(source) for source in sources]
+    return f"from the trials of {', '.join(names)}" if names else "none"
