@@ -130,8 +130,9 @@ def _front(found: Findings) -> str:
     if found.bounds:
         asked = html.escape("; ".join(bound.text for bound in found.bounds))
         text += (
-            f"</p><p class='quiet'>The study asks for {asked}. A red line is such a bound on an axis, its forbidden side shaded; hollow grey marks are "
-            "models that ran to the end and missed a bound, and are on no front."
+            f"</p><p class='quiet'>The study asks for {asked}. A red line is such a "
+            "bound on an axis, its forbidden side shaded; hollow grey marks are models that ran to "
+            "the end and missed a bound, and are on no front."
         )
     if not (found.ended or found.infeasible):
         return page.section("front", "Quality against cost", "", _nothing(found.study))
