@@ -61,7 +61,9 @@ class WarmTrial:
         for parameter in space.parameters:
             if parameter.name in drawn and not parameter.contains(drawn[parameter.name]):
                 return None
-        return Draw(params=recorder.params, distributions=recorder.distributions)
+        kinds = {p.name: {"float": float, "int": int}.get(p.kind) for p in space.parameters}
+        params = {n: kind(v) if (kind := kinds[n]) else v for n, v in recorder.params.items()}
+        return Draw(params=params, distributions=recorder.distributions)
 
     def to_json(self) -> dict[str, Any]:
         return {"params": dict(self.params), "metrics": dict(self.metrics)}
@@ -72,7 +74,7 @@ class WarmTrial:
 
 
 class _Recorder:
-    """Stands in for a trial of Optuna: gives known values, and notes the distributions.
+    """Stands in for a trial of Optuna: gives known values, as they are, and notes distributions.
 
     Raises `KeyError` for a parameter without a value.
     """
@@ -83,10 +85,12 @@ class _Recorder:
         self.distributions: dict[str, BaseDistribution] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return float(self._note(name, FloatDistribution(low, high, log=log)))
+        value: float = self._note(name, FloatDistribution(low, high, log=log))
+        return value
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return int(self._note(name, IntDistribution(low, high, log=log)))
+        value: int = self._note(name, IntDistribution(low, high, log=log))
+        return value
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return self._note(name, CategoricalDistribution(choices))
