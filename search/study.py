@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -166,9 +167,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
     # runs again.
     described["parent_run_id"] = known.get("parent_run_id")
     write_json(files.description, described)
-    facts = StudyFacts(
-        study=plan.study, study_id=described["study_id"], params=parent_params(plan)
-    )
+    facts = StudyFacts(study=plan.study, study_id=described["study_id"], params=parent_params(plan))
     try:
         tracker = connect(addresses.tracking_uri, facts, files)
     except UserError:
@@ -298,7 +297,7 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) ->
             f"command goes on, or: {command}"
         ) from error
     except TuneError as error:
-        said = scrubbed(_first_line(error), addresses.study_storage)
+        said = scrubbed(_raised(error), addresses.study_storage)
         raise Failure(
             f"Ray Tune ended the study ({said}); the same command goes on, or: {command}"
         ) from error
@@ -347,3 +346,9 @@ def _warn(text: str) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _raised(error: BaseException) -> str:
+    """Of an error whose text may be a traceback: what was raised in the end."""
+    found = re.findall(r"^[\w.]*(?:Error|Exception|Failure)\b.*", str(error), re.MULTILINE)
+    return found[-1] if found else _first_line(error)
