@@ -1,6 +1,6 @@
 """The systems ours is compared with, each driven through its own class.
 
-Early-stopping peers have the rungs that ours has (grace 1, factor 3 unless they say otherwise),
+Early-stopping peers have the rungs that ours has (grace a ninth of training, factor 3),
 and no peer knows of constraints. Ray, Optuna and Syne Tune are imported where they are needed.
 """
 
@@ -18,7 +18,7 @@ from spaces.space import Space
 # Configurations that the first trials have; of a scheduler that draws, in place of its draws.
 Starts = Sequence[Mapping[str, Any]]
 
-GRACE_EPOCHS = 1
+GRACE_FRACTION = 1 / 9
 REDUCTION_FACTOR = 3
 
 
@@ -75,7 +75,7 @@ class RaySingleMetricASHA(RandomSearch):
             metric="error",
             mode="min",
             max_t=workload.num_epochs,
-            grace_period=GRACE_EPOCHS,
+            grace_period=grace_epochs(workload),
             reduction_factor=REDUCTION_FACTOR,
         )
         self._trials: dict[int, Any] = {}
@@ -146,7 +146,7 @@ class SyneTuneMOASHA:
             metrics=self._names,
             time_attr="epoch",
             max_t=workload.num_epochs,
-            grace_period=GRACE_EPOCHS,
+            grace_period=grace_epochs(workload),
             reduction_factor=REDUCTION_FACTOR,
             random_seed=seed,
         )
@@ -209,6 +209,10 @@ def _syne_tune_space(space: Space) -> dict[str, Any]:
                 parameter.low, parameter.high
             )
     return found
+
+
+def grace_epochs(workload: Workload) -> int:
+    return max(1, round(GRACE_FRACTION * workload.num_epochs))
 
 
 def _names(workload: Workload) -> list[str]:

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+import time
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,16 @@ from typing import Any
 from benchmarks.search.real import Scenes
 from benchmarks.search.simulator import Completion, Trace, simulate
 from benchmarks.search.surrogates import SURROGATES, get_surrogate
-from benchmarks.search.systems import get_system
+from benchmarks.search.systems import OURS, PLAIN_TPE, RANDOM, SYSTEMS, Entry, get_system
 from benchmarks.search.workload import Workload
 
 REAL = "scenes"
 # Lengths of full trials; the real trainable takes seconds for one.
 FULL_LENGTHS = {**dict.fromkeys(SURROGATES, 40), REAL: 18}
 CONCURRENCY = 4
+WORKLOADS = (*SURROGATES, REAL)
+REAL_SYSTEMS = (OURS, RANDOM, PLAIN_TPE)
+ONLY_CONSTRAINED = ("unconstrained",)  # elsewhere it is ours
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +96,40 @@ def obtain(job: Job, folder: Path) -> Trace:
     partial.write_text(json.dumps(content), encoding="utf-8")
     partial.replace(path)
     return trace
+
+
+def obtain_quietly(arguments: tuple[Job, Path]) -> str:
+    """`obtain` in a process of its own; returns a line that says what was done."""
+    warnings.simplefilter("ignore")  # Optuna's and Ray's notes on what they will change
+    job, folder = arguments
+    start = time.process_time()
+    trace = obtain(job, folder)
+    seconds = time.process_time() - start
+    return (
+        f"{job.workload} {job.system} seed {job.seed}: {trace.num_trials} trials, "
+        f"{len(trace.completions)} complete, {seconds:.1f} s"
+    )
+
+
+def plan(num_seeds: Mapping[str, int], systems: Sequence[str] = ()) -> list[Job]:
+    """Ours and the peers first, seed by seed, then the parts.
+
+    num_seeds: by workload. systems: those to run; all where none is named. Raises `UserError`
+    for an unknown one.
+    """
+    chosen = [get_system(name) for name in systems] or list(SYSTEMS.values())
+    jobs = []
+    for parts in (False, True):
+        for workload, seeds in num_seeds.items():
+            entries = [e for e in chosen if (e.role == "part") == parts and _runs_on(e, workload)]
+            jobs += [Job.of(workload, e.name, seed) for seed in range(seeds) for e in entries]
+    return jobs
+
+
+def _runs_on(entry: Entry, workload: str) -> bool:
+    if workload == REAL:
+        return entry.name in REAL_SYSTEMS
+    return entry.name not in ONLY_CONSTRAINED or get_workload(workload).constrained
 
 
 def missing(jobs: Sequence[Job], folder: Path) -> list[Job]:

@@ -86,11 +86,14 @@ def epochs_to_reach(curve_E: ArrayLike, level: float) -> int | None:
 
 
 def against_peers(
-    ours_N: Sequence[float], peers: Mapping[str, Sequence[float]]
+    ours: Mapping[str, Sequence[float]], peers: Mapping[str, Sequence[float]]
 ) -> dict[str, tuple[Comparison, float]]:
-    """Ours minus each peer over paired seeds, with Holm's p over the peers; positive: ours is
-    better."""
-    found = {name: compare(ours_N, values_N) for name, values_N in peers.items()}
+    """Ours minus each peer over paired seeds, and Holm's p over the peers; positive: ours is
+    better.
+
+    ours: by peer, at the seeds of that peer.
+    """
+    found = {name: compare(ours[name], values_N) for name, values_N in peers.items()}
     corrected = holm([comparison.p_value for comparison in found.values()])
     return {
         name: (comparison, float(p))

@@ -1,0 +1,227 @@
+"""What the kept results show, as plain values: docs/search.json."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from analysis.comparison import Comparison, mean_interval
+from analysis.indicators import Normalisation, hypervolume
+from benchmarks.search import peers
+from benchmarks.search.runs import CONCURRENCY, FULL_LENGTHS, REAL, Job, get_workload, load
+from benchmarks.search.scores import (
+    QUARTERS,
+    Trajectory,
+    against_peers,
+    epochs_to_reach,
+    igd_plus,
+    mean_curve,
+    trajectory,
+)
+from benchmarks.search.simulator import Trace
+from benchmarks.search.surrogates import NOISE, get_surrogate
+from benchmarks.search.systems import OURS, PLAIN_TPE, SYSTEMS
+
+_CURVE_POINTS = 60
+# The dominated volume of thousands of points in six dimensions takes minutes.
+_MAX_OBJECTIVES_OF_A_FRONT = 3
+
+Kept = Mapping[str, Mapping[int, Trace]]  # by system, then by seed
+
+
+def collect(folder: Path, max_seeds: Mapping[str, int]) -> dict[str, Any]:
+    """Everything that is kept in `folder`, of the seeds that every shown system has.
+
+    max_seeds: by workload, as many as are looked for.
+    """
+    found = []
+    for workload, seeds in max_seeds.items():
+        kept = _kept(folder, workload, seeds)
+        if OURS in kept and len(kept) > 1:
+            found.append(_workload(workload, kept))
+    return {
+        "quarters": list(QUARTERS),
+        "concurrency": CONCURRENCY,
+        "noise": NOISE,
+        "peer_rungs": {
+            "grace_fraction": peers.GRACE_FRACTION,
+            "reduction_factor": peers.REDUCTION_FACTOR,
+        },
+        "workloads": found,
+    }
+
+
+def _kept(folder: Path, workload: str, seeds: int) -> dict[str, dict[int, Trace]]:
+    found: dict[str, dict[int, Trace]] = {}
+    for system in SYSTEMS:
+        traces = {
+            seed: trace
+            for seed in range(seeds)
+            if (trace := load(Job.of(workload, system, seed), folder)) is not None
+        }
+        if traces:
+            found[system] = traces
+    return found
+
+
+def _workload(name: str, kept: Kept) -> dict[str, Any]:
+    workload = get_workload(name)
+    budget = FULL_LENGTHS[name] * workload.num_epochs
+    normalisation = _normalisation(name, kept)
+    curves = {
+        system: {seed: trajectory(trace, normalisation) for seed, trace in traces.items()}
+        for system, traces in kept.items()
+    }
+    goal = _goal(curves, budget)
+    systems = [
+        _system(system, traces, curves[system], budget, goal)
+        | _distance(name, traces, normalisation)
+        for system, traces in kept.items()
+    ]
+    compared = _compared(curves, budget)
+    for system in systems:
+        system["against_ours"] = compared.get(system["name"])
+    front = None
+    if name != REAL and workload.num_objectives <= _MAX_OBJECTIVES_OF_A_FRONT:
+        front = hypervolume(get_surrogate(name).front(), normalisation)
+    return {
+        "name": name,
+        "title": getattr(workload, "title", name),
+        "num_objectives": workload.num_objectives,
+        "num_epochs": workload.num_epochs,
+        "budget_epochs": budget,
+        "normalisation": {"ideal": normalisation.ideal, "nadir": normalisation.nadir},
+        "front_hypervolume": front,
+        "systems": systems,
+    }
+
+
+def _normalisation(name: str, kept: Kept) -> Normalisation:
+    """From the true front; of the real trainable, from all trials of all systems."""
+    if name != REAL:
+        return get_surrogate(name).normalisation
+    return Normalisation.of(
+        np.array(
+            [c.worth for traces in kept.values() for t in traces.values() for c in t.completions]
+        )
+    )
+
+
+def _system(
+    name: str,
+    traces: Mapping[int, Trace],
+    curves: Mapping[int, Trajectory],
+    budget: int,
+    goal: Mapping[str, Any],
+) -> dict[str, Any]:
+    entry = SYSTEMS[name]
+    mean = mean_curve(list(curves.values()), budget)
+    picked = np.unique(np.linspace(1, budget, _CURVE_POINTS).round().astype(int))
+    return {
+        "name": name,
+        "label": entry.label,
+        "role": entry.role,
+        "seeds": sorted(traces),
+        "quarters": [_mean([c.at(q * budget) for c in curves.values()]) for q in QUARTERS],
+        "trials": fmean(t.num_trials for t in traces.values()),
+        "complete": fmean(len(t.completions) for t in traces.values()),
+        "feasible": fmean(sum(c.feasible for c in t.completions) for t in traces.values()),
+        "epochs_to_goal": epochs_to_reach(mean, goal["level"]) if goal else None,
+        "share_of_epochs_by_seed": _paired_share(curves, goal, budget) if goal else None,
+        "curve": {
+            "epochs": picked.tolist(),
+            "hypervolume": mean[picked - 1].tolist(),
+        },
+    }
+
+
+def _goal(curves: Mapping[str, Mapping[int, Trajectory]], budget: int) -> dict[str, Any]:
+    """Plain TPE's final hypervolume, on average and by seed; empty where it was not run."""
+    if PLAIN_TPE not in curves:
+        return {}
+    of_tpe = curves[PLAIN_TPE]
+    level = float(mean_curve(list(of_tpe.values()), budget)[-1])
+    return {"level": level, "by_seed": {seed: curve.final for seed, curve in of_tpe.items()}}
+
+
+def _paired_share(
+    curves: Mapping[int, Trajectory], goal: Mapping[str, Any], budget: int
+) -> dict[str, Any]:
+    """Epochs to plain TPE's final hypervolume of the same seed, over the budget: the median,
+    infinite (None) where fewer than half of the seeds reach it."""
+    shares = []
+    for seed, curve in curves.items():
+        if seed in goal["by_seed"]:
+            epochs = curve.reaches(goal["by_seed"][seed])
+            shares.append(math.inf if epochs is None else epochs / budget)
+    middle = median(shares) if shares else math.inf
+    return {
+        "median": None if math.isinf(middle) else middle,
+        "reached": sum(map(math.isfinite, shares)),
+        "seeds": len(shares),
+    }
+
+
+def _distance(
+    name: str, traces: Mapping[int, Trace], normalisation: Normalisation
+) -> dict[str, Any]:
+    """IGD+ to the true front; the real trainable has none that is known. Seeds with nothing
+    feasible are left out and counted."""
+    if name == REAL:
+        return {"igd_plus": None}
+    front = get_surrogate(name).front()
+    values = [igd_plus(trace, front, normalisation) for trace in traces.values()]
+    known = [value for value in values if math.isfinite(value)]
+    return {
+        "igd_plus": None
+        if not known
+        else {**_mean(known), "without_feasible": len(values) - len(known)}
+    }
+
+
+def _compared(
+    curves: Mapping[str, Mapping[int, Trajectory]], budget: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Ours minus every other system at each quarter, over the seeds both have.
+
+    Holm's correction is over the peers, and over the parts apart from them.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for role in ("peer", "part"):
+        names = [n for n in curves if SYSTEMS[n].role == role]
+        seeds = {n: sorted(set(curves[n]) & set(curves[OURS])) for n in names}
+        names = [n for n in names if len(seeds[n]) > 1]
+        for quarter in QUARTERS if names else ():
+            values = {n: _at(curves[n], seeds[n], quarter * budget) for n in names}
+            ours = {n: _at(curves[OURS], seeds[n], quarter * budget) for n in names}
+            for name, (comparison, p_holm) in against_peers(ours, values).items():
+                found.setdefault(name, []).append(_comparison(comparison, p_holm))
+    return found
+
+
+def _at(curves: Mapping[int, Trajectory], seeds: Sequence[int], epochs: float) -> list[float]:
+    return [curves[seed].at(epochs) for seed in seeds]
+
+
+def _comparison(found: Comparison, p_holm: float) -> dict[str, Any]:
+    return {
+        "pairs": found.num_pairs,
+        "mean": found.mean,
+        "low": found.interval.low,
+        "high": found.interval.high,
+        "p": found.p_value,
+        "p_holm": p_holm,
+    }
+
+
+def _mean(values: Sequence[float]) -> dict[str, Any]:
+    interval = mean_interval(values)
+    finite = math.isfinite(interval.low)
+    return {
+        "mean": fmean(values),
+        "low": interval.low if finite else None,
+        "high": interval.high if finite else None,
+    }

@@ -1,0 +1,92 @@
+"""Sentences of docs/search.md that surround its numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+LEVEL = 0.05
+
+QUESTION = (
+    "Does a search that stops trials early by several objectives at once, and learns from them, "
+    "find better fronts than others at the same number of epochs? Written by "
+    "`make bench-search`, which goes on with what is missing; every figure is from "
+    "[search.json](search.json)."
+)
+
+SUMMARY = (
+    f"Final hypervolume, mean over seeds; 1 would be the whole box. Behind a peer's value: `<` it "
+    f"is below ours by Wilcoxon's signed-rank test over paired seeds with Holm's correction over "
+    f"the peers, p < {LEVEL:g}; `>` above ours; `=` no difference shown."
+)
+
+GOALS = (
+    "The epochs that ours needs to reach the final hypervolume of OptunaSearch's TPE at full "
+    "fidelity, as a share of the budget that took TPE there: first where the mean curve of ours "
+    "reaches the mean of TPE, then the median over seeds of each seed's own share. The goal is "
+    "at most a half on crossing curves, a third is hoped for; and nowhere to be worse than a peer."
+)
+
+PARTS = (
+    "Final hypervolume with the part changed, minus that of ours, at the same seeds; **bold** "
+    f"where the signed-rank test with Holm's correction over the parts gives p < {LEVEL:g}. What "
+    "costs nothing to leave out does not earn its place."
+)
+
+
+def protocol(found: Mapping[str, Any]) -> str:
+    """The rules, the same for every system."""
+    surrogates = [w for w in found["workloads"] if w["front_hypervolume"] or w["name"] != "scenes"]
+    lengths = sorted({w["budget_epochs"] // w["num_epochs"] for w in surrogates})
+    epochs = sorted({w["num_epochs"] for w in surrogates})
+    rungs = found["peer_rungs"]
+    text = [
+        f"- **Virtual time.** {found['concurrency']} workers; an epoch takes about one unit of "
+        "time, the same for trial number n of every system; a report follows every epoch. Epochs "
+        "are counted over all trials. With the last one everything ends, and a trial that is "
+        "under way then counts for nothing.",
+        "- **Score.** Only feasible trials at full length count, by their true values: the noise "
+        "of measuring misleads a search but not its score. Hypervolume and IGD+ are on the scale "
+        "of the true front (ideal 0, nadir 1; reference point 1.1), which is known or densely "
+        "sampled, and is the same for every system and seed. The real trainable has no known "
+        "front: its scale is that of the front of all trials of all systems.",
+        "- **Systems.** Every one is driven through its own class. Early-stopping peers have "
+        f"the rungs of ours: grace {rungs['grace_fraction']:.2g} of training, factor "
+        f"{rungs['reduction_factor']:g}. No peer hears of constraints. On surrogates nobody has "
+        "starting points, unless it says so.",
+    ]
+    if surrogates:
+        text.append(
+            f"- **Surrogates** (`benchmarks/search/surrogates.py` has the equations, which were "
+            f"committed before anything was compared): {_list(lengths)} full lengths of "
+            f"{_list(epochs)} epochs; noise of deviation {found['noise']:g} on every error."
+        )
+    real = next((w for w in found["workloads"] if w["name"] == "scenes"), None)
+    if real is not None:
+        lengths_real = real["budget_epochs"] // real["num_epochs"]
+        text.append(
+            f"- **Scenes** is the real trainable: every epoch trains a ninth of a trial of 90 "
+            f"steps, {lengths_real} full lengths in all. Every system begins with the same "
+            "points: the presets' of each method, and the ends of the range of sparsity."
+        )
+    return "\n".join(text)
+
+
+def limits(found: Mapping[str, Any]) -> str:
+    seeds = {len(s["seeds"]) for w in found["workloads"] for s in w["systems"]}
+    text = [
+        "- Surrogates are smooth and their best settings drift slowly along the front, which a "
+        "real space need not do. They tell systems apart at little cost; the real trainable is "
+        "the check.",
+        "- Time is counted in epochs alone: what a sampler thinks costs nothing here.",
+        f"- Between {min(seeds)} and {max(seeds)} seeds; the test says which differences these "
+        "can show, not how large a difference matters.",
+    ]
+    if any(w["name"] == "scenes" for w in found["workloads"]):
+        text.append(
+            "- Few seeds of the real trainable: with five pairs the signed-rank test cannot fall "
+            "below 0.0625, so its intervals are what to read there."
+        )
+    return "\n".join(text)
+
+
+def _list(values: list[int]) -> str:
+    return " or ".join(map(str, values))
