@@ -24,6 +24,7 @@ from search.addresses import refused
 from search.constraints import Constraints
 from search.model import Draw, Model, quiet
 from search.plan import Plan
+from search.storage import open_storage
 from search.values import final_costs, final_density, final_values
 from search.warm_start import WarmTrial
 from trainables.config import TrialConfig
@@ -80,7 +81,7 @@ def open_optuna(plan: Plan, storage: str) -> optuna.Study:
         with quiet():
             study = optuna.create_study(
                 study_name=plan.study,
-                storage=storage,
+                storage=open_storage(storage),
                 directions=[describe(name).direction for name in plan.objectives],
                 load_if_exists=True,
             )
@@ -212,6 +213,11 @@ class Ledger:
         self._close(trial)
         if self.on_finished is not None:
             self.on_finished(number, outcome)
+
+    def give_back(self, number: int) -> None:
+        """A trial that could not go on through no fault of its own: `next` hands it out again."""
+        self._live.remove(number)
+        self._unfinished.append(number)
 
     def front(self) -> list[int]:
         """Numbers of the non-dominated complete trials."""

@@ -13,6 +13,7 @@ from tests.cluster.hosts import Host, stop_group, wait_for
 PASSWORD = "only-for-tests"
 _NOBODY = 65534  # PostgreSQL refuses to run as root
 _DATABASES = ("mlflow", "optuna")
+_SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "databases.sh"
 
 
 def postgresql_package() -> Path | None:
@@ -47,10 +48,7 @@ class PostgreSQL:
             "local all all trust\nhost all all 0.0.0.0/0 scram-sha-256\n"
         )
         self.start()
-        with psycopg.connect(self.inside("postgres", "postgres"), autocommit=True) as connection:
-            for name in _DATABASES:
-                connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
-                connection.execute(f"CREATE DATABASE {name} OWNER {name}")
+        self._make_databases()
 
     def address(self, name: str) -> str:
         """For the hosts of the network, without the password."""
@@ -81,6 +79,16 @@ class PostgreSQL:
         assert done.returncode == 0, done.stdout + done.stderr
         assert self._process is not None
         self._process.wait(timeout=30)
+
+    def _make_databases(self) -> None:
+        """As the compose file's PostgreSQL does on its first start."""
+        secrets = self._host.path("/tmp/secrets")
+        secrets.mkdir()
+        for name in _DATABASES:
+            (secrets / name).write_text(PASSWORD)
+        places = {"SECRETS": "/tmp/secrets", "PGHOST": "/tmp", "PATH": f"{self._programs}:/bin"}
+        made = self._host.run([str(_SCRIPT)], environment=places)
+        assert made.returncode == 0, made.stderr
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -31,8 +31,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 TINY = [
     "--set", "sparsity.saliency_batches=1", "--set", "data.num_train=32",
     "--set", "data.num_test=4", "--set", "training.evaluation_batch_size=4",
+    "--scheduler", "none",
 ]  # fmt: skip
 AWAY_SECONDS = 30.0
+RESTART_SECONDS = 5.0
 MAX_PACKAGE_BYTES = 10 * 1024 * 1024
 
 
@@ -126,6 +128,21 @@ def test_a_client_without_the_token_is_refused(cluster: Cluster, token: str) -> 
     done = cluster.nodes.laptop.run(submission, environment=environment)
     assert done.returncode != 0
     assert "AuthenticationError" in done.stderr
+
+
+def test_a_driver_without_the_token_hears_what_to_do(cluster: Cluster) -> None:
+    command = ["python", "-m", "search", "run", "demo", *TINY, "--storage", "/tmp/refused"]
+    done = cluster.nodes.laptop.run(
+        [*command, "--ray-address", f"{HEAD}:6379"],
+        environment={
+            "PYTHONPATH": str(cluster.nodes.repository),
+            "HOME": "/tmp/nobody",
+            "RAY_NUM_REDIS_GET_RETRIES": "1",  # of twenty, a second each
+        },
+    )
+    assert done.returncode == 2
+    assert "it wants its token: set RAY_AUTH_MODE=token" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_job_as_the_readme_submits_it(cluster: Cluster) -> None:
@@ -257,19 +274,16 @@ def test_no_point_is_lost_or_doubled_while_mlflow_is_away(cluster: Cluster) -> N
     cluster.check("untracked", 4, tuple(range(10, 130, 10)))
 
 
-def test_a_study_survives_a_restart_of_postgresql(cluster: Cluster) -> None:
-    """It goes on, or it ends with a message that names the remedy, and the remedy works."""
-    arguments = ("--trials", "4", "--no-report", *steps_and_reports(60, 6))
-    job = cluster.submit("restarted", *arguments)
+def test_a_study_goes_on_after_a_restart_of_postgresql(cluster: Cluster) -> None:
+    """Away for some reports; Optuna's trials and MLflow's points are as if it had not been."""
+    job = cluster.submit(
+        "restarted", "--trials", "4", "--no-report", *steps_and_reports(60, 6)
+    )  # fmt: skip
     job.wait_for("reports", lambda: cluster.num_reports("restarted") >= 2, 120)
     cluster.postgresql.stop()
+    time.sleep(RESTART_SECONDS)
     cluster.postgresql.start()
-    if job.end(200) == "FAILED":
-        print(job.log)
-        assert "went away" in job.log
-        assert "the same command goes on" in job.log
-        assert PASSWORD not in job.log
-        again = cluster.submit("restarted", *arguments)
-        assert again.end(200) == "SUCCEEDED", again.log
-    print(job.log)
-    cluster.check("restarted", 4, tuple(range(10, 70, 10)))
+    assert job.end(200) == "SUCCEEDED"
+    assert PASSWORD not in job.log
+    rows = cluster.check("restarted", 4, tuple(range(10, 70, 10)))
+    assert [row["status"] for row in rows] == ["complete"] * 4
