@@ -11,6 +11,8 @@ from optuna.trial import TrialState
 from search.model import SAMPLERS, Draw, Model
 from trainables.errors import UserError
 
+pytestmark = pytest.mark.timeout(180)  # a draw of the Gaussian process takes a second or more
+
 STARTUP = 4
 samplers = pytest.mark.parametrize("sampler", SAMPLERS)
 
@@ -276,3 +278,20 @@ def test_mistakes_list_what_is_valid() -> None:
         model_of("tpe", stopped="bad")
     with pytest.raises(UserError, match=r"unknown sampler .*valid: gp, nsga2, nsga3, random, tpe"):
         model_of("tpee")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_what_is_forgotten_of_a_long_study_is_the_same_after_a_restart(
+    sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.model._MAX_TOLD", 12)
+    history = History(sampler, 2, "poor", seed=0)
+    for _ in range(60):
+        history.begin()
+        history.end()
+    told = len(history.model._study.get_trials())
+    assert (told < 30) == (sampler == "tpe")
+    whole = history.model
+    history.restart()
+    drawn = [model.ask(60, suggest) for model in (whole, history.model)]
+    assert drawn[0] == drawn[1]

@@ -153,6 +153,7 @@ def test_what_was_pruned_or_has_no_names_is_not_taken_for_final(tmp_path: Path) 
         read(files, f"{storage}#one")
 
 
+@pytest.mark.timeout(180)  # MLflow makes its tables, for seconds of a processor
 def test_from_mlflow(tmp_path: Path) -> None:
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
