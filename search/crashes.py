@@ -28,7 +28,7 @@ MAX_FAILURES = 1  # for Tune: of one trial in one launch, lost nodes aside
 _COLOURS = re.compile(r"\x1b\[\d*m")
 _MAX_CHARACTERS = 600
 # As Ray 2.60 words it.
-_NODE_LOST = ("its node has died", "node was terminated", "The node has been lost")
+_NODE_LOST = ("its node has died", "the actor's node was ")
 _LOW_MEMORY = ("running low on memory", "OutOfMemoryError", "OOM_KILLED")
 _DEATH = "The actor is dead because its worker process has died."
 _GUESSES = " Some common "
@@ -52,22 +52,29 @@ class Crashes(Callback):
 
         Raises `OSError` for a full disk.
         """
+        self._trials[trial.trial_id] = trial  # it may have died before it started
         text = _last_failure(trial)
         if is_full_disk(text):
             raise _full_disk(trial)
-        if any(words in text for words in _NODE_LOST):
+        if _is_node_loss(text):
             trial.run_metadata.num_failures -= 1
         logger.info("%s is tried again: %s", trial, text)
 
-    def error_of(self, trial_id: str) -> str:
-        """Why a trial failed for good; '' where nothing is known. Raises `OSError` for a full
-        disk: the trial is not to be recorded as failed."""
+    def error_of(self, trial_id: str) -> str | None:
+        """Why a trial failed for good; '' where nothing is known.
+
+        None where its node was lost: Tune gives a trial up whose process was still starting then
+        (ray 2.60 hears of that death twice). Raises `OSError` for a full disk: the trial is not
+        to be recorded as failed.
+        """
         trial = self._trials.get(trial_id)
         if trial is None:
             return ""
         text = _last_failure(trial)
         if is_full_disk(text):
             raise _full_disk(trial)
+        if _is_node_loss(text):
+            return None
         return silence_of(Path(str(trial.config["directory"]))) or _words(text)
 
     def __reduce__(self) -> Any:
@@ -85,6 +92,10 @@ def _last_failure(trial: Trial) -> str:
         return ""
     # Every failure of the trial begins with such a line.
     return _COLOURS.sub("", text.rpartition("Failure # ")[2].partition("\n")[2]).strip()
+
+
+def _is_node_loss(text: str) -> bool:
+    return any(words in text for words in _NODE_LOST)
 
 
 def _words(text: str) -> str:

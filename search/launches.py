@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 def run_trials(
     plan: Plan, launch: "Launch", files: StudyFiles, ledger: Ledger, monitor: Monitor
 ) -> None:
-    """Run what is left of the study. Raises `Failure` where Ray cannot be started."""
+    """Run what is left of the study; where trials were lost with their nodes, those once more.
+
+    Raises `Failure` where Ray cannot be started.
+    """
     trainable = launch.trainable
     if trainable is None:
         from trainables.tune import DiSparseTrainable  # loads torch
 
         trainable = DiSparseTrainable
-    crashes = Crashes()
 
     def to_config(assignment: Assignment) -> dict[str, Any]:
         checkpoint = newest_checkpoint(files, assignment.name) if assignment.resumed else None
@@ -47,39 +49,45 @@ def run_trials(
             "time_limit_seconds": launch.trial_time_limit,
         }
 
-    scheduler = make_scheduler(plan)
-    if scheduler is not None:
-        replay(scheduler, files, ledger)
-    searcher = LedgerSearcher(
-        ledger,
-        to_config,
-        on_assigned=lambda _, assignment: monitor.assigned(assignment),
-        error_of=crashes.error_of,
-    )
     with RayCluster(launch.ray_address) as cluster:
         wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
         concurrency, resources = cluster.shares(wanted)
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, resources),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=scheduler,
-                num_samples=-1 if plan.budget.trials is None else ledger.num_remaining,
-                max_concurrent_trials=concurrency,
-                reuse_actors=True,
-                trial_name_creator=_ray_trial_name,
-                trial_dirname_creator=_ray_trial_name,
-            ),
-            run_config=tune.RunConfig(
-                name=next_launch(files),
-                storage_path=str(files.launches),
-                callbacks=[TuneEvents(monitor), OldCheckpoints(files), crashes],
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
-            ),
-        )
-        tuner.fit()
+        while True:
+            crashes = Crashes()
+            scheduler = make_scheduler(plan)
+            if scheduler is not None:
+                replay(scheduler, files, ledger)
+            searcher = LedgerSearcher(
+                ledger,
+                to_config,
+                on_assigned=lambda _, assignment: monitor.assigned(assignment),
+                error_of=crashes.error_of,
+            )
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, resources),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    scheduler=scheduler,
+                    num_samples=-1 if plan.budget.trials is None else ledger.num_remaining,
+                    max_concurrent_trials=concurrency,
+                    reuse_actors=True,
+                    trial_name_creator=_ray_trial_name,
+                    trial_dirname_creator=_ray_trial_name,
+                ),
+                run_config=tune.RunConfig(
+                    name=next_launch(files),
+                    storage_path=str(files.launches),
+                    callbacks=[TuneEvents(monitor), OldCheckpoints(files), crashes],
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+                ),
+            )
+            tuner.fit()
+            if not searcher.lost or ledger.num_remaining != len(searcher.lost):
+                break  # all have ended, or somebody interrupted the study
+            for number in searcher.lost:
+                ledger.give_back(number)
 
 
 def _ray_trial_name(trial: Any) -> str:

@@ -20,7 +20,8 @@ class LedgerSearcher(Searcher):
     to_config: the trainable's configuration of an assignment; must be JSON-plain and hold
       `name` and `number`. Where it raises, the trial has failed and the next one is handed out.
     on_assigned: called with Ray's trial id and the assignment, before the trial starts.
-    error_of: what Ray knows of a crashed trial, by Ray's trial id.
+    error_of: what Ray knows of a crashed trial, by Ray's trial id; None where the trial is not to
+      blame: it has not ended then, and is among `lost`.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class LedgerSearcher(Searcher):
         to_config: Callable[[Assignment], dict[str, Any]],
         *,
         on_assigned: Callable[[str, Assignment], None] | None = None,
-        error_of: Callable[[str], str] | None = None,
+        error_of: Callable[[str], str | None] | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._ledger = ledger
@@ -38,6 +39,7 @@ class LedgerSearcher(Searcher):
         self._error_of = error_of
         self._numbers: dict[str, int] = {}
         self._last_results: dict[str, Mapping[str, Any]] = {}
+        self.lost: list[int] = []  # numbers of trials to run again
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -77,6 +79,9 @@ class LedgerSearcher(Searcher):
         crash = None
         if error:
             crash = self._error_of(trial_id) if self._error_of is not None else ""
+            if crash is None:
+                self.lost.append(number)
+                return
             crash = crash or "the trial's process died without a message (killed, or out of memory)"
             result = result or self._last_results.get(trial_id)
         plan = self._ledger.plan
