@@ -24,7 +24,7 @@ from typing import Any, Self
 
 _SUBNET = "10.77.0"
 _BRIDGE = "bridge0"
-_PROGRAMS = ("ip", "unshare", "nsenter", "setpriv", "mount", "hostname")
+_PROGRAMS = ("ip", "unshare", "nsenter", "setpriv", "mount", "hostname", "ps")
 _NAMESPACES = ("--net", "--mount", "--uts", "--ipc", "--pid")
 # Of this machine's environment, what a host's programs get; proxies do not lead out of there.
 _INHERITED = ("LANG", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -48,7 +48,7 @@ def problem() -> str:
         return "hosts are Linux namespaces, which need root"
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
-        return f"hosts need {', '.join(missing)}: install iproute2 and util-linux"
+        return f"hosts need {', '.join(missing)}: install iproute2, util-linux and procps"
     tried = subprocess.run(
         ["unshare", *_NAMESPACES, "--fork", "--mount-proc", "ip", "link", "add", "type", "bridge"],
         capture_output=True,
