@@ -47,7 +47,8 @@ def front(
     front.png has one panel per task, front.parquet the trials of the joint front.
 
     Members are complete trials that no other dominates over the study's objectives, judged on
-    the validation split. They are tagged disparse.front=true in MLflow, the others false.
+    the validation split. They are tagged disparse.front=true in MLflow, the others false. A trial
+    that was stopped early or missed a constraint is never a member.
 
     \b
     Examples:

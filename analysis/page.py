@@ -20,9 +20,9 @@ p { margin: 6px 0 12px; max-width: 78ch; }
 .lead { font-size: 17px; color: var(--quiet); margin: 0; }
 section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px;
           margin: 22px 0; padding: 22px 24px 16px; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(118px, 1fr)); gap: 12px;
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(110px, 1fr)); gap: 12px;
          margin: 20px 0 0; }
-.fact { background: var(--wash); border-radius: 8px; padding: 10px 14px; }
+.fact { background: var(--wash); border-radius: 8px; padding: 10px; }
 .fact b { display: block; font-size: 23px; font-weight: 650; font-variant-numeric: tabular-nums; }
 .fact span { color: var(--quiet); font-size: 13.5px; }
 .note { border-left: 4px solid #d9a400; background: #fff9e6; padding: 10px 14px; border-radius: 4px;

@@ -39,17 +39,20 @@ def saved_text(epochs: Epochs) -> str:
 
 def effort_text(epochs: Epochs, num_stopped: int) -> str:
     """What was spent, and what stopping early has saved."""
-    text = f"The trials spent {style.number(epochs.spent)} epochs in all, the unfinished included."
+    text = f"The trials that ended spent {style.number(epochs.spent)} epochs in all."
     if num_stopped:
         most = "" if epochs.exact else "at most "
+        stopped = "one trial" if num_stopped == 1 else f"{num_stopped} trials"
         ends = "its end" if num_stopped == 1 else "their ends"
         text += (
-            f" Running the {trials_text(num_stopped)} stopped early to {ends} would have taken "
-            f"{most}{style.number(epochs.saved)} more."
+            f" Running the {stopped} stopped early to {ends} would have taken {most}"
+            f"{style.number(epochs.saved)} more."
         )
     if epochs.num_unknown:
+        count = "counts" if epochs.num_unknown == 1 else "count"
         text += (
-            f" {trials_text(epochs.num_unknown)} failed without epochs on record and count as none."
+            f" {trials_text(epochs.num_unknown)} failed without epochs on record and {count} as "
+            "none."
         )
     return text
 

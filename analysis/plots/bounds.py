@@ -20,7 +20,7 @@ from trainables import report
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-CONSTRAINT = "constraint, its forbidden side shaded"
+CONSTRAINT = "forbidden by a constraint"
 MISSED = "misses a constraint"
 COLOUR = "#b42318"
 MISSED_COLOUR = "#8b919b"
@@ -55,7 +55,7 @@ def window(front: TaskFront) -> Window:
     others: it is left outside.
     """
     _, of_missed = front.points(front.infeasible)
-    _, core = front.points((*front.trials, *front.dense))
+    _, core = front.points((*front.trials, *front.dense) if front.trials else ())
     qualities = _with_near(core or of_missed, of_missed)
     if front.quality_bound is not None:
         qualities = _with_near(qualities, [front.quality_bound.value])
@@ -288,7 +288,8 @@ def outside_text(front: TaskFront, shown: Window) -> str:
     if front.cost_bound is not None and not low < front.cost_bound.value < high:
         parts.append(f"cost {front.cost_bound.short} is off the axis")
     if shown.num_outside:
-        parts.append(f"{shown.num_outside} missed, off the axis")
+        misses = "miss" if shown.num_outside == 1 else "misses"
+        parts.append(f"{shown.num_outside} {misses} off the axis")
     return "; ".join(parts)
 
 

@@ -40,7 +40,7 @@ def draw(
         _panel(axes, front, members)
     for axes in cells[len(fronts) :]:
         axes.set_visible(False)
-    canvas.legend_below(figure, _handles(fronts), columns=3 if columns == 2 else 4)
+    canvas.legend_below(figure, _handles(fronts), columns=3 if columns < 3 else 4)
     return figure
 
 

@@ -132,6 +132,35 @@ def summary(row: Row, tasks: Sequence[str], rng: np.random.Generator) -> dict[st
     return {"command": "train", "seed": row.seed, "metrics": row.metrics, "masks": masks}
 
 
+def spend(row: Row, *, steps: int, pretraining: int, steps_per_epoch: int) -> Row:
+    """With the epochs that it reported by its `fraction`, and the parameters that tell of them."""
+    row.params |= {"training.steps": steps, "training.pretrain_steps": pretraining}
+    row.metrics["training/epochs"] = (pretraining + row.fraction * steps) / steps_per_epoch
+    return row
+
+
+def searched_rows(num_trials: int, tasks: Sequence[str], floor: float, seed: int = 0) -> list[Row]:
+    """Realistic ones as a search with early stopping and a floor on segmentation leaves them:
+    a third is stopped, what misses the floor is infeasible, all that trained spent epochs."""
+    rows = realistic_rows(num_trials, tasks, seed)
+    for row in rows:
+        if row.status == "failed":
+            continue
+        row.status, row.fraction = "complete", 1.0
+        if row.number % 3 == 2:
+            row.status, row.fraction = "stopped", 0.25 if row.number % 2 else 0.5
+            row.reason = f"stopped by the scheduler at {row.fraction:.0%} of training"
+        elif row.metrics[PRIMARY["segmentation"]] < floor:
+            value = row.metrics[PRIMARY["segmentation"]]
+            row.status = "infeasible"
+            row.reason = (
+                f"constraints not met: val/segmentation/miou={value:.6g} must be >={floor!r}"
+            )
+        pretraining = 200 if row.method == "disparse-pretrained" else 0
+        spend(row, steps=400, pretraining=pretraining, steps_per_epoch=16)
+    return rows
+
+
 @dataclass(kw_only=True)
 class BuiltStudy:
     name: str
@@ -157,11 +186,15 @@ def write_record(
     tasks: Sequence[str] = ("segmentation", "normals", "depth"),
     summaries: bool = False,
     tracking_uri: str | None = None,
+    facts: dict[str, Any] | None = None,
 ) -> BuiltStudy:
-    """runs/NAME with study.json, trials.parquet and, if asked, every trial's summary.json."""
+    """runs/NAME with study.json, trials.parquet and, if asked, every trial's summary.json.
+
+    facts: what study.json holds besides, in the words of its version 2.
+    """
     study = BuiltStudy(name=name, storage=storage, rows=rows)
     study.directory.mkdir(parents=True, exist_ok=True)
-    facts = {
+    known = {
         "name": name,
         "recipe": "demo",
         "dataset": "scenes",
@@ -171,8 +204,9 @@ def write_record(
         "created": "2025-03-01T09:00:00+00:00",
         "seed": 7,
         "tracking_uri": tracking_uri,
+        **(facts or {}),
     }
-    (study.directory / "study.json").write_text(json.dumps(facts))
+    (study.directory / "study.json").write_text(json.dumps(known))
     start = datetime(2025, 3, 1, 9, tzinfo=UTC)
     columns: dict[str, Any] = {
         "trial": [study.trial(r.number) for r in rows],
@@ -196,7 +230,7 @@ def write_record(
     rng = np.random.default_rng(1)
     for row in rows:
         folder = study.directory / "trials" / f"{row.number:05d}"
-        if row.reason is not None:
+        if row.status == "failed" and row.reason is not None:
             folder.mkdir(parents=True)
             (folder / "error.txt").write_text(f"Traceback …\n{row.reason}\n\n")
         elif summaries and row.status == "complete":
@@ -210,8 +244,16 @@ def _param_column(values: list[Any]) -> pa.Array:
     return pa.array(values, None if any(v is not None for v in values) else pa.string())
 
 
-def log_to_mlflow(study: BuiltStudy, database: Path, tasks: Sequence[str]) -> BuiltStudy:
-    """The study's parent and children in a sqlite store, as `search.tracking` writes them."""
+def log_to_mlflow(
+    study: BuiltStudy,
+    database: Path,
+    tasks: Sequence[str],
+    facts: dict[str, str] | None = None,
+) -> BuiltStudy:
+    """The study's parent and children in a sqlite store, as `search.tracking` writes them.
+
+    facts: parameters of the parent besides.
+    """
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.tracking import MlflowClient
 
@@ -229,7 +271,7 @@ def log_to_mlflow(study: BuiltStudy, database: Path, tasks: Sequence[str]) -> Bu
     )
     objectives = ",".join([*(PRIMARY[t] for t in tasks), "cost/density"])
     parent_params = {"dataset": "scenes", "preset": "tiny", "recipe": "demo", "seed": "7"}
-    parent_params |= {"tasks": ",".join(tasks), "objectives": objectives}
+    parent_params |= {"tasks": ",".join(tasks), "objectives": objectives, **(facts or {})}
     client.log_batch(parent.info.run_id, params=[Param(k, v) for k, v in parent_params.items()])
     study.parent_run_id = parent.info.run_id
     for row in study.rows:

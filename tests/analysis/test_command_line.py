@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,14 @@ import pytest
 from PIL import Image
 
 from analysis.__main__ import main
-from tests.analysis.studies import PRIMARY, BuiltStudy, Row, realistic_rows, simple_row
+from tests.analysis.studies import (
+    PRIMARY,
+    BuiltStudy,
+    Row,
+    realistic_rows,
+    searched_rows,
+    simple_row,
+)
 
 TASKS = ("segmentation", "normals")
 Record = Callable[..., BuiltStudy]
@@ -63,6 +71,63 @@ def test_report_of_a_realistic_study(record: Record, monkeypatch, capsys) -> Non
     assert page.count("plotly.js v") == 1
 
 
+def test_report_of_a_search_that_stops_and_constrains(record: Record, monkeypatch, capsys) -> None:
+    facts = {
+        "constraints": {"segmentation/miou": ">=0.38", "cost/density": "<=0.9"},
+        "budget": {"trials": 40},
+        "scheduler": {"grace": 0.25, "maximum": 1.0, "reduction_factor": 2.0, "brackets": 1},
+    }
+    rows = searched_rows(40, TASKS, 0.38)
+    built = record("searched", rows, tasks=TASKS, facts=facts)
+    answer = built.directory / "answer.json"
+    options = ("--storage", built.storage, "--json", answer)
+    assert run(monkeypatch, "report", "searched", *options) == 0
+    counts = Counter(row.status for row in rows)
+    assert min(counts[status] for status in ("complete", "stopped", "infeasible", "failed")) >= 2
+
+    result = json.loads(answer.read_text())
+    assert {s: result[s] for s in ("complete", "stopped", "infeasible")} == {
+        s: counts[s] for s in ("complete", "stopped", "infeasible")
+    }
+    assert (
+        f"40 trials, {counts['complete']} complete, {counts['stopped']} stopped early, "
+        f"{counts['infeasible']} infeasible, {counts['failed']} failed; "
+    ) in capsys.readouterr().out
+    members = pq.read_table(built.directory / "front.parquet")
+    assert set(members["status"].to_pylist()) == {"complete"}
+    assert is_picture(built.directory / "front.png")
+    assert is_picture(built.directory / "hypervolume.png")
+
+    page = (built.directory / "report.html").read_text()
+    sections = dict(re.findall(r'<section id="(\w+)">(.*?)</section>', page, flags=re.DOTALL))
+    listed = {
+        name: set(re.findall(r">(searched-\d{5})</td>", sections[name]))
+        for name in ("missed", "failures")
+    }
+    named = {
+        status: {built.trial(row.number) for row in rows if row.status == status}
+        for status in counts
+    }
+    assert listed == {"missed": named["infeasible"], "failures": named["failed"]}
+    assert "must be at least 0.38" in sections["missed"]
+    assert "The study asks for segmentation mIoU at least 0.38; density at most 90 %." in page
+    saved = sum(  # what was to come of 400 steps, in epochs of 16
+        (1 - row.fraction) * 400 / 16 for row in rows if row.status == "stopped"
+    )
+    assert f"<b>{saved:.4g}</b><span>epochs saved by stopping early</span>" in page
+    assert f"to their ends would have taken {saved:.4g} more." in sections["hypervolume"]
+    assert "trials are compared at 25 % and 50 % of training and about one in 2" in sections["made"]
+
+
+def test_a_study_without_constraints_has_no_section_of_misses(record: Record, monkeypatch) -> None:
+    built = record("plain", realistic_rows(20, TASKS), tasks=TASKS)
+    assert run(monkeypatch, "report", "plain", "--storage", built.storage, "-q") == 0
+    page = (built.directory / "report.html").read_text()
+    assert 'id="missed"' not in page
+    assert "epochs saved" not in page
+    assert "forbidden" not in page[page.index("<body>") :]
+
+
 def test_the_page_fetches_nothing(record: Record, monkeypatch) -> None:
     built = record("page", realistic_rows(12, TASKS), tasks=TASKS, summaries=True)
     assert run(monkeypatch, "report", "page", "--storage", built.storage, "--quiet") == 0
@@ -93,6 +158,11 @@ SHAPES: dict[str, tuple[list[Row], tuple[str, ...], int]] = {
     "single": ([simple_row(0, "snip", 0.1, 0.3, 20.0)], TASKS, 1),
     "all-failed": ([Row(number=i, method="snip", status="failed") for i in range(3)], TASKS, 0),
     "all-stopped": ([simple_row(0, "snip", 0.1, 0.3, 20.0, status="stopped")], TASKS, 0),
+    "all-infeasible": (
+        [simple_row(i, "rigl", 0.1, 0.3, 20.0, status="infeasible") for i in range(2)],
+        TASKS,
+        0,
+    ),
     "still-running": ([simple_row(0, "snip", 0.1, 0.3, 20.0, status=None)], TASKS, 0),
     "one-task": (realistic_rows(9, ("segmentation",)), ("segmentation",), 2),
     "constant": ([simple_row(i, "random", 0.1, 0.3, 20.0) for i in range(4)], TASKS, 4),
