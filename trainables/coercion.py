@@ -5,6 +5,7 @@ Strings come from the command line and take the type of the field they are meant
 
 import contextlib
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ def to_plain(value: Any) -> Any:
 
 def build(cls: type, values: Any, prefix: str) -> Any:
     """The dataclass `cls` from a mapping; `prefix` names it in messages. Raises `UserError`."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     if not isinstance(values, Mapping):
         raise UserError(
             f"`{prefix.rstrip('.') or cls.__name__}` must be a mapping of settings, "
@@ -53,6 +54,12 @@ def build(cls: type, values: Any, prefix: str) -> Any:
             "start from a preset (`spaces.presets.trial_config`), which sets them all"
         )
     return cls(**{n: _coerce(hints[n], v, f"{prefix}{n}") for n, v in values.items()})
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Read once: a study makes its trials' configurations by the thousand."""
+    return get_type_hints(cls)
 
 
 def _coerce(hint: Any, value: Any, name: str) -> Any:
