@@ -26,6 +26,7 @@ from search.plan import Plan, make_plan
 from search.recipes import RECIPES
 from search.study import Launch, run_study
 from trainables.command_line import run_command_line
+from trainables.errors import Failure
 from trainables.training.manifest import write_manifest
 from trainables.training.watchdog import Watchdog, silence_of
 
@@ -167,6 +168,8 @@ def main(folder: str, trials: str, seconds: str, misbehave: str = "") -> None:
             trial_time_limit=TIME_LIMIT_SECONDS if misbehave == "misbehave" else None,
         ),
     )
+    if end.unwritten:
+        raise Failure(end.unwritten)
     print(json.dumps({"finished": end.finished, "failed": end.failed, "left": end.remaining}))
 
 

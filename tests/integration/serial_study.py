@@ -114,7 +114,8 @@ def main(folder: str) -> None:
             os._exit(0)
         ends[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     end = run(folder)
-    print(json.dumps({"ends": ends, "finished": end.finished, "left": end.remaining}))
+    said = {"finished": end.finished, "left": end.remaining, "unwritten": end.unwritten}
+    print(json.dumps({"ends": ends, **said}))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_a_driver_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout.strip().splitlines()[-1])
     assert said["ends"] == dict.fromkeys(serial_study.MOMENTS, serial_study.KILLED)
-    assert (said["finished"], said["left"]) == (7, 0)
+    assert (said["finished"], said["left"], said["unwritten"]) == (7, 0, "")
     rows = check_everything(tmp_path, "killed", 7, STEPS)
     assert [row["status"] for row in rows] == ["complete"] * 7
 
