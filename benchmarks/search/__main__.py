@@ -60,8 +60,8 @@ def search(
     """Simulate every system on every workload over paired seeds, and write the document.
 
     On scenes only random search, plain TPE and ours are run, because every epoch trains there.
-    Results are kept one by one: after an interruption the same command goes on. They do not know
-    of changes to the code: remove the folder of a system that has changed.
+    Results are kept one by one: after an interruption the same command goes on. Where the code of
+    a search, a surrogate or the simulator has changed, what rests on it is run again.
     """
     from benchmarks.search.document import render
     from benchmarks.search.figure import draw

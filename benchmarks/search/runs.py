@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.search.fingerprint import fingerprint
 from benchmarks.search.real import Scenes
 from benchmarks.search.simulator import Completion, Trace, simulate
 from benchmarks.search.surrogates import SURROGATES, get_surrogate
@@ -51,6 +52,15 @@ class Job:
     def budget_epochs(self) -> int:
         return self.full_lengths * get_workload(self.workload).num_epochs
 
+    @property
+    def code(self) -> str:
+        """Of what the result depends on beside the job itself."""
+        system = get_system(self.system)
+        workload = "real" if self.workload == REAL else "surrogates"
+        modules = ["simulator", workload]
+        names = [*(f"benchmarks.search.{module}" for module in modules), system.module]
+        return fingerprint(names, system.settings)
+
     def path(self, folder: Path) -> Path:
         return folder / self.workload / self.system / f"{self.seed}.json"
 
@@ -73,12 +83,12 @@ def run(job: Job) -> Trace:
 
 
 def load(job: Job, folder: Path) -> Trace | None:
-    """The kept result; None where there is none, or one of other settings."""
+    """The kept result; None where there is none, or one of other settings or other code."""
     try:
         known = json.loads(job.path(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if known["job"] != dataclasses.asdict(job):
+    if known.get("job") != dataclasses.asdict(job) or known.get("code") != job.code:
         return None
     return _trace(known["trace"])
 
@@ -92,7 +102,11 @@ def obtain(job: Job, folder: Path) -> Trace:
     path = job.path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    content = {"job": dataclasses.asdict(job), "trace": dataclasses.asdict(trace)}
+    content = {
+        "job": dataclasses.asdict(job),
+        "code": job.code,
+        "trace": dataclasses.asdict(trace),
+    }
     partial.write_text(json.dumps(content), encoding="utf-8")
     partial.replace(path)
     return trace

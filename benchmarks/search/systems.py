@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.search import peers
 from benchmarks.search.ours import Ours, Variant, starts_of
@@ -19,20 +19,25 @@ OURS, PLAIN_TPE, RANDOM = "ours", "optuna-search", "random"
 class Entry:
     """role: `part` is ours with one part changed.
 
+    module, settings: what its results depend on, see `fingerprint`.
     build: from the workload, the seed, and whether the first trials are the known starts.
     """
 
     name: str
     label: str
     role: Role
+    module: str
+    settings: str
     build: Callable[[Workload, int, bool], System] = field(repr=False)
 
 
-def _peer(name: str, label: str, build: Callable[..., System]) -> Entry:
+def _peer(name: str, label: str, build: type[Any]) -> Entry:
     return Entry(
         name=name,
         label=label,
         role="peer",
+        module="benchmarks.search.peers",
+        settings=build.__name__,
         build=lambda workload, seed, starts: build(
             workload, seed, starts_of(workload.space) if starts else ()
         ),
@@ -44,6 +49,8 @@ def _ours(name: str, label: str, variant: Variant, role: Role = "part") -> Entry
         name=name,
         label=label,
         role=role,
+        module="benchmarks.search.ours",
+        settings=repr(variant),
         build=lambda workload, seed, starts: Ours(
             workload, seed, replace(variant, starts=starts or variant.starts)
         ),

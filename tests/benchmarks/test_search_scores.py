@@ -11,7 +11,7 @@ from analysis.indicators import Normalisation
 from benchmarks.search.document import render
 from benchmarks.search.figure import draw
 from benchmarks.search.findings import collect
-from benchmarks.search.runs import Job, obtain
+from benchmarks.search.runs import FULL_LENGTHS, Job, obtain
 from benchmarks.search.scores import (
     Trajectory,
     against_peers,
@@ -95,9 +95,10 @@ def test_peers_are_compared_by_seed_and_corrected_together() -> None:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Path:
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "results"
     for workload in ("crossing", "infeasible"):
+        monkeypatch.setitem(FULL_LENGTHS, workload, 12)
         for system in ("ours", "random", "optuna-search", "niches"):
             for seed in range(3):
                 obtain(Job.of(workload, system, seed), folder)

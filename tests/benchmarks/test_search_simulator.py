@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.search import fingerprint as fingerprints
 from benchmarks.search.runs import Job, load, missing, obtain, plan, run
 from benchmarks.search.simulator import Trace, simulate
 from benchmarks.search.surrogates import SURROGATES
@@ -115,7 +116,7 @@ def test_an_empty_budget_or_no_worker_is_refused(budget: int, concurrency: int) 
 
 
 def job(system: str, **changes: Any) -> Job:
-    settings = {"workload": "three", "system": system, "seed": 3, "full_lengths": 12}
+    settings = {"workload": "three", "system": system, "seed": 3, "full_lengths": 8}
     return Job(**(settings | changes))
 
 
@@ -185,3 +186,22 @@ def test_the_plan_has_peers_before_parts_and_only_three_systems_on_the_real_trai
     assert "unconstrained" in {j.system for j in plan({"infeasible": 1})}
     with pytest.raises(UserError, match="no-such"):
         plan({"crossing": 1}, ["no-such"])
+
+
+def test_a_result_of_other_code_is_run_again(tmp_path: Path) -> None:
+    wanted = job("random")
+    obtain(wanted, tmp_path)
+    kept = wanted.path(tmp_path)
+    kept.write_text(kept.read_text().replace(wanted.code, "of-another-commit"))
+    assert load(wanted, tmp_path) is None
+
+
+def test_ours_depends_on_the_search_and_peers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: job(name).code for name in ("ours", "niches", "random", "ray-asha")}
+    assert len(set(before.values())) == 4
+    actual = fingerprints._code
+    monkeypatch.setattr(
+        fingerprints, "_code", lambda module: actual(module) + "x" * (module == "search.rungs")
+    )
+    changed = {name: job(name).code != code for name, code in before.items()}
+    assert changed == {"ours": True, "niches": True, "random": False, "ray-asha": False}

@@ -1,0 +1,50 @@
+"""What a kept result depends on: the code it was made by, so that a change runs it again."""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+# Of what these import, `spaces`, `trainables` and other libraries do not count: a benchmark of the
+# search must not train again for a new message of an error.
+_OWN = ("benchmarks.search.", "search.")
+
+
+def fingerprint(modules: Sequence[str], settings: str) -> str:
+    """Of the named modules, of those that they import of the search, and of `settings`.
+
+    Comments and layout do not count.
+    """
+    digest = hashlib.blake2b(settings.encode(), digest_size=8)
+    for module in sorted(_closure(tuple(modules))):
+        digest.update(_code(module).encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _closure(modules: tuple[str, ...]) -> frozenset[str]:
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += _imports(module)
+    return frozenset(found)
+
+
+def _imports(module: str) -> list[str]:
+    nodes = ast.walk(ast.parse(_source(module)))
+    named = [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module]
+    return [name for name in named if name.startswith(_OWN)]
+
+
+@functools.cache
+def _code(module: str) -> str:
+    return ast.dump(ast.parse(_source(module)))
+
+
+def _source(module: str) -> str:
+    return (_REPOSITORY / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
