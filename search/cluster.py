@@ -2,12 +2,10 @@
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
+from search.scratch import Scratch
 from trainables.errors import Failure, UserError
 
 _RAY_ENVIRONMENT = {
@@ -27,7 +25,7 @@ class RayCluster:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._scratch: Path | None = None
+        self._scratch: Scratch | None = None
 
     def __enter__(self) -> Self:
         import ray
@@ -45,9 +43,9 @@ class RayCluster:
                 # Trials read data from memory-mapped files; the object store carries reports.
                 "object_store_memory": 128 * 1024 * 1024,
             }
-            self._scratch = _scratch_folder()
+            self._scratch = Scratch.make(_SOCKET_CHARACTERS - _SESSION_CHARACTERS)
             if self._scratch is not None:
-                arguments["_temp_dir"] = str(self._scratch)
+                arguments["_temp_dir"] = str(self._scratch.path)
         else:
             arguments |= {
                 "address": self._address,
@@ -74,9 +72,8 @@ class RayCluster:
         self._remove_scratch()
 
     def _remove_scratch(self) -> None:
-        """Ray leaves its logs and sockets behind, megabytes for every launch."""
         if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.remove()
             self._scratch = None
 
     def shares(self, concurrency: int | None) -> tuple[int, dict[str, float]]:
@@ -144,15 +141,6 @@ def _remedy(error: BaseException) -> str:
             )
         cause = cause.__cause__ or cause.__context__
     return "use local, or start one with `ray start --head`"
-
-
-def _scratch_folder() -> Path | None:
-    """A folder for Ray's session; None where its sockets' paths would grow too long."""
-    folder = Path(tempfile.mkdtemp(prefix="disparse-"))
-    if len(str(folder)) + _SESSION_CHARACTERS <= _SOCKET_CHARACTERS:
-        return folder
-    folder.rmdir()
-    return None
 
 
 def set_ray_environment() -> None:

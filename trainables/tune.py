@@ -70,12 +70,12 @@ class DiSparseTrainable(tune.Trainable):
         self._watchdog = Watchdog(Path(config["directory"]), config.get("time_limit_seconds"))
 
     def step(self) -> dict[str, Any]:
+        if self._silence:
+            return self._fail(self._silence)
         with self._watchdog.watching():
             return self._next_result()
 
     def _next_result(self) -> dict[str, Any]:
-        if self._silence:
-            return self._fail(self._silence)
         try:
             run = self._run if self._run is not None else self._open()
             self._run = run

@@ -1,6 +1,10 @@
 """The Tune trainable without Tune: every misfortune is a result, every checkpoint shows damage."""
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +15,7 @@ from spaces.presets import trial_config
 from trainables.errors import Failure, UserError
 from trainables.training.manifest import MANIFEST, valid_checkpoint, write_manifest
 from trainables.training.trial import Report
+from trainables.training.watchdog import Watchdog, silence_of
 from trainables.tune import DiSparseTrainable
 
 
@@ -231,3 +236,115 @@ def test_nothing_is_no_checkpoint(tmp_path: Path) -> None:
     assert valid_checkpoint(tmp_path / "absent") is None
     write_manifest(tmp_path, step=1)
     assert valid_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "over the quota"),
+        OSError("Error writing bytes to file. Detail: [errno 28] No space left on device"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+    ],
+)
+def test_a_full_disk_is_not_the_trials_fault(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(FakeRun, "second", error)
+    trainable = DiSparseTrainable(config)
+    trainable.train()
+    with pytest.raises(type(error)):
+        trainable.train()
+    assert not (Path(config["directory"]) / "summary.json").exists()
+
+
+def test_a_model_that_finds_no_space_is_not_lost_in_silence(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: FakeRun, path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    def refused(self: FakeRun, path: Path) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(FakeRun, "export", refused)  # costs the model, not the result
+    trainable = DiSparseTrainable(config)
+    trainable.train()
+    assert trainable.train()["status"] == "complete"
+    monkeypatch.setattr(FakeRun, "export", full)
+    trainable = DiSparseTrainable(config)
+    trainable.train()
+    with pytest.raises(OSError, match="No space left"):
+        trainable.train()
+
+
+_HANGING = """
+import sys, time
+from pathlib import Path
+from trainables.training.watchdog import Watchdog
+
+def train():
+    for seconds in map(float, sys.argv[2:]):
+        with dog.watching():
+            time.sleep(seconds)
+
+dog = Watchdog(Path(sys.argv[1]), 0.5)
+train()
+print("got on")
+dog.close()
+"""
+
+
+def hanging(directory: Path, *seconds: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _HANGING, str(directory), *map(str, seconds)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_process_that_falls_silent_ends_and_says_where(tmp_path: Path) -> None:
+    # Together they take longer than the limit, which is for each.
+    got_on = hanging(tmp_path, 0.3, 0.3, 0.3)
+    assert (got_on.returncode, got_on.stdout) == (0, "got on\n")
+    assert list(tmp_path.iterdir()) == []
+    hung = hanging(tmp_path, 0.1, 600)
+    assert (hung.returncode, hung.stdout) == (1, "")
+    assert silence_of(tmp_path).startswith("no report within 0.5 s (in train, <string> line 9)")
+
+
+def test_a_limit_that_cannot_say_so_ends_the_process_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the place of a folder")
+    assert hanging(tmp_path / "file", 600).returncode == 1
+    assert silence_of(tmp_path / "file") == ""
+
+
+def test_a_trial_that_hung_is_not_tried_again(config: dict[str, Any], tmp_path: Path) -> None:
+    first = DiSparseTrainable(config)
+    first.train()
+    first.save(str(tmp_path / "checkpoint"))
+    directory = Path(config["directory"])
+    assert hanging(directory, 600).returncode == 1
+    again = DiSparseTrainable({**config, "time_limit_seconds": 60.0})
+    again.restore(str(tmp_path / "checkpoint"))
+    result = again.train()
+    assert (result["status"], result["done"]) == ("failed", True)
+    assert result["reason"] == silence_of(directory)
+    assert result["reason"].startswith("no report within 0.5 s")
+    again.stop()
+    # An actor that is reused takes over no other trial's silence, and leaves nothing.
+    other = {**config, "directory": str(tmp_path / "other"), "time_limit_seconds": 60.0}
+    assert again.reset_config(other)
+    assert again.train()["training/step"] == 10
+    again.stop()
+    assert not (tmp_path / "other" / "silence.txt").exists()
+    assert silence_of(directory)
+
+
+def test_no_limit_writes_nothing(tmp_path: Path) -> None:
+    dog = Watchdog(tmp_path, None)
+    with dog.watching():
+        pass
+    dog.close()
+    assert list(tmp_path.iterdir()) == []
