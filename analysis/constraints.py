@@ -34,6 +34,11 @@ class Bound:
         return f"{'≥' if self.is_floor else '≤'} {self._written(self.value)}"
 
     @property
+    def label(self) -> str:
+        """ "mIoU ≥ 0.3", where the task is written beside it."""
+        return f"{style.metric_label(self.metric)} {self.short}"
+
+    @property
     def text(self) -> str:
         """ "segmentation mIoU at least 0.3", "density at most 20 %"."""
         side = "at least" if self.is_floor else "at most"
@@ -92,6 +97,18 @@ def axis_bound(bounds: Iterable[Bound], name: str) -> Bound | None:
             found.append(Bound(metric=name, value=round(1.0 - bound.value, 12)))
     sign = report.describe(name).sign
     return min(found, key=lambda bound: sign * bound.value, default=None)
+
+
+def off_axis_bounds(bounds: Iterable[Bound], quality: str, cost: str) -> tuple[Bound, ...]:
+    """Those that concern a panel of `quality` against `cost` and are on neither axis: on another
+    metric of the task, or another cost."""
+    task = report.without_split(quality).partition("/")[0]
+    return tuple(
+        bound
+        for bound in bounds
+        if report.without_split(bound.metric).partition("/")[0] in (task, "cost")
+        and not any(axis_bound([bound], name) for name in (quality, cost))
+    )
 
 
 def misses(bounds: Iterable[Bound], metrics: Mapping[str, float]) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.constraints import Bound, axis_bound, read_bounds
+from analysis.constraints import Bound, axis_bound, off_axis_bounds, read_bounds
 from analysis.pareto import non_dominated, non_dominated_order
 from analysis.trials import Study, Trial
 from trainables import report
@@ -34,6 +34,7 @@ class TaskFront:
     infeasible: tuple[Trial, ...] = ()  # those that ran to the end and missed a constraint
     quality_bound: Bound | None = None  # of the study's constraints
     cost_bound: Bound | None = None
+    other_bounds: tuple[Bound, ...] = ()  # on the task's other metrics and on other costs
 
     @property
     def task(self) -> str:
@@ -107,6 +108,7 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
             infeasible=missed,
             quality_bound=axis_bound(bounds, quality),
             cost_bound=cost_bound,
+            other_bounds=off_axis_bounds(bounds, quality, study.cost),
         )
         for quality in study.qualities
     )

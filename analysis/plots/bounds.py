@@ -102,19 +102,18 @@ def draw(axes: Axes, front: TaskFront, shown: Window) -> None:
             linewidths=0.9,
             zorder=3.5,
         )
-    remark = outside_text(front, shown)
-    if remark:
+    remarks = outside(front, shown)
+    if remarks:
         axes.annotate(
-            remark,
-            xy=(0.0, 0.0 if maximised(front.quality) else 1.0),
+            "\n".join(remarks),
+            xy=(0.0, 0.0),
             xycoords="axes fraction",
-            xytext=(4, 4 if maximised(front.quality) else -4),
+            xytext=(0, -34),  # under the axis with its ticks and label
             textcoords="offset points",
             ha="left",
-            va="bottom" if maximised(front.quality) else "top",
+            va="top",
             fontsize=style.TICK_SIZE,
             color=style.QUIET,
-            zorder=2.5,
         )
 
 
@@ -219,18 +218,24 @@ def annotate(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
         figure.add_annotation(
             text=cap.short, x=place, xanchor="right", y=at, yref="y domain", **quiet
         )
-    remark = outside_text(front, shown)
-    if remark:
+    remarks = outside(front, shown)
+    if remarks:
+        # As much taller as there are lines, so that all panels' axes stay of one height.
+        room = 17 * len(remarks)
+        figure.update_layout(height=figure.layout.height + room)
+        figure.update_layout(margin_b=figure.layout.margin.b + room)
         figure.add_annotation(
-            text=remark,
-            x=0.01,
+            text="<br>".join(remarks),
+            align="left",
+            x=0.0,
             xref="x domain",
             xanchor="left",
-            y=0.01 if up else 0.99,
+            y=0.0,
             yref="y domain",
-            yanchor="bottom" if up else "top",
+            yanchor="top",
+            yshift=-44,
             showarrow=False,
-            font={"size": 11, "color": style.QUIET},
+            font={"size": 12, "color": style.QUIET},
         )
 
 
@@ -277,20 +282,20 @@ def _are_bounded(fronts: Sequence[TaskFront]) -> bool:
     return False
 
 
-def outside_text(front: TaskFront, shown: Window) -> str:
-    """What the panel leaves out, "" for nothing: misses beyond the axes, bounds beyond them."""
-    parts = []
-    low, high = shown.quality_limits
-    bound = front.quality_bound
-    if bound is not None and not low < bound.value < high:
-        parts.append(f"{bound.short} is off the axis")
-    low, high = shown.cost_limits
-    if front.cost_bound is not None and not low < front.cost_bound.value < high:
-        parts.append(f"cost {front.cost_bound.short} is off the axis")
+def outside(front: TaskFront, shown: Window) -> list[str]:
+    """What the panel does not draw, a line each: bounds beyond its axes or on neither of them, and
+    misses beyond."""
+    lines = [f"also asked: {bound.label}" for bound in front.other_bounds]
+    for bound, (low, high) in (
+        (front.quality_bound, shown.quality_limits),
+        (front.cost_bound, shown.cost_limits),
+    ):
+        if bound is not None and not low < bound.value < high:
+            lines.append(f"{bound.label}, off the axis")
     if shown.num_outside:
         misses = "miss" if shown.num_outside == 1 else "misses"
-        parts.append(f"{shown.num_outside} {misses} off the axis")
-    return "; ".join(parts)
+        lines.append(f"{shown.num_outside} {misses} off the axis")
+    return lines
 
 
 def maximised(name: str) -> bool:

@@ -53,13 +53,16 @@ def coordinates(trials: Sequence[Trial], objectives: Sequence[str]) -> tuple[Axi
 
 
 def varying_params(trials: Sequence[Trial]) -> list[str]:
-    """Parameters with at least two values among the trials; the target sparsity first."""
+    """Parameters with at least two values among the trials; the target sparsity first.
+
+    No steps of pre-training are no value: that a method has none, its name says.
+    """
     names = sorted({name for t in trials for name in t.params})
     found = [
         name
         for name in names
         if name not in _NOT_SHOWN
-        and len({repr(t.params[name]) for t in trials if t.params.get(name) is not None}) > 1
+        and len({repr(t.params[name]) for t in trials if _is_value(name, t.params.get(name))}) > 1
     ]
     return sorted(found, key=lambda n: (n != "sparsity.target", n))
 
@@ -182,6 +185,10 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
     canvas.page_layout(figure, 470)
     figure.update_layout(margin={"l": 150, "r": 70, "t": 100, "b": 30})
     return figure
+
+
+def _is_value(name: str, value: Any) -> bool:
+    return value is not None and not (name == "training.pretrain_steps" and value == 0)
 
 
 def _full_label(axis: Axis) -> str:

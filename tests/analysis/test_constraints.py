@@ -116,6 +116,11 @@ def test_the_search_s_judgement_decides_who_is_a_member(record: Record) -> None:
     assert segmentation.dense_level == 0.5
     assert segmentation.quality_bound == Bound(metric="val/segmentation/miou", value=0.3)
     assert normals.quality_bound is None  # the bound is on another of the task's metrics
+    assert (
+        bounds.outside(normals, bounds.window(normals))[0]
+        == "also asked: median angular error ≤ 30°"
+    )
+    assert segmentation.other_bounds == ()
     assert normals.cost_bound == Bound(metric="cost/density", value=0.2)
 
 
@@ -136,13 +141,13 @@ def test_a_miss_by_far_does_not_squeeze_the_panel(record: Record) -> None:
     low, high = shown.quality_limits
     assert 0.2 < low < 0.25
     assert high < 0.45
-    assert bounds.outside_text(task_front, shown) == "2 misses off the axis"
+    assert bounds.outside(task_front, shown) == ["2 misses off the axis"]
     assert shown.cost_limits[0] < 0.02  # as on every other panel of the study
 
 
 def test_a_bound_far_from_all_trials_is_told_not_drawn(record: Record) -> None:
     task_front, shown = panel(record, missed=[], floor=0.01)
-    assert bounds.outside_text(task_front, shown) == "≥ 0.01 is off the axis"
+    assert bounds.outside(task_front, shown) == ["mIoU ≥ 0.01, off the axis"]
     assert shown.quality_limits[0] > 0.2
     assert bounds.CONSTRAINT not in {t.name for t in front.interactive(task_front, (), {}).data}
     assert bounds.page_legend([task_front]) == []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from analysis import figures, page
-from analysis.plots import agreement, canvas, front, layers, style
+from analysis.plots import agreement, canvas, front, layers, parallel, style
 from analysis.trials import load_study
 from tests.analysis.studies import PRIMARY, BuiltStudy, realistic_rows, simple_row
 
@@ -105,6 +105,18 @@ def test_a_line_of_agreement_breaks_before_the_shortcuts(record: Record) -> None
     figure = agreement.interactive(result.votes)
     assert list(figure.data[0].y) == [0.9, 0.7, None, 0.8]
     assert list(figure.layout.xaxis.ticktext) == ["conv1", "b", "shortcut.1.0"]
+
+
+def test_pre_training_is_a_choice_only_where_its_length_is(record: Record) -> None:
+    def shown(*steps: int) -> list[str]:
+        rows = [simple_row(i, "snip", 0.1, 0.4, 20.0, 0.5) for i in range(len(steps))]
+        for row, count in zip(rows, steps, strict=True):
+            row.params = {"training.pretrain_steps": count}
+        built = record("pretrained" + "-".join(map(str, steps)), rows, tasks=TASKS)
+        return parallel.varying_params(load_study(built.name, built.storage).trials)
+
+    assert shown(0, 0, 200) == []
+    assert shown(0, 100, 200) == ["training.pretrain_steps"]
 
 
 def test_a_map_of_one_row_has_room_for_its_colour_bar(found: figures.Findings) -> None:
