@@ -33,13 +33,6 @@ class NoOp(tune.Trainable):
         self._steps = json.loads((Path(str(checkpoint)) / "state.json").read_text())
 
 
-def no_op(config: dict[str, Any]) -> None:
-    """The same as a function."""
-    density = density_of(config)
-    for steps in range(1, NUM_REPORTS + 1):
-        tune.report(report(steps, density))
-
-
 def density_of(config: Mapping[str, Any]) -> float:
     """From a raw draw, or from a study's configuration of a trial."""
     if "density" in config:
@@ -48,7 +41,7 @@ def density_of(config: Mapping[str, Any]) -> float:
 
 
 def report(steps: int, density: float) -> dict[str, Any]:
-    """What trial of such a density reports the `steps`-th time, without training."""
+    """What a trial of such a density reports the `steps`-th time, without training."""
     fraction = steps / NUM_REPORTS
     quality = density**0.5 * fraction
     return {
