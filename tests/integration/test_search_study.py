@@ -19,7 +19,13 @@ from ray.cluster_utils import Cluster
 from search.files import StudyFiles, study_files
 from search.recovery import newest_checkpoint
 from tests.integration.cheap_study import TIME_LIMIT_SECONDS
-from tests.integration.records import REPOSITORY, check_everything, environment, optuna_study
+from tests.integration.records import (
+    REPOSITORY,
+    check_everything,
+    environment,
+    mlflow_runs,
+    optuna_study,
+)
 from trainables.training.manifest import valid_checkpoint
 
 PROGRAM = Path(__file__).with_name("cheap_study.py")
@@ -169,6 +175,35 @@ def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path) -> None:
         assert (last == 4) == (after[number].state == TrialState.COMPLETE)
         reached = resumable.get(number, 0)
         assert all(log.count(step) == 1 for step in range(1, reached + 1)), (number, reached, log)
+
+
+def test_sigterm_ends_with_one_line_and_nothing_running(tmp_path: Path) -> None:
+    driver = subprocess.Popen(
+        command(tmp_path, 4, 0.3),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=REPOSITORY,
+        start_new_session=True,
+    )
+    files = study_files(str(tmp_path), "cheap")
+    try:
+        wait_for(driver, lambda: num_reports(files) >= 2)
+    finally:
+        os.killpg(driver.pid, signal.SIGTERM)  # the local Ray as well
+        _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 128 + signal.SIGTERM
+    assert errors == "Ended by SIGTERM; the same command goes on.\n"
+    # MLflow's writer, a session of its own, has seen its driver go.
+    _, parents, children = mlflow_runs(tmp_path, "cheap")
+    deadline = time.monotonic() + 60
+    while any(run.info.status == "RUNNING" for run in (*parents, *children)):
+        assert time.monotonic() < deadline
+        _, parents, children = mlflow_runs(tmp_path, "cheap")
+    done = run(tmp_path, 4, 0)
+    assert end_of(done.stdout) == {"finished": 4, "failed": 0, "left": 0}
+    check_everything(tmp_path, "cheap", 4, STEPS)
 
 
 @pytest.fixture
