@@ -1,13 +1,14 @@
 """Our search, driven through `search.model.Model` and `search.rungs.ParetoRungs`, part by part."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.search.workload import Report, Workload
 from search.model import Model
 from search.rungs import ParetoRungs, RungSettings
-from spaces.space import Space
+
+Starts = Sequence[Mapping[str, Any]]
 
 _DEMOTED = "stopped early"  # the constraint that tells of a stopped trial as of an infeasible one
 
@@ -21,8 +22,7 @@ class Variant:
     stopped: a view of `search.model.STOPPED_VIEWS`, or `infeasible`: the last vector, under a
       constraint that is missed by the share of training that was left.
     constraints: whether sampler and scheduler hear of them.
-    starts: whether the first trials are the space's defaults, for every value of its first
-      parameter, and the extremes of the cost.
+    starts: whether the first trials are the points that every system begins with.
     """
 
     sampler: str = "tpe"
@@ -30,13 +30,15 @@ class Variant:
     rungs: RungSettings | None = field(default_factory=RungSettings)
     stopped: str = "poor"
     constraints: bool = True
-    starts: bool = False
+    starts: bool = True
 
 
 class Ours:
     """One study of ours."""
 
-    def __init__(self, workload: Workload, seed: int, variant: Variant) -> None:
+    def __init__(
+        self, workload: Workload, seed: int, variant: Variant, starts: Starts = ()
+    ) -> None:
         self._space = workload.space
         self._variant = variant
         self._model = Model(
@@ -49,7 +51,7 @@ class Ours:
         self._rungs = (
             None if variant.rungs is None else ParetoRungs(variant.rungs, workload.num_objectives)
         )
-        self._starts = starts_of(self._space) if variant.starts else []
+        self._starts = starts if variant.starts else ()
 
     def ask(self, number: int) -> Mapping[str, Any]:
         fixed = self._starts[number] if number < len(self._starts) else None
@@ -78,15 +80,3 @@ class Ours:
             self._model.tell(number, "infeasible", report.values, violations | demoted)
         else:
             self._model.tell(number, "stopped", report.values, violations)
-
-
-def starts_of(space: Space) -> list[dict[str, Any]]:
-    """The defaults under every choice of the first parameter, then the ends of the sparsity."""
-    first = space.parameters[0]
-    defaults = space.defaults()
-    starts = [
-        space.known(space.pinned({first.name: choice}).defaults()) for choice in first.choices
-    ]
-    sparsity = next(p for p in space.parameters if p.name == "sparsity.target")
-    ends = [{**defaults, sparsity.name: end} for end in (sparsity.low, sparsity.high)]
-    return [*starts, *ends]

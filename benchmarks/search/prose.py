@@ -50,8 +50,9 @@ def protocol(found: Mapping[str, Any]) -> str:
         "front: its scale is that of the front of all trials of all systems.",
         "- **Systems.** Every one is driven through its own class. Early-stopping peers have "
         f"the rungs of ours: grace {rungs['grace_fraction']:.2g} of training, factor "
-        f"{rungs['reduction_factor']:g}. No peer hears of constraints. On surrogates nobody has "
-        "starting points, unless it says so.",
+        f"{rungs['reduction_factor']:g}. No peer hears of constraints. Every system "
+        "begins with the same points: the space's defaults under every method, at sparsities "
+        "spread over the range, and at both ends of it.",
     ]
     if surrogates:
         text.append(
@@ -64,8 +65,7 @@ def protocol(found: Mapping[str, Any]) -> str:
         lengths_real = real["budget_epochs"] // real["num_epochs"]
         text.append(
             f"- **Scenes** is the real trainable: every epoch trains a ninth of a trial of 90 "
-            f"steps, {lengths_real} full lengths in all. Every system begins with the same "
-            "points: the presets' of each method, and the ends of the range of sparsity."
+            f"steps, {lengths_real} full lengths in all."
         )
     return "\n".join(text)
 

@@ -28,25 +28,20 @@ ONLY_CONSTRAINED = ("unconstrained",)  # elsewhere it is ours
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A simulation. full_lengths: the budget, in full-length trials; starts: see `Entry`."""
+    """A simulation. full_lengths: the budget, in full-length trials; starts: whether every
+    system begins with the same points."""
 
     workload: str
     system: str
     seed: int
     full_lengths: int
     concurrency: int = CONCURRENCY
-    starts: bool = False
+    starts: bool = True
 
     @classmethod
     def of(cls, workload: str, system: str, seed: int) -> "Job":
-        """With the benchmark's budget. On the real trainable every system has the starts."""
-        return cls(
-            workload=workload,
-            system=system,
-            seed=seed,
-            full_lengths=FULL_LENGTHS[workload],
-            starts=workload == REAL,
-        )
+        """With the benchmark's budget."""
+        return cls(workload=workload, system=system, seed=seed, full_lengths=FULL_LENGTHS[workload])
 
     @property
     def budget_epochs(self) -> int:
@@ -57,7 +52,7 @@ class Job:
         """Of what the result depends on beside the job itself."""
         system = get_system(self.system)
         workload = "real" if self.workload == REAL else "surrogates"
-        modules = ["simulator", workload]
+        modules = ["simulator", "starts", workload]
         names = [*(f"benchmarks.search.{module}" for module in modules), system.module]
         return fingerprint(names, system.settings)
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from benchmarks.search import peers
-from benchmarks.search.ours import Ours, Variant, starts_of
+from benchmarks.search.ours import Ours, Variant
 from benchmarks.search.simulator import System
+from benchmarks.search.starts import starts_of
 from benchmarks.search.workload import Workload
 from search.rungs import RungSettings
 from trainables.errors import unknown_name
@@ -20,7 +21,7 @@ class Entry:
     """role: `part` is ours with one part changed.
 
     module, settings: what its results depend on, see `fingerprint`.
-    build: from the workload, the seed, and whether the first trials are the known starts.
+    build: from the workload, the seed, and whether the first trials are those of `starts`.
     """
 
     name: str
@@ -52,7 +53,7 @@ def _ours(name: str, label: str, variant: Variant, role: Role = "part") -> Entry
         module="benchmarks.search.ours",
         settings=repr(variant),
         build=lambda workload, seed, starts: Ours(
-            workload, seed, replace(variant, starts=starts or variant.starts)
+            workload, seed, variant, starts_of(workload.space) if starts else ()
         ),
     )
 
@@ -88,7 +89,7 @@ SYSTEMS: dict[str, Entry] = {
             "reduction factor 2",
             replace(DEFAULT, rungs=replace(_RUNGS, reduction_factor=2.0)),
         ),
-        _ours("starts", "with starts and extremes", replace(DEFAULT, starts=True)),
+        _ours("no-starts", "without starts and extremes", replace(DEFAULT, starts=False)),
         _ours("unconstrained", "deaf to constraints", replace(DEFAULT, constraints=False)),
     )
 }
