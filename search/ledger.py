@@ -4,10 +4,10 @@ One Optuna trial per trial of the study, for ever: its number is the trial's ide
 (`demo-00003`), its user attributes carry what a trial was given and what became of it. A trial is
 written twice: when it is handed out, with everything it was given, and when it has ended. So a
 driver that dies leaves whole trials, some of them RUNNING; `next` hands those out first, under
-the same number. What to try next is asked of a `search.model.Model`, which is told of every trial
-that is in the record.
+the same number. What to try next is asked of a `search.model.Model`, told of all that is recorded.
 """
 
+import contextlib
 import datetime
 import json
 import math
@@ -176,14 +176,16 @@ class Ledger:
 
     def next(self, ray_trial_id: str = "") -> Assignment | None:
         """The next trial to run, unfinished ones first; None when all have been handed out."""
-        while True:
+        while self._unfinished or self._may_ask():
             if self._unfinished:
-                return self._hand_out_again(self._unfinished.pop(0), ray_trial_id)
-            if not self._may_ask():
-                return None
-            assignment = self._draw(ray_trial_id)
+                trial = self._trials[self._unfinished.pop(0)]
+                self._storage.set_trial_user_attr(trial._trial_id, "ray_trial_id", ray_trial_id)
+                assignment = self._assignment(trial, resumed=True)
+            else:
+                assignment = self._draw(ray_trial_id)
             if assignment is not None:
                 return assignment
+        return None
 
     def reported(self, number: int, metrics: Mapping[str, float]) -> None:
         """What a trial has used of the budget so far."""
@@ -254,8 +256,8 @@ class Ledger:
             self._unfinished.append(trial.number)
 
     def _draw(self, ray_trial_id: str) -> Assignment | None:
-        """A new trial; None where its own rules refuse what was drawn, which then has failed."""
-        number, refusal = self.num_asked, ""
+        """A new trial, see `_assignment`."""
+        number = self.num_asked
         start = self._starts[number] if number < len(self._starts) else None
         pins = {} if start is None else start.pins
         space = self.plan.space.pinned(pins)
@@ -269,11 +271,8 @@ class Ledger:
             seed = self.plan.seed + self._configurations[key]
         reference = start is not None and start.reference
         given: dict[str, Any] = {"params": params, "seed": seed, "reference": reference}
-        try:
-            config = self.plan.config(params, seed)
-            given["config"] = config.flat()
-        except UserError as error:
-            refusal = str(error)
+        with contextlib.suppress(UserError):  # said by `_assignment`, when the trial is recorded
+            given["config"] = self.plan.config(params, seed).flat()
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(draw.params),
@@ -286,25 +285,23 @@ class Ledger:
         _flatten(trial)
         self._configurations[key] += 1
         self._trials.append(trial)
-        self._live.add(number)
-        if not refusal:
-            return self._assignment(trial, config, resumed=False)
-        self.finish(number, Outcome(status="failed", reason=refusal, metrics={}, fraction=0.0))
-        return None
+        return self._assignment(trial, resumed=False)
 
-    def _hand_out_again(self, number: int, ray_trial_id: str) -> Assignment:
-        trial = self._trials[number]
-        self._storage.set_trial_user_attr(trial._trial_id, "ray_trial_id", ray_trial_id)
-        config = self.plan.config(trial.user_attrs["params"], int(trial.user_attrs["seed"]))
-        self._live.add(number)
-        return self._assignment(trial, config, resumed=True)
-
-    def _assignment(self, trial: FrozenTrial, config: TrialConfig, *, resumed: bool) -> Assignment:
+    def _assignment(self, trial: FrozenTrial, *, resumed: bool) -> Assignment | None:
+        """None where the trial's own rules refuse it, which then has failed."""
+        params, seed = trial.user_attrs["params"], int(trial.user_attrs["seed"])
+        self._live.add(trial.number)
+        try:
+            config = self.plan.config(params, seed)
+        except UserError as error:
+            refused = Outcome(status="failed", reason=str(error), metrics={}, fraction=0.0)
+            self.finish(trial.number, refused)
+            return None
         return Assignment(
             name=trial_name(self.plan.study, trial.number),
             number=trial.number,
-            params=trial.user_attrs["params"],
-            seed=int(trial.user_attrs["seed"]),
+            params=params,
+            seed=seed,
             config=config,
             reference=bool(trial.user_attrs["reference"]),
             resumed=resumed,

@@ -127,7 +127,7 @@ def test_the_command_starts_reports_and_resumes(tmp_path: Path) -> None:
     place = ["--storage", str(tmp_path / "runs")]
     assert invoke("resume", "demo-baselines", "--no-report", *place) == again
     assert invoke(*command, "--quiet") == ""
-    assert "finished 8 of 8" in invoke("status", "demo-baselines", *place)
+    assert "used 8 of 8 trials" in invoke("status", "demo-baselines", *place)
     state = study_status(str(tmp_path / "runs"), "demo-baselines")
     assert (state["finished"], state["trials"], state["counts"]["complete"]) == (8, 8, 8)
 

@@ -245,6 +245,55 @@ def test_a_draw_that_the_trial_refuses_fails_and_the_study_goes_on(
     assert trials[2].user_attrs["reason"] == "no snip today"
 
 
+def test_a_driver_that_dies_before_it_says_what_was_refused_is_followed_by_one_that_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(4)
+    real: Callable[..., Any] = Plan.config
+
+    def refuse_snip(self: Plan, params: dict, seed: int) -> Any:
+        if params.get("method") == "snip":
+            raise UserError("no snip today")
+        return real(self, params, seed)
+
+    class DiesError(Exception):
+        pass
+
+    def die(*_: Any) -> None:
+        raise DiesError
+
+    first = open_ledger(plan, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "config", refuse_snip)
+        patch.setattr(Ledger, "finish", die)
+        assert [first.next() is not None for _ in range(2)] == [True, True]
+        with pytest.raises(DiesError):
+            first.next()
+    second = open_ledger(plan, tmp_path)
+    monkeypatch.setattr(Plan, "config", refuse_snip)
+    assert [a.number for a in run_all(second)] == [0, 1, 3]
+    statuses = [t.user_attrs["status"] for t in (trials := load_trials(second.study))]
+    assert statuses == ["complete", "complete", "failed", "complete"]
+    assert trials[2].user_attrs["reason"] == "no snip today"
+
+
+def test_a_trial_that_is_given_back_is_handed_out_again(tmp_path: Path) -> None:
+    ledger = open_ledger(plan_of(3), tmp_path)
+    first, second = ledger.next(), ledger.next()
+    assert first is not None
+    assert second is not None
+    ledger.give_back(first.number)
+    assert ledger.num_remaining == 3
+    again = ledger.next()
+    assert again is not None
+    assert (again.number, again.config, again.seed) == (first.number, first.config, first.seed)
+    assert (first.resumed, again.resumed) == (False, True)
+    for assignment in (again, second):
+        ledger.finish(assignment.number, complete(ledger.plan, assignment))
+    assert [a.number for a in run_all(ledger)] == [2]
+    assert ledger.num_remaining == 0
+
+
 def result(**changes: Any) -> dict[str, Any]:
     values = {
         "val/segmentation/miou": 0.5,
