@@ -272,7 +272,8 @@ def test_a_driver_that_dies_before_it_says_what_was_refused_is_followed_by_one_t
     second = open_ledger(plan, tmp_path)
     monkeypatch.setattr(Plan, "config", refuse_snip)
     assert [a.number for a in run_all(second)] == [0, 1, 3]
-    statuses = [t.user_attrs["status"] for t in (trials := load_trials(second.study))]
+    trials = load_trials(second.study)
+    statuses = [trial.user_attrs["status"] for trial in trials]
     assert statuses == ["complete", "complete", "failed", "complete"]
     assert trials[2].user_attrs["reason"] == "no snip today"
 
