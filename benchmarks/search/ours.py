@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.search.starts import starts_of
 from benchmarks.search.workload import Report, Workload
 from search.model import Model
 from search.rungs import ParetoRungs, RungSettings
@@ -34,10 +35,10 @@ class Variant:
 
 
 class Ours:
-    """One study of ours."""
+    """One study of ours. starts: None for those that every system begins with."""
 
     def __init__(
-        self, workload: Workload, seed: int, variant: Variant, starts: Starts = ()
+        self, workload: Workload, seed: int, variant: Variant, starts: Starts | None = None
     ) -> None:
         self._space = workload.space
         self._variant = variant
@@ -51,6 +52,8 @@ class Ours:
         self._rungs = (
             None if variant.rungs is None else ParetoRungs(variant.rungs, workload.num_objectives)
         )
+        if starts is None:
+            starts = starts_of(self._space)
         self._starts = starts if variant.starts else ()
 
     def ask(self, number: int) -> Mapping[str, Any]:
