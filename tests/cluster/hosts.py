@@ -191,12 +191,14 @@ class Network:
     """A context of hosts on one bridge.
 
     folder: where hosts keep their /tmp, each in a folder of its own.
-    seen: folders that every host sees, at their own paths; others below /tmp it does not.
+    seen: folders that every host sees, at their own paths; others below /tmp it does not, this
+      interpreter's aside.
     """
 
     def __init__(self, folder: Path, seen: Iterable[Path]) -> None:
         self._folder = folder
-        self._seen = [path for path in seen if path.is_relative_to("/tmp")]
+        interpreter = (Path(sys.prefix), Path(sys.base_prefix))
+        self._seen = [path for path in (*seen, *interpreter) if path.is_relative_to("/tmp")]
         self._hosts: dict[str, Host] = {}
         self._numbers: dict[str, int] = {}
         self._names = folder / "hosts"

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -106,8 +105,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Itera
     shared.mkdir()
     blocks = (repository / "README.md").read_text().split("```")[1::2]
     (readme,) = [block.replace("\\\n", " ") for block in blocks if "ray job submit" in block]
-    environment = [Path(sys.prefix), Path(sys.base_prefix)]
-    with Network(folder, [shared, repository, *environment]) as network:
+    with Network(folder, [shared, repository]) as network:
         network.name(HEAD, *WORKERS, LAPTOP, "postgres", "mlflow")
         nodes = RayNodes(network, repository)
         postgresql = PostgreSQL(network.add("postgres"))
