@@ -22,14 +22,16 @@ class Variant:
     rungs: None trains every trial at full length.
     stopped: a view of `search.model.STOPPED_VIEWS`, or `infeasible`: the last vector, under a
       constraint that is missed by the share of training that was left.
+    known_cost: whether the sampler is told the cost of a configuration that is not trained yet.
     constraints: whether sampler and scheduler hear of them.
     starts: whether the first trials are the points that every system begins with.
     """
 
-    sampler: str = "tpe"
+    sampler: str = "curves"
     num_startup_trials: int = 10
     rungs: RungSettings | None = field(default_factory=RungSettings)
     stopped: str = "poor"
+    known_cost: bool = True
     constraints: bool = True
     starts: bool = True
 
@@ -48,6 +50,7 @@ class Ours:
             seed=seed,
             num_startup_trials=variant.num_startup_trials,
             stopped="poor" if variant.stopped == "infeasible" else variant.stopped,
+            known_cost=workload.known_cost if variant.known_cost else None,
         )
         self._rungs = (
             None if variant.rungs is None else ParetoRungs(variant.rungs, workload.num_objectives)
@@ -58,10 +61,11 @@ class Ours:
 
     def ask(self, number: int) -> Mapping[str, Any]:
         fixed = self._starts[number] if number < len(self._starts) else None
-        drawn, _ = self._model.ask(number, self._space.suggest, fixed)
+        drawn, _ = self._model.ask(number, self._space.suggest, fixed, self._space)
         return drawn
 
     def keep(self, number: int, report: Report) -> bool:
+        self._model.report(number, report.fraction, report.values, self._violations(report))
         if self._rungs is None:
             return True
         return self._rungs.decide(
@@ -73,13 +77,16 @@ class Ours:
         )
 
     def end(self, number: int, report: Report, *, complete: bool) -> None:
-        constrained = self._variant.constraints and report.violation > 0
-        violations = {"constraints": report.violation} if constrained else {}
+        violations = self._violations(report)
         if complete:
-            status = "infeasible" if constrained else "complete"
+            missed = any(value > 0 for value in violations.values())
+            status = "infeasible" if missed else "complete"
             self._model.tell(number, status, report.values, violations)
         elif self._variant.stopped == "infeasible":
             demoted = {_DEMOTED: 1.0 - report.fraction}
-            self._model.tell(number, "infeasible", report.values, violations | demoted)
+            self._model.tell(number, "infeasible", report.values, {**violations, **demoted})
         else:
             self._model.tell(number, "stopped", report.values, violations)
+
+    def _violations(self, report: Report) -> Mapping[str, float]:
+        return report.violations if self._variant.constraints else {}

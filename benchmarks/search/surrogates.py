@@ -204,10 +204,25 @@ class Surrogate:
         cost_NT1 = np.broadcast_to(cost_N[:, None, None], (*errors_NTJ.shape[:2], 1))
         return np.concatenate([errors_NTJ, cost_NT1], axis=2)
 
-    def violation(self, values_NM: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(N,): the excess over the limits, in sum; 0 where none is broken."""
-        excess_N = np.maximum(values_NM[:, :-1] - self.max_error, 0.0).sum(axis=1)
-        return excess_N + np.maximum(values_NM[:, -1] - self.max_density, 0.0)
+    def violations(self, values_NM: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """(N,) by constraint, relative to its bound; positive where it is missed."""
+        found = {}
+        if math.isfinite(self.max_error):
+            for index in range(len(self.tasks)):
+                found[f"error-{index}"] = values_NM[:, index] / self.max_error - 1.0
+        if math.isfinite(self.max_density):
+            found["density"] = values_NM[:, -1] / self.max_density - 1.0
+        return found
+
+    def feasible(self, values_NM: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(N,): whether all constraints hold."""
+        feasible_N = np.ones(len(values_NM), dtype=bool)
+        for missed_N in self.violations(values_NM).values():
+            feasible_N &= missed_N <= 0.0
+        return feasible_N
+
+    def known_cost(self, params: Mapping[str, Any]) -> float:
+        return 1.0 - float(params["sparsity.target"])
 
     def front(self) -> NDArray[np.float64]:
         """(F, M): the feasible non-dominated final vectors of a dense grid.
@@ -288,8 +303,11 @@ class Curve:
             fraction=self._epoch / NUM_EPOCHS,
             values=tuple(values_1M[0].tolist()),
             worth=tuple(worth_1M[0].tolist()),
-            violation=float(self._surrogate.violation(values_1M)[0]),
-            feasible=bool(self._surrogate.violation(worth_1M)[0] == 0.0),
+            violations={
+                name: float(missed_1[0])
+                for name, missed_1 in self._surrogate.violations(values_1M).items()
+            },
+            feasible=bool(self._surrogate.feasible(worth_1M)[0]),
         )
 
 
@@ -384,5 +402,5 @@ def _decay(fractions_T: NDArray[np.float64], k_N: NDArray[np.float64]) -> NDArra
 def _front(name: str) -> NDArray[np.float64]:
     surrogate = SURROGATES[name]
     values_NM = surrogate.final(surrogate.candidates())
-    feasible_NM = values_NM[surrogate.violation(values_NM) == 0.0]
+    feasible_NM = values_NM[surrogate.feasible(values_NM)]
     return feasible_NM[non_dominated(feasible_NM)]

@@ -70,16 +70,33 @@ SYSTEMS: dict[str, Entry] = {
         _peer(PLAIN_TPE, "Ray OptunaSearch (TPE), full fidelity", peers.RayOptunaSearch),
         _peer("moasha", "Syne Tune MOASHA", peers.SyneTuneMOASHA),
         _ours("no-stopping", "no early stopping", replace(DEFAULT, rungs=None)),
-        _ours("random-sampler", "random draws instead of TPE", replace(DEFAULT, sampler="random")),
+        _ours("random-sampler", "random draws", replace(DEFAULT, sampler="random")),
+        _ours("tpe-sampler", "TPE draws", replace(DEFAULT, sampler="tpe")),
+        _ours(
+            "tpe-no-stopping",
+            "TPE draws, no early stopping",
+            replace(DEFAULT, sampler="tpe", rungs=None),
+        ),
+        _ours("unknown-cost", "cost predicted", replace(DEFAULT, known_cost=False)),
         _ours(
             "niches",
             "ties broken by niche",
             replace(DEFAULT, rungs=replace(_RUNGS, order="niches")),
         ),
-        _ours("told-ignored", "stopped: told nothing", replace(DEFAULT, stopped="ignored")),
-        _ours("told-rung", "stopped: told the last vector", replace(DEFAULT, stopped="rung")),
         _ours(
-            "told-infeasible", "stopped: told infeasible", replace(DEFAULT, stopped="infeasible")
+            "told-ignored",
+            "TPE draws, stopped: told nothing",
+            replace(DEFAULT, sampler="tpe", stopped="ignored"),
+        ),
+        _ours(
+            "told-rung",
+            "TPE draws, stopped: told the last vector",
+            replace(DEFAULT, sampler="tpe", stopped="rung"),
+        ),
+        _ours(
+            "told-infeasible",
+            "TPE draws, stopped: told infeasible",
+            replace(DEFAULT, sampler="tpe", stopped="infeasible"),
         ),
         _ours("brackets-2", "two brackets", replace(DEFAULT, rungs=replace(_RUNGS, brackets=2))),
         _ours("grace-1-27", "grace 1/27", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 27))),

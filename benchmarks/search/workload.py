@@ -5,7 +5,7 @@ the configuration: at every epoch it is the cost the trial will end with.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from spaces.space import Space
@@ -17,7 +17,8 @@ class Report:
 
     values: the objectives as measured, minimised; what a search sees.
     worth: the same without the noise of measuring; what a search is scored by.
-    violation: how far `values` break the constraints, in sum; 0 where feasible.
+    violations: of the constraints by `values`, by name, relative to the bound as in
+      `search.constraints`: positive where one is missed.
     feasible: whether `worth` keeps them.
     """
 
@@ -25,8 +26,13 @@ class Report:
     fraction: float
     values: tuple[float, ...]
     worth: tuple[float, ...]
-    violation: float = 0.0
+    violations: Mapping[str, float] = field(default_factory=dict)
     feasible: bool = True
+
+    @property
+    def violation(self) -> float:
+        """The sum of what is missed; 0 where all hold."""
+        return sum(max(0.0, value) for value in self.violations.values())
 
 
 class Run(Protocol):
@@ -54,6 +60,9 @@ class Workload(Protocol):
 
     @property
     def constrained(self) -> bool: ...
+
+    def known_cost(self, params: Mapping[str, Any]) -> float:
+        """The last objective of a configuration, before it is trained."""
 
     def start(self, params: Mapping[str, Any], seed: int) -> Run:
         """The same configuration and seed train the same way."""

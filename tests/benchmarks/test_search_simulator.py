@@ -30,6 +30,9 @@ class Ladder:
     num_epochs: int = EPOCHS
     constrained: bool = False
 
+    def known_cost(self, params: Mapping[str, Any]) -> float:
+        return 0.5
+
     def start(self, params: Mapping[str, Any], seed: int) -> "Rungs":
         self.started.append(params["number"])
         return Rungs()
