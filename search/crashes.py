@@ -29,9 +29,9 @@ _COLOURS = re.compile(r"\x1b\[\d*m")
 _MAX_CHARACTERS = 600
 # As Ray 2.60 words it.
 _NODE_LOST = ("its node has died", "the actor's node was ")
-_LOW_MEMORY = ("running low on memory", "OutOfMemoryError", "OOM_KILLED")
+_LOW_MEMORY = ("running low on memory", "OUT_OF_MEMORY")
 _DEATH = "The actor is dead because its worker process has died."
-_GUESSES = " Some common "
+_REST = re.compile(r" (?:Some common |Object store memory usage).*")  # guesses, and statistics
 
 
 class Crashes(Callback):
@@ -110,7 +110,7 @@ def _words(text: str) -> str:
     else:
         begin = "the trial's process died, killed (out of memory, perhaps) or by a crash of its own"
     _, found, rest = said.partition(_DEATH)
-    said = rest.strip().partition(_GUESSES)[0] if found else said
+    said = _REST.sub("", rest.strip() if found else said)
     return f"{begin}; Ray says: {said[:_MAX_CHARACTERS]}"
 
 

@@ -119,6 +119,20 @@ def test_misbehaving_trials_are_recorded_and_a_second_driver_is_refused(tmp_path
     check_everything(tmp_path, "cheap", 10, STEPS)
 
 
+def test_a_machine_that_runs_low_on_memory_costs_trials_and_not_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ray's own monitor, which finds that a hundredth of the memory is too much.
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "250")
+    done = run(tmp_path, 2, 5)
+    assert done.returncode == 0, done.stderr
+    assert end_of(done.stdout) == {"finished": 2, "failed": 2, "left": 0}
+    for row in check_everything(tmp_path, "cheap", 2, STEPS):
+        assert row["reason"].startswith("out of memory: the trial's process was killed")
+        assert "running low on memory" in row["reason"]
+
+
 def num_attempts(folder: Path, number: int) -> int:
     """How often a trial has begun its second report."""
     return (

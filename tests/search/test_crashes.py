@@ -20,10 +20,13 @@ KILLED = (
     "Some common causes include: (1) the process was killed by the OOM killer due to high memory "
     "usage, (2) ray stop --force was called"
 )
-LOW_MEMORY = (
-    f"{DIED}The actor is dead because its worker process has died. Worker exit type: "
-    "NODE_OUT_OF_MEMORY Worker exit detail: Task was killed due to the node running low on memory."
-)
+LOW_MEMORY = """1 worker(s) were killed due to the node running low on memory. Memory on the node \
+(IP: 10.0.0.2, ID: 18febd2e) was 22.6GB used / 23.5GB limit (0.96)
+OOM kill reason: Memory usage 226B exceeded threshold of 223B (95.0% of 235B \
+limit)
+Object store memory usage: [- objects spillable: 0
+- bytes spillable: 0
+"""
 NODE_LOST = (
     f"{DIED}The actor died because its node has died. Node Id: b34f4caf\n"
     "\tthe actor's node was terminated unexpectedly: health check failed due to missing too many "
@@ -76,9 +79,10 @@ def crashes_of(known: Any) -> Crashes:
         ),
         (
             (LOW_MEMORY,),
-            "out of memory: the trial's process was killed for the machine's sake; Ray says: "
-            "Worker exit type: NODE_OUT_OF_MEMORY Worker exit detail: Task was killed due to the "
-            "node running low on memory.",
+            "out of memory: the trial's process was killed for the machine's sake; Ray says: 1 "
+            "worker(s) were killed due to the node running low on memory. Memory on the node (IP: "
+            "10.0.0.2, ID: 18febd2e) was 22.6GB used / 23.5GB limit (0.96) OOM kill reason: Memory "
+            "usage 226B exceeded threshold of 223B (95.0% of 235B limit)",
         ),
         (("some day Ray words it anew",), "the trial's process died, killed (out of memory, "
          "perhaps) or by a crash of its own; Ray says: some day Ray words it anew"),
