@@ -33,11 +33,11 @@ def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_a_killed_grid_goes_on_and_runs_every_cell_once(tmp_path: Path) -> None:
     driver = start(tmp_path, 2, 0.3)
     table = tmp_path / "cheap" / "trials.parquet"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     try:
         while not table.is_file():  # the first trials have ended, others are at work
             assert driver.poll() is None

@@ -31,7 +31,7 @@ from trainables.training.manifest import valid_checkpoint
 PROGRAM = Path(__file__).with_name("cheap_study.py")
 STEPS = (10, 20, 30, 40)
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(480)]
 
 
 def command(folder: Path, *arguments: object) -> list[str]:
@@ -65,7 +65,7 @@ def end_of(output: str) -> dict[str, Any]:
 
 
 def wait_for(process: subprocess.Popen[str], condition: Any) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while not condition():
         assert process.poll() is None
         assert time.monotonic() < deadline
