@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Monitor:
-    """Listens to one launch of a study. Nothing here raises into Tune's loop.
+    """Listens to one launch of a study. Nothing here raises into Tune's loop, a full disk aside.
 
     Every report is on disk (`trials/NNNNN/reports.jsonl`) before it is sent to MLflow, so a
     driver that dies with points in its queue loses none: `replay` sends them at the next launch.
