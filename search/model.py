@@ -20,10 +20,13 @@ from optuna.samplers import BaseGASampler
 from optuna.trial import TrialState, create_trial
 
 from analysis.pareto import non_domination_rank
+from search.curves import CurveModel, KnownCost
+from spaces.space import Space
 from trainables.errors import unknown_name
 from trainables.seeds import derive_seed
 
-SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
+CURVES = "curves"  # our own, see `search.curves`
+SAMPLERS = (CURVES, "tpe", "nsga2", "nsga3", "gp", "random")
 GRID_SAMPLER = "grid"  # draws nothing: every trial of a grid is given
 
 # What samplers are told of a trial that was stopped early; chosen by `benchmarks.search`.
@@ -64,7 +67,7 @@ def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.sample
             return optuna.samplers.NSGAIIISampler(seed=seed, population_size=num_startup_trials)
         if name == "gp":
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=num_startup_trials)
-        if name in ("random", GRID_SAMPLER):
+        if name in (CURVES, "random", GRID_SAMPLER):  # curves: what it does not propose
             return optuna.samplers.RandomSampler(seed=seed)
     raise unknown_name("sampler", name, SAMPLERS)
 
@@ -84,8 +87,10 @@ class Model:
     num_objectives: length of every vector of values, minimised.
     seed: with a trial's number and what was told before, all that a draw depends on. A restarted
       driver draws the same if it tells of every trial so far, in the order of their numbers.
-    stopped: what is told of a trial that was stopped early: `poor`, that it is worse than every
-      complete one (Optuna's PRUNED); `ignored`, nothing; `rung`, its last vector, as if final.
+    stopped: what Optuna's samplers are told of a trial that was stopped early: `poor`, that it is
+      worse than every complete one (Optuna's PRUNED); `ignored`, nothing; `rung`, its last
+      vector, as if final. `curves` learns from its reports.
+    known_cost: the last objective of a configuration, where it is known; read by `curves`.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class Model:
         seed: int,
         num_startup_trials: int = 10,
         stopped: str = "poor",
+        known_cost: KnownCost | None = None,
     ) -> None:
         if stopped not in STOPPED_VIEWS:
             raise unknown_name("view of stopped trials", stopped, STOPPED_VIEWS)
@@ -104,8 +110,14 @@ class Model:
         self._num_startup_trials = num_startup_trials
         self._stopped = stopped
         self._live: dict[int, optuna.Trial] = {}  # by the trial's number in the record
+        self._curves = (
+            CurveModel(num_objectives=num_objectives, seed=seed, known_cost=known_cost)
+            if sampler == CURVES
+            else None
+        )
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._num_objectives = num_objectives
+        self._num_foreign = 0
         self._study = self._empty_study()
 
     def ask(
@@ -113,11 +125,16 @@ class Model:
         number: int,
         suggest: Callable[[optuna.Trial], T],
         fixed: Mapping[str, Any] | None = None,
+        space: Space | None = None,
     ) -> tuple[T, Draw]:
         """Draw trial `number` by `suggest`; `fixed` values are taken instead of drawn ones.
 
+        space: what `suggest` draws from; without it `curves` proposes nothing.
+
         Returns what `suggest` gave, and what was drawn, for the record.
         """
+        if fixed is None and self._curves is not None and space is not None:
+            fixed = self._curves.propose(number, space)
         with quiet():
             if fixed:
                 self._study.enqueue_trial(dict(fixed))
@@ -130,9 +147,25 @@ class Model:
             trial = self._study.ask()
             drawn = suggest(trial)
         self._live[number] = trial
+        if self._curves is not None:
+            self._curves.started(number, trial.params)
         return drawn, Draw(
             params=trial.params, distributions=trial.distributions, marks=self._marks(trial)
         )
+
+    def report(
+        self,
+        number: int,
+        fraction: float,
+        values: Sequence[float],
+        violations: Mapping[str, float] | None = None,
+    ) -> None:
+        """What a trial says at a fraction of training, before its end is told.
+
+        values: with the cost that it will end with. violations: as for `tell`.
+        """
+        if self._curves is not None:
+            self._curves.reported(number, fraction, values, violations)
 
     def tell(
         self,
@@ -149,6 +182,7 @@ class Model:
         """
         trial = self._live.pop(number)
         state, told = self._view(status, values)
+        self._end_curve(number, status, told, violations)
         if state == TrialState.COMPLETE:
             for name, value in (violations or {}).items():
                 trial.set_constraint(name, value)
@@ -162,10 +196,18 @@ class Model:
         status: str,
         values: Sequence[float] | None = None,
         violations: Mapping[str, float] | None = None,
+        *,
+        number: int | None = None,
     ) -> None:
-        """A trial that ended before this driver began, or in another study: of a population that
-        is bred from, it is of the first generation."""
+        """A trial that ended before this driver began, or (without a number) in another study: of
+        a population that is bred from, it is of the first generation."""
+        if self._curves is not None and number is None:
+            number = -1 - self._num_foreign
+            self._num_foreign += 1
+            self._curves.started(number, draw.params)
         state, told = self._view(status, values)
+        if number is not None:
+            self._end_curve(number, status, told, violations)
         final = state == TrialState.COMPLETE
         marks = self._take_parents(draw.marks)
         sampler = self._study.sampler
@@ -183,6 +225,11 @@ class Model:
                 )
             )
         self._forget()
+
+    def recall(self, number: int, draw: Draw) -> None:
+        """A trial of an earlier driver, before its reports, and `learn` or `resume`."""
+        if self._curves is not None:
+            self._curves.started(number, draw.params)
 
     def resume(self, number: int, draw: Draw) -> None:
         """A trial that an earlier driver left running."""
@@ -252,6 +299,17 @@ class Model:
             self._study.add_trials([kept[number] for number in sorted(kept)])
         for number, draw in live.items():
             self.resume(number, draw)
+
+    def _end_curve(
+        self,
+        number: int,
+        status: str,
+        told: Sequence[float] | None,
+        violations: Mapping[str, float] | None,
+    ) -> None:
+        if self._curves is not None:
+            final = told if status in ("complete", "infeasible") else None
+            self._curves.ended(number, final, violations)
 
     def _view(
         self, status: str, values: Sequence[float] | None
