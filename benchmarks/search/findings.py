@@ -1,5 +1,6 @@
 """What the kept results show, as plain values: docs/search.json."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from benchmarks.search.scores import (
 from benchmarks.search.simulator import Trace
 from benchmarks.search.surrogates import NOISE, get_surrogate
 from benchmarks.search.systems import OURS, PLAIN_TPE, SYSTEMS
+from search.rungs import RungSettings
 
 _CURVE_POINTS = 60
 # The dominated volume of thousands of points in six dimensions takes minutes.
@@ -33,7 +35,8 @@ Kept = Mapping[str, Mapping[int, Trace]]  # by system, then by seed
 
 
 def collect(folder: Path, max_seeds: Mapping[str, int]) -> dict[str, Any]:
-    """Everything that is kept in `folder`, of the seeds that every shown system has.
+    """Everything that is kept in `folder`: systems over the seeds they have, comparisons over the
+    seeds that both have.
 
     max_seeds: by workload, as many as are looked for.
     """
@@ -50,6 +53,7 @@ def collect(folder: Path, max_seeds: Mapping[str, int]) -> dict[str, Any]:
             "grace_fraction": peers.GRACE_FRACTION,
             "reduction_factor": peers.REDUCTION_FACTOR,
         },
+        "our_rungs": dataclasses.asdict(RungSettings()),
         "workloads": found,
     }
 

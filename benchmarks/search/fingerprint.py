@@ -10,12 +10,13 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 # Of what these import, `spaces`, `trainables` and other libraries do not count: a benchmark of the
 # search must not train again for a new message of an error.
 _OWN = ("benchmarks.search.", "search.")
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def fingerprint(modules: Sequence[str], settings: str) -> str:
     """Of the named modules, of those that they import of the search, and of `settings`.
 
-    Comments and layout do not count.
+    Comments, docstrings and layout do not count.
     """
     digest = hashlib.blake2b(settings.encode(), digest_size=8)
     for module in sorted(_closure(tuple(modules))):
@@ -43,7 +44,11 @@ def _imports(module: str) -> list[str]:
 
 @functools.cache
 def _code(module: str) -> str:
-    return ast.dump(ast.parse(_source(module)))
+    tree = ast.parse(_source(module))
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 def _source(module: str) -> str:

@@ -1,6 +1,6 @@
 """The systems ours is compared with, each driven through its own class.
 
-Early-stopping peers have the rungs that ours has (grace a ninth of training, factor 3),
+Early-stopping peers have rungs at a ninth and a third of training (factor 3),
 and no peer knows of constraints. Ray, Optuna and Syne Tune are imported where they are needed.
 """
 

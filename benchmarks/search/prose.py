@@ -37,7 +37,7 @@ def protocol(found: Mapping[str, Any]) -> str:
     surrogates = [w for w in found["workloads"] if w["front_hypervolume"] or w["name"] != "scenes"]
     lengths = sorted({w["budget_epochs"] // w["num_epochs"] for w in surrogates})
     epochs = sorted({w["num_epochs"] for w in surrogates})
-    rungs = found["peer_rungs"]
+    rungs, ours = found["peer_rungs"], found["our_rungs"]
     text = [
         f"- **Virtual time.** {found['concurrency']} workers; an epoch takes about one unit of "
         "time, the same for trial number n of every system; a report follows every epoch. Epochs "
@@ -48,9 +48,10 @@ def protocol(found: Mapping[str, Any]) -> str:
         "of the true front (ideal 0, nadir 1; reference point 1.1), which is known or densely "
         "sampled, and is the same for every system and seed. The real trainable has no known "
         "front: its scale is that of the front of all trials of all systems.",
-        "- **Systems.** Every one is driven through its own class. Early-stopping peers have "
-        f"the rungs of ours: grace {rungs['grace_fraction']:.2g} of training, factor "
-        f"{rungs['reduction_factor']:g}. No peer hears of constraints. Every system "
+        "- **Systems.** Every one is driven through its own class. Early-stopping peers "
+        f"have rungs from {rungs['grace_fraction']:.2g} of training, factor "
+        f"{rungs['reduction_factor']:g}; ours from {ours['grace']:.2g}, factor "
+        f"{ours['reduction_factor']:g}. No peer hears of constraints. Every system "
         "begins with the same points: the space's defaults under every method, at sparsities "
         "spread over the range, and at both ends of it.",
     ]

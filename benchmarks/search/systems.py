@@ -98,9 +98,13 @@ SYSTEMS: dict[str, Entry] = {
             "TPE draws, stopped: told infeasible",
             replace(DEFAULT, sampler="tpe", stopped="infeasible"),
         ),
-        _ours("brackets-2", "two brackets", replace(DEFAULT, rungs=replace(_RUNGS, brackets=2))),
+        _ours(
+            "brackets-2",
+            "grace 1/9, two brackets",
+            replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 9, brackets=2)),
+        ),
         _ours("grace-1-27", "grace 1/27", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 27))),
-        _ours("grace-1-3", "grace 1/3", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 3))),
+        _ours("grace-1-9", "grace 1/9", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 9))),
         _ours(
             "factor-2",
             "reduction factor 2",
