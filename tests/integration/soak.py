@@ -98,14 +98,15 @@ class Soak:
         ]  # fmt: skip
 
     def start(self, folder: Path, log: Path) -> psutil.Popen:
-        return psutil.Popen(
-            self.command(folder),
-            stdout=log.open("a"),
-            stderr=subprocess.STDOUT,
-            env={**environment(), "CHEAP_CHECKPOINT_BYTES": str(_CHECKPOINT_BYTES)},
-            cwd=REPOSITORY,
-            start_new_session=True,
-        )
+        with log.open("a") as output:
+            return psutil.Popen(
+                self.command(folder),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**environment(), "CHEAP_CHECKPOINT_BYTES": str(_CHECKPOINT_BYTES)},
+                cwd=REPOSITORY,
+                start_new_session=True,
+            )
 
     def run_to_the_end(self, folder: Path) -> float:
         """Undisturbed; returns the seconds it took. Raises `AssertionError` where it fails."""
