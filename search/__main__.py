@@ -93,7 +93,8 @@ def run(
     ray_address: AddressOption = "local",
     trial_time_limit: TimeLimitOption = None,
     sampler: Annotated[
-        str | None, typer.Option(help="tpe, nsga2, nsga3, gp or random; default: the recipe's.")
+        str | None,
+        typer.Option(help="curves, tpe, nsga2, nsga3, gp or random; default: the recipe's."),
     ] = None,
     scheduler: Annotated[
         str | None,

@@ -85,7 +85,10 @@ class CurveModel:
         out.
         """
         reached = [m for m in _MILESTONES if m <= fraction + _EPSILON]
-        if fraction < 1.0 - _EPSILON and reached and reached[-1] not in self._curves[number].points:
+        if not reached or fraction >= 1.0 - _EPSILON:
+            return
+        known = self._curves[number].points.get(reached[-1])
+        if known is None or fraction < known[0]:  # in whatever order a restart tells them
             self._add(number, reached[-1], fraction, values, violations or {})
 
     def ended(

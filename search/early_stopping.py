@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from optuna.trial import FrozenTrial
 from ray.tune.experiment import Trial
 
 from search.files import StudyFiles, read_json_lines
@@ -57,19 +58,27 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
     )
 
 
+def past_reports(files: StudyFiles, ledger: Ledger) -> list[tuple[FrozenTrial, dict[str, float]]]:
+    """All reports of earlier launches that are on disk, in the order they came."""
+    reports = [
+        (row["at"], trial.number, row["metrics"])
+        for trial in ledger.trials()
+        for row in read_json_lines(files.reports(trial.number))
+    ]
+    trials = ledger.trials()
+    ordered = sorted(reports, key=lambda report: report[:2])
+    return [(trials[number], metrics) for _, number, metrics in ordered]
+
+
 def replay(scheduler: ParetoASHA, files: StudyFiles, ledger: Ledger) -> None:
-    """Give a new scheduler all reports that are on disk, in the order they came: it then knows
-    what the last one knew, and decides the same of trials that are resumed."""
-    reports = []
+    """Give a new scheduler all reports so far: it then knows what the last one knew, and decides
+    the same of trials that are resumed."""
     for trial in ledger.trials():
-        name, attributes = trial_name(files.study, trial.number), trial.user_attrs
-        scheduler.add(name, position=trial.number)
-        if "config" in attributes:
+        scheduler.add(trial_name(files.study, trial.number), position=trial.number)
+    for trial, metrics in past_reports(files, ledger):
+        if "config" in trial.user_attrs:
             config = {
-                "reference": attributes["reference"],
-                "final_density": final_density(attributes["config"]),
+                "reference": trial.user_attrs["reference"],
+                "final_density": final_density(trial.user_attrs["config"]),
             }
-            rows = read_json_lines(files.reports(trial.number))
-            reports += [(row["at"], name, config, row["metrics"]) for row in rows]
-    for _, name, config, metrics in sorted(reports, key=lambda report: report[:2]):
-        scheduler.keeps(name, config, metrics)
+            scheduler.keeps(trial_name(files.study, trial.number), config, metrics)

@@ -6,7 +6,7 @@ from ray import tune
 
 from search.cluster import RayCluster
 from search.crashes import MAX_FAILURES, Crashes
-from search.early_stopping import make_scheduler, replay
+from search.early_stopping import make_scheduler, past_reports, replay
 from search.files import StudyFiles
 from search.ledger import Assignment, Ledger
 from search.monitor import Monitor, TuneEvents
@@ -49,6 +49,8 @@ def run_trials(
             "time_limit_seconds": launch.trial_time_limit,
         }
 
+    for trial, metrics in past_reports(files, ledger):
+        ledger.reported(trial.number, metrics)
     with RayCluster(launch.ray_address) as cluster:
         wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
         concurrency, resources = cluster.shares(wanted)

@@ -25,7 +25,7 @@ from search.constraints import Constraints
 from search.model import Draw, Model, quiet
 from search.plan import Plan
 from search.storage import open_storage
-from search.values import final_costs, final_density, final_values
+from search.values import final_costs, final_density, final_values, known_cost
 from search.warm_start import WarmTrial
 from trainables.config import TrialConfig
 from trainables.errors import UserError
@@ -133,6 +133,7 @@ class Ledger:
             sampler=plan.sampler,
             seed=plan.seed,
             num_startup_trials=plan.recipe.num_startup_trials,
+            known_cost=lambda params: known_cost(plan, params),
         )
         for one in warm:
             draw, values = one.draw(plan.space), final_values(plan, None, one.metrics)
@@ -188,10 +189,17 @@ class Ledger:
         return None
 
     def reported(self, number: int, metrics: Mapping[str, float]) -> None:
-        """What a trial has used of the budget so far."""
+        """What a trial says of itself: the model learns from it, and what it used of the budget
+        is counted."""
         metric = self.plan.budget.metric
         if metric is not None and math.isfinite(used := metrics.get(metric, math.nan)):
             self._used[number] = max(used, self._used.get(number, 0.0))
+        config = self._trials[number].user_attrs.get("config")
+        values = final_values(self.plan, config and final_density(config), metrics)
+        fraction = metrics.get("training/fraction", 0.0)
+        if values is not None and fraction > 0:
+            violations = self.plan.constraints.violations(metrics)
+            self._model.report(number, fraction, values, violations)
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record an end, once; a trial that has ended already stays as it is.
@@ -243,10 +251,12 @@ class Ledger:
         draw = Draw(
             params=trial.params, distributions=trial.distributions, marks=trial.system_attrs
         )
+        self._model.recall(trial.number, draw)
         if trial.state in FINISHED:
             self.reported(trial.number, attributes["metrics"])
             self._finished.append(trial)
-            self._model.learn(draw, attributes["status"], *self._told(trial))
+            values, violations = self._told(trial)
+            self._model.learn(draw, attributes["status"], values, violations, number=trial.number)
             return
         self._model.resume(trial.number, draw)
         if "status" in attributes:  # killed between the outcome and the state
@@ -261,7 +271,7 @@ class Ledger:
         start = self._starts[number] if number < len(self._starts) else None
         pins = {} if start is None else start.pins
         space = self.plan.space.pinned(pins)
-        drawn, draw = self._model.ask(number, space.suggest, start.params if start else None)
+        drawn, draw = self._model.ask(number, space.suggest, start.params if start else None, space)
         params = {**pins, **drawn}  # pins of a grid are settings that its space does not hold
         key = _key(params)
         seed = start.seed if start is not None else None

@@ -33,7 +33,7 @@ class Recipe:
     references: tuple[str, ...] = ("dense",)
     initial_sparsity: float = 0.9
     cost: str = "cost/density"
-    sampler: str = "tpe"
+    sampler: str = "curves"
     scheduler: str = "pareto-asha"
     flagship: str = "disparse-static"
     num_startup_trials: int = 10

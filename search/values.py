@@ -50,6 +50,19 @@ def final_costs(density: float | None, metrics: Mapping[str, float]) -> dict[str
     return {name: final_cost(name, density, metrics) for name in known}
 
 
+def known_cost(plan: Plan, params: Mapping[str, Any]) -> float | None:
+    """The study's cost of a configuration, minimised, where its parameters say it; else None.
+
+    params: drawn values; the study's pins are added.
+    """
+    given = {**plan.pins, **params}
+    cost = plan.objectives[-1]
+    if cost not in _DECIDED or not {"method", "sparsity.target"} <= given.keys():
+        return None
+    density = final_density(given)
+    return None if density is None else minimised(cost, final_cost(cost, density, {}))
+
+
 def final_values(
     plan: Plan, density: float | None, metrics: Mapping[str, float]
 ) -> list[float] | None:

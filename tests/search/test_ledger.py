@@ -354,7 +354,7 @@ def test_judge_never_raises_and_completes_only_finite_vectors(values: dict) -> N
 
 
 def test_unknown_sampler_lists_the_valid_ones() -> None:
-    with pytest.raises(UserError, match="valid: gp, nsga2, nsga3, random, tpe"):
+    with pytest.raises(UserError, match="valid: curves, gp, nsga2, nsga3, random, tpe"):
         make_sampler("tpee", 0, 5)
 
 
