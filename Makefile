@@ -16,7 +16,8 @@ export DO_NOT_TRACK ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu check format bench claims clean
+.PHONY: help setup demo test test-slow test-gpu test-cluster soak check format bench bench-search \
+        bench-orchestration claims clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 19
@@ -51,6 +52,12 @@ test-slow: $(STAMP) ## the slow tests
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	@$(RUN) -m pytest --timeout 600 -m gpu $(ARGS)
 
+test-cluster: $(STAMP) ## a Ray cluster of three hosts, MLflow and PostgreSQL (Linux, root, iproute2)
+	@$(RUN) -m pytest --timeout 600 -m cluster $(ARGS)
+
+soak: $(STAMP) ## kill a study's driver at 30 random moments: nothing may be lost (10 minutes)
+	@PYTHONPATH=. $(RUN) -m tests.integration.soak $(ARGS)
+
 check: $(STAMP) ## lint, format, types, direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -63,6 +70,13 @@ format: $(STAMP) ## mend what ruff can mend
 
 bench: $(STAMP) ## measured ratios, side by side; make bench ARGS='--quick --json out.json'
 	@$(RUN) -m benchmarks $(ARGS)
+
+bench-search: $(STAMP) ## our search beside its peers (an hour; resumable), and write docs/search.md
+	@$(RUN) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	@$(RUN) -m benchmarks.search $(ARGS)
+
+bench-orchestration: $(STAMP) ## what a study costs beside raw Ray Tune
+	@$(RUN) -m benchmarks.orchestration $(ARGS)
 
 claims: $(STAMP) ## put the paper's claims to the test (hours; resumable) and write docs/claims.md
 	@$(RUN) -m benchmarks.claims $(ARGS)
