@@ -20,7 +20,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
         bench-orchestration claims clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 19
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 setup: $(STAMP) ## create .venv with every dependency, at the pinned versions
 
@@ -72,7 +72,7 @@ bench: $(STAMP) ## measured ratios, side by side; make bench ARGS='--quick --jso
 	@$(RUN) -m benchmarks $(ARGS)
 
 bench-search: $(STAMP) ## our search beside its peers (an hour; resumable), and write docs/search.md
-	@$(RUN) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	@$(RUN) -m pip install -qq --disable-pip-version-check --no-deps -c constraints.txt syne-tune
 	@$(RUN) -m benchmarks.search $(ARGS)
 
 bench-orchestration: $(STAMP) ## what a study costs beside raw Ray Tune
