@@ -138,9 +138,9 @@ class Plan:
         return self.config({"method": self.recipe.methods[0]}, self.seed)
 
     def starts(self) -> tuple[Start, ...]:
-        """Of a grid, all its trials. Else the references, the presets' known-good point of every
-        method, and for each objective its extreme, as far as it is known beforehand: the
-        sparsest and the densest model of the method that is known best."""
+        """Of a grid, all its trials. Else the references, the presets' known-good settings of
+        every method, at sparsities from low to high, and for each objective its extreme, as far
+        as it is known beforehand: the sparsest and the densest model of the flagship."""
         if self.grid is not None:
             return tuple(
                 Start(pins=c.params, params={}, seed=c.seed, reference=True)
@@ -154,13 +154,18 @@ class Plan:
         starts = []
         for method in methods:
             space = self.space.pinned({"method": method})
-            params = self._known(space, method, self.recipe.initial_sparsity)
+            params = self._known(space, method, 0.0)
             starts.append(Start(pins={"method": method}, params=params, reference=True))
-        wanted = [(method, self.recipe.initial_sparsity) for method in own]
         target = self.space.parameter(_TARGET)
+        low, high = (
+            (0.0, 0.0) if target is None else (float(target.low or 0), float(target.high or 0))
+        )
+        # Spread, so that the front has many places from the beginning.
+        places = [(index + 0.5) / len(own) for index in range(len(own))]
+        wanted = [(m, low + (high - low) * place) for m, place in zip(own, places, strict=True)]
         if target is not None and own:
             best = self.recipe.flagship if self.recipe.flagship in own else own[-1]
-            wanted += [(best, float(target.high or 0)), (best, float(target.low or 0))]
+            wanted += [(best, high), (best, low)]
         for method, sparsity in wanted:
             params = self._known(self.space, method, sparsity)
             params |= {} if "method" in self.pins else {"method": method}

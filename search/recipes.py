@@ -31,7 +31,6 @@ class Recipe:
     trials: int
     concurrency: int | None  # None: one trial per CPU, or per GPU
     references: tuple[str, ...] = ("dense",)
-    initial_sparsity: float = 0.9
     cost: str = "cost/density"
     sampler: str = "curves"
     scheduler: str = "pareto-asha"

@@ -138,15 +138,23 @@ class DiSparseTrainable(tune.Trainable):
             **report.metrics,
             "training/step": report.step,
             "training/fraction": report.fraction,
-            "training/epochs": run.epochs,
-            "training/gpu_hours": run.total_seconds / 3600 * _num_gpus(self._trial_info),
+            **self._used(run),
             "status": "complete" if report.final else "running",
             "done": report.final,
+        }
+
+    def _used(self, run: TrialRun) -> dict[str, float]:
+        """Of a study's budget, by this trial since it first began."""
+        hours = run.total_seconds / 3600
+        return {
+            "training/epochs": run.epochs,
+            "training/gpu_hours": hours * _num_gpus(self._trial_info),
         }
 
     def _fail(self, reason: str, details: str = "") -> dict[str, Any]:
         last = self._run.last_report if self._run is not None else None
         metrics = dict(last.metrics) if last is not None else {}
+        used = self._used(self._run) if self._run is not None else {}
         config = self._trial["config"]
         self._write_summary(
             {
@@ -165,6 +173,7 @@ class DiSparseTrainable(tune.Trainable):
             **metrics,
             "training/step": last.step if last is not None else 0,
             "training/fraction": last.fraction if last is not None else 0.0,
+            **used,
             "status": "failed",
             "reason": reason,
             "done": True,

@@ -22,8 +22,10 @@ def test_every_recipe_makes_valid_trials(name: str) -> None:
         config = plan.config({**start.pins, **start.params}, plan.seed)
         assert config.data.tasks == plan.tasks
         targets.append(config.sparsity.target)
-    # Every method where it is known to be good, then the extremes of cost and of quality.
-    assert targets == [0.0, *[0.9] * len(RECIPES[name].methods), 0.99, 0.5]
+    # Every method's known settings, from the densest to the sparsest; then the extremes.
+    num_methods = len(RECIPES[name].methods)
+    spread = [0.5 + 0.49 * (index + 0.5) / num_methods for index in range(num_methods)]
+    assert targets == pytest.approx([0.0, *spread, 0.99, 0.5])
 
 
 def test_demo_is_what_was_promised() -> None:
@@ -55,7 +57,7 @@ def test_a_fixed_method_is_the_only_one() -> None:
     plan = make_plan(DEMO, overrides={"method": "snip"})
     assert [dict(s.params) for s in plan.starts()] == [
         {"sparsity.target": sparsity, "optimiser.learning_rate": 3e-3}
-        for sparsity in (0.9, 0.99, 0.5)
+        for sparsity in (0.745, 0.99, 0.5)
     ]
     assert plan.config(plan.starts()[0].params, 0).method == "snip"
 
