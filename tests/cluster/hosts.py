@@ -293,7 +293,12 @@ def stop_group(process: subprocess.Popen[Any]) -> None:
 
 
 def wait_for(
-    what: str, holds: Callable[[], Any], seconds: float, details: Callable[[], str] = str
+    what: str,
+    holds: Callable[[], Any],
+    seconds: float,
+    details: Callable[[], str] = str,
+    *,
+    every: float = 0.2,
 ) -> Any:
     """The first true answer of `holds`; fails after `seconds`, with `details`."""
     deadline = time.monotonic() + seconds
@@ -301,5 +306,5 @@ def wait_for(
         answer = holds()
         if answer:
             return answer
-        time.sleep(0.2)
+        time.sleep(every)
     raise AssertionError(f"{what}: not within {seconds:.0f} s\n{details()}")

@@ -4,12 +4,14 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.hosts import Host, Network, wait_for
 
+_ASK_SECONDS = 1.5  # between questions to the head: each starts a process
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 JOBS = "http://head:8265"
 HEAD, LAPTOP = "head", "laptop"
@@ -150,15 +152,25 @@ class Submission:
             status = self.status
             return status if status in _ENDED else None
 
-        return str(wait_for("the job ends", ended, timeout_seconds, lambda: self.log))
+        return str(
+            wait_for("the job ends", ended, timeout_seconds, lambda: self.log, every=_ASK_SECONDS)
+        )
 
     def wait_for(self, what: str, holds: Callable[[], Any], timeout_seconds: float) -> Any:
         """The first true answer of `holds` while the job is at work."""
 
+        asked = time.monotonic()
+
         def answer() -> Any:
-            status = self.status
-            found = holds()
-            assert found or status not in _ENDED, f"{what}: the job {status} first\n{self.log}"
+            nonlocal asked
+            if found := holds():
+                return found
+            if time.monotonic() - asked > _ASK_SECONDS:
+                asked = time.monotonic()
+                status = self.status
+                # Once more: it may have come about before the job's end.
+                found = holds()
+                assert found or status not in _ENDED, f"{what}: the job {status} first\n{self.log}"
             return found
 
         return wait_for(what, answer, timeout_seconds, lambda: self.log)
