@@ -13,6 +13,7 @@ from benchmarks.search.simulator import Trace, simulate
 from benchmarks.search.surrogates import SURROGATES
 from benchmarks.search.systems import SYSTEMS, get_system
 from benchmarks.search.workload import Report
+from search.rungs import RungSettings
 from spaces.space import Space
 from trainables.errors import UserError
 
@@ -138,11 +139,11 @@ def test_full_fidelity_stops_nothing() -> None:
 
 
 def test_early_stopping_happens_at_rungs_alone() -> None:
-    # A ninth of training and three times that, of 27 epochs.
-    for system in ("grace-1-9", "ray-asha"):
+    ours = {round(27 * milestone) for milestone in RungSettings().milestones()}
+    for system, rungs in (("ours", ours), ("grace-1-3", {9}), ("ray-asha", {3, 9})):
         stopped = run(job(system)).stopped_epochs
         assert stopped
-        assert set(stopped) <= {3, 9}
+        assert set(stopped) <= rungs
 
 
 def test_starts_come_first_in_every_system() -> None:
