@@ -1,0 +1,206 @@
+"""Proposals from learning curves: laws of what is proposed, and that it is worth something."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.curves import CurveModel, _gains
+from spaces.space import Parameter, Space, When
+
+SPACE = Space(
+    name="test",
+    doc="conditional, with every kind of parameter",
+    parameters=(
+        Parameter(name="method", kind="categorical", choices=("a", "b"), default="a", doc=""),
+        Parameter(name="sparsity", kind="float", low=0.5, high=0.99, default=0.9, doc=""),
+        Parameter(name="rate", kind="float", low=1e-4, high=1e-1, log=True, default=1e-3, doc=""),
+        Parameter(
+            name="interval",
+            kind="int",
+            low=1,
+            high=50,
+            log=True,
+            default=10,
+            when=(When(name="method", values=("b",)),),
+            doc="",
+        ),
+    ),
+)
+
+
+def error(params: dict[str, Any]) -> float:
+    """Best for method b at rate 10^-2.5 and interval 7."""
+    off = math.log10(params["rate"]) + 2.5
+    method = 0.2 if params["method"] == "a" else 0.02 * math.log(params["interval"] / 7) ** 2
+    return 0.2 + 0.5 * (params["sparsity"] - 0.5) ** 2 + method + 0.2 * off**2
+
+
+def vector(params: dict[str, Any]) -> list[float]:
+    return [error(params), 1.0 - params["sparsity"]]
+
+
+def draws(num: int, seed: int = 0) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(num):
+        params: dict[str, Any] = {
+            "method": "ab"[int(generator.integers(2))],
+            "sparsity": float(generator.uniform(0.5, 0.99)),
+            "rate": float(10 ** generator.uniform(-4, -1)),
+        }
+        if params["method"] == "b":
+            params["interval"] = int(generator.integers(1, 51))
+        found.append(params)
+    return found
+
+
+def trained(num: int = 12, known: bool = True, **arguments: Any) -> CurveModel:
+    cost = (lambda params: 1.0 - params["sparsity"]) if known else None
+    model = CurveModel(num_objectives=2, seed=0, known_cost=cost, **arguments)
+    for number, params in enumerate(draws(num)):
+        model.started(number, params)
+        model.ended(number, vector(params))
+    return model
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_every_proposal_is_one_that_the_space_could_draw(known: bool) -> None:
+    model = trained(known=known)
+    for number in range(12, 24):
+        proposal = model.propose(number, SPACE)
+        assert proposal is not None
+        assert ("interval" in proposal) == (proposal["method"] == "b")
+        for parameter in SPACE.parameters:
+            if parameter.name in proposal:
+                assert parameter.contains(proposal[parameter.name])
+        model.started(number, proposal)
+
+
+def test_too_little_is_known_at_first() -> None:
+    model = CurveModel(num_objectives=2, seed=0)
+    assert model.propose(0, SPACE) is None
+    (first, second) = draws(2)
+    model.started(0, first)
+    model.ended(0, vector(first))
+    assert model.propose(1, SPACE) is None
+    model.started(1, second)
+    model.ended(1)  # it failed
+    assert model.propose(2, SPACE) is None
+
+
+def test_a_proposal_depends_on_what_was_told_and_not_on_when() -> None:
+    """A restarted driver tells ends before reports, or reports after ends."""
+    first, second = (
+        trained(),
+        CurveModel(num_objectives=2, seed=0, known_cost=lambda params: 1.0 - params["sparsity"]),
+    )
+    at_work = draws(2, seed=9)
+    for number, params in enumerate(at_work, start=12):
+        first.started(number, params)
+        first.reported(number, 0.2, [0.9, 0.1])
+        first.reported(number, 0.5, [0.8, 0.1])
+    for number, params in reversed(list(enumerate([*draws(12), *at_work]))):
+        second.started(number, params)
+    for number in (13, 12):
+        second.reported(number, 0.5, [0.8, 0.1])
+        second.reported(number, 0.2, [0.9, 0.1])
+    for number, params in reversed(list(enumerate(draws(12)))):
+        second.ended(number, vector(params))
+    assert first.propose(14, SPACE) == second.propose(14, SPACE)
+    assert first.propose(14, SPACE) != first.propose(15, SPACE)
+
+
+def test_two_workers_do_not_get_the_same() -> None:
+    model = trained()
+    given = []
+    for number in range(12, 18):
+        proposal = model.propose(number, SPACE)
+        assert proposal is not None
+        model.started(number, proposal)
+        given.append(round(proposal["sparsity"], 3))
+    assert len(set(given)) == len(given)
+
+
+def test_it_finds_better_trials_than_drawing_does() -> None:
+    model = trained()
+    found = []
+    for number in range(12, 30):
+        proposal = model.propose(number, SPACE)
+        assert proposal is not None
+        model.started(number, proposal)
+        model.ended(number, vector(proposal))
+        found.append(error(proposal) - 0.2 - 0.5 * (proposal["sparsity"] - 0.5) ** 2)
+    drawn = [error(p) - 0.2 - 0.5 * (p["sparsity"] - 0.5) ** 2 for p in draws(200, seed=4)]
+    assert np.median(found[6:]) < np.quantile(drawn, 0.1)
+
+
+def test_curves_that_have_not_ended_teach() -> None:
+    """Reports of trials at work change what is proposed."""
+    with_reports, without = trained(6), trained(6)
+    for number, params in enumerate(draws(8, seed=3), start=6):
+        for model in (with_reports, without):
+            model.started(number, params)
+        with_reports.reported(number, 1 / 3, [error(params) + 0.1, 1.0 - params["sparsity"]])
+    assert with_reports.propose(14, SPACE) != without.propose(14, SPACE)
+
+
+def test_what_is_no_number_is_left_out() -> None:
+    model, plain = trained(), trained()
+    params = draws(1, seed=8)[0]
+    for one in (model, plain):
+        one.started(12, params)
+    model.reported(12, 0.5, [math.nan, 0.1])
+    model.reported(12, 0.5, [math.inf, 0.1])
+    assert model.propose(13, SPACE) == plain.propose(13, SPACE)
+
+
+def test_a_reference_of_another_method_teaches_nothing() -> None:
+    model, plain = trained(), trained()
+    model.started(12, {"rate": 1e-3})
+    model.ended(12, [0.0, 1.0])
+    assert model.propose(13, SPACE) == plain.propose(13, SPACE)
+
+
+def test_constraints_are_kept_where_something_keeps_them() -> None:
+    model = CurveModel(num_objectives=2, seed=0, known_cost=lambda params: 1.0 - params["sparsity"])
+    for number, params in enumerate(draws(20)):
+        model.started(number, params)
+        model.ended(number, vector(params), {"error": error(params) - 0.3})
+    proposals = []
+    for number in range(20, 32):
+        proposal = model.propose(number, SPACE)
+        assert proposal is not None
+        model.started(number, proposal)
+        model.ended(number, vector(proposal), {"error": error(proposal) - 0.3})
+        proposals.append(proposal)
+    held = sum(error(p) <= 0.3 for p in proposals[4:])
+    by_chance = np.mean([error(p) <= 0.3 for p in draws(500, seed=6)])
+    assert by_chance < 0.3
+    assert held >= 5
+
+
+def test_gains_are_shares_of_hypervolume() -> None:
+    """Against the exact area in two objectives: the same order, in proportion."""
+    generator = np.random.default_rng(0)
+    front = np.array([[0.0, 1.0], [0.4, 0.4], [1.0, 0.0]])
+    candidates = generator.uniform(-0.1, 1.0, (40, 2))
+
+    def area(points: np.ndarray) -> float:
+        total, edge = 0.0, 1.1
+        for x, y in sorted(map(tuple, points)):
+            if y < edge and x < 1.1:
+                total += (1.1 - x) * (edge - y)
+                edge = y
+        return total
+
+    exact = np.array([area(np.vstack([front, c])) - area(front) for c in candidates])
+    gains = np.mean(
+        [
+            _gains(candidates, front, np.empty((0, 2)), np.random.default_rng(seed))
+            for seed in range(40)
+        ],
+        axis=0,
+    )
+    assert np.corrcoef(exact, gains)[0, 1] > 0.995
