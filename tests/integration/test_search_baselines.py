@@ -70,7 +70,7 @@ def test_a_killed_grid_goes_on_and_runs_every_cell_once(tmp_path: Path) -> None:
     }
     # What had ended before the kill is as it was.
     after = optuna_study(tmp_path, "cheap").get_trials()
-    for then, now in zip(before, after, strict=True):
+    for then, now in zip(before, after, strict=False):  # others were handed out since
         if then.state == TrialState.COMPLETE:
             assert (now.values, now.user_attrs) == (then.values, then.user_attrs)
     # Another grid is another study.
