@@ -270,5 +270,7 @@ class Tracker:
         """Of a writer that died: the last line of its complaint, or how it ended."""
         code = self._writer.wait()
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        said = self._errors.read().decode(errors="replace")
+        # Python adds some of its own where its standard input is being read at the end.
+        lines = said.partition("Fatal Python error: _enter_buffered_busy")[0].strip().splitlines()
         return lines[-1] if lines else f"the process that writes to MLflow ended with {code}"
