@@ -204,11 +204,11 @@ def test_a_result_of_other_code_is_run_again(tmp_path: Path) -> None:
 
 
 def test_ours_depends_on_the_search_and_peers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {name: job(name).code for name in ("ours", "niches", "random", "ray-asha")}
+    before = {name: job(name).code for name in ("ours", "grace-1-3", "random", "ray-asha")}
     assert len(set(before.values())) == 4
     actual = fingerprints._code
     monkeypatch.setattr(
         fingerprints, "_code", lambda module: actual(module) + "x" * (module == "search.rungs")
     )
     changed = {name: job(name).code != code for name, code in before.items()}
-    assert changed == {"ours": True, "niches": True, "random": False, "ray-asha": False}
+    assert changed == {"ours": True, "grace-1-3": True, "random": False, "ray-asha": False}
