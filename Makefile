@@ -52,8 +52,8 @@ test-slow: $(STAMP) ## the slow tests
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	@$(RUN) -m pytest --timeout 600 -m gpu $(ARGS)
 
-test-cluster: $(STAMP) ## a Ray cluster of three hosts, MLflow and PostgreSQL (Linux, root, iproute2)
-	@$(RUN) -m pytest --timeout 600 -m cluster $(ARGS)
+test-cluster: $(STAMP) ## a study on three Ray nodes with PostgreSQL and MLflow; needs root
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/cluster --timeout 600 -m cluster $(ARGS)
 
 soak: $(STAMP) ## kill a study's driver at 30 random moments: nothing may be lost (10 minutes)
 	@PYTHONPATH=. $(RUN) -m tests.integration.soak $(ARGS)

@@ -69,7 +69,7 @@ python -m search run demo --name floor --epochs 500 --set constraint.segmentatio
 python -m search run demo --name warm --seed 1 --warm-start demo
 
 Settings of the scheduler (--set scheduler.NAME=...): grace, the fraction of training before which
-no trial is stopped; reduction_factor, one in so many goes on at a rung; brackets; order.
+no trial is stopped; reduction_factor, one in so many goes on at a rung; brackets.
 """
 
 

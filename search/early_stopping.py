@@ -53,7 +53,6 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
         max_t=plan.rungs.maximum,
         reduction_factor=plan.rungs.reduction_factor,
         brackets=plan.rungs.brackets,
-        order=plan.rungs.order,
         values=values,
     )
 

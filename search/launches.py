@@ -86,6 +86,8 @@ def run_trials(
                 ),
             )
             tuner.fit()
+            if searcher.failure is not None:
+                raise searcher.failure
             if not searcher.lost or ledger.num_remaining != len(searcher.lost):
                 break  # all have ended, or somebody interrupted the study
             for number in searcher.lost:

@@ -209,7 +209,6 @@ class Ledger:
         """
         if number not in self._live:
             return
-        self._live.remove(number)
         trial = self._trials[number]
         kept = {
             "status": outcome.status,
@@ -218,6 +217,7 @@ class Ledger:
             "fraction": outcome.fraction,
         }
         self._storage.set_trial_user_attr(trial._trial_id, _OUTCOME, kept)
+        self._live.remove(number)
         trial.user_attrs |= kept
         self.reported(number, outcome.metrics)
         self._close(trial)

@@ -294,7 +294,6 @@ def _rungs(scheduler: str, settings: Mapping[str, str]) -> RungSettings | None:
         "grace": float,
         "reduction_factor": float,
         "brackets": int,
-        "order": str,
     }
     values = {}
     for name, text in settings.items():

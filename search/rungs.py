@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from search.orders import Order, get_order
+from search.ranks import RankedRecords
 from trainables.errors import UserError
 
 _EPSILON = 1e-9  # fractions of training are sums of floats
@@ -42,14 +42,12 @@ class RungSettings:
     maximum: the full length, at which nothing is decided.
     reduction_factor: about one in so many goes on (η); rungs are at grace·η^k.
     brackets: bracket b leaves out the first b rungs; trials are spread evenly over them.
-    order: how feasible vectors are put in order, see `search.orders`.
     """
 
     grace: float = 1.0 / 9.0
     maximum: float = 1.0
     reduction_factor: float = 3.0
     brackets: int = 1
-    order: str = "ranks"
 
     def __post_init__(self) -> None:
         if not 0 < self.grace <= self.maximum < math.inf:
@@ -69,7 +67,6 @@ class RungSettings:
                 f"{num_rungs:.4g} (grace={self.grace:g}, maximum={self.maximum:g}, "
                 f"reduction_factor={self.reduction_factor:g}); raise `grace` or `reduction_factor`"
             )
-        get_order(self.order)
         if self.brackets < 1 or self.brackets > max(1, len(self._all())):
             raise UserError(
                 f"`brackets` must be between 1 and the number of rungs ({len(self._all())}), got "
@@ -96,8 +93,8 @@ class RungSettings:
 class Rung:
     """The records at one milestone, in Deb's order: feasible, infeasible, not a number."""
 
-    def __init__(self, order: str, num_objectives: int) -> None:
-        self._feasible: Order = get_order(order)(num_objectives)
+    def __init__(self, num_objectives: int) -> None:
+        self._feasible = RankedRecords(num_objectives)
         self._violations: list[float] = []
         self._num_nan = 0
 
@@ -221,8 +218,7 @@ class ParetoRungs:
         self._kept = {trial: dict(kept) for trial, kept in state["kept"].items()}
 
     def _empty_rungs(self) -> dict[float, Rung]:
-        order = self.settings.order
-        return {m: Rung(order, self.num_objectives) for m in self.settings.milestones()}
+        return {m: Rung(self.num_objectives) for m in self.settings.milestones()}
 
 
 def bracket_of(position: int, settings: RungSettings) -> int:

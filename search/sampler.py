@@ -39,6 +39,7 @@ class LedgerSearcher(Searcher):
         self._error_of = error_of
         self._numbers: dict[str, int] = {}
         self._last_results: dict[str, Mapping[str, Any]] = {}
+        self.failure: Exception | None = None  # of the record, to end the launch with
         self.lost: list[int] = []  # numbers of trials to run again
 
     def set_search_properties(
@@ -48,6 +49,8 @@ class LedgerSearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
+        if self.failure is not None:
+            raise self.failure
         while (assignment := self._ledger.next(trial_id)) is not None:
             try:
                 config = self._to_config(assignment)
@@ -88,7 +91,12 @@ class LedgerSearcher(Searcher):
         outcome = judge(result, plan.objectives, constraints=plan.constraints, error=crash)
         self._last_results.pop(trial_id, None)
         if outcome is not None:
-            self._ledger.finish(number, outcome)
+            try:
+                self._ledger.finish(number, outcome)
+            except Exception as failure:
+                # Tune would go on without a word, and the end be lost until the next launch.
+                self.failure = failure
+                raise
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the state is Optuna's storage, and `Tuner.restore` is not used."""

@@ -38,7 +38,7 @@ class ParetoASHA(FIFOScheduler):
 
     metrics, modes: the objectives, each `min` or `max`.
     time_attr: what a trial has trained by, in the unit of `grace_period` and `max_t`.
-    reduction_factor, brackets, order: see `search.rungs.RungSettings`.
+    reduction_factor, brackets: see `search.rungs.RungSettings`.
     values: from a trial's configuration and result, both flat, to its vector (minimised, in the
       order of `metrics`) and the sum of its constraints' violations, 0 where all hold; e.g. to
       give the cost that a configuration will end with. None lets the trial go on, unrecorded.
@@ -58,7 +58,6 @@ class ParetoASHA(FIFOScheduler):
         max_t: float = 100.0,
         reduction_factor: float = 3.0,
         brackets: int = 1,
-        order: str = "ranks",
         values: Values | None = None,
     ) -> None:
         super().__init__()
@@ -72,7 +71,6 @@ class ParetoASHA(FIFOScheduler):
             maximum=max_t,
             reduction_factor=reduction_factor,
             brackets=brackets,
-            order=order,
         )
         self.rungs = ParetoRungs(settings, len(self._metrics))
         self._bracket: dict[str, int] = {}  # by trial

@@ -79,11 +79,6 @@ SYSTEMS: dict[str, Entry] = {
         ),
         _ours("unknown-cost", "cost predicted", replace(DEFAULT, known_cost=False)),
         _ours(
-            "niches",
-            "ties broken by niche",
-            replace(DEFAULT, rungs=replace(_RUNGS, order="niches")),
-        ),
-        _ours(
             "told-ignored",
             "TPE draws, stopped: told nothing",
             replace(DEFAULT, sampler="tpe", stopped="ignored"),

@@ -132,7 +132,7 @@ def trial_of(assignment: Assignment) -> Any:
 
 @pytest.mark.parametrize(
     "overrides",
-    [{}, {"scheduler.order": "niches", "scheduler.brackets": "2"}],
+    [{}, {"scheduler.brackets": "2"}],
 )
 def test_a_new_driver_decides_as_the_old_one_would(
     tmp_path: Path, overrides: dict[str, str]

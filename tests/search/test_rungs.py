@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.pareto import dominates
-from search.orders import ORDERS
 from search.rungs import ParetoRungs, RungSettings, bracket_of, check_names
 from trainables.errors import UserError
 
@@ -32,25 +31,22 @@ def records(draw: st.DrawFn, *, least: int = 0, most: int = 14, nan: bool = True
     )
 
 
-orders = pytest.mark.parametrize("order", sorted(ORDERS))
-
-
-def rungs_of(order: str, num_objectives: int, **changes: Any) -> ParetoRungs:
+def rungs_of(num_objectives: int, **changes: Any) -> ParetoRungs:
     """One rung, at half of training, that a third pass."""
-    settings_ = {"grace": 0.5, "order": order, **changes}
+    settings_ = {"grace": 0.5, **changes}
     return ParetoRungs(RungSettings(**settings_), num_objectives)
 
 
-def told(order: str, known: list[Record], num_objectives: int) -> ParetoRungs:
-    rungs = rungs_of(order, num_objectives)
+def told(known: list[Record], num_objectives: int) -> ParetoRungs:
+    rungs = rungs_of(num_objectives)
     for number, (vector, violation) in enumerate(known):
         rungs.decide(f"known-{number}", 0.5, vector, violation=violation)
     return rungs
 
 
-def answer(order: str, known: list[Record], record: Record) -> bool:
+def answer(known: list[Record], record: Record) -> bool:
     vector, violation = record
-    return told(order, known, len(vector)).decide("new", 0.5, vector, violation=violation)
+    return told(known, len(vector)).decide("new", 0.5, vector, violation=violation)
 
 
 def deb_before(known: Record, new: Record) -> bool | None:
@@ -69,46 +65,38 @@ def deb_before(known: Record, new: Record) -> bool | None:
     return kind(new) == 1 and known[1] < new[1]
 
 
-@orders
 @settings(max_examples=80, deadline=None)
 @given(known=records(least=1, nan=False), data=st.data())
-def test_what_dominates_every_record_goes_on(
-    order: str, known: list[Record], data: st.DataObject
-) -> None:
+def test_what_dominates_every_record_goes_on(known: list[Record], data: st.DataObject) -> None:
     columns = zip(*[vector for vector, _ in known], strict=True)
     best = [min(column) for column in columns]
     vector = [data.draw(st.sampled_from([b, *(x for x in LEVELS if x < b)])) for b in best]
-    assert answer(order, known, (vector, 0.0))
+    assert answer(known, (vector, 0.0))
 
 
-@orders
 @settings(max_examples=40, deadline=None)
 @given(record=records(least=1, most=1))
-def test_the_first_goes_on_whatever_it_is(order: str, record: list[Record]) -> None:
-    assert answer(order, [], record[0])
+def test_the_first_goes_on_whatever_it_is(record: list[Record]) -> None:
+    assert answer([], record[0])
 
 
-@orders
 @settings(max_examples=80, deadline=None)
 @given(rows=records(least=2, nan=False), data=st.data())
-def test_what_dominates_one_that_goes_on_goes_on(
-    order: str, rows: list[Record], data: st.DataObject
-) -> None:
+def test_what_dominates_one_that_goes_on_goes_on(rows: list[Record], data: st.DataObject) -> None:
     *known, (worse, violation) = rows
     better = [data.draw(st.sampled_from([v, *(x for x in LEVELS if x < v)])) for v in worse]
     assert dominates(better, worse) or better == worse
-    if answer(order, known, (worse, violation)):
-        assert answer(order, known, (better, violation))
+    if answer(known, (worse, violation)):
+        assert answer(known, (better, violation))
         if violation > 0:  # of less violation, the same
-            assert answer(order, known, (better, violation / 2))
-            assert answer(order, known, (better, 0.0))
+            assert answer(known, (better, violation / 2))
+            assert answer(known, (better, 0.0))
 
 
-@orders
 @settings(max_examples=60, deadline=None)
 @given(rows=records(least=1), data=st.data())
 def test_order_and_scale_of_objectives_decide_nothing(
-    order: str, rows: list[Record], data: st.DataObject
+    rows: list[Record], data: st.DataObject
 ) -> None:
     num_objectives = len(rows[0][0])
     places = data.draw(st.permutations(range(num_objectives)))
@@ -123,7 +111,7 @@ def test_order_and_scale_of_objectives_decide_nothing(
         moved = [vector[place] for place in places]
         return [f.get(v, math.nan) for f, v in zip(functions, moved, strict=True)]
 
-    first, second = rungs_of(order, num_objectives), rungs_of(order, num_objectives)
+    first, second = rungs_of(num_objectives), rungs_of(num_objectives)
     for number, (vector, violation) in enumerate(rows):
         name = str(number)
         assert first.decide(name, 0.5, vector, violation=violation) == second.decide(
@@ -131,16 +119,15 @@ def test_order_and_scale_of_objectives_decide_nothing(
         )
 
 
-@orders
 @settings(max_examples=80, deadline=None)
 @given(rows=records(least=1))
 def test_feasible_comes_first_then_less_violation_then_what_is_no_number(
-    order: str, rows: list[Record]
+    rows: list[Record],
 ) -> None:
     *known, new = rows
     sure = [deb_before(record, new) for record in known]
     at_least, at_most = sum(s is True for s in sure), sum(s is not False for s in sure)
-    kept, num = answer(order, known, new), len(rows)
+    kept, num = answer(known, new), len(rows)
     if at_least / num > 1 / 3:
         assert not kept
     if at_most / num <= 1 / 3:
@@ -154,48 +141,44 @@ def test_feasible_comes_first_then_less_violation_then_what_is_no_number(
 )
 def test_one_objective_is_asha(values: list[float], reduction_factor: float) -> None:
     """Stopped iff more than one in η of the values, its own among them, are better."""
-    rungs = rungs_of("ranks", 1, reduction_factor=reduction_factor)
+    rungs = rungs_of(1, reduction_factor=reduction_factor)
     for number, value in enumerate(values):
         better = sum(v < value for v in values[:number])
         expected = better / (number + 1) <= 1 / reduction_factor
         assert rungs.decide(str(number), 0.5, [value]) == expected
 
 
-@orders
-def test_one_objective_by_hand(order: str) -> None:
+def test_one_objective_by_hand() -> None:
     """η = 3. Before 0.5: nobody. 0.7: 1 of 2. 0.6: 1 of 3. 0.9: 3 of 4. 0.4: nobody. 0.5 again:
     1 of 6. 0.55: 3 of 7."""
-    rungs = rungs_of(order, 1)
+    rungs = rungs_of(1)
     values = [0.5, 0.7, 0.6, 0.9, 0.4, 0.5, 0.55]
     kept = [rungs.decide(str(n), 0.5, [v]) for n, v in enumerate(values)]
     assert kept == [True, False, True, False, True, True, False]
 
 
-@orders
-def test_equal_vectors_share_one_fate(order: str) -> None:
-    rungs = rungs_of(order, 3)
+def test_equal_vectors_share_one_fate() -> None:
+    rungs = rungs_of(3)
     kept = [rungs.decide(str(n), 0.5, [1.0, math.inf, -math.inf]) for n in range(20)]
     assert kept == [True] * 20
 
 
-@orders
-def test_six_objectives_still_stop_what_is_worst(order: str) -> None:
+def test_six_objectives_still_stop_what_is_worst() -> None:
     generator = np.random.default_rng(0)
-    rungs = rungs_of(order, 6)
+    rungs = rungs_of(6)
     for number in range(60):
         rungs.decide(str(number), 0.5, generator.random(6))
     assert not rungs.decide("worst", 0.5, [2.0] * 6)
     assert rungs.decide("best", 0.5, [-1.0] * 6)
 
 
-@orders
 @settings(max_examples=40, deadline=None)
 @given(rows=records(least=2), times=st.lists(st.sampled_from([0.5, 0.6, 0.99]), max_size=4))
 def test_deciding_again_gives_one_record_and_one_answer(
-    order: str, rows: list[Record], times: list[float]
+    rows: list[Record], times: list[float]
 ) -> None:
     (vector, violation), *others = rows
-    rungs = told(order, others, len(vector))
+    rungs = told(others, len(vector))
     first = rungs.decide("new", 0.5, vector, violation=violation)
     state = json.dumps(rungs.state())
     for time in times:  # also with better values: the rung has been judged
@@ -242,12 +225,11 @@ def test_a_later_bracket_is_compared_later_and_with_all() -> None:
     assert rungs.num_records() == {1.0: 0, 3.0: 10}
 
 
-@orders
 @settings(max_examples=60, deadline=None)
 @given(rows=records(least=1), split=st.integers(0, 14))
-def test_saved_as_json_and_restored_is_equal(order: str, rows: list[Record], split: int) -> None:
+def test_saved_as_json_and_restored_is_equal(rows: list[Record], split: int) -> None:
     num_objectives = len(rows[0][0])
-    settings_ = RungSettings(grace=1 / 9, brackets=2, order=order)
+    settings_ = RungSettings(grace=1 / 9, brackets=2)
     rungs, fractions = ParetoRungs(settings_, num_objectives), (1 / 9, 0.2, 1 / 3, 0.7)
 
     def decide(target: ParetoRungs, number: int) -> list[bool]:
@@ -293,7 +275,6 @@ def test_a_state_of_other_rungs_or_objectives_is_refused_and_nothing_lost() -> N
         ({"grace": 1e-300, "reduction_factor": 1.5}, r"must be at most 1000, got 1704"),
         ({"brackets": 0}, r"`brackets` must be between 1 and the number of rungs \(2\), got 0"),
         ({"brackets": 3}, r"\(2\), got 3; lower it"),
-        ({"order": "rank"}, r"unknown order 'rank'.*valid: niches, ranks"),
     ],
 )
 def test_settings_that_do_not_fit_say_what_would(changes: dict[str, Any], message: str) -> None:
@@ -314,5 +295,5 @@ def test_other_mistakes() -> None:
 
 
 def test_settings_survive_json() -> None:
-    settings_ = RungSettings(grace=0.2, reduction_factor=2.0, brackets=2, order="niches")
+    settings_ = RungSettings(grace=0.2, reduction_factor=2.0, brackets=2)
     assert RungSettings(**json.loads(json.dumps(settings_.to_json()))) == settings_

@@ -1,5 +1,6 @@
 """The searcher that Tune asks: nothing that goes wrong in it may raise into Tune's loop."""
 
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -50,3 +51,27 @@ def test_a_disk_that_is_away_loses_no_trial() -> None:
         LedgerSearcher(Ledger(plan, study), to_config).suggest("a")
     again = LedgerSearcher(Ledger(plan, study), lambda assignment: {"number": assignment.number})
     assert [again.suggest("b"), again.suggest("c")] == [{"number": 0}, {"number": 1}]
+
+
+def test_a_record_that_cannot_be_written_ends_the_launch_and_loses_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune swallows what a searcher raises at a trial's end, so it is raised again."""
+    plan = make_plan(RECIPES["demo"], study="s", trials=3)
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    ledger = Ledger(plan, open_optuna(plan, storage))
+    searcher = LedgerSearcher(ledger, lambda assignment: {"number": assignment.number})
+    searcher.suggest("a")
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OSError("the server went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.storages._CachedStorage, "set_trial_user_attr", away)
+        with pytest.raises(OSError, match="went away"):
+            searcher.on_trial_complete("a", error=True)
+    with pytest.raises(OSError, match="went away"):
+        searcher.suggest("b")
+    again = Ledger(plan, open_optuna(plan, storage)).next()
+    assert again is not None
+    assert (again.number, again.resumed) == (0, True)
