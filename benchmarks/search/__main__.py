@@ -43,7 +43,7 @@ def search(
         str | None, typer.Option(help="Surrogates, and scenes; comma-separated. Default: all.")
     ] = None,
     systems: Annotated[str | None, typer.Option(help="Comma-separated; default: all.")] = None,
-    seeds: Annotated[int, typer.Option(min=2, help="Paired, from 0; of surrogates.")] = 20,
+    seeds: Annotated[int, typer.Option(min=2, help="Paired; of surrogates.")] = 20,
     real_seeds: Annotated[int, typer.Option(min=2, help="The same of scenes.")] = 5,
     processes: Annotated[int, typer.Option(min=1, help="Simulations at once.")] = 1,
     storage: Annotated[

@@ -12,7 +12,15 @@ import numpy as np
 from analysis.comparison import Comparison, mean_interval
 from analysis.indicators import Normalisation, hypervolume
 from benchmarks.search import peers
-from benchmarks.search.runs import CONCURRENCY, FULL_LENGTHS, REAL, Job, get_workload, load
+from benchmarks.search.runs import (
+    CONCURRENCY,
+    FULL_LENGTHS,
+    REAL,
+    Job,
+    get_workload,
+    load,
+    seeds_of,
+)
 from benchmarks.search.scores import (
     QUARTERS,
     Trajectory,
@@ -63,7 +71,7 @@ def _kept(folder: Path, workload: str, seeds: int) -> dict[str, dict[int, Trace]
     for system in SYSTEMS:
         traces = {
             seed: trace
-            for seed in range(seeds)
+            for seed in seeds_of(workload, seeds)
             if (trace := load(Job.of(workload, system, seed), folder)) is not None
         }
         if traces:

@@ -69,6 +69,12 @@ SYSTEMS: dict[str, Entry] = {
         _peer("ray-asha", "Ray ASHA, one metric", peers.RaySingleMetricASHA),
         _peer(PLAIN_TPE, "Ray OptunaSearch (TPE), full fidelity", peers.RayOptunaSearch),
         _peer("moasha", "Syne Tune MOASHA", peers.SyneTuneMOASHA),
+        Entry(
+            name="optuna-search-bare",
+            label="Ray OptunaSearch (TPE) without starts",
+            role="peer",
+            build=lambda workload, seed, starts: peers.RayOptunaSearch(workload, seed, ()),
+        ),
         _ours("no-stopping", "no early stopping", replace(DEFAULT, rungs=None)),
         _ours("random-sampler", "random draws", replace(DEFAULT, sampler="random")),
         _ours("tpe-sampler", "TPE draws", replace(DEFAULT, sampler="tpe")),
