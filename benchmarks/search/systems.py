@@ -73,6 +73,8 @@ SYSTEMS: dict[str, Entry] = {
             name="optuna-search-bare",
             label="Ray OptunaSearch (TPE) without starts",
             role="peer",
+            module="benchmarks.search.peers",
+            settings="RayOptunaSearch without starts",
             build=lambda workload, seed, starts: peers.RayOptunaSearch(workload, seed, ()),
         ),
         _ours("no-stopping", "no early stopping", replace(DEFAULT, rungs=None)),
