@@ -11,7 +11,7 @@ from analysis.indicators import Normalisation
 from benchmarks.search.document import render
 from benchmarks.search.figure import draw
 from benchmarks.search.findings import collect
-from benchmarks.search.runs import FULL_LENGTHS, Job, obtain
+from benchmarks.search.runs import FULL_LENGTHS, Job, obtain, seeds_of
 from benchmarks.search.scores import (
     Trajectory,
     against_peers,
@@ -100,7 +100,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for workload in ("crossing", "infeasible"):
         monkeypatch.setitem(FULL_LENGTHS, workload, 12)
         for system in ("ours", "random", "optuna-search", "grace-1-3"):
-            for seed in range(3):
+            for seed in seeds_of(workload, 3):
                 obtain(Job.of(workload, system, seed), folder)
     return folder
 
@@ -117,7 +117,7 @@ def test_findings_hold_what_the_traces_say_and_the_document_says_it(
             obtain(Job.of("crossing", "random", seed), kept),
             Normalisation(**crossing["normalisation"]),
         ).final
-        for seed in range(3)
+        for seed in seeds_of("crossing", 3)
     ]
     assert systems["random"]["quarters"][-1]["mean"] == pytest.approx(np.mean(finals))
     assert systems["ours"]["against_ours"] is None
