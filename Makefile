@@ -55,8 +55,8 @@ test-gpu: $(STAMP) ## the tests that need a CUDA device
 test-cluster: $(STAMP) ## a study on three Ray nodes with PostgreSQL and MLflow; needs root
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/cluster --timeout 600 -m cluster $(ARGS)
 
-soak: $(STAMP) ## kill a study's driver at 30 random moments: nothing may be lost (10 minutes)
-	@PYTHONPATH=. $(RUN) -m tests.integration.soak $(ARGS)
+soak: $(STAMP) ## kill a study's driver 30 times and check that nothing is lost (20 minutes)
+	@OMP_NUM_THREADS=1 $(RUN) -m tests.integration.soak $(ARGS)
 
 check: $(STAMP) ## lint, format, types, direction of imports
 	@$(BIN)/ruff check .

@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -148,4 +149,16 @@ if __name__ == "__main__":
     _answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which closes then
-    Writer().main(sys.stdin.buffer)
+    code = 0
+    try:
+        Writer().main(sys.stdin.buffer)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    # Not by the interpreter's own way: a thread still reads the input, and Python aborts over
+    # that, with a complaint in which the true one is lost.
+    sys.stderr.flush()
+    _answers.flush()
+    os._exit(code)
