@@ -14,6 +14,17 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
 import typer
 
+from search.options import (
+    AddressOption,
+    ConcurrencyOption,
+    DataRootOption,
+    QuietOption,
+    ReportOption,
+    StorageOption,
+    StudyStorageOption,
+    TimeLimitOption,
+    TrackingOption,
+)
 from search.recipes import RECIPES, get_recipe
 from trainables.command_line import run_command_line
 from trainables.errors import Failure
@@ -24,31 +35,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-StorageOption = Annotated[str, typer.Option(help="Folder that holds all studies.")]
-TrackingOption = Annotated[
-    str | None,
-    typer.Option(help="MLflow server or database; default: sqlite in the storage folder."),
-]
-StudyStorageOption = Annotated[
-    str | None, typer.Option(help="Optuna's database; default: sqlite in the study's folder.")
-]
-DataRootOption = Annotated[str | None, typer.Option(help="Folder of the store, or of raw data.")]
-ConcurrencyOption = Annotated[
-    int | None, typer.Option(help="Trials at once; default: the recipe's, or one per CPU or GPU.")
-]
-TimeLimitOption = Annotated[
-    float | None,
-    typer.Option(
-        "--trial-time-limit",
-        help="Seconds without a report after which a trial has failed; default: no limit.",
-    ),
-]
-AddressOption = Annotated[str, typer.Option(help="`local`, `auto`, or a Ray cluster's address.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]
-ReportOption = Annotated[
-    bool, typer.Option("--report/--no-report", help="Make the report at the end.")
-]
 
 _RUN_HELP = f"""Start a study, or go on with it: the same command resumes what was interrupted.
 

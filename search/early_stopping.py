@@ -7,7 +7,8 @@ from optuna.trial import FrozenTrial
 from ray.tune.experiment import Trial
 
 from search.files import StudyFiles, read_json_lines
-from search.ledger import Ledger, metrics_of, trial_name
+from search.ledger import Ledger, trial_name
+from search.outcomes import metrics_of
 from search.plan import Plan
 from search.scheduler import ParetoASHA
 from search.values import final_costs, final_density, final_values

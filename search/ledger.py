@@ -21,15 +21,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.pareto import non_dominated
 from search.addresses import refused
-from search.constraints import Constraints
 from search.model import Draw, Model, quiet
+from search.outcomes import Outcome
 from search.plan import Plan
 from search.storage import open_storage
 from search.values import final_costs, final_density, final_values, known_cost
 from search.warm_start import WarmTrial
 from trainables.config import TrialConfig
 from trainables.errors import UserError
-from trainables.report import describe, non_finite
+from trainables.report import describe
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _STATES = {
@@ -58,16 +58,6 @@ class Assignment:
     config: TrialConfig
     reference: bool
     resumed: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What became of a trial. `metrics` are the last known; `reason` is empty when complete."""
-
-    status: str
-    reason: str
-    metrics: Mapping[str, float]
-    fraction: float
 
 
 def trial_name(study: str, number: int) -> str:
@@ -352,58 +342,3 @@ def _flatten(trial: FrozenTrial) -> None:
 def _key(params: Mapping[str, Any]) -> str:
     """Equal for equal configurations."""
     return json.dumps(dict(params), sort_keys=True)
-
-
-def judge(
-    result: Mapping[str, Any] | None,
-    objectives: tuple[str, ...],
-    *,
-    constraints: Constraints | None = None,
-    error: str | None = None,
-) -> Outcome | None:
-    """What a trial's last result amounts to; None where it says nothing final.
-
-    Missing or non-finite objectives, a crash and an early stop are outcomes too, never
-    exceptions: the study goes on.
-    """
-    metrics = metrics_of(result or {})
-    fraction = _number((result or {}).get("training/fraction"))
-
-    def outcome(status: str, reason: str) -> Outcome:
-        return Outcome(status=status, reason=reason, metrics=metrics, fraction=fraction)
-
-    if error is not None:
-        return outcome("failed", error)
-    if result is None:
-        return None
-    if result.get("status") == "failed":
-        return outcome("failed", str(result.get("reason") or "the trial gave no reason"))
-    if fraction < 1.0 - 1e-9:
-        # Tune sets `done` when a scheduler stops a trial, so only its own status tells.
-        if result.get("status") == "running":
-            return outcome("stopped", f"stopped by the scheduler at {fraction:.0%} of training")
-        return outcome("failed", f"the trial ended at {fraction:.0%} of training")
-    unusable = non_finite(metrics, objectives)
-    if unusable:
-        said = ", ".join(f"{n}={result.get(n, 'missing')}" for n in unusable)
-        return outcome("failed", f"objectives missing or not finite: {said}")
-    missed = constraints.missed(metrics) if constraints else []
-    if missed:
-        return outcome("infeasible", f"constraints not met: {'; '.join(missed)}")
-    return outcome("complete", "")
-
-
-def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of a flat result under their contract names, and `training/…`."""
-    prefixes = ("val/", "test/", "cost/", "multitask/", "training/")
-    return {
-        name: float(value)
-        for name, value in result.items()
-        if name.startswith(prefixes)
-        and isinstance(value, (int, float))
-        and not isinstance(value, bool)
-    }
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0

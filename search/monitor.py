@@ -11,7 +11,8 @@ from ray.tune.experiment import Trial
 
 from search.events import end_of, start_of
 from search.files import StudyFiles, append_json_line, read_json_lines, remove_checkpoints
-from search.ledger import Assignment, Ledger, Outcome, metrics_of, trial_name
+from search.ledger import Assignment, Ledger, trial_name
+from search.outcomes import Outcome, metrics_of
 from search.progress import Progress
 from search.record import TrialsWriter
 from search.tracking import Tracker

@@ -18,8 +18,9 @@ import optuna
 from benchmarks.orchestration.trainables import NUM_REPORTS, report
 from search.events import StudyFacts
 from search.files import StudyFiles
-from search.ledger import Ledger, Outcome, judge, open_optuna
+from search.ledger import Ledger, open_optuna
 from search.monitor import Monitor
+from search.outcomes import Outcome, judge
 from search.plan import make_plan
 from search.progress import Progress
 from search.recipes import RECIPES

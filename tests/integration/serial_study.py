@@ -14,8 +14,9 @@ from typing import Any
 
 import search.launches
 from search.files import StudyFiles
-from search.ledger import Ledger, judge
+from search.ledger import Ledger
 from search.monitor import Monitor
+from search.outcomes import judge
 from search.plan import Plan, make_plan
 from search.recipes import RECIPES
 from search.study import Launch, StudyEnd, run_study

@@ -15,7 +15,8 @@ from sqlalchemy.exc import OperationalError
 
 from search.addresses import without_password
 from search.description import plan_of as recorded_plan
-from search.ledger import Ledger, Outcome
+from search.ledger import Ledger
+from search.outcomes import Outcome
 from search.study import StudyEnd, run_study
 from tests.integration import serial_study
 from tests.integration.records import REPOSITORY, check_everything, environment, mlflow_runs

@@ -22,7 +22,8 @@ from search.baselines import (
 from search.description import check_same_study, describe_study, plan_of
 from search.files import study_files
 from search.grid import Grid, System
-from search.ledger import Ledger, Outcome, load_trials, open_optuna
+from search.ledger import Ledger, load_trials, open_optuna
+from search.outcomes import Outcome
 from search.plan import Plan, make_plan
 from search.recipes import RECIPES
 from search.record import write_trials

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.budget import EPOCHS_METRIC, GPU_HOURS_METRIC, Budget
-from search.ledger import Assignment, Ledger, Outcome, open_optuna
+from search.ledger import Assignment, Ledger, open_optuna
+from search.outcomes import Outcome
 from search.plan import Plan, make_plan
 from search.recipes import RECIPES
 from trainables.errors import UserError

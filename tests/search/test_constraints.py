@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.constraints import Constraint, Constraints
-from search.ledger import Ledger, judge, open_optuna
+from search.ledger import Ledger, open_optuna
+from search.outcomes import judge
 from search.plan import Plan, make_plan
 from search.recipes import RECIPES
 from trainables.errors import UserError

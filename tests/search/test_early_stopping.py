@@ -11,7 +11,8 @@ import pytest
 
 from search.early_stopping import StudyScheduler, make_scheduler, replay
 from search.files import StudyFiles, append_json_line
-from search.ledger import Assignment, Ledger, Outcome, metrics_of, open_optuna
+from search.ledger import Assignment, Ledger, open_optuna
+from search.outcomes import Outcome, metrics_of
 from search.plan import Plan, make_plan
 from search.recipes import RECIPES
 from search.values import final_density

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from search.ledger import Assignment, Ledger, Outcome, judge, load_trials, open_optuna, trial_name
+from search.ledger import Assignment, Ledger, load_trials, open_optuna, trial_name
 from search.model import SAMPLERS, make_sampler
+from search.outcomes import Outcome, judge
 from search.plan import Plan, make_plan
 from search.recipes import RECIPES
 from trainables.errors import UserError

@@ -10,8 +10,9 @@ import pytest
 from optuna.trial import TrialState
 
 from search.files import StudyFiles
-from search.ledger import Ledger, Outcome, open_optuna
+from search.ledger import Ledger, open_optuna
 from search.model import quiet
+from search.outcomes import Outcome
 from search.plan import Plan, make_plan
 from search.recipes import RECIPES
 from search.record import write_trials
