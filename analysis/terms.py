@@ -13,7 +13,6 @@ from analysis.effort import Epochs
 from analysis.plots import style
 
 _UNITS = {"trials": "trials", "epochs": "epochs", "gpu_hours": "GPU hours"}
-_ORDERS = {"ranks": "non-domination rank", "niches": "place in the best niche"}
 _MAX_MILESTONES = 6
 
 
@@ -91,8 +90,6 @@ def _scheduler(facts: Mapping[str, Any]) -> str:
         places = [*places[: _MAX_MILESTONES - 1], "…", places[-1]]
     at = f"{', '.join(places[:-1])} and {places[-1]}" if len(places) > 1 else places[0]
     words += f": trials are compared at {at} of training and about one in {factor} goes on"
-    if known.get("order"):
-        words += f", by {_ORDERS.get(known['order'], known['order'])}"
     if known.get("brackets", 1) != 1:
         words += f"; {known['brackets']} brackets, of which each leaves out one more milestone"
     return words

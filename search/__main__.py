@@ -359,8 +359,11 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
         sync = again("sync", plan.study, end.directory.parent)
         typer.echo(f"When the server is back, the same command writes them, or: {sync}", err=True)
     if end.remaining:
+        left = f"with {end.remaining} trials to go"
+        if plan.budget.trials is None:
+            left = f"before {plan.budget.text} were used"
         typer.echo(
-            f"Interrupted with {end.remaining} trials to go; the same command goes on, "
+            f"Interrupted {left}; the same command goes on, "
             f"or: {again('resume', plan.study, end.directory.parent)}",
             err=True,
         )

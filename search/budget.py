@@ -14,6 +14,13 @@ GPU_HOURS_METRIC = "training/gpu_hours"
 _OPTIONS = {"trials": "--trials", "epochs": "--epochs", "gpu_hours": "--gpu-hours"}
 
 
+def no_gpu_for(budget: "Budget") -> str:
+    """The message where a budget of GPU hours can never be used up."""
+    return (
+        f"`--gpu-hours` needs a GPU, got {budget.text} where Ray has none; use --trials or --epochs"
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """Exactly one of the three is given.

@@ -16,7 +16,7 @@ from trainables.report import METRICS, describe
 
 PREFIX = "constraint."
 
-# Known to `trainables.report`, but no trial of a study reports them.
+# Known to `trainables.report`, but not reported by every trial of a study.
 _UNREPORTED = ("cost/latency_ms", "multitask/delta_percent")
 _BOUND = re.compile(r"\s*(>=|<=)\s*([-+0-9.eE]+)\s*")
 
@@ -60,6 +60,10 @@ class Constraint:
                 f"`{option}` must be a bound against bad values, got {text!r}; {name} should be "
                 f"{wanted}: use {needed}{bound:g}"
             )
+        fraction = describe(name).unit == "fraction" and needed == ">="
+        if bound < 0 or (fraction and bound > 1):
+            valid_range = "in [0, 1]; 0.3 is 30 %" if fraction else "0 or more"
+            raise UserError(f"`{option}` must be a bound {valid_range}, got {text!r}")
         return cls(metric=name if head == "cost" else f"val/{name}", bound=bound)
 
     @property

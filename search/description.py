@@ -79,13 +79,14 @@ def extend_budget(storage: str, study: str, more: Budget) -> Plan:
     Raises `UserError` for a study that does not exist, is being driven, or is a grid, and for
     another unit than the one that the study counts in.
     """
-    plan, known = plan_of(storage, study)
+    plan, _ = plan_of(storage, study)
     if plan.grid is not None:
         raise UserError(
             f"a study to extend must be a search, got {study!r}, a grid of baselines, which is "
             "finished when all its systems are; run further ones under another --name"
         )
     with StudyLock(study_files(storage, study).directory, study):
+        _, known = plan_of(storage, study)  # as the last driver left it
         budget = Budget.from_json(known["budget"]).raised(more)
         write_json(study_files(storage, study).description, known | {"budget": budget.to_json()})
     return dataclasses.replace(plan, budget=budget)

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial
 from ray.tune.experiment import Trial
 
-from search.files import StudyFiles, read_json_lines
+from search.files import StudyFiles
 from search.ledger import Ledger, trial_name
 from search.outcomes import metrics_of
 from search.plan import Plan
+from search.reports import past_reports
 from search.scheduler import ParetoASHA
 from search.values import final_costs, final_density, final_values
 from trainables.report import describe
@@ -56,18 +56,6 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
         brackets=plan.rungs.brackets,
         values=values,
     )
-
-
-def past_reports(files: StudyFiles, ledger: Ledger) -> list[tuple[FrozenTrial, dict[str, float]]]:
-    """All reports of earlier launches that are on disk, in the order they came."""
-    reports = [
-        (row["at"], trial.number, row["metrics"])
-        for trial in ledger.trials()
-        for row in read_json_lines(files.reports(trial.number))
-    ]
-    trials = ledger.trials()
-    ordered = sorted(reports, key=lambda report: report[:2])
-    return [(trials[number], metrics) for _, number, metrics in ordered]
 
 
 def replay(scheduler: ParetoASHA, files: StudyFiles, ledger: Ledger) -> None:

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from search.budget import no_gpu_for
 from search.cluster import RayCluster
 from search.crashes import MAX_FAILURES, Crashes
-from search.early_stopping import make_scheduler, past_reports, replay
+from search.early_stopping import make_scheduler, replay
 from search.files import StudyFiles
 from search.ledger import Assignment, Ledger
 from search.monitor import Monitor, TuneEvents
@@ -14,6 +15,7 @@ from search.plan import Plan
 from search.recovery import OldCheckpoints, newest_checkpoint, next_launch
 from search.sampler import LedgerSearcher
 from search.values import final_density
+from trainables.errors import UserError
 
 if TYPE_CHECKING:
     from search.study import Launch
@@ -49,11 +51,11 @@ def run_trials(
             "time_limit_seconds": launch.trial_time_limit,
         }
 
-    for trial, metrics in past_reports(files, ledger):
-        ledger.reported(trial.number, metrics)
     with RayCluster(launch.ray_address) as cluster:
         wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
         concurrency, resources = cluster.shares(wanted)
+        if plan.budget.gpu_hours is not None and not resources.get("gpu"):
+            raise UserError(no_gpu_for(plan.budget))
         while True:
             crashes = Crashes()
             scheduler = make_scheduler(plan)

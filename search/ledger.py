@@ -38,6 +38,7 @@ _STATES = {
     "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+_MAX_IDLE = 20  # a study whose trials all fail at once would never use up its epochs
 _MAX_REASON_CHARACTERS = 4000  # a reason, not a log; MLflow tags hold 8,000
 # The two user attributes of a trial: a single one is written ten times as fast as many.
 _GIVEN = "given"  # when it was handed out
@@ -117,6 +118,8 @@ class Ledger:
         self._unfinished: list[int] = []
         self._live: set[int] = set()
         self._used: dict[int, float] = {}  # of a budget that is not counted in trials
+        self._num_idle = 0  # trials in a row that ended and had used nothing of such a budget
+        self._last: dict[int, Mapping[str, float]] = {}  # the furthest report of a trial
         self._configurations: Counter[str] = Counter()
         self._model = Model(
             num_objectives=len(plan.objectives),
@@ -185,10 +188,14 @@ class Ledger:
         if metric is not None and math.isfinite(used := metrics.get(metric, math.nan)):
             self._used[number] = max(used, self._used.get(number, 0.0))
         config = self._trials[number].user_attrs.get("config")
-        values = final_values(self.plan, config and final_density(config), metrics)
+        density = None if config is None else final_density(config)
+        values = final_values(self.plan, density, metrics)
         fraction = metrics.get("training/fraction", 0.0)
+        if fraction > self._last.get(number, {}).get("training/fraction", 0.0):
+            self._last[number] = metrics
         if values is not None and fraction > 0:
-            violations = self.plan.constraints.violations(metrics)
+            ending = {**metrics, **final_costs(density, metrics)}
+            violations = self.plan.constraints.violations(ending)
             self._model.report(number, fraction, values, violations)
 
     def finish(self, number: int, outcome: Outcome) -> None:
@@ -200,11 +207,17 @@ class Ledger:
         if number not in self._live:
             return
         trial = self._trials[number]
+        metrics, fraction = outcome.metrics, outcome.fraction
+        last = self._last.pop(number, {})
+        reached = last.get("training/fraction", 0.0)
+        if outcome.status == "failed" and reached > fraction:
+            # A second attempt that failed at once does not take back what the first one said.
+            metrics, fraction = {**metrics, **last}, reached
         kept = {
             "status": outcome.status,
             "reason": outcome.reason[:_MAX_REASON_CHARACTERS],
-            "metrics": {k: v for k, v in outcome.metrics.items() if math.isfinite(v)},
-            "fraction": outcome.fraction,
+            "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
+            "fraction": fraction,
         }
         self._storage.set_trial_user_attr(trial._trial_id, _OUTCOME, kept)
         self._live.remove(number)
@@ -232,7 +245,7 @@ class Ledger:
         budget = self.plan.budget
         if budget.trials is not None:
             return self.num_asked < budget.trials
-        return self.used < budget.amount
+        return self.used < budget.amount and self._num_idle < _MAX_IDLE
 
     def _recall(self, trial: FrozenTrial) -> None:
         """Take a trial of an earlier driver into account."""
@@ -244,7 +257,7 @@ class Ledger:
         self._model.recall(trial.number, draw)
         if trial.state in FINISHED:
             self.reported(trial.number, attributes["metrics"])
-            self._finished.append(trial)
+            self._end(trial)
             values, violations = self._told(trial)
             self._model.learn(draw, attributes["status"], values, violations, number=trial.number)
             return
@@ -319,8 +332,12 @@ class Ledger:
         self._storage.set_trial_state_values(trial._trial_id, state, values)
         trial.state, trial.values = state, values
         trial.datetime_complete = datetime.datetime.now()
-        self._finished.append(trial)
+        self._end(trial)
         self._model.tell(trial.number, status, told, violations)
+
+    def _end(self, trial: FrozenTrial) -> None:
+        self._finished.append(trial)
+        self._num_idle = 0 if self._used.get(trial.number) else self._num_idle + 1
 
     def _told(self, trial: FrozenTrial) -> tuple[list[float] | None, dict[str, float]]:
         """For the model: the vector, and the constraints' violations."""

@@ -60,8 +60,6 @@ class Monitor:
         self._guard(lambda: self._progress.started(assignment.name, method))
         rows = read_json_lines(self._files.reports(assignment.number))
         self._steps[assignment.number] = max((row["step"] for row in rows), default=-1)
-        for row in rows:  # used by an earlier driver, before another trial is asked for
-            self._ledger.reported(assignment.number, row["metrics"])
         self._tracker.trial_started(
             assignment.name, method=method, params=assignment.config.flat(), started=time.time()
         )

@@ -38,6 +38,12 @@ _ELSEWHERE_IN_GRIDS = {"method": "use --methods", "sparsity.target": "use --spar
 _UNMEASURED_COST = "cost/latency_ms"
 
 _SCHEDULER_PREFIX = "scheduler."
+_ROUNDING = 1e-9
+_SCHEDULER_SETTINGS: Mapping[str, Any] = {
+    "grace": float,
+    "reduction_factor": float,
+    "brackets": int,
+}
 _NARROW = 1e-3  # share of a cap on density that is left free, for rounding to whole weights
 
 
@@ -157,6 +163,8 @@ class Plan:
             params = self._known(space, method, 0.0)
             starts.append(Start(pins={"method": method}, params=params, reference=True))
         target = self.space.parameter(_TARGET)
+        if all(method in DENSE_METHODS for method in own):
+            target = None  # nothing to spread
         low, high = (
             (0.0, 0.0) if target is None else (float(target.low or 0), float(target.high or 0))
         )
@@ -290,21 +298,16 @@ def _taken(wanted: dict[str, Any], prefix: str) -> dict[str, str]:
 
 def _rungs(scheduler: str, settings: Mapping[str, str]) -> RungSettings | None:
     """`--set scheduler.NAME=…` over the defaults; None for no early stopping."""
-    kinds: dict[str, Any] = {
-        "grace": float,
-        "reduction_factor": float,
-        "brackets": int,
-    }
     values = {}
     for name, text in settings.items():
         if scheduler == "none":
             raise UserError(
                 f"`--set {_SCHEDULER_PREFIX}{name}=…` needs a scheduler, got none; leave it out"
             )
-        if name not in kinds:
-            raise unknown_name("setting of the scheduler", name, kinds)
+        if name not in _SCHEDULER_SETTINGS:
+            raise unknown_name("setting of the scheduler", name, _SCHEDULER_SETTINGS)
         try:
-            values[name] = kinds[name](text)
+            values[name] = _SCHEDULER_SETTINGS[name](text)
         except ValueError:
             raise UserError(
                 f"`{_SCHEDULER_PREFIX}{name}` must be a number, got {text!r}; e.g. 3"
@@ -323,7 +326,14 @@ def _narrowed(space: Space, constraints: Constraints, pins: Mapping[str, Any]) -
         return space
     lowest = 1.0 - min(caps) * (1.0 - _NARROW)
     target = space.parameter(_TARGET)
+    if pins.get("method") in DENSE_METHODS and min(caps) < 1.0:
+        raise UserError(
+            f"a cap on density must be one that the method can meet, got {min(caps):g} for "
+            f"{pins['method']}, which is dense; choose a sparse method"
+        )
     highest = pins.get(_TARGET) if target is None else target.high
+    if target is None and highest is not None and 1.0 - min(caps) <= highest + _ROUNDING:
+        return space
     if highest is not None and lowest > highest:
         raise UserError(
             f"a cap on density must leave some of the sparsities, got {min(caps):g} where the "
@@ -348,7 +358,11 @@ def _typed(
                 f"`--set {name}=…` cannot be used, got {wanted[name]!r}; {elsewhere[name]}"
             )
         if name not in flat:
-            valid = (set(flat) - set(elsewhere)) | {_COST_OVERRIDE, "constraint.METRIC"}
+            valid = (set(flat) - set(elsewhere)) | {
+                _COST_OVERRIDE,
+                "constraint.METRIC",
+                *(f"{_SCHEDULER_PREFIX}{setting}" for setting in _SCHEDULER_SETTINGS),
+            }
             raise unknown_name("override", name, valid)
     typed = reference.replace(wanted).flat()
     return {name: typed[name] for name in wanted}

@@ -17,7 +17,8 @@ class Recipe:
     methods: what the sampler chooses from. `references` are trained once each and never
       sampled: the dense model shows what sparsity costs.
     settings: dotted names of `TrialConfig` that differ from the presets.
-    num_startup_trials: drawn at random (beside the starting points) before the model is used.
+    num_startup_trials: of Optuna's samplers: trials, starting points included, before they use
+      what they know.
     flagship: the method whose sparsest and densest models a study begins with.
     """
 

@@ -180,6 +180,8 @@ class ParetoRungs:
             return True
         milestone = reached[-1]
         kept = self._kept.setdefault(trial, {})
+        if False in kept.values():  # stopped, by a driver that died before the trial did
+            return False
         if milestone not in kept:
             rung = self._rungs[milestone]
             before = rung.num_before(values, violation)

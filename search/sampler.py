@@ -2,7 +2,8 @@
 
 Why not `ray.tune.search.optuna.OptunaSearch` (ray 2.60): it tells early-stopped trials COMPLETE,
 leaves a trial with a NaN objective RUNNING for ever and aborts the experiment when a metric is
-missing. Here a `Ledger` judges every end of a trial, and nothing raises into Tune's loop.
+missing. Here a `Ledger` judges every end of a trial; what raises into Tune's loop is a record that
+cannot be written, which ends the launch.
 """
 
 from collections.abc import Callable, Mapping
@@ -77,6 +78,8 @@ class LedgerSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
+        if self.failure is not None:  # Tune tries again, with an error for what is none
+            raise self.failure
         number = self._numbers.get(trial_id)
         if number is None:
             return

@@ -1,6 +1,7 @@
 """A study from start to end: locked, resumable, recorded. The same call starts or resumes it."""
 
 import contextlib
+import dataclasses
 import math
 import os
 import re
@@ -23,6 +24,7 @@ from search.addresses import (
     scrubbed,
     without_password,
 )
+from search.budget import Budget, no_gpu_for
 from search.cluster import set_ray_environment
 from search.description import check_same_study, describe_study
 from search.files import StudyFiles, again, make_writable, read_json, study_files, write_json
@@ -107,6 +109,11 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
             f"`--trial-time-limit` must be above 0, got {launch.trial_time_limit:g}; it is in "
             "seconds, and 600 gives a trial ten minutes for every report"
         )
+    if plan.budget.gpu_hours is not None and launch.ray_address == "local":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(no_gpu_for(plan.budget))
     check_ray_answers(launch.ray_address)
     addresses = find_addresses(plan, launch, files)  # before anything is written or slow
     new_storage, new_folder = not files.storage.exists(), not files.directory.exists()
@@ -150,6 +157,8 @@ def find_addresses(plan: Plan, launch: Launch, files: StudyFiles) -> Addresses:
 def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses) -> StudyEnd:
     known = read_json(files.description) if files.exists() else {}
     check_same_study(plan, known, files, None)  # again: another driver may have been first
+    if known:  # the command that began it also goes on with what was extended since
+        plan = dataclasses.replace(plan, budget=Budget.from_json(known["budget"]))
     if launch.check_data:
         _check_first_trial(plan)
     set_ray_environment()
@@ -157,11 +166,12 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
     from search.ledger import Ledger, open_optuna
     from search.monitor import Monitor
     from search.recovery import clear_dead_launches
+    from search.reports import recall_reports
     from search.tracking import StudyFacts, connect
 
     study = open_optuna(plan, addresses.study_storage)
     check_record(files, known, study.get_trials(deepcopy=False), addresses)
-    warm = _warm_trials(plan, launch, files, addresses)
+    warm = _warm_trials(plan, launch, files, addresses, begun=bool(known))
     described = describe_study(plan, known) | addresses.recorded(files)
     # The study's id is on disk before MLflow hears of it: a driver killed in between finds its
     # runs again.
@@ -181,6 +191,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
         with _failures_of_storage(plan, files, addresses):
             write_json(files.description, described | {"parent_run_id": tracker.parent_run_id})
             ledger = Ledger(plan, study, warm=warm)
+            recall_reports(files, ledger)
             finished = ledger.num_finished
             progress = Progress(
                 trials=plan.budget.trials,
@@ -222,19 +233,20 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
 
 
 def _warm_trials(
-    plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses
+    plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses, *, begun: bool
 ) -> tuple[Any, ...]:
     """What the sampler knows beforehand: read once, when the study begins."""
     from search.warm_start import read_snapshot, read_warm_trials, write_snapshot
 
     if not plan.warm_start:
         return ()
-    if not files.warm_start.exists():
+    if not (begun and files.warm_start.exists()):
         trials = read_warm_trials(
             launch.warm_start or plan.warm_start,
             storage=files.storage,
             tracking_uri=addresses.tracking_uri,
             space=plan.space,
+            objectives=plan.objectives,
         )
         write_snapshot(files, trials)
     return read_snapshot(files)

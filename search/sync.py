@@ -18,6 +18,7 @@ from search.files import StudyFiles, read_json_lines, study_files, write_json
 from search.ledger import FINISHED, Ledger, trial_name
 from search.lock import StudyLock
 from search.plan import Plan
+from search.reports import recall_reports
 from search.runs import (
     MAX_REASON_CHARACTERS,
     MLFLOW_STATUS,
@@ -74,6 +75,7 @@ def sync_study(
     with StudyLock(files.directory, study):
         _, known = plan_of(storage, study)  # as the last driver left it
         ledger = Ledger(plan, _load(study, addresses.study_storage))
+        recall_reports(files, ledger)
         check_record(files, known, ledger.trials(), addresses)
         facts = StudyFacts(study=study, study_id=str(known["study_id"]), params=parent_params(plan))
         uri = addresses.tracking_uri

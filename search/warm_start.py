@@ -25,7 +25,7 @@ from optuna.distributions import (
 )
 
 from search.addresses import STUDY_SCHEMES, check_answers, scrubbed, sqlite_file
-from search.files import StudyFiles
+from search.files import StudyFiles, read_json
 from search.model import Draw
 from spaces.space import Parameter, Space
 from trainables.command_line import masked
@@ -56,7 +56,7 @@ class WarmTrial:
         except KeyError:
             return None
         for name, value in space.fixed.items():
-            if name in drawn and self.params.get(name, value) != value:
+            if name in drawn and (name not in self.params or self.params[name] != value):
                 return None  # of another method, say
         for parameter in space.parameters:
             if parameter.name in drawn and not parameter.contains(drawn[parameter.name]):
@@ -102,12 +102,17 @@ class _Recorder:
 
 
 def read_warm_trials(
-    sources: Sequence[str], *, storage: Path, tracking_uri: str, space: Space
+    sources: Sequence[str],
+    *,
+    storage: Path,
+    tracking_uri: str,
+    space: Space,
+    objectives: Sequence[str],
 ) -> tuple[WarmTrial, ...]:
     """The complete trials of all sources, in order.
 
     storage, tracking_uri: where the new study lives; for the first two ways to name a source.
-    space: gives the types of what MLflow keeps as text.
+    space: gives the types of what MLflow keeps as text. objectives: that trials must have.
 
     Raises `UserError` for a source that is not there, does not answer, or has no complete trial,
     and where `space` could draw none of them.
@@ -126,7 +131,12 @@ def read_warm_trials(
                 "with none; leave it out"
             )
         found += trials
-    if found and all(trial.draw(space) is None for trial in found):
+    if not any(set(objectives) <= trial.metrics.keys() for trial in found):
+        raise UserError(
+            f"`--warm-start` must name studies that measured {', '.join(objectives)}, got "
+            f"{', '.join(masked(s) for s in sources)}; leave it out, or use its tasks and cost"
+        )
+    if all(trial.draw(space) is None for trial in found):
         raise UserError(
             "`--warm-start` must name studies with a trial that this one could draw, got "
             f"{', '.join(masked(s) for s in sources)} with {len(found)} of other parameters or "
@@ -167,9 +177,12 @@ def _from_folder(source: str, storage: Path) -> Iterable[WarmTrial]:
             f"`--warm-start` must name studies, got {source!r} ({said}); `search status` knows "
             "a study by its name and --storage"
         ) from None
+    description = folder / "study.json"
+    fixed = read_json(description).get("settings", {}) if description.is_file() else {}
     for row in rows:
         if row["status"] in _FULL_LENGTH:
-            yield WarmTrial(params=json.loads(row["params"]), metrics=json.loads(row["metrics"]))
+            params = {**fixed, **json.loads(row["params"])}
+            yield WarmTrial(params=params, metrics=json.loads(row["metrics"]))
 
 
 def _from_optuna(source: str) -> Iterable[WarmTrial]:
@@ -207,7 +220,8 @@ def _from_optuna(source: str) -> Iterable[WarmTrial]:
     for trial in trials:
         status = trial.user_attrs.get("status")
         if status in _FULL_LENGTH:
-            yield WarmTrial(params=trial.user_attrs["params"], metrics=trial.user_attrs["metrics"])
+            known = {**trial.user_attrs.get("config", {}), **trial.user_attrs["params"]}
+            yield WarmTrial(params=known, metrics=trial.user_attrs["metrics"])
         elif status is None and trial.state == TrialState.COMPLETE:  # of somebody else's program
             if not names:
                 raise UserError(

@@ -30,7 +30,7 @@ from trainables.training.watchdog import Watchdog, silence_of
 class DiSparseTrainable(tune.Trainable):
     """One trial as an actor; `step` trains to the next report.
 
-    The configuration is plain JSON, as `search.study` builds it:
+    The configuration is plain JSON, as `search.launches` builds it:
       name: the trial's identity, `demo-00003`.
       config: `TrialConfig.to_dict()`.
       objectives: metrics that must be finite for the trial to be of use.

@@ -11,12 +11,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from sqlalchemy.exc import OperationalError
 
 from search.addresses import without_password
+from search.budget import Budget
+from search.description import extend_budget
 from search.description import plan_of as recorded_plan
 from search.ledger import Ledger
 from search.outcomes import Outcome
+from search.plan import make_plan
+from search.recipes import RECIPES
 from search.study import StudyEnd, run_study
 from tests.integration import serial_study
 from tests.integration.records import REPOSITORY, check_everything, environment, mlflow_runs
@@ -197,3 +202,27 @@ def test_no_password_is_recorded(folder: Path, tmp_path: Path) -> None:
     text = (folder / "secret" / "study.json").read_text()
     assert "hunter2" not in text
     assert json.loads(text)["study_storage"] == without_password(storage)
+
+
+def test_extended_studies_go_on_by_either_command(folder: Path) -> None:
+    """The command that began a study does not take back what it was extended by since."""
+    run(folder, "longer", 3)
+    plan = extend_budget(str(folder), "longer", Budget(trials=2))
+    assert plan.budget == Budget(trials=5)
+    end = run(folder, "longer", 3)
+    assert (end.finished, end.remaining) == (5, 0)
+    assert json.loads((folder / "longer" / "study.json").read_text())["budget"] == {"trials": 5}
+    check_everything(folder, "longer", 5, STEPS)
+    with pytest.raises(UserError, match="can be extended in its own unit"):
+        extend_budget(str(folder), "longer", Budget(epochs=2.0))
+    with pytest.raises(UserError, match="exists with a budget of 5 trials, got 4 trials"):
+        run(folder, "longer", 4)
+
+
+def test_gpu_hours_without_a_gpu_are_a_mistake_that_leaves_nothing(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    plan = make_plan(RECIPES["demo"], study="hours", gpu_hours=1.0)
+    with pytest.raises(UserError, match="`--gpu-hours` needs a GPU"):
+        run(tmp_path / "runs", "hours", plan=plan)
+    assert list(tmp_path.iterdir()) == []

@@ -297,3 +297,13 @@ def test_other_mistakes() -> None:
 def test_settings_survive_json() -> None:
     settings_ = RungSettings(grace=0.2, reduction_factor=2.0, brackets=2)
     assert RungSettings(**json.loads(json.dumps(settings_.to_json()))) == settings_
+
+
+def test_a_trial_that_was_stopped_does_not_go_on_at_a_later_rung() -> None:
+    """Its driver may have died before it ended, and another one resumed it."""
+    rungs = ParetoRungs(RungSettings(grace=1 / 9), 1)
+    for number in range(3):
+        rungs.decide(f"good-{number}", 1 / 9, [0.0])
+    assert not rungs.decide("poor", 1 / 9, [1.0])
+    assert not rungs.decide("poor", 1 / 3, [0.0])
+    assert rungs.num_records() == {1 / 9: 4, 1 / 3: 0}

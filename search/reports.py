@@ -1,0 +1,24 @@
+"""Reports of earlier launches, `trials/NNNNN/reports.jsonl`, told again to a new driver."""
+
+from optuna.trial import FrozenTrial
+
+from search.files import StudyFiles, read_json_lines
+from search.ledger import Ledger
+
+
+def past_reports(files: StudyFiles, ledger: Ledger) -> list[tuple[FrozenTrial, dict[str, float]]]:
+    """All that are on disk, in the order they came."""
+    trials = ledger.trials()
+    reports = [
+        (row["at"], trial.number, row["metrics"])
+        for trial in trials
+        for row in read_json_lines(files.reports(trial.number))
+    ]
+    ordered = sorted(reports, key=lambda report: report[:2])
+    return [(trials[number], metrics) for _, number, metrics in ordered]
+
+
+def recall_reports(files: StudyFiles, ledger: Ledger) -> None:
+    """Bring a new ledger level: what was learned, and what was used of the budget."""
+    for trial, metrics in past_reports(files, ledger):
+        ledger.reported(trial.number, metrics)
