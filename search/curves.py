@@ -68,6 +68,10 @@ class CurveModel:
         self._known_cost = known_cost or (lambda params: None)
         self._curves: dict[int, _Curve] = {}
 
+    def knows(self, number: int) -> bool:
+        """Whether the trial was started."""
+        return number in self._curves
+
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial is at work. Trials of other studies have numbers below 0."""
         self._curves[number] = _Curve(params=dict(params))

@@ -40,6 +40,7 @@ _MAX_TOLD = 400
 _TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 # Optuna's system attributes that draws depend on: of a trial, its generation; of the study, by
 # generation, the trials it descends from, which are those that had ended when it began.
+_FOREIGN = 10**9  # numbers of other studies' trials begin so far below 0
 _GENERATION = ":generation"
 _PARENTS = ":parent:"
 # And one for other processes: all that a sampler had ready, used by the trial or not.
@@ -202,7 +203,7 @@ class Model:
         """A trial that ended before this driver began, or (without a number) in another study: of
         a population that is bred from, it is of the first generation."""
         if self._curves is not None and number is None:
-            number = -1 - self._num_foreign
+            number = self._num_foreign - _FOREIGN  # in their order, before our own
             self._num_foreign += 1
             self._curves.started(number, draw.params)
         state, told = self._view(status, values)
@@ -233,6 +234,8 @@ class Model:
 
     def resume(self, number: int, draw: Draw) -> None:
         """A trial that an earlier driver left running."""
+        if self._curves is not None and not self._curves.knows(number):
+            self._curves.started(number, draw.params)
         with quiet():
             self._study.enqueue_trial(dict(draw.params))
             trial = self._study.ask(fixed_distributions=dict(draw.distributions))

@@ -66,7 +66,7 @@ def test_what_is_not_known_is_missed(metrics: dict[str, float]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False),
+    st.floats(0.0, 1.0, allow_subnormal=False),
     st.sampled_from(["segmentation/miou", "normals/within_30", "cost/density", "cost/sparsity"]),
 )
 def test_json_and_back(bound: float, name: str) -> None:
@@ -97,9 +97,10 @@ def test_json_and_back(bound: float, name: str) -> None:
         ("multitask/delta_percent", ">=0", "unknown metric for a constraint"),
         ("", ">=0", "unknown metric for a constraint"),
         ("cost/density", "<=0", "cap on density must leave some of the sparsities, got 0 where"),
-        ("cost/density", "<=-1", "raise the cap"),
+        ("cost/density", "<=-1", "must be a bound 0 or more, got '<=-1'"),
         ("cost/density", "<=0.001", "the highest sparsity is"),
-        ("cost/sparsity", ">=1.2", "raise the cap"),
+        ("cost/sparsity", ">=1.2", r"must be a bound in \[0, 1\]; 0.3 is 30 %, got '>=1.2'"),
+        ("segmentation/miou", ">=30", r"must be a bound in \[0, 1\]"),
     ],
 )
 def test_mistakes_name_rule_value_and_remedy(name: str, text: str, message: str) -> None:

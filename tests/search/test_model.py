@@ -276,7 +276,9 @@ def test_a_thousand_trials_of_many_generations_are_learned_again() -> None:
 def test_mistakes_list_what_is_valid() -> None:
     with pytest.raises(UserError, match=r"unknown view of stopped trials .*valid: ignored, poor"):
         model_of("tpe", stopped="bad")
-    with pytest.raises(UserError, match=r"unknown sampler .*valid: gp, nsga2, nsga3, random, tpe"):
+    with pytest.raises(
+        UserError, match=r"unknown sampler .*valid: curves, gp, nsga2, nsga3, random, tpe"
+    ):
         model_of("tpee")
 
 

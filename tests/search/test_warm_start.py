@@ -65,6 +65,7 @@ def read(files: StudyFiles, *sources: str, plan: Plan | None = None) -> tuple[Wa
         storage=files.storage,
         tracking_uri=files.default_tracking_uri,
         space=plan.space,
+        objectives=plan.objectives,
     )
 
 
