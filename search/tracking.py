@@ -62,12 +62,19 @@ class Tracker:
         self._changed = threading.Condition()
         self._hurrying = self._stopping = self._dead = False
         self._num_writers = 0
-        self._start_writer()
-        opened = self._await_opening()
-        self.parent_run_id = str(opened["opened"])
-        self.ended = set(opened["ended"])
+        # Emptied before the writer follows it: one that a killed driver left is not this one's.
         with contextlib.suppress(OSError):  # said at `close`: nothing here stops a study
             self._spool = files.spool.open("wb", buffering=0)
+        try:
+            self._start_writer()
+            opened = self._await_opening()
+        except BaseException:
+            if self._spool is not None:
+                self._spool.close()
+                files.spool.unlink(missing_ok=True)
+            raise
+        self.parent_run_id = str(opened["opened"])
+        self.ended = set(opened["ended"])
         self._hearing = threading.Thread(target=self._hear, name="tracking", daemon=True)
         self._hearing.start()
 

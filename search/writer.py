@@ -30,6 +30,7 @@ from search.runs import GaveUp, StudyRuns, first_line
 
 _MIN_WAIT_SECONDS = 0.5  # gathers the events of short trials into few calls
 _MAX_WAIT_SECONDS = 5.0
+_HURRIED_SECONDS = 0.02
 _WAIT_SHARE = 2.0  # as many times as long as the last writes took: a third of a core at most
 _CHUNK_BYTES = 1 << 20
 _ORPHAN_SECONDS = 20.0  # a writer without a driver ends by then, done or not
@@ -86,7 +87,8 @@ class Writer:
             if not self._alone.is_set():
                 spent = time.monotonic() - began
                 seconds = min(max(_MIN_WAIT_SECONDS, _WAIT_SHARE * spent), _MAX_WAIT_SECONDS)
-                self._hurry.wait(seconds)
+                if self._hurry.wait(seconds):
+                    time.sleep(_HURRIED_SECONDS)
 
     def _listen(self, commands: BinaryIO) -> None:
         """Until the driver closes its end, or dies."""

@@ -82,7 +82,7 @@ def die_at(owner: type, method: str, when: Callable[..., bool]) -> None:
 MOMENTS: dict[str, Callable[[], None]] = {
     "while MLflow is opened": lambda: die_at(Tracker, "_await_opening", lambda: True),
     "between the record and its assignment": lambda: die_at(
-        Ledger, "_assignment", lambda trial, _: trial.number == 1
+        Ledger, "_assignment", lambda trial: trial.number == 1
     ),
     "between ask and MLflow": lambda: die_at(
         Tracker, "trial_started", lambda name: name == "killed-00002"
