@@ -233,7 +233,7 @@ def test_terms_of_a_study_in_words() -> None:
     facts = {
         "budget": {"epochs": 300.0},
         "first_budget": {"epochs": 200.0},
-        "scheduler": {**SCHEDULER, "order": "ranks"},
+        "scheduler": SCHEDULER,
         "constraints": {"segmentation/miou": ">=0.3", "cost/density": "<=0.2"},
         "warm_start": ["demo", "mlflow:older"],
     }
@@ -241,7 +241,7 @@ def test_terms_of_a_study_in_words() -> None:
         "budget": "300 epochs, extended from 200 epochs",
         "scheduler": (
             "ParetoASHA: trials are compared at 11.1 % and 33.3 % of training and about one in 3 "
-            "goes on, by non-domination rank"
+            "goes on"
         ),
         "constraints": "segmentation mIoU at least 0.3; density at most 20 %",
         "warm start": "from the trials of demo, mlflow:older",

@@ -216,7 +216,7 @@ def test_with_the_searcher_of_a_grid_and_no_metric(ray_tune: Path) -> None:
     results = run(
         ray_tune,
         {"x": tune.grid_search([0.5, 0.6, 0.1, 0.8]), "name": "same"},
-        search_alg=BasicVariantGenerator(),
+        search_alg=BasicVariantGenerator(max_concurrent=1),
         scheduler=scheduler,
     )
     lengths = {r.config["x"]: r.metrics["training_iteration"] for r in results}
