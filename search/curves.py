@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from analysis.pareto import non_dominated
 from search.gaussian_process import GaussianProcess
-from spaces.space import Parameter, Space
+from spaces.space import GivenValues, Parameter, Space
 from trainables.seeds import derive_seed
 
 _MIN_COMPLETE = 2  # trials; before, draws are random
@@ -208,7 +208,7 @@ def _gains(
 def _is_drawn(params: Mapping[str, Any], space: Space) -> bool:
     """Whether `space` could have drawn just these: a reference of another method it could not."""
     try:
-        drawn = space.suggest(_Given(params))
+        drawn = space.suggest(GivenValues(params))
     except KeyError:
         return False
     return all(
@@ -235,22 +235,6 @@ def _candidates(
         space.suggest(trial)
         candidates.append(trial.values)
     return candidates
-
-
-class _Given:
-    """Stands in for a trial of Optuna, and gives known values. Raises `KeyError` for others."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return float(self._values[name])
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return int(self._values[name])
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return self._values[name]
 
 
 class _Mutation:

@@ -116,7 +116,6 @@ class Model:
             if sampler == CURVES
             else None
         )
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._num_objectives = num_objectives
         self._num_foreign = 0
         self._study = self._empty_study()

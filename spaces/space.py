@@ -26,6 +26,23 @@ class SuggestingTrial(Protocol):
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
 
 
+class GivenValues:
+    """A `SuggestingTrial` that gives known values, so that conditions hold as they did when these
+    were drawn. Raises `KeyError` for a parameter without a value."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(self._values[name])
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return int(self._values[name])
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return self._values[name]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class When:
     """Holds where the parameter `name` is active and its value is one of `values`."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search.workload import Report, Workload
-from spaces.space import Space
+from spaces.space import GivenValues, Space
 
 # Configurations that the first trials have; of a scheduler that draws, in place of its draws.
 Starts = Sequence[Mapping[str, Any]]
@@ -52,7 +52,7 @@ class RandomSearch:
 
     def ask(self, number: int) -> Mapping[str, Any]:
         if number < len(self._starts):
-            return self._space.suggest(Recall(self._starts[number]))
+            return self._space.suggest(GivenValues(self._starts[number]))
         return self._space.suggest(self._draw)
 
     def keep(self, number: int, report: Report) -> bool:
@@ -157,10 +157,10 @@ class SyneTuneMOASHA:
         self._trials[number] = SimpleNamespace(trial_id=number)
         self._scheduler.on_trial_add(self._trials[number])
         if number < len(self._starts):
-            return self._space.suggest(Recall(self._starts[number]))
+            return self._space.suggest(GivenValues(self._starts[number]))
         suggestion = self._scheduler.suggest()
         assert suggestion is not None
-        return self._space.suggest(Recall(suggestion.config or {}))
+        return self._space.suggest(GivenValues(suggestion.config or {}))
 
     def keep(self, number: int, report: Report) -> bool:
         decision = self._scheduler.on_trial_result(self._trials[number], self._result(report))
@@ -175,22 +175,6 @@ class SyneTuneMOASHA:
 
     def _result(self, report: Report) -> dict[str, float]:
         return dict(zip(self._names, report.values, strict=True)) | {"epoch": report.epoch}
-
-
-class Recall:
-    """Gives `Space.suggest` values drawn elsewhere, so that conditions hold."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return float(self._values[name])
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return int(self._values[name])
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return self._values[name]
 
 
 def _syne_tune_space(space: Space) -> dict[str, Any]:
