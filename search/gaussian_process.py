@@ -2,25 +2,27 @@
 
 Shape suffixes: N observations, C candidates, D features, G groups of features.
 
-The kernel is k = a (1 + x·x')² + b Matérn5/2(|x − x'|) over features divided by a length for each
-group, plus noise. The first term is a quadratic response surface, which a few trials determine;
-the second bends it where many trials say so. Hyperparameters maximise the posterior density under
-log-normal priors (Rasmussen and Williams 2006, chapters 2 and 5), by L-BFGS with exact gradients.
+The kernel is k = a exp(x·x') + b Matérn5/2(|x − x'|) over features divided by a length for each
+group, plus noise. The first term holds polynomials of every degree, those of degree n with weight
+1/n!: a smooth response surface, of which a few trials determine slopes and curvature; the second
+bends it where many trials say so. Hyperparameters maximise the posterior density under log-normal
+priors (Rasmussen and Williams 2006, chapters 2, 4 and 5), by L-BFGS with exact gradients.
 Optuna's `GPSampler` was measured and is slower by a factor of twenty; it cannot take the cost as
 known, nor learn from trials that have not ended (docs/decisions/0010).
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 _NUM_SHARED = 3  # log a, log b, log noise; then a log length for each group
-_PRIOR_MEAN = np.log([0.3, 0.1, 2e-3, 1.5])
-_PRIOR_DEVIATION = np.array([1.5, 1.5, 1.5, 0.7])
+_PRIOR_MEAN = np.log([0.1, 0.1, 2e-3, 3.0])
+_PRIOR_DEVIATION = np.array([1.5, 1.5, 1.5, 1.0])
 _BOUNDS = ((-9.0, 3.0), (-9.0, 3.0), (-9.0, 3.0), (-2.0, 3.0))
 _JITTER = 1e-6
 _MAX_ITERATIONS = 20
+_MAX_EXPONENT = 30.0  # of features far outside [-1, 1] at the shortest lengths
 
 
 class GaussianProcess:
@@ -53,19 +55,44 @@ class GaussianProcess:
         del self._products_GNN, self._distances_GNN
 
     def predict(self, features_CD: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation (C,) of the output without noise."""
-        scaled_CD = np.asarray(features_CD, dtype=float) / self._length_D
-        known_ND = self._features_ND / self._length_D
-        amplitude, bend = np.exp(self._theta[:2])
-        product_CN = scaled_CD @ known_ND.T
-        squares_C, squares_N = (scaled_CD**2).sum(axis=1), (known_ND**2).sum(axis=1)
-        distance_CN = squares_C[:, None] + squares_N[None] - 2.0 * product_CN
-        cross_CN = amplitude * (1.0 + product_CN) ** 2 + bend * _matern(distance_CN)[0]
-        mean_C = cross_CN @ self._weights_N
+        """Of the output without noise, the mean (C,) and the covariance (C, C)."""
+        mean_C, covariance_CC = self._posterior(np.asarray(features_CD, dtype=float))
+        return mean_C * self._deviation + self._mean, covariance_CC * self._deviation**2
+
+    def sample(self, features_CD: ArrayLike, normal_SC: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(S, C): joint draws from the posterior. normal_SC: independent standard normals."""
+        mean_C, covariance_CC = self._posterior(np.asarray(features_CD, dtype=float))
+        scale = max(float(np.diag(covariance_CC).max()), _JITTER)
+        jitter = _JITTER
+        while True:  # of candidates that nearly coincide, the covariance is singular but for this
+            try:
+                root_CC = cholesky(covariance_CC + jitter * scale * np.eye(len(mean_C)), lower=True)
+                break
+            except LinAlgError:
+                jitter *= 10.0
+        drawn_SC: NDArray[np.float64] = mean_C + normal_SC @ root_CC.T
+        return drawn_SC * self._deviation + self._mean
+
+    def _posterior(
+        self, features_CD: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`predict` on the scale of the standardised outputs."""
+        cross_CN = self._kernel(features_CD, self._features_ND)
         explained_NC = solve_triangular(self._factor[0], cross_CN.T, lower=True)
-        variance_C = amplitude * (1.0 + squares_C) ** 2 + bend - (explained_NC**2).sum(axis=0)
-        deviation_C = np.sqrt(np.maximum(variance_C, 0.0))
-        return mean_C * self._deviation + self._mean, deviation_C * self._deviation
+        covariance_CC = self._kernel(features_CD, features_CD) - explained_NC.T @ explained_NC
+        return cross_CN @ self._weights_N, covariance_CC
+
+    def _kernel(
+        self, first_AD: NDArray[np.float64], second_BD: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(A, B), without noise."""
+        u_AD, v_BD = first_AD / self._length_D, second_BD / self._length_D
+        amplitude, bend = np.exp(self._theta[:2])
+        product_AB = u_AD @ v_BD.T
+        squares_A, squares_B = (u_AD**2).sum(axis=1), (v_BD**2).sum(axis=1)
+        distance_AB = squares_A[:, None] + squares_B[None] - 2.0 * product_AB
+        kernel_AB: NDArray[np.float64] = amplitude * _exponential(product_AB)
+        return kernel_AB + bend * _matern(distance_AB)[0]
 
     @property
     def _num_groups(self) -> int:
@@ -90,17 +117,16 @@ class GaussianProcess:
     def _parts(self, theta: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         """The kernel with noise, and what its gradient needs."""
         weights_G = np.exp(-2.0 * theta[_NUM_SHARED:])
-        product_NN = np.tensordot(weights_G, self._products_GNN, axes=1)
+        smooth_NN = _exponential(np.tensordot(weights_G, self._products_GNN, axes=1))
         distance_NN = np.tensordot(weights_G, self._distances_GNN, axes=1)
         matern_NN, slope_NN = _matern(distance_NN)
-        quadratic_NN = (1.0 + product_NN) ** 2
-        kernel_NN = np.exp(theta[0]) * quadratic_NN + np.exp(theta[1]) * matern_NN
+        kernel_NN = np.exp(theta[0]) * smooth_NN + np.exp(theta[1]) * matern_NN
         kernel_NN[np.diag_indices(len(kernel_NN))] += np.exp(theta[2]) + _JITTER
-        return kernel_NN, quadratic_NN, matern_NN, product_NN, slope_NN
+        return kernel_NN, smooth_NN, matern_NN, slope_NN
 
     def _loss(self, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Negative log posterior density, up to a constant, and its gradient."""
-        kernel_NN, quadratic_NN, matern_NN, product_NN, slope_NN = self._parts(theta)
+        kernel_NN, smooth_NN, matern_NN, slope_NN = self._parts(theta)
         mean = np.concatenate([_PRIOR_MEAN[:3], np.full(self._num_groups, _PRIOR_MEAN[3])])
         spread = np.concatenate(
             [_PRIOR_DEVIATION[:3], np.full(self._num_groups, _PRIOR_DEVIATION[3])]
@@ -116,8 +142,8 @@ class GaussianProcess:
         loss += 0.5 * (((theta - mean) / spread) ** 2).sum()
         amplitude, bend, noise = np.exp(theta[:3])
         weights_G = np.exp(-2.0 * theta[_NUM_SHARED:])
-        # d(1+s)² = 2(1+s) ds and dMatérn = slope d|x|², where both fall with 2 log length.
-        by_product_NN = residual_NN * (-4.0 * amplitude) * (1.0 + product_NN)
+        # d exp(s) = exp(s) ds and dMatérn = slope d|x|², where both fall with 2 log length.
+        by_product_NN = residual_NN * (-2.0 * amplitude) * smooth_NN
         by_distance_NN = residual_NN * (-2.0 * bend) * slope_NN
         by_length_G = weights_G * (
             np.tensordot(self._products_GNN, by_product_NN, axes=2)
@@ -126,7 +152,7 @@ class GaussianProcess:
         gradient = 0.5 * np.concatenate(
             [
                 [
-                    amplitude * (residual_NN * quadratic_NN).sum(),
+                    amplitude * (residual_NN * smooth_NN).sum(),
                     bend * (residual_NN * matern_NN).sum(),
                     noise * np.trace(residual_NN),
                 ],
@@ -134,6 +160,11 @@ class GaussianProcess:
             ]
         )
         return float(loss), gradient + (theta - mean) / spread**2
+
+
+def _exponential(product: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.exp(np.minimum(product, _MAX_EXPONENT))
+    return found
 
 
 def _matern(

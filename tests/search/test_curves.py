@@ -119,8 +119,10 @@ def test_two_workers_do_not_get_the_same() -> None:
         proposal = model.propose(number, SPACE)
         assert proposal is not None
         model.started(number, proposal)
-        given.append(round(proposal["sparsity"], 3))
+        given.append((round(proposal["sparsity"], 3), round(math.log10(proposal["rate"]), 2)))
     assert len(set(given)) == len(given)
+    # Two at one cost are two guesses at how to get there.
+    assert len({sparsity for sparsity, _ in given}) >= len(given) - 1
 
 
 def test_it_finds_better_trials_than_drawing_does() -> None:
@@ -196,11 +198,26 @@ def test_gains_are_shares_of_hypervolume() -> None:
         return total
 
     exact = np.array([area(np.vstack([front, c])) - area(front) for c in candidates])
-    gains = np.mean(
-        [
-            _gains(candidates, front, np.empty((0, 2)), np.random.default_rng(seed))
-            for seed in range(40)
-        ],
-        axis=0,
-    )
+    ends = np.tile(candidates, (400, 1, 1))
+    holds = np.ones(ends.shape[:2], dtype=bool)
+    gains = _gains(ends, holds, front, 0, np.random.default_rng(0))
     assert np.corrcoef(exact, gains)[0, 1] > 0.995
+
+
+def test_gains_count_trials_at_work_and_constraints_sample_by_sample() -> None:
+    front = np.array([[0.0, 1.0], [1.0, 0.0]])
+    asked = np.array([[0.3, 0.3], [0.3, 0.3], [0.9, 0.2]])  # the first is at work
+    ends = np.tile(asked, (64, 1, 1))
+
+    def gains(holds: np.ndarray) -> np.ndarray:
+        return _gains(ends, holds, front, 1, np.random.default_rng(0))
+
+    everything = np.ones(ends.shape[:2], dtype=bool)
+    twice, other = gains(everything)
+    assert twice == 0.0
+    assert other > 0.0
+    at_work_fails, half = everything.copy(), everything.copy()
+    at_work_fails[:, 0] = False
+    assert gains(at_work_fails)[0] > 0.0
+    half[::2, 2] = False
+    assert gains(half)[1] == pytest.approx(other / 2, rel=0.5)
