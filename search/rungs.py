@@ -44,7 +44,7 @@ class RungSettings:
     brackets: bracket b leaves out the first b rungs; trials are spread evenly over them.
     """
 
-    grace: float = 1.0 / 9.0
+    grace: float = 1.0 / 3.0
     maximum: float = 1.0
     reduction_factor: float = 3.0
     brackets: int = 1

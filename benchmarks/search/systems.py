@@ -107,7 +107,7 @@ SYSTEMS: dict[str, Entry] = {
             replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 9, brackets=2)),
         ),
         _ours("grace-1-27", "grace 1/27", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 27))),
-        _ours("grace-1-3", "grace 1/3", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 3))),
+        _ours("grace-1-9", "grace 1/9", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 9))),
         _ours(
             "factor-2",
             "reduction factor 2",

@@ -99,7 +99,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "results"
     for workload in ("crossing", "infeasible"):
         monkeypatch.setitem(FULL_LENGTHS, workload, 12)
-        for system in ("ours", "random", "optuna-search", "grace-1-3"):
+        for system in ("ours", "random", "optuna-search", "grace-1-9"):
             for seed in seeds_of(workload, 3):
                 obtain(Job.of(workload, system, seed), folder)
     return folder

@@ -140,7 +140,7 @@ def test_full_fidelity_stops_nothing() -> None:
 
 def test_early_stopping_happens_at_rungs_alone() -> None:
     ours = {round(27 * milestone) for milestone in RungSettings().milestones()}
-    for system, rungs in (("ours", ours), ("grace-1-3", {9}), ("ray-asha", {3, 9})):
+    for system, rungs in (("ours", ours), ("grace-1-9", {3, 9}), ("ray-asha", {3, 9})):
         stopped = run(job(system, full_lengths=20)).stopped_epochs
         assert stopped
         assert set(stopped) <= rungs
@@ -204,11 +204,11 @@ def test_a_result_of_other_code_is_run_again(tmp_path: Path) -> None:
 
 
 def test_ours_depends_on_the_search_and_peers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {name: job(name).code for name in ("ours", "grace-1-3", "random", "ray-asha")}
+    before = {name: job(name).code for name in ("ours", "grace-1-9", "random", "ray-asha")}
     assert len(set(before.values())) == 4
     actual = fingerprints._code
     monkeypatch.setattr(
         fingerprints, "_code", lambda module: actual(module) + "x" * (module == "search.rungs")
     )
     changed = {name: job(name).code != code for name, code in before.items()}
-    assert changed == {"ours": True, "grace-1-3": True, "random": False, "ray-asha": False}
+    assert changed == {"ours": True, "grace-1-9": True, "random": False, "ray-asha": False}

@@ -31,7 +31,7 @@ def scheduler_of(plan: Plan) -> StudyScheduler:
     return scheduler
 
 
-def result_of(quality: float, density: float, fraction: float = 0.2, **more: Any) -> dict[str, Any]:
+def result_of(quality: float, density: float, fraction: float = 0.4, **more: Any) -> dict[str, Any]:
     return {
         "val/segmentation/miou": quality,
         "val/normals/mean_error_deg": 30.0 - 10.0 * quality,
@@ -73,7 +73,7 @@ def test_references_are_neither_stopped_nor_held_up_against_others() -> None:
         result_of(0.0, 0.9, status="failed"),
         result_of(math.nan, 0.9),
         result_of(-math.inf, 0.9),
-        {"training/fraction": 0.2},
+        {"training/fraction": 0.4},
         {},
     ],
 )
@@ -133,7 +133,7 @@ def trial_of(assignment: Assignment) -> Any:
 
 @pytest.mark.parametrize(
     "overrides",
-    [{}, {"scheduler.brackets": "2"}],
+    [{"scheduler.grace": "0.11"}, {"scheduler.grace": "0.11", "scheduler.brackets": "2"}],
 )
 def test_a_new_driver_decides_as_the_old_one_would(
     tmp_path: Path, overrides: dict[str, str]

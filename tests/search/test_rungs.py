@@ -192,7 +192,8 @@ def test_milestones_and_brackets() -> None:
     assert rungs.milestones() == (1.0, 3.0, 9.0)
     assert [rungs.milestones(b) for b in range(3)] == [(1.0, 3.0, 9.0), (3.0, 9.0), (9.0,)]
     assert [bracket_of(position, rungs) for position in range(5)] == [0, 1, 2, 0, 1]
-    assert RungSettings().milestones() == pytest.approx((1 / 9, 1 / 3))
+    assert RungSettings().milestones() == pytest.approx((1 / 3,))
+    assert RungSettings(grace=1 / 9).milestones() == pytest.approx((1 / 9, 1 / 3))
     assert RungSettings(grace=1.0, maximum=1.0).milestones() == ()
     # Nine thirds of a third are one, whatever the floats say.
     assert len(RungSettings(grace=1 / 3**9).milestones()) == 9
@@ -271,10 +272,10 @@ def test_a_state_of_other_rungs_or_objectives_is_refused_and_nothing_lost() -> N
         ({"reduction_factor": 1.0}, r"`reduction_factor` must be above 1, got 1; 3 lets"),
         ({"reduction_factor": math.nan}, r"`reduction_factor` must be above 1, got nan"),
         ({"reduction_factor": math.inf}, r"`reduction_factor` must be above 1, got inf"),
-        ({"reduction_factor": 1.0 + 1e-12}, r"must be at most 1000, got 2\.\d+e\+12"),
+        ({"reduction_factor": 1.0 + 1e-12}, r"must be at most 1000, got 1\.\d+e\+12"),
         ({"grace": 1e-300, "reduction_factor": 1.5}, r"must be at most 1000, got 1704"),
-        ({"brackets": 0}, r"`brackets` must be between 1 and the number of rungs \(2\), got 0"),
-        ({"brackets": 3}, r"\(2\), got 3; lower it"),
+        ({"brackets": 0}, r"`brackets` must be between 1 and the number of rungs \(1\), got 0"),
+        ({"grace": 1 / 9, "brackets": 3}, r"\(2\), got 3; lower it"),
     ],
 )
 def test_settings_that_do_not_fit_say_what_would(changes: dict[str, Any], message: str) -> None:
