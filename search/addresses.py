@@ -14,9 +14,11 @@ from trainables.errors import UserError
 PROBE_SECONDS = 3.0
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _SQLITE = "sqlite:///"
+_JOURNAL = "journal:///"
+_MAX_FIRST_LINE = 1000
 _SQLITE_HEADER = b"SQLite format 3\x00"
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
-STUDY_SCHEMES = ("sqlite", "postgresql", "mysql")
+STUDY_SCHEMES = ("journal", "sqlite", "postgresql", "mysql")
 
 
 def without_password(address: str) -> str:
@@ -35,16 +37,32 @@ def scrubbed(text: str, address: str) -> str:
 
 
 def absolute(address: str) -> str:
-    """A SQLite file named from the current folder, named from the root."""
-    path = sqlite_file(address)
-    return address if path is None else f"{_SQLITE}{path}"
+    """A file named from the current folder, named from the root."""
+    path = local_file(address)
+    if path is None:
+        return address
+    return f"{_JOURNAL if address.startswith(_JOURNAL) else _SQLITE}{path}"
+
+
+def local_file(address: str) -> Path | None:
+    """The file of an address; None for servers, and for memory."""
+    return sqlite_file(address) or journal_file(address)
 
 
 def sqlite_file(address: str) -> Path | None:
-    """The file of a SQLite address; None for other databases, servers and memory."""
-    if not address.startswith(_SQLITE) or address == _SQLITE:
+    """The file of a SQLite address; None for all others, and for SQLite in memory."""
+    return _file(address, _SQLITE)
+
+
+def journal_file(address: str) -> Path | None:
+    """The file of an address of an Optuna journal; None for all others."""
+    return _file(address, _JOURNAL)
+
+
+def _file(address: str, beginning: str) -> Path | None:
+    if not address.startswith(beginning) or address == beginning:
         return None
-    return Path(address.removeprefix(_SQLITE)).expanduser().absolute()
+    return Path(address.removeprefix(beginning)).expanduser().absolute()
 
 
 def choose(option: str | None, variable: str, recorded: str | None, default: str) -> str:
@@ -75,6 +93,8 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
             raise ValueError(f"it must begin with {', '.join(f'{s}://' for s in schemes)}")
         if scheme == "sqlite":
             _require_sqlite(sqlite_file(address))
+        elif scheme == "journal":
+            _require_journal(journal_file(address))
         elif parts.hostname:
             where = (parts.hostname, parts.port or _PORTS[scheme])
             socket.create_connection(where, timeout=PROBE_SECONDS).close()
@@ -108,6 +128,19 @@ def _require_sqlite(path: Path | None) -> None:
             raise UserError(
                 f"{str(path)!r} must be a SQLite database, got a damaged or foreign file; restore "
                 "it from a copy, or move it away to start without what it held"
+            )
+
+
+def _require_journal(path: Path | None) -> None:
+    if path is None:
+        raise ValueError("it must read journal:///PATH")
+    if not path.is_file() or path.stat().st_size == 0:
+        return  # yet to be made
+    with path.open("rb") as file:
+        if not file.readline(_MAX_FIRST_LINE).startswith(b'{"op_code"'):
+            raise UserError(
+                f"{str(path)!r} must be a journal of Optuna, got a damaged or foreign file; "
+                "restore it from a copy, or move it away to start without what it held"
             )
 
 

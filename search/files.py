@@ -53,7 +53,11 @@ class StudyFiles:
 
     @property
     def default_study_storage(self) -> str:
-        return f"sqlite:///{self.directory / 'optuna.db'}"
+        """A journal; of a study that was begun when it was a SQLite file, that."""
+        earlier = self.directory / "optuna.db"
+        if earlier.exists():
+            return f"sqlite:///{earlier}"
+        return f"journal:///{self.directory / 'optuna.journal'}"
 
     @property
     def default_tracking_uri(self) -> str:

@@ -10,7 +10,7 @@ TrackingOption = Annotated[
     typer.Option(help="MLflow server or database; default: sqlite in the storage folder."),
 ]
 StudyStorageOption = Annotated[
-    str | None, typer.Option(help="Optuna's database; default: sqlite in the study's folder.")
+    str | None, typer.Option(help="Optuna's storage; default: a journal in the study's folder.")
 ]
 DataRootOption = Annotated[str | None, typer.Option(help="Folder of the store, or of raw data.")]
 ConcurrencyOption = Annotated[

@@ -5,12 +5,13 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.addresses import STUDY_SCHEMES, check_answers, choose, scrubbed, sqlite_file
+from search.addresses import STUDY_SCHEMES, check_answers, choose, local_file, scrubbed
 from search.description import plan_of
 from search.files import StudyFiles, read_json_lines, study_files
 from search.ledger import FINISHED, load_trials
 from search.lock import is_driven
 from search.record import num_recorded
+from search.storage import open_storage
 from trainables.command_line import masked
 from trainables.errors import UserError
 from trainables.report import STATUSES
@@ -29,7 +30,7 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
         None, "DISPARSE_STUDY_STORAGE", known.get("study_storage"), files.default_study_storage
     )
     check_answers("--study-storage", storage_url, STUDY_SCHEMES)
-    database = sqlite_file(storage_url)
+    database = local_file(storage_url)
     missing = database is not None and not database.exists()
     if missing:  # opening it would make an empty one
         recorded = num_recorded(files.trials)
@@ -41,7 +42,7 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
     try:
         if missing:
             raise KeyError(study)
-        loaded = optuna.load_study(study_name=study, storage=storage_url)
+        loaded = optuna.load_study(study_name=study, storage=open_storage(storage_url))
         trials = load_trials(loaded)
         front = len(loaded.best_trials)
     except KeyError:  # a driver died before the first trial was recorded

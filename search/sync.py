@@ -10,7 +10,7 @@ import optuna
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
-from search.addresses import refused, scrubbed, sqlite_file, without_password
+from search.addresses import local_file, refused, scrubbed, without_password
 from search.connection import open_client
 from search.description import plan_of
 from search.events import Ended, Point, Started, StudyFacts, TrialWrites, end_of, start_of
@@ -27,6 +27,7 @@ from search.runs import (
     GaveUp,
     StudyRuns,
 )
+from search.storage import open_storage
 from search.study import Launch, check_record, find_addresses, parent_params
 from trainables.command_line import masked
 from trainables.errors import Failure
@@ -101,11 +102,11 @@ def sync_study(
 def _load(study: str, storage: str) -> optuna.Study:
     """Raises `UserError` where the storage has no such study; makes nothing."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    database = sqlite_file(storage)
+    database = local_file(storage)
     try:
         if database is not None and not database.exists():
             raise KeyError("no such file")
-        return optuna.load_study(study_name=study, storage=storage)
+        return optuna.load_study(study_name=study, storage=open_storage(storage))
     except Exception as error:
         raise refused("--study-storage", storage, error) from None
 

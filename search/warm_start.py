@@ -24,7 +24,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search.addresses import STUDY_SCHEMES, check_answers, scrubbed, sqlite_file
+from search.addresses import STUDY_SCHEMES, check_answers, local_file, scrubbed
 from search.files import StudyFiles, read_json
 from search.model import Draw
 from spaces.space import Parameter, Space
@@ -190,6 +190,7 @@ def _from_optuna(source: str) -> Iterable[WarmTrial]:
     from optuna.trial import TrialState
 
     from search.ledger import load_trials  # which imports this module
+    from search.storage import open_storage
 
     address, _, name = source.rpartition("#")
     if not address or not name:
@@ -198,14 +199,14 @@ def _from_optuna(source: str) -> Iterable[WarmTrial]:
             f"{masked(source)!r}; e.g. postgresql://host/database#demo"
         )
     check_answers("--warm-start", address, STUDY_SCHEMES)
-    path = sqlite_file(address)
+    path = local_file(address)
     if path is not None and not path.is_file():  # Optuna would make one
         raise UserError(
             f"`--warm-start` must name studies, got {masked(source)!r}, which is no file; check "
             "the path"
         )
     try:
-        study = optuna.load_study(study_name=name, storage=address)
+        study = optuna.load_study(study_name=name, storage=open_storage(address))
         trials, names = load_trials(study), study.metric_names or ()
     except KeyError:
         raise UserError(

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from search.files import read_json_lines, study_files
 from search.ledger import load_trials
 from search.recovery import tune_statuses
+from search.storage import open_storage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -31,8 +32,8 @@ def environment() -> dict[str, str]:
 
 
 def optuna_study(folder: Path, name: str, storage: str | None = None) -> optuna.Study:
-    own = f"sqlite:///{folder / name / 'optuna.db'}"
-    return optuna.load_study(study_name=name, storage=storage or own)
+    own = f"journal:///{folder / name / 'optuna.journal'}"
+    return optuna.load_study(study_name=name, storage=open_storage(storage or own))
 
 
 def mlflow_runs(

@@ -14,14 +14,12 @@ import argparse
 import json
 import random
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +140,13 @@ class Soak:
 
     def num_ended(self) -> int:
         """Trials that Optuna has as ended."""
-        path = self.files.directory / "optuna.db"
-        if not path.is_file():
+        if not (self.files.directory / "optuna.journal").is_file():
             return 0
         try:
-            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
-                (found,) = database.execute(
-                    "SELECT count(*) FROM trials WHERE state IN ('COMPLETE', 'PRUNED', 'FAIL')"
-                ).fetchone()
-        except sqlite3.Error:  # its tables are being made
+            trials = optuna_study(self.folder, self.files.study).get_trials(deepcopy=False)
+        except KeyError:  # the study is being made
             return 0
-        return int(found)
+        return sum(trial.state.is_finished() for trial in trials)
 
     # ------------------------------------------------------------------ moments
 

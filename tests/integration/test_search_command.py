@@ -76,7 +76,7 @@ def test_a_small_real_study(tmp_path: Path) -> None:
     assert (state["finished"], state["trials"], state["driven"]) == (3, 3, False)
     assert state["counts"]["complete"] == 3
     # Asking how a study stands must not make what is missing.
-    database = tmp_path / "runs" / "demo" / "optuna.db"
+    database = tmp_path / "runs" / "demo" / "optuna.journal"
     database.unlink()
     lost = search("status", "demo", folder=tmp_path)
     assert lost.returncode == 2

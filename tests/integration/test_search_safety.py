@@ -70,12 +70,12 @@ def test_another_study_storage_does_not_wipe_the_record(folder: Path, tmp_path: 
         run(folder, "kept", study_storage=f"sqlite:///{tmp_path / 'other.db'}")
     assert not (tmp_path / "other.db").exists()
     # The study's own database is gone: the record is then all there is.
-    (folder / "kept" / "optuna.db").rename(tmp_path / "optuna.db")
+    (folder / "kept" / "optuna.journal").rename(tmp_path / "optuna.journal")
     with pytest.raises(UserError, match=r"must hold what .* records, 3 trials, but .* holds 0"):
         run(folder, "kept")
     assert (folder / "kept" / "study.json").read_text() == before
     assert pq.read_table(folder / "kept" / "trials.parquet").num_rows == 3
-    (tmp_path / "optuna.db").replace(folder / "kept" / "optuna.db")
+    (tmp_path / "optuna.journal").replace(folder / "kept" / "optuna.journal")
     assert run(folder, "kept").finished == 3
 
 

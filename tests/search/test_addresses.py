@@ -99,8 +99,14 @@ def test_a_damaged_database_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be a SQLite database, got a damaged") as error:
         check_answers("--study-storage", f"sqlite:///{path}", ("sqlite",))
     assert str(path) in str(error.value)
+    with pytest.raises(UserError, match="must be a journal of Optuna, got a damaged") as error:
+        check_answers("--study-storage", f"journal:///{path}", ("journal",))
+    assert str(path) in str(error.value)
     path.write_bytes(b"")  # what a driver killed before the first write leaves
-    check_answers("--study-storage", f"sqlite:///{path}", ("sqlite",))
+    for scheme in ("sqlite", "journal"):
+        check_answers("--study-storage", f"{scheme}:///{path}", (scheme,))
+    with pytest.raises(UserError, match="it must read journal:///PATH"):
+        check_answers("--study-storage", "journal:///", ("journal",))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense", "host:port"])

@@ -202,7 +202,7 @@ def test_mistakes_are_said(storage: Path) -> None:
         sync_study(str(storage), "other")
     with pytest.raises(UserError, match="`--tracking-uri` must be"):
         sync_study(str(storage), STUDY, tracking_uri="http://127.0.0.1:9")
-    (files.directory / "optuna.db").unlink()
+    (files.directory / "optuna.journal").unlink()
     with pytest.raises(UserError, match=r"`--study-storage` must be .* \(.*no such file"):
         sync_study(str(storage), STUDY)
 

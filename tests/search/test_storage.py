@@ -1,0 +1,136 @@
+"""Optuna's journal: whole lines alone, whoever was killed, and whatever the disk took."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from search.files import study_files
+from search.storage import Journal, open_storage
+
+
+def new_study(path: Path) -> optuna.Study:
+    storage = open_storage(f"journal:///{path}")
+    return optuna.create_study(study_name="s", storage=storage, load_if_exists=True)
+
+
+def ask(study: optuna.Study, number: int) -> None:
+    trial = study.ask()
+    trial.set_user_attr("number", number)
+    study.tell(trial, float(number))
+
+
+def numbers(path: Path) -> list[int]:
+    return [t.user_attrs["number"] for t in new_study(path).get_trials()]
+
+
+def test_what_is_written_is_read_by_optuna_itself(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    study = new_study(path)
+    for number in range(3):
+        ask(study, number)
+    own = optuna.storages.journal.JournalFileBackend(str(path))
+    loaded = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(own))
+    assert [t.value for t in loaded.trials] == [0.0, 1.0, 2.0]
+    assert {t.state for t in loaded.trials} == {TrialState.COMPLETE}
+
+
+@given(rest=st.binary(min_size=1, max_size=9000).filter(lambda data: b"\n" not in data))
+def test_a_line_that_was_cut_short_goes(
+    tmp_path_factory: pytest.TempPathFactory, rest: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "optuna.journal"
+    ask(new_study(path), 0)
+    with path.open("ab") as file:
+        file.write(rest)
+    assert numbers(path) == [0]
+    ask(new_study(path), 1)
+    assert numbers(path) == [0, 1]
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_journal_that_holds_nothing_but_a_cut_line(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    path.write_bytes(b'{"op_code": 0, "stu')
+    ask(new_study(path), 0)
+    assert numbers(path) == [0]
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "optuna.journal"
+    study = new_study(path)
+    ask(study, 0)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            Journal(str(path)).append_logs([{"op_code": 4}])
+    assert path.read_bytes() == before
+    ask(study, 1)
+    assert numbers(path) == [0, 1]
+
+
+_HOLDER = """
+import fcntl, sys, time
+file = open(sys.argv[1], "r+b")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    study = new_study(path)
+    command = [sys.executable, "-c", _HOLDER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        began = time.monotonic()
+        ask(study, 0)
+    assert time.monotonic() - began < 5.0
+    assert numbers(path) == [0]
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from tests.search.test_storage import ask, new_study
+study = new_study(Path(sys.argv[1]))
+for number in range(20):
+    ask(study, number)
+"""
+
+
+def test_writers_at_once_mix_no_lines(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    new_study(path)
+    root = Path(__file__).parents[2]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], cwd=root) for _ in range(3)
+    ]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert sorted(numbers(path)) == sorted([*range(20)] * 3)
+
+
+def test_a_study_begun_in_a_database_stays_there(tmp_path: Path) -> None:
+    files = study_files(str(tmp_path), "s")
+    assert files.default_study_storage == f"journal:///{files.directory}/optuna.journal"
+    files.directory.mkdir()
+    (files.directory / "optuna.db").touch()
+    assert files.default_study_storage == f"sqlite:///{files.directory}/optuna.db"
