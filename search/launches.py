@@ -1,10 +1,13 @@
 """One launch: Tune runs what the ledger hands out, from the checkpoints of earlier launches."""
 
+import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from search.budget import no_gpu_for
+from search.checkpoints import Checkpoints, newest_checkpoint
 from search.cluster import RayCluster
 from search.crashes import MAX_FAILURES, Crashes
 from search.early_stopping import make_scheduler, replay
@@ -12,7 +15,7 @@ from search.files import StudyFiles
 from search.ledger import Assignment, Ledger
 from search.monitor import Monitor, TuneEvents
 from search.plan import Plan
-from search.recovery import OldCheckpoints, newest_checkpoint, next_launch
+from search.recovery import next_launch
 from search.sampler import LedgerSearcher
 from search.values import final_density
 from trainables.errors import UserError
@@ -22,11 +25,17 @@ if TYPE_CHECKING:
 
 
 def run_trials(
-    plan: Plan, launch: "Launch", files: StudyFiles, ledger: Ledger, monitor: Monitor
+    plan: Plan,
+    launch: "Launch",
+    files: StudyFiles,
+    ledger: Ledger,
+    monitor: Monitor,
+    ready: Callable[[], None],
 ) -> None:
     """Run what is left of the study; where trials were lost with their nodes, those once more.
 
-    Raises `Failure` where Ray cannot be started.
+    ready: called when Ray is there, before the first trial. Raises `Failure` where Ray cannot be
+    started.
     """
     trainable = launch.trainable
     if trainable is None:
@@ -34,20 +43,24 @@ def run_trials(
 
         trainable = DiSparseTrainable
 
+    baselines: dict[int, str | None] = {}  # by seed, all that they depend on
+
     def to_config(assignment: Assignment) -> dict[str, Any]:
+        if assignment.seed not in baselines:
+            dense = plan.baseline_config(assignment.config)
+            baselines[assignment.seed] = json.dumps(dense.to_dict()) if dense else None
         checkpoint = newest_checkpoint(files, assignment.name) if assignment.resumed else None
-        baseline = plan.baseline_config(assignment.config)
         return {
             "name": assignment.name,
             "number": assignment.number,
             "reference": assignment.reference,
             "final_density": final_density(assignment.config.flat()),
-            "config": assignment.config.to_dict(),
+            "config": json.dumps(assignment.config.to_dict()),
             "objectives": list(plan.objectives),
             "directory": str(files.trial(assignment.number)),
             "restore_from": str(checkpoint) if checkpoint else None,
             "dense_cache": str(files.dense_cache),
-            "baseline": baseline.to_dict() if baseline else None,
+            "baseline": baselines[assignment.seed],
             "time_limit_seconds": launch.trial_time_limit,
         }
 
@@ -56,6 +69,7 @@ def run_trials(
         concurrency, resources = cluster.shares(wanted)
         if plan.budget.gpu_hours is not None and not resources.get("gpu"):
             raise UserError(no_gpu_for(plan.budget))
+        ready()
         while True:
             crashes = Crashes()
             scheduler = make_scheduler(plan)
@@ -81,10 +95,10 @@ def run_trials(
                 run_config=tune.RunConfig(
                     name=next_launch(files),
                     storage_path=str(files.launches),
-                    callbacks=[TuneEvents(monitor), OldCheckpoints(files), crashes],
+                    callbacks=[TuneEvents(monitor), Checkpoints(files), crashes],
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             )
             tuner.fit()
@@ -94,6 +108,7 @@ def run_trials(
                 break  # all have ended, or somebody interrupted the study
             for number in searcher.lost:
                 ledger.give_back(number)
+        monitor.hurry()  # while Ray ends
 
 
 def _ray_trial_name(trial: Any) -> str:

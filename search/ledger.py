@@ -174,7 +174,7 @@ class Ledger:
             if self._unfinished:
                 trial = self._trials[self._unfinished.pop(0)]
                 self._storage.set_trial_user_attr(trial._trial_id, "ray_trial_id", ray_trial_id)
-                assignment = self._assignment(trial, resumed=True)
+                assignment = self._assignment(trial, None, resumed=True)
             else:
                 assignment = self._draw(ray_trial_id)
             if assignment is not None:
@@ -284,8 +284,10 @@ class Ledger:
             seed = self.plan.seed + self._configurations[key]
         reference = start is not None and start.reference
         given: dict[str, Any] = {"params": params, "seed": seed, "reference": reference}
+        config = None
         with contextlib.suppress(UserError):  # said by `_assignment`, when the trial is recorded
-            given["config"] = self.plan.config(params, seed).flat()
+            config = self.plan.config(params, seed)
+            given["config"] = config.flat()
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(draw.params),
@@ -298,14 +300,16 @@ class Ledger:
         _flatten(trial)
         self._configurations[key] += 1
         self._trials.append(trial)
-        return self._assignment(trial, resumed=False)
+        return self._assignment(trial, config, resumed=False)
 
-    def _assignment(self, trial: FrozenTrial, *, resumed: bool) -> Assignment | None:
+    def _assignment(
+        self, trial: FrozenTrial, config: TrialConfig | None, *, resumed: bool
+    ) -> Assignment | None:
         """None where the trial's own rules refuse it, which then has failed."""
         params, seed = trial.user_attrs["params"], int(trial.user_attrs["seed"])
         self._live.add(trial.number)
         try:
-            config = self.plan.config(params, seed)
+            config = config or self.plan.config(params, seed)
         except UserError as error:
             refused = Outcome(status="failed", reason=str(error), metrics={}, fraction=0.0)
             self.finish(trial.number, refused)

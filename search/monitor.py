@@ -97,6 +97,10 @@ class Monitor:
         )
         self._guard(lambda: self._writer.update(self._ledger.finished()))
 
+    def hurry(self) -> None:
+        """No trial is at work any more."""
+        self._tracker.hurry()
+
     def clear_checkpoints(self) -> None:
         """Delete what resuming no longer needs; a trial's model is kept in its own folder."""
         while self._to_clear:

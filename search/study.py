@@ -167,7 +167,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
     from search.monitor import Monitor
     from search.recovery import clear_dead_launches
     from search.reports import recall_reports
-    from search.tracking import StudyFacts, connect
+    from search.tracking import StudyFacts, Tracker
 
     study = open_optuna(plan, addresses.study_storage)
     check_record(files, known, study.get_trials(deepcopy=False), addresses)
@@ -178,18 +178,24 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
     described["parent_run_id"] = known.get("parent_run_id")
     write_json(files.description, described)
     facts = StudyFacts(study=plan.study, study_id=described["study_id"], params=parent_params(plan))
-    try:
-        tracker = connect(addresses.tracking_uri, facts, files)
-    except UserError:
-        if known:
-            write_json(files.description, known)
-        else:
-            files.description.unlink()
-        raise
+    tracker = Tracker(addresses.tracking_uri, facts, files)
+
+    def open_runs() -> None:
+        try:
+            tracker.wait_open()
+        except UserError:
+            if known:
+                write_json(files.description, known)
+            else:
+                files.description.unlink()
+            raise
+        write_json(files.description, described | {"parent_run_id": tracker.parent_run_id})
+
     remaining, unwritten = -1, ""
     try:
         with _failures_of_storage(plan, files, addresses):
-            write_json(files.description, described | {"parent_run_id": tracker.parent_run_id})
+            if known:
+                open_runs()  # else MLflow is loaded while Ray starts
             ledger = Ledger(plan, study, warm=warm)
             recall_reports(files, ledger)
             finished = ledger.num_finished
@@ -208,7 +214,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
 
                     progress.say(_opening(plan, finished, begun=ledger.num_asked > 0))
                     with progress:
-                        run_trials(plan, launch, files, ledger, monitor)
+                        run_trials(plan, launch, files, ledger, monitor, open_runs)
             finally:
                 monitor.close()
             remaining = ledger.num_remaining

@@ -33,19 +33,18 @@ logger = logging.getLogger(__name__)
 
 
 def connect(uri: str, facts: StudyFacts, files: StudyFiles) -> "Tracker":
-    """Open the study's runs. Raises `UserError` where the server does not play along.
-
-    Only the first answer has a time limit: reading a long study's runs may take as long as it
-    takes.
-    """
-    return Tracker(uri, facts, files)
+    """A tracker whose runs are open. Raises `UserError` where the server does not play along."""
+    tracker = Tracker(uri, facts, files)
+    tracker.wait_open()
+    return tracker
 
 
 class Tracker:
-    """Hands one study's events to its writer. Nothing raises or waits for the server, `close`
-    aside.
+    """Hands one study's events to its writer. Nothing raises or waits for the server, `wait_open`
+    and `close` aside.
 
-    ended: trials whose runs were complete when this driver began.
+    parent_run_id: the study's run, once it is open.
+    ended: trials whose runs were complete when this driver began, once that is known.
     """
 
     def __init__(self, uri: str, facts: StudyFacts, files: StudyFiles) -> None:
@@ -65,13 +64,27 @@ class Tracker:
         # Emptied before the writer follows it: one that a killed driver left is not this one's.
         with contextlib.suppress(OSError):  # said at `close`: nothing here stops a study
             self._spool = files.spool.open("wb", buffering=0)
+        self.parent_run_id = ""
+        self.ended: set[str] = set()
+        self._hearing: threading.Thread | None = None
+        self._start_writer()
+
+    def wait_open(self) -> None:
+        """Until the study's runs are open, which takes MLflow seconds. Raises `UserError` where
+        the server does not play along; the tracker is closed then.
+
+        Only the server's first answer has a time limit: reading a long study's runs may take as
+        long as it takes.
+        """
+        if self._hearing is not None:
+            return
         try:
-            self._start_writer()
             opened = self._await_opening()
         except BaseException:
+            self._dead = True
             if self._spool is not None:
                 self._spool.close()
-                files.spool.unlink(missing_ok=True)
+                self._files.spool.unlink(missing_ok=True)
             raise
         self.parent_run_id = str(opened["opened"])
         self.ended = set(opened["ended"])
@@ -108,10 +121,15 @@ class Tracker:
         Children still open (their trials are unfinished) are ended KILLED; resuming the study
         opens them again.
         """
+        try:
+            if self._dead and self._hearing is None:
+                return ""  # it never was open, as `wait_open` has said
+            self.wait_open()
+        except UserError as error:
+            return str(error)
         self._put(close_line(finished))
         self._heard = time.monotonic()
-        self._hurrying = True
-        self._hurry()
+        self.hurry()
         with self._changed:
             while self._closed is None and not self._dead:
                 left = self._heard + timeout_seconds - time.monotonic()
@@ -120,9 +138,15 @@ class Tracker:
                 self._changed.wait(left)
         self._stopping = True
         self._end_writer()
-        self._hearing.join()
+        if self._hearing is not None:
+            self._hearing.join()
         self._release_writer()
         return self._unwritten()
+
+    def hurry(self) -> None:
+        """The study is about to end: write without pauses."""
+        self._hurrying = True
+        self._tell("hurry")
 
     def _put(self, line: str) -> None:
         """One line of the spool, whole or not at all."""
@@ -243,12 +267,9 @@ class Tracker:
                 time.sleep(_REPLACE_SECONDS)
                 continue
             if self._hurrying:
-                self._hurry()
+                self.hurry()
             return True
         return False
-
-    def _hurry(self) -> None:
-        self._tell("hurry")
 
     def _tell(self, line: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # it is dead: `_hear` finds out

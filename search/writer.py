@@ -31,7 +31,8 @@ from search.runs import GaveUp, StudyRuns, first_line
 _MIN_WAIT_SECONDS = 0.5  # gathers the events of short trials into few calls
 _MAX_WAIT_SECONDS = 5.0
 _HURRIED_SECONDS = 0.02
-_WAIT_SHARE = 2.0  # as many times as long as the last writes took: a third of a core at most
+_WAIT_SHARE = 0.5  # as many times as long as the last writes took: two thirds of a core at most
+_NICENESS = 15  # as Ray's workers have: trials are not to wait for their own record
 _CHUNK_BYTES = 1 << 20
 _ORPHAN_SECONDS = 20.0  # a writer without a driver ends by then, done or not
 _LOCK_SECONDS = 60.0
@@ -151,6 +152,7 @@ if __name__ == "__main__":
     _answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which closes then
+    os.nice(_NICENESS)
     code = 0
     try:
         Writer().main(sys.stdin.buffer)

@@ -32,7 +32,8 @@ class DiSparseTrainable(tune.Trainable):
 
     The configuration is plain JSON, as `search.launches` builds it:
       name: the trial's identity, `demo-00003`.
-      config: `TrialConfig.to_dict()`.
+      config: `TrialConfig.to_dict()` as JSON text: of what is not text, Tune copies, flattens and
+        writes out every leaf, many times for every trial.
       objectives: metrics that must be finite for the trial to be of use.
       directory: where `summary.json` goes.
       restore_from: a checkpoint of an earlier launch, or None.
@@ -41,8 +42,8 @@ class DiSparseTrainable(tune.Trainable):
         take; None (or absent) for no limit. Beyond it the process ends itself, and whoever
         runs the trial again gives its reason.
       reference, final_density: for the scheduler alone, see `search.early_stopping`.
-      baseline: `TrialConfig.to_dict()` of the dense trial to compare with, or None (or absent);
-        needs `dense_cache`.
+      baseline: as `config`, the dense trial to compare with, or None (or absent); needs
+        `dense_cache`.
 
     The run itself is built in the first `step`, so that even a failing construction is a
     result, and an actor that is reused holds one trial's memory at a time.
@@ -99,7 +100,7 @@ class DiSparseTrainable(tune.Trainable):
     def _open(self) -> TrialRun:
         """The trial from its checkpoint, or from the beginning where that cannot be read."""
         device = self._prepare_process()
-        config = TrialConfig.from_dict(self._trial["config"])
+        config = _configuration(self._trial["config"])
         arguments = self._dense_arguments(device)
         if self._checkpoint is not None:
             try:
@@ -114,7 +115,7 @@ class DiSparseTrainable(tune.Trainable):
             return {}
         return {
             "dense_cache": DenseCache(Path(folder), device),
-            "baseline_config": None if baseline is None else TrialConfig.from_dict(baseline),
+            "baseline_config": None if baseline is None else _configuration(baseline),
         }
 
     def _prepare_process(self) -> str:
@@ -155,7 +156,7 @@ class DiSparseTrainable(tune.Trainable):
         last = self._run.last_report if self._run is not None else None
         metrics = dict(last.metrics) if last is not None else {}
         used = self._used(self._run) if self._run is not None else {}
-        config = self._trial["config"]
+        config = json.loads(self._trial["config"])
         self._write_summary(
             {
                 "trial": self._trial["name"],
@@ -235,6 +236,10 @@ class DiSparseTrainable(tune.Trainable):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _configuration(text: str) -> TrialConfig:
+    return TrialConfig.from_dict(json.loads(text))
 
 
 def _num_gpus(info: _TrialInfo | None) -> float:

@@ -37,7 +37,7 @@ def density_of(config: Mapping[str, Any]) -> float:
     """From a raw draw, or from a study's configuration of a trial."""
     if "density" in config:
         return float(config["density"])
-    return 1.0 - float(config["config"]["sparsity"]["target"])
+    return 1.0 - float(json.loads(config["config"])["sparsity"]["target"])
 
 
 def report(steps: int, density: float) -> dict[str, Any]:

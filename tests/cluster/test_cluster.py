@@ -15,8 +15,8 @@ import psycopg
 import pytest
 import torch
 
+from search.checkpoints import newest_checkpoint
 from search.files import StudyFiles, read_json_lines
-from search.recovery import newest_checkpoint
 from tests.cluster import hosts
 from tests.cluster.hosts import Network, stop_group
 from tests.cluster.ray_nodes import HEAD, JOBS, LAPTOP, TOKEN, WORKERS, RayNodes, Submission

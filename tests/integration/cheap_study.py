@@ -48,6 +48,7 @@ class CheapTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.trial = new_config
+        self.configuration = json.loads(new_config["config"])
         self.directory = Path(new_config["directory"])
         self.directory.mkdir(parents=True, exist_ok=True)
         self.steps = 0
@@ -65,7 +66,7 @@ class CheapTrainable(tune.Trainable):
 
     def report(self) -> dict[str, Any]:
         number = self.trial["number"]
-        misbehaves = number if self.trial["config"]["data"]["num_train"] == _MISBEHAVING else 0
+        misbehaves = number if self.configuration["data"]["num_train"] == _MISBEHAVING else 0
         time.sleep(float(os.environ.get("CHEAP_SECONDS", "0")))
         # Killed between its last checkpoint and its end, a trial gives its last report again.
         taken = self.steps < NUM_REPORTS
@@ -76,7 +77,7 @@ class CheapTrainable(tune.Trainable):
             with (self.directory / "steps.log").open("a") as file:
                 file.write(f"{self.steps}\n")
         last = self.steps == NUM_REPORTS
-        metrics = metrics_of(self.trial["config"], self.steps / NUM_REPORTS)
+        metrics = metrics_of(self.configuration, self.steps / NUM_REPORTS)
         if misbehaves == 2 and last:
             metrics["cost/density"] = math.nan
         if misbehaves == 3:
@@ -89,6 +90,7 @@ class CheapTrainable(tune.Trainable):
             "status": "failed" if failed else "complete" if last else "running",
             **({"reason": "out of memory: pretended"} if failed else {}),
             "done": last,
+            "should_checkpoint": True,
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

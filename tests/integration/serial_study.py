@@ -54,9 +54,15 @@ def result_of(density: float, step: int) -> dict[str, Any]:
 
 
 def run_trials(
-    plan: Plan, launch: Launch, files: StudyFiles, ledger: Ledger, monitor: Monitor
+    plan: Plan,
+    launch: Launch,
+    files: StudyFiles,
+    ledger: Ledger,
+    monitor: Monitor,
+    ready: Callable[[], None],
 ) -> None:
     """In the place of `search.launches.run_trials`."""
+    ready()
     while (assignment := ledger.next()) is not None:
         monitor.assigned(assignment)
         for step in STEPS:
@@ -82,7 +88,7 @@ def die_at(owner: type, method: str, when: Callable[..., bool]) -> None:
 MOMENTS: dict[str, Callable[[], None]] = {
     "while MLflow is opened": lambda: die_at(Tracker, "_await_opening", lambda: True),
     "between the record and its assignment": lambda: die_at(
-        Ledger, "_assignment", lambda trial: trial.number == 1
+        Ledger, "_assignment", lambda trial, config: trial.number == 1
     ),
     "between ask and MLflow": lambda: die_at(
         Tracker, "trial_started", lambda name: name == "killed-00002"

@@ -16,8 +16,8 @@ import pytest
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
+from search.checkpoints import newest_checkpoint
 from search.files import StudyFiles, study_files
-from search.recovery import newest_checkpoint
 from tests.integration.cheap_study import TIME_LIMIT_SECONDS
 from tests.integration.records import (
     REPOSITORY,

@@ -7,20 +7,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
+from search.checkpoints import newest_checkpoint
 from search.files import StudyFiles, study_files
-from search.recovery import (
-    NUM_CHECKPOINTS,
-    OldCheckpoints,
-    clear_dead_launches,
-    newest_checkpoint,
-    next_launch,
-    tune_statuses,
-)
+from search.recovery import clear_dead_launches, tune_statuses
 from search.scratch import Scratch, remove_abandoned
 from trainables.training.manifest import write_manifest
 
@@ -52,33 +44,6 @@ def state(launch: Path, *statuses: str, cut: bool = False) -> Path:
     path.write_text(text[: len(text) // 2] if cut else text)
     (launch / "tuner.pkl").write_bytes(b"a pickle")
     return path
-
-
-def test_the_furthest_whole_checkpoint_of_all_launches(files: StudyFiles) -> None:
-    assert newest_checkpoint(files, "s-00000") is None
-    checkpoint(files, 0, 0, 10)
-    far = checkpoint(files, 0, 1, 20)
-    checkpoint(files, 0, 2, None)
-    assert newest_checkpoint(files, "s-00000") == far
-    checkpoint(files, 1, 0, 15)  # the later launch began again, and has not come as far
-    assert newest_checkpoint(files, "s-00000") == far
-    # Launch 1000 comes after launch 999, whatever letters say.
-    checkpoint(files, 999, 0, 30)
-    last = checkpoint(files, 1000, 0, 30)
-    assert newest_checkpoint(files, "s-00000") == last
-    assert next_launch(files) == "launch-1001"
-
-
-def test_only_the_newest_checkpoints_of_a_trial_are_kept(files: StudyFiles) -> None:
-    paths = [checkpoint(files, 9, i, 10 * i) for i in (0, 1)]
-    paths += [checkpoint(files, 10, i, 20 + 10 * i) for i in (0, 1)]
-    other = files.launches / "launch-009" / "s-00001" / "checkpoint_000000"
-    other.mkdir(parents=True)
-    trial: Any = SimpleNamespace(config={"name": "s-00000"})
-    OldCheckpoints(files).on_checkpoint(0, [], trial, None)
-    assert [path.exists() for path in paths] == [False, False, True, True]
-    assert len(paths) - 2 == NUM_CHECKPOINTS
-    assert other.exists()
 
 
 @pytest.mark.parametrize(

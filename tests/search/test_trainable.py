@@ -78,7 +78,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {
         "name": "s-00003",
         "number": 3,
-        "config": trial_config("snip", "scenes", "tiny").to_dict(),
+        "config": json.dumps(trial_config("snip", "scenes", "tiny").to_dict()),
         "objectives": ["val/depth/absolute_error"],
         "directory": str(tmp_path / "trials" / "00003"),
         "restore_from": None,
@@ -93,7 +93,11 @@ def test_the_dense_cache_and_the_baseline_reach_the_run(
     assert alone._run.arguments == {}
     alone.save(str(tmp_path / "checkpoint"))
     baseline = trial_config("dense", "scenes", "tiny")
-    shared = {**config, "dense_cache": str(tmp_path / ".dense"), "baseline": baseline.to_dict()}
+    shared = {
+        **config,
+        "dense_cache": str(tmp_path / ".dense"),
+        "baseline": json.dumps(baseline.to_dict()),
+    }
     for more in ({}, {"restore_from": str(tmp_path / "checkpoint")}):
         trainable = DiSparseTrainable({**shared, **more})
         trainable.train()

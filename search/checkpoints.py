@@ -1,0 +1,99 @@
+"""When a trial's checkpoint is due, which ones are kept, and the one to go on from."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.result import DONE, SHOULD_CHECKPOINT
+
+from search.files import StudyFiles
+from search.recovery import launch_number
+from trainables.training.manifest import valid_checkpoint
+
+NUM_CHECKPOINTS = 2  # of a trial at work: the newest, and one more in case that is damaged
+MIN_SECONDS = 0.5  # between two; what a crash may cost a trial that is saved in no time
+MAX_SHARE = 0.05  # of a trial's time that goes into saving it
+
+
+@dataclass(slots=True)
+class _Saving:
+    """since: when the trial began or was saved last; asked: when the save under way was."""
+
+    since: float
+    asked: float | None = None
+    seconds: float = 0.0  # that the last one took
+
+
+class Checkpoints(Callback):
+    """Asks for a checkpoint at those reports where losing what was trained since the last one
+    would cost more than saving it, and deletes what resuming no longer needs.
+
+    A crash so costs a trial half a second, or twenty times as long as saving it takes, and what
+    it trained since a report. A trainable may ask for more by `should_checkpoint` in its result.
+    Tune deletes too (`num_to_keep`), but then writes its state of all trials anew after every
+    other checkpoint of any of them.
+    """
+
+    def __init__(self, files: StudyFiles) -> None:
+        self._files = files
+        self._trials: dict[str, _Saving] = {}  # at work, by Ray's id
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._trials[trial.trial_id] = _Saving(since=time.monotonic())
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Tune reads the wish from the result, which callbacks may change."""
+        saving = self._trials.get(trial.trial_id)
+        if saving is None or result.get(DONE):
+            return
+        now = time.monotonic()
+        if now - saving.since >= max(MIN_SECONDS, saving.seconds / MAX_SHARE):
+            result[SHOULD_CHECKPOINT] = True
+        if result.get(SHOULD_CHECKPOINT):
+            saving.asked = now
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **_: Any
+    ) -> None:
+        """The new one is whole, on the storage that the driver sees."""
+        saving = self._trials.get(trial.trial_id)
+        if saving is not None:
+            saving.since = time.monotonic()
+            if saving.asked is not None:
+                saving.seconds = saving.since - saving.asked
+        for directory in _checkpoints(self._files, str(trial.config["name"]))[:-NUM_CHECKPOINTS]:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
+    ) -> None:
+        self._trials.pop(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._trials.pop(trial.trial_id, None)
+
+    def __reduce__(self) -> Any:
+        # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.
+        return (Callback, ())
+
+
+def newest_checkpoint(files: StudyFiles, name: str) -> Path | None:
+    """The furthest intact checkpoint that any launch left of a trial."""
+    best: tuple[int, Path] | None = None
+    for directory in _checkpoints(files, name):
+        step = valid_checkpoint(directory)
+        if step is not None and (best is None or step >= best[0]):
+            best = (step, directory)
+    return best[1] if best else None
+
+
+def _checkpoints(files: StudyFiles, name: str) -> list[Path]:
+    """Of one trial, oldest first, whole or not."""
+    found = files.launches.glob(f"launch-[0-9]*/{name}/checkpoint_*")
+    return sorted(found, key=lambda path: (launch_number(path.parents[1]), path.name))
