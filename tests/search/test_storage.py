@@ -1,12 +1,15 @@
 """Optuna's journal: whole lines alone, whoever was killed, and whatever the disk took."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -14,13 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from search import storage
 from search.files import study_files
 from search.storage import Journal, open_storage
 
 
 def new_study(path: Path) -> optuna.Study:
-    storage = open_storage(f"journal:///{path}")
-    return optuna.create_study(study_name="s", storage=storage, load_if_exists=True)
+    address = f"journal:///{path}"
+    return optuna.create_study(study_name="s", storage=open_storage(address), load_if_exists=True)
 
 
 def ask(study: optuna.Study, number: int) -> None:
@@ -71,16 +75,39 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.Monk
     ask(study, 0)
     before = path.read_bytes()
 
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+    class Full(io.FileIO):
+        """Takes half of what it is given."""
+
+        def write(self, data: Any) -> int:
+            return super().write(data[: len(data) // 2])
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        patched.setattr(storage, "open", lambda path, mode, **_: Full(path, "r+"), raising=False)
+        with pytest.raises(OSError, match="no space left for"):
             Journal(str(path)).append_logs([{"op_code": 4}])
     assert path.read_bytes() == before
     ask(study, 1)
     assert numbers(path) == [0, 1]
+
+
+def test_what_the_disk_refuses_later_is_said_with_the_next_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = new_study(tmp_path / "optuna.journal")
+    refused = threading.Event()
+
+    def refuse(_: int) -> None:
+        refused.set()
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", refuse)
+        study.set_user_attr("a", 1)
+        assert refused.wait(10)
+        with pytest.raises(OSError, match="Input/output error"):
+            for number in range(100):
+                study.set_user_attr("a", number)
+                time.sleep(0.01)
 
 
 _HOLDER = """
