@@ -33,6 +33,7 @@ class RayCluster:
     def __enter__(self) -> Self:
         import ray
 
+        _count_no_callbacks()
         arguments: dict[str, Any] = {
             "log_to_driver": False,
             "logging_level": logging.ERROR,
@@ -159,6 +160,14 @@ def _end_at_once(*_: Any) -> None:
     """
     os.write(2, b"Ended by SIGTERM; the same command goes on.\n")
     os._exit(128 + signal.SIGTERM)
+
+
+def _count_no_callbacks() -> None:
+    """Telemetry is off, but Tune (2.60) makes ready for it: to know the names of its own callbacks
+    it imports MLflow, in every driver that has some of its own. That takes seconds."""
+    from ray.air._internal import usage
+
+    usage.tag_callbacks = lambda callbacks: False
 
 
 def set_ray_environment() -> None:

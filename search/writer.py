@@ -28,10 +28,10 @@ from search.connection import open_client
 from search.events import StudyFacts, gather
 from search.runs import GaveUp, StudyRuns, first_line
 
-_MIN_WAIT_SECONDS = 0.5  # gathers the events of short trials into few calls
+_MIN_WAIT_SECONDS = 0.25  # gathers the events of short trials into few calls
 _MAX_WAIT_SECONDS = 5.0
 _HURRIED_SECONDS = 0.02
-_WAIT_SHARE = 0.5  # as many times as long as the last writes took: two thirds of a core at most
+_WAIT_SHARE = 0.25  # as many times as long as the last writes took: most of a core at most
 _NICENESS = 15  # as Ray's workers have: trials are not to wait for their own record
 _CHUNK_BYTES = 1 << 20
 _ORPHAN_SECONDS = 20.0  # a writer without a driver ends by then, done or not
