@@ -72,8 +72,8 @@ def report(
 
     Does what `front` does as well. The page is one file that opens offline.
 
-    Pictures beside it: front, hypervolume, parallel, agreement, layers (.png), as far as the
-    study has what they show. Everything is logged to the study's MLflow run as well.
+    Pictures beside it: front, hypervolume, parallel, importance, agreement, layers (.png), as far
+    as the study has what they show. Everything is logged to the study's MLflow run as well.
 
     \b
     Examples:
@@ -105,10 +105,11 @@ def _produce(
     say = (lambda text: None) if quiet else print
     for note in study.notes:
         print(f"note: {note}", file=sys.stderr)
-    found = figures.find(study, with_masks=command == "report")
+    whole = command == "report"
+    found = figures.find(study, with_masks=whole, with_importances=whole)
     folder = study.directory if out is None else out
     paths = figures.write_front(found, folder)
-    if command == "report":
+    if whole:
         from analysis.report import write_report
 
         paths += figures.write_figures(found, folder)

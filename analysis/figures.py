@@ -24,11 +24,22 @@ from analysis.fronts import (
     minimised_values,
     task_fronts,
 )
+from analysis.importance import Importances, measure, to_table
 from analysis.indicators import Normalisation, hypervolume_trajectory
 from analysis.masks import TrialMasks, read_masks
-from analysis.plots import agreement, canvas, front, hypervolume, layers, parallel, style
+from analysis.plots import (
+    agreement,
+    canvas,
+    front,
+    hypervolume,
+    importance,
+    layers,
+    parallel,
+    style,
+)
 from analysis.tables import front_table
 from analysis.trials import Study, Trial
+from analysis.typeset import write_parquet
 from trainables import report
 from trainables.errors import UserError
 
@@ -53,13 +64,14 @@ class Findings:
     normalisation: Normalisation | None  # None without an eligible trial
     layers: tuple[TrialMasks, ...]  # of front members, sparsest first
     votes: tuple[TrialMasks, ...]  # of trials whose tasks voted
+    importances: Importances  # of the drawn parameters
 
     @property
     def member_names(self) -> frozenset[str]:
         return frozenset(t.trial for t in self.members)
 
 
-def find(study: Study, *, with_masks: bool = True) -> Findings:
+def find(study: Study, *, with_masks: bool = True, with_importances: bool = True) -> Findings:
     """Everything the figures need."""
     ended = tuple(sorted(eligible(study), key=lambda t: (t.ended or _LATEST, t.number)))
     members = joint_front(study)
@@ -85,6 +97,7 @@ def find(study: Study, *, with_masks: bool = True) -> Findings:
         normalisation=normalisation,
         layers=spread(read_masks(study, sparse) if with_masks else (), MAX_ROWS),
         votes=spread([m for m in read if m.agreement], MAX_LINES),
+        importances=measure(study, (*ended, *infeasible(study)) if with_importances else ()),
     )
 
 
@@ -127,6 +140,14 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
         shown = (*found.ended, *found.infeasible)
         picture = parallel.draw(shown, study.objectives, found.member_names, title, turned)
         paths.append(canvas.save(picture, out / "parallel.png"))
+    if found.importances.items:
+        picture = importance.draw(
+            found.importances,
+            f"{study.name}: which parameters decide each objective",
+            importance_subtitle(found),
+        )
+        paths.append(canvas.save(picture, out / "importance.png"))
+        paths.append(write_parquet(out / "importance.parquet", to_table(found.importances)))
     if found.votes:
         title = f"{study.name}: do the tasks want the same weights?"
         paths.append(canvas.save(agreement.draw(found.votes, title, about), out / "agreement.png"))
@@ -150,6 +171,13 @@ def subtitle(found: Findings) -> str:
         f"{len(found.members)} on the joint front"
     )
     return " · ".join([*facts, "validation split"])
+
+
+def importance_subtitle(found: Findings) -> str:
+    """ "scenes · tiny · PED-ANOVA over 34 trials that ran to the end · validation split"."""
+    facts = [str(found.study.facts[k]) for k in ("dataset", "preset") if found.study.facts.get(k)]
+    about = f"PED-ANOVA over {found.importances.num_trials} trials that ran to the end"
+    return " · ".join([*facts, about, "validation split"])
 
 
 def front_subtitle(found: Findings) -> str:

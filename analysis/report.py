@@ -12,8 +12,18 @@ from analysis import page
 from analysis.constraints import misses
 from analysis.figures import Findings, hover_texts, test_name
 from analysis.fronts import ineligible_reason
+from analysis.importance import SUMMARY, explanation
 from analysis.masks import failure_reason
-from analysis.plots import agreement, canvas, front, hypervolume, layers, parallel, style
+from analysis.plots import (
+    agreement,
+    canvas,
+    front,
+    hypervolume,
+    importance,
+    layers,
+    parallel,
+    style,
+)
 from analysis.terms import effort_text, saved_text, terms, trials_text
 from analysis.trials import RUNNING, Study, Trial
 from analysis.versions import versions
@@ -48,6 +58,7 @@ def render(found: Findings, command: str) -> str:
             ("members", "Front members", _members(found)),
             ("hypervolume", "Progress", _hypervolume(found)),
             ("parallel", "Choices", _parallel(found)),
+            ("importance", "Importance", _importance(found)),
             ("agreement", "Agreement", _agreement(found)),
             ("layers", "Layers", _layers(found)),
         ]
@@ -232,6 +243,15 @@ def _parallel(found: Findings) -> str:
     shown = (*found.ended, *found.infeasible)
     content = _figure(parallel.interactive(shown, found.study.objectives), 900)
     return page.section("parallel", "Choices and outcomes", text, content)
+
+
+def _importance(found: Findings) -> str:
+    title, found_here = "Which parameters decide", found.importances
+    if found_here.reason is not None:
+        return page.section("importance", title, SUMMARY, page.note(found_here.reason))
+    content = _figure(importance.interactive(found_here), 900)
+    content += page.legend(importance.legend(), "lines: ± one standard deviation")
+    return page.section("importance", title, explanation(found_here), content)
 
 
 def _agreement(found: Findings) -> str:

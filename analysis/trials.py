@@ -43,6 +43,9 @@ class Trial:
     reason: str | None = None  # why it failed, where known
     run_id: str | None = None  # MLflow's, where the trial was read from there
     recorded: bool = False  # whether the study's own record has it, which completes `params`
+    # Of `params`, what was drawn or given to this trial alone; None where only MLflow, which has
+    # all settings of a trial, knows it.
+    given: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +72,12 @@ class Study:
 
     def with_status(self, *statuses: str) -> tuple[Trial, ...]:
         return tuple(t for t in self.trials if t.status in statuses)
+
+
+def is_value(name: str, value: Any) -> bool:
+    """Whether a trial has the parameter. No steps of pre-training are no value: that a method has
+    none, its name says."""
+    return value is not None and not (name == "training.pretrain_steps" and value == 0)
 
 
 def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None = None) -> Study:
@@ -187,6 +196,7 @@ def _recorded_trial(row: Mapping[str, Any], path: Path) -> Trial:
         ended=_utc(row.get("ended")),
         reason=row.get("reason") or None,
         recorded=True,
+        given=frozenset(params),
     )
 
 
@@ -257,6 +267,7 @@ def _merge(tracked: Iterable[Trial], recorded: Iterable[Trial]) -> tuple[list[Tr
                 reason=trial.reason or known.reason,
                 ended=known.ended or trial.ended,
                 recorded=True,
+                given=trial.given,
             )
     return list(merged.values()), num_behind
 

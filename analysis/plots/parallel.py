@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from analysis.plots import canvas, style
 from analysis.plots.bounds import MISSED
-from analysis.trials import Trial
+from analysis.trials import Trial, is_value
 from trainables import report
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def varying_params(trials: Sequence[Trial]) -> list[str]:
         name
         for name in names
         if name not in _NOT_SHOWN
-        and len({repr(t.params[name]) for t in trials if _is_value(name, t.params.get(name))}) > 1
+        and len({repr(t.params[name]) for t in trials if is_value(name, t.params.get(name))}) > 1
     ]
     return sorted(found, key=lambda n: (n != "sparsity.target", n))
 
@@ -185,10 +185,6 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
     canvas.page_layout(figure, 470)
     figure.update_layout(margin={"l": 150, "r": 70, "t": 100, "b": 30})
     return figure
-
-
-def _is_value(name: str, value: Any) -> bool:
-    return value is not None and not (name == "training.pretrain_steps" and value == 0)
 
 
 def _full_label(axis: Axis) -> str:
