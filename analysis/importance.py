@@ -31,7 +31,7 @@ from trainables import report
 
 BEST_SHARE = 0.25
 MAX_SHOWN = 20  # parameters that are drawn
-# Among 15 parameters, one behind three quarters of an objective's variance is told from chance in
+# Among 17 parameters, one behind three quarters of an objective's variance is told from chance in
 # 83 of 100 simulated studies of 30 trials, and in 45 of 100 of 20 trials.
 MIN_TRIALS = 30
 SIGNIFICANCE = 0.05

@@ -286,6 +286,21 @@ def test_the_record_says_what_was_drawn(record: Record) -> None:
         assert seen.given == frozenset(row.params)
 
 
+def test_the_record_says_what_was_drawn_where_mlflow_has_the_values(
+    record: Record, database: Path
+) -> None:
+    rows = realistic_rows(14, TASKS[:2], seed=3)
+    for row in rows:
+        row.params.pop("optimiser.name")  # which then only MLflow has, as a setting
+    built = record("tracked", rows, tasks=TASKS[:2])
+    study = load_study("tracked", built.storage, f"sqlite:///{database}")
+    assert study.source == "mlflow"
+    for row, seen in zip(rows, study.trials, strict=True):
+        assert seen.given == frozenset(row.params)
+        assert "optimiser.name" in seen.params
+    assert "optimiser.name" not in drawn_values(study.trials)
+
+
 def test_only_trials_that_ran_to_the_end_count(record: Record) -> None:
     rows = realistic_rows(60, TASKS)
     built = record("some", rows, tasks=TASKS)
