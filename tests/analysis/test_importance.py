@@ -1,9 +1,7 @@
-"""Importance of parameters: against Optuna, and against functions whose answer is known."""
+"""Importance of parameters, against functions whose answer is known."""
 
 import dataclasses
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import pytest
 
 from analysis import figures, importance
 from analysis.importance import MIN_TRIALS, Importances, drawn_values, measure, to_table
-from analysis.ped_anova import Grid, divergences
 from analysis.plots import importance as plot
 from analysis.report import render
 from analysis.trials import Study, Trial, load_study
@@ -81,67 +78,6 @@ def shares(found: Importances, objective: str = MIOU) -> dict[str, float]:
 
 def told(found: Importances, objective: str = MIOU) -> set[str]:
     return {name for name, item in found.of(objective).items() if item.is_told}
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Optuna's, that low values count as good
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("count", [12, 37, 120])
-def test_divergences_are_those_of_optuna(seed: int, count: int) -> None:
-    """A range, and one of a parameter that some trials lack."""
-    import optuna
-    from optuna.distributions import BaseDistribution, FloatDistribution
-
-    generator = np.random.default_rng(seed)
-    ranks = generator.permutation(count).astype(float)
-    partial = [float(r) if r % 3 else None for r in generator.permutation(count)]
-    values: dict[str, list[Any]] = {"range": list(ranks), "partial": partial}
-    kinds: dict[str, BaseDistribution] = {
-        "range": FloatDistribution(0, count - 1),
-    }
-    # Ours places a number by its rank among those that are there: hand Optuna the same.
-    known = sorted(v for v in partial if v is not None)
-    partial[:] = [None if v is None else float(known.index(v)) for v in partial]
-    kinds["partial"] = FloatDistribution(0, len(known) - 1)
-    outcome = ranks + generator.normal(0, count / 5, count)
-    best_N = outcome <= np.sort(outcome)[math.ceil(0.25 * count) - 1]
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    peer = optuna.create_study()
-    for row in range(count):
-        given = {name: column[row] for name, column in values.items() if column[row] is not None}
-        held = {name: kinds[name] for name in given}
-        peer.add_trial(optuna.trial.create_trial(value=0.0, params=given, distributions=held))
-    expected = optuna.importance.get_param_importances(
-        peer,
-        evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25),
-        target=lambda frozen: outcome[frozen.number],
-        normalize=False,
-    )
-    for name, column in values.items():
-        ours = divergences(Grid.of(column), best_N[None, :], np.ones((1, count), dtype=bool))
-        assert ours[0] == pytest.approx(expected[name], rel=1e-9, abs=1e-15), name
-
-
-def test_divergence_of_levels_by_hand() -> None:
-    """Four trials of a, three of b, one of none; the best are two of a and the one of none."""
-    grid = Grid.of(["a", "a", "a", "a", "b", "b", "b", None])
-    best_N = np.array([True, True, False, False, False, False, False, True])
-    best, everyone = (2.5 / 3, 0.5 / 3), (4.5 / 8, 3.5 / 8)
-    pearson = sum(q * (p / q - 1) ** 2 for p, q in zip(best, everyone, strict=True))
-    # (γ'/γ)² α²/β with γ'/γ = 3/8, α = 2/3 and β = 7/8.
-    expected = (3 / 8) ** 2 * (2 / 3) ** 2 / (7 / 8) * pearson
-    found = divergences(grid, best_N[None, :], np.ones((1, 8), dtype=bool))
-    assert found[0] == pytest.approx(expected, rel=1e-9)
-
-
-def test_rows_of_a_batch_do_not_touch_one_another() -> None:
-    generator = np.random.default_rng(0)
-    grid = Grid.of(list(generator.random(40)))
-    best_LN = generator.random((7, 40)) < 0.3
-    among_LN = best_LN | (generator.random((7, 40)) < 0.5)
-    together = divergences(grid, best_LN, among_LN)
-    alone = [divergences(grid, best_LN[[i]], among_LN[[i]])[0] for i in range(7)]
-    assert together.tolist() == pytest.approx(alone, rel=1e-12)
-    assert divergences(grid, among_LN, among_LN).tolist() == pytest.approx([0.0] * 7, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -402,8 +338,3 @@ def test_many_long_names_fit() -> None:
     assert labels == list(found.parameters[: importance.MAX_SHOWN])
     assert picture.get_figheight() * 72 / len(labels) > 1.9 * 9.5
     assert found.parameters[-1] in importance.explanation(found)
-
-
-def test_optuna_is_not_needed() -> None:
-    code = "import sys, analysis.importance, analysis.figures; assert 'optuna' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
