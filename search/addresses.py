@@ -16,6 +16,7 @@ _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 
 _SQLITE = "sqlite:///"
 _JOURNAL = "journal:///"
 _MAX_FIRST_LINE = 1000
+_JOURNAL_HEADER = b'{"op_code"'
 _SQLITE_HEADER = b"SQLite format 3\x00"
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 STUDY_SCHEMES = ("journal", "sqlite", "postgresql", "mysql")
@@ -137,11 +138,17 @@ def _require_journal(path: Path | None) -> None:
     if not path.is_file() or path.stat().st_size == 0:
         return  # yet to be made
     with path.open("rb") as file:
-        if not file.readline(_MAX_FIRST_LINE).startswith(b'{"op_code"'):
-            raise UserError(
-                f"{str(path)!r} must be a journal of Optuna, got a damaged or foreign file; "
-                "restore it from a copy, or move it away to start without what it held"
-            )
+        line = file.readline(_MAX_FIRST_LINE)
+    # A first line may be cut short, as any last one: it is removed before the next.
+    if not line.startswith(_JOURNAL_HEADER[: len(line)] if line[-1:] != b"\n" else _JOURNAL_HEADER):
+        raise damaged_journal(path)
+
+
+def damaged_journal(path: Path) -> UserError:
+    return UserError(
+        f"{str(path)!r} must be a journal of Optuna, got a damaged or foreign file; restore it "
+        "from a copy, or move it away to start without what it held"
+    )
 
 
 def refused(option: str, address: str, error: BaseException) -> UserError:

@@ -179,7 +179,8 @@ class _Posterior:
     ) -> None:
         self._encoder = _Encoder(space)
         self._known_cost = known_cost
-        points = [(c.params, *point) for c in curves for point in c.points.values()]
+        # By milestone, in whatever order a restart tells them.
+        points = [(c.params, *point) for c in curves for _, point in sorted(c.points.items())]
         # The ends first, then what is new: trials come in the order of their numbers.
         newest = sorted(range(len(points)), key=lambda i: (points[i][1] < 1.0, -i))[:_MAX_POINTS]
         points = [points[index] for index in sorted(newest)]
@@ -352,7 +353,7 @@ class _Encoder:
         features: list[float] = []
         for parameter in self._parameters:
             features += _features(parameter, params)
-        # 1 at the end, 0 at a third of training, -1 at a ninth: where rungs are.
+        # 1 at the end, 0 at a third of training, -1 at a ninth: where curves are learned.
         return [*features, 1.0 + math.log(fraction) / math.log(3.0)]
 
 

@@ -13,6 +13,7 @@ from search.grid import Grid, difference
 from search.lock import StudyLock
 from search.plan import Plan, make_plan
 from search.recipes import get_recipe
+from search.rungs import RungSettings
 from trainables.command_line import masked
 from trainables.errors import UserError
 
@@ -127,6 +128,15 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         # Tells this study from an earlier one of the name that MLflow still remembers.
         "study_id": known.get("study_id") or uuid.uuid4().hex,
     }
+
+
+def with_recorded_rungs(plan: Plan, known: Mapping[str, Any]) -> Plan:
+    """The plan of a study that exists: where its command names no rungs, it goes on with those it
+    began with, whatever the defaults are by now."""
+    recorded = known.get("scheduler")
+    if not recorded or plan.rungs != RungSettings():
+        return plan
+    return dataclasses.replace(plan, rungs=RungSettings(**recorded))
 
 
 def check_same_study(

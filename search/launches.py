@@ -34,8 +34,8 @@ def run_trials(
 ) -> None:
     """Run what is left of the study; where trials were lost with their nodes, those once more.
 
-    ready: called when Ray is there, before the first trial. Raises `Failure` where Ray cannot be
-    started.
+    ready: called when Ray is there, before the first trial; what it raises ends the launch. Raises
+    `Failure` where Ray cannot be started.
     """
     trainable = launch.trainable
     if trainable is None:

@@ -24,7 +24,7 @@ from search.addresses import refused
 from search.model import Draw, Model, quiet
 from search.outcomes import Outcome
 from search.plan import Plan
-from search.storage import open_storage
+from search.storage import flush, open_storage
 from search.values import final_costs, final_density, final_values, known_cost
 from search.warm_start import WarmTrial
 from trainables.config import TrialConfig
@@ -77,6 +77,8 @@ def open_optuna(plan: Plan, storage: str) -> optuna.Study:
                 load_if_exists=True,
             )
             study.set_metric_names(list(plan.objectives))
+    except UserError:
+        raise
     except Exception as error:
         raise refused("--study-storage", storage, error) from None
     return study
@@ -226,6 +228,10 @@ class Ledger:
         self._close(trial)
         if self.on_finished is not None:
             self.on_finished(number, outcome)
+
+    def flush(self) -> None:
+        """Have the record on the disk: before something else that must not know more than it."""
+        flush(self._storage)
 
     def give_back(self, number: int) -> None:
         """A trial that could not go on through no fault of its own: `next` hands it out again."""

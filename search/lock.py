@@ -43,10 +43,12 @@ class StudyLock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             holder = read_holder(self.path)
             os.close(descriptor)
             raise self._busy(holder) from None
+        except OSError:
+            pass  # a file system without locks: the heartbeat decides alone
         holder = read_holder(self.path)
         removed = os.fstat(descriptor).st_nlink == 0  # by a driver that gave its new study up
         if removed or self._lives_elsewhere(holder):

@@ -34,7 +34,8 @@ class Monitor:
         self._ledger = ledger
         self._tracker = tracker
         self._progress = progress
-        self._writer = TrialsWriter(files.trials, files.study)
+        # A table that knew of more trials than the record would keep the study from going on.
+        self._writer = TrialsWriter(files.trials, files.study, before=ledger.flush)
         self._steps: dict[int, int] = {}  # last step on disk, by trial number
         self._to_clear: list[str] = []  # finished trials that may have checkpoints
         ledger.on_finished = self.finished

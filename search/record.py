@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +74,24 @@ class TrialsWriter:
     """Rewrites the table after a trial ends, at most every `interval_seconds` and, as it takes
     longer with every trial, at most for a fiftieth of the time."""
 
-    def __init__(self, path: Path, study: str, interval_seconds: float = 2.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        study: str,
+        interval_seconds: float = 2.0,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        """before: called before every writing."""
         self._path = path
         self._study = study
         self._interval_seconds = interval_seconds
+        self._before = before
         self._due = -float("inf")
 
     def update(self, trials: Iterable[FrozenTrial], *, force: bool = False) -> None:
         began = time.monotonic()
         if force or began >= self._due:
+            self._before()
             write_trials(self._path, self._study, trials)
             now = time.monotonic()
             self._due = now + max(self._interval_seconds, (now - began) / _MAX_SHARE)

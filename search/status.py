@@ -47,6 +47,8 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
         front = len(loaded.best_trials)
     except KeyError:  # a driver died before the first trial was recorded
         trials = []
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
             f"the study storage {masked(storage_url)!r} does not answer "

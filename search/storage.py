@@ -6,7 +6,6 @@ import fcntl
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator
 from typing import IO, Any
@@ -14,7 +13,7 @@ from typing import IO, Any
 import optuna
 from optuna.storages.journal import JournalFileBackend
 
-from search.addresses import journal_file
+from search.addresses import damaged_journal, journal_file
 
 PATIENCE_SECONDS = 120.0
 _RETRY_SECONDS = 1.0
@@ -32,12 +31,15 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
     for which a server that is away is waited for, `PATIENCE_SECONDS` long: trials go on
     meanwhile, and only a transaction that was under way at that very moment fails.
 
-    Raises what SQLAlchemy raises where the server does not answer at once, this first time, and
-    OSError for a journal that cannot be made.
+    Raises what SQLAlchemy raises where the server does not answer at once, this first time;
+    OSError for a journal that cannot be made, and `UserError` for a damaged one.
     """
     path = journal_file(address)
     if path is not None:
-        return optuna.storages.JournalStorage(Journal(str(path)))
+        try:
+            return optuna.storages.JournalStorage(Journal(str(path)))
+        except (ValueError, KeyError) as error:  # of JSON, and of what a line lacks
+            raise damaged_journal(path) from error
     if address.startswith("sqlite"):
         return optuna.storages.get_storage(address)  # a file, which nobody restarts
     from sqlalchemy import event
@@ -48,62 +50,40 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal in a file, with whole lines alone.
+    """Optuna's journal in a file, with whole lines alone. While a driver is at work, other tools
+    may read it.
 
     Deviations from Optuna's (5.0). A line that a full disk or a killed process left unfinished is
     removed before the next one, where Optuna would write on behind it and never read the file
     again. The lock ends with the process that holds it, instead of after thirty seconds. And
-    nobody waits for the disk: what is written outlives its process, and a host that loses its
-    power loses lines of the last milliseconds, whose trials then run once more.
-
-    Raises OSError where the disk did not take a line, this one or one before.
+    nobody waits for the disk, `flush` aside: what is written outlives its process, and a host that
+    loses its power loses the lines since then, whose trials run once more.
     """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self._syncing: _Syncing | None = None
-
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        if self._syncing is None:
-            self._syncing = _Syncing(self._file_path)
+        """Raises OSError where the disk does not take them all; none is there then."""
         data = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
-        with open(self._file_path, "r+b", buffering=0) as file, _locked(file):
+        # Appended by the kernel: never over what somebody else wrote meanwhile.
+        with open(self._file_path, "a+b", buffering=0) as file, _locked(file):
             end = _end_of_lines(file)
-            try:
-                if file.write(data) != len(data):
-                    raise OSError(f"no space left for {self._file_path!r}")
-            except OSError:
+            written = file.write(data)
+            if written != len(data):
                 with contextlib.suppress(OSError):
                     file.truncate(end)
-                raise
-        self._syncing.wanted()
+                raise OSError(f"no space left for {self._file_path!r}")
+
+    def flush(self) -> None:
+        """Wait until everything is on the disk."""
+        with open(self._file_path, "rb") as file:
+            os.fsync(file.fileno())
 
 
-class _Syncing:
-    """Has what was written to a file put on the disk, by a thread of its own: many lines at once
-    where the disk is slow."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._dirty = threading.Event()
-        self._problem: OSError | None = None
-        threading.Thread(target=self._run, name="journal", daemon=True).start()
-
-    def wanted(self) -> None:
-        """Raises what went wrong before."""
-        self._dirty.set()
-        if self._problem is not None:
-            problem, self._problem = self._problem, None
-            raise problem
-
-    def _run(self) -> None:
-        while self._dirty.wait():
-            self._dirty.clear()
-            try:
-                with open(self._path, "rb") as file:
-                    os.fsync(file.fileno())
-            except OSError as error:
-                self._problem = error
+def flush(storage: optuna.storages.BaseStorage) -> None:
+    """Have the record on the disk; a database has it there already."""
+    if isinstance(storage, optuna.storages.JournalStorage):
+        backend = storage._backend
+        if isinstance(backend, Journal):
+            backend.flush()
 
 
 @contextlib.contextmanager
@@ -114,20 +94,35 @@ def _locked(file: IO[bytes]) -> Iterator[None]:
 
 
 def _end_of_lines(file: IO[bytes]) -> int:
-    """Positions `file` after its last whole line, cuts off what follows, and returns where."""
-    end = file.seek(0, os.SEEK_END)
-    place = end
-    while place:
+    """Cuts off what follows the last whole line, and returns where that ends."""
+    while True:
+        end = file.seek(0, os.SEEK_END)
+        start = _start_of_last_line(file, end)
+        file.seek(start)
+        if start == end or _is_whole(file.read(end - start)):
+            return end
+        file.truncate(start)
+
+
+def _start_of_last_line(file: IO[bytes], end: int) -> int:
+    """Which may lack its newline; `end` is the size of the file."""
+    place = end - 1  # its own newline does not count
+    while place > 0:
         step = min(place, 4096)
         file.seek(place - step)
         found = file.read(step).rfind(b"\n")
         if found >= 0:
-            place += found + 1 - step
-            break
+            return place - step + found + 1
         place -= step
-    if place < end:
-        file.truncate(place)
-    return file.seek(place)
+    return 0
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n")
 
 
 def _connect(dialect: Any, record: Any, arguments: Any, settings: Any) -> Any:

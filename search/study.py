@@ -21,12 +21,13 @@ from search.addresses import (
     check_answers,
     check_ray_answers,
     choose,
+    local_file,
     scrubbed,
     without_password,
 )
 from search.budget import Budget, no_gpu_for
 from search.cluster import set_ray_environment
-from search.description import check_same_study, describe_study
+from search.description import check_same_study, describe_study, with_recorded_rungs
 from search.files import StudyFiles, again, make_writable, read_json, study_files, write_json
 from search.lock import StudyLock
 from search.plan import Plan
@@ -102,6 +103,8 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     storage goes away. A study that could not be started leaves nothing behind.
     """
     files = study_files(launch.storage, plan.study)
+    if files.exists():
+        plan = with_recorded_rungs(plan, read_json(files.description))
     if launch.concurrency is not None and launch.concurrency < 1:
         raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
     if launch.trial_time_limit is not None and not 0 < launch.trial_time_limit < math.inf:
@@ -178,17 +181,11 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
     described["parent_run_id"] = known.get("parent_run_id")
     write_json(files.description, described)
     facts = StudyFacts(study=plan.study, study_id=described["study_id"], params=parent_params(plan))
-    tracker = Tracker(addresses.tracking_uri, facts, files)
+    with _failures_of_storage(plan, files, addresses):
+        tracker = Tracker(addresses.tracking_uri, facts, files)
 
     def open_runs() -> None:
-        try:
-            tracker.wait_open()
-        except UserError:
-            if known:
-                write_json(files.description, known)
-            else:
-                files.description.unlink()
-            raise
+        tracker.wait_open()
         write_json(files.description, described | {"parent_run_id": tracker.parent_run_id})
 
     remaining, unwritten = -1, ""
@@ -221,6 +218,8 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
             trials, front = ledger.finished(), ledger.front()
     finally:
         unwritten = tracker.close(finished=remaining == 0)
+        if not tracker.parent_run_id:
+            _take_back(files, known)
     statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in trials)
     reasons = Counter(str(t.user_attrs.get("reason", "")) for t in trials)
     report = launch.report and not remaining and statuses["complete"] > 0
@@ -236,6 +235,17 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
         unwritten=scrubbed(unwritten, addresses.tracking_uri),
         report_problem=_make_report(files, addresses.tracking_uri) if report else "",
     )
+
+
+def _take_back(files: StudyFiles, known: Mapping[str, Any]) -> None:
+    """Of a launch whose runs were never opened, and which so has begun no trial."""
+    if known:
+        write_json(files.description, known)
+        return
+    own = local_file(files.default_study_storage)
+    assert own is not None
+    for path in (files.description, files.trials, own):
+        path.unlink(missing_ok=True)
 
 
 def _warm_trials(

@@ -30,7 +30,7 @@ from search.runs import (
 from search.storage import open_storage
 from search.study import Launch, check_record, find_addresses, parent_params
 from trainables.command_line import masked
-from trainables.errors import Failure
+from trainables.errors import Failure, UserError
 from trainables.report import TAG_STATUS
 
 # What `analysis report` logs with the parent run.
@@ -107,6 +107,8 @@ def _load(study: str, storage: str) -> optuna.Study:
         if database is not None and not database.exists():
             raise KeyError("no such file")
         return optuna.load_study(study_name=study, storage=open_storage(storage))
+    except UserError:
+        raise
     except Exception as error:
         raise refused("--study-storage", storage, error) from None
 

@@ -67,7 +67,12 @@ class Tracker:
         self.parent_run_id = ""
         self.ended: set[str] = set()
         self._hearing: threading.Thread | None = None
-        self._start_writer()
+        self._telling = threading.RLock()
+        try:
+            self._start_writer()
+        except BaseException:
+            self._remove_spool()
+            raise
 
     def wait_open(self) -> None:
         """Until the study's runs are open, which takes MLflow seconds. Raises `UserError` where
@@ -81,10 +86,7 @@ class Tracker:
         try:
             opened = self._await_opening()
         except BaseException:
-            self._dead = True
-            if self._spool is not None:
-                self._spool.close()
-                self._files.spool.unlink(missing_ok=True)
+            self._give_up()
             raise
         self.parent_run_id = str(opened["opened"])
         self.ended = set(opened["ended"])
@@ -121,12 +123,9 @@ class Tracker:
         Children still open (their trials are unfinished) are ended KILLED; resuming the study
         opens them again.
         """
-        try:
-            if self._dead and self._hearing is None:
-                return ""  # it never was open, as `wait_open` has said
-            self.wait_open()
-        except UserError as error:
-            return str(error)
+        if self._hearing is None:  # never open: there is nothing to write, and nobody to wait for
+            self._give_up()
+            return ""
         self._put(close_line(finished))
         self._heard = time.monotonic()
         self.hurry()
@@ -138,8 +137,7 @@ class Tracker:
                 self._changed.wait(left)
         self._stopping = True
         self._end_writer()
-        if self._hearing is not None:
-            self._hearing.join()
+        self._hearing.join()
         self._release_writer()
         return self._unwritten()
 
@@ -175,33 +173,29 @@ class Tracker:
                 file.seek(self._done)
                 missing = max(1, sum(1 for _ in file) - 1)  # without that of closing
         missing += self._lost
+        self._remove_spool()
+        problem = problem or self._problem
+        return f"{missing} writes to MLflow were not made ({problem})" if missing else ""
+
+    def _remove_spool(self) -> None:
         if self._spool is not None:
             self._spool.close()
         with contextlib.suppress(OSError):
             self._files.spool.unlink()
-        problem = problem or self._problem
-        return f"{missing} writes to MLflow were not made ({problem})" if missing else ""
 
     # ------------------------------------------------------------------ the writer
+
+    def _give_up(self) -> None:
+        """Let go of a writer that has not opened the runs: it ends them by itself, and goes."""
+        self._dead = True
+        self._remove_spool()
+        self._release_writer()
 
     def _start_writer(self) -> None:
         """A session of its own: Ctrl-C is the driver's to answer."""
         self._num_writers += 1
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the writer lives
         paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
-        self._writer = subprocess.Popen(
-            [sys.executable, "-m", "search.writer"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            start_new_session=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(p for p in paths if p),
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                "MLFLOW_LOGGING_LEVEL": "ERROR",
-            },
-        )
         # By the pipe: a command line, with its passwords, is everybody's to read.
         wishes = {
             "uri": self._uri,
@@ -211,7 +205,21 @@ class Tracker:
             "offset": self._done,
             "lock": str(self._files.tracking_lock),
         }
-        self._tell(json.dumps(wishes))
+        with self._telling:  # nobody is to be first
+            self._writer = subprocess.Popen(
+                [sys.executable, "-m", "search.writer"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(p for p in paths if p),
+                    "MLFLOW_DISABLE_TELEMETRY": "true",
+                    "MLFLOW_LOGGING_LEVEL": "ERROR",
+                },
+            )
+            self._tell(json.dumps(wishes))
 
     def _await_opening(self) -> dict[str, Any]:
         """Raises `UserError` where the writer cannot open the study's runs."""
@@ -272,7 +280,8 @@ class Tracker:
         return False
 
     def _tell(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # it is dead: `_hear` finds out
+        # It is dead: `_hear` finds out.
+        with self._telling, contextlib.suppress(OSError, ValueError):
             assert self._writer.stdin is not None
             self._writer.stdin.write(line.encode() + b"\n")
             self._writer.stdin.flush()

@@ -213,6 +213,8 @@ def _from_optuna(source: str) -> Iterable[WarmTrial]:
             f"`--warm-start` must read STORAGE#STUDY, got {masked(source)!r}, which has no such "
             "study; check its name"
         ) from None
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
             f"`--warm-start` must name an Optuna storage that answers, got {masked(source)!r} "

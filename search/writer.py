@@ -65,6 +65,7 @@ class Writer:
                 _say(refused=first_line(error))
                 return
             _say(opened=runs.parent_run_id, ended=sorted(runs.ended))
+            os.nice(_NICENESS)
             with contextlib.suppress(GaveUp):
                 self._follow(runs, Path(wishes["spool"]), int(wishes["offset"]))
 
@@ -152,7 +153,6 @@ if __name__ == "__main__":
     _answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which closes then
-    os.nice(_NICENESS)
     code = 0
     try:
         Writer().main(sys.stdin.buffer)

@@ -32,7 +32,7 @@ from benchmarks.search.scores import (
 )
 from benchmarks.search.simulator import Trace
 from benchmarks.search.surrogates import NOISE, get_surrogate
-from benchmarks.search.systems import OURS, PLAIN_TPE, SYSTEMS
+from benchmarks.search.systems import OURS, PLAIN_TPE, SHIPPED_TPE, SYSTEMS
 from search.rungs import RungSettings
 
 _CURVE_POINTS = 60
@@ -87,9 +87,9 @@ def _workload(name: str, kept: Kept) -> dict[str, Any]:
         system: {seed: trajectory(trace, normalisation) for seed, trace in traces.items()}
         for system, traces in kept.items()
     }
-    goal = _goal(curves, budget)
+    goals = {name: _goal(curves, budget, name) for name in (PLAIN_TPE, SHIPPED_TPE)}
     systems = [
-        _system(system, traces, curves[system], budget, goal)
+        _system(system, traces, curves[system], budget, goals)
         | _distance(name, traces, normalisation)
         for system, traces in kept.items()
     ]
@@ -127,9 +127,10 @@ def _system(
     traces: Mapping[int, Trace],
     curves: Mapping[int, Trajectory],
     budget: int,
-    goal: Mapping[str, Any],
+    goals: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     entry = SYSTEMS[name]
+    goal, shipped = goals[PLAIN_TPE], goals[SHIPPED_TPE]
     mean = mean_curve(list(curves.values()), budget)
     picked = np.unique(np.linspace(1, budget, _CURVE_POINTS).round().astype(int))
     return {
@@ -142,6 +143,7 @@ def _system(
         "complete": fmean(len(t.completions) for t in traces.values()),
         "feasible": fmean(sum(c.feasible for c in t.completions) for t in traces.values()),
         "epochs_to_goal": epochs_to_reach(mean, goal["level"]) if goal else None,
+        "epochs_to_shipped": epochs_to_reach(mean, shipped["level"]) if shipped else None,
         "share_of_epochs_by_seed": _paired_share(curves, goal, budget) if goal else None,
         "curve": {
             "epochs": picked.tolist(),
@@ -150,11 +152,13 @@ def _system(
     }
 
 
-def _goal(curves: Mapping[str, Mapping[int, Trajectory]], budget: int) -> dict[str, Any]:
-    """Plain TPE's final hypervolume, on average and by seed; empty where it was not run."""
-    if PLAIN_TPE not in curves:
+def _goal(
+    curves: Mapping[str, Mapping[int, Trajectory]], budget: int, system: str
+) -> dict[str, Any]:
+    """A system's final hypervolume, on average and by seed; empty where it was not run."""
+    if system not in curves:
         return {}
-    of_tpe = curves[PLAIN_TPE]
+    of_tpe = curves[system]
     level = float(mean_curve(list(of_tpe.values()), budget)[-1])
     return {"level": level, "by_seed": {seed: curve.final for seed, curve in of_tpe.items()}}
 

@@ -14,6 +14,7 @@ from trainables.errors import unknown_name
 
 Role = Literal["ours", "peer", "part"]
 OURS, PLAIN_TPE, RANDOM = "ours", "optuna-search", "random"
+SHIPPED_TPE = "optuna-search-bare"  # the same without starting points
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +71,7 @@ SYSTEMS: dict[str, Entry] = {
         _peer(PLAIN_TPE, "Ray OptunaSearch (TPE), full fidelity", peers.RayOptunaSearch),
         _peer("moasha", "Syne Tune MOASHA", peers.SyneTuneMOASHA),
         Entry(
-            name="optuna-search-bare",
+            name=SHIPPED_TPE,
             label="Ray OptunaSearch (TPE) without starts",
             role="peer",
             module="benchmarks.search.peers",

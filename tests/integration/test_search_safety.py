@@ -107,6 +107,35 @@ def test_a_mistake_does_not_touch_a_study_that_exists(folder: Path) -> None:
     check_everything(folder, "untouched", 3, STEPS)
 
 
+def test_a_ray_that_cannot_be_started_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's process is loading by then; nobody waits for it, and it leaves no run open."""
+
+    def fail(*_: Any) -> None:
+        raise Failure("Ray could not be started: pretended")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("search.launches.run_trials", fail)
+        with pytest.raises(Failure, match="pretended"):
+            run(folder, "stillborn")
+    assert not (folder / "stillborn").exists()
+    assert run(folder, "stillborn").finished == 3
+    _, parents, children = mlflow_runs(folder, "stillborn")
+    assert "RUNNING" not in {r.info.status for r in (*parents, *children)}
+
+
+def test_a_study_keeps_the_rungs_it_began_with(folder: Path) -> None:
+    """The same command goes on, though defaults are others by now."""
+    run(folder, "older")
+    description = folder / "older" / "study.json"
+    known = json.loads(description.read_text())
+    known["scheduler"]["grace"] = 1.0 / 9.0
+    description.write_text(json.dumps(known))
+    assert run(folder, "older").finished == 3
+    assert json.loads(description.read_text())["scheduler"]["grace"] == 1.0 / 9.0
+
+
 def test_a_new_study_of_a_used_name_starts_afresh(folder: Path) -> None:
     run(folder, "reused")
     old = json.loads((folder / "reused" / "study.json").read_text())

@@ -2,11 +2,9 @@
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from optuna.trial import TrialState
 from search import storage
 from search.files import study_files
 from search.storage import Journal, open_storage
+from trainables.errors import UserError
 
 
 def new_study(path: Path) -> optuna.Study:
@@ -82,7 +81,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.Monk
             return super().write(data[: len(data) // 2])
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "open", lambda path, mode, **_: Full(path, "r+"), raising=False)
+        patched.setattr(storage, "open", lambda path, mode, **_: Full(path, "a+"), raising=False)
         with pytest.raises(OSError, match="no space left for"):
             Journal(str(path)).append_logs([{"op_code": 4}])
     assert path.read_bytes() == before
@@ -90,23 +89,43 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.Monk
     assert numbers(path) == [0, 1]
 
 
-def test_what_the_disk_refuses_later_is_said_with_the_next_line(
+def test_a_last_line_that_is_no_json_goes(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    ask(new_study(path), 0)
+    with path.open("ab") as file:
+        file.write(b'{"op_code": 4, "worker\n')
+    ask(new_study(path), 1)
+    assert numbers(path) == [0, 1]
+
+
+def test_damage_in_the_middle_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    ask(new_study(path), 0)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"rubbish\n", *lines[2:]]))
+    with pytest.raises(UserError, match="must be a journal of Optuna, got a damaged") as error:
+        open_storage(f"journal:///{path}")
+    assert str(path) in str(error.value)
+
+
+def test_a_line_of_somebody_else_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = new_study(tmp_path / "optuna.journal")
-    refused = threading.Event()
+    """Optuna's own writer does not heed our lock."""
+    path = tmp_path / "optuna.journal"
+    study = new_study(path)
+    theirs = optuna.storages.journal.JournalFileBackend(str(path))
+    really = storage._end_of_lines
 
-    def refuse(_: int) -> None:
-        refused.set()
-        raise OSError(5, "Input/output error")
+    def meanwhile(file: Any) -> int:
+        end = really(file)
+        theirs.append_logs([{"op_code": 2, "worker_id": "x", "study_id": 0, "user_attr": {"a": 1}}])
+        return end
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", refuse)
-        study.set_user_attr("a", 1)
-        assert refused.wait(10)
-        time.sleep(0.1)  # until it is noted
-        with pytest.raises(OSError, match="Input/output error"):
-            study.set_user_attr("a", 2)
+        patched.setattr(storage, "_end_of_lines", meanwhile)
+        study.set_user_attr("b", 2)
+    assert new_study(path).user_attrs == {"a": 1, "b": 2}
 
 
 _HOLDER = """

@@ -181,6 +181,17 @@ def test_what_does_not_answer_is_a_users_mistake(files: StudyFiles) -> None:
             open_tracker(files, uri)
 
 
+def test_a_tracker_that_was_never_open_is_closed_at_once(files: StudyFiles) -> None:
+    """As after Ctrl-C while Ray starts, with a server that takes a connection and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracker = Tracker(f"http://127.0.0.1:{silent.getsockname()[1]}", FACTS, files)
+        began = time.monotonic()
+        assert tracker.close(finished=False) == ""
+        assert time.monotonic() - began < 5.0
+        assert not files.spool.exists()
+    wait_for(lambda: is_gone(tracker.writer_process))
+
+
 def test_two_drivers_create_one_database(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); "
