@@ -48,7 +48,7 @@ def orchestration(
     grow: Annotated[
         int, typer.Option(help="Simulated trials, for memory and the cost of an ask; 0: none.")
     ] = 1000,
-    grow_storage: Annotated[str, typer.Option(help="sqlite or memory.")] = "sqlite",
+    grow_storage: Annotated[str, typer.Option(help="journal or memory.")] = "journal",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write one JSON object to this file.")
     ] = None,

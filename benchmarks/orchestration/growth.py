@@ -37,7 +37,7 @@ def grow(trials: int, sampler: str, storage: str) -> Iterator[dict[str, Any]]:
         files.directory.mkdir()
         plan = make_plan(RECIPES["demo"], study="grown", trials=trials, sampler=sampler)
         address = files.default_study_storage
-        study = open_optuna(plan, address) if storage == "sqlite" else _in_memory(plan)
+        study = open_optuna(plan, address) if storage == "journal" else _in_memory(plan)
         facts = StudyFacts(study="grown", study_id="grown", params={})
         tracker = connect(files.default_tracking_uri, facts, files)
         ledger = Ledger(plan, study)
@@ -149,7 +149,7 @@ def _resident_mib() -> float:
 
 
 def main(kind: str, size: str, *rest: str) -> None:
-    """`grow TRIALS SAMPLER sqlite|memory` or `decisions RECORDS OBJECTIVES`; a line per row."""
+    """`grow TRIALS SAMPLER journal|memory` or `decisions RECORDS OBJECTIVES`; a line per row."""
     rows = grow(int(size), *rest) if kind == "grow" else decisions(int(size), int(rest[0]))
     for row in rows:
         print(json.dumps(row), flush=True)
