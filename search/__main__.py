@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -390,7 +391,9 @@ def _say_end(plan: Any, end: Any) -> None:
         typer.echo(f"MLflow  {end.tracking_uri}")
     else:
         python = _short(Path(sys.executable))
-        typer.echo(f"MLflow  {python} -m mlflow ui --backend-store-uri {end.tracking_uri}")
+        typer.echo(
+            f"MLflow  {python} -m mlflow ui --backend-store-uri {shlex.quote(end.tracking_uri)}"
+        )
 
 
 def _short(path: Path) -> str:

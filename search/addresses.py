@@ -93,6 +93,8 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
         if scheme not in schemes:
             raise ValueError(f"it must begin with {', '.join(f'{s}://' for s in schemes)}")
         if scheme == "sqlite":
+            if sqlite_file(address) is None:
+                raise ValueError("it must read sqlite:///PATH; memory is lost with its process")
             _require_sqlite(sqlite_file(address))
         elif scheme == "journal":
             _require_journal(journal_file(address))

@@ -72,7 +72,7 @@ def make_baselines_plan(
     )
     plan = make_plan(
         recipe,
-        study=study or f"{recipe.name}-baselines",
+        study=f"{recipe.name}-baselines" if study is None else study,
         seed=seed,
         data_root=data_root,
         overrides=overrides,

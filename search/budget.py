@@ -90,7 +90,7 @@ class Budget:
     def from_json(cls, known: Mapping[str, Any]) -> Self:
         """Raises `UserError` for what `to_json` did not write."""
         unknown = set(known) - set(_OPTIONS)
-        if unknown:
+        if unknown or not all(isinstance(value, int | float) for value in known.values()):
             raise UserError(
                 f"a recorded budget must hold one of {', '.join(_OPTIONS)}, got {dict(known)}; "
                 "restore the study.json from a backup"

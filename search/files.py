@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,6 +95,11 @@ def study_files(storage: str, study: str) -> StudyFiles:
             f"`--storage` must be a folder, got {storage!r}; a cluster shares one by a network "
             "file system"
         )
+    if "?" in storage:
+        raise UserError(
+            f"`--storage` must not hold a '?', got {storage!r}: in a database's address the path "
+            "ends there; choose another folder"
+        )
     return StudyFiles(storage=Path(storage).expanduser().absolute(), study=study)
 
 
@@ -118,7 +124,7 @@ def again(command: str, study: str, storage: Path | str) -> str:
     if place == here / _DEFAULT_STORAGE:
         return f"python -m search {command} {study}"
     shown = place.relative_to(here) if place.is_relative_to(here) else place
-    return f"python -m search {command} {study} --storage {shown}"
+    return f"python -m search {command} {study} --storage {shlex.quote(str(shown))}"
 
 
 def make_writable(files: StudyFiles) -> None:

@@ -214,7 +214,7 @@ def make_plan(
     a cost that no trial measures, a constraint that no model can meet, a study name that could
     not be a folder, or a budget that is none (see `search.budget`).
     """
-    name = study or recipe.name
+    name = recipe.name if study is None else study
     check_study_name(name)
     if grid is not None:
         sampler, scheduler, trials = GRID_SAMPLER, "none", len(grid.cells())

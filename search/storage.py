@@ -17,6 +17,8 @@ from search.addresses import damaged_journal, journal_file
 
 PATIENCE_SECONDS = 120.0
 _RETRY_SECONDS = 1.0
+_CONNECT_SECONDS = 10
+_WITH_TIMEOUT = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,11 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
         return optuna.storages.get_storage(address)  # a file, which nobody restarts
     from sqlalchemy import event
 
-    storage = optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+    engine: dict[str, Any] = {"pool_pre_ping": True}
+    if address.partition("://")[0] in _WITH_TIMEOUT and "connect_timeout" not in address:
+        # Else a server that takes a connection and says nothing is waited for without end.
+        engine["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+    storage = optuna.storages.RDBStorage(address, engine_kwargs=engine)
     event.listen(storage.engine, "do_connect", _connect)
     return storage
 

@@ -139,9 +139,12 @@ def _name_at(place: float, names: Sequence[str]) -> str:
 
 
 def _line(item: TrialMasks, names: Sequence[str]) -> tuple[list[float], list[float]]:
-    """A trial's places and agreements, with a NaN where the line breaks before the shortcuts."""
-    along = {n: v for n, v in item.agreement.items() if not style.is_shortcut(n)}
-    beside = {n: v for n, v in item.agreement.items() if style.is_shortcut(n)}
+    """A trial's places and agreements, with a NaN where the line breaks before the shortcuts, and
+    where no weight is kept: tasks agree on an empty mask, which says nothing."""
+    empty = {layer.name for layer in item.layers if layer.kept == 0}
+    shown = {n: math.nan if n in empty else v for n, v in item.agreement.items()}
+    along = {n: v for n, v in shown.items() if not style.is_shortcut(n)}
+    beside = {n: v for n, v in shown.items() if style.is_shortcut(n)}
     places = [_place(name, names) for name in along]
     values = list(along.values())
     if along and beside:

@@ -63,7 +63,15 @@ def test_every_size_has_its_row() -> None:
 @pytest.mark.timeout(120)
 def test_a_simulated_study_is_recorded_for_real() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.orchestration.growth", "grow", "12", "random", "journal"],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.orchestration.growth",
+            "grow",
+            "12",
+            "random",
+            "journal",
+        ],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
