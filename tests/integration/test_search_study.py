@@ -281,7 +281,7 @@ def test_lost_nodes_cost_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     files = study_files(str(tmp_path), "cheap")
     try:
         node = cluster.add_node(num_cpus=2, **arguments)
-        driver = start(tmp_path, 4, 0.5, "reach the end")
+        driver = start(tmp_path, 24, 0.5, "reach the end")
         # More often than a trial is tried again for its own faults.
         for _ in range(3):
             reported = num_reports(files)
@@ -291,5 +291,5 @@ def test_lost_nodes_cost_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert driver.wait(240) == 0
     finally:
         cluster.shutdown()
-    rows = check_everything(tmp_path, "cheap", 4, STEPS)
-    assert [row["status"] for row in rows] == ["complete"] * 4
+    rows = check_everything(tmp_path, "cheap", 24, STEPS)
+    assert [row["status"] for row in rows] == ["complete"] * 24
