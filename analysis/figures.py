@@ -74,6 +74,7 @@ class Findings:
 def find(study: Study, *, with_masks: bool = True, with_importances: bool = True) -> Findings:
     """Everything the figures need."""
     ended = tuple(sorted(eligible(study), key=lambda t: (t.ended or _LATEST, t.number)))
+    missed = infeasible(study)
     members = joint_front(study)
     share_N, normalisation = np.empty(0), None
     if ended:
@@ -89,7 +90,7 @@ def find(study: Study, *, with_masks: bool = True, with_importances: bool = True
         fronts=task_fronts(study),
         members=members,
         ended=ended,
-        infeasible=infeasible(study),
+        infeasible=missed,
         bounds=read_bounds(study.facts),
         courses=tuple(course for course in courses if course is not None),
         epochs=count_epochs(study),
@@ -97,7 +98,7 @@ def find(study: Study, *, with_masks: bool = True, with_importances: bool = True
         normalisation=normalisation,
         layers=spread(read_masks(study, sparse) if with_masks else (), MAX_ROWS),
         votes=spread([m for m in read if m.agreement], MAX_LINES),
-        importances=measure(study, (*ended, *infeasible(study)) if with_importances else ()),
+        importances=measure(study, (*ended, *missed) if with_importances else ()),
     )
 
 

@@ -98,7 +98,7 @@ def run(
     warm_start: Annotated[
         list[str] | None,
         typer.Option(
-            help="A study to learn from: its name, mlflow:NAME, or DATABASE_URL#NAME. Repeatable."
+            help="A study to learn from: its name, mlflow:NAME, or STORAGE#NAME. Repeatable."
         ),
     ] = None,
     report: ReportOption = True,

@@ -16,7 +16,7 @@ from search.checkpoints import (
 )
 from search.files import StudyFiles, study_files
 from search.recovery import next_launch
-from trainables.training.manifest import write_manifest
+from tests.search.checkpoint_files import checkpoint
 
 TRIAL: Any = SimpleNamespace(trial_id="a", config={"name": "s-00000"})
 
@@ -31,16 +31,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
-
-
-def checkpoint(files: StudyFiles, launch: int, index: int, step: int | None) -> Path:
-    """step: None for one that was cut short."""
-    path = files.launches / f"launch-{launch:03d}" / "s-00000" / f"checkpoint_{index:06d}"
-    path.mkdir(parents=True)
-    (path / "state").write_text("weights")
-    if step is not None:
-        write_manifest(path, step=step)
-    return path
 
 
 def test_the_furthest_whole_checkpoint_of_all_launches(files: StudyFiles) -> None:

@@ -14,22 +14,12 @@ from search.checkpoints import newest_checkpoint
 from search.files import StudyFiles, study_files
 from search.recovery import clear_dead_launches, tune_statuses
 from search.scratch import Scratch, remove_abandoned
-from trainables.training.manifest import write_manifest
+from tests.search.checkpoint_files import checkpoint
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> StudyFiles:
     return study_files(str(tmp_path), "s")
-
-
-def checkpoint(files: StudyFiles, launch: int, index: int, step: int | None) -> Path:
-    """step: None for one that was cut short."""
-    path = files.launches / f"launch-{launch:03d}" / "s-00000" / f"checkpoint_{index:06d}"
-    path.mkdir(parents=True)
-    (path / "state").write_text("weights")
-    if step is not None:
-        write_manifest(path, step=step)
-    return path
 
 
 def state(launch: Path, *statuses: str, cut: bool = False) -> Path:
