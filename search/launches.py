@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
+from ray.tune.error import TuneError
 
 from search.budget import no_gpu_for
 from search.checkpoints import Checkpoints, newest_checkpoint
@@ -101,7 +102,11 @@ def run_trials(
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             )
-            tuner.fit()
+            try:
+                tuner.fit()
+            except TuneError:
+                if searcher.failure is None:
+                    raise
             if searcher.failure is not None:
                 raise searcher.failure
             if not searcher.lost or ledger.num_remaining != len(searcher.lost):

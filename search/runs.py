@@ -364,15 +364,14 @@ class StudyRuns:
 
 def is_passing(error: BaseException) -> bool:
     """Whether waiting may help: a refused value will be refused again."""
-    # MLflow calls a connection that broke in the database's driver a bad request.
-    if "connection" in str(error).lower():
-        return True
     if isinstance(error, MlflowException):
+        # MLflow calls a connection that broke in the database's driver a bad request.
+        if error.error_code == "BAD_REQUEST":
+            return "connect" in str(error).lower()
         return error.error_code not in (
             "INVALID_PARAMETER_VALUE",
             "RESOURCE_DOES_NOT_EXIST",
             "RESOURCE_ALREADY_EXISTS",
-            "BAD_REQUEST",
         )
     return isinstance(error, (OSError, OperationalError, InterfaceError))
 

@@ -6,7 +6,8 @@ missing. Here a `Ledger` judges every end of a trial; what raises into Tune's lo
 cannot be written, which ends the launch.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -51,23 +52,22 @@ class LedgerSearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        if self.failure is not None:
-            raise self.failure
-        while (assignment := self._ledger.next(trial_id)) is not None:
-            try:
-                config = self._to_config(assignment)
-            except UserError as error:
-                # Of this trial alone. A disk or a server that is away ends the launch instead,
-                # and the next one hands the trial out again.
-                reason = f"the trial could not be set up: {error}"
-                outcome = Outcome(status="failed", reason=reason, metrics={}, fraction=0.0)
-                self._ledger.finish(assignment.number, outcome)
-                continue
-            self._numbers[trial_id] = assignment.number
-            if self._on_assigned is not None:
-                self._on_assigned(trial_id, assignment)
-            return config
-        return Searcher.FINISHED
+        with self._ending_the_launch():
+            while (assignment := self._ledger.next(trial_id)) is not None:
+                try:
+                    config = self._to_config(assignment)
+                except UserError as error:
+                    # Of this trial alone. A disk or a server that is away ends the launch
+                    # instead, and the next one hands the trial out again.
+                    reason = f"the trial could not be set up: {error}"
+                    outcome = Outcome(status="failed", reason=reason, metrics={}, fraction=0.0)
+                    self._ledger.finish(assignment.number, outcome)
+                    continue
+                self._numbers[trial_id] = assignment.number
+                if self._on_assigned is not None:
+                    self._on_assigned(trial_id, assignment)
+                return config
+            return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Kept for a crash, of which Tune reports no result."""
@@ -95,12 +95,19 @@ class LedgerSearcher(Searcher):
         outcome = judge(result, plan.objectives, constraints=plan.constraints, error=crash)
         self._last_results.pop(trial_id, None)
         if outcome is not None:
-            try:
+            with self._ending_the_launch():
                 self._ledger.finish(number, outcome)
-            except Exception as failure:
-                # Tune would go on without a word, and the end be lost until the next launch.
-                self.failure = failure
-                raise
+
+    @contextlib.contextmanager
+    def _ending_the_launch(self) -> Iterator[None]:
+        """Tune would go on without a word, and an end be lost until the next launch."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            yield
+        except Exception as failure:
+            self.failure = failure
+            raise
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the state is Optuna's storage, and `Tuner.restore` is not used."""

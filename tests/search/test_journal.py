@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from search import storage
+from search import journal
 from search.files import study_files
-from search.storage import Journal, open_storage
+from search.journal import Journal
+from search.storage import open_storage
 from trainables.errors import UserError
 
 
@@ -81,7 +82,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.Monk
             return super().write(data[: len(data) // 2])
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "open", lambda path, mode, **_: Full(path, "a+"), raising=False)
+        patched.setattr(journal, "open", lambda path, mode, **_: Full(path, "a+"), raising=False)
         with pytest.raises(OSError, match="no space left for"):
             Journal(str(path)).append_logs([{"op_code": 4}])
     assert path.read_bytes() == before
@@ -115,7 +116,7 @@ def test_a_line_of_somebody_else_is_not_overwritten(
     path = tmp_path / "optuna.journal"
     study = new_study(path)
     theirs = optuna.storages.journal.JournalFileBackend(str(path))
-    really = storage._end_of_lines
+    really = journal._end_of_lines
 
     def meanwhile(file: Any) -> int:
         end = really(file)
@@ -123,7 +124,7 @@ def test_a_line_of_somebody_else_is_not_overwritten(
         return end
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "_end_of_lines", meanwhile)
+        patched.setattr(journal, "_end_of_lines", meanwhile)
         study.set_user_attr("b", 2)
     assert new_study(path).user_attrs == {"a": 1, "b": 2}
 
@@ -155,7 +156,7 @@ def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from tests.search.test_storage import ask, new_study
+from tests.search.test_journal import ask, new_study
 study = new_study(Path(sys.argv[1]))
 for number in range(20):
     ask(study, number)
