@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def to_line(name: str, event: Started | Point | Ended | bool) -> str:
     """One event of a trial; a boolean says whether the trial is on the front."""
     kind = "front" if isinstance(event, bool) else type(event).__name__.lower()
     # Parameters go to MLflow as text, so what JSON does not know may become text here.
-    content = event if isinstance(event, bool) else asdict(event)
+    content = event if isinstance(event, bool) else {n: getattr(event, n) for n in event.__slots__}
     return json.dumps([kind, name, content], default=str)
 
 

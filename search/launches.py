@@ -1,5 +1,6 @@
 """One launch: Tune runs what the ledger hands out, from the checkpoints of earlier launches."""
 
+import gc
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from ray.tune.error import TuneError
 
 from search.budget import no_gpu_for
 from search.checkpoints import Checkpoints, newest_checkpoint
-from search.cluster import RayCluster
+from search.cluster import RayCluster, trainables_remembered
 from search.crashes import MAX_FAILURES, Crashes
 from search.early_stopping import make_scheduler, replay
 from search.files import StudyFiles
@@ -55,7 +56,7 @@ def run_trials(
             "name": assignment.name,
             "number": assignment.number,
             "reference": assignment.reference,
-            "final_density": final_density(assignment.config.flat()),
+            "final_density": final_density(assignment.settings),
             "config": json.dumps(assignment.config.to_dict()),
             "objectives": list(plan.objectives),
             "directory": str(files.trial(assignment.number)),
@@ -65,12 +66,13 @@ def run_trials(
             "time_limit_seconds": launch.trial_time_limit,
         }
 
-    with RayCluster(launch.ray_address) as cluster:
+    with RayCluster(launch.ray_address) as cluster, trainables_remembered():
         wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
         concurrency, resources = cluster.shares(wanted)
         if plan.budget.gpu_hours is not None and not resources.get("gpu"):
             raise UserError(no_gpu_for(plan.budget))
         ready()
+        gc.freeze()  # what is loaded by now stays: no collection need look through it again
         while True:
             crashes = Crashes()
             scheduler = make_scheduler(plan)

@@ -47,7 +47,8 @@ _OUTCOME = "outcome"  # when it had ended
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """One trial to run. `params` holds the drawn values and pins, `config` everything.
+    """One trial to run. `params` holds the drawn values and pins, `config` everything, and
+    `settings` the same by dotted names.
 
     reference: trained to its end, whatever others do.
     """
@@ -57,6 +58,7 @@ class Assignment:
     params: Mapping[str, Any]
     seed: int
     config: TrialConfig
+    settings: Mapping[str, Any]
     reference: bool
     resumed: bool
 
@@ -326,6 +328,7 @@ class Ledger:
             params=params,
             seed=seed,
             config=config,
+            settings=config.flat() if resumed else trial.user_attrs["config"],
             reference=bool(trial.user_attrs["reference"]),
             resumed=resumed,
         )

@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import optuna
@@ -20,10 +20,12 @@ from optuna.samplers import BaseGASampler
 from optuna.trial import TrialState, create_trial
 
 from analysis.pareto import non_domination_rank
-from search.curves import CurveModel, KnownCost
 from spaces.space import Space
 from trainables.errors import unknown_name
 from trainables.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from search.curves import KnownCost
 
 CURVES = "curves"  # our own, see `search.curves`
 SAMPLERS = (CURVES, "tpe", "nsga2", "nsga3", "gp", "random")
@@ -102,7 +104,7 @@ class Model:
         seed: int,
         num_startup_trials: int = 10,
         stopped: str = "poor",
-        known_cost: KnownCost | None = None,
+        known_cost: "KnownCost | None" = None,
     ) -> None:
         if stopped not in STOPPED_VIEWS:
             raise unknown_name("view of stopped trials", stopped, STOPPED_VIEWS)
@@ -111,11 +113,13 @@ class Model:
         self._num_startup_trials = num_startup_trials
         self._stopped = stopped
         self._live: dict[int, optuna.Trial] = {}  # by the trial's number in the record
-        self._curves = (
-            CurveModel(num_objectives=num_objectives, seed=seed, known_cost=known_cost)
-            if sampler == CURVES
-            else None
-        )
+        self._curves = None
+        if sampler == CURVES:
+            from search.curves import CurveModel  # loads SciPy
+
+            self._curves = CurveModel(
+                num_objectives=num_objectives, seed=seed, known_cost=known_cost
+            )
         self._num_objectives = num_objectives
         self._num_foreign = 0
         self._study = self._empty_study()

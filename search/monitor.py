@@ -62,7 +62,7 @@ class Monitor:
         rows = read_json_lines(self._files.reports(assignment.number))
         self._steps[assignment.number] = max((row["step"] for row in rows), default=-1)
         self._tracker.trial_started(
-            assignment.name, method=method, params=assignment.config.flat(), started=time.time()
+            assignment.name, method=method, params=assignment.settings, started=time.time()
         )
         for row in rows:
             self._tracker.report(

@@ -7,52 +7,40 @@ lost, MLflow keeps one.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Param, Run, RunTag
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import InterfaceError, OperationalError
 
+from search.bulk import NewRun, RunTables
 from search.events import Ended, Point, StudyFacts, TrialWrites
-from trainables.report import TAG_FRONT, TAG_METHOD, TAG_STATUS, TAG_STUDY, TAG_TRIAL
+from search.retries import Retries
+from search.run_content import (
+    STEP_METRIC,
+    TAG_INCOMPLETE,
+    TAG_KIND,
+    TAG_PARENT,
+    TAG_STUDY_ID,
+    metrics_of,
+    params_of,
+    status_of,
+    tags_of_end,
+    tags_of_start,
+)
+from trainables.report import TAG_FRONT, TAG_STATUS, TAG_STUDY, TAG_TRIAL
 
-TAG_KIND = "disparse.kind"
-TAG_REASON = "disparse.reason"
-TAG_STUDY_ID = "disparse.study_id"
-TAG_INCOMPLETE = "disparse.incomplete"  # "true" where a point was refused; to be written again
-TAG_PARENT = "mlflow.parentRunId"
-STEP_METRIC = "training/fraction"  # in every report, so its history holds every step logged
-
-# FINISHED means trained to the end: values that can be compared with one another. A trial that
-# the scheduler ended early is KILLED, as are those an interrupted study left; the latter have no
-# `disparse.status` yet.
-MLFLOW_STATUS = {
-    "complete": "FINISHED",
-    "infeasible": "FINISHED",
-    "stopped": "KILLED",
-    "failed": "FAILED",
-}
 _MAX_PARAMS = 100  # MLflow's limits of one batch: so many parameters, 1,000 items in all
 _MAX_METRICS = 850
-_MAX_PARAM_CHARACTERS = 6000
-MAX_REASON_CHARACTERS = 4000
-RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
-
-
-class GaveUp(Exception):
-    """The server is away, and waiting for it was called off."""
 
 
 class StudyRuns:
     """Writes one study's runs; waits while the server is away, so that the order is kept.
 
     on_child: told of every run that an earlier launch left, by the trial's name.
-    on_progress: called after every answer of the server. on_trouble: told, once per write, why
-    it has to wait. give_up: once set, a write that fails raises `GaveUp` instead of waiting.
+    on_progress, on_trouble, give_up: as those of `Retries`.
     """
 
     def __init__(
@@ -70,9 +58,7 @@ class StudyRuns:
         self._experiment_id = experiment_id
         self._facts = facts
         self._on_child = on_child
-        self._on_progress = on_progress
-        self._on_trouble = on_trouble
-        self._give_up = give_up or threading.Event()
+        self.calls = Retries(on_progress, on_trouble, give_up or threading.Event())
         self._ids: dict[str, str] = {}  # MLflow's run id, by trial name
         self._open: set[str] = set()  # trials whose runs are RUNNING
         self._front: dict[str, bool] = {}  # as tagged
@@ -80,11 +66,8 @@ class StudyRuns:
         self._to_look_up: set[str] = set()  # trials that may have points we do not know of
         self._steps: dict[str, set[int]] = {}  # with points; of trials that have not ended
         self._to_complete: set[str] = set()  # trials of which a write was refused, as tagged
-        self._incomplete: set[str] = set()  # the same, of this launch
         self.ended: set[str] = set()  # trials whose runs were complete when this began
-        self.num_changes = 0  # calls that changed something
-        self.num_refused = 0
-        self.problem = ""  # the last refusal or trouble
+        self._tables = RunTables.of(client, experiment_id)
         self._parent_status = ""
         self.parent_run_id = self._find_or_make_parent()
         self._find_children()
@@ -95,25 +78,32 @@ class StudyRuns:
             self._set_status(self.parent_run_id, "RUNNING")
             self._parent_status = "RUNNING"
 
-    def write(self, name: str, writes: TrialWrites) -> None:
-        """What happened to a trial since the last call, in as few calls as it takes.
+    def write_all(self, trials: Mapping[str, TrialWrites]) -> None:
+        """What happened to trials since the last call, in as few calls as it takes.
 
         Of what the server refuses, everything else is written, and the trial is tagged
         incomplete. Raises `GaveUp`.
         """
+        done = self._insert_new(trials) | self._tag_fronts(trials)
+        for name, writes in trials.items():
+            if name not in done:
+                self.write(name, writes)
+
+    def write(self, name: str, writes: TrialWrites) -> None:
+        """`write_all` of one trial, by MLflow's own calls."""
         started = writes.started
         if started is not None and name not in self._ids:
-            self._insist(name, lambda again: self._make_child(name, writes, look_first=again))
+            self.calls.insist(name, lambda again: self._make_child(name, writes, look_first=again))
         if name not in self._ids:
             return
         if started is not None and name not in self._open and writes.ended is None:
-            self._insist(name, lambda _: self._set_status(self._ids[name], "RUNNING"))
+            self.calls.insist(name, lambda _: self._set_status(self._ids[name], "RUNNING"))
             self._open.add(name)
         known = self._known_params.get(name, set())
         params = {} if started is None else started.params
         self._log(
             name,
-            [Param(k, _clip(v)) for k, v in params.items() if k not in known],
+            params_of(params, known),
             self._new_points(name, writes.points),
             self._new_tags(name, writes),
         )
@@ -123,11 +113,11 @@ class StudyRuns:
     def end_all(self, *, finished: bool) -> None:
         """No run is left RUNNING: unfinished trials become KILLED, as does an unfinished study."""
         for name in sorted(self._open):
-            self._insist(name, partial(self._kill, name))
+            self.calls.insist(name, partial(self._kill, name))
         self._open.clear()
         status = "FINISHED" if finished else "KILLED"
         if self._parent_status != status:
-            self._insist("", lambda _: self._terminate(self.parent_run_id, status))
+            self.calls.insist("", lambda _: self._terminate(self.parent_run_id, status))
             self._parent_status = status
 
     def attach(self, paths: Iterable[Path]) -> None:
@@ -135,12 +125,12 @@ class StudyRuns:
         known = {item.path for item in self.client.list_artifacts(self.parent_run_id)}
         for path in paths:
             if path.name not in known:
-                self._insist("", partial(self._attach, path))
+                self.calls.insist("", partial(self._attach, path))
 
     def steps_of(self, name: str) -> set[int]:
         """Those with points on the server, asked for once."""
         if name in self._to_look_up:
-            self._insist(name, partial(self._look_up, name))
+            self.calls.insist(name, partial(self._look_up, name))
         return self._steps.setdefault(name, set())
 
     # ------------------------------------------------------------------ finding
@@ -160,14 +150,14 @@ class StudyRuns:
                 TAG_KIND: "study",
             }
             run = self.client.create_run(self._experiment_id, tags=tags, run_name=self._facts.study)
-            self._changed()
+            self.calls.changed()
         self._parent_status = str(run.info.status)
         run_id = str(run.info.run_id)
         # Only those it lacks: MLflow refuses to change one, such as the root of moved data.
-        params = [Param(k, _clip(v)) for k, v in self._facts.params.items() if k not in known]
+        params = params_of(self._facts.params, known)
         if params:
             self.client.log_batch(run_id, params=params)
-            self._changed()
+            self.calls.changed()
         return run_id
 
     def _find_children(self) -> None:
@@ -179,7 +169,7 @@ class StudyRuns:
             if name in self._ids:
                 # A server that was slow has made a second one, when the call was repeated.
                 self.client.delete_run(run.info.run_id)
-                self._changed()
+                self.calls.changed()
                 continue
             self._ids[name] = str(run.info.run_id)
             self._front[name] = run.data.tags.get(TAG_FRONT) == "true"
@@ -206,12 +196,87 @@ class StudyRuns:
                 page_token=token,
             )
             yield from page
-            self._on_progress()
+            self.calls.on_progress()
             token = page.token
             if not token:
                 return
 
     # ------------------------------------------------------------------ writing
+
+    def _insert_new(self, trials: Mapping[str, TrialWrites]) -> set[str]:
+        """All runs that are yet to be made, at once, where MLflow's database is at hand; the names
+        of those that were written."""
+        tables = self._tables
+        if tables is None:
+            return set()
+        new = {
+            name: self._new_run(name, writes)
+            for name, writes in trials.items()
+            if name not in self._ids and writes.started is not None
+        }
+        if not new:
+            return set()
+        runs = list(new.values())
+
+        def attempt(again: bool) -> None:
+            tables.insert(runs, again=again)
+            self.calls.changed(len(runs))
+
+        if not self.calls.insist("", attempt, count=False):
+            return set()  # one by one: all but what is refused
+        for name, run in new.items():
+            self._ids[name] = run.run_id
+            self._front[name] = run.tags[TAG_FRONT] == "true"
+            self._steps[name] = {metric.step for metric in run.metrics}
+            if trials[name].ended is None:
+                self._open.add(name)
+            else:
+                self._forget(name)
+        return set(new)
+
+    def _new_run(self, name: str, writes: TrialWrites) -> NewRun:
+        started, ended = writes.started, writes.ended
+        assert started is not None
+        points: dict[int, Point] = {}
+        for point in writes.points:
+            if point.metrics:
+                points.setdefault(point.step, point)
+        tags = tags_of_start(self._facts, self.parent_run_id, name, started)
+        if writes.front is not None:
+            tags[TAG_FRONT] = str(writes.front).lower()
+        if ended is not None:
+            tags |= tags_of_end(ended)
+        return NewRun(
+            name=name,
+            status="RUNNING" if ended is None else status_of(ended),
+            start_time=int(started.at * 1000),
+            end_time=None if ended is None else int(ended.at * 1000),
+            tags=tags,
+            params=params_of(started.params),
+            metrics=metrics_of(points.values()),
+        )
+
+    def _tag_fronts(self, trials: Mapping[str, TrialWrites]) -> set[str]:
+        """Of runs of which nothing else is to be written; their names."""
+        done: set[str] = set()
+        for value in (True, False) if self._tables is not None else ():
+            names = [
+                name
+                for name, writes in trials.items()
+                if writes == TrialWrites(front=value) and name in self._ids
+            ]
+            changed = [name for name in names if self._front.get(name) != value]
+            attempt = partial(self._tag_front, changed, value)
+            if changed and not self.calls.insist("", attempt, count=False):
+                continue
+            self._front |= dict.fromkeys(changed, value)
+            done |= set(names)
+        return done
+
+    def _tag_front(self, names: Sequence[str], value: bool, _: bool) -> None:
+        assert self._tables is not None
+        self._tables.set_tag([self._ids[n] for n in names], TAG_FRONT, str(value).lower())
+        self.calls.changed(len(names))
 
     def _make_child(self, name: str, writes: TrialWrites, *, look_first: bool) -> None:
         """look_first: an earlier call may have made the run though its answer was lost."""
@@ -229,16 +294,9 @@ class StudyRuns:
             self._experiment_id,
             start_time=int(writes.started.at * 1000),
             run_name=name,
-            tags={
-                TAG_PARENT: self.parent_run_id,
-                TAG_STUDY: self._facts.study,
-                TAG_STUDY_ID: self._facts.study_id,
-                TAG_TRIAL: name,
-                TAG_METHOD: writes.started.method,
-                TAG_FRONT: "false",
-            },
+            tags=tags_of_start(self._facts, self.parent_run_id, name, writes.started),
         )
-        self._changed()
+        self.calls.changed()
         self._ids[name] = str(run.info.run_id)
         self._front[name] = False
         self._open.add(name)
@@ -265,30 +323,28 @@ class StudyRuns:
             tags.append(RunTag(TAG_FRONT, str(writes.front).lower()))
             self._front[name] = writes.front
         if writes.ended is not None:
-            tags.append(RunTag(TAG_STATUS, writes.ended.status))
-            if writes.ended.reason:
-                tags.append(RunTag(TAG_REASON, writes.ended.reason[:MAX_REASON_CHARACTERS]))
+            tags += [RunTag(key, value) for key, value in tags_of_end(writes.ended).items()]
             if name in self._to_complete:
                 tags.append(RunTag(TAG_INCOMPLETE, "false"))
         return tags
 
     def _log(self, name: str, params: list[Param], points: list[Point], tags: list[RunTag]) -> None:
         """MLflow writes a batch's tags last: a run that has its status has all of its points."""
-        metrics = [metric for point in points for metric in _metrics(point)]
+        metrics = metrics_of(points)
         if not params and not metrics and not tags:
             return
         whole = {"params": params, "metrics": metrics, "tags": tags}
         fits = len(params) <= _MAX_PARAMS and len(metrics) <= _MAX_METRICS
-        if fits and name not in self._incomplete and self._accepted(name, **whole):
+        if fits and name not in self.calls.refused and self._accepted(name, **whole):
             return
         # Too much for one batch, or something in it was refused: piece by piece.
         for start in range(0, len(params), _MAX_PARAMS):
             self._batch(name, params=params[start : start + _MAX_PARAMS])
         for point in points:
-            ours = _metrics(point)
+            ours = metrics_of([point])
             for start in range(0, len(ours), _MAX_METRICS):
                 self._batch(name, metrics=ours[start : start + _MAX_METRICS])
-        if name in self._incomplete and any(tag.key == TAG_STATUS for tag in tags):
+        if name in self.calls.refused and any(tag.key == TAG_STATUS for tag in tags):
             tags = [t for t in tags if t.key != TAG_INCOMPLETE] + [RunTag(TAG_INCOMPLETE, "true")]
         if tags:
             self._batch(name, tags=tags)
@@ -298,21 +354,25 @@ class StudyRuns:
 
         def attempt(_: bool) -> None:
             self.client.log_batch(self._ids[name], **batch)
-            self._changed()
+            self.calls.changed()
 
-        return self._insist(name, attempt, count=False)
+        return self.calls.insist(name, attempt, count=False)
 
     def _batch(self, name: str, **batch: Any) -> None:
         def attempt(_: bool) -> None:
             self.client.log_batch(self._ids[name], **batch)
-            self._changed()
+            self.calls.changed()
 
-        self._insist(name, attempt)
+        self.calls.insist(name, attempt)
 
     def _end(self, name: str, ended: Ended) -> None:
-        status = MLFLOW_STATUS.get(ended.status, "FAILED")
-        self._insist(name, lambda _: self._terminate(self._ids[name], status, ended.at))
+        run_id, status = self._ids[name], status_of(ended)
+        self.calls.insist(name, lambda _: self._terminate(run_id, status, ended.at))
         self._open.discard(name)
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """What is of use only while a trial is at work."""
         for kept in (self._known_params, self._steps):
             kept.pop(name, None)
         self._to_look_up.add(name)  # should it ever be reported again
@@ -322,68 +382,12 @@ class StudyRuns:
 
     def _attach(self, path: Path, _: bool) -> None:
         self.client.log_artifact(self.parent_run_id, str(path))
-        self._changed()
+        self.calls.changed()
 
     def _set_status(self, run_id: str, status: str) -> None:
         self.client.update_run(run_id, status=status)
-        self._changed()
+        self.calls.changed()
 
     def _terminate(self, run_id: str, status: str, at: float | None = None) -> None:
         self.client.set_terminated(run_id, status, None if at is None else int(at * 1000))
-        self._changed()
-
-    def _changed(self) -> None:
-        self.num_changes += 1
-        self._on_progress()
-
-    def _insist(self, name: str, attempt: Callable[[bool], object], *, count: bool = True) -> bool:
-        """Try until the server answers; False where it refuses. Raises `GaveUp`.
-
-        attempt: told whether an earlier try may have been carried out without an answer.
-        count: whether a refusal is the last word.
-        """
-        tries = 0
-        while True:
-            try:
-                attempt(tries > 0)
-                return True
-            except Exception as error:
-                self.problem = first_line(error)
-                if not is_passing(error):
-                    if count:
-                        self.num_refused += 1
-                        self._incomplete.add(name)
-                        self._on_trouble(f"{self.problem}; not written")
-                    return False
-                if tries == 0:
-                    self._on_trouble(f"{self.problem}; will try again")
-                if self._give_up.wait(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]):
-                    raise GaveUp(self.problem) from error
-                tries += 1
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether waiting may help: a refused value will be refused again."""
-    if isinstance(error, MlflowException):
-        # MLflow calls a connection that broke in the database's driver a bad request.
-        if error.error_code == "BAD_REQUEST":
-            return "connect" in str(error).lower()
-        return error.error_code not in (
-            "INVALID_PARAMETER_VALUE",
-            "RESOURCE_DOES_NOT_EXIST",
-            "RESOURCE_ALREADY_EXISTS",
-        )
-    return isinstance(error, (OSError, OperationalError, InterfaceError))
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _metrics(point: Point) -> list[Metric]:
-    at = int(point.at * 1000)
-    return [Metric(name, value, at, point.step) for name, value in point.metrics.items()]
-
-
-def _clip(value: Any) -> str:
-    return str(value)[:_MAX_PARAM_CHARACTERS]
+        self.calls.changed()

@@ -305,19 +305,11 @@ def check_record(
 @contextlib.contextmanager
 def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) -> Iterator[None]:
     """Turns what the storage, the disk and Tune raise in mid-study into one `Failure`."""
-    from optuna.exceptions import StorageInternalError
     from ray.tune.error import TuneError
-    from sqlalchemy.exc import SQLAlchemyError
 
     command = again("resume", plan.study, files.storage)
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError) as error:
-        said = scrubbed(_first_line(error), addresses.study_storage)
-        raise Failure(
-            f"the study storage {masked(addresses.study_storage)!r} went away ({said}); when it "
-            f"is back, the same command goes on, or: {command}"
-        ) from error
     except OSError as error:
         raise Failure(
             f"the study's files cannot be read or written ({error}); when they can, the same "
@@ -328,6 +320,21 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) ->
         raise Failure(
             f"Ray Tune ended the study ({said}); the same command goes on, or: {command}"
         ) from error
+    except Exception as error:
+        if not _is_of_storage(error):
+            raise
+        said = scrubbed(_first_line(error), addresses.study_storage)
+        raise Failure(
+            f"the study storage {masked(addresses.study_storage)!r} went away ({said}); when it "
+            f"is back, the same command goes on, or: {command}"
+        ) from error
+
+
+def _is_of_storage(error: Exception) -> bool:
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError  # loaded late: a journal needs none of it
+
+    return isinstance(error, (StorageInternalError, SQLAlchemyError))
 
 
 def parent_params(plan: Plan) -> dict[str, str]:

@@ -19,14 +19,9 @@ from search.ledger import FINISHED, Ledger, trial_name
 from search.lock import StudyLock
 from search.plan import Plan
 from search.reports import recall_reports
-from search.runs import (
-    MAX_REASON_CHARACTERS,
-    MLFLOW_STATUS,
-    TAG_INCOMPLETE,
-    TAG_REASON,
-    GaveUp,
-    StudyRuns,
-)
+from search.retries import GaveUp
+from search.run_content import TAG_INCOMPLETE, TAG_REASON, status_of, tags_of_end
+from search.runs import StudyRuns
 from search.storage import open_storage
 from search.study import Launch, check_record, find_addresses, parent_params
 from trainables.command_line import masked
@@ -35,6 +30,7 @@ from trainables.report import TAG_STATUS
 
 # What `analysis report` logs with the parent run.
 _ARTIFACTS = ("report.html", "front.parquet", "*.png")
+_TRIALS_AT_ONCE = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,9 +88,9 @@ def sync_study(
             write_json(files.description, known | recorded)
     return SyncEnd(
         trials=len(ledger.trials()),
-        changes=runs.num_changes,
-        refused=runs.num_refused,
-        reason=scrubbed(runs.problem, uri),
+        changes=runs.calls.num_changes,
+        refused=runs.calls.num_refused,
+        reason=scrubbed(runs.calls.problem, uri),
         tracking_uri=masked(uri),
     )
 
@@ -131,13 +127,15 @@ def _sync(uri: str, facts: StudyFacts, files: StudyFiles, plan: Plan, ledger: Le
         runs = StudyRuns(client, experiment, facts, on_child=note, give_up=at_once)
     except Exception as error:
         raise refused("--tracking-uri", uri, error) from None
-    front = set(ledger.front())
-    for trial in ledger.trials():
-        name = trial_name(plan.study, trial.number)
-        writes = _missing(trial, files, found.get(name), runs)
-        if trial.state in FINISHED:
-            writes.front = trial.number in front
-        runs.write(name, writes)
+    front, trials = set(ledger.front()), ledger.trials()
+    for start in range(0, len(trials), _TRIALS_AT_ONCE):
+        batch: dict[str, TrialWrites] = {}
+        for trial in trials[start : start + _TRIALS_AT_ONCE]:
+            name = trial_name(plan.study, trial.number)
+            batch[name] = _missing(trial, files, found.get(name), runs)
+            if trial.state in FINISHED:
+                batch[name].front = trial.number in front
+        runs.write_all(batch)
     runs.end_all(finished=not ledger.num_remaining)
     runs.attach(_artifacts(files.directory))
     return runs
@@ -165,9 +163,9 @@ def _missing(
 
 def _has_ended(found: _Found, ended: Ended) -> bool:
     return (
-        found.status == MLFLOW_STATUS.get(ended.status)
+        found.status == status_of(ended)
         and found.tags.get(TAG_STATUS) == ended.status
-        and found.tags.get(TAG_REASON, "") == ended.reason[:MAX_REASON_CHARACTERS]
+        and found.tags.get(TAG_REASON, "") == tags_of_end(ended).get(TAG_REASON, "")
         and found.tags.get(TAG_INCOMPLETE) != "true"
     )
 

@@ -26,7 +26,8 @@ from typing import Any, BinaryIO
 
 from search.connection import open_client
 from search.events import StudyFacts, gather
-from search.runs import GaveUp, StudyRuns, first_line
+from search.retries import GaveUp, first_line
+from search.runs import StudyRuns
 
 _MIN_WAIT_SECONDS = 0.25  # gathers the events of short trials into few calls
 _MAX_WAIT_SECONDS = 5.0
@@ -74,11 +75,10 @@ class Writer:
             began = time.monotonic()
             lines, end = _read(spool, offset)
             trials, finished = gather(lines)
-            for name, writes in trials.items():
-                runs.write(name, writes)
+            runs.write_all(trials)
             if finished is not None:
                 runs.end_all(finished=finished)
-                _say(closed=runs.num_refused, problem=runs.problem)
+                _say(closed=runs.calls.num_refused, problem=runs.calls.problem)
                 return
             if end > offset:
                 offset = end

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from trainables.errors import UserError, unknown_name
 
+_SCALARS = (str, int, float, type(None))
 # How a value is spelled on the command line, for messages.
 _SCALAR_EXAMPLES = {bool: "true", float: "0.5", str: "NAME"}
 _TUPLE_EXAMPLES = {
@@ -26,6 +27,8 @@ _TUPLE_EXAMPLES = {
 
 def to_plain(value: Any) -> Any:
     """Dataclasses as dicts, tuples as lists: ready for JSON."""
+    if isinstance(value, _SCALARS):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
@@ -36,7 +39,8 @@ def to_plain(value: Any) -> Any:
 
 
 def build(cls: type, values: Any, prefix: str) -> Any:
-    """The dataclass `cls` from a mapping; `prefix` names it in messages. Raises `UserError`."""
+    """The dataclass `cls` from a mapping, whose values may be dataclasses already; `prefix` names
+    it in messages. Raises `UserError`."""
     hints = _hints(cls)
     if not isinstance(values, Mapping):
         raise UserError(
@@ -46,8 +50,7 @@ def build(cls: type, values: Any, prefix: str) -> Any:
     unknown = set(values) - set(hints)
     if unknown:
         raise unknown_name("setting", f"{prefix}{min(unknown)}", (f"{prefix}{n}" for n in hints))
-    required = {f.name for f in fields(cls) if f.default is dataclasses.MISSING}
-    missing = sorted(required - set(values))
+    missing = sorted(_required(cls) - set(values))
     if missing:
         raise UserError(
             f"settings missing: {', '.join(prefix + m for m in missing)}; "
@@ -62,8 +65,15 @@ def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
+@functools.cache
+def _required(cls: type) -> set[str]:
+    return {f.name for f in fields(cls) if f.default is dataclasses.MISSING}
+
+
 def _coerce(hint: Any, value: Any, name: str) -> Any:
     """`value` as the annotated type; strings come from the command line."""
+    if type(value) is hint:
+        return value
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, f"{name}.")
     origin, arguments = get_origin(hint), get_args(hint)

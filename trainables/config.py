@@ -8,7 +8,7 @@ No field that shapes a result has a default here: those live in `spaces.presets`
 import math
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from trainables.coercion import build, to_plain
@@ -325,9 +325,11 @@ class TrialConfig:
 
         Raises `UserError` for an unknown name or a value that does not fit.
         """
-        values = self.to_dict()
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name, value in overrides.items():
             *parents, leaf = name.split(".")
+            if parents and parents[0] in values:  # the others stay as they are
+                values[parents[0]] = to_plain(values[parents[0]])
             node: Any = values
             for parent in parents:
                 node = node.get(parent) if isinstance(node, dict) else None

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-RAW = ("raw", "raw-class", "raw-mlflow")
-OURS = ("ours-random", "ours-tpe", "ours-asha")
+RAW = ("raw", "raw-class", "raw-tpe", "raw-mlflow")
+# Ours, and the raw Ray that draws as it does.
+OURS = {"ours-random": "raw", "ours-tpe": "raw-tpe", "ours-asha": "raw-tpe"}
 
 
 class RayClock:
@@ -63,8 +64,19 @@ def ray_clock() -> Iterator[RayClock]:
         ray.init, ray.shutdown = real
 
 
-def run_raw(folder: Path, trials: int, concurrent: int, *, reuse: bool, mlflow: bool) -> None:
-    """Ray Tune first in, first out, in the environment and on the cluster that ours has."""
+def run_raw(
+    folder: Path,
+    trials: int,
+    concurrent: int,
+    *,
+    reuse: bool = True,
+    mlflow: bool = False,
+    tpe: bool = False,
+) -> None:
+    """Ray Tune first in, first out, in the environment and on the cluster that ours has.
+
+    tpe: drawn by its OptunaSearch from the space of ours, for the objectives of ours.
+    """
     from ray import tune
 
     from benchmarks.orchestration.trainables import NoOp
@@ -80,9 +92,12 @@ def run_raw(folder: Path, trials: int, concurrent: int, *, reuse: bool, mlflow: 
         concurrency, resources = cluster.shares(concurrent)
         tuner = tune.Tuner(
             tune.with_resources(NoOp, resources),
-            param_space={"density": tune.uniform(0.01, 1.0)},
+            param_space={} if tpe else {"density": tune.uniform(0.01, 1.0)},
             tune_config=tune.TuneConfig(
-                num_samples=trials, max_concurrent_trials=concurrency, reuse_actors=reuse
+                search_alg=_optuna_search() if tpe else None,
+                num_samples=trials,
+                max_concurrent_trials=concurrency,
+                reuse_actors=reuse,
             ),
             run_config=tune.RunConfig(
                 name="raw", storage_path=str(folder), callbacks=callbacks, verbose=0
@@ -91,6 +106,24 @@ def run_raw(folder: Path, trials: int, concurrent: int, *, reuse: bool, mlflow: 
         results = tuner.fit()
     if results.num_errors or len(results) != trials:
         raise RuntimeError(f"raw Ray ran {len(results)} trials, {results.num_errors} with errors")
+
+
+def _optuna_search() -> Any:
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    from search.plan import make_plan
+    from search.recipes import RECIPES
+    from trainables.report import describe
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    plan = make_plan(RECIPES["demo"], study="noop", trials=1, sampler="tpe")
+    return OptunaSearch(
+        space=plan.space.suggest,
+        metric=list(plan.objectives),
+        mode=[describe(name).direction.removesuffix("imize") for name in plan.objectives],
+        seed=plan.seed,
+    )
 
 
 def run_ours(folder: Path, trials: int, concurrent: int, *, sampler: str, scheduler: str) -> None:
@@ -117,9 +150,10 @@ def run_ours(folder: Path, trials: int, concurrent: int, *, sampler: str, schedu
 
 
 SYSTEMS: dict[str, Callable[[Path, int, int], None]] = {
-    "raw": lambda *a: run_raw(*a, reuse=True, mlflow=False),
-    "raw-class": lambda *a: run_raw(*a, reuse=False, mlflow=False),
-    "raw-mlflow": lambda *a: run_raw(*a, reuse=True, mlflow=True),
+    "raw": lambda *a: run_raw(*a),
+    "raw-class": lambda *a: run_raw(*a, reuse=False),
+    "raw-tpe": lambda *a: run_raw(*a, tpe=True),
+    "raw-mlflow": lambda *a: run_raw(*a, mlflow=True),
     "ours-random": lambda *a: run_ours(*a, sampler="random", scheduler="none"),
     "ours-tpe": lambda *a: run_ours(*a, sampler="tpe", scheduler="none"),
     "ours-asha": lambda *a: run_ours(*a, sampler="tpe", scheduler="pareto-asha"),

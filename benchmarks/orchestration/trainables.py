@@ -34,10 +34,13 @@ class NoOp(tune.Trainable):
 
 
 def density_of(config: Mapping[str, Any]) -> float:
-    """From a raw draw, or from a study's configuration of a trial."""
+    """From a raw draw, of a number or from a study's space, or from a study's own configuration of
+    a trial."""
     if "density" in config:
         return float(config["density"])
-    return 1.0 - float(json.loads(config["config"])["sparsity"]["target"])
+    if "config" in config:
+        return 1.0 - float(json.loads(config["config"])["sparsity"]["target"])
+    return 1.0 - float(config.get("sparsity.target", 0.0))
 
 
 def report(steps: int, density: float) -> dict[str, Any]:

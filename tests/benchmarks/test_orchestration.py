@@ -36,13 +36,25 @@ def test_ratios_are_to_the_faster_raw_ray_of_the_round() -> None:
     rates = {"raw": (10.0, 20.0, 30.0), "raw-class": (20.0, 10.0, 5.0), "ours-tpe": (16.0, 15, 30)}
     rows = [row(name, rate[n]) for n in range(3) for name, rate in rates.items()]
     lines = list(table(rows))[1:]
-    assert [line.split()[:3] for line in lines] == [
-        ["raw", "20.00", "1.000"],  # 0.5, 1, 1
-        ["raw-class", "10.00", "0.500"],
-        ["ours-tpe", "16.00", "0.800"],  # 0.8, 0.75, 1
+    assert [line.split()[:4] for line in lines] == [
+        ["raw", "20.00", "1.000", "-"],  # 0.5, 1, 1
+        ["raw-class", "10.00", "0.500", "-"],
+        ["ours-tpe", "16.00", "0.800", "-"],  # 0.8, 0.75, 1
     ]
     assert lines[2].endswith("target >= 0.8: met")
     assert "target" not in lines[0]
+
+
+def test_what_draws_alike_is_compared_too() -> None:
+    rates = {"raw": 20.0, "raw-tpe": 8.0, "ours-random": 18.0, "ours-tpe": 7.0}
+    lines = list(table([row(name, rate) for name, rate in rates.items()]))[1:]
+    assert [line.split()[2:4] for line in lines] == [
+        ["1.000", "-"],
+        ["0.400", "-"],
+        ["0.900", "0.900"],
+        ["0.350", "0.875"],
+    ]
+    assert next(iter(table([row("ours-tpe", 1.0)]))) == next(iter(table([row("raw", 1.0)])))
 
 
 def test_the_trial_is_one_that_a_study_takes_for_complete() -> None:

@@ -284,7 +284,7 @@ def test_no_point_is_lost_or_doubled_while_mlflow_is_away(cluster: Cluster) -> N
 
 
 def test_a_study_goes_on_after_a_restart_of_postgresql(cluster: Cluster) -> None:
-    """Away three times, whatever was under way; Optuna's trials and MLflow's points are as if it had not been."""
+    """Away three times, whatever is under way; trials and points are as if it had never been."""
     job = cluster.submit(
         "restarted", "--trials", "6", "--no-report", *steps_and_reports(60, 6)
     )  # fmt: skip

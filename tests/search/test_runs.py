@@ -26,7 +26,8 @@ from search.events import (
     gather,
     to_line,
 )
-from search.runs import GaveUp, StudyRuns, is_passing
+from search.retries import GaveUp, is_passing
+from search.runs import StudyRuns
 from tests.search.mlflow_files import FACTS, metrics, points, runs_of
 
 STEPS = (1, 2, 3)
@@ -47,7 +48,7 @@ def uri(tmp_path: Path, empty_database: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.runs.RETRY_SECONDS", (0.05,))
+    monkeypatch.setattr("search.retries.RETRY_SECONDS", (0.05,))
 
 
 def open_runs(uri: str, facts: StudyFacts = FACTS, **options: Any) -> StudyRuns:
@@ -231,7 +232,7 @@ def test_a_call_without_an_answer_is_repeated_and_leaves_one(
         calls.fail(name, MlflowException("read timed out"), carried_out=carried_out)
     runs.write("s-00000", whole_trial(a=1))
     assert said == ["read timed out; will try again"]
-    assert runs.num_refused == 0
+    assert runs.calls.num_refused == 0
     run = runs_of(uri)["s-00000"]  # one
     assert points(uri, run) == [(1, 1 / 3), (2, 2 / 3), (3, 1.0)]
     assert run.info.status == "FINISHED"
@@ -271,7 +272,7 @@ def test_of_a_refused_batch_the_rest_is_written_and_the_next_launch_completes_it
         patch.setattr(MlflowClient, "log_batch", refuse_step_two)
         runs = open_runs(uri)
         runs.write("s-00000", whole_trial(a=1))
-        assert (runs.num_refused, runs.problem) == (1, "no such value")
+        assert (runs.calls.num_refused, runs.calls.problem) == (1, "no such value")
     run = runs_of(uri)["s-00000"]
     assert run.info.status == "FINISHED"  # nothing is left open meanwhile
     assert run.data.params == {"a": "1"}
