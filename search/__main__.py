@@ -353,7 +353,7 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
     end = run_study(plan, Launch(quiet=quiet, **launch))
     if not quiet:
         _say_end(plan, end)
-    for problem in (end.unwritten, end.report_problem):
+    for problem in (end.idle, end.unwritten, end.report_problem):
         if problem:
             typer.echo(f"Warning: {problem}", err=True)
     if end.unwritten:

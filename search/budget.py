@@ -49,9 +49,10 @@ class Budget:
                 f"give one of {', '.join(_OPTIONS.values())}"
             )
         ((name, value),) = given.items()
-        least = "at least 1" if name == "trials" else "above 0"
+        least = "at least 1" if name == "trials" else "above 0 and finite"
         if not (value >= 1 if name == "trials" else 0 < value < math.inf):
-            raise UserError(f"`{_OPTIONS[name]}` must be {least}, got {value:g}; raise it")
+            remedy = "raise it" if math.isfinite(value) else "`search extend` adds more"
+            raise UserError(f"`{_OPTIONS[name]}` must be {least}, got {value:g}; {remedy}")
 
     @property
     def metric(self) -> str | None:

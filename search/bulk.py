@@ -1,9 +1,9 @@
 """Many runs in one transaction, straight into the tables of MLflow's database.
 
 MLflow has no call that writes more than one run. Its calls for one short trial (create, log, end)
-are fourteen sessions and seven transactions, 25 ms of a processor and more of the disk; a row in
-its tables takes microseconds. What is written here is what those calls write, column by column (a
-test compares), through MLflow's own models, and only where its tables have the columns known here.
+are fourteen sessions and seven transactions; a row in its tables takes microseconds. What is
+written here is what those calls write, column by column (a test compares), through MLflow's own
+models, and only where its tables have the columns known here.
 """
 
 import uuid
@@ -123,13 +123,19 @@ class RunTables:
                 if rows[table]:
                     session.execute(insert(table), rows[table])
 
-    def set_tag(self, run_ids: Sequence[str], key: str, value: str) -> None:
-        """Of runs that have the tag."""
+    def set_tag(self, run_ids: Sequence[str], key: str, value: str) -> bool:
+        """Of runs that are not deleted and have the tag; whether these were all of them."""
+        count = 0
         with self._store.ManagedSessionMaker(read_only=False) as session:
             for start in range(0, len(run_ids), _MAX_IDS):
                 some = run_ids[start : start + _MAX_IDS]
-                where = (SqlTag.key == key) & SqlTag.run_uuid.in_(some)
-                session.execute(update(SqlTag.__table__).where(where).values(value=value))
+                active = select(SqlRun.run_uuid).where(
+                    SqlRun.run_uuid.in_(some), SqlRun.lifecycle_stage == LifecycleStage.ACTIVE
+                )
+                where = (SqlTag.key == key) & SqlTag.run_uuid.in_(active)
+                done = session.execute(update(SqlTag.__table__).where(where).values(value=value))
+                count += done.rowcount
+        return count == len(run_ids)
 
 
 def _point(run_id: str, metric: Metric) -> dict[str, Any]:

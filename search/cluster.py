@@ -191,11 +191,13 @@ def trainables_remembered() -> Iterator[None]:
         found.pop((category, key), None)
         register(category, key, value)
 
-    registry.get, registry.contains, registry.register = get_once, contains_or_found, register_anew
+    ours = {"get": get_once, "contains": contains_or_found, "register": register_anew}
+    vars(registry).update(ours)  # before the methods of its class
     try:
         yield
     finally:
-        registry.get, registry.contains, registry.register = get, contains, register
+        for name in ours:
+            vars(registry).pop(name, None)
 
 
 def set_ray_environment() -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -11,8 +11,10 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+
+from search.sql_errors import is_broken_connection
 
 PATIENCE_SECONDS = 120.0
 _MAX_TRIES = 5
@@ -25,14 +27,18 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+class _Away(Exception):
+    """The server did not come back in time; nobody is to wait once more."""
+
+
 class Database(RDBStorage):
     """Waits for a server that is away, `PATIENCE_SECONDS` long: trials go on meanwhile.
 
     Connections are tried before they are used, and where one broke, a new one is made. A
     transaction that was cut off is made once more, at most `_MAX_TRIES` times in all; one that
     the server had carried out though its answer was lost is found out, and leaves nothing twice.
-    For that, what a trial is created with must differ from trial to trial, and one process alone
-    may add trials to a study.
+    For that, one process alone may add trials to a study, from templates whose user attributes
+    differ from trial to trial; `optuna.Study.ask` has no template, and may leave a trial twice.
 
     Raises `StorageInternalError` where the server stays away or refuses, in its own words;
     Optuna's (5.0) speak of invalid data, whatever happened.
@@ -109,8 +115,9 @@ class Database(RDBStorage):
             for tries in range(_MAX_TRIES - 1):
                 try:
                     return attempt(tries > 0)
-                except (StorageInternalError, OperationalError, InterfaceError) as error:
-                    if not isinstance(_cause(error), (OperationalError, InterfaceError)):
+                except (StorageInternalError, SQLAlchemyError) as error:
+                    # Optuna wraps what SQLAlchemy raises, most of the time.
+                    if not any(map(is_broken_connection, (error, error.__cause__))):
                         raise
                     logger.warning("the study storage: %s; will try again", _first_line(error))
                     time.sleep(_RETRY_SECONDS)
@@ -118,10 +125,10 @@ class Database(RDBStorage):
 
 
 @contextlib.contextmanager
-def _in_its_own_words() -> Any:
+def _in_its_own_words() -> Iterator[None]:
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError) as error:
+    except (StorageInternalError, SQLAlchemyError, _Away) as error:
         raise StorageInternalError(_first_line(error)) from error
 
 
@@ -140,11 +147,11 @@ def _connect(dialect: Any, record: Any, arguments: Any, settings: Any) -> Any:
         try:
             return dialect.connect(*arguments, **settings)
         except dialect.loaded_dbapi.OperationalError as error:
+            line = _first_line(error)
             if time.monotonic() >= deadline:
-                raise
+                raise _Away(line) from error
             if not said:
                 said = True
-                line = str(error).strip().partition("\n")[0]
                 logger.warning(
                     "the study storage is away (%s): waiting up to %.0f s", line, PATIENCE_SECONDS
                 )

@@ -122,7 +122,7 @@ class Ledger:
         self._unfinished: list[int] = []
         self._live: set[int] = set()
         self._used: dict[int, float] = {}  # of a budget that is not counted in trials
-        self._num_idle = 0  # trials in a row that ended and had used nothing of such a budget
+        self._num_idle = 0  # trials of this driver that ended and used nothing of it, in a row
         self._last: dict[int, Mapping[str, float]] = {}  # the furthest report of a trial
         self._configurations: Counter[str] = Counter()
         self._model = Model(
@@ -139,6 +139,7 @@ class Ledger:
                 self._model.learn(draw, "complete", values, violations)
         for trial in self._trials:
             self._recall(trial)
+        self._num_idle = 0  # who begins again has mended the cause
 
     @property
     def num_asked(self) -> int:
@@ -163,6 +164,16 @@ class Ledger:
         if self.plan.budget.trials is not None:
             return self.num_finished
         return sum(self._used.values())
+
+    @property
+    def idle(self) -> str:
+        """Why a budget is left unused, or ''."""
+        if self.plan.budget.trials is not None or self._num_idle < _MAX_IDLE:
+            return ""
+        return (
+            f"the study ended, as the last {self._num_idle} trials used nothing of "
+            f"{self.plan.budget.text}; mend what they say, and the same command goes on"
+        )
 
     def trials(self) -> list[FrozenTrial]:
         """All that were handed out, by number. Not to be changed."""
@@ -253,7 +264,7 @@ class Ledger:
         budget = self.plan.budget
         if budget.trials is not None:
             return self.num_asked < budget.trials
-        return self.used < budget.amount and self._num_idle < _MAX_IDLE
+        return self.used < budget.amount and not self.idle
 
     def _recall(self, trial: FrozenTrial) -> None:
         """Take a trial of an earlier driver into account."""

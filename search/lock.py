@@ -1,12 +1,13 @@
-"""One driver per study, and a dead driver's lock opens by itself."""
+"""One driver per study and one writer of its runs; a dead one's lock opens by itself."""
 
+import contextlib
 import fcntl
 import json
 import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ from trainables.errors import UserError
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
+_WRITER_SECONDS = 60.0
 
 
 class StudyLock:
@@ -140,3 +142,22 @@ def is_driven(path: Path) -> bool:
             os.close(descriptor)
         return False
     return is_fresh(holder)
+
+
+@contextlib.contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Waits for the writer of a driver that was killed to end: two would double runs. Raises
+    `TimeoutError` where it does not."""
+    with path.open("a") as lock:
+        deadline = time.monotonic() + _WRITER_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the writer of an earlier driver does not end") from None
+                time.sleep(0.1)
+            except OSError:  # a file system without locks
+                break
+        yield

@@ -4,7 +4,9 @@ import threading
 from collections.abc import Callable
 
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from search.sql_errors import is_broken_connection
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
@@ -71,15 +73,19 @@ class Retries:
 def is_passing(error: BaseException) -> bool:
     """Whether waiting may help: a refused value will be refused again."""
     if isinstance(error, MlflowException):
-        # MLflow calls a connection that broke in the database's driver a bad request.
+        # MLflow calls a connection that broke in the database's driver a bad request. Only the
+        # first line of a server's answer says so: values, which are anything, follow.
         if error.error_code == "BAD_REQUEST":
-            return "connect" in str(error).lower()
+            cause = error.__cause__
+            if isinstance(cause, SQLAlchemyError):
+                return is_broken_connection(cause)
+            return "connect" in first_line(error).lower()
         return error.error_code not in (
             "INVALID_PARAMETER_VALUE",
             "RESOURCE_DOES_NOT_EXIST",
             "RESOURCE_ALREADY_EXISTS",
         )
-    return isinstance(error, (OSError, OperationalError, InterfaceError))
+    return isinstance(error, OSError) or is_broken_connection(error)
 
 
 def first_line(error: BaseException) -> str:

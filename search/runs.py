@@ -66,6 +66,7 @@ class StudyRuns:
         self._to_look_up: set[str] = set()  # trials that may have points we do not know of
         self._steps: dict[str, set[int]] = {}  # with points; of trials that have not ended
         self._to_complete: set[str] = set()  # trials of which a write was refused, as tagged
+        self._doubtful: set[str] = set()  # trials whose runs may be there though we know none
         self.ended: set[str] = set()  # trials whose runs were complete when this began
         self._tables = RunTables.of(client, experiment_id)
         self._parent_status = ""
@@ -93,7 +94,10 @@ class StudyRuns:
         """`write_all` of one trial, by MLflow's own calls."""
         started = writes.started
         if started is not None and name not in self._ids:
-            self.calls.insist(name, lambda again: self._make_child(name, writes, look_first=again))
+            doubtful = name in self._doubtful
+            self.calls.insist(
+                name, lambda again: self._make_child(name, writes, look_first=again or doubtful)
+            )
         if name not in self._ids:
             return
         if started is not None and name not in self._open and writes.ended is None:
@@ -223,7 +227,9 @@ class StudyRuns:
             self.calls.changed(len(runs))
 
         if not self.calls.insist("", attempt, count=False):
-            return set()  # one by one: all but what is refused
+            # One by one: all but what is refused. A try whose answer was lost may have made them.
+            self._doubtful |= set(new)
+            return set()
         for name, run in new.items():
             self._ids[name] = run.run_id
             self._front[name] = run.tags[TAG_FRONT] == "true"
@@ -266,17 +272,24 @@ class StudyRuns:
                 if writes == TrialWrites(front=value) and name in self._ids
             ]
             changed = [name for name in names if self._front.get(name) != value]
-            attempt = partial(self._tag_front, changed, value)
-            if changed and not self.calls.insist("", attempt, count=False):
-                continue
+            if changed and not self._tag_front(changed, value):
+                continue  # one by one: a run was deleted, or its tag
             self._front |= dict.fromkeys(changed, value)
             done |= set(names)
         return done
 
-    def _tag_front(self, names: Sequence[str], value: bool, _: bool) -> None:
-        assert self._tables is not None
-        self._tables.set_tag([self._ids[n] for n in names], TAG_FRONT, str(value).lower())
+    def _tag_front(self, names: Sequence[str], value: bool) -> bool:
+        tables, ids, found = self._tables, [self._ids[n] for n in names], False
+        assert tables is not None
+
+        def attempt(_: bool) -> None:
+            nonlocal found
+            found = tables.set_tag(ids, TAG_FRONT, str(value).lower())
+
+        if not self.calls.insist("", attempt, count=False) or not found:
+            return False
         self.calls.changed(len(names))
+        return True
 
     def _make_child(self, name: str, writes: TrialWrites, *, look_first: bool) -> None:
         """look_first: an earlier call may have made the run though its answer was lost."""

@@ -78,8 +78,10 @@ class LedgerSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        if self.failure is not None:  # Tune tries again, with an error for what is none
-            raise self.failure
+        with self._ending_the_launch():  # Tune tries again, with an error for what is none
+            self._end(trial_id, result, error)
+
+    def _end(self, trial_id: str, result: Mapping[str, Any] | None, error: bool) -> None:
         number = self._numbers.get(trial_id)
         if number is None:
             return
@@ -95,8 +97,7 @@ class LedgerSearcher(Searcher):
         outcome = judge(result, plan.objectives, constraints=plan.constraints, error=crash)
         self._last_results.pop(trial_id, None)
         if outcome is not None:
-            with self._ending_the_launch():
-                self._ledger.finish(number, outcome)
+            self._ledger.finish(number, outcome)
 
     @contextlib.contextmanager
     def _ending_the_launch(self) -> Iterator[None]:

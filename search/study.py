@@ -63,6 +63,7 @@ class Launch:
 class StudyEnd:
     """What a launch left: `remaining` is 0 when the study is finished.
 
+    idle: why a budget of epochs or hours was left unused, or ''.
     reason: the most frequent one among trials that are not complete.
     tracking_uri: without a password.
     """
@@ -74,6 +75,7 @@ class StudyEnd:
     failed: int
     remaining: int
     front: int
+    idle: str
     reason: str
     unwritten: str
     report_problem: str
@@ -231,6 +233,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
         failed=statuses["failed"],
         remaining=remaining,
         front=len(front),
+        idle=ledger.idle,
         reason=next((reason for reason, _ in reasons.most_common() if reason), ""),
         unwritten=scrubbed(unwritten, addresses.tracking_uri),
         report_problem=_make_report(files, addresses.tracking_uri) if report else "",

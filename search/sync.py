@@ -16,7 +16,7 @@ from search.description import plan_of
 from search.events import Ended, Point, Started, StudyFacts, TrialWrites, end_of, start_of
 from search.files import StudyFiles, read_json_lines, study_files, write_json
 from search.ledger import FINISHED, Ledger, trial_name
-from search.lock import StudyLock
+from search.lock import StudyLock, sole_writer
 from search.plan import Plan
 from search.reports import recall_reports
 from search.retries import GaveUp
@@ -35,7 +35,7 @@ _TRIALS_AT_ONCE = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyncEnd:
-    """trials: of the record. changes: calls that changed something; 0 where all was as it is.
+    """trials: of the record. changes: runs made, and other writes; 0 where all was as it is.
     refused: writes that the server refused, for `reason`. tracking_uri: without a password."""
 
     trials: int
@@ -77,7 +77,10 @@ def sync_study(
         facts = StudyFacts(study=study, study_id=str(known["study_id"]), params=parent_params(plan))
         uri = addresses.tracking_uri
         try:
-            runs = _sync(uri, facts, files, plan, ledger)
+            with sole_writer(files.tracking_lock):
+                runs = _sync(uri, facts, files, plan, ledger)
+        except TimeoutError as error:
+            raise Failure(f"{error}; the same command tries again") from None
         except GaveUp as error:
             raise Failure(
                 f"MLflow at {masked(uri)} went away ({scrubbed(str(error), uri)}); the same "

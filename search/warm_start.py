@@ -24,7 +24,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search.addresses import STUDY_SCHEMES, check_answers, local_file, scrubbed
+from search.addresses import STUDY_SCHEMES, check_answers, local_file, scrubbed, sqlite_file
 from search.files import StudyFiles, read_json
 from search.model import Draw
 from spaces.space import Parameter, Space
@@ -240,6 +240,12 @@ def _from_mlflow(study: str, tracking_uri: str, space: Space) -> Iterable[WarmTr
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
+    path = sqlite_file(tracking_uri)
+    if path is not None and not path.is_file():  # MLflow would make one
+        raise UserError(
+            f"`--warm-start {_MLFLOW}{study}` must find its study in MLflow, got "
+            f"{masked(tracking_uri)!r}, which does not exist; check --tracking-uri"
+        )
     client = MlflowClient(tracking_uri=tracking_uri)
     kinds = {parameter.name: parameter for parameter in space.parameters}
     where = f"tags.`{TAG_STUDY}` = '{study}' and tags.`{TAG_STATUS}` != 'failed'"

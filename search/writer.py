@@ -12,7 +12,6 @@ answers, and ends all runs as KILLED: nothing stays RUNNING because a driver was
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -20,12 +19,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from search.connection import open_client
 from search.events import StudyFacts, gather
+from search.lock import sole_writer
 from search.retries import GaveUp, first_line
 from search.runs import StudyRuns
 
@@ -36,7 +35,6 @@ _WAIT_SHARE = 0.25  # as many times as long as the last writes took: most of a c
 _NICENESS = 15  # as Ray's workers have: trials are not to wait for their own record
 _CHUNK_BYTES = 1 << 20
 _ORPHAN_SECONDS = 20.0  # a writer without a driver ends by then, done or not
-_LOCK_SECONDS = 60.0
 
 
 class Writer:
@@ -50,8 +48,9 @@ class Writer:
     def main(self, commands: BinaryIO) -> None:
         wishes = json.loads(commands.readline())
         threading.Thread(target=self._listen, args=(commands,), daemon=True).start()
-        with _sole_writer(Path(wishes["lock"])):
+        with contextlib.ExitStack() as stack:
             try:
+                stack.enter_context(sole_writer(Path(wishes["lock"])))
                 client, experiment = open_client(wishes["uri"], Path(wishes["artifacts"]))
                 runs = StudyRuns(
                     client,
@@ -121,25 +120,6 @@ def _read(spool: Path, offset: int) -> tuple[list[str], int]:
         return [], offset
     end = data.rfind(b"\n") + 1
     return data[:end].decode().splitlines(), offset + end
-
-
-@contextlib.contextmanager
-def _sole_writer(path: Path) -> Iterator[None]:
-    """Waits for the writer of a driver that was killed to end: two would double runs."""
-    with path.open("a") as lock:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    _say(refused="the writer of an earlier driver does not end")
-                    raise SystemExit(1) from None
-                time.sleep(0.1)
-            except OSError:  # a file system without locks
-                break
-        yield
 
 
 def _say(**message: Any) -> None:

@@ -8,7 +8,7 @@ No field that shapes a result has a default here: those live in `spaces.presets`
 import math
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Self
 
 from trainables.coercion import build, to_plain
@@ -328,13 +328,13 @@ class TrialConfig:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name, value in overrides.items():
             *parents, leaf = name.split(".")
-            if parents and parents[0] in values:  # the others stay as they are
+            if parents and is_dataclass(values.get(parents[0])):  # the others stay as they are
                 values[parents[0]] = to_plain(values[parents[0]])
             node: Any = values
             for parent in parents:
                 node = node.get(parent) if isinstance(node, dict) else None
             known = isinstance(node, dict) and (leaf in node or parents[-1:] == ["loss_weights"])
-            if not known or isinstance(node.get(leaf), dict):
+            if not known or isinstance(node.get(leaf), dict) or is_dataclass(node.get(leaf)):
                 raise unknown_name("setting", name, self.flat())
             node[leaf] = value
         return type(self).from_dict(values)

@@ -150,7 +150,7 @@ def run_ours(folder: Path, trials: int, concurrent: int, *, sampler: str, schedu
 
 
 SYSTEMS: dict[str, Callable[[Path, int, int], None]] = {
-    "raw": lambda *a: run_raw(*a),
+    "raw": run_raw,
     "raw-class": lambda *a: run_raw(*a, reuse=False),
     "raw-tpe": lambda *a: run_raw(*a, tpe=True),
     "raw-mlflow": lambda *a: run_raw(*a, mlflow=True),

@@ -32,10 +32,10 @@ def test_units() -> None:
         ({"trials": 3, "epochs": 2.0}, "must have one budget, got --trials and --epochs"),
         ({"trials": 0}, "`--trials` must be at least 1, got 0; raise it"),
         ({"trials": -3}, "`--trials` must be at least 1, got -3"),
-        ({"epochs": 0.0}, "`--epochs` must be above 0, got 0"),
-        ({"epochs": math.nan}, "`--epochs` must be above 0, got nan"),
-        ({"epochs": math.inf}, "`--epochs` must be above 0, got inf"),
-        ({"gpu_hours": -1.0}, "`--gpu-hours` must be above 0, got -1"),
+        ({"epochs": 0.0}, "`--epochs` must be above 0 and finite, got 0"),
+        ({"epochs": math.nan}, "`--epochs` must be above 0 and finite, got nan"),
+        ({"epochs": math.inf}, "above 0 and finite, got inf; `search extend` adds more"),
+        ({"gpu_hours": -1.0}, "`--gpu-hours` must be above 0 and finite, got -1"),
     ],
 )
 def test_mistakes(given_budget: dict[str, Any], message: str) -> None:
@@ -151,3 +151,17 @@ def test_trials_are_counted_whatever_becomes_of_them(tmp_path: Path) -> None:
         )
         ledger.finish(next_of(ledger).number, outcome)
     assert (ledger.used, ledger.num_remaining, ledger.next()) == (3, 0, None)
+    assert ledger.idle == ""
+
+
+def test_trials_that_use_nothing_do_not_go_on_for_ever(tmp_path: Path) -> None:
+    ledger = open_ledger(plan_of(epochs=10.0), tmp_path)
+    end(ledger, next_of(ledger), 1.0)
+    for _ in range(20):
+        assert ledger.idle == ""
+        end(ledger, next_of(ledger), 0.0, "failed")
+    assert ledger.next() is None
+    assert ledger.num_remaining == 0
+    assert ledger.idle.startswith("the study ended, as the last 20 trials used nothing of 10 ep")
+    again = open_ledger(plan_of(epochs=10.0), tmp_path)  # whoever mended the cause goes on
+    assert (again.idle, again.num_remaining) == ("", 1)

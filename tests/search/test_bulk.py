@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 
 from search import bulk
 from search.bulk import RunTables
@@ -161,6 +161,42 @@ def test_an_answer_that_was_lost(
     with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
         (children,) = database.execute("SELECT count(*) FROM runs WHERE name != 's'").fetchone()
     assert children == len(NAMES)
+
+
+def test_a_refusal_after_an_answer_that_was_lost(
+    uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by a database that still committed the first try when the second one looked."""
+    runs = open_runs(uri)
+    real = RunTables.insert
+    errors = [
+        MlflowException("away", error_code=TEMPORARILY_UNAVAILABLE),
+        MlflowException("twice", error_code=BAD_REQUEST),
+    ]
+
+    def insert(self: RunTables, runs: Any, *, again: bool = False) -> None:
+        if not again:
+            real(self, runs)
+        raise errors.pop(0)
+
+    monkeypatch.setattr(RunTables, "insert", insert)
+    runs.write_all({name: whole_trial(a=1) for name in NAMES})
+    assert not errors
+    assert set(runs_of(uri)) == {"parent", *NAMES}  # fails where a trial has two
+
+
+def test_a_front_whose_tag_or_run_was_deleted(uri: str) -> None:
+    runs = open_runs(uri)
+    runs.write_all({name: whole_trial() for name in NAMES})
+    found = runs_of(uri)
+    runs.client.delete_tag(found[NAMES[0]].info.run_id, "disparse.front")
+    runs.client.delete_run(found[NAMES[1]].info.run_id)
+    runs.write_all({name: TrialWrites(front=True) for name in NAMES})
+    found = runs_of(uri)
+    assert found[NAMES[0]].data.tags["disparse.front"] == "true"
+    assert found[NAMES[2]].data.tags["disparse.front"] == "true"
+    assert runs.calls.refused == {NAMES[1]}
 
 
 def test_tables_that_are_not_known_are_left_to_mlflow(

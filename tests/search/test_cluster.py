@@ -89,7 +89,7 @@ def test_tune_asks_once_for_a_trainable_and_again_for_another(
         return real(self, category, key)
 
     monkeypatch.setattr(type(tune._global_registry), "get", get)
-    name = "remembered-in-a-test"
+    name, before = "remembered-in-a-test", dict(vars(tune._global_registry))
     with trainables_remembered():
         assert not tune._has_trainable(name)
         for value in ({"a": 1}, {"b": 2}):
@@ -101,3 +101,5 @@ def test_tune_asks_once_for_a_trainable_and_again_for_another(
     assert tune.get_trainable_cls(name) == {"b": 2}
     assert tune.get_trainable_cls(name) == {"b": 2}
     assert len(asked) == 4
+    assert vars(tune._global_registry) == before
+    tune._global_registry.unregister(tune.TRAINABLE_CLASS, name)

@@ -4,6 +4,7 @@ SQLite stands in for the server here; tests/cluster restarts a real PostgreSQL.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,29 @@ def test_a_transaction_that_was_cut_off(tmp_path: Path, commit: int, carried: bo
     assert line.num_commits >= commit + times, "nothing broke"
 
 
+@pytest.mark.parametrize("statement", range(0, 45, 2))
+def test_a_statement_that_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: int
+) -> None:
+    """With the connection dead, as Optuna, which tries some statements twice, finds it."""
+    line = Line(tmp_path / "o.db")
+    dialect = line.database.engine.dialect
+    real, count = dialect.do_execute, 0
+
+    def do_execute(cursor: Any, text: str, parameters: Any, context: Any = None) -> None:
+        nonlocal count
+        count += 1
+        if count == statement + 1:
+            raise sqlite3.OperationalError(CUT_OFF)
+        real(cursor, text, parameters, context)
+
+    monkeypatch.setattr(dialect, "do_execute", do_execute)
+    monkeypatch.setattr(dialect, "is_disconnect", lambda error, *_: CUT_OFF in str(error))
+    line.work()
+    line.check()
+    assert count > statement, "nothing broke"
+
+
 def test_one_without_trouble_commits_as_often_as_those_above(tmp_path: Path) -> None:
     line = Line(tmp_path / "o.db")
     line.work()
@@ -112,6 +136,33 @@ def test_what_stays_broken_is_said_in_the_words_of_the_server(tmp_path: Path) ->
             call()
         assert "\n" not in str(caught.value)
         assert line.num_commits - before == 5
+
+
+def test_a_server_that_stays_away_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line(tmp_path / "o.db")
+    study, trial = line.study._study_id, create_trial(state=TrialState.RUNNING)
+    number = line.storage.create_new_trial(study, trial)
+    line.database.engine.dispose()
+    tries = []
+
+    def connect(*_: Any, **__: Any) -> None:
+        tries.append(time.monotonic())
+        raise sqlite3.OperationalError("connection refused\nIs the server running?")
+
+    monkeypatch.setattr(line.database.engine.dialect, "connect", connect)
+    monkeypatch.setattr(database, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(database, "_RETRY_SECONDS", 0.05)
+    for call in (
+        lambda: line.storage.create_new_trial(study, trial),
+        lambda: line.storage.set_trial_user_attr(number, "a", 1),
+    ):
+        tries.clear()
+        with pytest.raises(StorageInternalError, match=r"^connection refused$"):
+            call()
+        assert len(tries) > 2
+        assert tries[-1] - tries[0] < 0.4  # five times as long, were each try as patient
 
 
 def test_a_trial_that_somebody_else_has_ended_is_no_repetition(tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ from mlflow.protos.databricks_pb2 import (
     TEMPORARILY_UNAVAILABLE,
 )
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    PendingRollbackError,
+)
 
 from search.connection import _experiment, open_client
 from search.events import (
@@ -309,6 +315,18 @@ def test_what_is_worth_waiting_for() -> None:
     assert is_passing(MlflowException("the connection is closed", error_code=BAD_REQUEST))
     assert not is_passing(MlflowException("no", error_code=INVALID_PARAMETER_VALUE))
     assert not is_passing(ZeroDivisionError())
+    # What a database refuses is refused for good, whatever words are among the values.
+    for cause, passing in (
+        (DataError("INSERT", {"reason": "the connection broke"}, Exception("a NUL")), False),
+        (IntegrityError("INSERT", {}, Exception("a connection, twice")), False),
+        (PendingRollbackError("Can't reconnect until invalid transaction is rolled back."), True),
+        (DBAPIError("INSERT", {}, Exception("gone"), connection_invalidated=True), True),
+    ):
+        error = MlflowException(str(cause), error_code=BAD_REQUEST)
+        error.__cause__ = cause
+        assert is_passing(error) == passing
+    values = "(psycopg.DataError) a NUL\n[SQL: INSERT]\n[parameters: ('a connection error')]"
+    assert not is_passing(MlflowException(values, error_code=BAD_REQUEST))
 
 
 def test_databases_keep_artifacts_beside_the_studies_and_servers_do_not(tmp_path: Path) -> None:

@@ -195,6 +195,13 @@ def test_from_mlflow(tmp_path: Path) -> None:
         read(files, "mlflow:nobody")
 
 
+def test_mlflow_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    files = StudyFiles(storage=tmp_path, study="new")
+    with pytest.raises(UserError, match="which does not exist; check --tracking-uri"):
+        read(files, "mlflow:old")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_that_could_be_drawn_is_a_mistake(earlier: StudyFiles) -> None:
     other = plan_of(overrides={"method": "gmp"})
     with pytest.raises(UserError, match=r"got old with 8 of other parameters or ranges"):
