@@ -14,14 +14,19 @@ from typing import Any
 import psycopg
 import pytest
 import torch
+from mlflow.tracking import MlflowClient
 
 from search.checkpoints import newest_checkpoint
+from search.connection import open_client
+from search.events import StudyFacts, TrialWrites
 from search.files import StudyFiles, read_json_lines
+from search.runs import StudyRuns
 from tests.cluster import hosts
 from tests.cluster.hosts import Network, stop_group
 from tests.cluster.ray_nodes import HEAD, JOBS, LAPTOP, TOKEN, WORKERS, RayNodes, Submission
 from tests.cluster.services import PASSWORD, MLflowServer, PostgreSQL, postgresql_package
 from tests.integration.records import check_everything, mlflow_runs
+from tests.search.test_runs import whole_trial
 from trainables.config import TrialConfig
 from trainables.training.manifest import valid_checkpoint
 from trainables.training.trial import TrialRun
@@ -281,6 +286,47 @@ def test_no_point_is_lost_or_doubled_while_mlflow_is_away(cluster: Cluster) -> N
         job = cluster.submit("untracked", *arguments)
         assert job.end(300) == "SUCCEEDED", job.log
     cluster.check("untracked", 4, tuple(range(10, 130, 10)))
+
+
+def test_rows_in_postgresql_are_those_of_mlflows_own_calls(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    trials = {f"s-{n:05d}": whole_trial(a=n, b="é") for n in range(3)}
+    fronts = {name: TrialWrites(front=name == "s-00001") for name in trials}
+    client, experiment = open_client(cluster.postgresql.outside_address("mlflow"), tmp_path)
+    found = []
+    for kind in ("calls", "bulk"):
+        facts = StudyFacts(study="rows", study_id=kind, params={})
+        runs = StudyRuns(client, experiment, facts)
+        assert runs._tables is not None
+        if kind == "calls":
+            runs._tables = None
+        runs.write_all(trials)
+        runs.write_all(fronts)
+        assert runs.calls.num_refused == 0
+        found.append(told(client, experiment, kind, runs.parent_run_id))
+    assert found[0] == found[1]
+    assert set(found[0]) == set(trials)
+
+
+def told(client: MlflowClient, experiment: str, study_id: str, parent: str) -> dict[str, Any]:
+    """All that MLflow says of a study's trials, but for identities."""
+    where = f"tags.`disparse.study_id` = '{study_id}' and tags.`disparse.trial` LIKE 's-%'"
+    return {
+        run.info.run_name: (
+            run.info.status,
+            (run.info.start_time, run.info.end_time),
+            run.data.params,
+            run.data.metrics,
+            {k: v for k, v in run.data.tags.items() if v not in (study_id, parent)},
+            [
+                (point.key, point.value, point.step, point.timestamp)
+                for name in sorted(run.data.metrics)
+                for point in client.get_metric_history(run.info.run_id, name)
+            ],
+        )
+        for run in client.search_runs([experiment], where)
+    }
 
 
 def test_a_study_goes_on_after_a_restart_of_postgresql(cluster: Cluster) -> None:

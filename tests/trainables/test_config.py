@@ -102,6 +102,27 @@ def test_strings_take_the_type_of_the_field():
     assert config.regrowth.fraction == 0.25
 
 
+def test_a_replacement_changes_its_setting_alone():
+    config = trial_config("rigl", "scenes", "tiny")
+    changed = config.replace({"data.mirror": False, "seed": 3, "data.num_test": "7"})
+    expected = config.to_dict()
+    expected["data"] |= {"mirror": False, "num_test": 7}
+    expected["seed"] = 3
+    assert changed.to_dict() == expected
+    assert type(config).from_dict(expected) == changed
+    assert config == trial_config("rigl", "scenes", "tiny")
+
+
+@pytest.mark.parametrize("value", ["foo", {"mirror": False}, None])
+def test_a_whole_section_is_no_setting(value):
+    config = trial_config("rigl", "scenes", "tiny")
+    for overrides in ({"data": value}, {"data.mirror": True, "data": value}):
+        with pytest.raises(UserError, match="'data'"):
+            config.replace(overrides)
+    with pytest.raises(UserError, match="'data'"):
+        config.replace({"data": config.data})
+
+
 def test_a_task_without_a_loss_weight_is_refused():
     config = trial_config("rigl", "scenes", "tiny", tasks=["depth"])
     with pytest.raises(UserError, match="must weigh every task"):
