@@ -55,7 +55,7 @@ test-gpu: $(STAMP) ## the tests that need a CUDA device
 test-cluster: $(STAMP) ## a study on three Ray nodes with PostgreSQL and MLflow; needs root
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/cluster --timeout 600 -m cluster $(ARGS)
 
-soak: $(STAMP) ## kill a study's driver 30 times and check that nothing is lost (20 minutes)
+soak: $(STAMP) ## kill a study's driver 30 times and check that nothing is lost (6 minutes)
 	@OMP_NUM_THREADS=1 $(RUN) -m tests.integration.soak $(ARGS)
 
 check: $(STAMP) ## lint, format, types, direction of imports

@@ -27,7 +27,7 @@ from search.options import (
     TrackingOption,
 )
 from search.recipes import RECIPES, get_recipe
-from trainables.command_line import run_command_line
+from trainables.command_line import EXIT_INTERRUPTED, run_command_line
 from trainables.errors import Failure
 
 app = typer.Typer(
@@ -320,8 +320,9 @@ def status(
 
 
 @app.command(
-    help="Bring MLflow level with the study's own record: what the server lacks, or has "
-    "otherwise, is written, and no run is left RUNNING. A second time changes nothing.\n\n"
+    help="Bring MLflow level with the study's own record: runs, parameters, points, status and the "
+    "front's tags that the server lacks are written, and no run is left RUNNING. A second time "
+    "changes nothing. Points that somebody added by hand stay.\n\n"
     "For a server that was away, lost its data, or is new: one named by --tracking-uri is the "
     "study's from then on. Not while a driver is at work.\n\n"
     "Examples: python -m search sync demo; "
@@ -350,7 +351,11 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
     from search.study import Launch, run_study
 
     _quiet_libraries()
-    end = run_study(plan, Launch(quiet=quiet, **launch))
+    try:
+        end = run_study(plan, Launch(quiet=quiet, **launch))
+    except KeyboardInterrupt:
+        typer.echo("Interrupted before a trial began; the same command goes on", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     if not quiet:
         _say_end(plan, end)
     for problem in (end.idle, end.unwritten, end.report_problem):

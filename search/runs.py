@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Param, Run, RunTag
+from mlflow.entities import LifecycleStage, Param, Run, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 
 from search.bulk import NewRun, RunTables
@@ -70,6 +70,7 @@ class StudyRuns:
         self.ended: set[str] = set()  # trials whose runs were complete when this began
         self._tables = RunTables.of(client, experiment_id)
         self._parent_status = ""
+        self._made_parent = False
         self.parent_run_id = self._find_or_make_parent()
         self._find_children()
 
@@ -124,6 +125,11 @@ class StudyRuns:
             self.calls.insist("", lambda _: self._terminate(self.parent_run_id, status))
             self._parent_status = status
 
+    def discard(self) -> None:
+        """Leave nothing of a study that was given up before its first trial."""
+        if self._made_parent and not self._ids:
+            self.calls.insist("", lambda _: self.client.delete_run(self.parent_run_id))
+
     def attach(self, paths: Iterable[Path]) -> None:
         """Log files with the parent run, except those it has."""
         known = {item.path for item in self.client.list_artifacts(self.parent_run_id)}
@@ -141,13 +147,23 @@ class StudyRuns:
 
     def _find_or_make_parent(self) -> str:
         where = f"tags.`{TAG_STUDY_ID}` = '{self._facts.study_id}' and tags.`{TAG_KIND}` = 'study'"
-        order = ["attributes.start_time ASC"]
-        found = self.client.search_runs([self._experiment_id], where, order_by=order, max_results=1)
+        found = self.client.search_runs(
+            [self._experiment_id],
+            where,
+            run_view_type=ViewType.ALL,
+            order_by=["attributes.start_time ASC"],
+        )
+        # Else one that was deleted: its trials are still its own.
+        found.sort(key=lambda run: run.info.lifecycle_stage != LifecycleStage.ACTIVE)
         known: set[str] = set()
         if found:
             run = found[0]
             known = set(run.data.params)
+            if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+                self.client.restore_run(run.info.run_id)
+                self.calls.changed()
         else:
+            self._made_parent = True
             tags = {
                 TAG_STUDY: self._facts.study,
                 TAG_STUDY_ID: self._facts.study_id,

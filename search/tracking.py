@@ -186,8 +186,9 @@ class Tracker:
     # ------------------------------------------------------------------ the writer
 
     def _give_up(self) -> None:
-        """Let go of a writer that has not opened the runs: it ends them by itself, and goes."""
+        """Let go of a writer that has not opened the runs: it takes back what it made, and goes."""
         self._dead = True
+        self._tell("discard")
         self._remove_spool()
         self._release_writer()
 
@@ -263,7 +264,8 @@ class Tracker:
     def _replace_writer(self) -> bool:
         """Another one goes on where the dead one was; what it wrote already it finds written."""
         self._problem = self._last_words()
-        logger.warning("tracking: %s", scrubbed(self._problem, self._uri))
+        said = scrubbed(self._problem, self._uri)
+        logger.warning("tracking: %s; another one goes on where it was", said)
         while self._num_writers < _MAX_WRITERS and not self._stopping:
             try:
                 self._end_writer()

@@ -2,10 +2,10 @@
 
 A process, not a thread, so that it takes no turn of the study's loop. It reads events from the
 spool, a file that only grows, and remembers how far it is: the study never waits for a server,
-and what is not yet written takes disk, not memory. The driver speaks on standard input (first
-one line of JSON, then a line for every wish to be quick); one line of JSON on standard output
-answers: `opened` or `refused`, then `done` (bytes of the spool that are written), `trouble`,
-and `closed`.
+and what is not yet written takes disk, not memory. The driver speaks on standard input: first
+one line of JSON, then `hurry`, or `discard` where the study is given up. On standard output lines
+of JSON answer: `opened` or `refused`, then `done` (bytes of the spool that are written),
+`trouble`, and `closed`.
 
 When its driver has gone (the input ends), it writes what is there, as long as the server
 answers, and ends all runs as KILLED: nothing stays RUNNING because a driver was killed.
@@ -43,6 +43,7 @@ class Writer:
     def __init__(self) -> None:
         self._alone = threading.Event()  # the driver has gone
         self._hurry = threading.Event()
+        self._discard = False  # the study was given up before its runs were open
         self._last_said = 0.0
 
     def main(self, commands: BinaryIO) -> None:
@@ -68,6 +69,8 @@ class Writer:
             os.nice(_NICENESS)
             with contextlib.suppress(GaveUp):
                 self._follow(runs, Path(wishes["spool"]), int(wishes["offset"]))
+                if self._discard:
+                    runs.discard()
 
     def _follow(self, runs: StudyRuns, spool: Path, offset: int) -> None:
         while True:
@@ -93,7 +96,8 @@ class Writer:
 
     def _listen(self, commands: BinaryIO) -> None:
         """Until the driver closes its end, or dies."""
-        for _ in commands:
+        for line in commands:
+            self._discard |= line.strip() == b"discard"
             self._hurry.set()  # for good: a driver in a hurry is about to close
         self._alone.set()
         self._hurry.set()

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,13 @@ def run_command_line(main: Callable[[], object]) -> None:
         _leave(f"failed: {error}", EXIT_FAILURE)
     except KeyboardInterrupt:
         _leave("interrupted", EXIT_INTERRUPTED)
+    except SystemExit as ended:
+        if ended.code == EXIT_INTERRUPTED:
+            # A second Ctrl-C would only add the traceback of whatever cleans up now.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+                _leave("interrupted", EXIT_INTERRUPTED)  # Typer says nothing
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -14,7 +14,7 @@ import typer
 
 from benchmarks.orchestration.systems import OURS, RAW, SYSTEMS
 from trainables.command_line import run_command_line, write_json
-from trainables.errors import Failure, unknown_name
+from trainables.errors import Failure, UserError, unknown_name
 
 app = typer.Typer(
     name="python -m benchmarks.orchestration",
@@ -63,12 +63,13 @@ def orchestration(
     for name in chosen:
         if name not in SYSTEMS:
             raise unknown_name("system", name, SYSTEMS)
+    sizes, at_once = _numbers("--trials", trials), _numbers("--concurrent", concurrent)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="orchestration-") as folder:
         database = Path(folder) / "empty.db"
         _make_tables(database)
-        for num_trials in map(int, _split(trials)):
-            for num_at_once in map(int, _split(concurrent)):
+        for num_trials in sizes:
+            for num_at_once in at_once:
                 print(f"\n{num_trials} trials, {num_at_once} at once", flush=True)
                 block = []
                 for _ in range(rounds):
@@ -184,6 +185,13 @@ def _last_line(command: list[str]) -> dict[str, Any]:
         tail = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise Failure(f"a system did not end well ({' '.join(command[3:6])}): {tail}")
     return dict(json.loads(lines[-1]))
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    words = _split(text)
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise UserError(f"`{option}` must be whole numbers above 0, got {text!r}; e.g. 200,1000")
+    return [int(word) for word in words]
 
 
 def _split(text: str) -> list[str]:

@@ -133,6 +133,23 @@ def test_a_whole_trial_takes_three_calls(uri: str, monkeypatch: pytest.MonkeyPat
     assert points(uri, run) == [(1, 1 / 3), (2, 2 / 3), (3, 1.0)]
 
 
+def test_a_study_that_was_deleted_is_restored_and_not_made_twice(uri: str) -> None:
+    runs = open_runs(uri)
+    runs.write_all({"s-00000": whole_trial()})
+    runs.client.delete_run(runs.parent_run_id)
+    again = open_runs(uri)
+    assert again.parent_run_id == runs.parent_run_id
+    assert again.ended == {"s-00000"}
+    assert set(runs_of(uri)) == {"parent", "s-00000"}
+    again.discard()  # not its own, and not empty
+    assert set(runs_of(uri)) == {"parent", "s-00000"}
+
+
+def test_a_study_without_trials_can_be_taken_back(uri: str) -> None:
+    open_runs(uri).discard()
+    assert runs_of(uri) == {}
+
+
 def test_a_report_is_one_batch(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = open_runs(uri)
     runs.write("s-00000", TrialWrites(started=started()))

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
+from search.events import StudyFacts
 from search.files import StudyFiles
 from search.tracking import Tracker, connect
 from tests.search.mlflow_files import FACTS, files_in, metrics, points, runs_of
@@ -190,6 +191,20 @@ def test_a_tracker_that_was_never_open_is_closed_at_once(files: StudyFiles) -> N
         assert time.monotonic() - began < 5.0
         assert not files.spool.exists()
     wait_for(lambda: is_gone(tracker.writer_process))
+
+
+def test_a_study_given_up_while_mlflow_is_loaded_leaves_no_run(files: StudyFiles) -> None:
+    open_tracker(files).close(finished=False)  # so that there is an experiment
+    client = MlflowClient(files.default_tracking_uri)
+    facts = StudyFacts(study=files.study, study_id="given-up", params={"a": "b"})
+    tracker = Tracker(files.default_tracking_uri, facts, files)
+    tracker.close(finished=False)
+    wait_for(lambda: is_gone(tracker.writer_process))
+    experiment = client.get_experiment_by_name("disparse")
+    where = "tags.`disparse.study_id` = 'given-up'"
+    assert client.search_runs([experiment.experiment_id], where) == []
+    made = client.search_runs([experiment.experiment_id], where, run_view_type=ViewType.ALL)
+    assert len(made) == 1  # it had been
 
 
 def test_two_drivers_create_one_database(tmp_path: Path) -> None:

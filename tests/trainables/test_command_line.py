@@ -281,6 +281,24 @@ def test_exit_codes_of_the_three_kinds_of_end(capsys: pytest.CaptureFixture[str]
         run_command_line(lambda: 1 // 0)
 
 
+def test_an_interrupted_command_says_so_and_does_not_hear_a_second_time() -> None:
+    code = """
+import os, signal, typer
+from trainables.command_line import run_command_line
+app = typer.Typer()
+@app.command()
+def main() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    import time; time.sleep(30)
+try:
+    run_command_line(app)
+finally:
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_settings_are_pairs() -> None:
     assert parse_settings(["a.b=1", "c = x=y"]) == {"a.b": "1", "c": "x=y"}
     with pytest.raises(UserError, match="key=value, got '=1'"):
