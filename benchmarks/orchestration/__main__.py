@@ -99,7 +99,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     rates = {n: [r["trials_per_second"] for r in rows if r["system"] == n] for n in names}
     bare = [n for n in names if n in ("raw", "raw-class")]
     fastest = [max(of_round) for of_round in zip(*(rates[n] for n in bare), strict=True)]
-    yield f"{'system':<12} trials/s  ratio  same draws  driver ms  other ms  driver MiB"
+    yield f"{'system':<16} trials/s  ratio  same draws  driver ms  other ms  driver MiB"
     for name in names:
         ratio = _ratio(rates[name], fastest)
         alike = _ratio(rates[name], rates.get(OURS.get(name, ""), []))
@@ -109,7 +109,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             for key in ("driver_cpu_ms_per_trial", "other_cpu_ms_per_trial", "peak_driver_mib")
         }
         line = (
-            f"{name:<12} {statistics.median(rates[name]):8.2f} {_shown(ratio):>6} "
+            f"{name:<16} {statistics.median(rates[name]):8.2f} {_shown(ratio):>6} "
             f"{_shown(alike):>11} {middle['driver_cpu_ms_per_trial']:10.1f} "
             f"{middle['other_cpu_ms_per_trial']:9.1f} {middle['peak_driver_mib']:11.0f}"
         )

@@ -10,7 +10,12 @@ from typing import Any
 
 RAW = ("raw", "raw-class", "raw-tpe", "raw-mlflow")
 # Ours, and the raw Ray that draws as it does.
-OURS = {"ours-random": "raw", "ours-tpe": "raw-tpe", "ours-asha": "raw-tpe"}
+OURS = {
+    "ours-random": "raw",
+    "ours-random-asha": "raw",
+    "ours-tpe": "raw-tpe",
+    "ours-asha": "raw-tpe",
+}
 
 
 class RayClock:
@@ -155,6 +160,7 @@ SYSTEMS: dict[str, Callable[[Path, int, int], None]] = {
     "raw-tpe": lambda *a: run_raw(*a, tpe=True),
     "raw-mlflow": lambda *a: run_raw(*a, mlflow=True),
     "ours-random": lambda *a: run_ours(*a, sampler="random", scheduler="none"),
+    "ours-random-asha": lambda *a: run_ours(*a, sampler="random", scheduler="pareto-asha"),
     "ours-tpe": lambda *a: run_ours(*a, sampler="tpe", scheduler="none"),
     "ours-asha": lambda *a: run_ours(*a, sampler="tpe", scheduler="pareto-asha"),
 }
