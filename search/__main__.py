@@ -354,7 +354,7 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
     try:
         end = run_study(plan, Launch(quiet=quiet, **launch))
     except KeyboardInterrupt:
-        typer.echo("Interrupted before a trial began; the same command goes on", err=True)
+        typer.echo("Interrupted; the same command goes on", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if not quiet:
         _say_end(plan, end)

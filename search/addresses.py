@@ -153,11 +153,16 @@ def damaged_journal(path: Path) -> UserError:
     )
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def refused(option: str, address: str, error: BaseException) -> UserError:
     """The one message for an address that cannot be used."""
     kind = "an MLflow server or database" if option == "--tracking-uri" else "a database"
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = scrubbed(first_line(error), address)
     return UserError(
-        f"`{option}` must be {kind} that answers, got {masked(address)!r} "
-        f"({scrubbed(said, address)}); start it, or leave the option out for a local file"
+        f"`{option}` must be {kind} that answers, got {masked(address)!r} ({said}); "
+        "start it, or leave the option out for a local file"
     )

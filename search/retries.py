@@ -6,6 +6,7 @@ from collections.abc import Callable
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from search.addresses import first_line
 from search.sql_errors import is_broken_connection
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
@@ -86,7 +87,3 @@ def is_passing(error: BaseException) -> bool:
             "RESOURCE_ALREADY_EXISTS",
         )
     return isinstance(error, OSError) or is_broken_connection(error)
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,6 +21,7 @@ from search.addresses import (
     check_answers,
     check_ray_answers,
     choose,
+    first_line,
     local_file,
     scrubbed,
     without_password,
@@ -326,7 +327,7 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) ->
     except Exception as error:
         if not _is_of_storage(error):
             raise
-        said = scrubbed(_first_line(error), addresses.study_storage)
+        said = scrubbed(first_line(error), addresses.study_storage)
         raise Failure(
             f"the study storage {masked(addresses.study_storage)!r} went away ({said}); when it "
             f"is back, the same command goes on, or: {command}"
@@ -381,11 +382,7 @@ def _warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _raised(error: BaseException) -> str:
     """Of an error whose text may be a traceback: what was raised in the end."""
     found = re.findall(r"^[\w.]*(?:Error|Exception|Failure)\b.*", str(error), re.MULTILINE)
-    return found[-1] if found else _first_line(error)
+    return found[-1] if found else first_line(error)

@@ -22,10 +22,11 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from search.addresses import first_line
 from search.connection import open_client
 from search.events import StudyFacts, gather
 from search.lock import sole_writer
-from search.retries import GaveUp, first_line
+from search.retries import GaveUp
 from search.runs import StudyRuns
 
 _MIN_WAIT_SECONDS = 0.25  # gathers the events of short trials into few calls
