@@ -1,5 +1,5 @@
 """What came out: fronts, indicators, plots and the report of a finished or running study.
 
 Reads MLflow or a study's own record. Nothing in this package imports torch or ray, and
-`analysis.pareto` needs NumPy alone.
+`analysis.statistics.pareto` needs NumPy alone.
 """

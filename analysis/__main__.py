@@ -19,8 +19,8 @@ from analysis.options import JsonFile, Name, Out, Quiet, Storage, TrackingUri
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.figures import Findings
-    from analysis.trials import Study
+    from analysis.report.figures import Findings
+    from analysis.studies.trials import Study
 
 app = typer.Typer(
     name="python -m analysis",
@@ -97,8 +97,8 @@ def _produce(
     quiet: bool,
 ) -> None:
     # Here, not at the top: --help and mistakes in the flags answer at once.
-    from analysis import figures
-    from analysis.trials import load_study
+    from analysis.report import figures
+    from analysis.studies.trials import load_study
 
     started = time.perf_counter()
     study = load_study(name, storage, tracking_uri)
@@ -110,7 +110,7 @@ def _produce(
     folder = study.directory if out is None else out
     paths = figures.write_front(found, folder)
     if whole:
-        from analysis.report import write_report
+        from analysis.report.report import write_report
 
         paths += figures.write_figures(found, folder)
         paths.append(
@@ -135,7 +135,7 @@ def _produce(
 
 def _track(study: "Study", found: "Findings", paths: list[Path]) -> None:
     """Tags and artifacts; the files stand even if the server has gone meanwhile."""
-    from analysis import tracking
+    from analysis.studies import tracking
 
     if study.tracking_uri is None:
         return
@@ -149,7 +149,7 @@ def _track(study: "Study", found: "Findings", paths: list[Path]) -> None:
 
 
 def _summary(command: str, found: "Findings", paths: list[Path], seconds: float) -> dict[str, Any]:
-    from analysis.versions import versions
+    from analysis.report.versions import versions
 
     study = found.study
     scale = found.normalisation

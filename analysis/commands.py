@@ -18,8 +18,8 @@ from trainables.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from analysis.systems import Grid
-    from analysis.typeset import Table
+    from analysis.studies.systems_by_seed import Grid
+    from analysis.tables.typeset import Table
 
 Sparsities = Annotated[
     str | None,
@@ -53,7 +53,7 @@ def compare(
       python -m analysis compare demo-baselines
       python -m analysis compare demo-baselines --reference snip --sparsity 0.9
     """
-    from analysis import paired
+    from analysis.statistics import paired
 
     started = time.perf_counter()
     grid = _grid(name, storage, tracking_uri, sparsity, quiet)
@@ -89,7 +89,7 @@ def table(
       python -m analysis table demo-baselines
       python -m analysis table demo-baselines --sparsity 0.9 --out paper
     """
-    from analysis import summaries
+    from analysis.statistics import summaries
 
     started = time.perf_counter()
     grid = _grid(name, storage, tracking_uri, sparsity, quiet)
@@ -127,7 +127,7 @@ def published(
       python -m analysis published --dataset nyu-v2
       python -m analysis published --study nyu-v2-small-baselines --json published.json
     """
-    from analysis import beside, papers
+    from analysis.tables import beside, papers
 
     started = time.perf_counter()
     if dataset is not None:
@@ -173,7 +173,9 @@ def layers(
       python -m analysis layers demo-baselines
       python -m analysis layers demo-baselines --dataset taskonomy --sparsity 0.9
     """
-    from analysis import layer_figures, papers, watershed
+    from analysis.plots import layer_figures
+    from analysis.statistics import watershed
+    from analysis.tables import papers
 
     started = time.perf_counter()
     if dataset is not None:
@@ -201,8 +203,8 @@ def _grid(
     name: str, storage: Path, tracking_uri: str | None, sparsity: str | None, quiet: bool
 ) -> "Grid":
     chosen = None if sparsity is None else _fractions(sparsity)
-    from analysis.systems import read_grid
-    from analysis.trials import load_study
+    from analysis.studies.systems_by_seed import read_grid
+    from analysis.studies.trials import load_study
 
     grid = read_grid(load_study(name, storage, tracking_uri), chosen)
     for note in () if quiet else grid.notes:
@@ -235,7 +237,7 @@ def _write(
     rows: "pa.Table | None" = None,
 ) -> list[Path]:
     """STEM.md, STEM.tex and, with `rows`, STEM.parquet."""
-    from analysis import typeset
+    from analysis.tables import typeset
 
     notes = "".join(f"\n{text}\n" for text in remarks)
     pages = "\n".join(typeset.markdown(one) for one in tables)
@@ -253,7 +255,7 @@ def _write(
 def _tell(
     quiet: bool, tables: Sequence["Table"], remarks: Sequence[str], paths: Sequence[Path]
 ) -> None:
-    from analysis import typeset
+    from analysis.tables import typeset
 
     if quiet:
         return
@@ -275,7 +277,7 @@ def _answer(
 ) -> None:
     if json_file is None:
         return
-    from analysis.versions import versions
+    from analysis.report.versions import versions
 
     names = [grid.study.name for grid in grids]
     write_json(

@@ -15,8 +15,8 @@ from benchmarks.frames import random_frames
 from benchmarks.measure import Measurement, Skipped, compare
 from benchmarks.workload import build_workload
 from trainables.data.loader import BatchSource
-from trainables.data.meta import SplitMeta
-from trainables.data.store import Split, write_split
+from trainables.data.store.meta import SplitMeta
+from trainables.data.store.split_file import Split, write_split
 from trainables.data.view import View
 
 DATASET = "nyu-v2"  # segmentation and normals: the published full-size model

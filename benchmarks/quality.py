@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.comparison import Comparison, compare, verdict
+from analysis.statistics.comparison import Comparison, compare, verdict
 from trainables.command_line import run_command_line, write_json
 from trainables.errors import UserError
 from trainables.report import PRIMARY_METRICS, describe

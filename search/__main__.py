@@ -26,7 +26,7 @@ from search.options import (
     TimeLimitOption,
     TrackingOption,
 )
-from search.recipes import RECIPES, get_recipe
+from search.plans.recipe import RECIPES, get_recipe
 from trainables.command_line import EXIT_INTERRUPTED, run_command_line
 from trainables.errors import Failure
 
@@ -104,7 +104,7 @@ def run(
     report: ReportOption = True,
     quiet: QuietOption = False,
 ) -> None:
-    from search.plan import make_plan, parse_overrides
+    from search.plans.plan import make_plan, parse_overrides
 
     plan = make_plan(
         get_recipe(recipe),
@@ -185,14 +185,14 @@ def baselines(
     report: ReportOption = True,
     quiet: QuietOption = False,
 ) -> None:
-    from search.baselines import (
+    from search.plans.baselines import (
         ignored,
         make_baselines_plan,
         parse_list,
         parse_sparsities,
         read_settings,
     )
-    from search.plan import parse_overrides
+    from search.plans.plan import parse_overrides
 
     variants = None if settings_file is None else read_settings(settings_file)
     plan = make_baselines_plan(
@@ -238,7 +238,7 @@ def resume(
     report: ReportOption = True,
     quiet: QuietOption = False,
 ) -> None:
-    from search.description import plan_of
+    from search.plans.description import plan_of
 
     plan, _ = plan_of(storage, name)
     _run(
@@ -273,8 +273,8 @@ def extend(
     report: ReportOption = True,
     quiet: QuietOption = False,
 ) -> None:
-    from search.budget import Budget
-    from search.description import extend_budget
+    from search.plans.budget import Budget
+    from search.plans.description import extend_budget
 
     more = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
     _run(
@@ -299,9 +299,9 @@ def status(
     storage: StorageOption = "runs",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    from search.budget import Budget
-    from search.files import again
-    from search.status import study_status
+    from search.plans.budget import Budget
+    from search.record.study_folder import again
+    from search.record.study_status import study_status
 
     _quiet_libraries()
     found = study_status(storage, name)
@@ -336,7 +336,7 @@ def sync(
     quiet: QuietOption = False,
 ) -> None:
     _quiet_libraries()
-    from search.sync import sync_study
+    from search.tracking.sync import sync_study
 
     end = sync_study(storage, name, tracking_uri=tracking_uri, study_storage=study_storage)
     if not quiet:
@@ -347,8 +347,8 @@ def sync(
 
 
 def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
-    from search.files import again
-    from search.study import Launch, run_study
+    from search.execution.study import Launch, run_study
+    from search.record.study_folder import again
 
     _quiet_libraries()
     try:
@@ -383,7 +383,7 @@ def _say_end(plan: Any, end: Any) -> None:
     failed = f", {end.failed} failed" if end.failed else ""
     typer.echo(f"study {plan.study}: {end.finished} trials{failed}, {end.front} on the joint front")
     if plan.grid is not None:
-        from search.systems import systems_table
+        from search.record.systems_table import systems_table
 
         typer.echo("mean on test over seeds, at the best step by validation:")
         for line in systems_table(end.directory / "trials.parquet", plan.grid, plan.tasks):

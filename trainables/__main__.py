@@ -101,7 +101,7 @@ def train(
     from spaces.presets import trial_config, without_effect
     from trainables.data.catalogue import open_dataset
     from trainables.sparsity.catalogue import get_method
-    from trainables.training.dense_cache import DenseCache
+    from trainables.training.dense_runs.cache import DenseCache
     from trainables.training.device import resolve_device
     from trainables.training.progress import TrialProgress
     from trainables.training.trial import TrialRun
@@ -189,7 +189,7 @@ def convert(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
 ) -> None:
     """Convert DATASET from SOURCE into the columnar store at DESTINATION."""
-    from trainables.data.convert import convert as convert_dataset
+    from trainables.data.store.convert import convert as convert_dataset
     from trainables.training.progress import ConversionProgress
 
     parsed = None if size is None else _parse_size(size)

@@ -21,8 +21,8 @@ from ray.tune.experiment.trial import _TrialInfo
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError, is_full_disk
 from trainables.report import non_finite
-from trainables.training.dense_cache import DenseCache
-from trainables.training.manifest import valid_checkpoint, write_manifest
+from trainables.training.checkpoints.manifest import valid_checkpoint, write_manifest
+from trainables.training.dense_runs.cache import DenseCache
 from trainables.training.trial import Report, TrialRun
 from trainables.training.watchdog import Watchdog, silence_of
 
@@ -30,7 +30,7 @@ from trainables.training.watchdog import Watchdog, silence_of
 class DiSparseTrainable(tune.Trainable):
     """One trial as an actor; `step` trains to the next report.
 
-    The configuration is plain JSON, as `search.launches` builds it:
+    The configuration is plain JSON, as `search.execution.launch` builds it:
       name: the trial's identity, `demo-00003`.
       config: `TrialConfig.to_dict()` as JSON text: of what is not text, Tune copies, flattens and
         writes out every leaf, many times for every trial.
@@ -41,7 +41,7 @@ class DiSparseTrainable(tune.Trainable):
       time_limit_seconds: how long one report, the first one included, or one checkpoint may
         take; None (or absent) for no limit. Beyond it the process ends itself, and whoever
         runs the trial again gives its reason.
-      reference, final_density: for the scheduler alone, see `search.early_stopping`.
+      reference, final_density: for the scheduler alone, see `search.schedulers.study_scheduler`.
       baseline: as `config`, the dense trial to compare with, or None (or absent); needs
         `dense_cache`.
 

@@ -14,8 +14,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 
-from analysis.masks import TrialMasks
 from analysis.plots import canvas, style
+from analysis.studies.masks import TrialMasks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

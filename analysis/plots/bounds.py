@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.constraints import Bound
-from analysis.fronts import TaskFront
 from analysis.plots import canvas, style
-from analysis.trials import Trial
+from analysis.statistics.fronts import TaskFront
+from analysis.studies.constraints import Bound
+from analysis.studies.trials import Trial
 from trainables import report
 
 if TYPE_CHECKING:

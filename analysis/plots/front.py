@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.fronts import TaskFront, attainment_line
 from analysis.plots import bounds, canvas, style
 from analysis.plots.bounds import Window, maximised
-from analysis.trials import Trial
+from analysis.statistics.fronts import TaskFront, attainment_line
+from analysis.studies.trials import Trial
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

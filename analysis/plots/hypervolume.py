@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from analysis.effort import Course
 from analysis.plots import canvas, style
-from analysis.trials import Trial
+from analysis.studies.effort import Course
+from analysis.studies.trials import Trial
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from analysis.importance import MAX_SHOWN, Importance, Importances
 from analysis.plots import canvas, style
+from analysis.statistics.importance import MAX_SHOWN, Importance, Importances
 from trainables import report
 
 if TYPE_CHECKING:

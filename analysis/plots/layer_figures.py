@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.masks import Layer, TrialMasks
 from analysis.plots import canvas, layers, style, watershed
-from analysis.systems import Grid
-from analysis.watershed import SystemLayers
+from analysis.statistics.watershed import SystemLayers
+from analysis.studies.masks import Layer, TrialMasks
+from analysis.studies.systems_by_seed import Grid
 
 
 def write(

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from analysis.masks import Layer, TrialMasks
 from analysis.plots import canvas, style
+from analysis.studies.masks import Layer, TrialMasks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from analysis.plots import canvas, style
 from analysis.plots.bounds import MISSED
-from analysis.trials import Trial, is_value
+from analysis.studies.trials import Trial, is_value
 from trainables import report
 
 if TYPE_CHECKING:

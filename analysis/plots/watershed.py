@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from analysis.plots import canvas, style
 from analysis.plots.agreement import LABEL
-from analysis.watershed import SystemLayers, mean_curve, published_curve
+from analysis.statistics.watershed import SystemLayers, mean_curve, published_curve
 
 _PUBLISHED_DASHES = {"nyu-v2": (4, 2), "cityscapes": (1, 1.5), "taskonomy": (6, 2, 1, 2)}
 _LINE_STYLES = ("-", "--", ":", "-.")

@@ -14,19 +14,6 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from analysis.constraints import Bound, misses, read_bounds
-from analysis.effort import Course, Epochs, by_epochs, by_time, by_trials, count_epochs
-from analysis.fronts import (
-    TaskFront,
-    eligible,
-    infeasible,
-    joint_front,
-    minimised_values,
-    task_fronts,
-)
-from analysis.importance import Importances, measure, to_table
-from analysis.indicators import Normalisation, hypervolume_trajectory
-from analysis.masks import TrialMasks, read_masks
 from analysis.plots import (
     agreement,
     canvas,
@@ -37,9 +24,22 @@ from analysis.plots import (
     parallel,
     style,
 )
-from analysis.tables import front_table
-from analysis.trials import Study, Trial
-from analysis.typeset import write_parquet
+from analysis.statistics.fronts import (
+    TaskFront,
+    eligible,
+    infeasible,
+    joint_front,
+    minimised_values,
+    task_fronts,
+)
+from analysis.statistics.importance import Importances, measure, to_table
+from analysis.statistics.indicators import Normalisation, hypervolume_trajectory
+from analysis.studies.constraints import Bound, misses, read_bounds
+from analysis.studies.effort import Course, Epochs, by_epochs, by_time, by_trials, count_epochs
+from analysis.studies.masks import TrialMasks, read_masks
+from analysis.studies.trials import Study, Trial
+from analysis.tables.trials_table import front_table
+from analysis.tables.typeset import write_parquet
 from trainables import report
 from trainables.errors import UserError
 

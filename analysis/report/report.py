@@ -8,12 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from plotly.offline import get_plotlyjs
 
-from analysis import page
-from analysis.constraints import misses
-from analysis.figures import Findings, hover_texts, test_name
-from analysis.fronts import ineligible_reason
-from analysis.importance import SUMMARY, explanation
-from analysis.masks import failure_reason
 from analysis.plots import (
     agreement,
     canvas,
@@ -24,9 +18,15 @@ from analysis.plots import (
     parallel,
     style,
 )
-from analysis.terms import effort_text, saved_text, terms, trials_text
-from analysis.trials import RUNNING, Study, Trial
-from analysis.versions import versions
+from analysis.report import page
+from analysis.report.figures import Findings, hover_texts, test_name
+from analysis.report.versions import versions
+from analysis.statistics.fronts import ineligible_reason
+from analysis.statistics.importance import SUMMARY, explanation
+from analysis.studies.constraints import misses
+from analysis.studies.masks import failure_reason
+from analysis.studies.terms import effort_text, saved_text, terms, trials_text
+from analysis.studies.trials import RUNNING, Study, Trial
 from trainables import report
 from trainables.command_line import masked
 from trainables.errors import UserError

@@ -2,7 +2,7 @@
 
 import math
 
-from analysis.masks import TrialMasks
+from analysis.studies.masks import TrialMasks
 
 
 def chance_agreement(kept: float, agreement: float, num_tasks: int) -> float:

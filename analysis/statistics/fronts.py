@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.constraints import Bound, axis_bound, off_axis_bounds, read_bounds
-from analysis.pareto import non_dominated, non_dominated_order
-from analysis.trials import Study, Trial
+from analysis.statistics.pareto import non_dominated, non_dominated_order
+from analysis.studies.constraints import Bound, axis_bound, off_axis_bounds, read_bounds
+from analysis.studies.trials import Study, Trial
 from trainables import report
 
 

@@ -25,8 +25,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.ped_anova import Grid, divergences
-from analysis.trials import Study, Trial, is_value
+from analysis.statistics.ped_anova import Grid, divergences
+from analysis.studies.trials import Study, Trial, is_value
 from trainables import report
 
 BEST_SHARE = 0.25

@@ -18,7 +18,7 @@ import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.pareto import non_dominated
+from analysis.statistics.pareto import non_dominated
 
 REFERENCE = 1.1
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis import comparison
-from analysis.comparison import Comparison
-from analysis.deltas import paired_deltas
 from analysis.plots import style
-from analysis.systems import DELTA, Grid, System
-from analysis.trials import Trial
-from analysis.typeset import Table
+from analysis.statistics import comparison
+from analysis.statistics.comparison import Comparison
+from analysis.statistics.deltas import paired_deltas
+from analysis.studies.systems_by_seed import DELTA, Grid, System
+from analysis.studies.trials import Trial
+from analysis.tables.typeset import Table
 from trainables import report
 from trainables.errors import UserError, unknown_name
 

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.plots import style
-from analysis.systems import DELTA, Grid, System, percent
-from analysis.typeset import Table, mean_and_deviation
+from analysis.studies.systems_by_seed import DELTA, Grid, System, percent
+from analysis.tables.typeset import Table, mean_and_deviation
 from trainables import report
 
 _COST = "cost"

@@ -19,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.comparison import Interval, correlation_with_depth, mean_interval
-from analysis.masks import TrialMasks, read_masks
-from analysis.papers import published_agreement, published_layer
 from analysis.plots import style
-from analysis.systems import Grid, System
-from analysis.typeset import Table, mean_and_deviation
+from analysis.statistics.comparison import Interval, correlation_with_depth, mean_interval
+from analysis.studies.masks import TrialMasks, read_masks
+from analysis.studies.systems_by_seed import Grid, System
+from analysis.tables.papers import published_agreement, published_layer
+from analysis.tables.typeset import Table, mean_and_deviation
 from trainables.errors import UserError
 
 
@@ -128,7 +128,7 @@ def curve(values: Mapping[str, float]) -> Curve:
 
 
 def published_curve(dataset: str) -> Curve:
-    """The paper's, for the votes of the static method; see `analysis/published/README.md`."""
+    """The paper's, for the votes of the static method; `analysis/tables/published` says whence."""
     return curve(published_agreement(dataset))
 
 

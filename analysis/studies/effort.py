@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from analysis.trials import Study, Trial
+from analysis.studies.trials import Study, Trial
 
 EPOCHS = "training/epochs"
 # With a status that says that they trained, so that they have reported epochs.

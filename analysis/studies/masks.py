@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.trials import Study, Trial
+from analysis.studies.trials import Study, Trial
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.masks import read_summary
-from analysis.systems import Grid
-from analysis.trials import Study, Trial
+from analysis.studies.masks import read_summary
+from analysis.studies.systems_by_seed import Grid
+from analysis.studies.trials import Study, Trial
 
 UNKNOWN = "not recorded"
 # Aspects that are compared and the settings that tell them.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.plots import style
-from analysis.trials import Study, Trial
+from analysis.studies.trials import Study, Trial
 from trainables import report
 from trainables.errors import UserError
 

@@ -8,9 +8,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.constraints import read_bounds
-from analysis.effort import Epochs
 from analysis.plots import style
+from analysis.studies.constraints import read_bounds
+from analysis.studies.effort import Epochs
 
 _UNITS = {"trials": "trials", "epochs": "epochs", "gpu_hours": "GPU hours"}
 _MAX_MILESTONES = 6

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis import tracking
+from analysis.studies import tracking
 from trainables import report
 from trainables.command_line import masked
 from trainables.errors import UserError, unknown_name

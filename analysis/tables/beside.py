@@ -4,7 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.papers import (
+from analysis.plots import style
+from analysis.studies.protocol import protocol
+from analysis.studies.systems_by_seed import Grid, System, percent
+from analysis.tables.papers import (
     FROM_ADASHARE,
     NOT_STATED,
     PROTOCOLS,
@@ -12,10 +15,7 @@ from analysis.papers import (
     published_table,
     same_sparsity,
 )
-from analysis.plots import style
-from analysis.protocol import protocol
-from analysis.systems import Grid, System, percent
-from analysis.typeset import Table, mean_and_deviation
+from analysis.tables.typeset import Table, mean_and_deviation
 from trainables import report
 from trainables.errors import UserError
 

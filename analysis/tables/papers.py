@@ -1,7 +1,7 @@
-"""The papers' tables and curves (package data in `analysis/published`), and their protocol.
+"""The papers' tables and curves (package data in `published/`), and their protocol.
 
-Numbers: DiSparse (Sun et al. 2022), see `analysis/published/README.md`. Protocol: section 4 of
-the paper and the configuration files of its released code; what neither states is `NOT_STATED`.
+Numbers: DiSparse (Sun et al. 2022), see `published/README.md`. Protocol: section 4 of the paper
+ and the configuration files of its released code; what neither states is `NOT_STATED`.
 """
 
 import csv
@@ -55,7 +55,7 @@ DATASETS = tuple(_FILES)
 
 NOT_STATED = "not stated"
 _NETWORK = "deeplab-resnet, width 64, blocks 3-4-6-3, head width 1024"
-# Aspects as in `analysis.protocol`, which reads the same of a study.
+# Aspects as in `analysis.studies.protocol`, which reads the same of a study.
 PROTOCOLS: dict[str, dict[str, str]] = {
     "nyu-v2": {
         "data": "nyu-v2",
@@ -170,14 +170,17 @@ def _file(dataset: str) -> str:
 
 def _read(name: str) -> list[dict[str, str]]:
     try:
-        text = resources.files("analysis.published").joinpath(name).read_text(encoding="utf-8")
+        text = (
+            resources.files("analysis.tables.published").joinpath(name).read_text(encoding="utf-8")
+        )
     except OSError as error:
         raise UserError(
-            f"analysis/published/{name} must be readable, got {error.strerror}; restore the file"
+            f"analysis/tables/published/{name} must be readable, got {error.strerror}; "
+            "restore the file"
         ) from None
     lines = list(csv.DictReader(text.splitlines()))
     if not lines or any(None in line or None in line.values() for line in lines):
-        raise UserError(f"analysis/published/{name} is incomplete; restore the file")
+        raise UserError(f"analysis/tables/published/{name} is incomplete; restore the file")
     return lines
 
 

@@ -1,7 +1,7 @@
 """A study's trials as a table, in the columns of its `trials.parquet`.
 
-Columns, as in `trials.parquet` (whose reference is `search.record`): trial, number, method, seed,
-status, reason (of a failure), params (JSON), metrics (JSON), fraction (of training reached),
+Columns, as in `trials.parquet` (whose reference is `search.record.trials_table`): trial, number,
+method, seed, status, reason (of a failure), params (JSON), metrics (JSON), fraction (of training),
 started, ended (UTC), then `params/<name>` and every metric under its own name, sorted.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.trials import Study, Trial
+from analysis.studies.trials import Study, Trial
 
 _FIXED_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("trial", pa.string()),
@@ -81,7 +81,7 @@ def _as_field(table: pa.Table, wanted: pa.Field) -> pa.Array:
 
 
 def _param_array(values: list[Any]) -> pa.Array:
-    """Of the one type that holds all values, else text (JSON): as `search.record` has it."""
+    """Of the one type that holds all values, else text (JSON): as in `search.record`."""
     types = {type(v) for v in values if v is not None}
     for allowed, kind in (
         ({bool}, pa.bool_()),

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.plots.style import layer_label, method_style, metric_label, task_label, unit_label
-from analysis.systems import percent
-from analysis.typeset import markdown_rows
+from analysis.studies.systems_by_seed import percent
+from analysis.tables.typeset import markdown_rows
 from benchmarks.claims import prose, protocol_table
 from benchmarks.claims.prose import number, quantity
 from trainables.errors import UserError

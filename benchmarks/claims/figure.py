@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.plots import canvas, style
 from analysis.plots.style import method_style
-from analysis.systems import percent
+from analysis.studies.systems_by_seed import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.comparison import Comparison, smallest_p
-from analysis.deltas import paired_deltas
-from analysis.masks import read_masks
-from analysis.trials import Study, Trial, load_study
+from analysis.statistics.comparison import Comparison, smallest_p
+from analysis.statistics.deltas import paired_deltas
+from analysis.studies.masks import read_masks
+from analysis.studies.trials import Study, Trial, load_study
 from benchmarks.claims.jobs import Job, Options, read_record, settle
 from benchmarks.claims.lengths import trial_lengths
 from benchmarks.claims.protocol import (

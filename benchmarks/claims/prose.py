@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.plots.style import method_style
-from analysis.systems import percent
+from analysis.studies.systems_by_seed import percent
 from benchmarks.claims.protocol import VERDICTS
 
 Setting = Mapping[str, Any]  # one entry of claims.json's `settings`

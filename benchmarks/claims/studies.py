@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.trials import Study, load_study
-from analysis.versions import versions
+from analysis.report.versions import versions
+from analysis.studies.trials import Study, load_study
 from benchmarks.claims.facts import PACKAGES, commit, data_facts, machine
 from benchmarks.claims.jobs import Job, Options, read_record
 from benchmarks.claims.protocol import (

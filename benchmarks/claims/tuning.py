@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from analysis.trials import Trial
+from analysis.studies.trials import Trial
 from benchmarks.claims.protocol import Setting
 from spaces.presets import trial_config
 from trainables.errors import UserError

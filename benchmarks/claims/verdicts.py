@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from analysis import comparison
-from analysis.chance import chance_by_layer
-from analysis.comparison import Comparison, Interval
-from analysis.deltas import Scores, paired_deltas
-from analysis.masks import TrialMasks
-from analysis.systems import at_sparsity, target_sparsity
-from analysis.trials import Trial
-from analysis.watershed import DepthCorrelation, correlate, mean_path
+from analysis.statistics import comparison
+from analysis.statistics.chance import chance_by_layer
+from analysis.statistics.comparison import Comparison, Interval
+from analysis.statistics.deltas import Scores, paired_deltas
+from analysis.statistics.watershed import DepthCorrelation, correlate, mean_path
+from analysis.studies.masks import TrialMasks
+from analysis.studies.systems_by_seed import at_sparsity, target_sparsity
+from analysis.studies.trials import Trial
 from benchmarks.claims.protocol import (
     INTERVAL_LEVEL,
     PAIR_CLAIMS,

@@ -16,15 +16,15 @@ from typing import Any
 import optuna
 
 from benchmarks.orchestration.trainables import NUM_REPORTS, report
-from search.events import StudyFacts
-from search.files import StudyFiles
-from search.ledger import Ledger, open_optuna
-from search.monitor import Monitor
-from search.outcomes import Outcome, judge
-from search.plan import make_plan
-from search.progress import Progress
-from search.recipes import RECIPES
-from search.tracking import connect
+from search.execution.monitor import Monitor
+from search.execution.progress_display import Progress
+from search.plans.plan import make_plan
+from search.plans.recipe import RECIPES
+from search.record.ledger import Ledger, open_optuna
+from search.record.outcomes import Outcome, judge
+from search.record.study_folder import StudyFiles
+from search.tracking.events import StudyFacts
+from search.tracking.tracker import connect
 
 _POINTS = (100, 300, 1000, 3000, 10000)
 
@@ -91,7 +91,7 @@ def decisions(records: int, num_objectives: int) -> Iterator[dict[str, Any]]:
     decision, for vectors most of which do not dominate one another."""
     import numpy as np
 
-    from search.rungs import ParetoRungs, RungSettings
+    from search.schedulers.rungs import ParetoRungs, RungSettings
 
     rungs = ParetoRungs(RungSettings(), num_objectives)
     vectors = np.random.default_rng(0).random((records, num_objectives))

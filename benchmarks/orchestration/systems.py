@@ -85,7 +85,7 @@ def run_raw(
     from ray import tune
 
     from benchmarks.orchestration.trainables import NoOp
-    from search.cluster import RayCluster
+    from search.execution.ray_cluster import RayCluster
 
     callbacks: list[Any] = []
     if mlflow:
@@ -117,8 +117,8 @@ def _optuna_search() -> Any:
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
-    from search.plan import make_plan
-    from search.recipes import RECIPES
+    from search.plans.plan import make_plan
+    from search.plans.recipe import RECIPES
     from trainables.report import describe
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -134,9 +134,9 @@ def _optuna_search() -> Any:
 def run_ours(folder: Path, trials: int, concurrent: int, *, sampler: str, scheduler: str) -> None:
     """A study: Optuna, MLflow and what a crash needs, all on."""
     from benchmarks.orchestration.trainables import NoOp
-    from search.plan import make_plan
-    from search.recipes import RECIPES
-    from search.study import Launch, run_study
+    from search.execution.study import Launch, run_study
+    from search.plans.plan import make_plan
+    from search.plans.recipe import RECIPES
 
     plan = make_plan(
         RECIPES["demo"], study="noop", trials=trials, sampler=sampler, scheduler=scheduler
@@ -175,7 +175,7 @@ def measure(
     database: an MLflow file without runs. Its tables are made once for a storage folder and all
     its studies, in seconds that no system is charged.
     """
-    from search.cluster import set_ray_environment
+    from search.execution.ray_cluster import set_ray_environment
 
     set_ray_environment()
     if database is not None:

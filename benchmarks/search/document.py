@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from analysis.typeset import markdown_rows
+from analysis.tables.typeset import markdown_rows
 from benchmarks.search import prose
 from benchmarks.search.systems import SHIPPED_TPE
 

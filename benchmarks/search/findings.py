@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.comparison import Comparison, mean_interval
-from analysis.indicators import Normalisation, hypervolume
+from analysis.statistics.comparison import Comparison, mean_interval
+from analysis.statistics.indicators import Normalisation, hypervolume
 from benchmarks.search import peers
 from benchmarks.search.runs import (
     CONCURRENCY,
@@ -33,7 +33,7 @@ from benchmarks.search.scores import (
 from benchmarks.search.simulator import Trace
 from benchmarks.search.surrogates import NOISE, get_surrogate
 from benchmarks.search.systems import OURS, PLAIN_TPE, SHIPPED_TPE, SYSTEMS
-from search.rungs import RungSettings
+from search.schedulers.rungs import RungSettings
 
 _CURVE_POINTS = 60
 # The dominated volume of thousands of points in six dimensions takes minutes.

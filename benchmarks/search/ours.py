@@ -1,4 +1,4 @@
-"""Our search, driven through `search.model.Model` and `search.rungs.ParetoRungs`, part by part."""
+"""Our search, driven through `search.samplers` and `search.schedulers.rungs`, part by part."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmarks.search.starts import starts_of
 from benchmarks.search.workload import Report, Workload
-from search.model import Model
-from search.rungs import ParetoRungs, RungSettings
+from search.samplers.trial_sampler import Model
+from search.schedulers.rungs import ParetoRungs, RungSettings
 
 Starts = Sequence[Mapping[str, Any]]
 
@@ -18,9 +18,9 @@ _DEMOTED = "stopped early"  # the constraint that tells of a stopped trial as of
 class Variant:
     """What the parts are set to. The defaults are those of `python -m search`.
 
-    sampler: of `search.model.SAMPLERS`.
+    sampler: of `search.samplers.trial_sampler.SAMPLERS`.
     rungs: None trains every trial at full length.
-    stopped: a view of `search.model.STOPPED_VIEWS`, or `infeasible`: the last vector, under a
+    stopped: one of `trial_sampler.STOPPED_VIEWS`, or `infeasible`: the last vector, under a
       constraint that is missed by the share of training that was left.
     known_cost: whether the sampler is told the cost of a configuration that is not trained yet.
     constraints: whether sampler and scheduler hear of them.

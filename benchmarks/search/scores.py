@@ -7,9 +7,9 @@ import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.comparison import Comparison, compare, holm
-from analysis.indicators import Normalisation, hypervolume_trajectory
-from analysis.pareto import non_dominated
+from analysis.statistics.comparison import Comparison, compare, holm
+from analysis.statistics.indicators import Normalisation, hypervolume_trajectory
+from analysis.statistics.pareto import non_dominated
 from benchmarks.search.simulator import Trace
 
 QUARTERS = (0.25, 0.5, 0.75, 1.0)

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.indicators import Normalisation
-from analysis.pareto import non_dominated
+from analysis.statistics.indicators import Normalisation
+from analysis.statistics.pareto import non_dominated
 from benchmarks.search.workload import Report
 from spaces.space import Parameter, Space, When
 from trainables.errors import unknown_name

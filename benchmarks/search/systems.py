@@ -9,7 +9,7 @@ from benchmarks.search.ours import Ours, Variant
 from benchmarks.search.simulator import System
 from benchmarks.search.starts import starts_of
 from benchmarks.search.workload import Workload
-from search.rungs import RungSettings
+from search.schedulers.rungs import RungSettings
 from trainables.errors import unknown_name
 
 Role = Literal["ours", "peer", "part"]

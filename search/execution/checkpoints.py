@@ -10,9 +10,9 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
-from search.files import StudyFiles
-from search.recovery import launch_number
-from trainables.training.manifest import valid_checkpoint
+from search.execution.earlier_launches import launch_number
+from search.record.study_folder import StudyFiles
+from trainables.training.checkpoints.manifest import valid_checkpoint
 
 NUM_CHECKPOINTS = 2  # of a trial at work: the newest, and one more in case that is damaged
 MIN_SECONDS = 0.5  # between two; what a crash may cost a trial that is saved in no time

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
-from search.files import StudyFiles
+from search.record.study_folder import StudyFiles
 
 _TUNE_STATE = "experiment_state-*.json"
 _ENDED = {Trial.TERMINATED, Trial.ERROR}

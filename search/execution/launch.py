@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune.error import TuneError
 
-from search.budget import no_gpu_for
-from search.checkpoints import Checkpoints, newest_checkpoint
-from search.cluster import RayCluster, trainables_remembered
-from search.crashes import MAX_FAILURES, Crashes
-from search.early_stopping import make_scheduler, replay
-from search.files import StudyFiles
-from search.ledger import Assignment, Ledger
-from search.monitor import Monitor, TuneEvents
-from search.plan import Plan
-from search.recovery import next_launch
-from search.sampler import LedgerSearcher
-from search.values import final_density
+from search.execution.checkpoints import Checkpoints, newest_checkpoint
+from search.execution.crashes import MAX_FAILURES, Crashes
+from search.execution.earlier_launches import next_launch
+from search.execution.monitor import Monitor, TuneEvents
+from search.execution.ray_cluster import RayCluster, trainables_remembered
+from search.execution.searcher import LedgerSearcher
+from search.plans.budget import no_gpu_for
+from search.plans.objective_values import final_density
+from search.plans.plan import Plan
+from search.record.ledger import Assignment, Ledger
+from search.record.study_folder import StudyFiles
+from search.schedulers.study_scheduler import make_scheduler, replay
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from search.study import Launch
+    from search.execution.study import Launch
 
 
 def run_trials(

@@ -9,13 +9,18 @@ from optuna.trial import FrozenTrial
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from search.events import end_of, start_of
-from search.files import StudyFiles, append_json_line, read_json_lines, remove_checkpoints
-from search.ledger import Assignment, Ledger, trial_name
-from search.outcomes import Outcome, metrics_of
-from search.progress import Progress
-from search.record import TrialsWriter
-from search.tracking import Tracker
+from search.execution.progress_display import Progress
+from search.record.ledger import Assignment, Ledger, trial_name
+from search.record.outcomes import Outcome, metrics_of
+from search.record.study_folder import (
+    StudyFiles,
+    append_json_line,
+    read_json_lines,
+    remove_checkpoints,
+)
+from search.record.trials_table import TrialsWriter
+from search.tracking.events import end_of, start_of
+from search.tracking.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-from search.scratch import Scratch
+from search.execution.ray_scratch import Scratch
 from trainables.errors import Failure, UserError
 
 _RAY_ENVIRONMENT = {

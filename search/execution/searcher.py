@@ -12,8 +12,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.ledger import Assignment, Ledger
-from search.outcomes import Outcome, judge, metrics_of
+from search.record.ledger import Assignment, Ledger
+from search.record.outcomes import Outcome, judge, metrics_of
 from trainables.errors import UserError
 
 

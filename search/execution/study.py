@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.addresses import (
+from search.execution.progress_display import Progress
+from search.execution.ray_cluster import set_ray_environment
+from search.plans.budget import Budget, no_gpu_for
+from search.plans.description import check_same_study, describe_study, with_recorded_rungs
+from search.plans.plan import Plan
+from search.record.addresses import (
     STUDY_SCHEMES,
     TRACKING_SCHEMES,
     absolute,
@@ -26,13 +31,15 @@ from search.addresses import (
     scrubbed,
     without_password,
 )
-from search.budget import Budget, no_gpu_for
-from search.cluster import set_ray_environment
-from search.description import check_same_study, describe_study, with_recorded_rungs
-from search.files import StudyFiles, again, make_writable, read_json, study_files, write_json
-from search.lock import StudyLock
-from search.plan import Plan
-from search.progress import Progress
+from search.record.driver_lock import StudyLock
+from search.record.study_folder import (
+    StudyFiles,
+    again,
+    make_writable,
+    read_json,
+    study_files,
+    write_json,
+)
 from trainables.command_line import masked
 from trainables.errors import Failure, UserError
 
@@ -169,11 +176,11 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
         _check_first_trial(plan)
     set_ray_environment()
     # Imported late: `--help` and a user's mistakes should not wait for these.
-    from search.ledger import Ledger, open_optuna
-    from search.monitor import Monitor
-    from search.recovery import clear_dead_launches
-    from search.reports import recall_reports
-    from search.tracking import StudyFacts, Tracker
+    from search.execution.earlier_launches import clear_dead_launches
+    from search.execution.monitor import Monitor
+    from search.record.ledger import Ledger, open_optuna
+    from search.record.reports import recall_reports
+    from search.tracking.tracker import StudyFacts, Tracker
 
     study = open_optuna(plan, addresses.study_storage)
     check_record(files, known, study.get_trials(deepcopy=False), addresses)
@@ -210,7 +217,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
                 clear_dead_launches(files)
                 monitor.replay()
                 if ledger.num_remaining:
-                    from search.launches import run_trials
+                    from search.execution.launch import run_trials
 
                     progress.say(_opening(plan, finished, begun=ledger.num_asked > 0))
                     with progress:
@@ -256,7 +263,7 @@ def _warm_trials(
     plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses, *, begun: bool
 ) -> tuple[Any, ...]:
     """What the sampler knows beforehand: read once, when the study begins."""
-    from search.warm_start import read_snapshot, read_warm_trials, write_snapshot
+    from search.record.warm_start import read_snapshot, read_warm_trials, write_snapshot
 
     if not plan.warm_start:
         return ()
@@ -288,7 +295,7 @@ def check_record(
     files: StudyFiles, known: Mapping[str, Any], trials: Sequence[Any], addresses: Addresses
 ) -> None:
     """Raises `UserError` where the study storage is not the one this folder was written from."""
-    from search.record import num_recorded
+    from search.record.trials_table import num_recorded
 
     where = without_password(addresses.study_storage)
     if not known and trials:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.budget import Budget
-from search.grid import Grid, System
-from search.plan import Plan, make_plan
-from search.recipes import Recipe
+from search.plans.budget import Budget
+from search.plans.grid import Grid, System
+from search.plans.plan import Plan, make_plan
+from search.plans.recipe import Recipe
 from spaces.budgets import PRETRAINED_METHODS
 from spaces.presets import trial_config, without_effect
 from trainables.coercion import whole_number

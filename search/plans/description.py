@@ -6,14 +6,14 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from search.addresses import without_password
-from search.budget import Budget
-from search.files import StudyFiles, again, read_json, study_files, write_json
-from search.grid import Grid, difference
-from search.lock import StudyLock
-from search.plan import Plan, make_plan
-from search.recipes import get_recipe
-from search.rungs import RungSettings
+from search.plans.budget import Budget
+from search.plans.grid import Grid, difference
+from search.plans.plan import Plan, make_plan
+from search.plans.recipe import get_recipe
+from search.record.addresses import without_password
+from search.record.driver_lock import StudyLock
+from search.record.study_folder import StudyFiles, again, read_json, study_files, write_json
+from search.schedulers.rungs import RungSettings
 from trainables.command_line import masked
 from trainables.errors import UserError
 

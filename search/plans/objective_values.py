@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from search.plan import Plan
+from search.plans.plan import Plan
 from spaces.presets import DENSE_METHODS
 from trainables.report import minimised
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.addresses import without_password
-from search.budget import Budget
-from search.constraints import PREFIX as CONSTRAINT_PREFIX
-from search.constraints import Constraints
-from search.files import check_study_name
-from search.grid import Grid
-from search.model import GRID_SAMPLER, SAMPLERS
-from search.recipes import SCHEDULERS, Recipe
-from search.rungs import RungSettings
+from search.plans.budget import Budget
+from search.plans.constraints import PREFIX as CONSTRAINT_PREFIX
+from search.plans.constraints import Constraints
+from search.plans.grid import Grid
+from search.plans.recipe import SCHEDULERS, Recipe
+from search.record.addresses import without_password
+from search.record.study_folder import check_study_name
+from search.samplers.trial_sampler import GRID_SAMPLER, SAMPLERS
+from search.schedulers.rungs import RungSettings
 from spaces.budgets import PRETRAINED_METHODS
 from spaces.catalogue import build_space
 from spaces.presets import DENSE_METHODS, trial_config
@@ -68,7 +68,7 @@ class Plan:
     """What is fixed for the life of a study; equal plans make equal studies.
 
     budget: when the study is finished. All else stays as it is when that is raised.
-    warm_start: the studies whose trials the sampler begins with, see `search.warm_start`.
+    warm_start: the studies whose trials the sampler begins with, see `search.record.warm_start`.
     rungs: where the scheduler compares trials; None runs every trial to its end.
     pins: typed values by dotted name, from the recipe's settings and `--set`.
     grid: the trials of `search baselines`, whose `training.steps` among the pins is the budget
@@ -212,7 +212,7 @@ def make_plan(
 
     Raises `UserError` for an unknown override, sampler or scheduler, a value that does not fit,
     a cost that no trial measures, a constraint that no model can meet, a study name that could
-    not be a folder, or a budget that is none (see `search.budget`).
+    not be a folder, or a budget that is none (see `search.plans.budget`).
     """
     name = recipe.name if study is None else study
     check_study_name(name)

@@ -14,7 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from search.sql_errors import is_broken_connection
+from search.record.sql_errors import is_broken_connection
 
 PATIENCE_SECONDS = 120.0
 _MAX_TRIES = 5

@@ -4,7 +4,8 @@ One Optuna trial per trial of the study, for ever: its number is the trial's ide
 (`demo-00003`), its user attributes carry what a trial was given and what became of it. A trial is
 written twice: when it is handed out, with everything it was given, and when it has ended. So a
 driver that dies leaves whole trials, some of them RUNNING; `next` hands those out first, under
-the same number. What to try next is asked of a `search.model.Model`, told of all that is recorded.
+the same number. What to try next is asked of a `search.samplers.trial_sampler.Model`, told of all
+that is recorded.
 """
 
 import contextlib
@@ -19,14 +20,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis.pareto import non_dominated
-from search.addresses import refused
-from search.model import Draw, Model, quiet
-from search.outcomes import Outcome
-from search.plan import Plan
-from search.storage import flush, open_storage
-from search.values import final_costs, final_density, final_values, known_cost
-from search.warm_start import WarmTrial
+from analysis.statistics.pareto import non_dominated
+from search.plans.objective_values import final_costs, final_density, final_values, known_cost
+from search.plans.plan import Plan
+from search.record.addresses import refused
+from search.record.outcomes import Outcome
+from search.record.storage import flush, open_storage
+from search.record.warm_start import WarmTrial
+from search.samplers.trial_sampler import Draw, Model, quiet
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.report import describe

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search.constraints import Constraints
+from search.plans.constraints import Constraints
 from trainables.report import non_finite
 
 

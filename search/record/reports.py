@@ -2,8 +2,8 @@
 
 from optuna.trial import FrozenTrial
 
-from search.files import StudyFiles, read_json_lines
-from search.ledger import Ledger
+from search.record.ledger import Ledger
+from search.record.study_folder import StudyFiles, read_json_lines
 
 
 def past_reports(files: StudyFiles, ledger: Ledger) -> list[tuple[FrozenTrial, dict[str, float]]]:

@@ -2,8 +2,8 @@
 
 import optuna
 
-from search.addresses import damaged_journal, journal_file
-from search.journal import Journal
+from search.record.addresses import damaged_journal, journal_file
+from search.record.journal import Journal
 
 
 def open_storage(address: str) -> optuna.storages.BaseStorage:
@@ -11,7 +11,7 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
 
     A journal is a file of lines, one for every change: written in a fraction of the time of a
     transaction of SQLite, and safe on a network file system, which SQLite is not. A server may be
-    restarted meanwhile, see `search.database`.
+    restarted meanwhile, see `search.record.database`.
 
     Raises what SQLAlchemy raises where the server does not answer at once, this first time;
     OSError for a journal that cannot be made, and `UserError` for a damaged one.
@@ -24,7 +24,7 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
             raise damaged_journal(path) from error
     if address.startswith("sqlite"):
         return optuna.storages.get_storage(address)  # a file, which nobody restarts
-    from search.database import Database  # loads SQLAlchemy
+    from search.record.database import Database  # loads SQLAlchemy
 
     return Database(address)
 

@@ -5,13 +5,13 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.addresses import STUDY_SCHEMES, check_answers, choose, local_file, scrubbed
-from search.description import plan_of
-from search.files import StudyFiles, read_json_lines, study_files
-from search.ledger import FINISHED, load_trials
-from search.lock import is_driven
-from search.record import num_recorded
-from search.storage import open_storage
+from search.plans.description import plan_of
+from search.record.addresses import STUDY_SCHEMES, check_answers, choose, local_file, scrubbed
+from search.record.driver_lock import is_driven
+from search.record.ledger import FINISHED, load_trials
+from search.record.storage import open_storage
+from search.record.study_folder import StudyFiles, read_json_lines, study_files
+from search.record.trials_table import num_recorded
 from trainables.command_line import masked
 from trainables.errors import UserError
 from trainables.report import STATUSES

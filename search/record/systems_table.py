@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from search.grid import Grid
+from search.plans.grid import Grid
 from trainables.report import PRIMARY_METRICS, without_split
 
 _DELTA = "test/multitask/delta_percent"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial
 
-from search.ledger import trial_name
+from search.record.ledger import trial_name
 from spaces.budgets import PRETRAINED_METHODS
 
 _FIXED_COLUMNS = (

@@ -24,9 +24,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search.addresses import STUDY_SCHEMES, check_answers, local_file, scrubbed, sqlite_file
-from search.files import StudyFiles, read_json
-from search.model import Draw
+from search.record.addresses import STUDY_SCHEMES, check_answers, local_file, scrubbed, sqlite_file
+from search.record.study_folder import StudyFiles, read_json
+from search.samplers.trial_sampler import Draw
 from spaces.space import Parameter, Space
 from trainables.command_line import masked
 from trainables.errors import UserError
@@ -189,8 +189,8 @@ def _from_optuna(source: str) -> Iterable[WarmTrial]:
     import optuna
     from optuna.trial import TrialState
 
-    from search.ledger import load_trials  # which imports this module
-    from search.storage import open_storage
+    from search.record.ledger import load_trials  # which imports this module
+    from search.record.storage import open_storage
 
     address, _, name = source.rpartition("#")
     if not address or not name:

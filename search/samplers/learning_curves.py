@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.pareto import non_dominated
-from search.gaussian_process import GaussianProcess
+from analysis.statistics.pareto import non_dominated
+from search.samplers.gaussian_process import GaussianProcess
 from spaces.space import GivenValues, Parameter, Space
 from trainables.seeds import derive_seed
 
@@ -40,7 +40,7 @@ _NUM_BEST = 5
 _NUM_SAMPLES = 32
 _NUM_WEIGHTS = 16  # directions for each sample
 _BOLDNESS = 0.6  # share of the posterior's deviations that samples have; measured, 0.3 to 1
-_REFERENCE = 1.1  # of the front's range, as everywhere (analysis.indicators)
+_REFERENCE = 1.1  # of the front's range, as everywhere (analysis.statistics.indicators)
 _MILESTONES = (1.0 / 9.0, 1.0 / 3.0)  # a curve is learned at its first reports after these
 _MAX_POINTS = 240  # a draw from so many takes 0.3 s with two tasks
 _STEPS = (0.03, 0.1, 0.3)  # deviations of a mutation, in shares of a parameter's range

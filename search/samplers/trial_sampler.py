@@ -1,8 +1,8 @@
 """The sampler's view of a study: what is told to Optuna's samplers, apart from the record.
 
-The record (`search.ledger`) says what happened. A model of what to try next is another matter: a
-trial that was stopped early has no final values, and yet tells that its region is poor. So the
-sampler works on an Optuna study of its own, in memory, that is built anew from the record at
+The record (`search.record.ledger`) says what happened. A model of what to try next is another
+matter: a trial that was stopped early has no final values, and yet tells that its region is poor.
+So the sampler works on an Optuna study of its own, in memory, that is built anew from the record at
 every start, and costs no transaction per drawn value. Everything in it is minimised.
 """
 
@@ -19,15 +19,15 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseGASampler
 from optuna.trial import TrialState, create_trial
 
-from analysis.pareto import non_domination_rank
+from analysis.statistics.pareto import non_domination_rank
 from spaces.space import Space
 from trainables.errors import unknown_name
 from trainables.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from search.curves import KnownCost
+    from search.samplers.learning_curves import KnownCost
 
-CURVES = "curves"  # our own, see `search.curves`
+CURVES = "curves"  # our own, see `search.samplers.learning_curves`
 SAMPLERS = (CURVES, "tpe", "nsga2", "nsga3", "gp", "random")
 GRID_SAMPLER = "grid"  # draws nothing: every trial of a grid is given
 
@@ -115,7 +115,7 @@ class Model:
         self._live: dict[int, optuna.Trial] = {}  # by the trial's number in the record
         self._curves = None
         if sampler == CURVES:
-            from search.curves import CurveModel  # loads SciPy
+            from search.samplers.learning_curves import CurveModel  # loads SciPy
 
             self._curves = CurveModel(
                 num_objectives=num_objectives, seed=seed, known_cost=known_cost

@@ -1,9 +1,9 @@
 """ParetoASHA: a Ray Tune scheduler that stops trials early by several objectives at once.
 
-For any Ray Tune experiment, with any searcher; the rule is in `search.rungs`:
+For any Ray Tune experiment, with any searcher; the rule is in `search.schedulers.rungs`:
 
     from ray import tune
-    from search.scheduler import ParetoASHA
+    from search.schedulers.pareto_asha import ParetoASHA
 
     scheduler = ParetoASHA(
         metrics=["val/accuracy", "megaflops"], modes=["max", "min"],
@@ -24,7 +24,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.schedulers.trial_scheduler import FIFOScheduler
 
-from search.rungs import ParetoRungs, RungSettings, bracket_of, check_names
+from search.schedulers.rungs import ParetoRungs, RungSettings, bracket_of, check_names
 from trainables.errors import UserError
 
 Values = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[Sequence[float], float] | None]
@@ -38,7 +38,7 @@ class ParetoASHA(FIFOScheduler):
 
     metrics, modes: the objectives, each `min` or `max`.
     time_attr: what a trial has trained by, in the unit of `grace_period` and `max_t`.
-    reduction_factor, brackets: see `search.rungs.RungSettings`.
+    reduction_factor, brackets: see `search.schedulers.rungs.RungSettings`.
     values: from a trial's configuration and result, both flat, to its vector (minimised, in the
       order of `metrics`) and the sum of its constraints' violations, 0 where all hold; e.g. to
       give the cost that a configuration will end with. None lets the trial go on, unrecorded.

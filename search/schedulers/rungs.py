@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from search.ranks import RankedRecords
+from search.schedulers.ranks import RankedRecords
 from trainables.errors import UserError
 
 _EPSILON = 1e-9  # fractions of training are sums of floats
@@ -163,7 +163,7 @@ class ParetoRungs:
           a trial that reports again there (after a restart) gets the same answer.
         vector: (M,), minimised; of cost, what the trial will *end* with, because a gradual
           schedule is still dense early. Infinite values compare as numbers do.
-        violation: of the constraints in all, 0 where all hold; see `search.constraints`.
+        violation: of the constraints in all, 0 where all hold; see `search.plans.constraints`.
 
         Raises `ValueError` for a vector of another length.
         """

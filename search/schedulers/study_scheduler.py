@@ -5,13 +5,13 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
-from search.files import StudyFiles
-from search.ledger import Ledger, trial_name
-from search.outcomes import metrics_of
-from search.plan import Plan
-from search.reports import past_reports
-from search.scheduler import ParetoASHA
-from search.values import final_costs, final_density, final_values
+from search.plans.objective_values import final_costs, final_density, final_values
+from search.plans.plan import Plan
+from search.record.ledger import Ledger, trial_name
+from search.record.outcomes import metrics_of
+from search.record.reports import past_reports
+from search.record.study_folder import StudyFiles
+from search.schedulers.pareto_asha import ParetoASHA
 from trainables.report import describe
 
 

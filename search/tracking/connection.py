@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from search.addresses import sqlite_file
+from search.record.addresses import sqlite_file
 
 EXPERIMENT = "disparse"
 

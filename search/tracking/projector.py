@@ -15,10 +15,10 @@ from typing import Any
 from mlflow.entities import LifecycleStage, Param, Run, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 
-from search.bulk import NewRun, RunTables
-from search.events import Ended, Point, StudyFacts, TrialWrites
-from search.retries import Retries
-from search.run_content import (
+from search.tracking.bulk import NewRun, RunTables
+from search.tracking.events import Ended, Point, StudyFacts, TrialWrites
+from search.tracking.retries import Retries
+from search.tracking.run_content import (
     STEP_METRIC,
     TAG_INCOMPLETE,
     TAG_KIND,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.addresses import first_line
-from search.sql_errors import is_broken_connection
+from search.record.addresses import first_line
+from search.record.sql_errors import is_broken_connection
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 

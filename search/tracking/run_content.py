@@ -5,7 +5,7 @@ from typing import Any
 
 from mlflow.entities import Metric, Param
 
-from search.events import Ended, Point, Started, StudyFacts
+from search.tracking.events import Ended, Point, Started, StudyFacts
 from trainables.report import TAG_FRONT, TAG_METHOD, TAG_STATUS, TAG_STUDY, TAG_TRIAL
 
 TAG_KIND = "disparse.kind"

@@ -10,20 +10,20 @@ import optuna
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
-from search.addresses import local_file, refused, scrubbed, without_password
-from search.connection import open_client
-from search.description import plan_of
-from search.events import Ended, Point, Started, StudyFacts, TrialWrites, end_of, start_of
-from search.files import StudyFiles, read_json_lines, study_files, write_json
-from search.ledger import FINISHED, Ledger, trial_name
-from search.lock import StudyLock, sole_writer
-from search.plan import Plan
-from search.reports import recall_reports
-from search.retries import GaveUp
-from search.run_content import TAG_INCOMPLETE, TAG_REASON, status_of, tags_of_end
-from search.runs import StudyRuns
-from search.storage import open_storage
-from search.study import Launch, check_record, find_addresses, parent_params
+from search.execution.study import Launch, check_record, find_addresses, parent_params
+from search.plans.description import plan_of
+from search.plans.plan import Plan
+from search.record.addresses import local_file, refused, scrubbed, without_password
+from search.record.driver_lock import StudyLock, sole_writer
+from search.record.ledger import FINISHED, Ledger, trial_name
+from search.record.reports import recall_reports
+from search.record.storage import open_storage
+from search.record.study_folder import StudyFiles, read_json_lines, study_files, write_json
+from search.tracking.connection import open_client
+from search.tracking.events import Ended, Point, Started, StudyFacts, TrialWrites, end_of, start_of
+from search.tracking.projector import StudyRuns
+from search.tracking.retries import GaveUp
+from search.tracking.run_content import TAG_INCOMPLETE, TAG_REASON, status_of, tags_of_end
 from trainables.command_line import masked
 from trainables.errors import Failure, UserError
 from trainables.report import TAG_STATUS

@@ -1,8 +1,8 @@
 """MLflow: a parent run per study, a child per trial, written by a process of its own.
 
 The study's loop never waits for the server: it appends events to a file, the spool, which
-`search.writer` follows. What could not be written is said at the end; it is in the study's own
-record, from which the next launch, or `search sync`, writes it.
+`search.tracking.writer` follows. What could not be written is said at the end; it is in the
+study's own record, from which the next launch, or `search sync`, writes it.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from search.addresses import refused, scrubbed
-from search.events import Ended, Point, Started, StudyFacts, close_line, to_line
-from search.files import StudyFiles
+from search.record.addresses import refused, scrubbed
+from search.record.study_folder import StudyFiles
+from search.tracking.events import Ended, Point, Started, StudyFacts, close_line, to_line
 from trainables.errors import UserError
 
-_ROOT = Path(__file__).resolve().parents[1]  # where `search` is imported from
+_ROOT = Path(__file__).resolve().parents[2]  # where `search` is imported from
 _MAX_WRITERS = 4  # of which three replace one that died
 _REPLACE_SECONDS = 5.0
 _END_SECONDS = 5.0
@@ -208,7 +208,7 @@ class Tracker:
         }
         with self._telling:  # nobody is to be first
             self._writer = subprocess.Popen(
-                [sys.executable, "-m", "search.writer"],
+                [sys.executable, "-m", "search.tracking.writer"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

@@ -1,4 +1,4 @@
-"""The process that writes a study's tracking to MLflow: `python -m search.writer`.
+"""The process that writes a study's tracking to MLflow: `python -m search.tracking.writer`.
 
 A process, not a thread, so that it takes no turn of the study's loop. It reads events from the
 spool, a file that only grows, and remembers how far it is: the study never waits for a server,
@@ -22,12 +22,12 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from search.addresses import first_line
-from search.connection import open_client
-from search.events import StudyFacts, gather
-from search.lock import sole_writer
-from search.retries import GaveUp
-from search.runs import StudyRuns
+from search.record.addresses import first_line
+from search.record.driver_lock import sole_writer
+from search.tracking.connection import open_client
+from search.tracking.events import StudyFacts, gather
+from search.tracking.projector import StudyRuns
+from search.tracking.retries import GaveUp
 
 _MIN_WAIT_SECONDS = 0.25  # gathers the events of short trials into few calls
 _MAX_WAIT_SECONDS = 5.0

@@ -250,7 +250,7 @@ def log_to_mlflow(
     tasks: Sequence[str],
     facts: dict[str, str] | None = None,
 ) -> BuiltStudy:
-    """The study's parent and children in a sqlite store, as `search.tracking` writes them.
+    """The study's parent and children in a sqlite store, as `search.tracking.tracker` writes them.
 
     facts: parameters of the parent besides.
     """

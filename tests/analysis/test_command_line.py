@@ -266,9 +266,9 @@ def test_mistakes_give_one_message_and_exit_2(
 def test_our_own_failure_is_exit_1_and_no_user_error(record: Record, repository: Path) -> None:
     """A bug keeps its traceback and the code that says it is not the user's."""
     code = (
-        "import analysis.trials, analysis.__main__ as m\n"
+        "import analysis.studies.trials, analysis.__main__ as m\n"
         "def broken(*a): raise RuntimeError('a bug')\n"
-        "analysis.trials.load_study = broken\n"
+        "analysis.studies.trials.load_study = broken\n"
         "m.main()"
     )
     done = subprocess.run(
@@ -287,7 +287,7 @@ def test_help_has_examples(monkeypatch, capsys) -> None:
 def test_server_lost_after_reading_leaves_the_files(
     database, tmp_path, monkeypatch, capsys
 ) -> None:
-    from analysis import tracking
+    from analysis.studies import tracking
 
     def gone(*arguments: object) -> int:
         raise tracking.TrackingAway("http://mlflow: connection refused")

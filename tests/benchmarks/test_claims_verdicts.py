@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from analysis.trials import Trial
+from analysis.studies.trials import Trial
 from benchmarks.claims.protocol import (
     PAIR_CLAIMS,
     SYSTEMS,

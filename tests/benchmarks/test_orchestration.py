@@ -11,7 +11,7 @@ import pytest
 from benchmarks.orchestration.__main__ import table
 from benchmarks.orchestration.growth import decisions
 from benchmarks.orchestration.trainables import NUM_REPORTS, report
-from search.outcomes import judge
+from search.record.outcomes import judge
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OBJECTIVES = (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.indicators import Normalisation
+from analysis.statistics.indicators import Normalisation
 from benchmarks.search.document import render
 from benchmarks.search.figure import draw
 from benchmarks.search.findings import collect

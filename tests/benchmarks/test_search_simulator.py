@@ -13,7 +13,7 @@ from benchmarks.search.simulator import Trace, simulate
 from benchmarks.search.surrogates import SURROGATES
 from benchmarks.search.systems import SYSTEMS, get_system
 from benchmarks.search.workload import Report
-from search.rungs import RungSettings
+from search.schedulers.rungs import RungSettings
 from spaces.space import Space
 from trainables.errors import UserError
 
@@ -208,7 +208,9 @@ def test_ours_depends_on_the_search_and_peers_do_not(monkeypatch: pytest.MonkeyP
     assert len(set(before.values())) == 4
     actual = fingerprints._code
     monkeypatch.setattr(
-        fingerprints, "_code", lambda module: actual(module) + "x" * (module == "search.rungs")
+        fingerprints,
+        "_code",
+        lambda module: actual(module) + "x" * (module == "search.schedulers.rungs"),
     )
     changed = {name: job(name).code != code for name, code in before.items()}
     assert changed == {"ours": True, "grace-1-9": True, "random": False, "ray-asha": False}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.comparison import compare
+from analysis.statistics.comparison import compare
 from benchmarks.search.runs import Job, run
 from benchmarks.search.scores import trajectory
 from benchmarks.search.surrogates import get_surrogate

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.indicators import hypervolume
-from analysis.pareto import dominates, non_dominated
+from analysis.statistics.indicators import hypervolume
+from analysis.statistics.pareto import dominates, non_dominated
 from benchmarks.search.peers import Draw
 from benchmarks.search.surrogates import (
     METHODS,

@@ -16,19 +16,19 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from search.checkpoints import newest_checkpoint
-from search.connection import open_client
-from search.events import StudyFacts, TrialWrites
-from search.files import StudyFiles, read_json_lines
-from search.runs import StudyRuns
+from search.execution.checkpoints import newest_checkpoint
+from search.record.study_folder import StudyFiles, read_json_lines
+from search.tracking.connection import open_client
+from search.tracking.events import StudyFacts, TrialWrites
+from search.tracking.projector import StudyRuns
 from tests.cluster import hosts
 from tests.cluster.hosts import Network, stop_group
 from tests.cluster.ray_nodes import HEAD, JOBS, LAPTOP, TOKEN, WORKERS, RayNodes, Submission
 from tests.cluster.services import PASSWORD, MLflowServer, PostgreSQL, postgresql_package
 from tests.integration.records import check_everything, mlflow_runs
-from tests.search.test_runs import whole_trial
+from tests.search.tracking.test_projector import whole_trial
 from trainables.config import TrialConfig
-from trainables.training.manifest import valid_checkpoint
+from trainables.training.checkpoints.manifest import valid_checkpoint
 from trainables.training.trial import TrialRun
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

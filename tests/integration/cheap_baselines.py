@@ -9,10 +9,10 @@ import json
 import os
 import sys
 
-from search.baselines import make_baselines_plan
-from search.plan import Plan
-from search.recipes import RECIPES
-from search.study import Launch, run_study
+from search.execution.study import Launch, run_study
+from search.plans.baselines import make_baselines_plan
+from search.plans.plan import Plan
+from search.plans.recipe import RECIPES
 from tests.integration.cheap_study import CheapTrainable
 from trainables.command_line import run_command_line
 

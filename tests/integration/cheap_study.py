@@ -22,12 +22,12 @@ from typing import Any
 
 from ray import tune
 
-from search.plan import Plan, make_plan
-from search.recipes import RECIPES
-from search.study import Launch, run_study
+from search.execution.study import Launch, run_study
+from search.plans.plan import Plan, make_plan
+from search.plans.recipe import RECIPES
 from trainables.command_line import run_command_line
 from trainables.errors import Failure
-from trainables.training.manifest import write_manifest
+from trainables.training.checkpoints.manifest import write_manifest
 from trainables.training.watchdog import Watchdog, silence_of
 
 NUM_REPORTS = 4

@@ -12,10 +12,10 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
-from search.files import read_json_lines, study_files
-from search.ledger import load_trials
-from search.recovery import tune_statuses
-from search.storage import open_storage
+from search.execution.earlier_launches import tune_statuses
+from search.record.ledger import load_trials
+from search.record.storage import open_storage
+from search.record.study_folder import read_json_lines, study_files
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -12,15 +12,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import search.launches
-from search.files import StudyFiles
-from search.ledger import Ledger
-from search.monitor import Monitor
-from search.outcomes import judge
-from search.plan import Plan, make_plan
-from search.recipes import RECIPES
-from search.study import Launch, StudyEnd, run_study
-from search.tracking import Tracker
+import search.execution.launch
+from search.execution.monitor import Monitor
+from search.execution.study import Launch, StudyEnd, run_study
+from search.plans.plan import Plan, make_plan
+from search.plans.recipe import RECIPES
+from search.record.ledger import Ledger
+from search.record.outcomes import judge
+from search.record.study_folder import StudyFiles
+from search.tracking.tracker import Tracker
 
 STEPS = (10, 20)
 KILLED = 9
@@ -61,7 +61,7 @@ def run_trials(
     monitor: Monitor,
     ready: Callable[[], None],
 ) -> None:
-    """In the place of `search.launches.run_trials`."""
+    """In the place of `search.execution.launch.run_trials`."""
     ready()
     while (assignment := ledger.next()) is not None:
         monitor.assigned(assignment)
@@ -107,7 +107,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
 
 
 def run(folder: str) -> StudyEnd:
-    search.launches.run_trials = run_trials
+    search.execution.launch.run_trials = run_trials
     return run_study(plan_of("killed", 7), launch_in(folder))
 
 

@@ -26,11 +26,11 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-from search.description import plan_of
-from search.early_stopping import make_scheduler
-from search.files import StudyFiles, read_json_lines, study_files
-from search.ledger import load_trials, trial_name
-from search.values import final_density
+from search.plans.description import plan_of
+from search.plans.objective_values import final_density
+from search.record.ledger import load_trials, trial_name
+from search.record.study_folder import StudyFiles, read_json_lines, study_files
+from search.schedulers.study_scheduler import make_scheduler
 from tests.integration.records import (
     REPOSITORY,
     check_everything,
@@ -39,7 +39,7 @@ from tests.integration.records import (
     mlflow_runs,
     optuna_study,
 )
-from trainables.training.manifest import MANIFEST, valid_checkpoint
+from trainables.training.checkpoints.manifest import MANIFEST, valid_checkpoint
 
 STUDY = "cheap"
 STEPS = (10, 20, 30, 40)
@@ -123,7 +123,7 @@ class Soak:
         hit = self._waits[moment](driver)
         spared = self.draws.random() < 0.5
         alive = driver.poll() is None
-        kill_tree(driver, spare=("search.writer",) if spared else ())
+        kill_tree(driver, spare=("search.tracking.writer",) if spared else ())
         self.kills.append(
             {
                 "moment": moment,

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from search.__main__ import app
-from search.status import study_status
+from search.record.study_status import study_status
 from tests.integration import serial_study
 from tests.integration.records import REPOSITORY, check_everything, environment, optuna_study
 from trainables.errors import UserError
@@ -90,8 +90,8 @@ def _with_test_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(density, step) | ({"test/segmentation/miou": density / 2} if last else {})
 
     monkeypatch.setattr(serial_study, "result_of", result_of)
-    monkeypatch.setattr("search.launches.run_trials", serial_study.run_trials)
-    monkeypatch.setattr("search.study._check_first_trial", lambda plan: None)
+    monkeypatch.setattr("search.execution.launch.run_trials", serial_study.run_trials)
+    monkeypatch.setattr("search.execution.study._check_first_trial", lambda plan: None)
 
 
 def invoke(*arguments: str) -> str:

@@ -14,15 +14,15 @@ import pytest
 import torch
 from sqlalchemy.exc import OperationalError
 
-from search.addresses import without_password
-from search.budget import Budget
-from search.description import extend_budget
-from search.description import plan_of as recorded_plan
-from search.ledger import Ledger
-from search.outcomes import Outcome
-from search.plan import make_plan
-from search.recipes import RECIPES
-from search.study import StudyEnd, run_study
+from search.execution.study import StudyEnd, run_study
+from search.plans.budget import Budget
+from search.plans.description import extend_budget
+from search.plans.description import plan_of as recorded_plan
+from search.plans.plan import make_plan
+from search.plans.recipe import RECIPES
+from search.record.addresses import without_password
+from search.record.ledger import Ledger
+from search.record.outcomes import Outcome
 from tests.integration import serial_study
 from tests.integration.records import REPOSITORY, check_everything, environment, mlflow_runs
 from tests.integration.serial_study import STEPS, launch_in, plan_of
@@ -31,7 +31,7 @@ from trainables.errors import Failure, UserError
 
 @pytest.fixture(autouse=True)
 def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.launches.run_trials", serial_study.run_trials)
+    monkeypatch.setattr("search.execution.launch.run_trials", serial_study.run_trials)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_ray_that_cannot_be_started_leaves_nothing_behind(
         raise Failure("Ray could not be started: pretended")
 
     with monkeypatch.context() as patched:
-        patched.setattr("search.launches.run_trials", fail)
+        patched.setattr("search.execution.launch.run_trials", fail)
         with pytest.raises(Failure, match="pretended"):
             run(folder, "stillborn")
     assert not (folder / "stillborn").exists()

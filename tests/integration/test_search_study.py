@@ -16,8 +16,8 @@ import pytest
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
-from search.checkpoints import newest_checkpoint
-from search.files import StudyFiles, study_files
+from search.execution.checkpoints import newest_checkpoint
+from search.record.study_folder import StudyFiles, study_files
 from tests.integration.cheap_study import TIME_LIMIT_SECONDS
 from tests.integration.records import (
     REPOSITORY,
@@ -26,7 +26,7 @@ from tests.integration.records import (
     mlflow_runs,
     optuna_study,
 )
-from trainables.training.manifest import valid_checkpoint
+from trainables.training.checkpoints.manifest import valid_checkpoint
 
 PROGRAM = Path(__file__).with_name("cheap_study.py")
 STEPS = (10, 20, 30, 40)

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from trainables.models.base import SHARED
-from trainables.sparsity.disparse import settle
+from trainables.sparsity.methods.disparse import settle
 from trainables.sparsity.selection import TieOrder
 
 OWNER = {"s": SHARED, "a": "a", "b": "b"}

@@ -13,7 +13,7 @@ from tests.worked.networks import example, network, row_of, worked_toy
 from trainables.data.batch import Batch
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.method import MethodContext
-from trainables.sparsity.rigl import Set
+from trainables.sparsity.methods.rigl import Set
 from trainables.sparsity.saliency import Scores
 
 BATCH = example([0, 0, 0, 0, 1000, 0, 0, 0], {"a": 1.0, "b": 1.0})

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.config import DataConfig
-from trainables.data import cityscapes, nyu_v2, taskonomy
-from trainables.data.building import Progress, split_file, write_store
 from trainables.data.frame import TARGETS, Frame
-from trainables.data.location import building, writing
-from trainables.data.meta import SplitMeta
-from trainables.data.scenes import NUM_CLASSES as NUM_SCENE_CLASSES
-from trainables.data.scenes import VIEWS_PER_SCENE, render_scenes
-from trainables.data.source import SPLITS, OpenSource, Source
+from trainables.data.scenes.scenes import NUM_CLASSES as NUM_SCENE_CLASSES
+from trainables.data.scenes.scenes import VIEWS_PER_SCENE, render_scenes
+from trainables.data.sources import cityscapes, nyu_v2, taskonomy
+from trainables.data.sources.source import SPLITS, OpenSource, Source
 from trainables.data.splits import carve_validation, spread
-from trainables.data.store import CONVERT_AGAIN, Split
+from trainables.data.store.building import Progress, split_file, write_store
+from trainables.data.store.location import building, writing
+from trainables.data.store.meta import SplitMeta
+from trainables.data.store.split_file import CONVERT_AGAIN, Split
 from trainables.data.view import View
 from trainables.errors import UserError, unknown_name
 
@@ -266,7 +266,7 @@ def _converted(config: DataConfig, spec: DatasetSpec, raw: Path, progress: Progr
         listed = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries)
     folder = _cache_folder(config, (str(raw.resolve()), listed, config.size)).absolute()
     if not _holds_store(folder):
-        from trainables.data.convert import convert  # which reads this catalogue
+        from trainables.data.store.convert import convert  # which reads this catalogue
 
         convert(config.dataset, raw, folder, config.size, progress, keep=True)
     return folder
@@ -333,7 +333,7 @@ def _generation(config: DataConfig) -> dict[str, str | int]:
     num_train, num_test = _generated_counts(config)
     source = hashlib.blake2b(digest_size=6)
     if ":" not in config.dataset:
-        for path in sorted(Path(__file__).parent.glob("scene*.py")):
+        for path in sorted((Path(__file__).parent / "scenes").glob("*.py")):
             source.update(path.read_bytes())
     return {
         "num_train": num_train,

@@ -15,13 +15,13 @@ from torch import Tensor
 from trainables.config import DataConfig
 from trainables.data.augmentation import AugmentationParameters, augment
 from trainables.data.batch import Batch
-from trainables.data.encoding import (
+from trainables.data.store.encoding import (
     MARKED_RESPONSE_SCALE,
     NORMAL_SCALE,
     RESPONSE_SCALE,
     UNKNOWN_RESPONSE,
 )
-from trainables.data.store import Split
+from trainables.data.store.split_file import Split
 from trainables.data.vectors import length
 from trainables.data.view import View
 from trainables.errors import unknown_name

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainables.data.store import Split
+from trainables.data.store.split_file import Split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

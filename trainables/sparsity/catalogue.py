@@ -1,18 +1,18 @@
 """The sparsity methods by name."""
 
 from trainables.errors import unknown_name
-from trainables.sparsity.dense import CrossStitch, DeepElastic, Dense, Sluice
-from trainables.sparsity.disparse import DisparseDynamic, DisparsePretrained, DisparseStatic
-from trainables.sparsity.magnitude import (
+from trainables.sparsity.method import Method
+from trainables.sparsity.methods.dense import CrossStitch, DeepElastic, Dense, Sluice
+from trainables.sparsity.methods.disparse import DisparseDynamic, DisparsePretrained, DisparseStatic
+from trainables.sparsity.methods.magnitude import (
     GradualMagnitude,
     IterativeMagnitude,
     LotteryTicket,
     OneShotTicket,
 )
-from trainables.sparsity.method import Method
-from trainables.sparsity.random import Random, RandomPretrained
-from trainables.sparsity.rigl import RigL, Set
-from trainables.sparsity.snip import Snip
+from trainables.sparsity.methods.random import Random, RandomPretrained
+from trainables.sparsity.methods.rigl import RigL, Set
+from trainables.sparsity.methods.snip import Snip
 
 METHODS: dict[str, Method] = {
     method.name: method

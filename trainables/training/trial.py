@@ -20,14 +20,14 @@ from trainables.sparsity.catalogue import get_method
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.schedule import prune_steps, rewind_step
 from trainables.tasks.catalogue import build_tasks
-from trainables.training.best import BestWeights
-from trainables.training.checkpoint import (
+from trainables.training.checkpoints.best import BestWeights
+from trainables.training.checkpoints.checkpoint import (
     damaged,
     load_checkpoint,
     save_checkpoint,
     write_checkpoint,
 )
-from trainables.training.dense_key import dense_config, starts_from_dense_trial
+from trainables.training.dense_runs.key import dense_config, starts_from_dense_trial
 from trainables.training.device import explained_memory, prepare_device, resolve_device
 from trainables.training.evaluation import evaluate
 from trainables.training.export import save_model
@@ -35,8 +35,8 @@ from trainables.training.loop import TrainingLoop
 from trainables.training.summary import summarise
 
 if TYPE_CHECKING:
-    from trainables.training.dense_cache import DenseCache
-    from trainables.training.dense_entry import DenseRun
+    from trainables.training.dense_runs.cache import DenseCache
+    from trainables.training.dense_runs.entry import DenseRun
 
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps in the phase
 

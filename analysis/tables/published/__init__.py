@@ -1,1 +1,1 @@
-"""The papers' numbers, as data: read by `analysis.papers`, their origin told by README.md."""
+"""The papers' numbers, as data: read by `analysis.tables.papers`; README.md tells their origin."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from analysis import figures, page
 from analysis.plots import agreement, canvas, front, layers, parallel, style
-from analysis.trials import load_study
+from analysis.report import figures, page
+from analysis.studies.trials import load_study
 from tests.analysis.studies import PRIMARY, BuiltStudy, realistic_rows, simple_row
 
 TASKS = ("segmentation", "normals", "depth")

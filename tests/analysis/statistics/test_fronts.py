@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.fronts import attainment_line, ineligible_reason, joint_front, task_fronts
-from analysis.trials import load_study
+from analysis.statistics.fronts import attainment_line, ineligible_reason, joint_front, task_fronts
+from analysis.studies.trials import load_study
 from tests.analysis.studies import BuiltStudy, realistic_rows, simple_row
 from trainables import report
 

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import figures, importance
-from analysis.importance import MIN_TRIALS, Importances, drawn_values, measure, to_table
 from analysis.plots import importance as plot
-from analysis.report import render
-from analysis.trials import Study, Trial, load_study
+from analysis.report import figures
+from analysis.report.report import render
+from analysis.statistics import importance
+from analysis.statistics.importance import MIN_TRIALS, Importances, drawn_values, measure, to_table
+from analysis.studies.trials import Study, Trial, load_study
 from tests.analysis.studies import BuiltStudy, realistic_rows
 
 MIOU, COST = "val/segmentation/miou", "cost/density"

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from analysis.indicators import REFERENCE, Normalisation, hypervolume, hypervolume_trajectory
+from analysis.statistics.indicators import (
+    REFERENCE,
+    Normalisation,
+    hypervolume,
+    hypervolume_trajectory,
+)
 
 SETS = hnp.arrays(
     np.float64,

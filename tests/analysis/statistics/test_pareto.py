@@ -1,4 +1,4 @@
-"""`analysis.pareto` against the definition, and on cases worked by hand."""
+"""`analysis.statistics.pareto` against the definition, and on cases worked by hand."""
 
 import time
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from moocore import is_nondominated, pareto_rank
 
-from analysis import pareto
+from analysis.statistics import pareto
 
 # Few distinct values, so that ties, duplicates, infinities, both zeros and NaN are common.
 VALUES = st.sampled_from([0.0, -0.0, 1.0, 2.0, 3.5, float("inf"), float("-inf"), float("nan")])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.ped_anova import Grid, divergences
+from analysis.statistics.ped_anova import Grid, divergences
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Optuna's, that low values count as good

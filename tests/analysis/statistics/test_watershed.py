@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import layer_figures, papers, watershed
-from analysis.chance import chance_agreement
-from analysis.comparison import correlation_with_depth
-from analysis.systems import read_grid
-from analysis.trials import load_study
+from analysis.plots import layer_figures
+from analysis.statistics import watershed
+from analysis.statistics.chance import chance_agreement
+from analysis.statistics.comparison import correlation_with_depth
+from analysis.studies.systems_by_seed import read_grid
+from analysis.studies.trials import load_study
+from analysis.tables import papers
 from tests.analysis.grids import LAYERS, grid_rows, write_summaries
 from tests.analysis.studies import BuiltStudy, Row
 from tests.analysis.test_command_line import is_picture, run

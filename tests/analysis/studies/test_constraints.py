@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import figures
-from analysis.constraints import Bound, axis_bound, misses, read_bounds
-from analysis.fronts import TaskFront, joint_front, task_fronts
 from analysis.plots import bounds, front, parallel
-from analysis.trials import load_study
-from search.constraints import Constraints
+from analysis.report import figures
+from analysis.statistics.fronts import TaskFront, joint_front, task_fronts
+from analysis.studies.constraints import Bound, axis_bound, misses, read_bounds
+from analysis.studies.trials import load_study
+from search.plans.constraints import Constraints
 from tests.analysis.studies import BuiltStudy, Row, searched_rows, simple_row
 from trainables.errors import UserError
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import figures
-from analysis.effort import by_epochs, by_time, by_trials, count_epochs
 from analysis.plots import hypervolume
-from analysis.terms import effort_text, saved_text, terms
-from analysis.trials import Study, Trial, load_study
+from analysis.report import figures
+from analysis.studies.effort import by_epochs, by_time, by_trials, count_epochs
+from analysis.studies.terms import effort_text, saved_text, terms
+from analysis.studies.trials import Study, Trial, load_study
 from tests.analysis.studies import (
     BuiltStudy,
     Row,

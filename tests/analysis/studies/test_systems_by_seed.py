@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import paired, summaries
-from analysis.systems import Grid, read_grid
-from analysis.trials import load_study
+from analysis.statistics import paired, summaries
+from analysis.studies.systems_by_seed import Grid, read_grid
+from analysis.studies.trials import load_study
 from tests.analysis.grids import grid_rows
 from tests.analysis.studies import BuiltStudy, Row, simple_row
 from tests.analysis.test_command_line import run

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import tracking
-from analysis.tables import front_table, to_table
-from analysis.trials import Trial, load_study
+from analysis.studies import tracking
+from analysis.studies.trials import Trial, load_study
+from analysis.tables.trials_table import front_table, to_table
 from tests.analysis.studies import (
     BuiltStudy,
     log_to_mlflow,
@@ -196,7 +196,7 @@ def test_a_front_ahead_of_the_record_has_its_columns(database: Path, tmp_path: P
 def test_the_table_of_the_search_and_ours_are_one(tmp_path: Path) -> None:
     """Against `search.record` itself: every kind of parameter, and trials without metrics."""
     optuna = pytest.importorskip("optuna")
-    from search.record import trials_table
+    from search.record.trials_table import trials_table
 
     kinds = [
         {"method": "snip", "a": 1, "b": True, "c": [1, 2], "d": "x", "e": None, "f": 1},

@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from analysis import beside, papers
-from analysis.protocol import protocol
-from analysis.systems import read_grid
-from analysis.trials import load_study
+from analysis.studies.protocol import protocol
+from analysis.studies.systems_by_seed import read_grid
+from analysis.studies.trials import load_study
+from analysis.tables import beside, papers
 from tests.analysis.grids import change_facts, grid_rows, write_summaries
 from tests.analysis.studies import BuiltStudy
 from tests.analysis.test_command_line import run
@@ -108,7 +108,7 @@ def test_the_data_is_declared_for_installation(repository: Path) -> None:
     import tomllib
 
     project = tomllib.loads((repository / "pyproject.toml").read_text())
-    assert "*.csv" in project["tool"]["setuptools"]["package-data"]["analysis.published"]
+    assert "*.csv" in project["tool"]["setuptools"]["package-data"]["analysis.tables.published"]
 
 
 def test_published_cells_stand_as_printed() -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from search.files import StudyFiles
-from trainables.training.manifest import write_manifest
+from search.record.study_folder import StudyFiles
+from trainables.training.checkpoints.manifest import write_manifest
 
 
 def checkpoint(files: StudyFiles, launch: int, index: int, step: int | None) -> Path:

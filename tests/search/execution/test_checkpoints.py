@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from search import checkpoints
-from search.checkpoints import (
+from search.execution import checkpoints
+from search.execution.checkpoints import (
     MAX_SHARE,
     MIN_SECONDS,
     NUM_CHECKPOINTS,
     Checkpoints,
     newest_checkpoint,
 )
-from search.files import StudyFiles, study_files
-from search.recovery import next_launch
-from tests.search.checkpoint_files import checkpoint
+from search.execution.earlier_launches import next_launch
+from search.record.study_folder import StudyFiles, study_files
+from tests.search.execution.checkpoint_files import checkpoint
 
 TRIAL: Any = SimpleNamespace(trial_id="a", config={"name": "s-00000"})
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search.crashes import Crashes
+from search.execution.crashes import Crashes
 
 DIED = """The actor died unexpectedly before finishing this task.
 \tclass_name: with_resources.<locals>.ResourceTrainable

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from search.checkpoints import newest_checkpoint
-from search.files import StudyFiles, study_files
-from search.recovery import clear_dead_launches, tune_statuses
-from search.scratch import Scratch, remove_abandoned
-from tests.search.checkpoint_files import checkpoint
+from search.execution.checkpoints import newest_checkpoint
+from search.execution.earlier_launches import clear_dead_launches, tune_statuses
+from search.execution.ray_scratch import Scratch, remove_abandoned
+from search.record.study_folder import StudyFiles, study_files
+from tests.search.execution.checkpoint_files import checkpoint
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_folders_of_killed_drivers_go_and_others_stay(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     program = (
-        "import os, signal, time; from search.scratch import Scratch; "
+        "import os, signal, time; from search.execution.ray_scratch import Scratch; "
         "print(Scratch.make(200).path, flush=True); time.sleep(600)"
     )
     killed = subprocess.Popen(

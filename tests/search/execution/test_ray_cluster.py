@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.cluster import shares, trainables_remembered
+from search.execution.ray_cluster import shares, trainables_remembered
 
 
 def held(nodes: list[dict[str, float]], resources: dict[str, float]) -> int:

@@ -7,10 +7,10 @@ import optuna
 import pytest
 from ray.tune.search import Searcher
 
-from search.ledger import Assignment, Ledger, open_optuna
-from search.plan import make_plan
-from search.recipes import RECIPES
-from search.sampler import LedgerSearcher
+from search.execution.searcher import LedgerSearcher
+from search.plans.plan import make_plan
+from search.plans.recipe import RECIPES
+from search.record.ledger import Assignment, Ledger, open_optuna
 from trainables.errors import UserError
 
 

@@ -13,7 +13,7 @@ import torch
 
 from spaces.presets import trial_config
 from trainables.errors import Failure, UserError
-from trainables.training.manifest import MANIFEST, valid_checkpoint, write_manifest
+from trainables.training.checkpoints.manifest import MANIFEST, valid_checkpoint, write_manifest
 from trainables.training.trial import Report
 from trainables.training.watchdog import Watchdog, silence_of
 from trainables.tune import DiSparseTrainable

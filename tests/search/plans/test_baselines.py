@@ -12,22 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.baselines import (
+from search.plans.baselines import (
     ignored,
     make_baselines_plan,
     parse_list,
     parse_sparsities,
     read_settings,
 )
-from search.description import check_same_study, describe_study, plan_of
-from search.files import study_files
-from search.grid import Grid, System
-from search.ledger import Ledger, load_trials, open_optuna
-from search.outcomes import Outcome
-from search.plan import Plan, make_plan
-from search.recipes import RECIPES
-from search.record import write_trials
-from search.systems import systems_table
+from search.plans.description import check_same_study, describe_study, plan_of
+from search.plans.grid import Grid, System
+from search.plans.plan import Plan, make_plan
+from search.plans.recipe import RECIPES
+from search.record.ledger import Ledger, load_trials, open_optuna
+from search.record.outcomes import Outcome
+from search.record.study_folder import study_files
+from search.record.systems_table import systems_table
+from search.record.trials_table import write_trials
 from spaces.budgets import PRETRAINED_METHODS
 from spaces.presets import DENSE_METHODS
 from trainables.errors import UserError

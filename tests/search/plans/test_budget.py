@@ -1,4 +1,4 @@
-"""When a study is finished, and what the ledger makes of it; see `search.budget`."""
+"""When a study is finished, and what the ledger makes of it; see `search.plans.budget`."""
 
 import json
 import math
@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.budget import EPOCHS_METRIC, GPU_HOURS_METRIC, Budget
-from search.ledger import Assignment, Ledger, open_optuna
-from search.outcomes import Outcome
-from search.plan import Plan, make_plan
-from search.recipes import RECIPES
+from search.plans.budget import EPOCHS_METRIC, GPU_HOURS_METRIC, Budget
+from search.plans.plan import Plan, make_plan
+from search.plans.recipe import RECIPES
+from search.record.ledger import Assignment, Ledger, open_optuna
+from search.record.outcomes import Outcome
 from trainables.errors import UserError
 
 

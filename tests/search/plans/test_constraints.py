@@ -1,4 +1,4 @@
-"""Floors and caps from the command line to the front; see `search.constraints`."""
+"""Floors and caps from the command line to the front; see `search.plans.constraints`."""
 
 import json
 import math
@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.constraints import Constraint, Constraints
-from search.ledger import Ledger, open_optuna
-from search.outcomes import judge
-from search.plan import Plan, make_plan
-from search.recipes import RECIPES
+from search.plans.constraints import Constraint, Constraints
+from search.plans.plan import Plan, make_plan
+from search.plans.recipe import RECIPES
+from search.record.ledger import Ledger, open_optuna
+from search.record.outcomes import judge
 from trainables.errors import UserError
 
 TASKS = ("segmentation", "normals", "depth")

@@ -1,12 +1,12 @@
-"""A trial as a vector, with the cost it will end with; see `search.values`."""
+"""A trial as a vector, with the cost it will end with; see `search.plans.objective_values`."""
 
 import math
 
 import pytest
 
-from search.plan import make_plan
-from search.recipes import RECIPES
-from search.values import final_cost, final_costs, final_density, final_values
+from search.plans.objective_values import final_cost, final_costs, final_density, final_values
+from search.plans.plan import make_plan
+from search.plans.recipe import RECIPES
 
 PLAN = make_plan(RECIPES["demo"], study="s")
 MIOU, NORMALS, DEPTH, COST = PLAN.objectives

@@ -2,8 +2,8 @@
 
 import pytest
 
-from search.plan import make_plan, parse_overrides
-from search.recipes import RECIPES, get_recipe
+from search.plans.plan import make_plan, parse_overrides
+from search.plans.recipe import RECIPES, get_recipe
 from trainables.errors import UserError
 
 DEMO = RECIPES["demo"]

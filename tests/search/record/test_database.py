@@ -15,8 +15,8 @@ from optuna.distributions import FloatDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState, create_trial
 
-from search import database
-from search.database import Database
+from search.record import database
+from search.record.database import Database
 
 CUT_OFF = "terminating connection due to administrator command"
 NUM_COMMITS = 9  # of `work` and `check`
@@ -54,7 +54,7 @@ class Line:
             raise sqlite3.OperationalError(CUT_OFF)
 
     def work(self) -> None:
-        """Two trials from start to end, by the calls of `search.ledger`."""
+        """Two trials from start to end, by the calls of `search.record.ledger`."""
         for number in range(2):
             trial = create_trial(
                 state=TrialState.RUNNING,

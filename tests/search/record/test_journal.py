@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from search import journal
-from search.files import study_files
-from search.journal import Journal
-from search.storage import open_storage
+from search.record import journal
+from search.record.journal import Journal
+from search.record.storage import open_storage
+from search.record.study_folder import study_files
 from trainables.errors import UserError
 
 
@@ -156,7 +156,7 @@ def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from tests.search.test_journal import ask, new_study
+from tests.search.record.test_journal import ask, new_study
 study = new_study(Path(sys.argv[1]))
 for number in range(20):
     ask(study, number)
@@ -166,7 +166,7 @@ for number in range(20):
 def test_writers_at_once_mix_no_lines(tmp_path: Path) -> None:
     path = tmp_path / "optuna.journal"
     new_study(path)
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     writers = [
         subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], cwd=root) for _ in range(3)
     ]

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from search.ledger import Assignment, Ledger, load_trials, open_optuna, trial_name
-from search.model import SAMPLERS, make_sampler
-from search.outcomes import Outcome, judge
-from search.plan import Plan, make_plan
-from search.recipes import RECIPES
+from search.plans.plan import Plan, make_plan
+from search.plans.recipe import RECIPES
+from search.record.ledger import Assignment, Ledger, load_trials, open_optuna, trial_name
+from search.record.outcomes import Outcome, judge
+from search.samplers.trial_sampler import SAMPLERS, make_sampler
 from trainables.errors import UserError
 
 OBJECTIVES = ("val/segmentation/miou", "cost/density")

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from search.files import (
+from search.record.driver_lock import StudyLock, is_driven
+from search.record.study_folder import (
     again,
     append_json_line,
     make_writable,
@@ -22,8 +23,7 @@ from search.files import (
     study_files,
     write_json,
 )
-from search.lock import StudyLock, is_driven
-from search.record import num_recorded, trials_table, write_trials
+from search.record.trials_table import num_recorded, trials_table, write_trials
 from trainables.errors import UserError
 
 
@@ -106,8 +106,8 @@ def heartbeat(path: Path, host: str, age_seconds: float) -> None:
 def test_a_dead_drivers_lock_opens_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, age_seconds: float, driven: bool
 ) -> None:
-    monkeypatch.setattr("search.lock.STALE_SECONDS", 1.0)
-    monkeypatch.setattr("search.lock._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("search.record.driver_lock.STALE_SECONDS", 1.0)
+    monkeypatch.setattr("search.record.driver_lock._POLL_SECONDS", 0.05)
     path = tmp_path / "driver.lock"
     heartbeat(path, host, age_seconds)
     assert is_driven(path) == driven
@@ -120,7 +120,7 @@ def test_a_dead_drivers_lock_opens_by_itself(
 def test_a_live_driver_on_another_host_is_recognised_by_its_next_heartbeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.lock._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("search.record.driver_lock._POLL_SECONDS", 0.05)
     path = tmp_path / "driver.lock"
     heartbeat(path, "elsewhere", 1.0)
     beat = threading.Timer(0.3, heartbeat, (path, "elsewhere", 0.0))

@@ -1,4 +1,4 @@
-"""What other studies know, from their real records; see `search.warm_start`."""
+"""What other studies know, from their real records; see `search.record.warm_start`."""
 
 import json
 import math
@@ -9,14 +9,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.files import StudyFiles
-from search.ledger import Ledger, open_optuna
-from search.model import quiet
-from search.outcomes import Outcome
-from search.plan import Plan, make_plan
-from search.recipes import RECIPES
-from search.record import write_trials
-from search.warm_start import WarmTrial, read_snapshot, read_warm_trials, write_snapshot
+from search.plans.plan import Plan, make_plan
+from search.plans.recipe import RECIPES
+from search.record.ledger import Ledger, open_optuna
+from search.record.outcomes import Outcome
+from search.record.study_folder import StudyFiles
+from search.record.trials_table import write_trials
+from search.record.warm_start import WarmTrial, read_snapshot, read_warm_trials, write_snapshot
+from search.samplers.trial_sampler import quiet
 from trainables.errors import UserError
 from trainables.report import TAG_STATUS, TAG_STUDY
 

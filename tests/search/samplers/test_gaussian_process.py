@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from search.gaussian_process import GaussianProcess
+from search.samplers.gaussian_process import GaussianProcess
 
 GROUPS = [0, 1, 1, 2]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.curves import CurveModel, _gains
+from search.samplers.learning_curves import CurveModel, _gains
 from spaces.space import Parameter, Space, When
 
 SPACE = Space(

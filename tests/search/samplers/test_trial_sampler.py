@@ -1,4 +1,4 @@
-"""What the sampler is told, and that its draws depend on nothing else; see `search.model`."""
+"""What the sampler is told, and that its draws depend on nothing else."""
 
 import math
 import random
@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.model import SAMPLERS, Draw, Model
+from search.samplers.trial_sampler import SAMPLERS, Draw, Model
 from trainables.errors import UserError
 
 pytestmark = pytest.mark.timeout(180)  # a draw of the Gaussian process takes a second or more
@@ -286,7 +286,7 @@ def test_mistakes_list_what_is_valid() -> None:
 def test_what_is_forgotten_of_a_long_study_is_the_same_after_a_restart(
     sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.model._MAX_TOLD", 12)
+    monkeypatch.setattr("search.samplers.trial_sampler._MAX_TOLD", 12)
     history = History(sampler, 2, "poor", seed=0)
     for _ in range(60):
         history.begin()

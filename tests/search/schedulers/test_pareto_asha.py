@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import search.scheduler
-from search.scheduler import ParetoASHA
+import search.schedulers.pareto_asha
+from search.schedulers.pareto_asha import ParetoASHA
 from trainables.errors import UserError
 
 STOP, CONTINUE = "STOP", "CONTINUE"
@@ -187,7 +187,7 @@ def ray_tune(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2])}},
+        runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[3])}},
     )
     yield tmp_path_factory.mktemp("ray")
     ray.shutdown()
@@ -257,7 +257,7 @@ def test_the_example_of_the_documentation_runs(
 ) -> None:
     from ray import tune
 
-    documentation = search.scheduler.__doc__ or ""
+    documentation = search.schedulers.pareto_asha.__doc__ or ""
     lines = [line[4:] for line in documentation.splitlines() if line.startswith("    ")]
     code = "\n".join(lines)
     assert "ParetoASHA(" in code

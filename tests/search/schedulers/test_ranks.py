@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.pareto import dominates, non_domination_rank
-from search.ranks import RankedRecords
+from analysis.statistics.pareto import dominates, non_domination_rank
+from search.schedulers.ranks import RankedRecords
 
 # Few distinct values make ties, duplicates and chains; infinities are values like others.
 LEVELS = (-math.inf, -2.0, -1.0, -0.0, 0.0, 1.0, 2.0, math.inf)

@@ -1,4 +1,4 @@
-"""The laws of ParetoASHA's decisions, without Ray; see `search.rungs`."""
+"""The laws of ParetoASHA's decisions, without Ray; see `search.schedulers.rungs`."""
 
 import json
 import math
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.pareto import dominates
-from search.rungs import ParetoRungs, RungSettings, bracket_of, check_names
+from analysis.statistics.pareto import dominates
+from search.schedulers.rungs import ParetoRungs, RungSettings, bracket_of, check_names
 from trainables.errors import UserError
 
 LEVELS = (-math.inf, -1.0, 0.0, 1.0, 2.0, math.inf)

@@ -9,13 +9,13 @@ from typing import Any
 import optuna
 import pytest
 
-from search.early_stopping import StudyScheduler, make_scheduler, replay
-from search.files import StudyFiles, append_json_line
-from search.ledger import Assignment, Ledger, open_optuna
-from search.outcomes import Outcome, metrics_of
-from search.plan import Plan, make_plan
-from search.recipes import RECIPES
-from search.values import final_density
+from search.plans.objective_values import final_density
+from search.plans.plan import Plan, make_plan
+from search.plans.recipe import RECIPES
+from search.record.ledger import Assignment, Ledger, open_optuna
+from search.record.outcomes import Outcome, metrics_of
+from search.record.study_folder import StudyFiles, append_json_line
+from search.schedulers.study_scheduler import StudyScheduler, make_scheduler, replay
 
 DENSITY, AVERAGE = "cost/density", "cost/average_training_density"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from search.events import StudyFacts
-from search.files import StudyFiles
+from search.record.study_folder import StudyFiles
+from search.tracking.events import StudyFacts
 
 FACTS = StudyFacts(study="s", study_id="1f", params={"recipe": "demo", "tasks": "a,b"})
 

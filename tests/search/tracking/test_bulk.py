@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 
-from search import bulk
-from search.bulk import RunTables
-from search.events import Ended, Point, Started, TrialWrites
-from search.runs import StudyRuns
-from tests.search.mlflow_files import FACTS, runs_of
-from tests.search.test_runs import Calls, empty_database, open_runs, uri, whole_trial
+from search.tracking import bulk
+from search.tracking.bulk import RunTables
+from search.tracking.events import Ended, Point, Started, TrialWrites
+from search.tracking.projector import StudyRuns
+from tests.search.tracking.mlflow_files import FACTS, runs_of
+from tests.search.tracking.test_projector import Calls, empty_database, open_runs, uri, whole_trial
 
 __all__ = ["empty_database", "uri"]  # fixtures
 

@@ -21,8 +21,8 @@ from sqlalchemy.exc import (
     PendingRollbackError,
 )
 
-from search.connection import _experiment, open_client
-from search.events import (
+from search.tracking.connection import _experiment, open_client
+from search.tracking.events import (
     Ended,
     Point,
     Started,
@@ -32,9 +32,9 @@ from search.events import (
     gather,
     to_line,
 )
-from search.retries import GaveUp, is_passing
-from search.runs import StudyRuns
-from tests.search.mlflow_files import FACTS, metrics, points, runs_of
+from search.tracking.projector import StudyRuns
+from search.tracking.retries import GaveUp, is_passing
+from tests.search.tracking.mlflow_files import FACTS, metrics, points, runs_of
 
 STEPS = (1, 2, 3)
 
@@ -54,7 +54,7 @@ def uri(tmp_path: Path, empty_database: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.retries.RETRY_SECONDS", (0.05,))
+    monkeypatch.setattr("search.tracking.retries.RETRY_SECONDS", (0.05,))
 
 
 def open_runs(uri: str, facts: StudyFacts = FACTS, **options: Any) -> StudyRuns:

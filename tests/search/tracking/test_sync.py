@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from search.files import StudyFiles, read_json, study_files
-from search.ledger import Ledger
-from search.lock import StudyLock
-from search.study import run_study
-from search.sync import sync_study
+from search.execution.study import run_study
+from search.record.driver_lock import StudyLock
+from search.record.ledger import Ledger
+from search.record.study_folder import StudyFiles, read_json, study_files
+from search.tracking.sync import sync_study
 from tests.integration import serial_study
 from tests.integration.records import REPOSITORY, environment
 from tests.integration.serial_study import STEPS, launch_in, plan_of
-from tests.search.mlflow_files import runs_of
+from tests.search.tracking.mlflow_files import runs_of
 from trainables.errors import UserError
 
 STUDY = "synced"
@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage with one finished study in it. Not to be changed."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.launches.run_trials", serial_study.run_trials)
+        patch.setattr("search.execution.launch.run_trials", serial_study.run_trials)
         end = run_study(plan_of(STUDY, TRIALS), launch_in(folder))
     assert (end.finished, end.unwritten) == (TRIALS, "")
     (folder / STUDY / "report.html").write_text("<p>a report</p>")
@@ -172,7 +172,7 @@ def test_an_interrupted_study_has_no_run_open(
             raise KeyboardInterrupt
         stopping(ledger, number, outcome)
 
-    monkeypatch.setattr("search.launches.run_trials", serial_study.run_trials)
+    monkeypatch.setattr("search.execution.launch.run_trials", serial_study.run_trials)
     monkeypatch.setattr(Ledger, "finish", stop)
     with pytest.raises(KeyboardInterrupt):
         run_study(plan_of("cut", 3), launch_in(tmp_path))

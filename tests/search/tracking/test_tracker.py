@@ -16,13 +16,13 @@ import pytest
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
-from search.events import StudyFacts
-from search.files import StudyFiles
-from search.tracking import Tracker, connect
-from tests.search.mlflow_files import FACTS, files_in, metrics, points, runs_of
+from search.record.study_folder import StudyFiles
+from search.tracking.events import StudyFacts
+from search.tracking.tracker import Tracker, connect
+from tests.search.tracking.mlflow_files import FACTS, files_in, metrics, points, runs_of
 from trainables.errors import UserError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +129,8 @@ def test_a_driver_that_ends_leaves_no_run_open_and_no_process(
     """Of SIGINT, the whole group of the driver has a part, as with Ctrl-C on a terminal."""
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); "
-        "from pathlib import Path; from search.files import StudyFiles; "
-        "from tests.search.test_tracking import open_tracker, write_trial; "
+        "from pathlib import Path; from search.record.study_folder import StudyFiles; "
+        "from tests.search.tracking.test_tracker import open_tracker, write_trial; "
         "files = StudyFiles(storage=Path(sys.argv[2]), study=sys.argv[3]); "
         "tracker = open_tracker(files); write_trial(tracker, 's-00000'); "
         "tracker.trial_started('s-00001', method='snip', params={}, started=5.0); "
@@ -210,8 +210,8 @@ def test_a_study_given_up_while_mlflow_is_loaded_leaves_no_run(files: StudyFiles
 def test_two_drivers_create_one_database(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); "
-        "from tests.search.test_tracking import open_tracker; "
-        "from tests.search.mlflow_files import files_in; "
+        "from tests.search.tracking.test_tracker import open_tracker; "
+        "from tests.search.tracking.mlflow_files import files_in; "
         "tracker = open_tracker(files_in(Path(sys.argv[2]), sys.argv[3])); "
         "sys.exit(bool(tracker.close(finished=True)))"
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trainables.data.augmentation import AugmentationParameters, augment
 from trainables.data.batch import IGNORE_LABEL, Batch
-from trainables.data.normals_from_depth import Intrinsics, normals_from_depth
+from trainables.data.sources.normals_from_depth import Intrinsics, normals_from_depth
 
 NAN = float("nan")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from trainables.data.augmentation import AugmentationParameters, augment
 from trainables.data.batch import Batch
-from trainables.data.normals_from_depth import Intrinsics, normals_from_depth
+from trainables.data.sources.normals_from_depth import Intrinsics, normals_from_depth
 
 SIZE = (36, 44)
 CAMERA = Intrinsics(fx=38.0, fy=40.0, cx=20.0, cy=16.5)

@@ -10,8 +10,8 @@ import pytest
 from trainables.config import DataConfig
 from trainables.data import catalogue
 from trainables.data.catalogue import DATASETS, DatasetSpec, ScenesSource, open_dataset, store_root
-from trainables.data.convert import convert
 from trainables.data.frame import TARGETS
+from trainables.data.store.convert import convert
 from trainables.errors import UserError
 
 
@@ -274,7 +274,7 @@ def test_frames_that_another_version_generated(working_folder, monkeypatch):
 
 
 def test_task_without_ground_truth(tmp_path, make_frame, make_meta, monkeypatch):
-    from trainables.data.store import write_split
+    from trainables.data.store.split_file import write_split
 
     monkeypatch.setitem(DATASETS, "toy", toy_spec())
     size = (16, 16)

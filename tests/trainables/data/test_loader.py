@@ -15,7 +15,7 @@ from trainables.data.loader import (
     StreamedReader,
     decode,
 )
-from trainables.data.store import Split
+from trainables.data.store.split_file import Split
 from trainables.data.view import View
 from trainables.errors import UserError
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.errors import UserError
 from trainables.models.base import SHARED
-from trainables.sparsity.disparse import settle, votes_required
+from trainables.sparsity.methods.disparse import settle, votes_required
 from trainables.sparsity.selection import TieOrder
 
 

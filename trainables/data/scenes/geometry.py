@@ -8,7 +8,7 @@ from math import cos, hypot, sin
 
 import numpy as np
 
-from trainables.data.scene_textures import Material
+from trainables.data.scenes.textures import Material
 
 Point = tuple[float, float, float]
 

@@ -12,8 +12,8 @@ from math import cos, hypot, pi, radians, sin, tan
 import numpy as np
 
 from trainables.data.batch import IGNORE_LABEL
-from trainables.data.scene_geometry import Camera, Light, Point, Primitive, Scene
-from trainables.data.scene_textures import Material, random_material
+from trainables.data.scenes.geometry import Camera, Light, Point, Primitive, Scene
+from trainables.data.scenes.textures import Material, random_material
 
 CLASS_NAMES = (
     "floor",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainables.data.scene_geometry import Camera, Light, Primitive, Scene
+from trainables.data.scenes.geometry import Camera, Light, Primitive, Scene
 
 ROOM = -1  # the owner of a ray that meets no solid
 FLOOR, WALL, CEILING = 0, 1, 2  # the labels of the room's own surfaces

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.data.frame import Frame
-from trainables.data.scene_geometry import Camera, Scene
-from trainables.data.scene_layout import CLASS_NAMES, NUM_CLASSES, build_scene, place_camera
-from trainables.data.scene_rendering import cast, describe, shade, trace
+from trainables.data.scenes.geometry import Camera, Scene
+from trainables.data.scenes.layout import CLASS_NAMES, NUM_CLASSES, build_scene, place_camera
+from trainables.data.scenes.rendering import cast, describe, shade, trace
 from trainables.errors import UserError
 from trainables.seeds import derive_seed
 

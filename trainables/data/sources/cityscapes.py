@@ -29,15 +29,15 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.batch import IGNORE_LABEL
-from trainables.data.cityscapes_arrays import ArrayFiles, list_arrays, load_arrays
 from trainables.data.frame import Frame
-from trainables.data.reading import (
+from trainables.data.resizing import resize_frame
+from trainables.data.sources.cityscapes_arrays import ArrayFiles, list_arrays, load_arrays
+from trainables.data.sources.reading import (
     read_image,
     read_sixteen_bits,
     require_files,
     require_image_size,
 )
-from trainables.data.resizing import resize_frame
 from trainables.errors import UserError
 
 NUM_CLASSES = 19
@@ -79,7 +79,7 @@ class FrameFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CityscapesSource:
-    """Raw Cityscapes in either layout; see `trainables.data.source.Source`.
+    """Raw Cityscapes in either layout; see `trainables.data.sources.source.Source`.
 
     notes: what was left out, for the user.
     """

@@ -1,4 +1,4 @@
-"""Cityscapes as AdaShare and DiSparse read it: `.npy` files; see `trainables.data.cityscapes`."""
+"""Cityscapes as AdaShare and DiSparse read it: `.npy` files; see also `cityscapes`."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ import numpy as np
 
 from trainables.data.batch import IGNORE_LABEL
 from trainables.data.frame import Frame
-from trainables.data.reading import read_array, require_files, require_image_size
+from trainables.data.sources.reading import read_array, require_files, require_image_size
 from trainables.errors import UserError
 
 INDEX = "cityscape.json"

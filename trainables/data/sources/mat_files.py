@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.reading import unreadable
+from trainables.data.sources.reading import unreadable
 
 _MATRIX, _COMPRESSED = 14, 15
 _NUMBERS = {

@@ -1,7 +1,7 @@
 """NYU-Depth-v2: colour, 40 classes, normals and depth of 480x640 indoor frames.
 
 Three layouts are read, told apart by what is in the folder:
-- the official `nyu_depth_v2_labeled.mat`, see `trainables.data.nyu_v2_labeled`; normals are
+- the official `nyu_depth_v2_labeled.mat`, see `trainables.data.sources.nyu_v2_labeled`; normals are
   derived from depth;
 - plain folders: `splits.json`, `rgb/NNNN.jpg`, `seg/NNNN.png` (0-39, 255 ignored) and
   `depth/NNNN.png` (uint8, metres = (value + 0.5) / 25.5); normals are derived from depth;
@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data import nyu_v2_labeled
 from trainables.data.batch import IGNORE_LABEL
 from trainables.data.frame import Frame
-from trainables.data.normals_from_depth import Intrinsics, normals_from_depth
-from trainables.data.nyu_v2_labeled import LabeledFile, open_labeled
-from trainables.data.reading import read_array, read_image, require_image_size
 from trainables.data.resizing import resize_frame
-from trainables.data.source import SPLITS
+from trainables.data.sources import nyu_v2_labeled
+from trainables.data.sources.normals_from_depth import Intrinsics, normals_from_depth
+from trainables.data.sources.nyu_v2_labeled import LabeledFile, open_labeled
+from trainables.data.sources.reading import read_array, read_image, require_image_size
+from trainables.data.sources.source import SPLITS
 from trainables.data.splits import scenes_of_runs
 from trainables.errors import UserError
 
@@ -62,7 +62,7 @@ class FrameFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NyuSource:
-    """Raw NYU-v2 in plain folders or AdaShare's layout; see `trainables.data.source.Source`."""
+    """Raw NYU-v2 in plain folders or AdaShare's layout; see `sources.source.Source`."""
 
     files: dict[str, tuple[FrameFiles, ...]]
     native_size: tuple[int, int] = NATIVE_SIZE
@@ -76,7 +76,7 @@ class NyuSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabeledSource:
-    """Raw NYU-v2 in the official file; see `trainables.data.source.Source`."""
+    """Raw NYU-v2 in the official file; see `trainables.data.sources.source.Source`."""
 
     file: LabeledFile
 

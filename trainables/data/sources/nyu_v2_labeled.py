@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.data.batch import IGNORE_LABEL
-from trainables.data.mat_files import read_matrices
-from trainables.data.reading import unreadable
+from trainables.data.sources.mat_files import read_matrices
+from trainables.data.sources.reading import unreadable
 from trainables.errors import UserError
 
 if TYPE_CHECKING:

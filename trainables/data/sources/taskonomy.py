@@ -29,13 +29,13 @@ import numpy as np
 
 from trainables.data.batch import IGNORE_LABEL
 from trainables.data.frame import Frame
-from trainables.data.reading import (
+from trainables.data.resizing import resize_frame
+from trainables.data.sources.reading import (
     read_image,
     read_sixteen_bits,
     require_files,
     require_image_size,
 )
-from trainables.data.resizing import resize_frame
 from trainables.errors import UserError
 
 NATIVE_SIZE = (512, 512)
@@ -85,7 +85,7 @@ class FrameFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskonomySource:
-    """Raw Taskonomy; see `trainables.data.source.Source`. notes: what was left out."""
+    """Raw Taskonomy; see `trainables.data.sources.source.Source`. notes: what was left out."""
 
     files: dict[str, tuple[FrameFiles, ...]]
     native_size: tuple[int, int] = NATIVE_SIZE

@@ -7,9 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from trainables.data.frame import Frame
-from trainables.data.meta import SplitMeta
-from trainables.data.source import SPLITS, Source
-from trainables.data.store import write_split
+from trainables.data.sources.source import SPLITS, Source
+from trainables.data.store.meta import SplitMeta
+from trainables.data.store.split_file import write_split
 
 SUFFIX = ".arrow"
 Progress = Callable[[str, int, int], None]  # (split, frames done, frames in all)

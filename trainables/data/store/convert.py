@@ -5,12 +5,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.building import Progress, split_file, write_store
 from trainables.data.catalogue import DATASETS, dataset_spec, require_folder
-from trainables.data.location import building, writing
-from trainables.data.meta import SplitMeta
-from trainables.data.source import SPLITS
-from trainables.data.store import Split
+from trainables.data.sources.source import SPLITS
+from trainables.data.store.building import Progress, split_file, write_store
+from trainables.data.store.location import building, writing
+from trainables.data.store.meta import SplitMeta
+from trainables.data.store.split_file import Split
 from trainables.errors import UserError
 
 _SMALLEST_SIDE = 16  # pixels, as in `DataConfig`

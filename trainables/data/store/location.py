@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs
 
-from trainables.data.meta import digest
+from trainables.data.store.meta import digest
 from trainables.errors import UserError
 
 

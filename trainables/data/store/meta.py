@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.data.encoding import ENCODINGS
 from trainables.data.frame import TARGETS
+from trainables.data.store.encoding import ENCODINGS
 from trainables.errors import UserError, unknown_name
 
 SCHEMA_VERSION = 1

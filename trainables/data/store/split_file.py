@@ -25,16 +25,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from trainables.data.encoding import (
+from trainables.data.frame import Frame
+from trainables.data.store.encoding import (
     STORED_DTYPES,
     TRAILING_SHAPE,
     compress,
     decompress,
     to_stored,
 )
-from trainables.data.frame import Frame
-from trainables.data.location import first_line, local_path, writing
-from trainables.data.meta import MODALITIES, SplitMeta, digest
+from trainables.data.store.location import first_line, local_path, writing
+from trainables.data.store.meta import MODALITIES, SplitMeta, digest
 from trainables.errors import UserError, unknown_name
 
 _METADATA_KEY = b"disparse"

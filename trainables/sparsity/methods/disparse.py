@@ -25,7 +25,7 @@ from trainables.models.base import SHARED
 from trainables.sparsity.allocation import prune_budget, regrow_budget
 from trainables.sparsity.gradients import task_gradients
 from trainables.sparsity.method import Masks, Method, MethodContext, Proposal
-from trainables.sparsity.rigl import drop, num_survivors, starting_masks
+from trainables.sparsity.methods.rigl import drop, num_survivors, starting_masks
 from trainables.sparsity.saliency import Scores, task_saliency
 from trainables.sparsity.selection import (
     TieOrder,

@@ -8,7 +8,7 @@ from trainables.sparsity.allocation import prune_budget, regrow_budget
 from trainables.sparsity.gradients import joint_gradients
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import Masks, Method, MethodContext, Proposal
-from trainables.sparsity.random import random_masks, random_scores
+from trainables.sparsity.methods.random import random_masks, random_scores
 from trainables.sparsity.saliency import Scores, magnitude
 from trainables.sparsity.selection import TieOrder, select
 

@@ -10,7 +10,7 @@ import torch
 
 from trainables.config import TrialConfig
 from trainables.errors import UserError
-from trainables.training.manifest import file_crc32
+from trainables.training.checkpoints.manifest import file_crc32
 
 _STATE_FILE = "state.pt"
 _CONFIG_FILE = "config.json"

@@ -21,10 +21,10 @@ from typing import Any
 from trainables.config import REWIND_FRACTIONS, TrialConfig
 from trainables.errors import UserError
 from trainables.sparsity.schedule import rewind_step
-from trainables.training.dense_entry import Building, DenseRun, read_run
-from trainables.training.dense_key import entry_key, normalised
+from trainables.training.dense_runs.entry import Building, DenseRun, read_run
+from trainables.training.dense_runs.key import entry_key, normalised
+from trainables.training.dense_runs.lease import Lease, read_holder
 from trainables.training.device import resolve_device
-from trainables.training.lease import Lease, read_holder
 from trainables.training.loop import Diverged
 from trainables.training.trial import Progress, Report, TrialRun
 

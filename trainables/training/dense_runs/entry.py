@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import TrialConfig
-from trainables.training.manifest import file_crc32, listed_files, write_manifest
+from trainables.training.checkpoints.manifest import file_crc32, listed_files, write_manifest
 from trainables.training.trial import Report, TrialRun
 
 Weights = dict[str, Tensor]

@@ -25,7 +25,7 @@ from trainables.training.device import resolve_precision
 ENTRY_VERSION = 1
 
 # What decides a dense trial's weights and reports, in this package.
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 _MODULES = ("config.py", "coercion.py", "cost.py", "report.py", "seeds.py")
 _FOLDERS = ("data", "models", "tasks", "training", "sparsity")
 

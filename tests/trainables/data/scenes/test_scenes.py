@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.data import scenes
 from trainables.data.batch import IGNORE_LABEL
-from trainables.data.scene_geometry import Camera, Scene
-from trainables.data.scene_layout import build_scene, place_camera
-from trainables.data.scene_rendering import ROOM, cast, trace
-from trainables.data.scenes import (
+from trainables.data.scenes import scenes
+from trainables.data.scenes.geometry import Camera, Scene
+from trainables.data.scenes.layout import build_scene, place_camera
+from trainables.data.scenes.rendering import ROOM, cast, trace
+from trainables.data.scenes.scenes import (
     NUM_CLASSES,
     VIEWS_PER_SCENE,
     Sensor,

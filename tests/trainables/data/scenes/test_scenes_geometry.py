@@ -8,12 +8,12 @@ pixel (20 + j, 20 + i) along (j, i, 20.5).
 import numpy as np
 import pytest
 
-from trainables.data import scenes
-from trainables.data.scene_geometry import Camera, Light, Primitive, Scene
-from trainables.data.scene_layout import LABELS
-from trainables.data.scene_rendering import cast, describe, shade, trace
-from trainables.data.scene_textures import TEXTURES, Material, noise
-from trainables.data.scenes import Sensor, render_view
+from trainables.data.scenes import scenes
+from trainables.data.scenes.geometry import Camera, Light, Primitive, Scene
+from trainables.data.scenes.layout import LABELS
+from trainables.data.scenes.rendering import cast, describe, shade, trace
+from trainables.data.scenes.scenes import Sensor, render_view
+from trainables.data.scenes.textures import TEXTURES, Material, noise
 
 SIZE = (41, 41)
 FOCAL = 20.5

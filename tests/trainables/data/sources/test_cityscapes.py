@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spaces.presets import trial_config
-from tests.trainables.data.official_files import (
+from tests.trainables.data.sources.official_files import (
     CAMERA,
     EVALUATED,
     random_city,
@@ -18,14 +18,14 @@ from tests.trainables.data.official_files import (
     write_png,
 )
 from trainables.data.catalogue import open_dataset
-from trainables.data.cityscapes import (
+from trainables.data.loader import decode
+from trainables.data.sources.cityscapes import (
     open_metric_source,
     open_source,
     read_labels,
 )
-from trainables.data.convert import convert
-from trainables.data.loader import decode
-from trainables.data.store import Split
+from trainables.data.store.convert import convert
+from trainables.data.store.split_file import Split
 from trainables.errors import UserError
 
 SIZE = (33, 47)  # odd on purpose

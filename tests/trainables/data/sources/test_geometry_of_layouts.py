@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainables.data.official_files import (
+from tests.trainables.data.sources.official_files import (
     random_city,
     random_room,
     write_official_city,
     write_room,
 )
 from trainables.data.augmentation import AugmentationParameters, augment
-from trainables.data.convert import convert
 from trainables.data.loader import decode
-from trainables.data.normals_from_depth import Intrinsics
-from trainables.data.store import Split
+from trainables.data.sources.normals_from_depth import Intrinsics
+from trainables.data.store.convert import convert
+from trainables.data.store.split_file import Split
 
 SIZE, CROP = (96, 128), (64, 72)
 CAMERA = Intrinsics(fx=110.0, fy=112.0, cx=60.0, cy=50.0)

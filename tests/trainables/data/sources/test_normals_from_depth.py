@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainables.data.normals_from_depth import Intrinsics, gaussian_blur, normals_from_depth
+from trainables.data.sources.normals_from_depth import Intrinsics, gaussian_blur, normals_from_depth
 
 CAMERA = Intrinsics(fx=100.0, fy=104.0, cx=44.0, cy=30.0)
 SIZE = (64, 80)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data import nyu_v2
-from trainables.data.nyu_v2 import has_white_frame, load_frame, open_source
+from trainables.data.sources import nyu_v2
+from trainables.data.sources.nyu_v2 import has_white_frame, load_frame, open_source
 from trainables.errors import UserError
 
 

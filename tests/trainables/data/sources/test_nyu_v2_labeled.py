@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from tests.trainables.data.official_files import write_labeled_mat, write_png
-from trainables.data.convert import convert
-from trainables.data.mat_files import read_matrices
-from trainables.data.nyu_v2 import open_source
-from trainables.data.store import Split
+from tests.trainables.data.sources.official_files import write_labeled_mat, write_png
+from trainables.data.sources.mat_files import read_matrices
+from trainables.data.sources.nyu_v2 import open_source
+from trainables.data.store.convert import convert
+from trainables.data.store.split_file import Split
 from trainables.errors import UserError
 
 SIZE = (48, 64)

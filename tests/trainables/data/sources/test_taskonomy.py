@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spaces.presets import trial_config
-from tests.trainables.data.official_files import (
+from tests.trainables.data.sources.official_files import (
     TASKONOMY_DOMAINS,
     TASKONOMY_ORDERS,
     random_room,
@@ -17,17 +17,17 @@ from tests.trainables.data.official_files import (
 from trainables.data.augmentation import AugmentationParameters, augment
 from trainables.data.batch import Batch
 from trainables.data.catalogue import open_dataset
-from trainables.data.convert import convert
-from trainables.data.encoding import to_stored
 from trainables.data.loader import decode
 from trainables.data.resizing import resize_response
-from trainables.data.store import Split
-from trainables.data.taskonomy import (
+from trainables.data.sources.taskonomy import (
     CLASS_NAMES,
     TEST_BUILDINGS,
     buildings_for_test,
     open_source,
 )
+from trainables.data.store.convert import convert
+from trainables.data.store.encoding import to_stored
+from trainables.data.store.split_file import Split
 from trainables.errors import UserError
 
 SIZE = (21, 27)

@@ -7,9 +7,9 @@ import pytest
 
 from trainables.config import DataConfig
 from trainables.data.catalogue import open_dataset
-from trainables.data.convert import convert
-from trainables.data.nyu_v2 import open_source
-from trainables.data.store import Split
+from trainables.data.sources.nyu_v2 import open_source
+from trainables.data.store.convert import convert
+from trainables.data.store.split_file import Split
 from trainables.errors import UserError
 
 SIZE = (24, 32)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from trainables.config import TrialConfig
-from trainables.training.dense_cache import DenseCache
+from trainables.training.dense_runs.cache import DenseCache
 from trainables.training.loop import TrainingLoop
 from trainables.training.trial import TrialRun
 

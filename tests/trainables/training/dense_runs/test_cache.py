@@ -20,13 +20,13 @@ import torch
 from trainables.data.catalogue import store_root
 from trainables.errors import Failure
 from trainables.report import delta_percent
-from trainables.training.dense_cache import WAITING, DenseCache
-from trainables.training.dense_entry import Building, DenseRun
-from trainables.training.dense_key import dense_config, entry_key, normalised
+from trainables.training.checkpoints.manifest import file_crc32
+from trainables.training.dense_runs.cache import WAITING, DenseCache
+from trainables.training.dense_runs.entry import Building, DenseRun
+from trainables.training.dense_runs.key import dense_config, entry_key, normalised
+from trainables.training.dense_runs.lease import Lease
 from trainables.training.export import load_model
-from trainables.training.lease import Lease
 from trainables.training.loop import Diverged, TrainingLoop
-from trainables.training.manifest import file_crc32
 from trainables.training.trial import Report, TrialRun
 
 # A dense trial of twelve steps and the pre-training of other methods are then the same.
@@ -97,7 +97,7 @@ def test_a_dense_trial_is_replayed_to_the_bit(
 ):
     # Errors that only grow: the first report's weights are the best, and those are exported.
     errors = itertools.count(1.0)
-    monkeypatch.setattr("trainables.training.best._error", lambda *_: next(errors))
+    monkeypatch.setattr("trainables.training.checkpoints.best._error", lambda *_: next(errors))
     config = small_trial("dense")
     inline = TrialRun(config, device="cpu")
     expected = finish(inline)
@@ -153,7 +153,7 @@ def test_one_training_for_all_processes_though_the_first_is_killed(small_trial, 
     store_root(asked[0].data)
     expected = [[dataclasses.asdict(r) for r in finish(TrialRun(c, device="cpu"))] for c in asked]
     (tmp_path / "asked.json").write_text(json.dumps([config.to_dict() for config in asked]))
-    script = Path(__file__).with_name("dense_askers.py")
+    script = Path(__file__).with_name("askers.py")
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path)],
         capture_output=True,
@@ -264,7 +264,7 @@ def test_what_a_dense_trial_does_not_read_does_not_part_them(small_trial, tmp_pa
     # A setting that is added to these groups has to be normalised too: whatever it was before.
     odd = {"sparsity.saliency_batches": 9, "regrowth.interval_steps": 9, "sparsity.score": "taylor"}
     assert normalised(small_trial("dense", odd)).flat() == fixed
-    from trainables.training.dense_key import _UNREAD
+    from trainables.training.dense_runs.key import _UNREAD
 
     assert _UNREAD.keys() == unread.keys() | {"training.pretrain_steps"}
 
@@ -393,7 +393,7 @@ def test_a_read_only_folder_still_gives_what_it_holds(
     def refused(*_: object) -> int:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("trainables.training.lease.os.open", refused)
+    monkeypatch.setattr("trainables.training.dense_runs.lease.os.open", refused)
     cache.get(config)
     assert len(dense_steps) == 12
     assert said == []
@@ -512,8 +512,8 @@ def test_whoever_waits_for_a_stopped_builder_says_for_whom_once(
     small_trial, cache, said, monkeypatch
 ):
     """The builder holds its lease and gets no further, as a stopped process does."""
-    monkeypatch.setattr("trainables.training.dense_cache.POLL_SECONDS", 0.01)
-    monkeypatch.setattr("trainables.training.dense_cache.SAY_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr("trainables.training.dense_runs.cache.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("trainables.training.dense_runs.cache.SAY_AFTER_SECONDS", 0.2)
     config = small_trial("dense")
     folder = cache.directory / entry_key(normalised(config), "cpu")
     folder.mkdir(parents=True)

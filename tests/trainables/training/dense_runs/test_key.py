@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import trainables
-from trainables.training import dense_key
-from trainables.training.dense_key import dense_config, entry_key, model_digest, package_digest
+from trainables.training.dense_runs import key as dense_key
+from trainables.training.dense_runs.key import dense_config, entry_key, model_digest, package_digest
 
 PACKAGE = Path(trainables.__file__).parent
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainables.training import lease as module
-from trainables.training.lease import Lease, read_holder
+from trainables.training.dense_runs import lease as module
+from trainables.training.dense_runs.lease import Lease, read_holder
 
 
 @pytest.fixture(autouse=True)

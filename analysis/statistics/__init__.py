@@ -1,0 +1,1 @@
+"""Numbers about trials: fronts, indicators, comparisons, importance, agreement among tasks."""

@@ -1,0 +1,1 @@
+"""Tables as text, Markdown, LaTeX and Parquet; the papers' published numbers among them."""

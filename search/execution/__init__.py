@@ -1,0 +1,1 @@
+"""Running a study on Ray: launches, the searcher, callbacks, checkpoints and recovery."""

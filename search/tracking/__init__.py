@@ -1,0 +1,1 @@
+"""MLflow as a projection of the record; nothing here is needed to resume a study."""

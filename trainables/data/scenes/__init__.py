@@ -1,0 +1,1 @@
+"""The procedural indoor scenes: geometry, layout, textures and exact ray casting."""
