@@ -3,9 +3,6 @@
 import json
 import logging
 import os
-import shlex
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 # Before anything imports them: no telemetry, no banners.
@@ -16,17 +13,13 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 import typer
 
 from search.options import (
-    AddressOption,
-    ConcurrencyOption,
     DataRootOption,
     QuietOption,
-    ReportOption,
     StorageOption,
     StudyStorageOption,
-    TimeLimitOption,
     TrackingOption,
+    launches,
 )
-from search.plans.recipe import RECIPES, get_recipe
 from trainables.command_line import EXIT_INTERRUPTED, run_command_line
 from trainables.errors import Failure
 
@@ -37,32 +30,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_RUN_HELP = f"""Start a study, or go on with it: the same command resumes what was interrupted.
-
-Recipes: {"; ".join(f"{r.name} ({r.summary})" for r in RECIPES.values())}
-
-Examples:
-
-python -m search run demo
-
-python -m search run nyu-v2-small --data-root runs/data/nyuv2 --trials 8
-
-python -m search run demo --name by-flops --set objective.cost=cost/flops_fraction
-
-python -m search run demo --name snip-only --set method=snip --set training.steps=400
-
-python -m search run demo --name floor --epochs 500 --set constraint.segmentation/miou='>=0.3'
-
-python -m search run demo --name warm --seed 1 --warm-start demo
-
-Settings of the scheduler (--set scheduler.NAME=...): grace, the fraction of training before which
-no trial is stopped; reduction_factor, one in so many goes on at a rung; brackets.
-"""
+RecipeArgument = Annotated[
+    str, typer.Argument(help="Name of a recipe (`search recipe` lists them), or a .toml file.")
+]
+NameArgument = Annotated[str, typer.Argument(help="Name of the study.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="name=value: fix a setting; or objective.cost, constraint.METRIC='<=BOUND', "
+        "scheduler.SETTING. Repeatable.",
+    ),
+]
 
 
-@app.command(help=_RUN_HELP)
+@app.command()
+@launches
 def run(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe.")],
+    recipe: RecipeArgument,
+    launch: dict[str, Any],
     name: Annotated[str | None, typer.Option(help="The study; default: the recipe's name.")] = None,
     trials: Annotated[int | None, typer.Option(help="How many; default: the recipe's.")] = None,
     epochs: Annotated[
@@ -71,40 +57,47 @@ def run(
     gpu_hours: Annotated[
         float | None, typer.Option(help="Instead: hours of a GPU, of all trials.")
     ] = None,
-    concurrency: ConcurrencyOption = None,
     seed: Annotated[int, typer.Option(help="Of the sampler and of every trial.")] = 0,
     data_root: DataRootOption = None,
-    storage: StorageOption = "runs",
-    tracking_uri: TrackingOption = None,
-    study_storage: StudyStorageOption = None,
-    ray_address: AddressOption = "local",
-    trial_time_limit: TimeLimitOption = None,
     sampler: Annotated[
         str | None,
         typer.Option(help="curves, tpe, nsga2, nsga3, gp or random; default: the recipe's."),
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(help="pareto-asha stops poor trials early, none does not; default: recipe's."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
         typer.Option(
-            "--set",
-            help="name=value: fix a setting; or objective.cost, constraint.METRIC='<=BOUND', "
-            "scheduler.SETTING. Repeatable.",
+            help="pareto-asha stops poor trials early, none does not; default: the recipe's."
         ),
     ] = None,
+    settings: SetOption = None,
     warm_start: Annotated[
         list[str] | None,
         typer.Option(
             help="A study to learn from: its name, mlflow:NAME, or STORAGE#NAME. Repeatable."
         ),
     ] = None,
-    report: ReportOption = True,
-    quiet: QuietOption = False,
 ) -> None:
-    from search.plans.plan import make_plan, parse_overrides
+    """Start a study, or resume it: the same command resumes what was interrupted.
+
+    Examples:
+
+    python -m search run demo
+
+    python -m search run nyu-v2-small --data-root runs/data/nyuv2 --trials 8
+
+    python -m search run my.toml --name by-flops --set objective.cost=cost/flops_fraction
+
+    python -m search run demo --name snip-only --set method=snip --set training.steps=400
+
+    python -m search run demo --name floor --epochs 500 --set constraint.segmentation/miou='>=0.3'
+
+    python -m search run demo --name warm --seed 1 --warm-start demo
+
+    Settings of the scheduler (--set scheduler.NAME=...): grace, the fraction of training before
+    which no trial is stopped; reduction_factor, one in so many continues at a rung; brackets.
+    """
+    from search.plans.recipe import get_recipe
+    from search.plans.resolve import make_plan, parse_overrides
 
     plan = make_plan(
         get_recipe(recipe),
@@ -119,46 +112,14 @@ def run(
         overrides=parse_overrides(settings or []),
         warm_start=warm_start or (),
     )
-    _run(
-        plan,
-        warm_start=tuple(warm_start or ()),
-        storage=storage,
-        tracking_uri=tracking_uri,
-        study_storage=study_storage,
-        ray_address=ray_address,
-        concurrency=concurrency,
-        trial_time_limit=trial_time_limit,
-        report=report,
-        quiet=quiet,
-    )
+    _run(plan, **launch, warm_start=tuple(warm_start or ()))
 
 
-_BASELINES_HELP = f"""Run systems x sparsities x seeds as one study, under one protocol and budget.
-
-The budget is the recipe's training.steps for every system: where one starts from a trained
-model, pre-training and training add up to it. Dense systems are run once per seed. Seed 0 of all
-systems comes first. The same command starts the study, resumes it, or reports the finished one.
-
-Recipes: {", ".join(RECIPES)}. Methods: `python -m trainables list methods`.
-
-Examples:
-
-python -m search baselines scenes-tiny
-
-python -m search baselines demo --methods dense,snip,disparse-static --sparsities 0.9 --seeds 3
-
-python -m search baselines nyu-v2-small --data-root DIR --set data.tasks=segmentation,depth
-
-python -m search baselines scenes-tiny --settings tuned.json --set training.steps=1000 --name tuned
-
-where tuned.json holds a method's own settings, or a list of them for several variants:
-{{"snip": {{"optimiser.learning_rate": 0.001}}, "rigl": [{{"regrowth.fraction": 0.3}}, {{}}]}}
-"""
-
-
-@app.command(help=_BASELINES_HELP)
+@app.command()
+@launches
 def baselines(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe.")],
+    recipe: RecipeArgument,
+    launch: dict[str, Any],
     name: Annotated[str | None, typer.Option(help="The study; default: RECIPE-baselines.")] = None,
     seeds: Annotated[int, typer.Option(help="How many of every system.")] = 5,
     seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
@@ -172,27 +133,35 @@ def baselines(
         str | None, typer.Option("--settings", help="JSON file of settings by method, see above.")
     ] = None,
     data_root: DataRootOption = None,
-    concurrency: ConcurrencyOption = None,
-    storage: StorageOption = "runs",
-    tracking_uri: TrackingOption = None,
-    study_storage: StudyStorageOption = None,
-    ray_address: AddressOption = "local",
-    trial_time_limit: TimeLimitOption = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="name=value: a setting of every system. Repeatable."),
     ] = None,
-    report: ReportOption = True,
-    quiet: QuietOption = False,
 ) -> None:
-    from search.plans.baselines import (
-        ignored,
-        make_baselines_plan,
-        parse_list,
-        parse_sparsities,
-        read_settings,
-    )
-    from search.plans.plan import parse_overrides
+    """Run systems x sparsities x seeds as one study, under one protocol and budget.
+
+    The budget is the recipe's training.steps for every system: where one starts from a trained
+    model, pre-training and training add up to it. Dense systems are run once per seed. Seed 0 of
+    all systems comes first. The same command starts the study, resumes it, or reports the
+    finished one. Methods: `python -m trainables list methods`.
+
+    Examples:
+
+    python -m search baselines scenes-tiny
+
+    python -m search baselines demo --methods dense,snip,disparse-static --sparsities 0.9 --seeds 3
+
+    python -m search baselines nyu-v2-small --data-root DIR --set data.tasks=segmentation,depth
+
+    python -m search baselines scenes-tiny --settings tuned.json --set training.steps=1000
+
+    where tuned.json holds a method's own settings, or a list of them for several variants:
+    {"snip": {"optimiser.learning_rate": 0.001}, "rigl": [{"regrowth.fraction": 0.3}, {}]}
+    """
+    from search.plans.baselines import make_baselines_plan, parse_list, parse_sparsities
+    from search.plans.grid_settings import ignored, read_settings
+    from search.plans.recipe import get_recipe
+    from search.plans.resolve import parse_overrides
 
     variants = None if settings_file is None else read_settings(settings_file)
     plan = make_baselines_plan(
@@ -206,135 +175,85 @@ def baselines(
         data_root=data_root,
         overrides=parse_overrides(settings or []),
     )
-    for line in () if quiet else ignored(plan, variants or {}):
+    for line in () if launch["quiet"] else ignored(plan, variants or {}):
         typer.echo(f"note: {line}: its settings have no effect", err=True)
-    _run(
-        plan,
-        storage=storage,
-        tracking_uri=tracking_uri,
-        study_storage=study_storage,
-        ray_address=ray_address,
-        concurrency=concurrency,
-        trial_time_limit=trial_time_limit,
-        report=report,
-        quiet=quiet,
-    )
+    _run(plan, **launch)
 
 
-@app.command(
-    help="Go on with a study that was interrupted, as it was started.\n\n"
-    "Passwords are not recorded: repeat an address that holds one, or set MLFLOW_TRACKING_URI "
-    "and DISPARSE_STUDY_STORAGE.\n\n"
-    "Example: python -m search resume demo"
-)
-def resume(
-    name: Annotated[str, typer.Argument(help="Name of the study.")],
-    concurrency: ConcurrencyOption = None,
-    storage: StorageOption = "runs",
-    tracking_uri: TrackingOption = None,
-    study_storage: StudyStorageOption = None,
-    ray_address: AddressOption = "local",
-    trial_time_limit: TimeLimitOption = None,
-    report: ReportOption = True,
-    quiet: QuietOption = False,
-) -> None:
-    from search.plans.description import plan_of
+@app.command()
+@launches
+def resume(name: NameArgument, launch: dict[str, Any]) -> None:
+    """Resume a study that was interrupted, as it was started.
 
-    plan, _ = plan_of(storage, name)
-    _run(
-        plan,
-        storage=storage,
-        tracking_uri=tracking_uri,
-        study_storage=study_storage,
-        ray_address=ray_address,
-        concurrency=concurrency,
-        trial_time_limit=trial_time_limit,
-        report=report,
-        quiet=quiet,
-    )
+    Passwords are not recorded: repeat an address that holds one, or set MLFLOW_TRACKING_URI and
+    DISPARSE_STUDY_STORAGE.
+
+    Example: python -m search resume demo
+    """
+    from search.record.study_file import plan_of
+
+    plan, _ = plan_of(launch["storage"], name)
+    _run(plan, **launch)
 
 
-@app.command(
-    help="Raise a study's budget, in the unit it was started with, and go on with it.\n\n"
-    "Killed and given again, it raises the budget again: go on by `search resume`.\n\n"
-    "Example: python -m search extend demo --trials 12"
-)
+@app.command()
+@launches
 def extend(
-    name: Annotated[str, typer.Argument(help="Name of the study.")],
+    name: NameArgument,
+    launch: dict[str, Any],
     trials: Annotated[int | None, typer.Option(help="How many more.")] = None,
     epochs: Annotated[float | None, typer.Option(help="How many more.")] = None,
     gpu_hours: Annotated[float | None, typer.Option(help="How many more.")] = None,
-    concurrency: ConcurrencyOption = None,
-    storage: StorageOption = "runs",
-    tracking_uri: TrackingOption = None,
-    study_storage: StudyStorageOption = None,
-    ray_address: AddressOption = "local",
-    trial_time_limit: TimeLimitOption = None,
-    report: ReportOption = True,
-    quiet: QuietOption = False,
 ) -> None:
+    """Raise a study's budget, in the unit it was started with, and continue it.
+
+    The same command raises the budget again: after an interruption use `search resume`.
+
+    Example: python -m search extend demo --trials 12
+    """
     from search.plans.budget import Budget
-    from search.plans.description import extend_budget
+    from search.record.study_file import extend_budget
 
     more = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
-    _run(
-        extend_budget(storage, name, more),
-        storage=storage,
-        tracking_uri=tracking_uri,
-        study_storage=study_storage,
-        ray_address=ray_address,
-        concurrency=concurrency,
-        trial_time_limit=trial_time_limit,
-        report=report,
-        quiet=quiet,
-    )
+    _run(extend_budget(launch["storage"], name, more), **launch)
 
 
-@app.command(
-    help="How a study stands; changes nothing.\n\n"
-    "Examples: python -m search status demo; python -m search status demo --json"
-)
+@app.command()
 def status(
-    name: Annotated[str, typer.Argument(help="Name of the study.")],
+    name: NameArgument,
     storage: StorageOption = "runs",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    from search.plans.budget import Budget
-    from search.record.study_folder import again
+    """Say how a study stands; change nothing.
+
+    Examples: python -m search status demo; python -m search status demo --json
+    """
+    _quiet_libraries()
+    from search.messages import status_lines
     from search.record.study_status import study_status
 
-    _quiet_libraries()
     found = study_status(storage, name)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-        return
-    words = {} if found["driven"] else {"running": "interrupted"}
-    counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in found["counts"].items() if n)
-    driver = "a driver is at work" if found["driven"] else "no driver is at work"
-    typer.echo(f"study {name} ({found['recipe']}): {counts or 'no trial yet'}; {driver}")
-    budget = Budget.from_json(found["budget"])
-    typer.echo(f"used {found['used']:g} of {budget.text}; {found['front']} on the front")
-    typer.echo(f"folder {found['directory']}; MLflow {found['tracking_uri']}")
-    if (found["used"] < budget.amount or found["counts"]["running"]) and not found["driven"]:
-        typer.echo(f"go on with: {again('resume', name, storage)}")
+    for line in [json.dumps(found, indent=2)] if as_json else status_lines(found, storage):
+        typer.echo(line)
 
 
-@app.command(
-    help="Bring MLflow level with the study's own record: runs, parameters, points, status and the "
-    "front's tags that the server lacks are written, and no run is left RUNNING. A second time "
-    "changes nothing. Points that somebody added by hand stay.\n\n"
-    "For a server that was away, lost its data, or is new: one named by --tracking-uri is the "
-    "study's from then on. Not while a driver is at work.\n\n"
-    "Examples: python -m search sync demo; "
-    "python -m search sync demo --tracking-uri http://server:5000"
-)
+@app.command()
 def sync(
-    name: Annotated[str, typer.Argument(help="Name of the study.")],
+    name: NameArgument,
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
     quiet: QuietOption = False,
 ) -> None:
+    """Project a study's record into MLflow once; a second time changes nothing.
+
+    Runs, parameters, reports, status and tags that MLflow lacks are written, and no run is left
+    RUNNING. What somebody added by hand stays. For a server that was away, lost its data, or is
+    new: one named by --tracking-uri is the study's from then on. Not while a driver is at work.
+
+    Examples: python -m search sync demo;
+    python -m search sync demo --tracking-uri http://server:5000
+    """
     _quiet_libraries()
     from search.tracking.sync import sync_study
 
@@ -346,64 +265,64 @@ def sync(
         raise Failure(f"{end.refused} writes were refused by MLflow ({end.reason})")
 
 
+@app.command()
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="A recipe; without it, list them.")] = None,
+) -> None:
+    """List the built-in recipes, or print one as TOML to start from.
+
+    Example: python -m search recipe demo > my.toml
+    """
+    from search.plans.recipe import get_recipe, recipe_names, recipe_text
+
+    if name is not None:
+        typer.echo(recipe_text(name), nl=False)
+        return
+    width = max(map(len, recipe_names()))
+    for each in recipe_names():
+        typer.echo(f"{each:{width}s}  {get_recipe(each).summary}")
+
+
+@app.command()
+def delete(
+    name: NameArgument,
+    storage: StorageOption = "runs",
+    tracking_uri: TrackingOption = None,
+    study_storage: StudyStorageOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a study: its folder, its record and its runs in MLflow, after asking.
+
+    Example: python -m search delete demo
+    """
+    _quiet_libraries()
+    from search.tracking.delete import delete_study, describe_deletion
+
+    lines = describe_deletion(storage, name)
+    if not yes:
+        typer.confirm(f"Delete {lines}?", abort=True, err=True)
+    typer.echo(delete_study(storage, name, tracking_uri=tracking_uri, study_storage=study_storage))
+
+
 def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
-    from search.execution.study import Launch, run_study
-    from search.record.study_folder import again
+    from search.execution.launch_options import Launch
+    from search.execution.study import run_study
+    from search.messages import end_lines, problem_lines
 
     _quiet_libraries()
     try:
         end = run_study(plan, Launch(quiet=quiet, **launch))
     except KeyboardInterrupt:
-        typer.echo("Interrupted; the same command goes on", err=True)
+        typer.echo("Interrupted. Run the same command again to resume.", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    if not quiet:
-        _say_end(plan, end)
-    for problem in (end.idle, end.unwritten, end.report_problem):
-        if problem:
-            typer.echo(f"Warning: {problem}", err=True)
-    if end.unwritten:
-        sync = again("sync", plan.study, end.directory.parent)
-        typer.echo(f"When the server is back, the same command writes them, or: {sync}", err=True)
-    if end.remaining:
-        left = f"with {end.remaining} trials to go"
-        if plan.budget.trials is None:
-            left = f"before {plan.budget.text} were used"
-        typer.echo(
-            f"Interrupted {left}; the same command goes on, "
-            f"or: {again('resume', plan.study, end.directory.parent)}",
-            err=True,
-        )
-    elif not end.complete:
+    for line in () if quiet else end_lines(plan, end):
+        typer.echo(line)
+    for line in problem_lines(plan, end):
+        typer.echo(line, err=True)
+    if not end.remaining and not end.complete:
         raise Failure(f"no trial of {plan.study} is complete; most often: {end.reason}")
     if end.remaining or end.report_problem or end.unwritten:
         raise typer.Exit(1)
-
-
-def _say_end(plan: Any, end: Any) -> None:
-    failed = f", {end.failed} failed" if end.failed else ""
-    typer.echo(f"study {plan.study}: {end.finished} trials{failed}, {end.front} on the joint front")
-    if plan.grid is not None:
-        from search.record.systems_table import systems_table
-
-        typer.echo("mean on test over seeds, at the best step by validation:")
-        for line in systems_table(end.directory / "trials.parquet", plan.grid, plan.tasks):
-            typer.echo(line)
-    typer.echo(f"trials  {_short(end.directory / 'trials.parquet')}")
-    report = end.directory / "report.html"
-    if report.is_file():
-        typer.echo(f"report  {_short(report)}")
-    if "://" in end.tracking_uri and end.tracking_uri.startswith("http"):
-        typer.echo(f"MLflow  {end.tracking_uri}")
-    else:
-        python = _short(Path(sys.executable))
-        typer.echo(
-            f"MLflow  {python} -m mlflow ui --backend-store-uri {shlex.quote(end.tracking_uri)}"
-        )
-
-
-def _short(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _quiet_libraries() -> None:

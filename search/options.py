@@ -1,30 +1,67 @@
 """Options that several commands of `python -m search` have in common."""
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 StorageOption = Annotated[str, typer.Option(help="Folder that holds all studies.")]
 TrackingOption = Annotated[
     str | None,
-    typer.Option(help="MLflow server or database; default: sqlite in the storage folder."),
+    typer.Option(
+        help="MLflow server or database; default: the study's own, else MLFLOW_TRACKING_URI, else "
+        "sqlite in the storage folder."
+    ),
 ]
 StudyStorageOption = Annotated[
     str | None, typer.Option(help="Optuna's storage; default: a journal in the study's folder.")
 ]
 DataRootOption = Annotated[str | None, typer.Option(help="Folder of the store, or of raw data.")]
-ConcurrencyOption = Annotated[
-    int | None, typer.Option(help="Trials at once; default: the recipe's, or one per CPU or GPU.")
-]
-TimeLimitOption = Annotated[
-    float | None,
-    typer.Option(
-        "--trial-time-limit",
-        help="Seconds without a report after which a trial has failed; default: no limit.",
-    ),
-]
-AddressOption = Annotated[str, typer.Option(help="`local`, `auto`, or a Ray cluster's address.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]
-ReportOption = Annotated[
-    bool, typer.Option("--report/--no-report", help="Make the report at the end.")
-]
+
+
+def _launch(
+    concurrency: Annotated[
+        int | None,
+        typer.Option(help="Trials at once; default: the recipe's, or one per CPU or GPU."),
+    ] = None,
+    storage: StorageOption = "runs",
+    tracking_uri: TrackingOption = None,
+    study_storage: StudyStorageOption = None,
+    ray_address: Annotated[
+        str, typer.Option(help="`local`, `auto`, or a Ray cluster's address.")
+    ] = "local",
+    trial_time_limit: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds without a report after which a trial has failed; default: no limit."
+        ),
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Make the report at the end.")
+    ] = True,
+    quiet: QuietOption = False,
+) -> None:
+    """Hold the options of every launch."""
+
+
+def launches(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of every launch; it takes their values as the dict `launch`."""
+    shared = inspect.signature(_launch, eval_str=True).parameters
+    own = [
+        p
+        for name, p in inspect.signature(command, eval_str=True).parameters.items()
+        if name != "launch"
+    ]
+
+    def with_launch(**values: Any) -> None:
+        launch = {name: values.pop(name) for name in shared}
+        command(**values, launch=launch)
+
+    parameters = [*own, *shared.values()]
+    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    with_launch.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    with_launch.__annotations__ = {p.name: p.annotation for p in parameters}
+    with_launch.__name__, with_launch.__doc__ = command.__name__, command.__doc__
+    return with_launch

@@ -273,6 +273,17 @@ class TrainingConfig:
             _positive(f"training.loss_weights.{task}", weight)
 
 
+def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the dotted names and values of a nested configuration, as `TrialConfig.flat` does."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": leaf for inner, leaf in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialConfig:
     """Everything that decides a trial's result, bar the device it runs on."""
@@ -308,17 +319,7 @@ class TrialConfig:
 
     def flat(self) -> dict[str, Any]:
         """`{"sparsity.target": 0.9, …}`: dotted names, as `--set` and MLflow use them."""
-        flat: dict[str, Any] = {}
-        for name, value in self.to_dict().items():
-            if isinstance(value, dict):
-                for key, inner in value.items():
-                    if isinstance(inner, dict):
-                        flat |= {f"{name}.{key}.{leaf}": v for leaf, v in inner.items()}
-                    else:
-                        flat[f"{name}.{key}"] = inner
-            else:
-                flat[name] = value
-        return flat
+        return flatten(self.to_dict())
 
     def replace(self, overrides: Mapping[str, Any]) -> Self:
         """A copy with dotted names changed; strings are parsed to the field's type.

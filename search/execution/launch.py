@@ -1,10 +1,8 @@
 """One launch: Tune runs what the ledger hands out, from the checkpoints of earlier launches."""
 
-import contextlib
-import gc
 import json
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from ray import tune
 from ray.tune.error import TuneError
@@ -12,8 +10,9 @@ from ray.tune.error import TuneError
 from search.execution.checkpoints import Checkpoints, newest_checkpoint
 from search.execution.crashes import MAX_FAILURES, Crashes
 from search.execution.earlier_launches import next_launch
+from search.execution.launch_options import Launch
 from search.execution.monitor import Monitor, TuneEvents
-from search.execution.ray_cluster import RayCluster, trainables_remembered
+from search.execution.ray_cluster import RayCluster
 from search.execution.searcher import LedgerSearcher
 from search.plans.budget import no_gpu_for
 from search.plans.objective_values import final_density
@@ -23,13 +22,10 @@ from search.record.study_folder import StudyFiles
 from search.schedulers.study_scheduler import make_scheduler, replay
 from trainables.errors import UserError
 
-if TYPE_CHECKING:
-    from search.execution.study import Launch
-
 
 def run_trials(
     plan: Plan,
-    launch: "Launch",
+    launch: Launch,
     files: StudyFiles,
     ledger: Ledger,
     monitor: Monitor,
@@ -49,16 +45,18 @@ def run_trials(
     baselines: dict[int, str | None] = {}  # by seed, all that they depend on
 
     def to_config(assignment: Assignment) -> dict[str, Any]:
+        """What the trainable is given; JSON-plain."""
+        config = assignment.config.to_dict()
         if assignment.seed not in baselines:
-            dense = plan.baseline_config(assignment.config)
+            dense = ledger.baseline(assignment.config)
             baselines[assignment.seed] = json.dumps(dense.to_dict()) if dense else None
         checkpoint = newest_checkpoint(files, assignment.name) if assignment.resumed else None
         return {
             "name": assignment.name,
             "number": assignment.number,
             "reference": assignment.reference,
-            "final_density": final_density(assignment.settings),
-            "config": json.dumps(assignment.config.to_dict()),
+            "final_density": final_density(config),
+            "config": json.dumps(config),
             "objectives": list(plan.objectives),
             "directory": str(files.trial(assignment.number)),
             "restore_from": str(checkpoint) if checkpoint else None,
@@ -67,7 +65,7 @@ def run_trials(
             "time_limit_seconds": launch.trial_time_limit,
         }
 
-    with RayCluster(launch.ray_address) as cluster, trainables_remembered(), _modules_uncollected():
+    with RayCluster(launch.ray_address) as cluster:
         wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
         concurrency, resources = cluster.shares(wanted)
         if plan.budget.gpu_hours is not None and not resources.get("gpu"):
@@ -115,18 +113,6 @@ def run_trials(
                 break  # all have ended, or somebody interrupted the study
             for number in searcher.lost:
                 ledger.give_back(number)
-        monitor.hurry()  # while Ray ends
-
-
-@contextlib.contextmanager
-def _modules_uncollected() -> Iterator[None]:
-    """What is loaded by now stays: no collection of garbage need look through it, 0.1 s each."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _ray_trial_name(trial: Any) -> str:

@@ -1,11 +1,10 @@
-"""Carries a study's events to its records: reports on disk, MLflow, the table, the screen."""
+"""Carries a launch's events to the study's files, and to the screen."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from optuna.trial import FrozenTrial
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
@@ -19,45 +18,23 @@ from search.record.study_folder import (
     remove_checkpoints,
 )
 from search.record.trials_table import TrialsWriter
-from search.tracking.events import end_of, start_of
-from search.tracking.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
 
 class Monitor:
-    """Listens to one launch of a study. Nothing here raises into Tune's loop, a full disk aside.
+    """Listens to one launch of a study. Nothing here raises into Tune's loop, a full disk aside."""
 
-    Every report is on disk (`trials/NNNNN/reports.jsonl`) before it is sent to MLflow, so a
-    driver that dies with points in its queue loses none: `replay` sends them at the next launch.
-    """
-
-    def __init__(
-        self, files: StudyFiles, ledger: Ledger, tracker: Tracker, progress: Progress
-    ) -> None:
+    def __init__(self, files: StudyFiles, ledger: Ledger, progress: Progress) -> None:
         self._files = files
         self._ledger = ledger
-        self._tracker = tracker
         self._progress = progress
-        # A table that knew of more trials than the record would keep the study from going on.
-        self._writer = TrialsWriter(files.trials, files.study, before=ledger.flush)
+        # A table that knew of more trials than the record would keep the study from resuming.
+        self._writer = TrialsWriter(files.trials, files.study, before=ledger.record.flush)
         self._steps: dict[int, int] = {}  # last step on disk, by trial number
-        self._to_clear: list[str] = []  # finished trials that may have checkpoints
+        # Finished trials that may have checkpoints.
+        self._to_clear = [self._name(trial.number) for trial in ledger.finished()]
         ledger.on_finished = self.finished
-
-    def replay(self) -> None:
-        """Bring MLflow level with the ledger: finished trials that it lacks or left open."""
-        for trial in self._ledger.finished():
-            name = trial_name(self._files.study, trial.number)
-            self._to_clear.append(name)
-            if name in self._tracker.ended:
-                continue
-            self._open_run(trial)
-            for row in read_json_lines(self._files.reports(trial.number)):
-                self._tracker.report(name, step=row["step"], metrics=row["metrics"], at=row["at"])
-            ended = end_of(trial)
-            self._tracker.trial_ended(name, status=ended.status, reason=ended.reason, at=ended.at)
-        self._guard(self.clear_checkpoints)
 
     def assigned(self, assignment: Assignment) -> None:
         """A trial is about to start, or to start again; earlier ones need no checkpoint now."""
@@ -66,46 +43,26 @@ class Monitor:
         self._guard(lambda: self._progress.started(assignment.name, method))
         rows = read_json_lines(self._files.reports(assignment.number))
         self._steps[assignment.number] = max((row["step"] for row in rows), default=-1)
-        self._tracker.trial_started(
-            assignment.name, method=method, params=assignment.settings, started=time.time()
-        )
-        for row in rows:
-            self._tracker.report(
-                assignment.name, step=row["step"], metrics=row["metrics"], at=row["at"]
-            )
 
     def reported(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial has reported; a step known from before a restart is not recorded again."""
-        name, step = trial_name(self._files.study, number), int(result.get("training/step", 0))
-        metrics = metrics_of(result)
+        step, metrics = int(result.get("training/step", 0)), metrics_of(result)
         fraction = float(result.get("training/fraction", 0.0))
-        self._guard(lambda: self._progress.reported(name, fraction, metrics))
+        self._guard(lambda: self._progress.reported(self._name(number), fraction, metrics))
         if step <= self._steps.get(number, -1) or result.get("status") == "failed":
             return
         self._steps[number] = step
-        at = time.time()
-        row = {"step": step, "at": at, "metrics": metrics}
+        row = {"step": step, "at": time.time(), "metrics": metrics}
         append_json_line(self._files.reports(number), row)
-        self._tracker.report(name, step=step, metrics=metrics, at=at)
 
     def finished(self, number: int, outcome: Outcome) -> None:
         """A trial's outcome is in the ledger. Ray may still be writing its last checkpoint."""
-        name = trial_name(self._files.study, number)
+        name = self._name(number)
         self._to_clear.append(name)
-        if number not in self._steps:  # refused before it could start
-            trial = next(t for t in self._ledger.finished() if t.number == number)
-            self._open_run(trial)
-        self._tracker.trial_ended(
-            name, status=outcome.status, reason=outcome.reason, at=time.time()
-        )
         self._guard(
             lambda: self._progress.ended(name, outcome.status, outcome.reason, outcome.metrics)
         )
         self._guard(lambda: self._writer.update(self._ledger.finished()))
-
-    def hurry(self) -> None:
-        """No trial is at work any more."""
-        self._tracker.hurry()
 
     def clear_checkpoints(self) -> None:
         """Delete what resuming no longer needs; a trial's model is kept in its own folder."""
@@ -114,30 +71,20 @@ class Monitor:
             self._to_clear.pop()
 
     def close(self) -> None:
-        """The table as it stands, the front's tags, and no checkpoint of a finished trial."""
+        """Write the table as it stands, and delete every checkpoint of a finished trial."""
         finished = self._ledger.finished()
-        self._to_clear = [trial_name(self._files.study, t.number) for t in finished]
+        self._to_clear = [self._name(trial.number) for trial in finished]
         self._guard(self.clear_checkpoints)
         self._writer.update(finished, force=True)
-        front = set(self._ledger.front())
-        self._tracker.tag_front(
-            {trial_name(self._files.study, t.number): t.number in front for t in finished}
-        )
 
-    def _open_run(self, trial: FrozenTrial) -> None:
-        started = start_of(trial)
-        self._tracker.trial_started(
-            trial_name(self._files.study, trial.number),
-            method=started.method,
-            params=started.params,
-            started=started.at,
-        )
+    def _name(self, number: int) -> str:
+        return trial_name(self._files.study, number)
 
     def _guard(self, action: Callable[[], None]) -> None:
         try:
             action()
         except Exception as error:
-            logger.warning("the study goes on; its record has a gap: %s", error)
+            logger.warning("the study continues; its record has a gap: %s", error)
 
 
 class TuneEvents(Callback):

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from search.execution.ray_scratch import Scratch
@@ -33,7 +33,6 @@ class RayCluster:
     def __enter__(self) -> Self:
         import ray
 
-        _count_no_callbacks()
         arguments: dict[str, Any] = {
             "log_to_driver": False,
             "logging_level": logging.ERROR,
@@ -158,46 +157,8 @@ def _end_at_once(*_: Any) -> None:
     and `ray job stop` waits three seconds. None is needed: MLflow's writer ends the open runs,
     the next launch clears away the rest and goes on.
     """
-    os.write(2, b"Ended by SIGTERM; the same command goes on.\n")
+    os.write(2, b"Ended by SIGTERM. Run the same command again to resume.\n")
     os._exit(128 + signal.SIGTERM)
-
-
-def _count_no_callbacks() -> None:
-    """Telemetry is off, but Tune (2.60) makes ready for it: to know the names of its own callbacks
-    it imports MLflow, in every driver that has some of its own. That takes seconds."""
-    from ray.air._internal import usage
-
-    usage.tag_callbacks = lambda callbacks: False
-
-
-@contextlib.contextmanager
-def trainables_remembered() -> Iterator[None]:
-    """Tune (2.60) asks Ray's head for its trainable, which this very driver has registered, three
-    times a trial, and waits for the answer; within this context once."""
-    from ray.tune.registry import _global_registry as registry
-
-    found: dict[tuple[str, str], Any] = {}
-    get, contains, register = registry.get, registry.contains, registry.register
-
-    def get_once(category: str, key: str) -> Any:
-        if (category, key) not in found:
-            found[category, key] = get(category, key)
-        return found[category, key]
-
-    def contains_or_found(category: str, key: str) -> bool:
-        return (category, key) in found or contains(category, key)
-
-    def register_anew(category: str, key: str, value: Any) -> None:
-        found.pop((category, key), None)
-        register(category, key, value)
-
-    ours = {"get": get_once, "contains": contains_or_found, "register": register_anew}
-    vars(registry).update(ours)  # before the methods of its class
-    try:
-        yield
-    finally:
-        for name in ours:
-            vars(registry).pop(name, None)
 
 
 def set_ray_environment() -> None:

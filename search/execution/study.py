@@ -14,24 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.execution.launch_options import Launch
 from search.execution.progress_display import Progress
 from search.execution.ray_cluster import set_ray_environment
 from search.plans.budget import Budget, no_gpu_for
-from search.plans.description import check_same_study, describe_study, with_recorded_rungs
+from search.plans.description import describe_study
 from search.plans.plan import Plan
-from search.record.addresses import (
-    STUDY_SCHEMES,
-    TRACKING_SCHEMES,
-    absolute,
-    check_answers,
-    check_ray_answers,
-    choose,
-    first_line,
-    local_file,
-    scrubbed,
-    without_password,
-)
+from search.record.addresses import check_ray_answers, first_line, local_file, scrubbed
 from search.record.driver_lock import StudyLock
+from search.record.study_addresses import Addresses, check_record, find_addresses
+from search.record.study_file import check_same_study
 from search.record.study_folder import (
     StudyFiles,
     again,
@@ -45,34 +37,13 @@ from trainables.errors import Failure, UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Launch:
-    """How one driver runs a study; nothing here changes what the study is.
-
-    trainable: the Tune trainable; None is `trainables.tune.DiSparseTrainable`.
-    trial_time_limit: seconds within which a trial has to report, for the first time after it
-      (or this launch) began and again after every report; None for no limit.
-    warm_start: as `Plan.warm_start`, but with passwords.
-    """
-
-    storage: str = "runs"
-    tracking_uri: str | None = None
-    study_storage: str | None = None
-    ray_address: str = "local"
-    concurrency: int | None = None
-    trial_time_limit: float | None = None
-    quiet: bool = False
-    report: bool = True
-    trainable: type | None = None
-    warm_start: Sequence[str] = ()
-    check_data: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class StudyEnd:
-    """What a launch left: `remaining` is 0 when the study is finished.
+    """What a launch left.
 
+    remaining: trials that are left to run; 0 when the study is finished.
     idle: why a budget of epochs or hours was left unused, or ''.
     reason: the most frequent one among trials that are not complete.
+    unwritten: what MLflow lacks, or ''.
     tracking_uri: without a password.
     """
 
@@ -89,49 +60,22 @@ class StudyEnd:
     report_problem: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Addresses:
-    """Where a study writes; may hold passwords."""
-
-    tracking_uri: str
-    study_storage: str
-
-    def recorded(self, files: StudyFiles) -> dict[str, str | None]:
-        """For `study.json`; null for a database in the study's own folder, wherever that is."""
-        own = self.study_storage == files.default_study_storage
-        return {
-            "tracking_uri": without_password(self.tracking_uri),
-            "study_storage": None if own else without_password(self.study_storage),
-        }
-
-
 def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     """Start, resume or just report the study that `plan` describes.
 
-    Raises `UserError` for what the user can mend (another study of that name, a driver at
-    work, no data, no tracking server) and `Failure` where Ray cannot be started or the study
-    storage goes away. A study that could not be started leaves nothing behind.
+    Raises `UserError` for what the user can change (another study of that name, a driver at
+    work, no data, no MLflow) and `Failure` where Ray cannot be started or the study storage goes
+    away. A study that could not be started leaves nothing behind.
     """
     files = study_files(launch.storage, plan.study)
-    if files.exists():
-        plan = with_recorded_rungs(plan, read_json(files.description))
-    if launch.concurrency is not None and launch.concurrency < 1:
-        raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
-    if launch.trial_time_limit is not None and not 0 < launch.trial_time_limit < math.inf:
-        raise UserError(
-            f"`--trial-time-limit` must be above 0, got {launch.trial_time_limit:g}; it is in "
-            "seconds, and 600 gives a trial ten minutes for every report"
-        )
-    if plan.budget.gpu_hours is not None and launch.ray_address == "local":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UserError(no_gpu_for(plan.budget))
+    _check_options(plan, launch)
     check_ray_answers(launch.ray_address)
-    addresses = find_addresses(plan, launch, files)  # before anything is written or slow
+    known = read_json(files.description) if files.exists() else {}
+    check_same_study(plan, known, files, launch.study_storage)
+    addresses = _addresses(launch, files, known)  # before anything is written or slow
     new_storage, new_folder = not files.storage.exists(), not files.directory.exists()
     make_writable(files)
-    with StudyLock(files.directory, plan.study, say=_warn):
+    with StudyLock(files.directory, plan.study):
         try:
             return _run_locked(plan, launch, files, addresses)
         except BaseException:
@@ -143,34 +87,32 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
             raise
 
 
-def find_addresses(plan: Plan, launch: Launch, files: StudyFiles) -> Addresses:
-    """Where to write, with passwords. Raises `UserError` where nobody answers."""
-    known = read_json(files.description) if files.exists() else {}
-    named = launch.study_storage and absolute(launch.study_storage)
-    check_same_study(plan, known, files, named)
-    addresses = Addresses(
-        tracking_uri=choose(
-            launch.tracking_uri,
-            "MLFLOW_TRACKING_URI",
-            known.get("tracking_uri"),
-            files.default_tracking_uri,
-        ),
-        study_storage=choose(
-            named,
-            "DISPARSE_STUDY_STORAGE",
-            known.get("study_storage"),
-            files.default_study_storage,
-        ),
+def _check_options(plan: Plan, launch: Launch) -> None:
+    if launch.concurrency is not None and launch.concurrency < 1:
+        raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
+    limit = launch.trial_time_limit
+    if limit is not None and not 0 < limit < math.inf:
+        raise UserError(
+            f"`--trial-time-limit` must be above 0, got {limit:g}; it is in seconds, and 600 "
+            "gives a trial ten minutes for every report"
+        )
+    if plan.budget.gpu_hours is not None and launch.ray_address == "local":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(no_gpu_for(plan.budget))
+
+
+def _addresses(launch: Launch, files: StudyFiles, known: Mapping[str, Any]) -> Addresses:
+    return find_addresses(
+        files, known, tracking_uri=launch.tracking_uri, study_storage=launch.study_storage
     )
-    check_answers("--tracking-uri", addresses.tracking_uri, TRACKING_SCHEMES)
-    check_answers("--study-storage", addresses.study_storage, STUDY_SCHEMES)
-    return addresses
 
 
 def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses) -> StudyEnd:
     known = read_json(files.description) if files.exists() else {}
     check_same_study(plan, known, files, None)  # again: another driver may have been first
-    if known:  # the command that began it also goes on with what was extended since
+    if known:  # the command that began it also continues what was extended since
         plan = dataclasses.replace(plan, budget=Budget.from_json(known["budget"]))
     if launch.check_data:
         _check_first_trial(plan)
@@ -178,57 +120,61 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
     # Imported late: `--help` and a user's mistakes should not wait for these.
     from search.execution.earlier_launches import clear_dead_launches
     from search.execution.monitor import Monitor
-    from search.record.ledger import Ledger, open_optuna
+    from search.record.ledger import Ledger
     from search.record.reports import recall_reports
-    from search.tracking.tracker import StudyFacts, Tracker
+    from search.record.storage import StudyRecord
+    from search.samplers.trial_sampler import sampler_of
+    from search.tracking.projector import Projector
+    from trainables.report import describe
 
-    study = open_optuna(plan, addresses.study_storage)
-    check_record(files, known, study.get_trials(deepcopy=False), addresses)
+    directions = {name: describe(name).direction for name in plan.objectives}
+    record = StudyRecord.create(addresses.study_storage, plan.study, directions)
+    check_record(files, known, len(record.study.get_trials(deepcopy=False)), addresses)
     warm = _warm_trials(plan, launch, files, addresses, begun=bool(known))
     described = describe_study(plan, known) | addresses.recorded(files)
+    described |= {"parent_run_id": known.get("parent_run_id"), "finished": False}
     # The study's id is on disk before MLflow hears of it: a driver killed in between finds its
     # runs again.
-    described["parent_run_id"] = known.get("parent_run_id")
     write_json(files.description, described)
-    facts = StudyFacts(study=plan.study, study_id=described["study_id"], params=parent_params(plan))
-    with _failures_of_storage(plan, files, addresses):
-        tracker = Tracker(addresses.tracking_uri, facts, files)
+    projector = Projector(addresses.tracking_uri, addresses.study_storage, files)
 
     def open_runs() -> None:
-        tracker.wait_open()
-        write_json(files.description, described | {"parent_run_id": tracker.parent_run_id})
+        projector.wait_open()
+        described["parent_run_id"] = projector.parent_run_id
+        write_json(files.description, described)
 
     remaining, unwritten = -1, ""
     try:
         with _failures_of_storage(plan, files, addresses):
             if known:
-                open_runs()  # else MLflow is loaded while Ray starts
-            ledger = Ledger(plan, study, warm=warm)
+                open_runs()  # otherwise MLflow is loaded while Ray starts
+            ledger = Ledger(plan, record, sampler_of(plan), warm=warm)
             recall_reports(files, ledger)
-            finished = ledger.num_finished
             progress = Progress(
                 trials=plan.budget.trials,
-                finished=finished,
+                finished=ledger.num_finished,
                 objectives=plan.objectives,
                 quiet=launch.quiet,
             )
-            monitor = Monitor(files, ledger, tracker, progress)
+            monitor = Monitor(files, ledger, progress)
             try:
                 clear_dead_launches(files)
-                monitor.replay()
                 if ledger.num_remaining:
                     from search.execution.launch import run_trials
 
-                    progress.say(_opening(plan, finished, begun=ledger.num_asked > 0))
+                    progress.say(_opening(plan, ledger.num_finished, begun=ledger.num_asked > 0))
                     with progress:
                         run_trials(plan, launch, files, ledger, monitor, open_runs)
             finally:
                 monitor.close()
             remaining = ledger.num_remaining
             trials, front = ledger.finished(), ledger.front()
+            if not remaining and projector.parent_run_id:
+                described["finished"] = True
+                write_json(files.description, described)
     finally:
-        unwritten = tracker.close(finished=remaining == 0)
-        if not tracker.parent_run_id:
+        unwritten = projector.close(finished=remaining == 0)
+        if not projector.parent_run_id:
             _take_back(files, known)
     statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in trials)
     reasons = Counter(str(t.user_attrs.get("reason", "")) for t in trials)
@@ -249,7 +195,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
 
 
 def _take_back(files: StudyFiles, known: Mapping[str, Any]) -> None:
-    """Of a launch whose runs were never opened, and which so has begun no trial."""
+    """Undo a launch whose runs were never opened, and which so has begun no trial."""
     if known:
         write_json(files.description, known)
         return
@@ -261,17 +207,22 @@ def _take_back(files: StudyFiles, known: Mapping[str, Any]) -> None:
 
 def _warm_trials(
     plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses, *, begun: bool
-) -> tuple[Any, ...]:
+) -> Sequence[Any]:
     """What the sampler knows beforehand: read once, when the study begins."""
-    from search.record.warm_start import read_snapshot, read_warm_trials, write_snapshot
-
     if not plan.warm_start:
         return ()
+    from search.record.warm_start import read_snapshot, read_warm_trials, write_snapshot
+
+    def fetch(study: str, folder: Path) -> Path:
+        from search.tracking.connection import fetch_record
+
+        return fetch_record(addresses.tracking_uri, study, folder)
+
     if not (begun and files.warm_start.exists()):
         trials = read_warm_trials(
             launch.warm_start or plan.warm_start,
             storage=files.storage,
-            tracking_uri=addresses.tracking_uri,
+            fetch=fetch,
             space=plan.space,
             objectives=plan.objectives,
         )
@@ -291,53 +242,26 @@ def _check_first_trial(plan: Plan) -> None:
     build_model(config.model, num_channels, config.seed)
 
 
-def check_record(
-    files: StudyFiles, known: Mapping[str, Any], trials: Sequence[Any], addresses: Addresses
-) -> None:
-    """Raises `UserError` where the study storage is not the one this folder was written from."""
-    from search.record.trials_table import num_recorded
-
-    where = without_password(addresses.study_storage)
-    if not known and trials:
-        raise UserError(
-            f"a new study needs a name of its own, but {where!r} holds {len(trials)} trials of "
-            f"{files.study!r} that {str(files.description)!r} does not describe; give it another "
-            "--name, or restore that file"
-        )
-    # A trial whose end was lost with its host's power runs once more; a trial is not invented.
-    recorded = num_recorded(files.trials)
-    if len(trials) < recorded:
-        raise UserError(
-            f"the study storage must hold what {str(files.trials)!r} records, {recorded} trials, "
-            f"but {where!r} holds {len(trials)}; restore it, or start anew under another --name"
-        )
-
-
 @contextlib.contextmanager
 def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) -> Iterator[None]:
-    """Turns what the storage, the disk and Tune raise in mid-study into one `Failure`."""
+    """Turn what the storage, the disk and Tune raise in mid-study into one `Failure`."""
     from ray.tune.error import TuneError
 
     command = again("resume", plan.study, files.storage)
+    remedy = f"Fix the cause, then run the same command again, or: {command}"
     try:
         yield
     except OSError as error:
-        raise Failure(
-            f"the study's files cannot be read or written ({error}); when they can, the same "
-            f"command goes on, or: {command}"
-        ) from error
+        raise Failure(f"the study's files cannot be read or written ({error}). {remedy}") from error
     except TuneError as error:
         said = scrubbed(_raised(error), addresses.study_storage)
-        raise Failure(
-            f"Ray Tune ended the study ({said}); the same command goes on, or: {command}"
-        ) from error
+        raise Failure(f"Ray Tune ended the study ({said}). {remedy}") from error
     except Exception as error:
         if not _is_of_storage(error):
             raise
-        said = scrubbed(first_line(error), addresses.study_storage)
+        said = scrubbed(first_line(error.__cause__ or error), addresses.study_storage)
         raise Failure(
-            f"the study storage {masked(addresses.study_storage)!r} went away ({said}); when it "
-            f"is back, the same command goes on, or: {command}"
+            f"the study storage {masked(addresses.study_storage)!r} went away ({said}). {remedy}"
         ) from error
 
 
@@ -348,23 +272,6 @@ def _is_of_storage(error: Exception) -> bool:
     return isinstance(error, (StorageInternalError, SQLAlchemyError))
 
 
-def parent_params(plan: Plan) -> dict[str, str]:
-    return {
-        "recipe": plan.recipe.name,
-        "dataset": plan.recipe.dataset,
-        "preset": plan.recipe.preset,
-        "tasks": ",".join(plan.tasks),
-        "objectives": ",".join(plan.objectives),
-        "budget": plan.budget.text,
-        "seed": str(plan.seed),
-        "sampler": plan.sampler,
-        "scheduler": "none" if plan.rungs is None else "pareto-asha",
-        "constraints": ", ".join(f"{n}{t}" for n, t in plan.constraints.to_json().items()),
-        "space": plan.space.name,
-        **({} if plan.grid is None else {k: v for k, v in plan.grid.facts().items() if v}),
-    }
-
-
 def _opening(plan: Plan, finished: int, *, begun: bool) -> str:
     verb = f"resumes with {finished} trials finished of" if begun else "starts:"
     objectives = ", ".join(plan.objectives)
@@ -372,7 +279,7 @@ def _opening(plan: Plan, finished: int, *, begun: bool) -> str:
 
 
 def _make_report(files: StudyFiles, tracking_uri: str) -> str:
-    """Run `analysis report` as its own process; returns what went wrong, or ''."""
+    """Run `analysis report` as its own process; return what went wrong, or ''."""
     command = [sys.executable, "-m", "analysis", "report", files.study]
     command += ["--storage", str(files.storage)]
     # By environment: a command line, with its passwords, is everybody's to read.
@@ -383,10 +290,6 @@ def _make_report(files: StudyFiles, tracking_uri: str) -> str:
     lines = (done.stderr or done.stdout).strip().splitlines()
     said = scrubbed(lines[-1] if lines else "", tracking_uri)
     return f"{' '.join(command[1:])} exited {done.returncode}: {said}"
-
-
-def _warn(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _raised(error: BaseException) -> str:

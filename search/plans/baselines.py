@@ -5,17 +5,17 @@ model spend a part of it on pre-training (`spaces.presets.trial_config`, `total_
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from search.plans.budget import Budget
 from search.plans.grid import Grid, System
-from search.plans.plan import Plan, make_plan
+from search.plans.grid_settings import Settings
+from search.plans.plan import Plan
 from search.plans.recipe import Recipe
+from search.plans.resolve import make_plan
 from spaces.budgets import PRETRAINED_METHODS
-from spaces.presets import trial_config, without_effect
+from spaces.presets import trial_config
 from trainables.coercion import whole_number
 from trainables.errors import UserError
 
@@ -30,8 +30,6 @@ _OF_THE_GRID = {
 }
 _SHARED = ("data.", "metrics", "training.")
 _PRETRAINING = "training.pretrain_steps"  # not shared: it splits a budget, and leaves its size
-
-Settings = Mapping[str, Sequence[Mapping[str, Any]]]  # variants by method
 
 
 def make_baselines_plan(
@@ -97,48 +95,6 @@ def make_baselines_plan(
     return plan
 
 
-def ignored(plan: Plan, settings: Settings) -> list[str]:
-    """What of `--settings` has no effect, one line each: a mistake perhaps, but no error."""
-    assert plan.grid is not None
-    lines = [f"{m} is not among the systems" for m in settings if m not in plan.grid.methods]
-    for cell in plan.grid.cells():
-        if cell.seed != plan.grid.seeds[0]:
-            break
-        try:
-            config = plan.config(cell.params, cell.seed)
-        except UserError:  # the trial fails and says why
-            continue
-        own = [name for name in cell.params if name not in ("method", "sparsity.target")]
-        lines += [f"{config.method} does not read {n}" for n in without_effect(config, own)]
-    return list(dict.fromkeys(lines))
-
-
-def read_settings(path: str | Path) -> dict[str, list[dict[str, Any]]]:
-    """A file of settings: one JSON object, by method one object of settings or a list of them.
-
-    `{"snip": {"optimiser.learning_rate": 0.001}, "rigl": [{"regrowth.fraction": 0.3},
-    {"regrowth.fraction": 0.5}]}`. Raises `UserError` for anything else; what the names and
-    values mean is not looked at.
-    """
-    try:
-        found = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(
-            f"`--settings` must be a file to read, got {str(path)!r} ({error.strerror})"
-        ) from None
-    except ValueError as error:
-        raise _not_settings(path, str(error)) from None
-    if not isinstance(found, dict):
-        raise _not_settings(path, f"holds {type(found).__name__}")
-    settings = {}
-    for method, given in found.items():
-        variants = given if isinstance(given, list) else [given]
-        if not variants or not all(isinstance(variant, dict) for variant in variants):
-            raise _not_settings(path, f"{method}: {json.dumps(given)}")
-        settings[method] = variants
-    return settings
-
-
 def parse_list(text: str, option: str) -> list[str]:
     """`"a, b"` → `["a", "b"]`. Raises `UserError` for a list without items."""
     items = [part.strip() for part in text.split(",") if part.strip()]
@@ -157,13 +113,6 @@ def parse_sparsities(text: str) -> list[float]:
         raise UserError(
             f"`--sparsities` must be numbers, got {text!r}; e.g. --sparsities 0.3,0.9"
         ) from None
-
-
-def _not_settings(path: str | Path, found: str) -> UserError:
-    return UserError(
-        f'`--settings` must hold {{"METHOD": {{"dotted.name": value}}}} or a list of such '
-        f"settings, got {str(path)!r} ({found})"
-    )
 
 
 def _methods(named: Sequence[str] | None) -> tuple[str, ...]:

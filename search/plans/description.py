@@ -1,25 +1,20 @@
-"""`study.json`: what a study is. Light to import: `status` and `resume` read it first."""
+"""What `study.json` says of a study, and whether two descriptions are of the same one."""
 
-import dataclasses
 import datetime
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from search.plans.budget import Budget
-from search.plans.grid import Grid, difference
-from search.plans.plan import Plan, make_plan
-from search.plans.recipe import get_recipe
-from search.record.addresses import without_password
-from search.record.driver_lock import StudyLock
-from search.record.study_folder import StudyFiles, again, read_json, study_files, write_json
-from search.schedulers.rungs import RungSettings
-from trainables.command_line import masked
+from search.plans.grid import Grid
+from search.plans.plan import Plan
+from search.plans.recipe import Recipe
+from search.plans.resolve import make_plan
 from trainables.errors import UserError
 
-_DESCRIPTION_VERSION = 2
+DESCRIPTION_VERSION = 3
 # What must be the same for two descriptions to be of one study. Not `data_root`: data that was
-# moved is the same data, and the stores' checksums guard their content.
+# moved is the same data, and the stores' checksums guard their content. Not the budget, which
+# `search extend` raises.
 _IDENTITY = (
     "recipe",
     "dataset",
@@ -32,86 +27,29 @@ _IDENTITY = (
     "scheduler",
     "settings",
     "warm_start",
+    "resolved_recipe",
+    "defaults",
 )
-
-
-def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
-    """The plan a study was started with, from its `study.json`.
-
-    Raises `UserError` for a study that does not exist; lists those that do.
-    """
-    files = study_files(storage, study)
-    if not files.exists():
-        others = sorted(p.parent.name for p in files.storage.glob("*/study.json"))
-        there = f"it holds {', '.join(others)}" if others else "it holds none"
-        raise UserError(
-            f"there is no study {study!r} in {str(files.storage)!r} ({there}); "
-            "check the name and --storage, or start one with `search run`"
-        )
-    known = read_json(files.description)
-    _check_version(known, files)
-    grid, rungs = known.get("grid"), known["scheduler"]
-    # Its full length is no setting: all of training.
-    scheduling = {n: str(v) for n, v in (rungs or {}).items() if n != "maximum"}
-    plan = make_plan(
-        get_recipe(known["recipe"]),
-        study=study,
-        **known["budget"],
-        seed=known["seed"],
-        sampler=known["sampler"],
-        scheduler="none" if rungs is None else "pareto-asha",
-        data_root=known["data_root"],
-        overrides={
-            **known["settings"],
-            **{f"scheduler.{name}": text for name, text in scheduling.items()},
-            **{f"constraint.{name}": text for name, text in known["constraints"].items()},
-            "data.tasks": ",".join(known["tasks"]),
-            "objective.cost": known["objectives"][-1],
-        },
-        grid=None if grid is None else Grid.from_json(grid),
-        warm_start=known["warm_start"],
-    )
-    return plan, known
-
-
-def extend_budget(storage: str, study: str, more: Budget) -> Plan:
-    """Record that a study is to go on for `more` than its budget, and return its new plan.
-
-    Raises `UserError` for a study that does not exist, is being driven, or is a grid, and for
-    another unit than the one that the study counts in.
-    """
-    plan, _ = plan_of(storage, study)
-    if plan.grid is not None:
-        raise UserError(
-            f"a study to extend must be a search, got {study!r}, a grid of baselines, which is "
-            "finished when all its systems are; run further ones under another --name"
-        )
-    with StudyLock(study_files(storage, study).directory, study):
-        _, known = plan_of(storage, study)  # as the last driver left it
-        budget = Budget.from_json(known["budget"]).raised(more)
-        write_json(study_files(storage, study).description, known | {"budget": budget.to_json()})
-    return dataclasses.replace(plan, budget=budget)
-
-
-def _check_version(known: Mapping[str, Any], files: StudyFiles) -> None:
-    if known.get("version") != _DESCRIPTION_VERSION:
-        raise UserError(
-            f"{str(files.description)!r} must be of version {_DESCRIPTION_VERSION}, got "
-            f"{known.get('version')}; go on with the release that began the study, or give a new "
-            "one another --name"
-        )
+# Of a recipe, what a study does not depend on: its words, and defaults of the command line.
+_FREE = ("name", "summary", "trials", "concurrency", "sampler", "scheduler", "cost")
+_MAX_DIFFERENCES = 5
 
 
 def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
-    """`study.json`."""
+    """Return the content of `study.json`, without addresses.
+
+    known: the study's `study.json` so far, or nothing.
+    """
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
-        "version": _DESCRIPTION_VERSION,
+        "version": DESCRIPTION_VERSION,
         "name": plan.study,
         "recipe": plan.recipe.name,
         "dataset": plan.recipe.dataset,
         "preset": plan.recipe.preset,
         "tasks": list(plan.tasks),
+        "task_references": list(plan.task_references),
+        "own_tasks": [],
         "objectives": list(plan.objectives),
         "constraints": plan.constraints.to_json(),
         "budget": plan.budget.to_json(),
@@ -124,58 +62,96 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "settings": dict(plan.pins),
         "grid": None if plan.grid is None else plan.grid.to_json(),
         "data_root": plan.data_root,
+        "resolved_recipe": plan.recipe.to_json(),
+        "defaults": plan.defaults(),
         "created": known.get("created", created),
         # Tells this study from an earlier one of the name that MLflow still remembers.
         "study_id": known.get("study_id") or uuid.uuid4().hex,
     }
 
 
-def with_recorded_rungs(plan: Plan, known: Mapping[str, Any]) -> Plan:
-    """The plan of a study that exists: where its command names no rungs, it goes on with those it
-    began with, whatever the defaults are by now."""
-    recorded = known.get("scheduler")
-    if not recorded or plan.rungs != RungSettings():
-        return plan
-    return dataclasses.replace(plan, rungs=RungSettings(**recorded))
+def plan_from_description(known: Mapping[str, Any]) -> Plan:
+    """Return the plan of a study that exists, from its `study.json`.
 
-
-def check_same_study(
-    plan: Plan, known: Mapping[str, Any], files: StudyFiles, study_storage: str | None
-) -> None:
-    """Raises `UserError` where `known`, the study of this name, is another than `plan`.
-
-    study_storage: as the user named it (absolute), or None for wherever the study is.
+    It is the plan that the study began with, whatever recipes and presets have become since.
     """
-    if not known:
-        return
-    _check_version(known, files)
-    ours = describe_study(plan, known)
-    differing = [
-        (name, repr(known.get(name)), repr(ours[name]))
-        for name in _IDENTITY
-        if known.get(name) != ours[name]
+    grid, rungs = known.get("grid"), known["scheduler"]
+    # Its full length is no setting: all of training.
+    scheduling = {n: str(v) for n, v in (rungs or {}).items() if n != "maximum"}
+    plan = make_plan(
+        Recipe.from_mapping(known["resolved_recipe"], f"of the study {known['name']!r}"),
+        study=known["name"],
+        **known["budget"],
+        seed=known["seed"],
+        sampler=known["sampler"],
+        scheduler="none" if rungs is None else "pareto-asha",
+        data_root=known["data_root"],
+        overrides={
+            **known["settings"],
+            **{f"scheduler.{name}": text for name, text in scheduling.items()},
+            **{f"constraint.{name}": text for name, text in known["constraints"].items()},
+            "data.tasks": ",".join(known["task_references"]),
+            "objective.cost": known["objectives"][-1],
+        },
+        grid=None if grid is None else Grid.from_json(grid),
+        warm_start=known["warm_start"],
+    )
+    return plan.with_defaults(known["defaults"])
+
+
+def differences(plan: Plan, known: Mapping[str, Any]) -> list[str]:
+    """Return in what `plan` is another study than `known`: `NAME was THIS, is now THAT`, sorted.
+
+    Empty where both are the same study. Raises `UserError` for a description of another version.
+    """
+    check_version(known)
+    described = describe_study(plan, known)
+    ours = _facts(described.get("grid")) | _flat({n: _free(n, described[n]) for n in _IDENTITY})
+    theirs = _facts(known.get("grid")) | _flat({n: _free(n, known.get(n)) for n in _IDENTITY})
+    found = [
+        f"{name} was {_shown(theirs.get(name))}, is now {_shown(ours.get(name))}"
+        for name in [*theirs, *(n for n in ours if n not in theirs)]
+        if theirs.get(name) != ours.get(name)
     ]
-    of_grids = difference(known.get("grid"), plan.grid)
-    if of_grids is not None:
-        differing.insert(0, of_grids)  # tells more than that the sampler or seed is another
-    if differing:
-        name, theirs, mine = differing[0]
-        further = " (and --seed, for further seeds)" if name == "seeds" else ""
+    if len(found) > _MAX_DIFFERENCES:
+        further = len(found) - _MAX_DIFFERENCES
+        found = [*found[:_MAX_DIFFERENCES], f"and {further} further differences"]
+    return found
+
+
+def check_version(known: Mapping[str, Any]) -> None:
+    """Raise `UserError` for a `study.json` that another release wrote."""
+    if known.get("version") != DESCRIPTION_VERSION:
         raise UserError(
-            f"the study {plan.study!r} exists with {name}={theirs}, got {mine}; go on with it by "
-            f"`{again('resume', plan.study, files.storage)}`, or give the new study another --name"
-            f"{further}"
+            f"the study.json of {known.get('name')!r} must be of version {DESCRIPTION_VERSION}, "
+            f"got {known.get('version')}; continue it with the release that began it, or give a "
+            "new study another --name"
         )
-    budget = plan.budget.to_json()
-    if budget not in (known["budget"], known["first_budget"]):
-        raise UserError(
-            f"the study {plan.study!r} exists with a budget of "
-            f"{Budget.from_json(known['budget']).text}, got {plan.budget.text}; raise it by "
-            f"`{again('extend', plan.study, files.storage)}`, or give the new study another --name"
-        )
-    recorded = known.get("study_storage") or files.default_study_storage
-    if study_storage is not None and without_password(study_storage) != recorded:
-        raise UserError(
-            f"the study {plan.study!r} exists with --study-storage {recorded}, got "
-            f"{masked(study_storage)}; leave the option out, or give the new study another --name"
-        )
+
+
+def _free(name: str, value: Any) -> Any:
+    """`value` without what does not count."""
+    if name == "resolved_recipe" and isinstance(value, Mapping):
+        return {k: v for k, v in value.items() if k not in _FREE}
+    return value
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted name; a list is a leaf."""
+    if isinstance(value, Mapping) and value:
+        found: dict[str, Any] = {}
+        for name, inner in value.items():
+            found |= _flat(inner, f"{prefix}.{name}".strip("."))
+        return found
+    return {prefix: list(value) if isinstance(value, tuple) else value}
+
+
+def _facts(grid: Mapping[str, Any] | None) -> dict[str, str]:
+    """They tell more than that the sampler or the seed is another, and so come first."""
+    return {"grid": "none"} if grid is None else Grid.from_json(grid).facts()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(str, value)) + "]"
+    return "nothing" if value is None else str(value)

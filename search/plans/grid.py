@@ -1,12 +1,11 @@
 """A grid of systems x sparsities x seeds: the trials of `search baselines`. No torch here.
 
 A grid is resolved when a study is made (which methods, which of them are sparse, every setting in
-its field's type) and stored so in `study.json`: a method that is added to the catalogue later
-changes no study that exists.
+its field's type) and stored so in `study.json`: a method that is added later changes no study.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from trainables.errors import UserError
@@ -46,11 +45,9 @@ class Grid:
     seeds: tuple[int, ...]
 
     def cells(self) -> tuple[Cell, ...]:
-        """Within a seed `dense` first, the other dense systems, then sparsity by sparsity."""
-        dense = sorted(
-            (system for system in self.systems if not system.sparse),
-            key=lambda system: system.method != "dense",  # stable: the order given otherwise
-        )
+        """Return all trials: of a seed `dense`, the other dense systems, then by sparsity."""
+        dense = [system for system in self.systems if not system.sparse]
+        dense.sort(key=lambda system: system.method != "dense")  # stable: the order given otherwise
         of_one_seed: list[dict[str, Any]] = [{"method": s.method, **s.settings} for s in dense]
         for sparsity in self.sparsities:
             of_one_seed += [
@@ -58,45 +55,29 @@ class Grid:
                 for s in self.systems
                 if s.sparse
             ]
-        return tuple(
-            Cell(params=params, seed=seed) for seed in self.seeds for params in of_one_seed
-        )
+        return tuple(Cell(params=p, seed=seed) for seed in self.seeds for p in of_one_seed)
 
     def dense_params(self) -> Mapping[str, Any] | None:
-        """What the dense trial of every seed is given (its first variant); None without one."""
-        for system in self.systems:
-            if system.method == "dense":
-                return {"method": "dense", **system.settings}
-        return None
+        """Return what the dense trial of every seed is given (its first variant), if any."""
+        dense = [s for s in self.systems if s.method == "dense"]
+        return {"method": "dense", **dense[0].settings} if dense else None
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Each once, in order."""
+        """Each method once, in order."""
         return tuple(dict.fromkeys(system.method for system in self.systems))
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "systems": [
-                {"method": s.method, "sparse": s.sparse, "settings": dict(s.settings)}
-                for s in self.systems
-            ],
-            "sparsities": list(self.sparsities),
-            "seeds": list(self.seeds),
-        }
+        """Return plain values, as `from_json` takes them."""
+        plain = asdict(self)
+        return plain | {name: list(plain[name]) for name in ("systems", "sparsities", "seeds")}
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Self:
-        """Raises `UserError` for what `to_json` did not write."""
+        """Make the grid that `to_json` gave. Raises `UserError` for anything else."""
         try:
             return cls(
-                systems=tuple(
-                    System(
-                        method=str(s["method"]),
-                        sparse=bool(s["sparse"]),
-                        settings=dict(s["settings"]),
-                    )
-                    for s in known["systems"]
-                ),
+                systems=tuple(System(**system) for system in known["systems"]),
                 sparsities=tuple(map(float, known["sparsities"])),
                 seeds=tuple(map(int, known["seeds"])),
             )
@@ -107,36 +88,13 @@ class Grid:
             ) from None
 
     def facts(self) -> dict[str, str]:
-        """In words, for the study's run in MLflow and for messages."""
-        own = [_named(s) for s in self.systems if s.settings]
+        """Return the grid in words, for the study's run in MLflow and for messages."""
+        own = [s for s in self.systems if s.settings]
         return {
             "methods": ",".join(self.methods),
             "sparsities": ",".join(f"{s:g}" for s in self.sparsities),
             "seeds": ",".join(map(str, self.seeds)),
-            "method_settings": "; ".join(own),
+            "method_settings": "; ".join(
+                " ".join([s.method, *(f"{k}={v}" for k, v in s.settings.items())]) for s in own
+            ),
         }
-
-
-def difference(known: Mapping[str, Any] | None, ours: Grid | None) -> tuple[str, str, str] | None:
-    """The first fact in which a recorded grid is another than `ours`: name, its value, ours.
-
-    None where they are one grid, or neither is there.
-    """
-    theirs = None if known is None else Grid.from_json(known)
-    if theirs is None or ours is None:
-        return None if theirs is ours else ("grid", _known(theirs), _known(ours))
-    if theirs.to_json() == ours.to_json():
-        return None
-    pairs = zip(theirs.facts().items(), ours.facts().values(), strict=True)
-    return next(
-        ((name, then, now) for (name, then), now in pairs if then != now),
-        ("systems", str(theirs.to_json()["systems"]), str(ours.to_json()["systems"])),
-    )
-
-
-def _named(system: System) -> str:
-    return " ".join([system.method, *(f"{k}={v}" for k, v in system.settings.items())])
-
-
-def _known(grid: Grid | None) -> str:
-    return "none" if grid is None else ",".join(grid.methods)

@@ -19,11 +19,11 @@ _DECIDED = ("cost/density", "cost/sparsity")  # by the final density
 
 
 def final_density(config: Mapping[str, Any]) -> float | None:
-    """Of a flat configuration: the share of weights that its model keeps; None where it is not
-    the sparsity that decides."""
+    """Return the share of weights that a trial's model will keep; None where sparsity is not what
+    decides it. config: nested, as `TrialConfig.to_dict` gives it."""
     if config["method"] in DENSE_METHODS:
         return None
-    return 1.0 - float(config["sparsity.target"])
+    return 1.0 - float(config["sparsity"]["target"])
 
 
 def final_cost(name: str, density: float | None, metrics: Mapping[str, float]) -> float:
@@ -48,19 +48,6 @@ def final_costs(density: float | None, metrics: Mapping[str, float]) -> dict[str
     known = {n for n in metrics if n.startswith("cost/")}
     known &= {*_DECIDED, *_PROPORTIONAL} if gradual else known
     return {name: final_cost(name, density, metrics) for name in known}
-
-
-def known_cost(plan: Plan, params: Mapping[str, Any]) -> float | None:
-    """The study's cost of a configuration, minimised, where its parameters say it; else None.
-
-    params: drawn values; the study's pins are added.
-    """
-    given = {**plan.pins, **params}
-    cost = plan.objectives[-1]
-    if cost not in _DECIDED or not {"method", "sparsity.target"} <= given.keys():
-        return None
-    density = final_density(given)
-    return None if density is None else minimised(cost, final_cost(cost, density, {}))
 
 
 def final_values(

@@ -1,25 +1,41 @@
-"""Recipes: what a study searches, on which data, with which budget. Plain data."""
+"""Recipes: what a study searches, on which data, with which budget. They are TOML files.
 
+The built-in ones lie in `recipes/` beside this module. A user's own is any file with the same
+keys; names of methods, models, tasks and data sets may be import paths (`my_package.rules:METHOD`).
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
 
-from spaces.catalogue import SPARSE_METHODS
-from trainables.errors import unknown_name
+from trainables.errors import UserError, unknown_name
 
+SAMPLERS = ("curves", "tpe", "nsga2", "nsga3", "gp", "random")
+GRID_SAMPLER = "grid"  # draws nothing: every trial of a grid is given
 SCHEDULERS = ("pareto-asha", "none")
+_SUFFIX = ".toml"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """A study's defaults; everything here can be overridden on the command line.
 
-    methods: what the sampler chooses from. `references` are trained once each and never
-      sampled: the dense model shows what sparsity costs.
-    settings: dotted names of `TrialConfig` that differ from the presets.
-    num_startup_trials: of Optuna's samplers: trials, starting points included, before they use
-      what they know.
+    methods: what the sampler chooses from.
+    references: methods that are trained once each and never sampled: the dense model shows what
+      sparsity costs.
+    trials: the budget where the command line names none.
+    concurrency: trials at once; None for one per GPU, or one per CPU where there is no GPU.
+    num_startup_trials: trials, starting points included, before a sampler uses what it knows.
     flagship: the method whose sparsest and densest models a study begins with.
+    settings: dotted names of `TrialConfig` that differ from the presets.
+    constraints: bounds by metric, `{"segmentation/miou": ">=0.3"}`.
+    scheduling: settings of the scheduler, `{"grace": 0.3}`.
     """
 
     name: str
@@ -28,9 +44,9 @@ class Recipe:
     preset: str
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
-    space: str
-    trials: int
-    concurrency: int | None  # None: one trial per CPU, or per GPU
+    space: str = "compact"
+    trials: int = 24
+    concurrency: int | None = None
     references: tuple[str, ...] = ("dense",)
     cost: str = "cost/density"
     sampler: str = "curves"
@@ -38,64 +54,117 @@ class Recipe:
     flagship: str = "disparse-static"
     num_startup_trials: int = 10
     settings: Mapping[str, Any] = field(default_factory=dict)
+    constraints: Mapping[str, str] = field(default_factory=dict)
+    scheduling: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as `from_mapping` takes them."""
+        plain = {name: getattr(self, name) for name in _FIELDS}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str) -> Self:
+        """The recipe that a TOML file, or `to_json`, holds.
+
+        values: with `name`. where: what holds them, for messages.
+        Raises `UserError` for an unknown key, a missing one, or a value of another type.
+        """
+        for key in values:
+            if key not in _FIELDS:
+                raise unknown_name(f"key of the recipe {where}", key, _FIELDS)
+        missing = [name for name in _REQUIRED if name not in values]
+        if missing:
+            raise UserError(
+                f"the recipe {where} must have {', '.join(_REQUIRED[1:])}, got no "
+                f"{', '.join(missing)}; `python -m search recipe demo` prints one to start from"
+            )
+        given = {k: _typed(where, k, v) for k, v in values.items() if v is not None}
+        if "settings" in given:
+            given["settings"] = _flat(given["settings"])
+        recipe = cls(**given)
+        for name in ("tasks", "methods"):
+            if not getattr(recipe, name):
+                raise UserError(f"`{name}` of the recipe {where} must name at least one, got none")
+        return recipe
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="demo",
-            summary="procedural scenes, three tasks, a tiny network: minutes on two cores",
-            dataset="scenes",
-            preset="tiny",
-            tasks=("segmentation", "normals", "depth"),
-            methods=("random", "snip", "rigl", "disparse-static", "disparse-dynamic"),
-            space="compact",
-            trials=18,
-            concurrency=2,
-            num_startup_trials=8,
-            settings={"training.steps": 300, "training.num_reports": 4},
-        ),
-        Recipe(
-            name="nyu-v2-small",
-            summary="real NYU-v2 frames, a small network: convert the data first",
-            dataset="nyu-v2",
-            preset="small",
-            tasks=("segmentation", "normals"),
-            methods=(
-                "random",
-                "snip",
-                "rigl",
-                "disparse-static",
-                "disparse-dynamic",
-                "disparse-pretrained",
-            ),
-            space="full",
-            trials=24,
-            concurrency=None,
-            num_startup_trials=12,
-            # Three passes over the training split: minutes per trial on one core.
-            settings={"training.steps": 300, "training.num_reports": 5},
-        ),
-        Recipe(
-            name="scenes-tiny",
-            summary="procedural scenes, all five tasks, a tiny network, every sparse method",
-            dataset="scenes",
-            preset="tiny",
-            tasks=("segmentation", "normals", "depth", "keypoints", "edges"),
-            methods=SPARSE_METHODS,
-            space="compact",
-            trials=40,
-            concurrency=2,
-            num_startup_trials=16,
-            settings={"training.steps": 400, "training.num_reports": 5},
-        ),
-    )
-}
+_FIELDS = {f.name: f for f in dataclasses.fields(Recipe)}
+_REQUIRED = tuple(
+    name
+    for name, f in _FIELDS.items()
+    if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+)
+_TYPES = typing.get_type_hints(Recipe)
 
 
-def get_recipe(name: str) -> Recipe:
-    """Raises `UserError` for an unknown name; lists the valid ones."""
-    if name not in RECIPES:
-        raise unknown_name("recipe", name, RECIPES)
-    return RECIPES[name]
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the built-in recipes, sorted."""
+    files = (resources.files(__package__) / "recipes").iterdir()
+    return tuple(sorted(f.name.removesuffix(_SUFFIX) for f in files if f.name.endswith(_SUFFIX)))
+
+
+def is_recipe_file(reference: str) -> bool:
+    """Whether `reference` names a file rather than a built-in recipe."""
+    return reference.endswith(_SUFFIX) or "/" in reference
+
+
+def recipe_text(name: str) -> str:
+    """Return a built-in recipe as TOML. Raises `UserError` for an unknown name."""
+    if name not in recipe_names():
+        raise unknown_name("recipe (or path of a .toml file)", name, recipe_names())
+    folder = resources.files(__package__) / "recipes"
+    return (folder / f"{name}{_SUFFIX}").read_text(encoding="utf-8")
+
+
+def get_recipe(reference: str) -> Recipe:
+    """Return the built-in recipe of that name, or the one that a file of the user's holds.
+
+    A file's recipe is called by the file's stem unless it has a `name`.
+    Raises `UserError` for an unknown name, and for a file that cannot be read or makes no sense.
+    """
+    if not is_recipe_file(reference):
+        text, name, where = recipe_text(reference), reference, repr(reference)
+    else:
+        path = Path(reference).expanduser()
+        name, where = path.stem, repr(str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            said = getattr(error, "strerror", None) or "it is no text"
+            raise UserError(
+                f"the recipe {where} must be a TOML file that can be read, got: {said}; "
+                f"the built-in ones are {', '.join(recipe_names())}"
+            ) from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"the recipe {where} must be valid TOML, got: {error}") from None
+    return Recipe.from_mapping({"name": name, **values}, where)
+
+
+def _typed(where: str, key: str, value: Any) -> Any:
+    """`value` as the field of that name holds it. Raises `UserError` for another type."""
+    kind = _TYPES[key]
+    if typing.get_origin(kind) is types.UnionType:  # of None, which a file leaves out
+        kind = next(k for k in typing.get_args(kind) if k is not type(None))
+    origin = typing.get_origin(kind) or kind
+    if origin is tuple and isinstance(value, (list, tuple)):
+        if all(isinstance(item, str) for item in value):
+            return tuple(value)
+    elif origin is Mapping and isinstance(value, Mapping):
+        return dict(value)
+    elif origin in (str, int) and type(value) is origin:
+        return value
+    words = {tuple: "a list of names", Mapping: "a table", str: "a text", int: "a whole number"}
+    raise UserError(f"`{key}` of the recipe {where} must be {words[origin]}, got {value!r}")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"training": {"steps": 3}}` and `{"training.steps": 3}` are the same settings."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found

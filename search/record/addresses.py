@@ -67,16 +67,16 @@ def _file(address: str, beginning: str) -> Path | None:
 
 
 def choose(option: str | None, variable: str, recorded: str | None, default: str) -> str:
-    """The option, else what the study has recorded, else the default.
+    """Return the option, else what the study recorded, else the environment, else the default.
 
     A recorded address holds no password: where the environment's `variable` names the same
     place with one, that is used.
     """
     if option:
         return absolute(option)
-    if recorded is None:
-        return default
     from_environment = os.environ.get(variable, "")
+    if recorded is None:
+        return absolute(from_environment) if from_environment else default
     if from_environment and without_password(from_environment) == recorded:
         return from_environment
     return recorded

@@ -21,21 +21,25 @@ class Journal(JournalFileBackend):
     loses its power loses the lines since then, whose trials run once more.
     """
 
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._path = path
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Raises OSError where the disk does not take them all; none is there then."""
         data = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
         # Appended by the kernel: never over what somebody else wrote meanwhile.
-        with open(self._file_path, "a+b", buffering=0) as file, _locked(file):
+        with open(self._path, "a+b", buffering=0) as file, _locked(file):
             end = _end_of_lines(file)
             written = file.write(data)
             if written != len(data):
                 with contextlib.suppress(OSError):
                     file.truncate(end)
-                raise OSError(f"no space left for {self._file_path!r}")
+                raise OSError(f"no space left for {self._path!r}")
 
     def flush(self) -> None:
         """Wait until everything is on the disk."""
-        with open(self._file_path, "rb") as file:
+        with open(self._path, "rb") as file:
             os.fsync(file.fileno())
 
 

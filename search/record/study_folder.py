@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.plans.names import check_study_name
 from trainables.errors import UserError
 
-_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DEFAULT_STORAGE = "runs"
 
 
@@ -44,20 +43,12 @@ class StudyFiles:
         return self.directory / "driver.lock"
 
     @property
-    def spool(self) -> Path:
-        """Events of the running launch that MLflow may not have yet."""
-        return self.directory / "tracking.jsonl"
-
-    @property
     def tracking_lock(self) -> Path:
         return self.directory / "tracking.lock"
 
     @property
     def default_study_storage(self) -> str:
-        """A journal; of a study that was begun when it was a SQLite file, that."""
-        earlier = self.directory / "optuna.db"
-        if earlier.exists():
-            return f"sqlite:///{earlier}"
+        """The address of a journal in the study's own folder."""
         return f"journal:///{self.directory / 'optuna.journal'}"
 
     @property
@@ -101,20 +92,6 @@ def study_files(storage: str, study: str) -> StudyFiles:
             "ends there; choose another folder"
         )
     return StudyFiles(storage=Path(storage).expanduser().absolute(), study=study)
-
-
-def check_study_name(name: str) -> None:
-    """Raises `UserError` for a name that could not be a folder beside the storage's own files."""
-    if not _STUDY_NAME.fullmatch(name):
-        raise UserError(
-            "a study's name must be 1 to 63 letters, digits, '.', '_' or '-' and begin with a "
-            f"letter or digit, got {name!r}; it becomes a folder and a tag"
-        )
-    if name in ("data", "mlartifacts") or name.startswith("mlflow.db"):
-        raise UserError(
-            "a study's name must not be one the storage folder uses itself (data, mlartifacts, "
-            f"mlflow.db), got {name!r}; choose another --name"
-        )
 
 
 def again(command: str, study: str, storage: Path | str) -> str:

@@ -1,16 +1,13 @@
-"""How a study stands, read from its files without touching them."""
+"""How a study stands, read from its record without touching it."""
 
 from typing import Any
 
-import optuna
-from optuna.trial import FrozenTrial, TrialState
-
-from search.plans.description import plan_of
-from search.record.addresses import STUDY_SCHEMES, check_answers, choose, local_file, scrubbed
+from search.record.addresses import STUDY_SCHEMES, check_answers, choose, local_file
 from search.record.driver_lock import is_driven
-from search.record.ledger import FINISHED, load_trials
-from search.record.storage import open_storage
-from search.record.study_folder import StudyFiles, read_json_lines, study_files
+from search.record.ledger import FINISHED, front_of
+from search.record.storage import StudyRecord
+from search.record.study_file import plan_of
+from search.record.study_folder import read_json_lines, study_files
 from search.record.trials_table import num_recorded
 from trainables.command_line import masked
 from trainables.errors import UserError
@@ -18,68 +15,52 @@ from trainables.report import STATUSES
 
 
 def study_status(storage: str, study: str) -> dict[str, Any]:
-    """Counts by status, the front's size, and whether a driver is at work.
+    """Return counts by status, the front's size, and whether a driver is at work.
 
     Raises `UserError` for a study that does not exist or whose storage does not answer.
     """
     plan, known = plan_of(storage, study)
     files = study_files(storage, study)
-    counts = dict.fromkeys((*STATUSES, "running"), 0)
-    front = 0
-    storage_url = choose(
-        None, "DISPARSE_STUDY_STORAGE", known.get("study_storage"), files.default_study_storage
+    address = choose(
+        None,
+        "DISPARSE_STUDY_STORAGE",
+        known.get("study_storage") or files.default_study_storage,
+        files.default_study_storage,
     )
-    check_answers("--study-storage", storage_url, STUDY_SCHEMES)
-    database = local_file(storage_url)
-    missing = database is not None and not database.exists()
-    if missing:  # opening it would make an empty one
+    check_answers("--study-storage", address, STUDY_SCHEMES)
+    database = local_file(address)
+    if database is None or database.exists():
+        trials = StudyRecord.load(address, study).trials()
+    else:  # a driver died before the first trial was recorded; opening would make a new file
         recorded = num_recorded(files.trials)
         if recorded:
             raise UserError(
-                f"the study storage {masked(storage_url)!r} must exist, got no such file, though "
+                f"the study storage {masked(address)!r} must exist, got no such file, though "
                 f"{str(files.trials)!r} records {recorded} trials; restore it from a backup"
             )
-    try:
-        if missing:
-            raise KeyError(study)
-        loaded = optuna.load_study(study_name=study, storage=open_storage(storage_url))
-        trials = load_trials(loaded)
-        front = len(loaded.best_trials)
-    except KeyError:  # a driver died before the first trial was recorded
         trials = []
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"the study storage {masked(storage_url)!r} does not answer "
-            f"({scrubbed(str(error), storage_url)}); start it"
-        ) from None
+    counts = dict.fromkeys((*STATUSES, "running"), 0)
+    used: dict[int, float] = {}
     for trial in trials:
-        if trial.state == TrialState.RUNNING:
-            counts["running"] += 1
-        elif trial.state in FINISHED:
-            counts[trial.user_attrs.get("status", "failed")] += 1
-    finished = sum(counts[name] for name in STATUSES)
-    metric = plan.budget.metric
-    used = finished if metric is None else sum(_reported(files, t, metric) for t in trials)
+        ended = trial.state in FINISHED
+        counts[trial.user_attrs.get("status", "failed") if ended else "running"] += 1
+        if plan.budget.metric is None:
+            used[trial.number] = float(ended)
+        else:  # what it has last said, ended or not
+            rows = [row["metrics"] for row in read_json_lines(files.reports(trial.number))]
+            metrics = trial.user_attrs.get("metrics") or (rows[-1] if rows else {})
+            used[trial.number] = float(metrics.get(plan.budget.metric, 0.0))
     return {
         "study": study,
         "recipe": known["recipe"],
         "trials": known["budget"].get("trials"),
         "budget": known["budget"],
-        "used": used,
-        "finished": finished,
+        "used": sum(used.values()),
+        "finished": sum(counts[name] for name in STATUSES),
         "counts": counts,
-        "front": front,
-        "driven": is_driven(files.lock),
+        "front": len(front_of(trials, plan.objectives)),
+        "driven": is_driven(files.directory),
         "directory": str(files.directory),
         "tracking_uri": known["tracking_uri"],
-        "study_storage": masked(storage_url),
+        "study_storage": masked(address),
     }
-
-
-def _reported(files: StudyFiles, trial: FrozenTrial, metric: str) -> float:
-    """What a trial has last said of `metric`, ended or not; 0 where it has said nothing."""
-    rows = [row["metrics"] for row in read_json_lines(files.reports(trial.number))]
-    metrics = trial.user_attrs.get("metrics") or (rows[-1] if rows else {})
-    return float(metrics.get(metric, 0.0))

@@ -89,6 +89,7 @@ class TrialsWriter:
         self._due = -float("inf")
 
     def update(self, trials: Iterable[FrozenTrial], *, force: bool = False) -> None:
+        """Write the table of these trials if it is due. force: write it in any case."""
         began = time.monotonic()
         if force or began >= self._due:
             self._before()
@@ -122,11 +123,11 @@ def _row(study: str, trial: FrozenTrial) -> dict[str, Any]:
 
 def _lengths(config: Mapping[str, Any]) -> dict[str, Any]:
     """Steps of training proper and before it: whoever compares trials has to know of both."""
-    steps, pretraining = config.get("training.steps"), config.get("training.pretrain_steps")
-    if steps is None or pretraining is None:
+    if not config:
         return {}
-    used = pretraining if config.get("method") in PRETRAINED_METHODS else 0
-    return {"training.steps": steps, "training.pretrain_steps": used}
+    training = config["training"]
+    used = training["pretrain_steps"] if config["method"] in PRETRAINED_METHODS else 0
+    return {"training.steps": training["steps"], "training.pretrain_steps": used}
 
 
 def _utc(moment: Any) -> Any:

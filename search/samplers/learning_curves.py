@@ -5,10 +5,9 @@ W weights.
 
 A Gaussian process for every objective has the configuration and the fraction of training as its
 features, so that trials that are at work or were stopped early teach as well, and slow learners
-are told from poor ones. A cost that is known with the configuration is not predicted. Of many
-candidates, half of them drawn and half mutated from the front, and then some near the best of
-these, the one is taken whose gain in hypervolume is largest on average over joint samples of the
-posterior (Daulton et al. 2020, "Differentiable Expected Hypervolume Improvement for Parallel
+are told from poor ones. Of many candidates, half of them drawn and half mutated from the front,
+and then some near the best of these, the one is taken whose gain in hypervolume is largest on
+average over joint samples of the posterior (Daulton et al. 2020, "Differentiable Expected Hypervolume Improvement for Parallel
 Multi-Objective Bayesian Optimization", equation 4). Trials at work end as in each sample, so that
 no two workers get the same.
 
@@ -19,9 +18,8 @@ choices and conditions; and samples deviate from the mean by a share of what the
 a budget of tens of trials does not pay for all the exploring that an endless one would.
 """
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,8 +48,6 @@ _REDRAWN_CHOICES = 0.15
 _UNMOVED = 0.3  # share of the other numbers that it leaves as they are
 _EPSILON = 1e-9
 
-KnownCost = Callable[[Mapping[str, Any]], float | None]
-
 
 @dataclass(slots=True)
 class _Curve:
@@ -67,16 +63,12 @@ class _Curve:
 class CurveModel:
     """Proposes trials. Everything is minimised; one per driver; not thread-safe.
 
-    known_cost: the last objective of a configuration, where it is known beforehand.
     seed: with a trial's number and what was told, all that a proposal depends on.
     """
 
-    def __init__(
-        self, *, num_objectives: int, seed: int, known_cost: KnownCost | None = None
-    ) -> None:
+    def __init__(self, *, num_objectives: int, seed: int) -> None:
         self._num_objectives = num_objectives
         self._seed = seed
-        self._known_cost = known_cost or (lambda params: None)
         self._curves: dict[int, _Curve] = {}
 
     def knows(self, number: int) -> bool:
@@ -132,7 +124,7 @@ class CurveModel:
         on_front = non_dominated(values_FM)
         parents = [params for (params, _), on in zip(known, on_front, strict=True) if on]
         working = [c.params for c in curves.values() if not c.ended]
-        posterior = _Posterior(space, list(curves.values()), names, self._known_cost)
+        posterior = _Posterior(space, list(curves.values()), names)
         front_FM = values_FM[on_front]
 
         def scores(candidates: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
@@ -170,15 +162,8 @@ class CurveModel:
 class _Posterior:
     """What is believed of the ends of trials. Draws are joint over the trials of one call."""
 
-    def __init__(
-        self,
-        space: Space,
-        curves: Sequence[_Curve],
-        names: Sequence[str],
-        known_cost: KnownCost,
-    ) -> None:
+    def __init__(self, space: Space, curves: Sequence[_Curve], names: Sequence[str]) -> None:
         self._encoder = _Encoder(space)
-        self._known_cost = known_cost
         # By milestone, in whatever order a restart tells them.
         points = [(c.params, *point) for c in curves for _, point in sorted(c.points.items())]
         # The ends first, then what is new: trials come in the order of their numbers.
@@ -189,9 +174,8 @@ class _Posterior:
         def process(outputs: Sequence[float]) -> GaussianProcess:
             return GaussianProcess(self._encoder.groups, features, outputs)
 
-        *errors, costs = zip(*(values for _, _, values, _ in points), strict=True)
-        self._errors = [process(column) for column in errors]
-        self._cost = functools.cache(lambda: process(costs))  # only where it is not known
+        columns = zip(*(values for _, _, values, _ in points), strict=True)
+        self._objectives = [process(column) for column in columns]
         self._missed = [process([m.get(name, 0.0) for *_, m in points]) for name in names]
 
     def sample(
@@ -205,12 +189,7 @@ class _Posterior:
             normal_SK = _BOLDNESS * generator.normal(size=(_NUM_SAMPLES, len(asked)))
             return process.sample(features_KD, normal_SK)
 
-        columns = [drawn(process) for process in self._errors]
-        costs = [self._known_cost(params) for params in asked]
-        if any(cost is None for cost in costs):
-            columns.append(drawn(self._cost()))
-        else:
-            columns.append(np.tile(np.array(costs, dtype=float), (_NUM_SAMPLES, 1)))
+        columns = [drawn(process) for process in self._objectives]
         missed_SK = np.zeros((_NUM_SAMPLES, len(asked)))
         for process in self._missed:
             missed_SK += np.maximum(drawn(process), 0.0)

@@ -6,30 +6,25 @@ So the sampler works on an Optuna study of its own, in memory, that is built ane
 every start, and costs no transaction per drawn value. Everything in it is minimised.
 """
 
-import contextlib
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseGASampler
 from optuna.trial import TrialState, create_trial
 
 from analysis.statistics.pareto import non_domination_rank
+from search.plans.plan import Plan
+from search.plans.recipe import GRID_SAMPLER, SAMPLERS
+from search.record.draws import Draw
+from search.record.storage import quiet
+from search.samplers.learning_curves import CurveModel
 from spaces.space import Space
 from trainables.errors import unknown_name
 from trainables.seeds import derive_seed
 
-if TYPE_CHECKING:
-    from search.samplers.learning_curves import KnownCost
-
 CURVES = "curves"  # our own, see `search.samplers.learning_curves`
-SAMPLERS = (CURVES, "tpe", "nsga2", "nsga3", "gp", "random")
-GRID_SAMPLER = "grid"  # draws nothing: every trial of a grid is given
 
 # What samplers are told of a trial that was stopped early; chosen by `benchmarks.search`.
 STOPPED_VIEWS = ("poor", "ignored", "rung")
@@ -40,19 +35,21 @@ _BOUNDED = ("tpe", "gp")
 _MAX_TOLD = 400
 
 _TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
-# Optuna's system attributes that draws depend on: of a trial, its generation; of the study, by
-# generation, the trials it descends from, which are those that had ended when it began.
 _FOREIGN = 10**9  # numbers of other studies' trials begin so far below 0
-_GENERATION = ":generation"
-_PARENTS = ":parent:"
-# And one for other processes: all that a sampler had ready, used by the trial or not.
-_UNUSED = ":relative_params:"
 
-T = TypeVar("T")
+
+def sampler_of(plan: Plan) -> "TrialSampler":
+    """Return the sampler that a plan asks for, which knows of no trial yet."""
+    return TrialSampler(
+        num_objectives=len(plan.objectives),
+        sampler=plan.sampler,
+        seed=plan.seed,
+        num_startup_trials=plan.recipe.num_startup_trials,
+    )
 
 
 def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.samplers.BaseSampler:
-    """A multi-objective sampler. Raises `UserError` for an unknown name."""
+    """Return a multi-objective sampler of Optuna. Raises `UserError` for an unknown name."""
     with quiet():
         if name == "tpe":
             # Groups: one joint density per set of parameters that occur together, so that
@@ -75,25 +72,16 @@ def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.sample
     raise unknown_name("sampler", name, SAMPLERS)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
-    """A drawn trial. marks: what its sampler noted of it (of NSGA, generation and parents)."""
-
-    params: Mapping[str, Any]
-    distributions: Mapping[str, BaseDistribution]
-    marks: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Model:
+class TrialSampler:
     """Draws trials and learns how they ended. One per driver; not thread-safe.
 
     num_objectives: length of every vector of values, minimised.
     seed: with a trial's number and what was told before, all that a draw depends on. A restarted
-      driver draws the same if it tells of every trial so far, in the order of their numbers.
+      driver that tells of every trial so far, in the order of their numbers, draws the same by
+      `curves` and `random`; Optuna's own samplers may draw otherwise while trials are at work.
     stopped: what Optuna's samplers are told of a trial that was stopped early: `poor`, that it is
       worse than every complete one (Optuna's PRUNED); `ignored`, nothing; `rung`, its last
       vector, as if final. `curves` learns from its reports.
-    known_cost: the last objective of a configuration, where it is known; read by `curves`.
     """
 
     def __init__(
@@ -104,7 +92,6 @@ class Model:
         seed: int,
         num_startup_trials: int = 10,
         stopped: str = "poor",
-        known_cost: "KnownCost | None" = None,
     ) -> None:
         if stopped not in STOPPED_VIEWS:
             raise unknown_name("view of stopped trials", stopped, STOPPED_VIEWS)
@@ -115,29 +102,19 @@ class Model:
         self._live: dict[int, optuna.Trial] = {}  # by the trial's number in the record
         self._curves = None
         if sampler == CURVES:
-            from search.samplers.learning_curves import CurveModel  # loads SciPy
-
-            self._curves = CurveModel(
-                num_objectives=num_objectives, seed=seed, known_cost=known_cost
-            )
+            self._curves = CurveModel(num_objectives=num_objectives, seed=seed)
         self._num_objectives = num_objectives
         self._num_foreign = 0
         self._study = self._empty_study()
 
     def ask(
-        self,
-        number: int,
-        suggest: Callable[[optuna.Trial], T],
-        fixed: Mapping[str, Any] | None = None,
-        space: Space | None = None,
-    ) -> tuple[T, Draw]:
-        """Draw trial `number` by `suggest`; `fixed` values are taken instead of drawn ones.
+        self, number: int, space: Space, fixed: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], Draw]:
+        """Draw trial `number`; `fixed` values are taken instead of drawn ones.
 
-        space: what `suggest` draws from; without it `curves` proposes nothing.
-
-        Returns what `suggest` gave, and what was drawn, for the record.
+        Returns all active parameters with their values, and what was drawn, for the record.
         """
-        if fixed is None and self._curves is not None and space is not None:
+        if fixed is None and self._curves is not None:
             fixed = self._curves.propose(number, space)
         with quiet():
             if fixed:
@@ -149,13 +126,11 @@ class Model:
                 self._num_startup_trials,
             )
             trial = self._study.ask()
-            drawn = suggest(trial)
+            drawn = space.suggest(trial)
         self._live[number] = trial
         if self._curves is not None:
             self._curves.started(number, trial.params)
-        return drawn, Draw(
-            params=trial.params, distributions=trial.distributions, marks=self._marks(trial)
-        )
+        return drawn, Draw(params=trial.params, distributions=trial.distributions)
 
     def report(
         self,
@@ -164,7 +139,7 @@ class Model:
         values: Sequence[float],
         violations: Mapping[str, float] | None = None,
     ) -> None:
-        """What a trial says at a fraction of training, before its end is told.
+        """Learn what a trial reports at a fraction of training, before its end is told.
 
         values: with the cost that it will end with. violations: as for `tell`.
         """
@@ -178,7 +153,7 @@ class Model:
         values: Sequence[float] | None = None,
         violations: Mapping[str, float] | None = None,
     ) -> None:
-        """How trial `number` ended, by a status of `trainables.report`.
+        """Learn how trial `number` ended, by a status of `trainables.report`.
 
         values: the final ones; of a stopped trial, those of its last report; None if it has none.
         violations: of the constraints by name, positive where one does not hold; the same names
@@ -203,8 +178,10 @@ class Model:
         *,
         number: int | None = None,
     ) -> None:
-        """A trial that ended before this driver began, or (without a number) in another study: of
-        a population that is bred from, it is of the first generation."""
+        """Learn of a trial that ended before this driver began.
+
+        number: None for a trial of another study.
+        """
         if self._curves is not None and number is None:
             number = self._num_foreign - _FOREIGN  # in their order, before our own
             self._num_foreign += 1
@@ -213,10 +190,6 @@ class Model:
         if number is not None:
             self._end_curve(number, status, told, violations)
         final = state == TrialState.COMPLETE
-        marks = self._take_parents(draw.marks)
-        sampler = self._study.sampler
-        if isinstance(sampler, BaseGASampler) and not marks:
-            marks = {sampler._get_generation_key(): 0}
         with quiet():
             self._study.add_trial(
                 create_trial(
@@ -224,52 +197,24 @@ class Model:
                     values=told,
                     params=dict(draw.params),
                     distributions=dict(draw.distributions),
-                    system_attrs=marks,
                     constraints=dict(violations) if final and violations else None,
                 )
             )
         self._forget()
 
     def recall(self, number: int, draw: Draw) -> None:
-        """A trial of an earlier driver, before its reports, and `learn` or `resume`."""
+        """Learn of a trial of an earlier driver, before its reports, and `learn` or `resume`."""
         if self._curves is not None:
             self._curves.started(number, draw.params)
 
     def resume(self, number: int, draw: Draw) -> None:
-        """A trial that an earlier driver left running."""
+        """Take over a trial that an earlier driver left running."""
         if self._curves is not None and not self._curves.knows(number):
             self._curves.started(number, draw.params)
         with quiet():
             self._study.enqueue_trial(dict(draw.params))
             trial = self._study.ask(fixed_distributions=dict(draw.distributions))
-        for key, value in self._take_parents(draw.marks).items():
-            self._study._storage.set_trial_system_attr(trial._trial_id, key, value)
         self._live[number] = trial
-
-    def _marks(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Of a trial that has been drawn; takes away what a restarted driver would not know."""
-        storage, sampler = self._study._storage, self._study.sampler
-        if isinstance(sampler, BaseGASampler):
-            # Optuna gives none to a trial of fixed values, which so would never have children.
-            sampler.get_trial_generation(self._study, storage.get_trial(trial._trial_id))
-        marks = {}
-        for key, value in list(storage.get_trial_system_attrs(trial._trial_id).items()):
-            if key.endswith(_GENERATION):
-                marks[key] = value
-                parents = f"{key.removesuffix(_GENERATION)}{_PARENTS}{value}"
-                known = storage.get_study_system_attrs(self._study._study_id)
-                if parents in known:
-                    marks[parents] = list(known[parents])
-            elif _UNUSED in key:
-                storage.set_trial_system_attr(trial._trial_id, key, "")
-        return marks
-
-    def _take_parents(self, marks: Mapping[str, Any]) -> dict[str, Any]:
-        """The trial's own among `marks`; the parents of its generation go to the study."""
-        for key, value in marks.items():
-            if _PARENTS in key:
-                self._study._storage.set_study_system_attr(self._study._study_id, key, value)
-        return {key: value for key, value in marks.items() if key.endswith(_GENERATION)}
 
     def _empty_study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -328,11 +273,3 @@ class Model:
         if status == "stopped" and self._stopped == "poor":
             return TrialState.PRUNED, None
         return TrialState.FAIL, None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without Optuna's notes that an API is experimental: versions are pinned."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        yield

@@ -18,76 +18,16 @@ Why not Syne Tune's MOASHA (0.16.0): it reads sorted indices as ranks, and may s
 dominates all others.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from search.plans.rung_settings import EPSILON, RungSettings
 from search.schedulers.ranks import RankedRecords
 from trainables.errors import UserError
-
-_EPSILON = 1e-9  # fractions of training are sums of floats
-_MAX_RUNGS = 1000  # more are a mistake in the unit of time, and every report looks through them
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RungSettings:
-    """When trials are compared, and how many go on.
-
-    grace: no trial is stopped before it has trained so long, in the unit of time.
-    maximum: the full length, at which nothing is decided.
-    reduction_factor: about one in so many goes on (η); rungs are at grace·η^k.
-    brackets: bracket b leaves out the first b rungs; trials are spread evenly over them.
-    """
-
-    grace: float = 1.0 / 3.0
-    maximum: float = 1.0
-    reduction_factor: float = 3.0
-    brackets: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.grace <= self.maximum < math.inf:
-            raise UserError(
-                "`0 < grace <= maximum` must hold for rungs, got "
-                f"(grace={self.grace:g}, maximum={self.maximum:g}); e.g. 0.1 of training"
-            )
-        if not 1 < self.reduction_factor < math.inf:
-            raise UserError(
-                f"`reduction_factor` must be above 1, got {self.reduction_factor:g}; 3 lets a "
-                "third go on"
-            )
-        num_rungs = math.log(self.maximum / self.grace) / math.log(self.reduction_factor)
-        if num_rungs > _MAX_RUNGS:
-            raise UserError(
-                f"rungs at grace·reduction_factor^k must be at most {_MAX_RUNGS}, got "
-                f"{num_rungs:.4g} (grace={self.grace:g}, maximum={self.maximum:g}, "
-                f"reduction_factor={self.reduction_factor:g}); raise `grace` or `reduction_factor`"
-            )
-        if self.brackets < 1 or self.brackets > max(1, len(self._all())):
-            raise UserError(
-                f"`brackets` must be between 1 and the number of rungs ({len(self._all())}), got "
-                f"{self.brackets}; lower it, or `grace`"
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """What the constructor takes."""
-        return dataclasses.asdict(self)
-
-    def milestones(self, bracket: int = 0) -> tuple[float, ...]:
-        """Where trials of a bracket are compared, ascending, all below `maximum`."""
-        return self._all()[bracket:]
-
-    def _all(self) -> tuple[float, ...]:
-        found = []
-        milestone = self.grace
-        while milestone < self.maximum * (1 - _EPSILON):
-            found.append(milestone)
-            milestone *= self.reduction_factor
-        return tuple(found)
 
 
 class Rung:
@@ -172,10 +112,10 @@ class ParetoRungs:
             raise ValueError(
                 f"`vector` must hold {self.num_objectives} objectives, got shape {values.shape}"
             )
-        if time >= self.settings.maximum * (1 - _EPSILON):
+        if time >= self.settings.maximum * (1 - EPSILON):
             return True
         milestones = self.settings.milestones(bracket)
-        reached = [m for m in milestones if m <= time * (1 + _EPSILON)]
+        reached = [m for m in milestones if m <= time * (1 + EPSILON)]
         if not reached:
             return True
         milestone = reached[-1]

@@ -1,18 +1,23 @@
-"""What a trial's run in MLflow says: its tags, parameters, metrics and status."""
+"""What MLflow's runs say of a study and its trials: tags, parameters, metrics and status."""
 
+import math
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from mlflow.entities import Metric, Param
+from optuna.trial import FrozenTrial
 
-from search.tracking.events import Ended, Point, Started, StudyFacts
+from search.plans.budget import Budget
+from search.plans.grid import Grid
+from trainables.config import flatten
 from trainables.report import TAG_FRONT, TAG_METHOD, TAG_STATUS, TAG_STUDY, TAG_TRIAL
 
 TAG_KIND = "disparse.kind"
 TAG_REASON = "disparse.reason"
 TAG_STUDY_ID = "disparse.study_id"
-TAG_INCOMPLETE = "disparse.incomplete"  # "true" where a point was refused; to be written again
+TAG_INCOMPLETE = "disparse.incomplete"  # "true" where MLflow refused a part of the trial
 TAG_PARENT = "mlflow.parentRunId"
+END_TAGS = (TAG_STATUS, TAG_REASON)
 STEP_METRIC = "training/fraction"  # in every report, so its history holds every step logged
 
 # FINISHED means trained to the end: values that can be compared with one another. A trial that
@@ -28,30 +33,54 @@ _MAX_PARAM_CHARACTERS = 6000  # MLflow's limit
 _MAX_REASON_CHARACTERS = 4000
 
 
-def status_of(ended: Ended) -> str:
-    return _STATUSES.get(ended.status, "FAILED")
+def has_ended(trial: FrozenTrial) -> bool:
+    """Whether the trial's end is recorded."""
+    return "status" in trial.user_attrs and trial.datetime_complete is not None
 
 
-def tags_of_start(
-    facts: StudyFacts, parent_run_id: str, name: str, started: Started
+def status_of(trial: FrozenTrial, *, live: bool) -> str:
+    """Return MLflow's status. live: whether a driver is at work on trials that have not ended."""
+    if has_ended(trial):
+        return _STATUSES.get(trial.user_attrs["status"], "FAILED")
+    return "RUNNING" if live else "KILLED"
+
+
+def times_of(trial: FrozenTrial) -> tuple[int | None, int | None]:
+    """Return start and end in milliseconds since the epoch; Optuna keeps naive local times."""
+    moments = (trial.datetime_start, trial.datetime_complete)
+    start, end = (None if m is None else int(m.timestamp() * 1000) for m in moments)
+    return start, end
+
+
+def settings_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return all settings of a trial by dotted name; of a refused trial, what there is."""
+    attributes = trial.user_attrs
+    if "config" in attributes:
+        return flatten(attributes["config"])
+    return {**attributes.get("params", trial.params), "seed": attributes.get("seed")}
+
+
+def tags_of(
+    trial: FrozenTrial, study: Mapping[str, Any], parent_run_id: str, name: str, *, on_front: bool
 ) -> dict[str, str]:
-    return {
+    """Return the tags of a trial's run. study: its `study.json`."""
+    tags = {
         TAG_PARENT: parent_run_id,
-        TAG_STUDY: facts.study,
-        TAG_STUDY_ID: facts.study_id,
+        TAG_STUDY: str(study["name"]),
+        TAG_STUDY_ID: str(study["study_id"]),
         TAG_TRIAL: name,
-        TAG_METHOD: started.method,
-        TAG_FRONT: "false",
+        TAG_METHOD: str(settings_of(trial).get("method", "")),
+        TAG_FRONT: str(on_front).lower(),
     }
-
-
-def tags_of_end(ended: Ended) -> dict[str, str]:
-    reason = {TAG_REASON: ended.reason[:_MAX_REASON_CHARACTERS]} if ended.reason else {}
-    return {TAG_STATUS: ended.status} | reason
+    if has_ended(trial):
+        tags[TAG_STATUS] = trial.user_attrs["status"]
+        if trial.user_attrs["reason"]:
+            tags[TAG_REASON] = trial.user_attrs["reason"][:_MAX_REASON_CHARACTERS]
+    return tags
 
 
 def params_of(values: Mapping[str, Any], known: Container[str] = ()) -> list[Param]:
-    """As text, which MLflow clips otherwise; without those of the names `known`."""
+    """Return parameters as text, cut to MLflow's limit; without those of the names `known`."""
     return [
         Param(name, str(value)[:_MAX_PARAM_CHARACTERS])
         for name, value in values.items()
@@ -59,9 +88,32 @@ def params_of(values: Mapping[str, Any], known: Container[str] = ()) -> list[Par
     ]
 
 
-def metrics_of(points: Iterable[Point]) -> list[Metric]:
+def metrics_of(reports: Iterable[Mapping[str, Any]]) -> list[Metric]:
+    """Return the finite values of rows of `reports.jsonl`."""
     return [
-        Metric(name, value, int(point.at * 1000), point.step)
-        for point in points
-        for name, value in point.metrics.items()
+        Metric(name, value, int(row["at"] * 1000), row["step"])
+        for row in reports
+        for name, value in row["metrics"].items()
+        if math.isfinite(value)
     ]
+
+
+def params_of_study(study: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameters of the parent run. study: its `study.json`."""
+    grid = study["grid"]
+    constraints = study["constraints"].items()
+    return {
+        "recipe": study["recipe"],
+        "dataset": study["dataset"],
+        "preset": study["preset"],
+        "tasks": ",".join(study["tasks"]),
+        "objectives": ",".join(study["objectives"]),
+        "budget": Budget.from_json(study["first_budget"]).text,
+        "seed": str(study["seed"]),
+        "sampler": study["sampler"],
+        "scheduler": "none" if study["scheduler"] is None else "pareto-asha",
+        "constraints": ", ".join(f"{name}{text}" for name, text in constraints),
+        "space": "grid" if grid else study["resolved_recipe"]["space"],
+        "warm_start": ", ".join(study["warm_start"]),
+        **({} if grid is None else {k: v for k, v in Grid.from_json(grid).facts().items() if v}),
+    }

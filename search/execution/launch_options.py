@@ -1,0 +1,28 @@
+"""How one driver runs a study; nothing here changes what the study is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """The options of one launch.
+
+    trainable: the Tune trainable; None is `trainables.tune.DiSparseTrainable`.
+    trial_time_limit: seconds within which a trial has to report, for the first time after it
+      (or this launch) began and again after every report; None for no limit.
+    warm_start: as `Plan.warm_start`, but with passwords.
+    check_data: whether data and model are opened once before anything runs.
+    """
+
+    storage: str = "runs"
+    tracking_uri: str | None = None
+    study_storage: str | None = None
+    ray_address: str = "local"
+    concurrency: int | None = None
+    trial_time_limit: float | None = None
+    quiet: bool = False
+    report: bool = True
+    trainable: type | None = None
+    warm_start: Sequence[str] = ()
+    check_data: bool = True

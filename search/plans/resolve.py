@@ -1,0 +1,227 @@
+"""From a recipe and the command line to a plan."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.plans.budget import Budget
+from search.plans.constraints import PREFIX as CONSTRAINT_PREFIX
+from search.plans.constraints import Constraints
+from search.plans.grid import Grid
+from search.plans.names import check_study_name
+from search.plans.plan import TARGET, Plan
+from search.plans.recipe import GRID_SAMPLER, SAMPLERS, SCHEDULERS, Recipe
+from search.plans.rung_settings import RungSettings
+from spaces.catalogue import build_space
+from spaces.presets import DENSE_METHODS, trial_config
+from spaces.space import Space
+from trainables.command_line import masked, parse_settings
+from trainables.config import TrialConfig
+from trainables.errors import UserError, unknown_name
+from trainables.report import METRICS, objective_names
+
+_COST = "objective.cost"
+_DATASET = "data.dataset"
+# Settings with an option of their own.
+_ELSEWHERE = {"seed": "use --seed", "data.root": "use --data-root"}
+# Of a grid, which has options for them.
+_ELSEWHERE_IN_GRIDS = {"method": "use --methods", "sparsity.target": "use --sparsities"}
+# Known to `trainables.report`, but no trial of a study reports it.
+_UNMEASURED_COST = "cost/latency_ms"
+
+_SCHEDULER_PREFIX = "scheduler."
+_SCHEDULER_SETTINGS: Mapping[str, Any] = {
+    "grace": float,
+    "reduction_factor": float,
+    "brackets": int,
+}
+_ROUNDING = 1e-9
+_NARROW = 1e-3  # share of a cap on density that is left free, for rounding to whole weights
+
+
+def make_plan(
+    recipe: Recipe,
+    *,
+    study: str | None = None,
+    trials: int | None = None,
+    epochs: float | None = None,
+    gpu_hours: float | None = None,
+    seed: int = 0,
+    sampler: str | None = None,
+    scheduler: str | None = None,
+    data_root: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    grid: Grid | None = None,
+    warm_start: Sequence[str] = (),
+) -> Plan:
+    """Apply the command line to a recipe.
+
+    trials, epochs, gpu_hours: one of them at most; without one, the recipe's trials.
+    grid: decides the trials, and takes no sampler, scheduler or constraints.
+
+    Raises `UserError` for an unknown override, sampler or scheduler, a value that does not fit,
+    a cost that no trial measures, a constraint that no model can meet, a study name that could
+    not be a folder, or a budget that makes no sense (see `search.plans.budget`).
+    """
+    name = recipe.name if study is None else study
+    check_study_name(name)
+    if grid is not None:
+        sampler, scheduler, trials = GRID_SAMPLER, "none", len(grid.cells())
+    sampler = sampler or recipe.sampler
+    if sampler not in (*SAMPLERS, *([GRID_SAMPLER] if grid is not None else [])):
+        raise unknown_name("sampler", sampler, SAMPLERS)
+    if trials is None and epochs is None and gpu_hours is None:
+        trials = recipe.trials
+    budget = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
+    scheduler = scheduler or recipe.scheduler
+    if scheduler not in SCHEDULERS:
+        raise unknown_name("scheduler", scheduler, SCHEDULERS)
+    if seed < 0:
+        raise UserError(f"`--seed` must be at least 0, got {seed}; any whole number will do")
+    if data_root is not None and "://" not in data_root:
+        data_root = str(Path(data_root).expanduser().absolute())
+    wanted = {**recipe.settings, **(overrides or {})}
+    cost = str(wanted.pop(_COST, recipe.cost))
+    if cost == _UNMEASURED_COST:
+        valid = (m for m in METRICS if m.startswith("cost/") and m != _UNMEASURED_COST)
+        raise unknown_name("cost that trials measure", cost, valid)
+    dataset = str(wanted.pop(_DATASET, recipe.dataset))
+    task_references = _tasks(wanted.pop("data.tasks", recipe.tasks))
+    recipe = dataclasses.replace(recipe, dataset=dataset)
+    scheduling = {n: str(v) for n, v in recipe.scheduling.items() if scheduler != "none"}
+    rungs = _rungs(scheduler, {**scheduling, **_taken(wanted, _SCHEDULER_PREFIX)})
+    reference = trial_config(
+        recipe.methods[0],
+        dataset,
+        recipe.preset,
+        tasks=task_references,
+        seed=seed,
+        root=data_root,
+    )
+    tasks = reference.data.tasks
+    bounds = {**recipe.constraints, **_taken(wanted, CONSTRAINT_PREFIX)}
+    if grid is not None and bounds:
+        raise UserError(
+            f"a grid of baselines must have no constraints, got {', '.join(bounds)}; "
+            "it runs every system: use `search run`"
+        )
+    constraints = Constraints.parse(bounds, tasks)
+    if grid is not None:
+        wanted = {"training.steps": reference.training.steps, **wanted}
+    pins = _typed(reference, wanted, _ELSEWHERE | (_ELSEWHERE_IN_GRIDS if grid else {}))
+    space = Space(name=GRID_SAMPLER, doc="nothing is drawn", parameters=())
+    if grid is None:
+        methods = recipe.methods
+        if "method" in pins and pins["method"] not in (*recipe.methods, *recipe.references):
+            methods = (*methods, pins["method"])
+        scaled = trial_config(
+            recipe.methods[0],
+            dataset,
+            recipe.preset,
+            tasks=task_references,
+            overrides={n: v for n, v in pins.items() if n != "method"},
+        )
+        space = build_space(recipe.space, scaled, methods).pinned(pins)
+    plan = Plan(
+        study=name,
+        recipe=recipe,
+        budget=budget,
+        seed=seed,
+        sampler=sampler,
+        rungs=rungs,
+        constraints=constraints,
+        objectives=objective_names(tasks, cost),
+        tasks=tasks,
+        task_references=task_references,
+        data_root=data_root,
+        pins=pins,
+        space=_narrowed(space, constraints, pins),
+        grid=grid,
+        warm_start=tuple(masked(source).replace(":***@", "@", 1) for source in warm_start),
+    )
+    plan.starts()  # an override that no method accepts is a mistake to hear of now
+    return plan
+
+
+def parse_overrides(items: Sequence[str]) -> dict[str, str]:
+    """`["sparsity.target=0.9"]` → `{"sparsity.target": "0.9"}`."""
+    return parse_settings(items, form="name=value", example="sparsity.target=0.9")
+
+
+def _taken(wanted: dict[str, Any], prefix: str) -> dict[str, str]:
+    """The settings that begin with `prefix`, taken out and without it."""
+    names = [name for name in wanted if name.startswith(prefix)]
+    return {name.removeprefix(prefix): str(wanted.pop(name)) for name in names}
+
+
+def _rungs(scheduler: str, settings: Mapping[str, str]) -> RungSettings | None:
+    """`--set scheduler.NAME=…` over the defaults; None for no early stopping."""
+    values = {}
+    for name, text in settings.items():
+        if scheduler == "none":
+            raise UserError(
+                f"`--set {_SCHEDULER_PREFIX}{name}=…` needs a scheduler, got none; leave it out"
+            )
+        if name not in _SCHEDULER_SETTINGS:
+            raise unknown_name("setting of the scheduler", name, _SCHEDULER_SETTINGS)
+        try:
+            values[name] = _SCHEDULER_SETTINGS[name](text)
+        except ValueError:
+            raise UserError(
+                f"`{_SCHEDULER_PREFIX}{name}` must be a number, got {text!r}; e.g. 3"
+            ) from None
+    return None if scheduler == "none" else RungSettings(**values)
+
+
+def _narrowed(space: Space, constraints: Constraints, pins: Mapping[str, Any]) -> Space:
+    """Without sparsities that a cap on density forbids: no trial is spent on them.
+
+    Raises `UserError` where none is left.
+    """
+    density, sparsity = constraints.bound("cost/density"), constraints.bound("cost/sparsity")
+    caps = [c for c in (density, None if sparsity is None else 1.0 - sparsity) if c is not None]
+    if not caps:
+        return space
+    lowest = 1.0 - min(caps) * (1.0 - _NARROW)
+    target = space.parameter(TARGET)
+    if pins.get("method") in DENSE_METHODS and min(caps) < 1.0:
+        raise UserError(
+            f"a cap on density must be one that the method can meet, got {min(caps):g} for "
+            f"{pins['method']}, which is dense; choose a sparse method"
+        )
+    highest = pins.get(TARGET) if target is None else target.high
+    if target is None and highest is not None and 1.0 - min(caps) <= highest + _ROUNDING:
+        return space
+    if highest is not None and lowest > highest:
+        raise UserError(
+            f"a cap on density must leave some of the sparsities, got {min(caps):g} where the "
+            f"highest sparsity is {highest:g}; raise the cap"
+        )
+    return space.narrowed(TARGET, low=lowest)
+
+
+def _tasks(value: str | Iterable[str]) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _typed(
+    reference: TrialConfig, wanted: Mapping[str, Any], elsewhere: Mapping[str, str]
+) -> dict[str, Any]:
+    """`wanted` with every value in its field's type."""
+    flat = reference.flat()
+    for name in wanted:
+        if name in elsewhere:
+            raise UserError(
+                f"`--set {name}=…` cannot be used, got {wanted[name]!r}; {elsewhere[name]}"
+            )
+        if name not in flat:
+            valid = (set(flat) - set(elsewhere)) | {
+                _COST,
+                "constraint.METRIC",
+                *(f"{_SCHEDULER_PREFIX}{setting}" for setting in _SCHEDULER_SETTINGS),
+            }
+            raise unknown_name("override", name, valid)
+    typed = reference.replace(wanted).flat()
+    return {name: typed[name] for name in wanted}

@@ -1,0 +1,371 @@
+"""MLflow as a projection of a study's record: a parent run, and a child for every trial.
+
+`Projection.update` compares what MLflow has with what the record says and writes the difference,
+in order: a second time it changes nothing. Runs are found by their tags, and MLflow keeps one of
+two points that are equal down to their times, so a call whose answer was lost is made again.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import LifecycleStage, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from optuna.trial import FrozenTrial
+from sqlalchemy.exc import SQLAlchemyError
+
+from search.record.addresses import first_line
+from search.record.ledger import front_of, trial_name
+from search.record.storage import StudyRecord, is_broken_connection
+from search.record.study_folder import StudyFiles, read_json, read_json_lines
+from search.tracking import run_content
+from search.tracking.run_content import TAG_INCOMPLETE, TAG_KIND, TAG_PARENT, TAG_STUDY_ID
+from trainables.report import TAG_STUDY, TAG_TRIAL
+
+ARTIFACT_FOLDER = "record"
+_TAG_RECORD = "disparse.record"  # of the parent: a digest of these files, as they were sent
+_RECORD_FILES = ("study.json", "trials.parquet")
+_REPORT_FILES = ("report.html", "front.parquet", "*.png")  # what `analysis report` logs
+_MAX_PARAMS = 100  # MLflow's limits of one batch: so many parameters, 1,000 items in all
+_MAX_METRICS = 850
+
+
+class Away(Exception):
+    """MLflow does not answer: the same call may succeed later."""
+
+
+@dataclass(slots=True)
+class _TrialRun:
+    """What MLflow has of a trial. steps: of its reports; None where that is not known."""
+
+    run_id: str
+    status: str = "RUNNING"
+    tags: dict[str, str] = field(default_factory=dict)
+    params: set[str] = field(default_factory=set)
+    steps: set[int] | None = field(default_factory=set)
+
+
+class Projection:
+    """Brings one study's runs level with its record.
+
+    thorough: also looks for missing reports in runs that seem complete, a call for each.
+    on_answer: called after every answer of MLflow.
+
+    num_changes: how many writes were made. num_refused: how many MLflow refused, for `problem`.
+    Opening and every method raise `Away` where MLflow does not answer; calling again goes on
+    where it was.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment_id: str,
+        files: StudyFiles,
+        record: StudyRecord,
+        *,
+        thorough: bool = False,
+        on_answer: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.num_changes = 0
+        self.num_refused = 0
+        self.problem = ""
+        self._client = client
+        self._experiment_id = experiment_id
+        self._files = files
+        self._record = record
+        self._thorough = thorough
+        self._on_answer = on_answer
+        self._study = read_json(files.description)
+        self._runs: dict[str, _TrialRun] = {}
+        self._settled: dict[int, FrozenTrial] = {}  # ended, and written but for the front
+        self._stale = True  # whether MLflow may have runs, or parts of them, that we do not know
+        self._made_parent = False
+        self._parent_status = ""
+        self._record_digest = ""  # of the files that MLflow has
+        self.parent_run_id = self._find_or_make_parent()
+
+    def update(self, *, live: bool = True) -> None:
+        """Write what has changed in the record. live: whether a driver is at work.
+
+        Everything that MLflow accepts is written; a trial of which it refuses a part is tagged
+        incomplete.
+        """
+        if self._stale:
+            self._find_children()
+            self._stale = False
+        if live and self._parent_status != "RUNNING":
+            self._set_parent_status("RUNNING")
+        trials = self._record.trials(lambda number: number not in self._settled)
+        newly_ended = [trial for trial in trials if run_content.has_ended(trial)]
+        front = set(front_of([*self._settled.values(), *newly_ended], self._study["objectives"]))
+        for trial in trials:
+            self._write(trial, on_front=trial.number in front, live=live)
+            if run_content.has_ended(trial):
+                self._settled[trial.number] = trial
+        if newly_ended:
+            for number, trial in self._settled.items():
+                self._tag_front(trial, number in front)
+
+    def close(self, *, finished: bool) -> None:
+        """Write everything, and leave no run RUNNING. finished: whether no trial is left."""
+        self.update(live=False)
+        self._set_parent_status("FINISHED" if finished else "KILLED")
+        self.send_record()
+
+    def discard(self) -> None:
+        """Leave nothing of a study that was given up before its first trial."""
+        if self._made_parent and not self._record.trials():
+            self._call(self._client.delete_run, self.parent_run_id)
+
+    def send_record(self) -> None:
+        """Keep the study's description and table as artifacts of the parent run."""
+        paths = [path for n in _RECORD_FILES if (path := self._files.directory / n).is_file()]
+        digest = hashlib.blake2b(digest_size=16)
+        for path in paths:
+            digest.update(path.read_bytes())
+        if self._record_digest == digest.hexdigest():
+            return
+        if all([self._attach(path, ARTIFACT_FOLDER) for path in paths]):
+            self._record_digest = digest.hexdigest()
+            self._call(self._client.set_tag, self.parent_run_id, _TAG_RECORD, self._record_digest)
+
+    def send_report(self) -> None:
+        """Keep what `analysis report` made as artifacts of the parent run, where it has none."""
+        directory = self._files.directory
+        paths = [path for pattern in _REPORT_FILES for path in sorted(directory.glob(pattern))]
+        known = {item.path for item in self._ask(self._client.list_artifacts, self.parent_run_id)}
+        for path in paths:
+            if path.name not in known:
+                self._attach(path, None)
+
+    # ------------------------------------------------------------------ finding
+
+    def _find_or_make_parent(self) -> str:
+        study_id = self._study["study_id"]
+        found = self._ask(
+            self._client.search_runs,
+            [self._experiment_id],
+            f"tags.`{TAG_STUDY_ID}` = '{study_id}' and tags.`{TAG_KIND}` = 'study'",
+            run_view_type=ViewType.ALL,
+            order_by=["attributes.start_time ASC"],
+        )
+        # One that is not deleted, if there is any; the trials of a deleted one are still its own.
+        runs = sorted(found, key=lambda run: run.info.lifecycle_stage != LifecycleStage.ACTIVE)
+        if runs:
+            run = runs[0]
+            if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+                self._call(self._client.restore_run, run.info.run_id)
+        else:
+            self._made_parent = True
+            name = self._study["name"]
+            tags = {TAG_STUDY: name, TAG_STUDY_ID: study_id, TAG_KIND: "study"}
+            run = self._ask(self._client.create_run, self._experiment_id, tags=tags, run_name=name)
+            self.num_changes += 1
+        self._parent_status = str(run.info.status)
+        self._record_digest = run.data.tags.get(_TAG_RECORD, "")
+        run_id = str(run.info.run_id)
+        # Only those it lacks: MLflow refuses to change a parameter.
+        params = run_content.params_of(run_content.params_of_study(self._study), run.data.params)
+        if params:
+            self._call(self._client.log_batch, run_id, params=params)
+        return run_id
+
+    def _find_children(self) -> None:
+        self._runs = {}
+        for run in self._children():
+            name = run.data.tags.get(TAG_TRIAL)
+            if name is None:
+                continue
+            run_id = str(run.info.run_id)
+            if name in self._runs:  # a slow server made a second one when the call was repeated
+                self._call(self._client.delete_run, run_id)
+                continue
+            self._runs[name] = _TrialRun(
+                run_id, str(run.info.status), dict(run.data.tags), set(run.data.params), None
+            )
+
+    def _children(self) -> Iterator[Run]:
+        """Oldest first."""
+        token = None
+        while True:
+            page = self._ask(
+                self._client.search_runs,
+                [self._experiment_id],
+                f"tags.`{TAG_PARENT}` = '{self.parent_run_id}'",
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    # ------------------------------------------------------------------ writing
+
+    def _write(self, trial: FrozenTrial, *, on_front: bool, live: bool) -> None:
+        name = trial_name(self._files.study, trial.number)
+        tags = run_content.tags_of(trial, self._study, self.parent_run_id, name, on_front=on_front)
+        run = self._runs.get(name)
+        if run is None:
+            run = self._make_child(trial, name, tags)
+            if run is None:
+                return
+        wanted = run_content.status_of(trial, live=live)
+        settings = run_content.settings_of(trial)
+        was_incomplete = run.tags.get(TAG_INCOMPLETE) == "true"
+        new_tags = {key: value for key, value in tags.items() if run.tags.get(key) != value}
+        same = run.status == wanted and not new_tags and run.params >= settings.keys()
+        ended = run_content.has_ended(trial)
+        if same and run.steps is None and ended and not was_incomplete and not self._thorough:
+            return
+        if run.status not in ("RUNNING", wanted) and wanted == "RUNNING":
+            self._call(self._client.update_run, run.run_id, status="RUNNING")
+            run.status = "RUNNING"
+        refused = self._log(run, settings, self._new_reports(trial.number, run))
+        if refused or (was_incomplete and ended):
+            new_tags[TAG_INCOMPLETE] = str(refused).lower()
+        if new_tags:
+            self._log_tags(run, new_tags)
+        if run.status != wanted:
+            self._terminate(run, wanted, run_content.times_of(trial)[1])
+
+    def _make_child(self, trial: FrozenTrial, name: str, tags: dict[str, str]) -> _TrialRun | None:
+        start_tags = {k: v for k, v in tags.items() if k not in run_content.END_TAGS}
+        start, _ = run_content.times_of(trial)
+        made: list[Run] = []
+
+        def create() -> None:
+            made.append(
+                self._client.create_run(
+                    self._experiment_id, start_time=start, run_name=name, tags=start_tags
+                )
+            )
+
+        if not self._written(create):
+            return None
+        self._runs[name] = _TrialRun(str(made[0].info.run_id), tags=start_tags)
+        return self._runs[name]
+
+    def _new_reports(self, number: int, run: _TrialRun) -> list[Mapping[str, Any]]:
+        rows = read_json_lines(self._files.reports(number))
+        if run.steps is None:
+            history = self._ask(
+                self._client.get_metric_history, run.run_id, run_content.STEP_METRIC
+            )
+            run.steps = {point.step for point in history}
+        new = {row["step"]: row for row in reversed(rows) if row["step"] not in run.steps}
+        return [new[step] for step in sorted(new)]
+
+    def _log(
+        self, run: _TrialRun, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    ) -> bool:
+        """Log parameters and reports that are missing; whether MLflow refused any of them."""
+        params = run_content.params_of(settings, run.params)
+        metrics = run_content.metrics_of(rows)
+        steps = {row["step"] for row in rows}
+        assert run.steps is not None
+        if not params and not metrics:
+            run.steps |= steps
+            return False
+        whole = {"params": params, "metrics": metrics}
+        fits = len(params) <= _MAX_PARAMS and len(metrics) <= _MAX_METRICS
+        refused = False
+        if not fits or not self._call(self._client.log_batch, run.run_id, **whole):
+            # Too much for one batch, or something in it was refused: piece by piece.
+            pieces: list[dict[str, Any]] = [
+                {"params": params[at : at + _MAX_PARAMS]}
+                for at in range(0, len(params), _MAX_PARAMS)
+            ]
+            for row in rows:
+                ours = run_content.metrics_of([row])
+                for at in range(0, len(ours), _MAX_METRICS):
+                    pieces.append({"metrics": ours[at : at + _MAX_METRICS]})
+            for piece in pieces:
+                refused |= not self._written(self._client.log_batch, run.run_id, **piece)
+        run.params |= settings.keys()
+        run.steps |= steps
+        return refused
+
+    def _log_tags(self, run: _TrialRun, tags: Mapping[str, str]) -> None:
+        """Tags come after the reports: a run that has its status has all of its points."""
+        batch = [RunTag(key, value) for key, value in tags.items()]
+        if self._written(self._client.log_batch, run.run_id, tags=batch):
+            run.tags |= tags
+
+    def _tag_front(self, trial: FrozenTrial, on_front: bool) -> None:
+        run = self._runs.get(trial_name(self._files.study, trial.number))
+        wanted = {run_content.TAG_FRONT: str(on_front).lower()}
+        if run is not None and run.tags.get(run_content.TAG_FRONT) != str(on_front).lower():
+            self._log_tags(run, wanted)
+
+    def _terminate(self, run: _TrialRun, status: str, end: int | None) -> None:
+        if self._written(self._client.set_terminated, run.run_id, status, end):
+            run.status = status
+
+    def _set_parent_status(self, status: str) -> None:
+        if self._parent_status == status:
+            return
+        run_id = self.parent_run_id
+        if status == "RUNNING":
+            done = self._written(self._client.update_run, run_id, status=status)
+        else:
+            done = self._written(self._client.set_terminated, run_id, status)
+        if done:
+            self._parent_status = status
+
+    def _attach(self, path: Path, folder: str | None) -> bool:
+        return self._written(self._client.log_artifact, self.parent_run_id, str(path), folder)
+
+    # ------------------------------------------------------------------ calling
+
+    def _call(self, change: Callable[..., object], *arguments: Any, **named: Any) -> bool:
+        """Change something; False where MLflow refuses it. Raises `Away`."""
+        try:
+            change(*arguments, **named)
+        except Exception as error:
+            self.problem = first_line(error)
+            if is_passing(error):
+                self._stale = True  # it may have been carried out all the same
+                raise Away(self.problem) from error
+            return False
+        self.num_changes += 1
+        self._on_answer()
+        return True
+
+    def _written(self, change: Callable[..., object], *arguments: Any, **named: Any) -> bool:
+        """The same, where a refusal is counted."""
+        done = self._call(change, *arguments, **named)
+        self.num_refused += not done
+        return done
+
+    def _ask(self, question: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Read something. Raises `Away`, or what MLflow raises where it refuses."""
+        try:
+            answer = question(*arguments, **named)
+        except Exception as error:
+            if is_passing(error):
+                raise Away(first_line(error)) from error
+            raise
+        self._on_answer()
+        return answer
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether waiting may help: a refused value will be refused again."""
+    if isinstance(error, MlflowException):
+        # MLflow calls a connection that broke in the database's driver a bad request. Only the
+        # first line of a server's answer says so: values, which are anything, follow.
+        if error.error_code == "BAD_REQUEST":
+            cause = error.__cause__
+            if isinstance(cause, SQLAlchemyError):
+                return is_broken_connection(cause)
+            return "connect" in first_line(error).lower()
+        return error.error_code not in (
+            "INVALID_PARAMETER_VALUE",
+            "RESOURCE_DOES_NOT_EXIST",
+            "RESOURCE_ALREADY_EXISTS",
+        )
+    return isinstance(error, OSError) or is_broken_connection(error)
