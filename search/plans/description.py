@@ -32,6 +32,7 @@ _IDENTITY = (
 )
 # Of a recipe, what a study does not depend on: its words, and defaults of the command line.
 _FREE = ("name", "summary", "trials", "concurrency", "sampler", "scheduler", "cost")
+_DEFAULTS = "defaults."
 _MAX_DIFFERENCES = 5
 
 
@@ -113,6 +114,8 @@ def differences(plan: Plan, known: Mapping[str, Any]) -> list[str]:
         for name in [*theirs, *(n for n in ours if n not in theirs)]
         if theirs.get(name) != ours.get(name)
     ]
+    # Defaults that differ because a setting does would hide it.
+    found = [line for line in found if not line.startswith(_DEFAULTS)] or found
     if len(found) > _MAX_DIFFERENCES:
         further = len(found) - _MAX_DIFFERENCES
         found = [*found[:_MAX_DIFFERENCES], f"and {further} further differences"]
