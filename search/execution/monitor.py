@@ -1,6 +1,7 @@
 """Carries a launch's events to the study's files, and to the screen."""
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +16,6 @@ from search.record.study_folder import (
     StudyFiles,
     append_json_line,
     read_json_lines,
-    remove_checkpoints,
 )
 from search.record.trials_table import TrialsWriter
 
@@ -67,7 +67,8 @@ class Monitor:
     def clear_checkpoints(self) -> None:
         """Delete what resuming no longer needs; a trial's model is kept in its own folder."""
         while self._to_clear:
-            remove_checkpoints(self._files, self._to_clear[-1])
+            for folder in self._files.launches.glob(f"launch-*/{self._to_clear[-1]}/checkpoint_*"):
+                shutil.rmtree(folder, ignore_errors=True)
             self._to_clear.pop()
 
     def close(self) -> None:

@@ -27,12 +27,11 @@ from search.record.study_file import check_same_study
 from search.record.study_folder import (
     StudyFiles,
     again,
-    make_writable,
     read_json,
     study_files,
     write_json,
 )
-from trainables.command_line import masked
+from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
 
 
@@ -74,7 +73,7 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     check_same_study(plan, known, files, launch.study_storage)
     addresses = _addresses(launch, files, known)  # before anything is written or slow
     new_storage, new_folder = not files.storage.exists(), not files.directory.exists()
-    make_writable(files)
+    require_writable(files.directory, "--storage")
     with StudyLock(files.directory, plan.study):
         try:
             return _run_locked(plan, launch, files, addresses)

@@ -12,23 +12,20 @@ from trainables.command_line import masked
 from trainables.errors import UserError
 
 PROBE_SECONDS = 3.0
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_SQLITE = "sqlite:///"
-_JOURNAL = "journal:///"
-_MAX_FIRST_LINE = 1000
-_JOURNAL_HEADER = b'{"op_code"'
-_SQLITE_HEADER = b"SQLite format 3\x00"
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 STUDY_SCHEMES = ("journal", "sqlite", "postgresql", "mysql")
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_SQLITE, _JOURNAL = "sqlite:///", "journal:///"
+_HEADERS = {_SQLITE: b"SQLite format 3\x00", _JOURNAL: b'{"op_code"'}
 
 
 def without_password(address: str) -> str:
-    """For files: a password is asked for again, from an option or the environment."""
+    """Return the address as files keep it: a password is asked for again."""
     return masked(address).replace(":***@", "@", 1)
 
 
 def scrubbed(text: str, address: str) -> str:
-    """Somebody else's message about `address`, without its password."""
+    """Return somebody else's message about `address`, without its password."""
     try:
         password = urlsplit(address).password
     except ValueError:
@@ -38,7 +35,7 @@ def scrubbed(text: str, address: str) -> str:
 
 
 def absolute(address: str) -> str:
-    """A file named from the current folder, named from the root."""
+    """Return the address with a file named from the root, not from the current folder."""
     path = local_file(address)
     if path is None:
         return address
@@ -46,17 +43,17 @@ def absolute(address: str) -> str:
 
 
 def local_file(address: str) -> Path | None:
-    """The file of an address; None for servers, and for memory."""
+    """Return the file of an address; None for servers, and for memory."""
     return sqlite_file(address) or journal_file(address)
 
 
 def sqlite_file(address: str) -> Path | None:
-    """The file of a SQLite address; None for all others, and for SQLite in memory."""
+    """Return the file of a SQLite address; None for all others, and for SQLite in memory."""
     return _file(address, _SQLITE)
 
 
 def journal_file(address: str) -> Path | None:
-    """The file of an address of an Optuna journal; None for all others."""
+    """Return the file of an address of an Optuna journal; None for all others."""
     return _file(address, _JOURNAL)
 
 
@@ -77,13 +74,11 @@ def choose(option: str | None, variable: str, recorded: str | None, default: str
     from_environment = os.environ.get(variable, "")
     if recorded is None:
         return absolute(from_environment) if from_environment else default
-    if from_environment and without_password(from_environment) == recorded:
-        return from_environment
-    return recorded
+    return from_environment if without_password(from_environment) == recorded else recorded
 
 
 def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
-    """Raises `UserError` within seconds where nobody listens; writes nothing.
+    """Raise `UserError` within seconds where nobody listens; write nothing.
 
     option: the command-line option to name. schemes: those it takes, without `+driver`.
     """
@@ -92,12 +87,11 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
         scheme = parts.scheme.partition("+")[0]
         if scheme not in schemes:
             raise ValueError(f"it must begin with {', '.join(f'{s}://' for s in schemes)}")
-        if scheme == "sqlite":
-            if sqlite_file(address) is None:
-                raise ValueError("it must read sqlite:///PATH; memory is lost with its process")
-            _require_sqlite(sqlite_file(address))
-        elif scheme == "journal":
-            _require_journal(journal_file(address))
+        if scheme in ("sqlite", "journal"):
+            path = local_file(address)
+            if path is None:
+                raise ValueError(f"it must read {scheme}:///PATH; memory is lost with its process")
+            _check_header(path, f"{scheme}:///")
         elif parts.hostname:
             where = (parts.hostname, parts.port or _PORTS[scheme])
             socket.create_connection(where, timeout=PROBE_SECONDS).close()
@@ -108,7 +102,7 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
 
 
 def check_ray_answers(address: str) -> None:
-    """The same for `--ray-address`; `local` and `auto` are Ray's to find."""
+    """Do the same for `--ray-address`; `local` and `auto` are Ray's to find."""
     if address in ("local", "auto"):
         return
     try:
@@ -123,43 +117,33 @@ def check_ray_answers(address: str) -> None:
         ) from None
 
 
-def _require_sqlite(path: Path | None) -> None:
-    if path is None or not path.is_file() or path.stat().st_size == 0:
-        return  # in memory, or yet to be made
+def _check_header(path: Path, kind: str) -> None:
+    """Whether the file is what it should be, as far as it goes; one may be yet to be made."""
+    if not path.is_file():
+        return
     with path.open("rb") as file:
-        if file.read(len(_SQLITE_HEADER)) != _SQLITE_HEADER:
-            raise UserError(
-                f"{str(path)!r} must be a SQLite database, got a damaged or foreign file; restore "
-                "it from a copy, or move it away to start without what it held"
-            )
+        header = file.read(len(_HEADERS[kind]))
+    # A journal's first line may be cut short, as any last one: it is removed before the next.
+    if not _HEADERS[kind].startswith(header.partition(b"\n")[0] if kind == _JOURNAL else header):
+        raise damaged(path, kind)
 
 
-def _require_journal(path: Path | None) -> None:
-    if path is None:
-        raise ValueError("it must read journal:///PATH")
-    if not path.is_file() or path.stat().st_size == 0:
-        return  # yet to be made
-    with path.open("rb") as file:
-        line = file.readline(_MAX_FIRST_LINE)
-    # A first line may be cut short, as any last one: it is removed before the next.
-    if not line.startswith(_JOURNAL_HEADER[: len(line)] if line[-1:] != b"\n" else _JOURNAL_HEADER):
-        raise damaged_journal(path)
-
-
-def damaged_journal(path: Path) -> UserError:
+def damaged(path: Path, kind: str = _JOURNAL) -> UserError:
+    """Return the error for a file that is no database of its kind."""
+    wanted = "a journal of Optuna" if kind == _JOURNAL else "a SQLite database"
     return UserError(
-        f"{str(path)!r} must be a journal of Optuna, got a damaged or foreign file; restore it "
-        "from a copy, or move it away to start without what it held"
+        f"{str(path)!r} must be {wanted}, got a damaged or foreign file; restore it from a copy, "
+        "or move it away to start without what it held"
     )
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, or its kind where it says nothing."""
+    """Return what an error says, or its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def refused(option: str, address: str, error: BaseException) -> UserError:
-    """The one message for an address that cannot be used."""
+    """Return the one error for an address that cannot be used."""
     kind = "an MLflow server or database" if option == "--tracking-uri" else "a database"
     said = scrubbed(first_line(error), address)
     return UserError(

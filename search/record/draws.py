@@ -11,7 +11,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from spaces.space import Space
+from spaces.space import GivenValues, Space
+
+Vector = Sequence[float] | None  # one value for each objective, minimised; None where unknown
+Violations = Mapping[str, float]  # of the constraints by name, positive where missed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,78 +26,65 @@ class Draw:
 
 
 class Sampler(Protocol):
-    """Draws trials and learns how they ended; see `search.samplers.trial_sampler`.
-
-    Vectors are minimised. violations: of the constraints by name, positive where missed.
-    """
+    """Draws trials and learns how they ended; `search.samplers.trial_sampler` says more."""
 
     def ask(
         self, number: int, space: Space, fixed: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Any], Draw]:
-        """Draw trial `number`: all active values, and what was drawn of them."""
-        ...
+        """Draw trial `number`: return all active values, and what was drawn of them."""
 
     def report(
-        self, number: int, fraction: float, values: Sequence[float], violations: Mapping[str, float]
+        self, number: int, fraction: float, values: Sequence[float], violations: Violations
     ) -> None:
         """Learn what a trial reported at a fraction of its training."""
-        ...
 
-    def tell(
-        self,
-        number: int,
-        status: str,
-        values: Sequence[float] | None,
-        violations: Mapping[str, float],
-    ) -> None:
+    def tell(self, number: int, status: str, values: Vector, violations: Violations) -> None:
         """Learn how a trial that is at work ended."""
-        ...
 
     def learn(
         self,
         draw: Draw,
         status: str,
-        values: Sequence[float] | None,
-        violations: Mapping[str, float],
+        values: Vector,
+        violations: Violations,
         *,
         number: int | None = None,
     ) -> None:
         """Learn of a trial that ended before this driver began, or in another study."""
-        ...
 
     def recall(self, number: int, draw: Draw) -> None:
         """Learn that an earlier driver drew a trial; its reports follow."""
-        ...
 
     def resume(self, number: int, draw: Draw) -> None:
         """Take over a trial that an earlier driver left at work."""
-        ...
 
 
-class Recorder:
-    """Stands in for a trial of Optuna: gives known values, and notes their distributions.
+class Recorder(GivenValues):
+    """Gives known values in place of a trial of Optuna, and notes what they could be drawn from.
 
     Raises `KeyError` for a parameter without a value.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
+        super().__init__(values)
         self.params: dict[str, Any] = {}
         self.distributions: dict[str, BaseDistribution] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """Give the known number."""
-        return float(self._note(name, FloatDistribution(low, high, log=log)))
+        value = super().suggest_float(name, low, high, log=log)
+        return self._note(name, value, FloatDistribution(low, high, log=log))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
         """Give the known whole number."""
-        return int(self._note(name, IntDistribution(low, high, log=log)))
+        value = super().suggest_int(name, low, high, log=log)
+        return self._note(name, value, IntDistribution(low, high, log=log))
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         """Give the known choice."""
-        return self._note(name, CategoricalDistribution(choices))
+        value = super().suggest_categorical(name, choices)
+        return self._note(name, value, CategoricalDistribution(choices))
 
-    def _note(self, name: str, distribution: BaseDistribution) -> Any:
-        value = self._values[name]
+    def _note(self, name: str, value: Any, distribution: BaseDistribution) -> Any:
         self.params[name], self.distributions[name] = value, distribution
         return value

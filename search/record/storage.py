@@ -12,7 +12,7 @@ import tenacity
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.record.addresses import damaged_journal, first_line, journal_file, local_file, refused
+from search.record.addresses import damaged, first_line, journal_file, local_file, refused
 from search.record.journal import Journal
 from trainables.errors import UserError
 
@@ -44,7 +44,7 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
         try:
             return optuna.storages.JournalStorage(Journal(str(path)))
         except (ValueError, KeyError) as error:  # of JSON, and of what a line lacks
-            raise damaged_journal(path) from error
+            raise damaged(path) from error
     if address.startswith("sqlite"):
         return optuna.storages.get_storage(address)
     engine: dict[str, Any] = {"pool_pre_ping": True}  # a restarted server costs no error

@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,26 +23,27 @@ class StudyFiles:
 
     @property
     def directory(self) -> Path:
+        """The study's own folder."""
         return self.storage / self.study
 
     @property
     def description(self) -> Path:
+        """What the study is, see `search.plans.description`."""
         return self.directory / "study.json"
 
     @property
     def trials(self) -> Path:
+        """The table of finished trials, see `search.record.trials_table`."""
         return self.directory / "trials.parquet"
 
     @property
     def warm_start(self) -> Path:
+        """What the study learned from others, see `search.record.warm_start`."""
         return self.directory / "warm_start.json"
 
     @property
-    def lock(self) -> Path:
-        return self.directory / "driver.lock"
-
-    @property
     def tracking_lock(self) -> Path:
+        """The lock of whoever projects the record into MLflow."""
         return self.directory / "tracking.lock"
 
     @property
@@ -53,33 +53,39 @@ class StudyFiles:
 
     @property
     def default_tracking_uri(self) -> str:
+        """The address of the MLflow database that studies of this storage share."""
         return f"sqlite:///{self.storage / 'mlflow.db'}"
 
     @property
     def artifacts(self) -> Path:
+        """Where MLflow keeps files when it is a database."""
         return self.storage / "mlartifacts"
 
     @property
     def dense_cache(self) -> Path:
-        """Of all studies of this storage. No study can have this name, nor be taken for it."""
+        """The dense runs of all studies of this storage. No study can have this name."""
         return self.storage / ".dense"
 
     @property
     def launches(self) -> Path:
+        """A folder for every launch, with Ray Tune's files and checkpoints."""
         return self.directory / "ray"
 
     def trial(self, number: int) -> Path:
+        """Return a trial's folder."""
         return self.directory / "trials" / f"{number:05d}"
 
     def reports(self, number: int) -> Path:
+        """Return the file of a trial's reports, one line for each."""
         return self.trial(number) / "reports.jsonl"
 
     def exists(self) -> bool:
+        """Whether there is such a study."""
         return self.description.is_file()
 
 
 def study_files(storage: str, study: str) -> StudyFiles:
-    """Raises `UserError` for a storage that is not a folder path, or no name of a study."""
+    """Return a study's files. Raises `UserError` for a storage or a name that cannot be one."""
     check_study_name(study)
     if "://" in storage:
         raise UserError(
@@ -95,44 +101,23 @@ def study_files(storage: str, study: str) -> StudyFiles:
 
 
 def again(command: str, study: str, storage: Path | str) -> str:
-    """The command to recommend to somebody who keeps studies in `storage`."""
-    place = Path(storage).absolute()
-    here = Path.cwd()
+    """Return the command to recommend to somebody who keeps studies in `storage`."""
+    place, here = Path(storage).absolute(), Path.cwd()
     if place == here / _DEFAULT_STORAGE:
         return f"python -m search {command} {study}"
     shown = place.relative_to(here) if place.is_relative_to(here) else place
     return f"python -m search {command} {study} --storage {shlex.quote(str(shown))}"
 
 
-def make_writable(files: StudyFiles) -> None:
-    """Create the study's folder. Raises `UserError` where nothing can be written."""
-    try:
-        files.directory.mkdir(parents=True, exist_ok=True)
-        probe = files.directory / f".writable.{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"`--storage` must be writable, got {str(files.storage)!r} ({error.strerror}); "
-            "choose another folder"
-        ) from None
-
-
-def remove_checkpoints(files: StudyFiles, trial: str) -> None:
-    """Of one trial, whichever launch left them."""
-    for directory in files.launches.glob(f"launch-*/{trial}/checkpoint_*"):
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Atomic: a reader sees the old file or the new one."""
+    """Write one JSON object, whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(values, indent=2) + "\n")
     partial.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises `UserError` for a missing or damaged file."""
+    """Return one JSON object. Raises `UserError` for a missing or damaged file."""
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:
@@ -144,27 +129,22 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
-    """One line per report; a line cut short by a crash is ignored by `read_json_lines`."""
+    """Append one line; one cut short by a crash is closed first, and ignored when read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        if file.tell() and not _ends_with_newline(path):
-            file.write("\n")
-        file.write(json.dumps(values) + "\n")
+    with path.open("ab+") as file:
+        if end := file.seek(0, os.SEEK_END):
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(values).encode() + b"\n")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
+    """Return the whole lines of a file; none where there is no such file."""
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text().splitlines() if path.is_file() else ():
         try:
             rows.append(dict(json.loads(line)))
         except ValueError:
             continue
     return rows
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
