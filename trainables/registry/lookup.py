@@ -63,6 +63,10 @@ class Kind(Generic[Description]):
             )
         return installed[reference]
 
+    def is_installed(self, name: str) -> bool:
+        """Whether an installed package has an entry point of that name."""
+        return name in _installed(self.group)
+
     def listed(self) -> Iterator[tuple[str, Description | UserError]]:
         """Every name with its description; an entry point that fails comes with its error."""
         yield from self.built_in.items()

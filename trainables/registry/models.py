@@ -14,6 +14,7 @@ class ModelDescription:
     implementation: import path `package.module:factory`; the factory is called as
       `factory(config: ModelConfig, num_channels: dict[task, int])` and returns a
       `trainables.models.base.MultitaskModel`.
+    reads: settings by dotted name that this network alone makes use of.
     reference: the model of the same sizes whose dense FLOPs count as 1 in `cost/flops_fraction`;
       None for its own.
     """
@@ -22,6 +23,7 @@ class ModelDescription:
     summary: str
     implementation: str
     paper: str = ""
+    reads: tuple[str, ...] = ()
     reference: str | None = None
 
 
@@ -40,6 +42,7 @@ MODELS: dict[str, ModelDescription] = {
             "stage.",
             paper="Cross-Stitch Networks, Misra et al. 2016",
             implementation="trainables.models.cross_stitch:CrossStitchNetwork",
+            reads=("model.unit_rate",),
             reference="deeplab-resnet",
         ),
         ModelDescription(
