@@ -22,6 +22,9 @@ from trainables.registry.methods import METHODS, MethodDescription
 from trainables.registry.models import MODELS, ModelDescription
 from trainables.registry.tasks import TASKS, TaskDescription
 
+# Where errors pass through, but are not raised: this package and Python's importer.
+_OURS = {Path(__file__).parents[1], Path(importlib.__file__).parent}
+
 Description = TypeVar("Description")
 
 
@@ -187,8 +190,8 @@ def told(error: BaseException) -> str:
     said = f"{type(error).__name__}: {error}"
     theirs = [
         frame
-        for frame in traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
-        if not frame.filename.startswith("<frozen")
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and not _OURS & {*Path(frame.filename).parents}
     ]
     return f"{said} ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else said
 
