@@ -16,7 +16,7 @@ export DO_NOT_TRACK ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu test-cluster soak check format bench bench-search \
+.PHONY: help setup demo test test-slow test-gpu test-cluster soak check format methods bench bench-search \
         bench-orchestration claims clean
 
 help: ## list the targets
@@ -67,6 +67,9 @@ check: $(STAMP) ## lint, format, types, direction of imports
 format: $(STAMP) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+methods: $(STAMP) ## write the README's table of methods from their descriptions
+	@$(RUN) -m trainables.registry.table README.md
 
 bench: $(STAMP) ## measured ratios, side by side; make bench ARGS='--quick --json out.json'
 	@$(RUN) -m benchmarks $(ARGS)

@@ -7,29 +7,24 @@ from typing import Any
 
 from trainables.config import REWIND_FRACTIONS, TrialConfig
 from trainables.errors import UserError
+from trainables.registry.lookup import METHOD
+from trainables.registry.methods import METHODS, MethodDescription
 from trainables.sparsity.schedule import num_levels, rewind_step
 
-# Methods that spend `training.pretrain_steps` first: on the dense model that they then prune, or
-# (cross-stitch) on the networks that they then join.
-PRETRAINED_METHODS = (
-    "lth",
-    "lth-one-shot",
-    "imp",
-    "random-pretrained",
-    "disparse-pretrained",
-    "cross-stitch",
-)
-REWINDING_METHODS = ("lth", "lth-one-shot")
+# Built-in methods that spend `training.pretrain_steps` first: on the dense model that they then
+# prune, or (cross-stitch) on the networks that they then join.
+PRETRAINED_METHODS = tuple(name for name, m in METHODS.items() if m.needs_pretraining)
+REWINDING_METHODS = tuple(name for name, m in METHODS.items() if m.rewinds)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """One method's way to divide steps.
 
-    levels: of `lth`, which trains a dense run and then repeats most of it at every level.
+    levels: of a method that rewinds, which repeats most of its dense run at every level.
     """
 
-    method: str
+    method: MethodDescription
     levels: int
     rewind_fraction: float
 
@@ -39,7 +34,7 @@ class Budget:
         As long as these by default. A method that rewinds repeats the dense run from step k at
         every level: that run is one level and its first k steps long.
         """
-        if self.method not in REWINDING_METHODS:
+        if not self.method.rewinds:
             return steps
         level = -(-steps // self.levels)
         # What is left after step k never falls as the dense run grows.
@@ -57,25 +52,25 @@ class Budget:
 
         Raises `UserError` where one of the phases that the method has would be empty.
         """
-        if self.method not in PRETRAINED_METHODS:
+        if not self.method.needs_pretraining:
             if total < 1:
                 raise UserError(f"`total_steps` must be at least 1, got {total}; raise it")
             return total, total
         if pretrain is None:
             pretrain = total // 2
-            if self.method in REWINDING_METHODS:
+            if self.method.rewinds:
                 pretrain = total - bisect_right(
                     range(1, total), total, key=lambda steps: steps + self.pretraining_for(steps)
                 )
         if not 1 <= pretrain < total:
             raise UserError(
                 f"`total_steps` must leave steps to both pre-training and training of "
-                f"{self.method}, got {total} with {pretrain} of pre-training; raise it"
+                f"{self.method.name}, got {total} with {pretrain} of pre-training; raise it"
             )
         return total - pretrain, pretrain
 
 
-def budget_for(method: str, sparsity: Mapping[str, Any]) -> Budget:
+def budget_for(method: MethodDescription, sparsity: Mapping[str, Any]) -> Budget:
     """The budget of a method under sparsity settings by dotted name.
 
     Values that make no sense are left for `TrialConfig` to refuse: they get any budget here.
@@ -84,7 +79,7 @@ def budget_for(method: str, sparsity: Mapping[str, Any]) -> Budget:
     share = _number(sparsity["sparsity.level_fraction"])
     target = _number(sparsity["sparsity.target"])
     levels = 1
-    if method == "lth" and 0 < share < 1 and 0 <= target < 1:
+    if method.rewinds and method.prunes == "levels" and 0 < share < 1 and 0 <= target < 1:
         levels = num_levels(target, share)
     return Budget(
         method=method,
@@ -94,16 +89,19 @@ def budget_for(method: str, sparsity: Mapping[str, Any]) -> Budget:
 
 
 def require_a_ticket(config: TrialConfig) -> None:
-    """What methods that rewind ask: their own schedule, and levels no longer than what they
-    repeat. Raises `UserError`."""
+    """Raises `UserError` unless the settings of a method that rewinds fit its dense run.
+
+    It has a schedule of its own, and its levels are no longer than what they repeat.
+    """
     sparsity, training = config.sparsity, config.training
-    schedule = "levels" if config.method == "lth" else "one-shot"
+    method = METHOD.find(config.method)
+    schedule = "levels" if method.prunes == "levels" else "one-shot"
     if sparsity.schedule != schedule or (schedule == "one-shot" and sparsity.start_fraction > 0):
         raise UserError(
             f"`{config.method}` needs `sparsity.schedule` = {schedule} from the start, got "
             f"{sparsity.schedule} from {sparsity.start_fraction}; imp follows every schedule"
         )
-    levels = budget_for(config.method, config.flat()).levels
+    levels = budget_for(method, config.flat()).levels
     longest = -(-training.steps // levels)
     repeated = training.pretrain_steps - rewind_step(
         sparsity.rewind_fraction, training.pretrain_steps

@@ -7,8 +7,6 @@ same space serves a run of 200 steps and one of 20,000.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from spaces.budgets import REWINDING_METHODS
-from spaces.presets import DENSE_METHODS, REGROWS, VOTES
 from spaces.space import Parameter, Space, When
 from trainables.config import (
     ANNEALINGS,
@@ -21,41 +19,23 @@ from trainables.config import (
     TrialConfig,
 )
 from trainables.errors import UserError, unknown_name
+from trainables.registry.lookup import METHOD
+from trainables.registry.methods import METHODS
 
-SPARSE_METHODS = (
-    "random",
-    "snip",
-    "lth",
-    "lth-one-shot",
-    "imp",
-    "rigl",
-    "set",
-    "gmp",
-    "random-pretrained",
-    "disparse-static",
-    "disparse-dynamic",
-    "disparse-pretrained",
-)
-# Which settings a method reads. A parameter is drawn only where it has an effect.
-FOLLOWS_ALLOCATION = ("random", "rigl", "set", "gmp", "random-pretrained", "disparse-dynamic")
-LEVELLED = ("lth", "imp")
-FOLLOWS_SCHEDULE = tuple(m for m in SPARSE_METHODS if m not in (*LEVELLED, "lth-one-shot"))
-GROWS_BY_VOTE = ("disparse-dynamic",)
-SCORED = ("disparse-static", "disparse-pretrained")
-SCORED_AT_INITIALISATION = ("snip", "disparse-static")
+SPARSE_METHODS = tuple(name for name, method in METHODS.items() if method.sparse)
 
 GRADUAL = ("linear", "cubic", "cosine", "exponential")
 
 
-def _when(name: str, values: Sequence[str], offered: Sequence[str]) -> tuple[When, ...] | None:
-    """A condition restricted to what is offered; None where it can never hold."""
-    kept = tuple(value for value in values if value in offered)
-    return (When(name=name, values=kept),) if kept else None
+def _readers(setting: str, methods: Sequence[str]) -> tuple[When, ...] | None:
+    """A condition on the offered methods that read a setting; None where none of them does."""
+    kept = tuple(method for method in methods if setting in METHOD.find(method).settings)
+    return (When(name="method", values=kept),) if kept else None
 
 
-def _drawn_for(readers: Sequence[str], methods: Sequence[str], **parameter: Any) -> list[Parameter]:
+def _drawn_for(methods: Sequence[str], **parameter: Any) -> list[Parameter]:
     """The parameter of the methods that read it, where any of them is offered."""
-    when = _when("method", readers, methods)
+    when = _readers(parameter["name"], methods)
     return [] if when is None else [Parameter(when=when, **parameter)]
 
 
@@ -75,7 +55,6 @@ def _method(methods: Sequence[str]) -> Parameter:
 
 def _target(methods: Sequence[str]) -> list[Parameter]:
     return _drawn_for(
-        SPARSE_METHODS,
         methods,
         name="sparsity.target",
         kind="float",
@@ -88,7 +67,6 @@ def _target(methods: Sequence[str]) -> list[Parameter]:
 
 def _allocation(methods: Sequence[str]) -> list[Parameter]:
     return _drawn_for(
-        FOLLOWS_ALLOCATION,
         methods,
         name="sparsity.allocation",
         kind="categorical",
@@ -105,7 +83,7 @@ def _steps_range(reference: TrialConfig) -> tuple[int, int]:
 
 
 def _schedule(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]:
-    when = _when("method", FOLLOWS_SCHEDULE, methods)
+    when = _readers("sparsity.schedule", methods)
     if when is None:
         return []
     gradual = (When(name="sparsity.schedule", values=GRADUAL),)
@@ -152,7 +130,6 @@ def _schedule(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]
 
 def _regrowth(methods: Sequence[str]) -> list[Parameter]:
     return _drawn_for(
-        REGROWS,
         methods,
         name="regrowth.fraction",
         kind="float",
@@ -164,7 +141,7 @@ def _regrowth(methods: Sequence[str]) -> list[Parameter]:
 
 
 def _regrowth_details(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]:
-    when = _when("method", REGROWS, methods)
+    when = _readers("regrowth.annealing", methods)
     if when is None:
         return []
     low, high = _steps_range(reference)
@@ -202,7 +179,6 @@ def _regrowth_details(methods: Sequence[str], reference: TrialConfig) -> list[Pa
 def _levels(methods: Sequence[str]) -> list[Parameter]:
     return [
         *_drawn_for(
-            LEVELLED,
             methods,
             name="sparsity.level_fraction",
             kind="float",
@@ -212,7 +188,6 @@ def _levels(methods: Sequence[str]) -> list[Parameter]:
             doc="share of the remaining weights that a level prunes",
         ),
         *_drawn_for(
-            REWINDING_METHODS,
             methods,
             name="sparsity.rewind_fraction",
             kind="categorical",
@@ -226,7 +201,6 @@ def _levels(methods: Sequence[str]) -> list[Parameter]:
 def _votes(methods: Sequence[str]) -> list[Parameter]:
     return [
         *_drawn_for(
-            SCORED,
             methods,
             name="sparsity.score",
             kind="categorical",
@@ -235,7 +209,6 @@ def _votes(methods: Sequence[str]) -> list[Parameter]:
             doc="what a task ranks weights by",
         ),
         *_drawn_for(
-            SCORED_AT_INITIALISATION,
             methods,
             name="sparsity.saliency_weights",
             kind="categorical",
@@ -244,7 +217,6 @@ def _votes(methods: Sequence[str]) -> list[Parameter]:
             doc="the weights that saliency at initialisation is taken on",
         ),
         *_drawn_for(
-            VOTES,
             methods,
             name="sparsity.arbiter",
             kind="categorical",
@@ -253,7 +225,6 @@ def _votes(methods: Sequence[str]) -> list[Parameter]:
             doc="which tasks must agree before a shared weight is pruned",
         ),
         *_drawn_for(
-            GROWS_BY_VOTE,
             methods,
             name="regrowth.budget",
             kind="categorical",
@@ -349,15 +320,13 @@ def build_space(
 ) -> Space:
     """The space `name` over `methods`, scaled to `reference`.
 
-    Raises `UserError` for an unknown space or method. Dense systems may be among the methods;
-    they draw only what a dense trial reads.
+    methods: built-in names or import paths of a user's own. Dense systems may be among them; they
+      draw only what a dense trial reads.
+    Raises `UserError` for an unknown space or method.
     """
     if name not in SPACES:
         raise unknown_name("space", name, SPACES)
     if not methods:
         raise UserError("a space must offer a method, got none; name one")
-    for method in methods:
-        if method not in (*SPARSE_METHODS, *DENSE_METHODS):
-            raise unknown_name("method", method, (*SPARSE_METHODS, *DENSE_METHODS))
     doc, builder = SPACES[name]
     return Space(name=name, doc=doc, parameters=builder(methods, reference))

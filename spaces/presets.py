@@ -6,104 +6,23 @@ reads this module on hosts that have torch alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
-from spaces.budgets import PRETRAINED_METHODS, REWINDING_METHODS, budget_for, require_a_ticket
+from spaces.budgets import budget_for, require_a_ticket
+from spaces.dataset_defaults import DATASET_DEFAULTS, defaults_for
+from spaces.task_names import resolve_tasks
 from trainables.coercion import whole_number
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
+from trainables.registry.lookup import METHOD, MODEL
+from trainables.registry.methods import METHODS
+from trainables.registry.models import MODELS
+
+__all__ = ["DATASET_DEFAULTS", "DENSE_METHODS", "PRESETS", "trial_config", "without_effect"]
 
 PRESETS = ("tiny", "small", "paper")
-REGROWS = ("rigl", "set", "disparse-dynamic")
-VOTES = ("disparse-static", "disparse-dynamic", "disparse-pretrained")
-DENSE_METHODS = ("dense", "cross-stitch", "sluice", "den")
+DENSE_METHODS = tuple(name for name, method in METHODS.items() if not method.sparse)
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DatasetDefaults:
-    """What a data set decides whatever the size of the network."""
-
-    tasks: tuple[str, ...]  # trained when none are named
-    loss_weights: Mapping[str, float]
-    size: Mapping[str, tuple[int, int]]  # by preset
-    crop: Mapping[str, tuple[int, int]]
-    learning_rate: Mapping[str, float]
-    num_train: Mapping[str, int | None]
-    num_test: Mapping[str, int | None]
-
-
-DATASET_DEFAULTS: dict[str, DatasetDefaults] = {
-    "scenes": DatasetDefaults(
-        tasks=("segmentation", "normals", "depth", "keypoints", "edges"),
-        # Depth is in metres here, so its L1 needs no factor 20 (the papers' depth is normalised).
-        loss_weights={
-            "segmentation": 1.0,
-            "normals": 5.0,
-            "depth": 1.0,
-            "keypoints": 5.0,
-            "edges": 5.0,
-        },
-        size={"tiny": (64, 64), "small": (120, 160), "paper": (240, 320)},
-        crop={"tiny": (64, 64), "small": (112, 144), "paper": (225, 225)},
-        learning_rate={"tiny": 3e-3, "small": 2e-3, "paper": 1e-3},
-        num_train={"tiny": 960, "small": 1600, "paper": 4000},
-        num_test={"tiny": 240, "small": 400, "paper": 800},
-    ),
-    "nyu-v2": DatasetDefaults(
-        tasks=("segmentation", "normals"),
-        loss_weights={"segmentation": 1.0, "normals": 20.0, "depth": 2.0},
-        size={"tiny": (60, 80), "small": (120, 160), "paper": (480, 640)},
-        crop={"tiny": (56, 72), "small": (112, 144), "paper": (321, 321)},
-        learning_rate={"tiny": 3e-3, "small": 2e-3, "paper": 1e-3},
-        num_train={"tiny": None, "small": None, "paper": None},
-        num_test={"tiny": None, "small": None, "paper": None},
-    ),
-    "cityscapes": DatasetDefaults(
-        tasks=("segmentation", "depth"),
-        loss_weights={"segmentation": 1.0, "depth": 20.0},  # of disparity as published
-        size={"tiny": (64, 128), "small": (128, 256), "paper": (256, 512)},
-        crop={"tiny": (56, 112), "small": (112, 224), "paper": (224, 224)},
-        learning_rate={"tiny": 3e-3, "small": 2e-3, "paper": 1e-4},
-        num_train={"tiny": None, "small": None, "paper": None},
-        num_test={"tiny": None, "small": None, "paper": None},
-    ),
-    "cityscapes-metric": DatasetDefaults(
-        tasks=("segmentation", "depth"),
-        # Metres are some hundreds of the published unit of disparity; this keeps the balance.
-        loss_weights={"segmentation": 1.0, "depth": 0.05},
-        size={"tiny": (64, 128), "small": (128, 256), "paper": (256, 512)},
-        crop={"tiny": (56, 112), "small": (112, 224), "paper": (224, 224)},
-        learning_rate={"tiny": 3e-3, "small": 2e-3, "paper": 1e-4},
-        num_train={"tiny": None, "small": None, "paper": None},
-        num_test={"tiny": None, "small": None, "paper": None},
-    ),
-    "taskonomy": DatasetDefaults(
-        tasks=("segmentation", "normals", "depth", "keypoints", "edges"),
-        # AdaShare's 1, 3, 2, 7, 7 in our units (docs/decisions/0007): its responses span 2, ours
-        # 1; its depth is log(1 + value) / log(65536), of which 3.6 m away a metre is 0.025.
-        loss_weights={
-            "segmentation": 1.0,
-            "normals": 3.0,
-            "depth": 0.05,
-            "keypoints": 14.0,
-            "edges": 14.0,
-        },
-        size={"tiny": (64, 64), "small": (128, 128), "paper": (256, 256)},
-        crop={"tiny": (56, 56), "small": (112, 112), "paper": (224, 224)},
-        learning_rate={"tiny": 3e-3, "small": 2e-3, "paper": 1e-4},
-        num_train={"tiny": None, "small": None, "paper": None},
-        num_test={"tiny": None, "small": None, "paper": None},
-    ),
-}
-
-# A user's own data set (`package.module:SPEC`): every task weighs 1 until --set says otherwise,
-# and `data.size` must be set where the store has another size.
-_OWN_DATASET = replace(
-    DATASET_DEFAULTS["nyu-v2"],
-    tasks=(),
-    loss_weights=dict.fromkeys(DATASET_DEFAULTS["scenes"].loss_weights, 1.0),
-)
 
 _MODELS: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -151,24 +70,6 @@ _TRAINING: dict[str, dict[str, Any]] = {
 _UPDATE_INTERVAL_FRACTION = {"tiny": 0.04, "small": 0.03, "paper": 0.005}
 _SALIENCY_BATCHES = {"tiny": 25, "small": 16, "paper": 50}
 
-# Where methods differ from the common defaults below.
-_METHOD_OVERRIDES: dict[str, dict[str, Any]] = {
-    "random": {"sparsity.allocation": "uniform"},
-    # Saliency at initialisation is taken on a Xavier copy, as in the released DiSparse code; on
-    # the He initialisation the deep trunk collapses (docs/decisions/0003).
-    "snip": {"sparsity.saliency_weights": "xavier"},
-    "disparse-static": {"sparsity.saliency_weights": "xavier"},
-    "lth": {"sparsity.schedule": "levels"},
-    "imp": {"sparsity.schedule": "levels"},
-    "gmp": {"sparsity.allocation": "uniform", "sparsity.schedule": "cubic"},
-    "random-pretrained": {"sparsity.allocation": "uniform"},
-    "rigl": {"sparsity.allocation": "erk", "regrowth.fraction": 0.3},
-    "set": {"sparsity.allocation": "erk", "regrowth.fraction": 0.3},
-    "disparse-dynamic": {"sparsity.allocation": "erk", "regrowth.fraction": 0.5},
-    "cross-stitch": {"model.name": "cross-stitch"},
-    "sluice": {"model.name": "sluice"},
-    "den": {"model.name": "den"},
-}
 _LEVEL_FRACTION, _REWIND_FRACTION = 0.2, 0.05
 
 
@@ -196,21 +97,15 @@ def trial_config(
     ignore it, so that one grid of methods × sparsities serves all. Raises `UserError` for what does
     not exist.
     """
-    if dataset not in DATASET_DEFAULTS and ":" not in dataset:
-        raise unknown_name("dataset", dataset, DATASET_DEFAULTS)
+    described = METHOD.find(method)
+    defaults = defaults_for(dataset)
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    defaults = DATASET_DEFAULTS.get(dataset, _OWN_DATASET)
     overrides = dict(overrides or {})
-    if "data.tasks" in overrides:
-        named = overrides.pop("data.tasks")
-        tasks = named.split(",") if isinstance(named, str) else named
-    chosen = tuple(task.strip() for task in tasks) if tasks is not None else defaults.tasks
-    if not chosen:
-        raise UserError(f"`--tasks` must name the tasks of {dataset}, got none; e.g. --tasks depth")
-    for task in chosen:
-        if task not in defaults.loss_weights:
-            raise unknown_name(f"task of {dataset}", task, defaults.loss_weights)
+    asked = overrides.pop("data.tasks", tasks)
+    chosen, own_tasks = resolve_tasks(
+        dataset, defaults, asked, overrides.pop("data.own_tasks", None) or ()
+    )
     training = dict(_TRAINING[preset])
     given = _num_steps(steps, overrides.pop("training.steps", None))
     levelled = {
@@ -218,7 +113,7 @@ def trial_config(
         "sparsity.level_fraction": _LEVEL_FRACTION,
         "sparsity.rewind_fraction": _REWIND_FRACTION,
     }
-    budget = budget_for(method, {n: overrides.get(n, value) for n, value in levelled.items()})
+    budget = budget_for(described, {n: overrides.get(n, value) for n, value in levelled.items()})
     pretrain = overrides.pop("training.pretrain_steps", None)
     pretrain = None if pretrain is None else whole_number("training.pretrain_steps", pretrain)
     if total_steps is None:
@@ -244,6 +139,7 @@ def trial_config(
             "dataset": dataset,
             "root": root,
             "tasks": chosen,
+            "own_tasks": own_tasks,
             "size": defaults.size[preset],
             "crop": defaults.crop[preset],
             "scale_range": (0.5, 1.5) if preset == "paper" else (0.8, 1.25),
@@ -288,16 +184,16 @@ def trial_config(
             **training,
             "pretrain_steps": pretrain,
             "accumulation": 1,
-            "loss_weights": {task: defaults.loss_weights[task] for task in chosen},
+            "loss_weights": {task: defaults.loss_weights.get(task, 1.0) for task in chosen},
             "precision": "auto",
             "channels_last": True,
             "compile": False,
         },
     }
     config = TrialConfig.from_dict(values)
-    if method in DENSE_METHODS:
+    if not described.sparse:
         config = config.replace({"sparsity.target": 0.0})
-    config = config.replace({**_METHOD_OVERRIDES.get(method, {}), **overrides})
+    config = config.replace({**described.default_settings, **overrides})
     _require_sense(config)
     return config
 
@@ -321,17 +217,21 @@ def _num_steps(steps: Any, setting: Any) -> int | None:
 
 def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]:
     """Those of the dotted `names` that a trial of this method does not read."""
-    sparsity = config.sparsity
+    method, schedule = METHOD.find(config.method), config.sparsity.schedule
     unread = {
-        "regrowth.": config.method not in REGROWS,
-        "sparsity.arbiter": config.method not in VOTES,
-        "sparsity.level_fraction": sparsity.schedule != "levels",
-        "sparsity.rewind_fraction": config.method not in REWINDING_METHODS,
-        "sparsity.interval_steps": sparsity.schedule in ("one-shot", "levels"),
-        "sparsity.end_fraction": sparsity.schedule in ("one-shot", "levels"),
-        "sparsity.": config.method in DENSE_METHODS,
-        "training.pretrain_steps": config.method not in PRETRAINED_METHODS,
-        "model.unit_rate": config.model.name != "cross-stitch",
+        "regrowth.": not method.regrows,
+        "sparsity.arbiter": not method.votes,
+        "sparsity.level_fraction": schedule != "levels",
+        "sparsity.rewind_fraction": not method.rewinds,
+        "sparsity.interval_steps": schedule in ("one-shot", "levels"),
+        "sparsity.end_fraction": schedule in ("one-shot", "levels"),
+        "sparsity.": not method.sparse,
+        "training.pretrain_steps": not method.needs_pretraining,
+        **{
+            name: name not in MODEL.find(config.model.name).reads
+            for model in MODELS.values()
+            for name in model.reads
+        },
     }
     dead = tuple(prefix for prefix, holds in unread.items() if holds)
     return tuple(name for name in names if name.startswith(dead))
@@ -339,16 +239,17 @@ def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]
 
 def _require_sense(config: TrialConfig) -> None:
     """What the method asks of its settings, whoever set them."""
-    if config.method in DENSE_METHODS and config.sparsity.target > 0:
+    method = METHOD.find(config.method)
+    if not method.sparse and config.sparsity.target > 0:
         raise UserError(
             f"`{config.method}` keeps every weight: `sparsity.target` must be 0 for it, got "
             f"{config.sparsity.target}; name a sparse method, e.g. disparse-static"
         )
-    if config.method in PRETRAINED_METHODS and config.training.pretrain_steps < 1:
+    if method.needs_pretraining and config.training.pretrain_steps < 1:
         raise UserError(
             f"`training.pretrain_steps` must be at least 1 for {config.method}, which starts from "
             f"a trained model, got {config.training.pretrain_steps}; disparse-static prunes an "
             "untrained one"
         )
-    if config.method in REWINDING_METHODS:
+    if method.rewinds:
         require_a_ticket(config)

@@ -25,6 +25,7 @@ from trainables.command_line import (
     write_json,
 )
 from trainables.errors import UserError, unknown_name
+from trainables.registry.tasks import Metric
 
 app = typer.Typer(
     name="python -m trainables",
@@ -227,28 +228,36 @@ def list_names(
 
 
 def _rows(kind: str) -> list[tuple[str, str]]:
-    from trainables.data.catalogue import DATASETS
-    from trainables.models.catalogue import MODELS
+    """Names and descriptions: the built-in ones, then those of installed packages."""
+    from trainables.registry.lookup import DATASET, METHOD, MODEL, TASK, Kind
     from trainables.report import METRICS
-    from trainables.sparsity.catalogue import METHODS
-    from trainables.tasks.catalogue import TASKS
 
-    kinds = {
-        "methods": lambda: [(n, f"{m.summary} ({m.paper})") for n, m in METHODS.items()],
-        "models": lambda: [(n, _first_line(m)) for n, m in MODELS.items()],
-        "datasets": lambda: [(n, d.summary) for n, d in DATASETS.items()],
-        "tasks": lambda: [(n, _first_line(t)) for n, t in TASKS.items()],
-        "metrics": lambda: [
-            (n, f"{m.description} [{m.unit}, {m.direction}]") for n, m in METRICS.items()
-        ],
+    kinds: dict[str, Kind[Any]] = {
+        "methods": METHOD,
+        "models": MODEL,
+        "datasets": DATASET,
+        "tasks": TASK,
     }
+    if kind == "metrics":
+        listed = {name: _metric_row(metric) for name, metric in METRICS.items()}
+        for _, task in TASK.listed():
+            if not isinstance(task, UserError):
+                listed |= {metric.name: _metric_row(metric) for metric in task.metrics}
+        return list(listed.items())
     if kind not in kinds:
-        raise unknown_name("kind", kind, kinds)
-    return kinds[kind]()
+        raise unknown_name("kind", kind, (*kinds, "metrics"))
+    rows = []
+    for name, described in kinds[kind].listed():
+        if isinstance(described, UserError):
+            rows.append((name, f"cannot be loaded: {described}"))
+        else:
+            paper = f" ({described.paper})" if kind == "methods" and described.paper else ""
+            rows.append((name, described.summary + paper))
+    return rows
 
 
-def _first_line(documented: object) -> str:
-    return (documented.__doc__ or "").strip().splitlines()[0]
+def _metric_row(metric: Metric) -> str:
+    return f"{metric.description} [{metric.unit}, {metric.direction}]"
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -13,6 +13,8 @@ from typing import Any, Self
 
 from trainables.coercion import build, to_plain
 from trainables.errors import UserError, unknown_name
+from trainables.registry.lookup import TASK
+from trainables.report import add_task
 
 ALLOCATIONS = ("uniform", "er", "erk", "global")
 SPARSITY_SCHEDULES = ("one-shot", "linear", "cubic", "cosine", "exponential", "levels")
@@ -59,7 +61,10 @@ def _positive(field: str, value: float) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """Which images, at which size. Sizes are (height, width) in pixels."""
+    """Which images, at which size. Sizes are (height, width) in pixels.
+
+    Making one makes the tasks of `own_tasks` known in this process, with their metrics.
+    """
 
     dataset: str
     tasks: tuple[str, ...]
@@ -72,8 +77,11 @@ class DataConfig:
     root: str | None = None  # the store or the raw data; None = the dataset's own cache
     num_train: int | None = None  # scenes to generate, or a cap on a stored split; None = all
     num_test: int | None = None
+    own_tasks: tuple[str, ...] = ()  # import paths of those `tasks` that are not built in
 
     def __post_init__(self) -> None:
+        for path in self.own_tasks:
+            add_task(TASK.find(path))
         _require(len(self.tasks) > 0, "`data.tasks` must name a task", self.tasks, "name one")
         _require(
             len(set(self.tasks)) == len(self.tasks),
@@ -210,6 +218,8 @@ class RegrowthConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimiserConfig:
+    """How weights are updated, and how the learning rate falls."""
+
     name: str
     learning_rate: float
     weight_decay: float
@@ -315,6 +325,7 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises `UserError` for what is no trial."""
         return typing.cast(Self, build(cls, values, prefix=""))
 
     def flat(self) -> dict[str, Any]:

@@ -22,10 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainables.config import ModelConfig
 from trainables.errors import UserError
 from trainables.models.base import prunable_parameters
-from trainables.models.catalogue import MODELS, build_model
+from trainables.models.catalogue import build_model
+from trainables.registry.lookup import MODEL
 from trainables.sparsity.masks import MaskRegistry
-
-_HARD_SHARING = "deeplab-resnet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,14 +111,15 @@ def reference_flops(
 ) -> int | None:
     """Dense FLOPs of one image in the network that `config`'s is measured against, if another.
 
-    For our multitask baselines: hard sharing (`deeplab-resnet`) with the same sizes and heads,
-    traced on the meta device, where it takes no memory. None for hard sharing itself and for a
-    user's own model, which are their own reference.
+    Its description names that one (`ModelDescription.reference`), which is traced with the same
+    sizes and heads on the meta device, where it takes no memory. None where it names none: the
+    network is its own reference.
     """
-    if config.name not in MODELS or config.name == _HARD_SHARING:
+    reference = MODEL.find(config.name).reference
+    if reference is None or reference == config.name:
         return None
     with torch.device("meta"):
-        model = build_model(replace(config, name=_HARD_SHARING), num_channels, seed=0)
+        model = build_model(replace(config, name=reference), num_channels, seed=0)
     return forward_flops(model, image_size).dense
 
 

@@ -7,12 +7,31 @@ and `cost/<metric>` (no split).
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from trainables.errors import unknown_name
+from trainables.registry.tasks import TASKS, Direction, Metric, TaskDescription, remember
 
-Direction = Literal["maximize", "minimize"]
+__all__ = [
+    "METRICS",
+    "PRIMARY_METRICS",
+    "SPLITS",
+    "STATUSES",
+    "TAG_FRONT",
+    "TAG_METHOD",
+    "TAG_STATUS",
+    "TAG_STUDY",
+    "TAG_TRIAL",
+    "Direction",
+    "Metric",
+    "add_task",
+    "delta_percent",
+    "describe",
+    "minimised",
+    "non_finite",
+    "objective_names",
+    "task_metrics",
+    "without_split",
+]
 
 SPLITS = ("val", "test")
 STATUSES = ("complete", "stopped", "failed", "infeasible")
@@ -24,89 +43,77 @@ TAG_STATUS = "disparse.status"
 TAG_FRONT = "disparse.front"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Metric:
-    """One quantity a trial reports. `name` carries no split."""
-
-    name: str
-    unit: str
-    direction: Direction
-    description: str
-
-    @property
-    def sign(self) -> float:
-        """Multiply by this to minimise."""
-        return -1.0 if self.direction == "maximize" else 1.0
-
-
-def _metric(name: str, unit: str, direction: Direction, description: str) -> tuple[str, Metric]:
-    return name, Metric(name=name, unit=unit, direction=direction, description=description)
-
-
-METRICS: dict[str, Metric] = dict(
-    (
-        _metric("segmentation/miou", "fraction", "maximize", "mean intersection over union"),
-        _metric("segmentation/pixel_accuracy", "fraction", "maximize", "pixels labelled right"),
-        _metric("segmentation/error", "nats", "minimize", "mean cross-entropy per pixel"),
-        _metric("normals/mean_error_deg", "deg", "minimize", "mean angle to the true normal"),
-        _metric("normals/median_error_deg", "deg", "minimize", "median angle to the true normal"),
-        _metric("normals/within_11_25", "fraction", "maximize", "pixels with angle < 11.25 deg"),
-        _metric("normals/within_22_5", "fraction", "maximize", "pixels with angle < 22.5 deg"),
-        _metric("normals/within_30", "fraction", "maximize", "pixels with angle < 30 deg"),
-        _metric("depth/absolute_error", "dataset unit", "minimize", "mean |prediction - truth|"),
-        _metric(
-            "depth/relative_error", "fraction", "minimize", "mean |prediction - truth| / truth"
-        ),
-        _metric("depth/within_1_25", "fraction", "maximize", "pixels with ratio < 1.25"),
-        _metric("depth/within_1_25_squared", "fraction", "maximize", "pixels with ratio < 1.25^2"),
-        _metric("depth/within_1_25_cubed", "fraction", "maximize", "pixels with ratio < 1.25^3"),
-        _metric("keypoints/error", "response", "minimize", "mean |prediction - truth|"),
-        _metric("edges/error", "response", "minimize", "mean |prediction - truth|"),
-        _metric(
-            "multitask/delta_percent",
-            "percent",
-            "maximize",
-            "mean signed relative change to the dense baseline (AdaShare's delta_T)",
-        ),
-        _metric("cost/density", "fraction", "minimize", "kept / prunable weights"),
-        _metric("cost/sparsity", "fraction", "maximize", "pruned / prunable weights"),
-        _metric(
-            "cost/parameters_kept",
-            "parameters",
-            "minimize",
-            "parameters not pruned, biases and normalisation included",
-        ),
-        _metric(
-            "cost/flops_fraction",
-            "fraction",
-            "minimize",
-            "forward FLOPs / those of the dense network (cross-stitch, sluice, den: of dense "
-            "hard sharing of the same sizes)",
-        ),
-        _metric(
-            "cost/train_flops_fraction",
-            "fraction",
-            "minimize",
-            "training FLOPs with pre-training / those of the dense network (as above), trained as "
-            "long as the study's dense trial",
-        ),
-        _metric(
-            "cost/average_training_density",
-            "fraction",
-            "minimize",
-            "density, mean over the steps after pre-training",
-        ),
-        _metric("cost/latency_ms", "ms", "minimize", "median forward time of one image"),
-    )
+_ACROSS_TASKS = (
+    Metric(
+        name="multitask/delta_percent",
+        unit="percent",
+        direction="maximize",
+        description="mean signed relative change to the dense baseline (AdaShare's delta_T)",
+    ),
+    Metric(
+        name="cost/density",
+        unit="fraction",
+        direction="minimize",
+        description="kept / prunable weights",
+    ),
+    Metric(
+        name="cost/sparsity",
+        unit="fraction",
+        direction="maximize",
+        description="pruned / prunable weights",
+    ),
+    Metric(
+        name="cost/parameters_kept",
+        unit="parameters",
+        direction="minimize",
+        description="parameters not pruned, biases and normalisation included",
+    ),
+    Metric(
+        name="cost/flops_fraction",
+        unit="fraction",
+        direction="minimize",
+        description="forward FLOPs / those of the dense network (cross-stitch, sluice, den: of "
+        "dense hard sharing of the same sizes)",
+    ),
+    Metric(
+        name="cost/train_flops_fraction",
+        unit="fraction",
+        direction="minimize",
+        description="training FLOPs with pre-training / those of the dense network (as above), "
+        "trained as long as the study's dense trial",
+    ),
+    Metric(
+        name="cost/average_training_density",
+        unit="fraction",
+        direction="minimize",
+        description="density, mean over the steps after pre-training",
+    ),
+    Metric(
+        name="cost/latency_ms",
+        unit="ms",
+        direction="minimize",
+        description="median forward time of one image",
+    ),
 )
 
-PRIMARY_METRICS: dict[str, str] = {
-    "segmentation": "segmentation/miou",
-    "normals": "normals/mean_error_deg",
-    "depth": "depth/absolute_error",
-    "keypoints": "keypoints/error",
-    "edges": "edges/error",
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metrics in (*(task.metrics for task in TASKS.values()), _ACROSS_TASKS)
+    for metric in metrics
 }
+
+PRIMARY_METRICS: dict[str, str] = {name: task.primary for name, task in TASKS.items()}
+
+
+def add_task(task: TaskDescription) -> None:
+    """Make a task of a user's own known in this process, and its metrics with it.
+
+    From then on `METRICS`, `PRIMARY_METRICS` and every function here hold for it. Adding the
+    same task again changes nothing. Raises `UserError` where another task has its name.
+    """
+    remember(task)
+    METRICS.update({metric.name: metric for metric in task.metrics})
+    PRIMARY_METRICS[task.name] = task.primary
 
 
 def without_split(name: str) -> str:

@@ -9,7 +9,8 @@ import torch
 
 from tests.contracts.conftest import MicroTrial
 from trainables.config import TrialConfig
-from trainables.models.catalogue import MODELS
+from trainables.registry.lookup import implementation
+from trainables.registry.models import MODELS
 from trainables.sparsity.catalogue import METHODS
 from trainables.training.trial import TrialRun
 
@@ -67,7 +68,7 @@ def test_sparse_methods_on_the_other_networks(
     micro_trial: MicroTrial, method: str, model: str
 ) -> None:
     run = trained(micro_trial(method, sparsity=0.9, overrides={"model.name": model}))
-    assert type(run.model) is MODELS[model]
+    assert type(run.model) is implementation(MODELS[model].implementation, "model")
     assert_exact(run, 0.9)
 
 
@@ -78,7 +79,8 @@ def test_dense_systems_keep_every_weight(
 ) -> None:
     # A sparsity is no use to them, and is ignored.
     run = trained(micro_trial(method, num_tasks=num_tasks, sparsity=0.9, steps=2))
-    assert type(run.model) is MODELS["deeplab-resnet" if method == "dense" else method]
+    described = MODELS["deeplab-resnet" if method == "dense" else method]
+    assert type(run.model) is implementation(described.implementation, "model")
     assert run.registry.kept == run.registry.total
     assert all(bool((weight != 0).any()) for weight in run.registry.parameters.values())
 

@@ -7,19 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaces.budgets import PRETRAINED_METHODS, REWINDING_METHODS
-from spaces.catalogue import SPARSE_METHODS
-from spaces.presets import DENSE_METHODS, trial_config, without_effect
+from spaces.presets import trial_config, without_effect
 from trainables.cost import training_flops_fraction
 from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.schedule import num_levels, prune_steps, rewind_step
-
-
-def test_the_lists_of_methods_say_what_the_methods_say() -> None:
-    assert set(PRETRAINED_METHODS) == {n for n, m in METHODS.items() if m.needs_pretraining}
-    assert set(REWINDING_METHODS) == {n for n, m in METHODS.items() if m.rewinds}
-    assert set(DENSE_METHODS) == {n for n, m in METHODS.items() if not m.sparse}
-    assert set(SPARSE_METHODS) | set(DENSE_METHODS) == set(METHODS)
 
 
 @given(

@@ -9,19 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaces.catalogue import (
-    FOLLOWS_ALLOCATION,
-    GRADUAL,
-    REGROWS,
-    SPACES,
-    SPARSE_METHODS,
-    VOTES,
-    build_space,
-)
+from spaces.catalogue import GRADUAL, SPACES, SPARSE_METHODS, build_space
 from spaces.presets import trial_config
 from spaces.space import Parameter, Space, When
 from trainables.errors import UserError
+from trainables.registry.methods import METHODS, MethodDescription
 
+REGROWS = tuple(name for name, method in METHODS.items() if method.regrows)
 REFERENCE = trial_config("disparse-static", "scenes", "tiny")
 FULL = build_space("full", REFERENCE, ("dense", *SPARSE_METHODS))
 
@@ -75,10 +69,11 @@ def test_only_what_has_an_effect_is_drawn(seed: int) -> None:
     by_name = {p.name: p for p in FULL.parameters}
     assert all(by_name[name].contains(value) for name, value in values.items())
     assert ("sparsity.target" in values) == (method != "dense")
-    assert ("sparsity.allocation" in values) == (method in FOLLOWS_ALLOCATION)
+    follows = ("random", "rigl", "set", "gmp", "random-pretrained", "disparse-dynamic")
+    assert ("sparsity.allocation" in values) == (method in follows)
     for name in ("fraction", "annealing", "interval_steps", "end_fraction"):
         assert (f"regrowth.{name}" in values) == (method in REGROWS)
-    assert ("sparsity.arbiter" in values) == (method in VOTES)
+    assert ("sparsity.arbiter" in values) == method.startswith("disparse")
     gradual = values.get("sparsity.schedule") in GRADUAL
     for name in ("start_fraction", "end_fraction", "interval_steps"):
         assert (f"sparsity.{name}" in values) == gradual
@@ -156,12 +151,42 @@ def test_unknown_names_list_the_valid_ones(name: str, methods: tuple[str, ...]) 
         build_space(name, REFERENCE, methods)
 
 
-def test_method_facts_agree_with_the_methods() -> None:
-    catalogue = pytest.importorskip("trainables.sparsity.catalogue")
-    for name in SPARSE_METHODS:
-        method = catalogue.METHODS[name]
-        assert method.sparse
-        assert method.regrows == (name in REGROWS), name
+OWN_METHOD = MethodDescription(
+    name="own",
+    summary="a rule of a user's own",
+    implementation="trainables.sparsity.methods.rigl:RigL",
+    regrows=True,
+    votes=True,
+    reads=("sparsity.score",),
+    defaults={"regrowth.fraction": 0.2},
+)
+
+
+def test_a_method_of_a_users_own_draws_what_its_facts_say() -> None:
+    own = f"{__name__}:OWN_METHOD"
+    space = build_space("full", REFERENCE, ("snip", own))
+    drawn = {p.name: [v for w in p.when for v in w.values] for p in space.parameters}
+    for name in ("fraction", "annealing", "interval_steps", "end_fraction", "budget"):
+        assert drawn[f"regrowth.{name}"] == [own]
+    assert drawn["sparsity.arbiter"] == drawn["sparsity.score"] == [own]
+    assert drawn["sparsity.target"] == drawn["sparsity.schedule"] == ["snip", own]
+    assert drawn["sparsity.saliency_weights"] == ["snip"]
+    assert not {"sparsity.allocation", "sparsity.level_fraction"} & set(drawn)
+    config = trial_config(own, "scenes", "tiny")
+    assert (config.method, config.regrowth.fraction) == (own, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"rewinds": True}, "must need pre-training, got needs_pretraining=False"),
+        ({"regrows_by_gradient": True}, "it must regrow, got regrows=False"),
+        ({"prunes": "sometimes"}, "unknown `prunes` of method 'x': 'sometimes'; valid: levels"),
+    ],
+)
+def test_facts_that_contradict_one_another_are_refused(facts: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        MethodDescription(name="x", summary="", implementation="a:B", **facts)
 
 
 def test_command_line() -> None:

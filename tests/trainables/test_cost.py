@@ -21,8 +21,9 @@ from trainables.cost import (
 )
 from trainables.errors import UserError
 from trainables.models.base import prunable_parameters
-from trainables.models.catalogue import MODELS, build_model
+from trainables.models.catalogue import build_model
 from trainables.models.deeplab_resnet import DeepLabResNet
+from trainables.registry.models import MODELS, ModelDescription
 from trainables.report import METRICS
 from trainables.sparsity.masks import MaskRegistry
 
@@ -177,7 +178,13 @@ APART = replace(TINY, name="apart")
 
 @pytest.fixture
 def _apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODELS, "apart", Apart)
+    described = ModelDescription(
+        name="apart",
+        summary="a network per task",
+        implementation=f"{__name__}:Apart",
+        reference="deeplab-resnet",
+    )
+    monkeypatch.setitem(MODELS, "apart", described)
 
 
 @pytest.mark.usefixtures("_apart")
@@ -224,7 +231,7 @@ def test_our_multitask_baselines_cost_a_trunk_for_each_task(name: str) -> None:
 @pytest.mark.usefixtures("_apart")
 def test_hard_sharing_and_a_users_model_are_their_own_reference() -> None:
     assert reference_flops(TINY, CHANNELS, (48, 40)) is None
-    assert reference_flops(replace(TINY, name="their.module:build"), CHANNELS, (48, 40)) is None
+    assert reference_flops(replace(TINY, name=f"{__name__}:Apart"), CHANNELS, (48, 40)) is None
     state = torch.get_rng_state()
     reference_flops(APART, CHANNELS, (48, 40))
     assert torch.equal(torch.get_rng_state(), state)

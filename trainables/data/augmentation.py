@@ -11,12 +11,13 @@ moving along with the crop:
 - Outside the image nothing is known: targets are ignored there, the image is the mean colour.
 
 Images and responses are sampled bilinearly (a response next to an unknown one may become unknown);
-labels, normals and depth take the nearest pixel, one and the same for all three, so that nothing is
-mixed across an edge and they stay consistent.
+labels, normals, depth and other values take the nearest pixel, one and the same for all, so that
+nothing is mixed across an edge and they stay consistent.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.data.batch import IGNORE_LABEL, Batch
+from trainables.data.targets import kind_of
 from trainables.data.vectors import unit
 
 Size = tuple[int, int]
@@ -76,11 +78,18 @@ def _offset(length: Tensor, window: int, uniform: Tensor) -> Tensor:
 
 
 def augment(
-    batch: Batch, parameters: AugmentationParameters, *, crop: Size, depth_kind: str
+    batch: Batch,
+    parameters: AugmentationParameters,
+    *,
+    crop: Size,
+    depth_kind: str,
+    own_kinds: Mapping[str, str] | None = None,
 ) -> Batch:
     """The batch resized, mirrored and cropped to `crop`, on the batch's own device.
 
-    `depth_kind` is "metric" or "disparity".
+    Targets are those of the store's columns, and follow the kind of each
+    (`trainables.data.targets`). depth_kind: "metric" or "disparity". own_kinds: of the columns
+    that tasks of a user's own read.
     """
     height, width = batch.images_BCHW.shape[2:]
     # Positions are worked out on the CPU in double precision: ties fall the same way everywhere.
@@ -99,19 +108,22 @@ def augment(
     mirror = parameters.mirror.to(batch.images_BCHW.device).view(-1, 1, 1)
 
     targets: dict[str, Tensor] = {}
-    for task, target in batch.targets.items():
-        if task == "segmentation":
-            targets[task] = grid.nearest(target[:, None], IGNORE_LABEL)[:, 0]
-        elif task == "normals":
+    for column, target in batch.targets.items():
+        kind = kind_of(column, own_kinds)
+        if kind == "labels":
+            targets[column] = grid.nearest(target[:, None], IGNORE_LABEL)[:, 0]
+        elif kind == "values":
+            targets[column] = grid.nearest(target, float("nan"))
+        elif kind == "vectors":
             normals = grid.nearest(target, float("nan"))
             x, y, z = normals.unbind(1)
             seen = torch.stack([torch.where(mirror, -x, x), y, z * scale[:, 0]], 1)
-            targets[task] = unit(seen)
-        elif task == "depth":
+            targets[column] = unit(seen)
+        elif kind == "depth":
             depth = grid.nearest(target, float("nan"))
-            targets[task] = depth * scale if depth_kind == "disparity" else depth / scale
+            targets[column] = depth * scale if depth_kind == "disparity" else depth / scale
         else:
-            targets[task] = grid.bilinear(target, float("nan"))
+            targets[column] = grid.bilinear(target, float("nan"))
     # Images are normalised, so the mean colour is 0.
     return Batch(images_BCHW=grid.bilinear(batch.images_BCHW, 0.0), targets=targets)
 

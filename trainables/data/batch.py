@@ -21,7 +21,9 @@ class Batch:
       normals: float32 (B, 3, H, W), unit vectors of the camera frame (x right, y down,
         z forward, so visible surfaces have n_z < 0), NaN in all three where unknown;
       depth: float32 (B, 1, H, W), metres (or disparity, see the data set), NaN where unknown;
-      keypoints, edges: float32 (B, 1, H, W), responses in [0, 1], NaN where unknown.
+      keypoints, edges: float32 (B, 1, H, W), responses in [0, 1], NaN where unknown;
+      a user's own, by the kind of its target: labels as segmentation, vectors as normals, depth
+      as depth, a response as edges; values float32 (B, 1, H, W), NaN where unknown.
     """
 
     images_BCHW: Tensor

@@ -1,30 +1,17 @@
 """One image with its ground truth, as sources yield it and the store writes it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from trainables.data.targets import CHANNELS, COLUMNS, DTYPES, TARGETS, kind_of
 from trainables.errors import UserError
 
-TARGETS = ("segmentation", "normals", "depth", "keypoints", "edges")
+__all__ = ["TARGETS", "Frame"]
 
-_CHANNELS: dict[str, int | None] = {
-    "image": 3,
-    "segmentation": None,
-    "normals": 3,
-    "depth": None,
-    "keypoints": None,
-    "edges": None,
-}
-_DTYPES: dict[str, type[np.generic]] = {
-    "image": np.uint8,
-    "segmentation": np.uint8,
-    "normals": np.float32,
-    "depth": np.float32,
-    "keypoints": np.float32,
-    "edges": np.float32,
-}
+_NOT_A_TARGET = (*COLUMNS, "frame", "scene")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,6 +27,9 @@ class Frame:
     depth: float32 (H, W), metres along the optical axis (or disparity, see the data set),
         NaN where unknown.
     keypoints, edges: float32 (H, W), responses in [0, 1], NaN where unknown.
+    extra: targets of tasks of a user's own, by name: class ids as uint8 (H, W), 255 where
+        unlabelled; anything else as float32, (H, W) or, of unit vectors, (H, W, 3), NaN where
+        unknown. The data set's description names the tasks that read them.
 
     Raises `UserError` when sizes, channels or types do not fit, naming the frame.
     """
@@ -52,27 +42,28 @@ class Frame:
     depth: np.ndarray | None = None
     keypoints: np.ndarray | None = None
     edges: np.ndarray | None = None
+    extra: Any = field(default_factory=dict)  # {name: array}; Any, for sources give **arrays
 
     def __post_init__(self) -> None:
-        for modality, array in self.arrays():
-            channels = _CHANNELS[modality]
-            layout = "(height, width)" if channels is None else f"(height, width, {channels})"
-            if array.ndim != (2 if channels is None else 3) or (
-                channels is not None and array.shape[2] != channels
-            ):
-                raise UserError(
-                    f"frame {self.name!r}: {modality} must have shape {layout}, "
-                    f"got {array.shape}; check how it was decoded"
-                )
-            if array.dtype != _DTYPES[modality]:
-                raise UserError(
-                    f"frame {self.name!r}: {modality} must be {_DTYPES[modality].__name__}, "
-                    f"got {array.dtype}; convert it"
-                )
+        if not isinstance(self.extra, Mapping):
+            raise UserError(
+                f"frame {self.name!r}: `extra` must be a dict of arrays by name, got "
+                f"{type(self.extra).__name__}; e.g. extra={{'height': array}}"
+            )
+        taken = [name for name in self.extra if name in _NOT_A_TARGET]
+        if taken:
+            raise UserError(
+                f"frame {self.name!r}: `extra` must hold targets of your own tasks, got "
+                f"{taken[0]!r}; give it as {taken[0]}=… or name it otherwise"
+            )
+        for column, array in self.arrays():
+            self.require(
+                column, kind_of(column, {n: _likely_kind(a) for n, a in self.extra.items()})
+            )
             if array.shape[:2] != self.size:
                 raise UserError(
-                    f"frame {self.name!r}: image and {modality} must have one size, got image "
-                    f"{self.size[0]}x{self.size[1]} and {modality} "
+                    f"frame {self.name!r}: image and {column} must have one size, got image "
+                    f"{self.size[0]}x{self.size[1]} and {column} "
                     f"{array.shape[0]}x{array.shape[1]} (height x width); "
                     f"resize one or remove the frame"
                 )
@@ -83,8 +74,34 @@ class Frame:
         return self.image.shape[0], self.image.shape[1]
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
-        """(modality, array) of the image and of every target present."""
-        for modality in ("image", *TARGETS):
-            array = getattr(self, modality)
+        """(column, array) of the image and of every target present, `extra` last."""
+        for column in COLUMNS:
+            array = getattr(self, column)
             if array is not None:
-                yield modality, array
+                yield column, array
+        yield from self.extra.items()
+
+    def require(self, column: str, kind: str) -> None:
+        """Raises `UserError` unless the array of `column` has the channels and type of `kind`."""
+        array = dict(self.arrays())[column]
+        channels = CHANNELS[kind]
+        if array.ndim != (2 if channels is None else 3) or (
+            channels is not None and array.shape[2] != channels
+        ):
+            layout = "(height, width)" if channels is None else f"(height, width, {channels})"
+            raise UserError(
+                f"frame {self.name!r}: {column} must have shape {layout}, "
+                f"got {array.shape}; check how it was decoded"
+            )
+        if array.dtype != DTYPES[kind]:
+            raise UserError(
+                f"frame {self.name!r}: {column} must be {DTYPES[kind].__name__}, "
+                f"got {array.dtype}; convert it"
+            )
+
+
+def _likely_kind(array: np.ndarray) -> str:
+    """A kind with the array's look; which it is exactly is known when it is stored."""
+    if array.dtype == np.uint8:
+        return "labels"
+    return "vectors" if array.ndim == 3 else "values"

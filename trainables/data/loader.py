@@ -25,6 +25,7 @@ from trainables.data.store.split_file import Split
 from trainables.data.vectors import length
 from trainables.data.view import View
 from trainables.errors import unknown_name
+from trainables.registry.tasks import known_task
 from trainables.seeds import generator
 
 RESIDENT_SHARE = 0.5  # of the free device memory, for one view; the rest is for the network
@@ -50,8 +51,8 @@ class BatchSource:
         resident_share: float = RESIDENT_SHARE,
     ) -> None:
         for task in tasks:
-            if task not in view.split.modalities:
-                raise unknown_name(f"task in {view.split.location}", task, view.tasks)
+            if known_task(task).target not in view.split.modalities:
+                raise unknown_name(f"task in {view.split.location}", task, view.targets)
         self.view, self.config = view, config
         self.tasks, self.batch_size, self.seed = tuple(tasks), batch_size, seed
         self.device = torch.device(device)
@@ -85,7 +86,7 @@ class BatchSource:
 
     def evaluation_batches(self, view: View, batch_size: int) -> Iterator[Batch]:
         """All frames of `view` in order, unaugmented, at full size; the last batch may be short."""
-        yield from _in_order(self._reader(view), batch_size)
+        yield from map(self._by_task, _in_order(self._reader(view), batch_size))
 
     def close(self) -> None:
         """Stop reading ahead and let go of device memory; the source stays usable."""
@@ -117,12 +118,25 @@ class BatchSource:
             scale_range=config.scale_range,
             mirror=config.mirror,
         )
-        batch = decode(stored, split)
-        return augment(batch, parameters, crop=config.crop, depth_kind=split.meta.depth_kind)
+        batch = augment(
+            decode(stored, split),
+            parameters,
+            crop=config.crop,
+            depth_kind=split.meta.depth_kind,
+            own_kinds=split.meta.own_kinds,
+        )
+        return self._by_task(batch)
+
+    def _by_task(self, batch: Batch) -> Batch:
+        """Targets by task, where they were by column of the store."""
+        columns = {task: known_task(task).target for task in self.tasks}
+        targets = {task: batch.targets[column] for task, column in columns.items()}
+        return Batch(images_BCHW=batch.images_BCHW, targets=targets)
 
     def _reader(self, view: View) -> "_Reader":
         if id(view) not in self._readers:
-            modalities = ("image", *self.tasks)
+            columns = dict.fromkeys(known_task(task).target for task in self.tasks)
+            modalities = ("image", *columns)
             if self.device.type != "cuda":
                 self._readers[id(view)] = MappedReader(view, modalities, self.device)
             elif self._fits(view, modalities):
@@ -244,7 +258,10 @@ class StreamedReader:
 
 
 def decode(stored: dict[str, Tensor], split: Split) -> Batch:
-    """Stored values as the network and the losses want them; unknown becomes NaN or 255."""
+    """Stored values as the network and the losses want them; unknown becomes NaN or 255.
+
+    Targets are by column of the store, which is the task's name for the built-in ones.
+    """
     # Every written split has them; they are optional only while it is being written.
     assert split.meta.image_mean is not None
     assert split.meta.image_std is not None
@@ -254,22 +271,25 @@ def decode(stored: dict[str, Tensor], split: Split) -> Batch:
     images_BCHW = (image.movedim(3, 1).float() / 255.0 - mean) / deviation
     nan = float("nan")
     targets: dict[str, Tensor] = {}
-    for modality, values in stored.items():
-        if modality == "segmentation":
-            targets[modality] = values.long()
-        elif modality == "normals":
+    for column, values in stored.items():
+        kind = split.meta.kind(column)
+        if kind == "labels":
+            targets[column] = values.long()
+        elif kind == "values":
+            targets[column] = values[:, None]
+        elif kind == "vectors":
             normals = values.movedim(3, 1).float() / NORMAL_SCALE
             lengths = length(normals)
-            targets[modality] = (normals / lengths).masked_fill(lengths == 0, nan)
-        elif modality == "depth":
+            targets[column] = (normals / lengths).masked_fill(lengths == 0, nan)
+        elif kind == "depth":
             depth = values[:, None].float()
-            targets[modality] = depth.masked_fill(depth == 0, nan)
-        elif modality != "image":
+            targets[column] = depth.masked_fill(depth == 0, nan)
+        elif kind == "response":
             responses = values[:, None]
             if split.meta.unknown_responses:
-                targets[modality] = (responses.float() / MARKED_RESPONSE_SCALE).masked_fill(
+                targets[column] = (responses.float() / MARKED_RESPONSE_SCALE).masked_fill(
                     responses == UNKNOWN_RESPONSE, nan
                 )
             else:
-                targets[modality] = responses.float() / RESPONSE_SCALE
+                targets[column] = responses.float() / RESPONSE_SCALE
     return Batch(images_BCHW=images_BCHW.contiguous(), targets=targets)

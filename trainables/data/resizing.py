@@ -1,36 +1,47 @@
 """Resizing a frame so that each modality stays what it means.
 
-The image is averaged over area; labels and depth take the pixel at the new pixel's centre, since a
-mean of labels or a mean across an occlusion is none; normals and responses are averaged over area
-where known, and normals made unit vectors again. Depth is not rescaled: the camera's focal length
-in pixels shrinks with the image, so the geometry is the same. Nor is disparity: its unit is that of
-the native image.
+The image is averaged over area; labels, depth and other values take the pixel at the new pixel's
+centre, since a mean of labels or a mean across an occlusion is none; normals and responses are
+averaged over area where known, and normals made unit vectors again. Depth is not rescaled: the
+camera's focal length in pixels shrinks with the image, so the geometry is the same. Nor is
+disparity: its unit is that of the native image.
 """
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
 
 from trainables.data.frame import Frame
+from trainables.data.targets import kind_of
 
 Size = tuple[int, int]
 
 
-def resize_frame(frame: Frame, size: Size) -> Frame:
-    """The frame at `size` (height, width)."""
+def resize_frame(frame: Frame, size: Size, own_kinds: Mapping[str, str] | None = None) -> Frame:
+    """The frame at `size` (height, width).
+
+    own_kinds: of `frame.extra`, by name. Raises `UserError` where one is missing.
+    """
     if frame.size == size:
         return frame
-    arrays = {}
-    for modality, array in frame.arrays():
-        if modality in ("segmentation", "depth"):
-            arrays[modality] = resize_nearest(array, size)
-        elif modality == "normals":
-            arrays[modality] = resize_normals(array, size)
-        elif modality == "image":
-            arrays[modality] = np.rint(resize_area(array.astype(np.float32), size)).astype(np.uint8)
-        else:
-            arrays[modality] = resize_response(array, size)
-    return Frame(name=frame.name, scene=frame.scene, **arrays)
+    arrays = {
+        column: resize_array(array, size, kind_of(column, own_kinds))
+        for column, array in frame.arrays()
+    }
+    extra = {name: arrays.pop(name) for name in frame.extra}
+    return Frame(name=frame.name, scene=frame.scene, extra=extra, **arrays)
+
+
+def resize_array(array: np.ndarray, size: Size, kind: str) -> np.ndarray:
+    """A column's array at `size`, by the column's kind."""
+    if kind in ("labels", "values", "depth"):
+        return resize_nearest(array, size)
+    if kind == "vectors":
+        return resize_normals(array, size)
+    if kind == "image":
+        return np.rint(resize_area(array.astype(np.float32), size)).astype(np.uint8)
+    return resize_response(array, size)
 
 
 def resize_nearest(array: np.ndarray, size: Size) -> np.ndarray:

@@ -16,6 +16,7 @@ class View:
 
     @property
     def num_frames(self) -> int:
+        """How many frames it has."""
         return len(self.indices)
 
     @property
@@ -29,6 +30,6 @@ class View:
         return tuple(self.split.scenes[i] for i in self.indices.tolist())
 
     @property
-    def tasks(self) -> tuple[str, ...]:
+    def targets(self) -> tuple[str, ...]:
         """The targets that are stored."""
         return tuple(m for m in self.split.modalities if m != "image")

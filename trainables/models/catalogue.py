@@ -1,12 +1,7 @@
-"""The networks by name, and a user's own by import path."""
+"""Building a network from its description, ours or a user's own, and checking what was built."""
 
-import importlib
 import inspect
-import sys
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,45 +9,38 @@ from torch import nn
 from trainables.config import ModelConfig
 from trainables.errors import UserError, unknown_name
 from trainables.models.base import SHARED
-from trainables.models.cross_stitch import CrossStitchNetwork
-from trainables.models.deeplab_resnet import DeepLabResNet
-from trainables.models.elastic import ElasticNetwork
-from trainables.models.sluice import SluiceNetwork
+from trainables.registry.lookup import MODEL, implementation, told
+from trainables.registry.models import MODELS
 from trainables.seeds import derive_seed
 
-MODELS: dict[str, Callable[[ModelConfig, dict[str, int]], nn.Module]] = {
-    "deeplab-resnet": DeepLabResNet,
-    "cross-stitch": CrossStitchNetwork,
-    "sluice": SluiceNetwork,
-    "den": ElasticNetwork,
-}
+Factory = Callable[[ModelConfig, dict[str, int]], nn.Module]
 
 _PROBE_SIZE = (64, 64)  # pixels
 
 
 def build_model(config: ModelConfig, num_channels: Mapping[str, int], seed: int) -> nn.Module:
-    """A `MultitaskModel` on the CPU, initialised from the trial's "init" stream.
+    """Build a `MultitaskModel` on the CPU, initialised from the trial's "init" stream.
 
     num_channels: of the prediction, by task; its order becomes the order of the heads.
     The same config, channels and seed give the same weights; no global random state moves.
     Raises `UserError` for an unknown name and for a model that breaks the contract.
     """
-    registered = config.name in MODELS
-    factory = MODELS[config.name] if registered else _guarded(config.name)
+    built_in = config.name in MODELS
+    factory = implementation(MODEL.find(config.name).implementation, MODEL.noun)
     # fork_rng restores the CPU generator; `default_generator` seeds it and, unlike
     # `torch.manual_seed`, leaves the generators of the GPUs alone.
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derive_seed(seed, "init"))
-        model = factory(config, dict(num_channels))
+        build = factory if built_in else _guarded(config.name, factory)
+        model = build(config, dict(num_channels))
         _check_members(config.name, model, num_channels)
-        if not registered:
+        if not built_in:
             _check_predictions(config.name, model, num_channels)
     return model
 
 
-def _guarded(path: str) -> Callable[[ModelConfig, dict[str, int]], nn.Module]:
+def _guarded(name: str, factory: Factory) -> Factory:
     """The user's factory, with whatever it raises as a `UserError` that says where."""
-    factory = _import_factory(path)
 
     def build(config: ModelConfig, num_channels: dict[str, int]) -> nn.Module:
         try:
@@ -61,58 +49,11 @@ def _guarded(path: str) -> Callable[[ModelConfig, dict[str, int]], nn.Module]:
             raise
         except Exception as error:
             raise UserError(
-                f"model {path!r} must be callable as factory(config, num_channels), "
-                f"got {_told(error)}; see trainables.models.base.MultitaskModel"
+                f"model {name!r} must be callable as factory(config, num_channels), "
+                f"got {told(error)}; see trainables.models.base.MultitaskModel"
             ) from error
 
     return build
-
-
-def _told(error: Exception) -> str:
-    """An error of the user's code with the place that raised it."""
-    said = f"{type(error).__name__}: {error}"
-    theirs = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
-        if not frame.filename.startswith("<frozen")
-    ]
-    return f"{said} ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else said
-
-
-def _import_factory(path: str) -> Callable[[ModelConfig, dict[str, int]], nn.Module]:
-    module_name, colon, attribute = path.partition(":")
-    if not colon:
-        raise unknown_name("model (or import path `package.module:factory`)", path, MODELS)
-    if not module_name or module_name.startswith(".") or not attribute:
-        raise UserError(
-            f"a model's import path must read `package.module:factory`, got {path!r}; "
-            "name an absolute module and the factory in it"
-        )
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # A module that exists but lacks a dependency deserves that dependency's name.
-        raise UserError(
-            f"model {path!r}: no module named {error.name!r}; put its folder on PYTHONPATH "
-            f"(searched: {', '.join(entry or '.' for entry in sys.path[:3])}, …)"
-        ) from error
-    except Exception as error:
-        raise UserError(
-            f"model {path!r}: the module must import, got {_told(error)}; "
-            f"try `python -c 'import {module_name}'`"
-        ) from error
-    factory: Any = module
-    for part in attribute.split("."):
-        if not hasattr(factory, part):
-            public = [name for name in vars(factory) if not name.startswith("_")]
-            raise unknown_name(f"attribute of {module_name}", attribute, public)
-        factory = getattr(factory, part)
-    if not callable(factory):
-        raise UserError(
-            f"model {path!r} must be callable as factory(config, num_channels), "
-            f"got {type(factory).__name__}; name a class or a function"
-        )
-    return factory
 
 
 def _check_members(name: str, model: object, num_channels: Mapping[str, int]) -> None:

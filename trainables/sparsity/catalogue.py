@@ -1,45 +1,31 @@
-"""The sparsity methods by name."""
+"""The sparsity methods, ready to be called: rules loaded by their descriptions."""
 
-from trainables.errors import unknown_name
+from trainables.errors import UserError
+from trainables.registry.lookup import METHOD, implementation
+from trainables.registry.methods import METHODS as DESCRIPTIONS
+from trainables.registry.methods import MethodDescription
 from trainables.sparsity.method import Method
-from trainables.sparsity.methods.dense import CrossStitch, DeepElastic, Dense, Sluice
-from trainables.sparsity.methods.disparse import DisparseDynamic, DisparsePretrained, DisparseStatic
-from trainables.sparsity.methods.magnitude import (
-    GradualMagnitude,
-    IterativeMagnitude,
-    LotteryTicket,
-    OneShotTicket,
-)
-from trainables.sparsity.methods.random import Random, RandomPretrained
-from trainables.sparsity.methods.rigl import RigL, Set
-from trainables.sparsity.methods.snip import Snip
+
+
+def load_method(description: MethodDescription) -> Method:
+    """The rule behind a description. Raises `UserError` where it is no `Method`."""
+    rule = implementation(description.implementation, METHOD.noun)
+    if not (isinstance(rule, type) and issubclass(rule, Method)):
+        raise UserError(
+            f"the implementation of method {description.name!r} must be a subclass of "
+            f"trainables.sparsity.method.Method, got {description.implementation}; name the class"
+        )
+    return rule(description)
+
+
+def get_method(reference: str) -> Method:
+    """The method of that name, or a user's own by import path.
+
+    Raises `UserError`, listing the valid names, for an unknown one.
+    """
+    return METHODS.get(reference) or load_method(METHOD.find(reference))
+
 
 METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Dense(),
-        Random(),
-        Snip(),
-        LotteryTicket(),
-        OneShotTicket(),
-        IterativeMagnitude(),
-        RigL(),
-        Set(),
-        GradualMagnitude(),
-        RandomPretrained(),
-        DisparseStatic(),
-        DisparseDynamic(),
-        DisparsePretrained(),
-        CrossStitch(),
-        Sluice(),
-        DeepElastic(),
-    )
+    name: load_method(description) for name, description in DESCRIPTIONS.items()
 }
-
-
-def get_method(name: str) -> Method:
-    """Raises `UserError`, listing the valid names, for an unknown one."""
-    try:
-        return METHODS[name]
-    except KeyError:
-        raise unknown_name("method", name, METHODS) from None

@@ -6,13 +6,13 @@ Loops, phases and caching live in `trainables.training`; here nothing trains.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from trainables.config import TrialConfig
 from trainables.data.batch import Batch
+from trainables.registry.methods import MethodDescription
 from trainables.sparsity.masks import MaskRegistry
 from trainables.tasks.base import Task
 
@@ -52,19 +52,46 @@ class MethodContext:
 
 
 class Method:
-    """Base of all methods. A method holds no state between calls: masks live in the registry."""
+    """The rule of a method, with the description that says what it is and when it acts.
 
-    name: ClassVar[str]
-    summary: ClassVar[str]  # one line for `list methods`
-    paper: ClassVar[str]  # "RigL, Evci et al. 2020" …
-    sparse: ClassVar[bool] = True  # False: `dense`
-    needs_pretraining: ClassVar[bool] = False  # prune() is called on a trained dense model
-    rewinds: ClassVar[bool] = False  # after each prune() training starts again from step k
-    regrows: ClassVar[bool] = False  # regrow() is called every `regrowth.interval_steps`
-    regrows_by_gradient: ClassVar[bool] = True  # and takes the place of the optimiser's step
+    A rule holds no state between calls: masks live in the registry.
+    """
+
+    def __init__(self, description: MethodDescription) -> None:
+        self.description = description
+
+    @property
+    def name(self) -> str:
+        """The method's own name."""
+        return self.description.name
+
+    @property
+    def sparse(self) -> bool:
+        """Whether `prune` is called at all."""
+        return self.description.sparse
+
+    @property
+    def needs_pretraining(self) -> bool:
+        """Whether `prune` is called on a trained dense model."""
+        return self.description.needs_pretraining
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether training starts again from step k after each `prune`."""
+        return self.description.rewinds
+
+    @property
+    def regrows(self) -> bool:
+        """Whether `regrow` is called every `regrowth.interval_steps`."""
+        return self.description.regrows
+
+    @property
+    def regrows_by_gradient(self) -> bool:
+        """Whether `regrow` takes the place of the optimiser's step."""
+        return self.description.regrows_by_gradient
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
-        """Masks that keep exactly `round(density * total)` weights.
+        """Give masks that keep exactly `round(density * total)` weights.
 
         Called once for a one-shot schedule and at every interval of a gradual one, with
         the current masks in `context.registry`; then the new masks lie within the old.

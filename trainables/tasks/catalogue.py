@@ -1,57 +1,43 @@
-"""The tasks by name."""
+"""The tasks of a trial, built from their descriptions."""
 
 from collections.abc import Iterable, Mapping
 
-from trainables.errors import UserError, unknown_name
+from trainables.errors import UserError
+from trainables.registry.lookup import DATASET, TASK, implementation, told
+from trainables.registry.tasks import TASKS, known_task
 from trainables.tasks.base import Task
-from trainables.tasks.depth import Depth
-from trainables.tasks.edges import Edges
-from trainables.tasks.keypoints import Keypoints
-from trainables.tasks.normals import Normals
-from trainables.tasks.segmentation import Segmentation
-
-TASKS: dict[str, type[Segmentation | Normals | Depth | Keypoints | Edges]] = {
-    "segmentation": Segmentation,
-    "normals": Normals,
-    "depth": Depth,
-    "keypoints": Keypoints,
-    "edges": Edges,
-}
-
-# Of the prediction; segmentation's depends on the data set.
-_FIXED_CHANNELS = {"normals": 3, "depth": 1, "keypoints": 1, "edges": 1}
-
-# Whose unlabelled pixels the published evaluation counts: it marks them -1, and 255 elsewhere.
-_COUNTS_IGNORED = ("cityscapes", "cityscapes-metric")
-# Whose normals the published evaluation compares as vectors; elsewhere as colours.
-_NORMALS_AS_VECTORS = ("taskonomy",)
 
 
 def build_tasks(
     names: Iterable[str], num_channels: Mapping[str, int], dataset: str | None = None
 ) -> dict[str, Task]:
-    """The named tasks, in that order.
+    """Build the named tasks, in that order.
 
     num_channels: of each task's prediction, as the data set says.
-    dataset: matters to "published" metrics alone, whose evaluation treats unlabelled
-      pixels of Cityscapes differently (see `SegmentationAccumulator`), and the normals of
-      Taskonomy (see `NormalsAccumulator`).
-    Raises `UserError` for an unknown task or a number of channels that does not fit.
+    dataset: adds what its description tells the implementations of tasks (`task_options`). Of
+      the built-in ones these matter to "published" metrics alone, whose evaluation treats the
+      unlabelled pixels of Cityscapes (`SegmentationAccumulator`) and the normals of Taskonomy
+      (`NormalsAccumulator`) differently.
+    Raises `UserError` for an unknown task, a number of channels that does not fit, and a user's
+    implementation that cannot be built.
     """
+    options = {} if dataset is None else DATASET.find(dataset).task_options
     tasks: dict[str, Task] = {}
     for name in names:
-        if name not in TASKS:
-            raise unknown_name("task", name, TASKS)
-        channels = num_channels[name]
-        expected = _FIXED_CHANNELS.get(name)
-        if expected is not None and channels != expected:
+        described = known_task(name)
+        channels, expected = num_channels[name], described.channels
+        if expected != "classes" and channels != expected:
             raise UserError(f"`{name}` must predict {expected} channels, got {channels}; set it so")
         if channels < 1:
             raise UserError(f"`{name}` must predict at least 1 channel, got {channels}; raise it")
-        if name == "segmentation":
-            tasks[name] = Segmentation(channels, counts_ignored=dataset in _COUNTS_IGNORED)
-        elif name == "normals":
-            tasks[name] = Normals(channels, as_colours=dataset not in _NORMALS_AS_VECTORS)
-        else:
-            tasks[name] = TASKS[name](channels)
+        build = implementation(described.implementation, TASK.noun)
+        try:
+            tasks[name] = build(channels, **options.get(name, {}))
+        except Exception as error:
+            if name in TASKS or isinstance(error, (UserError, MemoryError)):
+                raise
+            raise UserError(
+                f"the implementation of task {name!r} must be callable as Class(num_channels), "
+                f"got {told(error)}; see trainables.tasks.base.Task"
+            ) from error
     return tasks

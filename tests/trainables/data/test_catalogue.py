@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from trainables.config import DataConfig
-from trainables.data import catalogue
-from trainables.data.catalogue import DATASETS, DatasetSpec, ScenesSource, open_dataset, store_root
+from trainables.data import catalogue, roots
+from trainables.data.catalogue import DatasetSpec, open_dataset, store_root
 from trainables.data.frame import TARGETS
+from trainables.data.sources.scenes import ScenesSource
 from trainables.data.store.convert import convert
 from trainables.errors import UserError
+from trainables.registry.datasets import DATASETS
 
 
 def config(**changed) -> DataConfig:
@@ -167,17 +169,19 @@ def test_a_users_own_dataset_by_import_path(tmp_path, write_toy_store, monkeypat
     name = "trainables.data.catalogue:OWN"
     root = str(write_toy_store(tmp_path / "s", size=(16, 16), dataset=name))
     assert open_dataset(config(dataset=name, root=root)).name == name
-    for wrong in ("no.such.module:X", "trainables.data.catalogue:NOTHING"):
-        with pytest.raises(UserError, match=r"package\.module:SPEC"):
+    for wrong, message in (
+        ("no.such.module:X", "no module named 'no'; put its folder on PYTHONPATH"),
+        ("trainables.data.catalogue:NOTHING", "unknown attribute of trainables.data.catalogue"),
+        ("trainables.data.roots:SCENES_SEED", "must be a .*DatasetDescription, got int"),
+    ):
+        with pytest.raises(UserError, match=message):
             open_dataset(config(dataset=wrong))
-    with pytest.raises(UserError, match=r"must be a .*DatasetSpec, got int"):
-        open_dataset(config(dataset="trainables.data.catalogue:SCENES_SEED"))
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"dataset": "scnes"}, r"unknown dataset 'scnes'.*Did you mean 'scenes'"),
+        ({"dataset": "scnes"}, r"unknown data set 'scnes'.*Did you mean 'scenes'"),
         ({"tasks": ("sound",)}, r"unknown task of scenes 'sound'; valid: depth, edges"),
         ({"dataset": "nyu-v2", "tasks": ("edges",)}, r"unknown task of nyu-v2 'edges'"),
         ({"dataset": "nyu-v2"}, r"got no data root; run .*convert nyu-v2"),
@@ -191,8 +195,8 @@ def test_a_users_own_dataset_by_import_path(tmp_path, write_toy_store, monkeypat
         ({"root": "file"}, r"data root must be a folder, got the file .*file; name a new or empty"),
         ({"root": "file/below"}, r"must be writable, got .*file/below; choose"),
         ({"root": "old"}, r"this version of its generator, got .*old/train\.arrow; delete its"),
-        ({"dataset": ":X"}, r"must be package\.module:SPEC, got ':X'"),
-        ({"dataset": ".relative:X"}, r"must be package\.module:SPEC"),
+        ({"dataset": ":X"}, r"must read `package\.module:SPEC`, got ':X'"),
+        ({"dataset": ".relative:X"}, r"must read `package\.module:SPEC`"),
     ],
 )
 def test_mistakes(working_folder, write_plain_nyu, write_toy_store, changed, message):
@@ -268,7 +272,7 @@ def test_frames_that_another_configuration_generated(working_folder, changed):
 
 def test_frames_that_another_version_generated(working_folder, monkeypatch):
     open_dataset(config(root="store"))
-    monkeypatch.setattr(catalogue, "SCENES_SEED", 1)
+    monkeypatch.setattr(roots, "SCENES_SEED", 1)
     with pytest.raises(UserError, match=r"this version of its generator.*delete its folder"):
         open_dataset(config(root="store"))
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.trainables.tasks.oracle import ORACLES
+from trainables.registry.tasks import TASKS
 from trainables.report import task_metrics
 from trainables.tasks.base import MetricAccumulator
-from trainables.tasks.catalogue import TASKS, build_tasks
+from trainables.tasks.catalogue import build_tasks
 from trainables.tasks.normals import BIN_WIDTH_DEG
 
 NUM_CLASSES = 4

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.tasks.catalogue import TASKS, build_tasks
+from trainables.registry.tasks import TASKS
+from trainables.tasks.catalogue import build_tasks
 
 pytestmark = pytest.mark.gpu
 

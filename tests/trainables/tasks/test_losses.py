@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UserError
-from trainables.tasks.catalogue import TASKS, build_tasks
+from trainables.registry.tasks import TASKS
+from trainables.tasks.catalogue import build_tasks
 
 CHANNELS = {"segmentation": 4, "normals": 3, "depth": 1, "keypoints": 1, "edges": 1}
 

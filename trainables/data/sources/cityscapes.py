@@ -39,8 +39,9 @@ from trainables.data.sources.reading import (
     require_image_size,
 )
 from trainables.errors import UserError
+from trainables.registry.datasets import DATASETS
 
-NUM_CLASSES = 19
+NUM_CLASSES = DATASETS["cityscapes"].num_classes
 NATIVE_SIZE = (1024, 2048)
 # Train ids 0-18 in order: road, sidewalk, building, wall, fence, pole, traffic light, traffic
 # sign, vegetation, terrain, sky, person, rider, car, truck, bus, train, motorcycle, bicycle.
@@ -50,11 +51,7 @@ DISPARITY_RANGE = 65535.0
 _STEPS_PER_PIXEL = 256.0
 _SPLITS = {"train": "train", "test": "val"}  # ours, theirs
 
-LAYOUTS = (
-    "the official one (leftImg8bit/, gtFine/, disparity/, camera/) and AdaShare's "
-    "(cityscape.json, or train/ and val/ with image/, label_19/, depth/ of .npy files)"
-)
-METRIC_LAYOUTS = "the official one (leftImg8bit/, gtFine/, disparity/, camera/)"
+LAYOUTS = DATASETS["cityscapes"].layouts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

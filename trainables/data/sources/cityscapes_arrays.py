@@ -11,11 +11,12 @@ from trainables.data.batch import IGNORE_LABEL
 from trainables.data.frame import Frame
 from trainables.data.sources.reading import read_array, require_files, require_image_size
 from trainables.errors import UserError
+from trainables.registry.datasets import DATASETS
 
 INDEX = "cityscape.json"
 _LABEL_FOLDERS = ("label_19", "label")
 _SPLIT_FOLDERS = {"train": ("train",), "test": ("val", "test")}
-_NUM_CLASSES = 19
+_NUM_CLASSES = DATASETS["cityscapes"].num_classes
 _RANGE = 65535
 # The released files are numbered in an order of their own and say no city, so that blocks of
 # neighbours are the most that validation can be kept apart by.

@@ -33,8 +33,9 @@ from trainables.data.sources.reading import read_array, read_image, require_imag
 from trainables.data.sources.source import SPLITS
 from trainables.data.splits import scenes_of_runs
 from trainables.errors import UserError
+from trainables.registry.datasets import DATASETS
 
-NUM_CLASSES = 40
+NUM_CLASSES = DATASETS["nyu-v2"].num_classes
 NATIVE_SIZE = (480, 640)
 DEPTH_CAMERA = Intrinsics(fx=518.86, fy=519.47, cx=325.58, cy=253.74)
 SMOOTHING_SIGMA = 6.0  # pixels at 480x640; depth comes in steps of 3.9 cm
@@ -42,10 +43,7 @@ FRAME_MARGIN = 8  # pixels; one JPEG block
 _WHITE = 225
 _ADASHARE_INDEX, _PLAIN_INDEX = "nyu_v2_3task.json", "splits.json"
 
-LAYOUTS = (
-    f"the official {nyu_v2_labeled.FILE}, plain folders ({_PLAIN_INDEX}, "
-    f"rgb/, seg/, depth/) and AdaShare's ({_ADASHARE_INDEX}, img/, seg/, normal_mask/, depth/)"
-)
+LAYOUTS = DATASETS["nyu-v2"].layouts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

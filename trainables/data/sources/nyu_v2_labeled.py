@@ -24,13 +24,14 @@ from trainables.data.batch import IGNORE_LABEL
 from trainables.data.sources.mat_files import read_matrices
 from trainables.data.sources.reading import unreadable
 from trainables.errors import UserError
+from trainables.registry.datasets import DATASETS
 
 if TYPE_CHECKING:
     import h5py
 
 FILE = "nyu_depth_v2_labeled.mat"
 NUM_RAW_LABELS = 894
-NUM_CLASSES = 40
+NUM_CLASSES = DATASETS["nyu-v2"].num_classes
 _SPLIT_FILES = ("splits.mat", "official_splits_1_based.json")
 _MAPPING_FILES = ("classMapping40.mat", "nyu894_to_nyu40.csv")
 _SPLIT_NAMES = {"train": "trainNdxs", "test": "testNdxs"}

@@ -37,6 +37,7 @@ from trainables.data.sources.reading import (
     require_image_size,
 )
 from trainables.errors import UserError
+from trainables.registry.datasets import DATASETS
 
 NATIVE_SIZE = (512, 512)
 CLASS_NAMES = (
@@ -67,10 +68,7 @@ TEST_BUILDINGS = ("ihlen", "mcdade", "muleshoe", "noxapater", "uvalda")
 _TEST_SHARE = 1 / 7  # of the buildings, where none of the above is there: 5 of 35 in `tiny`
 _POINT = re.compile(r"(point_(\d+)_view_(\d+))_domain_(\w+)\.png")
 
-LAYOUTS = (
-    "domain folders BUILDING/DOMAIN/, DOMAIN/BUILDING/ or DOMAIN/taskonomy/BUILDING/ with "
-    "point_X_view_Y_domain_NAME.png; domains: " + ", ".join((_IMAGE_DOMAIN, *DOMAINS.values()))
-)
+LAYOUTS = DATASETS["taskonomy"].layouts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

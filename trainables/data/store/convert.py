@@ -5,13 +5,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.catalogue import DATASETS, dataset_spec, require_folder
 from trainables.data.sources.source import SPLITS
 from trainables.data.store.building import Progress, split_file, write_store
-from trainables.data.store.location import building, writing
+from trainables.data.store.location import building, require_folder, writing
 from trainables.data.store.meta import SplitMeta
 from trainables.data.store.split_file import Split
+from trainables.data.targets import own_kinds_of
 from trainables.errors import UserError
+from trainables.registry.datasets import DATASETS
+from trainables.registry.lookup import DATASET, implementation
 
 _SMALLEST_SIDE = 16  # pixels, as in `DataConfig`
 _MAX_THREADS = 16
@@ -50,7 +52,7 @@ def convert(
     names, the source's files or the destination.
     """
     started = time.perf_counter()
-    spec = dataset_spec(dataset)
+    spec = DATASET.find(dataset)
     if spec.open_source is None:
         convertible = [name for name, known in DATASETS.items() if known.open_source is not None]
         raise UserError(
@@ -66,7 +68,7 @@ def convert(
     require_folder(source, "the source")
     with writing(destination):
         _require_destination(source, destination)
-    raw = spec.open_source(source)
+    raw = implementation(spec.open_source, DATASET.noun)(source)
     size = size or raw.native_size
     if min(size) < _SMALLEST_SIDE:
         raise UserError(
@@ -79,6 +81,7 @@ def convert(
         depth_kind=spec.depth_kind,
         num_classes=spec.num_classes,
         unknown_responses=spec.unknown_responses,
+        own_kinds=own_kinds_of(spec),
     )
     with building(destination) as scratch:
         kept = keep and all(os.path.exists(split_file(destination, split)) for split in SPLITS)

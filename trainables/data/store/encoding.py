@@ -1,8 +1,8 @@
 """How a frame's arrays become bytes in the store, and back.
 
-Two steps: to the stored type (lossy within half a quantisation step for normals, keypoints and
-edges; half a unit in the last place of float16 for depth), then, for encoded columns, compression
-(lossless but for JPEG).
+Two steps: to the stored type of the column's kind (lossy within half a quantisation step for unit
+vectors and responses; half a unit in the last place of float16 for depth), then, for encoded
+columns, compression (lossless but for JPEG).
 """
 
 import io
@@ -10,67 +10,90 @@ import io
 import numpy as np
 from PIL import Image
 
+from trainables.data.targets import kind_of
 from trainables.errors import UserError
 
 ENCODINGS = ("raw", "png", "jpeg")
+# By kind of column (`trainables.data.targets`).
 STORED_DTYPES: dict[str, np.dtype] = {
     "image": np.dtype(np.uint8),
-    "segmentation": np.dtype(np.uint8),
-    "normals": np.dtype(np.int8),
+    "labels": np.dtype(np.uint8),
+    "values": np.dtype(np.float32),
     "depth": np.dtype(np.float16),
-    "keypoints": np.dtype(np.uint8),
-    "edges": np.dtype(np.uint8),
+    "vectors": np.dtype(np.int8),
+    "response": np.dtype(np.uint8),
 }
 TRAILING_SHAPE: dict[str, tuple[int, ...]] = {
     "image": (3,),
-    "segmentation": (),
-    "normals": (3,),
+    "labels": (),
+    "values": (),
     "depth": (),
-    "keypoints": (),
-    "edges": (),
+    "vectors": (3,),
+    "response": (),
 }
 NORMAL_SCALE = 127.0
 RESPONSE_SCALE = 255.0
 # Where responses may be unknown, the highest byte says so and the others hold what is known.
 UNKNOWN_RESPONSE, MARKED_RESPONSE_SCALE = 255, 254.0
 JPEG_QUALITY = 95
-_MODES = {1: "L", 2: "LA", 3: "RGB"}  # by bytes per pixel
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by bytes per pixel
 
 
 def to_stored(
-    modality: str, array: np.ndarray, frame: str, *, unknown_responses: bool = False
+    column: str,
+    array: np.ndarray,
+    frame: str,
+    *,
+    kind: str | None = None,
+    unknown_responses: bool = False,
 ) -> np.ndarray:
     """A `Frame`'s array in the stored type; unknown (NaN) becomes the type's own mark.
 
-    unknown_responses: as in `SplitMeta`; without, keypoints and edges must be known everywhere.
+    kind: of the column; None for one of a built-in task.
+    unknown_responses: as in `SplitMeta`; without, responses must be known everywhere.
     Raises `UserError` for values that the type cannot hold, naming the frame.
     """
-    if modality == "normals":
-        # A unit vector has a component of at least 0.57, so no known normal rounds to all zero.
+    kind = kind_of(column) if kind is None else kind
+    if kind == "vectors":
+        # A unit vector has a component of at least 0.57, so no known one rounds to all zero.
         return np.rint(np.nan_to_num(array) * NORMAL_SCALE).astype(np.int8)
-    if modality == "depth":
-        known = array[~np.isnan(array)]
-        if known.size and not (known.min() > 0 and known.max() <= np.finfo(np.float16).max):
-            raise UserError(
-                f"frame {frame!r}: depth must be in (0, 65504] or NaN, got "
-                f"[{known.min()}, {known.max()}]; mark unknown pixels as NaN"
-            )
-        # Positive values below the smallest float16 would become 0, the mark of "unknown".
-        tiny = np.finfo(np.float16).smallest_subnormal
-        return np.nan_to_num(np.fmax(array, np.where(np.isnan(array), np.nan, tiny))).astype(
-            np.float16
+    if kind == "depth":
+        return _stored_depth(column, array, frame)
+    if kind == "response":
+        return _stored_response(column, array, frame, unknown_responses)
+    if kind == "values" and np.isinf(array).any():
+        raise UserError(
+            f"frame {frame!r}: {column} must be finite, or NaN where unknown, got infinity; "
+            "mark those pixels as NaN"
         )
-    if modality in ("keypoints", "edges"):
-        unknown = np.isnan(array) if unknown_responses else np.False_
-        responses = np.where(unknown, np.float32(0), array)
-        if not (responses.min() >= 0 and responses.max() <= 1):  # NaN fails as well
-            raise UserError(
-                f"frame {frame!r}: {modality} must be in [0, 1] everywhere, got "
-                f"[{responses.min()}, {responses.max()}]; rescale the responses"
-            )
-        scale = MARKED_RESPONSE_SCALE if unknown_responses else RESPONSE_SCALE
-        return np.where(unknown, UNKNOWN_RESPONSE, np.rint(responses * scale)).astype(np.uint8)
     return np.ascontiguousarray(array)
+
+
+def _stored_depth(column: str, array: np.ndarray, frame: str) -> np.ndarray:
+    known = array[~np.isnan(array)]
+    if known.size and not (known.min() > 0 and known.max() <= np.finfo(np.float16).max):
+        raise UserError(
+            f"frame {frame!r}: {column} must be in (0, 65504] or NaN, got "
+            f"[{known.min()}, {known.max()}]; mark unknown pixels as NaN"
+        )
+    # Positive values below the smallest float16 would become 0, the mark of "unknown".
+    tiny = np.finfo(np.float16).smallest_subnormal
+    lifted = np.fmax(array, np.where(np.isnan(array), np.nan, tiny))
+    return np.nan_to_num(lifted).astype(np.float16)
+
+
+def _stored_response(
+    column: str, array: np.ndarray, frame: str, unknown_responses: bool
+) -> np.ndarray:
+    unknown = np.isnan(array) if unknown_responses else np.False_
+    responses = np.where(unknown, np.float32(0), array)
+    if not (responses.min() >= 0 and responses.max() <= 1):  # NaN fails as well
+        raise UserError(
+            f"frame {frame!r}: {column} must be in [0, 1] everywhere, got "
+            f"[{responses.min()}, {responses.max()}]; rescale the responses"
+        )
+    scale = MARKED_RESPONSE_SCALE if unknown_responses else RESPONSE_SCALE
+    return np.where(unknown, UNKNOWN_RESPONSE, np.rint(responses * scale)).astype(np.uint8)
 
 
 def compress(stored: np.ndarray, encoding: str) -> bytes:
@@ -87,9 +110,12 @@ def compress(stored: np.ndarray, encoding: str) -> bytes:
     return buffer.getvalue()
 
 
-def decompress(data: object, modality: str, size: tuple[int, int]) -> np.ndarray:
-    """The inverse of `compress`. Raises `OSError` or `ValueError` for a damaged picture."""
-    dtype, trailing = STORED_DTYPES[modality], TRAILING_SHAPE[modality]
+def decompress(data: object, kind: str, size: tuple[int, int]) -> np.ndarray:
+    """The inverse of `compress`, for a column of that kind.
+
+    Raises `OSError` or `ValueError` for a damaged picture.
+    """
+    dtype, trailing = STORED_DTYPES[kind], TRAILING_SHAPE[kind]
     with Image.open(io.BytesIO(data)) as picture:  # type: ignore[arg-type]
         if (picture.height, picture.width) != size:
             raise ValueError(f"{picture.height}x{picture.width} pixels")

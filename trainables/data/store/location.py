@@ -17,6 +17,23 @@ from trainables.data.store.meta import digest
 from trainables.errors import UserError
 
 
+def require_folder(folder: Path, what: str) -> None:
+    """Raises `UserError` unless `folder` is a readable folder with something in it."""
+    try:
+        empty = not any(folder.iterdir())
+    except FileNotFoundError:
+        raise UserError(
+            f"{what} must exist, got {folder}, which does not; check the path"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{what} must be a readable folder, got {folder} ({os.strerror(error.errno or 0)}); "
+            "check the path and its permissions"
+        ) from None
+    if empty:
+        raise UserError(f"{what} must hold data, got the empty folder {folder}; check the path")
+
+
 @contextlib.contextmanager
 def writing(path: Path, *, any_error: bool = False) -> Iterator[None]:
     """Turns a full disk or a destination that cannot be written into a `UserError`.
@@ -144,4 +161,5 @@ def fetch(filesystem: pa.fs.FileSystem, path: str, location: str) -> Path:
 
 
 def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.data.frame import TARGETS
 from trainables.data.store.encoding import ENCODINGS
+from trainables.data.targets import COLUMNS, kind_of
 from trainables.errors import UserError, unknown_name
+from trainables.registry.datasets import DEPTH_KINDS
+from trainables.registry.tasks import TARGET_KINDS
 
-SCHEMA_VERSION = 1
-MODALITIES = ("image", *TARGETS)
-DEPTH_KINDS = ("metric", "disparity")
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # 1: without columns of a user's own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +25,7 @@ class SplitMeta:
       (`write_split` measures them; a test split is given those of train).
     checksums: BLAKE2b of each column's bytes, by column. encodings: by modality.
     unknown_responses: keypoints and edges may be unknown, for which their encoding has a mark.
+    own_kinds: of the columns that tasks of a user's own read, by column.
     generation: of a procedural data set, what decides its frames besides their size; `None`
       for converted data.
     """
@@ -37,20 +39,33 @@ class SplitMeta:
     encodings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     checksums: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unknown_responses: bool = False
+    own_kinds: Mapping[str, str] = dataclasses.field(default_factory=dict)
     generation: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         if self.depth_kind not in DEPTH_KINDS:
             raise unknown_name("depth kind", self.depth_kind, DEPTH_KINDS)
+        for column, kind in self.own_kinds.items():
+            if kind not in TARGET_KINDS or column in COLUMNS:
+                raise unknown_name(f"kind of {column}:", kind, TARGET_KINDS)
         for modality, encoding in self.encodings.items():
-            if modality not in MODALITIES:
-                raise unknown_name("modality", modality, MODALITIES)
+            if modality not in self.columns:
+                raise unknown_name("modality", modality, self.columns)
             if encoding not in ENCODINGS or (encoding == "jpeg" and modality != "image"):
                 raise UserError(
                     f"`encodings.{modality}` must be raw or png (or jpeg, image only), "
                     f"got {encoding!r}; choose one of those"
                 )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All that a frame of this split may have, in the store's order."""
+        return (*COLUMNS, *self.own_kinds)
+
+    def kind(self, column: str) -> str:
+        """The kind of a column, which decides how it is stored."""
+        return kind_of(column, self.own_kinds)
 
     def to_json(self) -> bytes:
         """JSON with its own checksum, so that a flipped byte in it is noticed on opening."""
@@ -64,10 +79,10 @@ class SplitMeta:
         if digest([envelope["fields"].encode()]) != envelope["checksum"]:
             raise ValueError("its metadata does not match their checksum")
         values = json.loads(envelope["fields"])
-        if values["schema_version"] != SCHEMA_VERSION:
+        if values["schema_version"] not in READABLE_VERSIONS:
             raise ValueError(
-                f"its schema version is {values['schema_version']!r}, "
-                f"this program reads version {SCHEMA_VERSION}"
+                f"its schema version is {values['schema_version']!r}, this program reads "
+                f"versions {' and '.join(map(str, READABLE_VERSIONS))}"
             )
         for name in ("size", "image_mean", "image_std"):
             values[name] = tuple(values[name])
@@ -75,6 +90,7 @@ class SplitMeta:
 
 
 def digest(parts: Iterable[Any]) -> str:
+    """BLAKE2b of some bytes, in hexadecimal."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         state.update(part)

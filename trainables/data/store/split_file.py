@@ -9,7 +9,9 @@ Column types by modality, N frames of H x W pixels:
   image uint8 (N, H, W, 3); segmentation uint8 (N, H, W), 255 unlabelled;
   normals int8 (N, H, W, 3), round(127 n), all zero where unknown;
   depth float16 (N, H, W), 0 where unknown; keypoints, edges uint8 (N, H, W), round(255 r), or
-  round(254 r) and 255 where unknown, if the data set has such pixels (`unknown_responses`).
+  round(254 r) and 255 where unknown, if the data set has such pixels (`unknown_responses`);
+  of a user's own tasks, by kind: labels, vectors, depth and responses as above; values
+  float32 (N, H, W), NaN where unknown.
 Encoded columns (PNG, or JPEG for the image) hold one compressed frame per row; they are
 decoded once, on first use, into memory of the process.
 """
@@ -34,7 +36,7 @@ from trainables.data.store.encoding import (
     to_stored,
 )
 from trainables.data.store.location import first_line, local_path, writing
-from trainables.data.store.meta import MODALITIES, SplitMeta, digest
+from trainables.data.store.meta import SplitMeta, digest
 from trainables.errors import UserError, unknown_name
 
 _METADATA_KEY = b"disparse"
@@ -64,7 +66,7 @@ class Split:
                 f"{self.location} must be a complete store file, got {first_line(error)}; {remedy}"
             ) from None
         self.num_frames: int = self._batch.num_rows
-        self.modalities = tuple(m for m in MODALITIES if m in self._batch.schema.names)
+        self.modalities = tuple(m for m in self.meta.columns if m in self._batch.schema.names)
         self.frames: tuple[str, ...] = tuple(self._batch.column("frame").to_pylist())
         self.scenes: tuple[str, ...] = tuple(self._batch.column("scene").to_pylist())
         self._decoded: dict[str, np.ndarray] = {}
@@ -79,7 +81,7 @@ class Split:
             raise unknown_name(f"modality in {self.location}", modality, self.modalities)
         if modality not in self._decoded:
             column = self._batch.column(modality)
-            shape = (self.num_frames, *self.meta.size, *TRAILING_SHAPE[modality])
+            shape = (self.num_frames, *self.meta.size, *TRAILING_SHAPE[self.meta.kind(modality)])
             if self.meta.encodings[modality] == "raw":
                 array = column.to_numpy_ndarray().reshape(shape)
             else:
@@ -89,10 +91,11 @@ class Split:
         return self._decoded[modality]
 
     def _decode(self, modality: str, shape: tuple[int, ...]) -> np.ndarray:
-        array = np.empty(shape, STORED_DTYPES[modality])
+        kind = self.meta.kind(modality)
+        array = np.empty(shape, STORED_DTYPES[kind])
         for index, value in enumerate(self._batch.column(modality)):
             try:
-                array[index] = decompress(value.as_buffer(), modality, self.meta.size)
+                array[index] = decompress(value.as_buffer(), kind, self.meta.size)
             except (OSError, ValueError) as error:
                 raise UserError(
                     f"{self.location}: {modality} of frame {self.frames[index]!r} must be an image "
@@ -174,6 +177,12 @@ class _Columns:
         arrays = dict(frame.arrays())
         if not self.names:
             self.modalities = tuple(arrays)
+            stray = [name for name in arrays if name not in self.meta.columns]
+            if stray:
+                raise UserError(
+                    f"frame {frame.name!r} must have targets that a task of the data set reads, "
+                    f"got {stray[0]!r}; name that task in the description's `tasks`"
+                )
             self.lengths = {m: [] for m in arrays}
             for modality in arrays:
                 spill = open(self.scratch / f"{modality}.column", "wb")  # noqa: SIM115
@@ -186,10 +195,13 @@ class _Columns:
                 "resize it, or write the odd frames to a store of their own"
             )
         for modality, array in arrays.items():
+            kind = self.meta.kind(modality)
+            frame.require(modality, kind)
             stored = to_stored(
                 modality,
                 array,
                 frame.name,
+                kind=kind,
                 unknown_responses=self.meta.unknown_responses,
             )
             encoding = self.asked.get(modality, "raw")
@@ -239,11 +251,12 @@ class _Columns:
             offsets = np.concatenate([[0], np.cumsum(self.lengths[modality])]).astype(np.int64)
             buffers = [None, pa.py_buffer(offsets), values]
             return pa.Array.from_buffers(pa.large_binary(), len(self.names), buffers)
-        shape = (*self.meta.size, *TRAILING_SHAPE[modality])
-        kind = pa.from_numpy_dtype(STORED_DTYPES[modality])
-        tensor = pa.fixed_shape_tensor(kind, shape)
+        kind = self.meta.kind(modality)
+        shape = (*self.meta.size, *TRAILING_SHAPE[kind])
+        stored = pa.from_numpy_dtype(STORED_DTYPES[kind])
+        tensor = pa.fixed_shape_tensor(stored, shape)
         count = len(self.names) * int(np.prod(shape))
-        flat = pa.Array.from_buffers(kind, count, [None, values])
+        flat = pa.Array.from_buffers(stored, count, [None, values])
         listed = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(shape)))
         return pa.ExtensionArray.from_storage(tensor, listed)
 
@@ -272,9 +285,9 @@ def _open(path: Path) -> tuple[pa.RecordBatch, SplitMeta]:
         if _column_digest(batch, name) != meta.checksums[name]:
             raise ValueError(f"column {name!r} does not match its checksum")
     for modality, encoding in meta.encodings.items():
-        shape = [*meta.size, *TRAILING_SHAPE[modality]]
+        shape = [*meta.size, *TRAILING_SHAPE[meta.kind(modality)]]
         kind = batch.schema.field(modality).type
-        stored = pa.from_numpy_dtype(STORED_DTYPES[modality])
+        stored = pa.from_numpy_dtype(STORED_DTYPES[meta.kind(modality)])
         expected = pa.fixed_shape_tensor(stored, shape) if encoding == "raw" else pa.large_binary()
         if kind != expected:
             raise ValueError(f"column {modality!r} of type {kind}, not {expected}")

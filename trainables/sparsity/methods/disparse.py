@@ -14,7 +14,6 @@ published code tunes ρ by hand for every data set and ratio instead.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -177,11 +176,8 @@ class DisparseStatic(Method):
     voted on anew at every pruning, and the pruned stay pruned.
     """
 
-    name: ClassVar[str] = "disparse-static"
-    summary: ClassVar[str] = "per-task saliency at initialisation; tasks vote on shared weights"
-    paper: ClassVar[str] = "DiSparse, Sun et al. 2022"
-
     def prune(self, context: MethodContext, density: float) -> Proposal:
+        """Let the tasks vote by their saliency, over all layers or within each."""
         sparsity = context.config.sparsity
         scores = task_saliency(context, sparsity.score, trained=self.needs_pretraining)
         return vote(context, scores, prune_budget(sparsity.allocation, context.registry, density))
@@ -195,10 +191,6 @@ class DisparsePretrained(DisparseStatic):
     Magnitude is the same for all tasks on shared weights, so nothing is disentangled there: tasks
     differ only in where their heads push ρ.
     """
-
-    name: ClassVar[str] = "disparse-pretrained"
-    summary: ClassVar[str] = "the vote of disparse-static on a trained dense model"
-    needs_pretraining: ClassVar[bool] = True
 
 
 class DisparseDynamic(Method):
@@ -223,17 +215,14 @@ class DisparseDynamic(Method):
     A dropped weight grown again keeps its value.
     """
 
-    name: ClassVar[str] = "disparse-dynamic"
-    summary: ClassVar[str] = "dynamic: drop by magnitude, grow the union of the tasks' gradients"
-    paper: ClassVar[str] = "DiSparse, Sun et al. 2022"
-    regrows: ClassVar[bool] = True
-
     def prune(self, context: MethodContext, density: float) -> Proposal:
+        """Give the masks to start from (`rigl.starting_masks`)."""
         return Proposal(masks=starting_masks(context, density))
 
     def regrow(
         self, context: MethodContext, batch: Batch, drop_fraction: float, density: float
     ) -> Proposal:
+        """Drop the smallest weights of each layer and grow what the tasks vote for."""
         registry, config = context.registry, context.config
         if density >= 1.0:  # nothing is inactive
             return Proposal(masks=registry.keep())

@@ -4,8 +4,6 @@ When is the sparsity schedule's business (`trainables.sparsity.schedule`); pre-t
 rewinding are the training loop's (`trainables.training.loop`).
 """
 
-from typing import ClassVar
-
 from trainables.sparsity.allocation import prune_budget
 from trainables.sparsity.method import Method, MethodContext, Proposal
 from trainables.sparsity.saliency import magnitude
@@ -19,6 +17,7 @@ class MagnitudePruning(Method):
     """
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
+        """Keep the largest weights of those that are still kept."""
         registry = context.registry
         budget = prune_budget(context.config.sparsity.allocation, registry, density)
         ties = TieOrder.drawn(context.generator)
@@ -33,10 +32,6 @@ class GradualMagnitude(MagnitudePruning):
     ranks all weights anew at every pruning.
     """
 
-    name: ClassVar[str] = "gmp"
-    summary: ClassVar[str] = "gradual magnitude pruning from scratch on the cubic schedule"
-    paper: ClassVar[str] = "GMP, Zhu & Gupta 2017"
-
 
 class IterativeMagnitude(MagnitudePruning):
     """IMP as the papers' baseline: a trained dense model is pruned by magnitude, level by level,
@@ -46,11 +41,6 @@ class IterativeMagnitude(MagnitudePruning):
     exactly. The levels share `training.steps` evenly, and the learning-rate schedule starts again
     at each (Renda et al. 2020, learning-rate rewinding), else the last would hardly learn.
     """
-
-    name: ClassVar[str] = "imp"
-    summary: ClassVar[str] = "trained dense model, pruned by magnitude and fine-tuned in levels"
-    paper: ClassVar[str] = "Han et al. 2015, as in DiSparse, Sun et al. 2022"
-    needs_pretraining: ClassVar[bool] = True
 
 
 class LotteryTicket(MagnitudePruning):
@@ -69,15 +59,6 @@ class LotteryTicket(MagnitudePruning):
     `training.steps` for that.
     """
 
-    name: ClassVar[str] = "lth"
-    summary: ClassVar[str] = "lottery ticket: magnitude in levels, rewound to step k at each"
-    paper: ClassVar[str] = "LTH, Frankle & Carbin 2019; rewinding, Frankle et al. 2020"
-    needs_pretraining: ClassVar[bool] = True
-    rewinds: ClassVar[bool] = True
-
 
 class OneShotTicket(LotteryTicket):
     """The lottery ticket with a single level: pruned to the target at once, then rewound."""
-
-    name: ClassVar[str] = "lth-one-shot"
-    summary: ClassVar[str] = "lottery ticket with one level: pruned at once, rewound to step k"

@@ -1,7 +1,5 @@
 """Random masks: what a method must beat."""
 
-from typing import ClassVar
-
 import torch
 
 from trainables.sparsity.allocation import prune_budget
@@ -16,21 +14,13 @@ class Random(Method):
     Allocation "global" draws from all layers together, so counts follow sizes by chance.
     """
 
-    name: ClassVar[str] = "random"
-    summary: ClassVar[str] = "random weights at initialisation"
-    paper: ClassVar[str] = "Liu et al. 2022, The Unreasonable Effectiveness of Random Pruning"
-
     def prune(self, context: MethodContext, density: float) -> Proposal:
+        """Keep a random subset of the weights that are still kept."""
         return Proposal(masks=random_masks(context, density))
 
 
 class RandomPretrained(Random):
     """Random masks on a trained dense model, then fine-tuning (DiSparse's "pretrained" tables)."""
-
-    name: ClassVar[str] = "random-pretrained"
-    summary: ClassVar[str] = "random weights of a trained dense model, then fine-tuning"
-    paper: ClassVar[str] = "DiSparse, Sun et al. 2022, table 1"
-    needs_pretraining: ClassVar[bool] = True
 
 
 def random_masks(context: MethodContext, density: float) -> Masks:

@@ -1,7 +1,6 @@
 """RigL: drop the smallest weights, grow where the dense gradient of the joint loss is largest."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from trainables.data.batch import Batch
 from trainables.sparsity.allocation import prune_budget, regrow_budget
@@ -24,17 +23,14 @@ class RigL(Method):
     counts of the density then due.
     """
 
-    name: ClassVar[str] = "rigl"
-    summary: ClassVar[str] = "dynamic: drop by magnitude, grow by the joint loss's dense gradient"
-    paper: ClassVar[str] = "RigL, Evci et al. 2020"
-    regrows: ClassVar[bool] = True
-
     def prune(self, context: MethodContext, density: float) -> Proposal:
+        """Give the masks to start from (`starting_masks`)."""
         return Proposal(masks=starting_masks(context, density))
 
     def regrow(
         self, context: MethodContext, batch: Batch, drop_fraction: float, density: float
     ) -> Proposal:
+        """Drop the smallest weights of each layer and grow those of largest score."""
         registry = context.registry
         if density >= 1.0:  # nothing is inactive
             return Proposal(masks=registry.keep())
@@ -67,12 +63,8 @@ class Set(RigL):
     where the paper's come every epoch.
     """
 
-    name: ClassVar[str] = "set"
-    summary: ClassVar[str] = "dynamic: drop by magnitude, grow at random"
-    paper: ClassVar[str] = "SET, Mocanu et al. 2018"
-    regrows_by_gradient: ClassVar[bool] = False
-
     def growth_scores(self, context: MethodContext, batch: Batch) -> Scores:
+        """What inactive weights are ranked by: a uniform draw."""
         return random_scores(context)
 
 

@@ -1,7 +1,5 @@
 """SNIP: prune before training by connection sensitivity of the joint loss."""
 
-from typing import ClassVar
-
 from trainables.sparsity.allocation import prune_budget
 from trainables.sparsity.method import Method, MethodContext, Proposal
 from trainables.sparsity.saliency import joint_saliency
@@ -18,11 +16,8 @@ class Snip(Method):
     gradual schedule the remaining weights are scored anew at every pruning.
     """
 
-    name: ClassVar[str] = "snip"
-    summary: ClassVar[str] = "connection sensitivity |g·w| of the joint loss at initialisation"
-    paper: ClassVar[str] = "SNIP, Lee et al. 2019"
-
     def prune(self, context: MethodContext, density: float) -> Proposal:
+        """Keep the weights of largest connection sensitivity."""
         registry = context.registry
         scores = joint_saliency(context)
         budget = prune_budget(context.config.sparsity.allocation, registry, density)

@@ -111,7 +111,7 @@ def test_a_bad_file_in_the_middle_leaves_nothing(raw, tmp_path):
     ("arguments", "message"),
     [
         (("scenes", "raw", "store"), "generated on first use; .*one of nyu-v2"),
-        (("nyu", "raw", "store"), "unknown dataset 'nyu'"),
+        (("nyu", "raw", "store"), "unknown data set 'nyu'"),
         (("nyu-v2", "absent", "store"), "source must exist"),
         (("nyu-v2", "empty", "store"), "empty folder"),
         (("nyu-v2", "other", "store"), "supported layout"),

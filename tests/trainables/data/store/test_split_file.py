@@ -212,7 +212,9 @@ def test_another_programs_arrow_file(tmp_path):
 def test_another_schema_version(tmp_path, make_frame, make_meta):
     path = tmp_path / "train.arrow"
     write_split(path, [make_frame()], make_meta(schema_version=99))
-    with pytest.raises(UserError, match="schema version is 99, this program reads version 1"):
+    with pytest.raises(
+        UserError, match="schema version is 99, this program reads versions 1 and 2"
+    ):
         Split(path)
 
 

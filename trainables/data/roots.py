@@ -1,0 +1,161 @@
+"""Where the store of a data set lies, generated or converted on first use."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from trainables.config import DataConfig
+from trainables.data.sources.scenes import SCENES_SEED
+from trainables.data.sources.source import SPLITS
+from trainables.data.store.building import Progress, split_file, write_store
+from trainables.data.store.convert import convert
+from trainables.data.store.location import building, require_folder, writing
+from trainables.data.store.meta import SplitMeta
+from trainables.data.targets import own_kinds_of
+from trainables.errors import UserError, unknown_name
+from trainables.registry.datasets import DATASETS, DatasetDescription
+from trainables.registry.lookup import DATASET, implementation, tasks_of
+from trainables.registry.tasks import known_tasks
+
+GENERATED_ROOT = Path("runs") / "data"
+SCENES_NUM_TRAIN = 960  # where the configuration does not say
+SCENES_NUM_TEST = 240
+ANOTHER_FOLDER = "name another folder for the frames to be generated in"
+GENERATE_AGAIN = f"delete its folder to have it generated again, or {ANOTHER_FOLDER}"
+_THREADED_PIXELS = 128 * 128  # smaller frames are drawn faster by one thread
+
+
+def store_root(config: DataConfig, progress: Progress | None = None) -> str:
+    """The store folder (absolute) or URI behind `config`, generated or converted when it must be.
+
+    Raw data are converted once for every size, into a folder named after where they lie and what
+    their top folder looks like.
+
+    Trials that run in other working directories need it resolved once: pass it as `data.root`.
+    """
+    spec = DATASET.find(config.dataset)
+    _require_targets(config, spec)
+    if config.root is not None and "://" in config.root:
+        return config.root
+    if spec.generate is not None:
+        folder = Path(config.root) if config.root is not None else _generated_folder(config)
+        folder = folder.absolute()
+        if not _holds_store(folder):
+            _generate(config, spec, folder, progress)
+        return str(folder)
+    if config.root is None:
+        raise UserError(
+            f"{config.dataset} must be given its store's folder, got no data root; run "
+            f"`python -m trainables convert {config.dataset} SOURCE DESTINATION` and pass "
+            "`--data-root DESTINATION`"
+        )
+    folder = Path(config.root).absolute()
+    if not _holds_store(folder):
+        require_folder(folder, "the data root")
+        return str(_converted(config, spec, folder, progress))
+    return str(folder)
+
+
+def _require_targets(config: DataConfig, spec: DatasetDescription) -> None:
+    """Raises `UserError` for a task whose target the data set does not have."""
+    targets = {task.target for task in tasks_of(spec).values()}
+    valid = [name for name, task in known_tasks().items() if task.target in targets]
+    for task in config.tasks:
+        if task not in valid:
+            raise unknown_name(f"task of {config.dataset}", task, valid)
+
+
+def _holds_store(folder: Path) -> bool:
+    # Not Path.exists, which raises below a folder that may not be searched.
+    return any(os.path.exists(split_file(folder, split)) for split in SPLITS)
+
+
+def _converted(
+    config: DataConfig, spec: DatasetDescription, raw: Path, progress: Progress | None
+) -> Path:
+    """The store of the raw data in a folder. Raises `UserError` where they are not of `spec`."""
+    try:
+        if spec.open_source is None:
+            raise UserError("not a data set that can be converted")
+        implementation(spec.open_source, DATASET.noun)(raw)
+    except UserError as error:
+        raise UserError(
+            f"the data root must be a store of {config.dataset} (train.arrow, test.arrow) or its "
+            f"raw data, got {raw}, which is neither ({error}); pass the folder that `python -m "
+            f"trainables convert {config.dataset}` wrote. It reads {spec.layouts or 'nothing'}"
+        ) from None
+    with os.scandir(raw) as entries:
+        listed = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries)
+    folder = _cache_folder(config, (str(raw.resolve()), listed, config.size)).absolute()
+    if not _holds_store(folder):
+        convert(config.dataset, raw, folder, config.size, progress, keep=True)
+    return folder
+
+
+def _generated_folder(config: DataConfig) -> Path:
+    """Named by everything that shapes the frames."""
+    return _cache_folder(config, (config.size, sorted(generation(config).items())))
+
+
+def _cache_folder(config: DataConfig, key: object) -> Path:
+    """Of the store that `key` decides."""
+    name = config.dataset.replace(":", "-").replace("/", "-")
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=6).hexdigest()
+    return GENERATED_ROOT / f"{name}-{digest}"
+
+
+def generation(config: DataConfig) -> dict[str, str | int]:
+    """What decides the frames besides their size, the generator's own source included."""
+    num_train, num_test = _generated_counts(config)
+    source = hashlib.blake2b(digest_size=6)
+    if config.dataset in DATASETS:
+        for path in sorted((Path(__file__).parent / "scenes").glob("*.py")):
+            source.update(path.read_bytes())
+    return {
+        "num_train": num_train,
+        "num_test": num_test,
+        "seed": SCENES_SEED,
+        "source": source.hexdigest(),
+    }
+
+
+def _generated_counts(config: DataConfig) -> tuple[int, int]:
+    return config.num_train or SCENES_NUM_TRAIN, config.num_test or SCENES_NUM_TEST
+
+
+def _generate(
+    config: DataConfig, spec: DatasetDescription, folder: Path, progress: Progress | None
+) -> None:
+    assert spec.generate is not None
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UserError(
+            f"the data root must be a folder, got the file {folder}; "
+            f"name a new or empty folder for {config.dataset} to be generated in"
+        )
+    with writing(folder):
+        empty = not os.path.isdir(folder) or not os.listdir(folder)
+    if not empty:
+        raise UserError(
+            f"the data root must be a store, or a new or empty folder for {config.dataset} to be "
+            f"generated in, got {folder} with other files; choose another folder"
+        )
+    with building(folder) as scratch:
+        if _holds_store(folder):
+            return  # another process generated it while this one waited
+        meta = SplitMeta(
+            dataset=config.dataset,
+            size=config.size,
+            depth_kind=spec.depth_kind,
+            num_classes=spec.num_classes,
+            unknown_responses=spec.unknown_responses,
+            own_kinds=own_kinds_of(spec),
+            generation=generation(config),
+        )
+        large = config.size[0] * config.size[1] >= _THREADED_PIXELS
+        write_store(
+            implementation(spec.generate, DATASET.noun)(*_generated_counts(config)),
+            scratch,
+            meta,
+            progress=progress,
+            num_threads=(os.cpu_count() or 1) if large else 1,
+        )
