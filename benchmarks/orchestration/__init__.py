@@ -1,1 +1,1 @@
-"""What our searcher, record and tracking cost beside raw Ray Tune."""
+"""What a study costs beside training; raw Ray Tune is measured beside it."""

@@ -1,11 +1,10 @@
 """What a driver costs as its study grows: no Ray, reports are simulated, in a process of its own.
 
-Records are real: reports on disk, MLflow by the writer, `trials.parquet`. The study storage is
-SQLite, or memory where only the curve of asking is wanted.
+Records are real: trials in Optuna's journal, reports on disk, MLflow by the projector,
+`trials.parquet`.
 """
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -13,37 +12,46 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import optuna
-
+from benchmarks.orchestration.systems import resident_mib
 from benchmarks.orchestration.trainables import NUM_REPORTS, report
 from search.execution.monitor import Monitor
 from search.execution.progress_display import Progress
-from search.plans.plan import make_plan
-from search.plans.recipe import RECIPES
-from search.record.ledger import Ledger, open_optuna
+from search.plans.description import describe_study
+from search.plans.recipe import get_recipe
+from search.plans.resolve import make_plan
+from search.plans.rung_settings import RungSettings
+from search.record.ledger import Ledger
 from search.record.outcomes import Outcome, judge
-from search.record.study_folder import StudyFiles
-from search.tracking.events import StudyFacts
-from search.tracking.tracker import connect
+from search.record.storage import StudyRecord
+from search.record.study_folder import StudyFiles, write_json
+from search.samplers.trial_sampler import sampler_of
+from search.schedulers.rungs import ParetoRungs
+from search.tracking.projector import Projector
+from trainables.report import describe
 
 _POINTS = (100, 300, 1000, 3000, 10000)
 
 
-def grow(trials: int, sampler: str, storage: str) -> Iterator[dict[str, Any]]:
-    """One row at every size up to `trials`: milliseconds of processor time per trial since the
-    row before, by part, and the resident memory now."""
+def grow(trials: int, sampler: str) -> Iterator[dict[str, Any]]:
+    """Yield one row at every size up to `trials`.
+
+    Milliseconds of processor time per trial since the row before, by part, and the resident
+    memory now.
+    """
     with tempfile.TemporaryDirectory(prefix="orchestration-") as folder:
         files = StudyFiles(storage=Path(folder), study="grown")
         files.directory.mkdir()
-        plan = make_plan(RECIPES["demo"], study="grown", trials=trials, sampler=sampler)
-        address = files.default_study_storage
-        study = open_optuna(plan, address) if storage == "journal" else _in_memory(plan)
-        facts = StudyFacts(study="grown", study_id="grown", params={})
-        tracker = connect(files.default_tracking_uri, facts, files)
-        ledger = Ledger(plan, study)
+        plan = make_plan(get_recipe("demo"), study="grown", trials=trials, sampler=sampler)
+        directions = {name: describe(name).direction for name in plan.objectives}
+        record = StudyRecord.create(files.default_study_storage, plan.study, directions)
+        write_json(files.description, describe_study(plan, {}))
+        projector = Projector(files.default_tracking_uri, files.default_study_storage, files)
+        projector.wait_open()
+        ledger = Ledger(plan, record, sampler_of(plan))
         objectives = plan.objectives
         progress = Progress(trials=trials, finished=0, objectives=objectives, quiet=True)
-        monitor = Monitor(files, ledger, tracker, progress)
+        monitor = Monitor(files, ledger, progress)
+        ledger.on_finished = None  # called below, on a clock of its own
         clock = _Clock()
         last = 0
         for number in range(1, trials + 1):
@@ -61,7 +69,6 @@ def grow(trials: int, sampler: str, storage: str) -> Iterator[dict[str, Any]]:
                     monitor.reported(assignment.number, result)
             outcome: Outcome | None = judge(result, objectives)
             assert outcome is not None
-            ledger.on_finished = None
             with clock.part("tell"):
                 ledger.finish(assignment.number, outcome)
             with clock.part("record"):
@@ -70,28 +77,29 @@ def grow(trials: int, sampler: str, storage: str) -> Iterator[dict[str, Any]]:
                 yield {
                     "trials": number,
                     **{f"{k}_ms": v / (number - last) for k, v in clock.reset().items()},
-                    "resident_mib": _resident_mib(),
+                    "resident_mib": resident_mib(),
                 }
                 last = number
         began = time.perf_counter()
         with clock.part("close"):
             monitor.close()
-        unwritten = tracker.close(finished=True)
+        unwritten = projector.close(finished=True)
         yield {
             "trials": trials,
             "closing_driver_ms": clock.reset()["close"],
             "closing_seconds": time.perf_counter() - began,
             "unwritten": unwritten,
-            "resident_mib": _resident_mib(),
+            "resident_mib": resident_mib(),
         }
 
 
 def decisions(records: int, num_objectives: int) -> Iterator[dict[str, Any]]:
-    """One row at every size up to `records` at one rung: milliseconds of processor time of a
-    decision, for vectors most of which do not dominate one another."""
-    import numpy as np
+    """Yield one row at every size up to `records` at one rung.
 
-    from search.schedulers.rungs import ParetoRungs, RungSettings
+    Milliseconds of processor time of a decision, for vectors most of which do not dominate one
+    another.
+    """
+    import numpy as np
 
     rungs = ParetoRungs(RungSettings(), num_objectives)
     vectors = np.random.default_rng(0).random((records, num_objectives))
@@ -135,22 +143,9 @@ class _Part:
         self._spent[self._name] = self._spent.get(self._name, 0.0) + spent
 
 
-def _in_memory(plan: Any) -> optuna.Study:
-    from trainables.report import describe
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    directions = [describe(name).direction for name in plan.objectives]
-    return optuna.create_study(study_name=plan.study, directions=directions)
-
-
-def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def main(kind: str, size: str, *rest: str) -> None:
-    """`grow TRIALS SAMPLER journal|memory` or `decisions RECORDS OBJECTIVES`; a line per row."""
-    rows = grow(int(size), *rest) if kind == "grow" else decisions(int(size), int(rest[0]))
+def main(kind: str, size: str, which: str) -> None:
+    """Print a line per row of `grow TRIALS SAMPLER` or `decisions RECORDS OBJECTIVES`."""
+    rows = grow(int(size), which) if kind == "grow" else decisions(int(size), int(which))
     for row in rows:
         print(json.dumps(row), flush=True)
 

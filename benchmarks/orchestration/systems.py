@@ -1,50 +1,58 @@
-"""One system runs N trials that do nothing, in this process, and says how long it took."""
+"""Run N trials that do nothing under one system, in this process, and measure what that took."""
 
 import contextlib
-import resource
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-RAW = ("raw", "raw-class", "raw-tpe", "raw-mlflow")
-# Ours, and the raw Ray that draws as it does.
-OURS = {
-    "ours-random": "raw",
-    "ours-random-asha": "raw",
-    "ours-tpe": "raw-tpe",
-    "ours-asha": "raw-tpe",
-}
+MINUTE_SECONDS = 60.0
 
 
 class RayClock:
-    """Seconds that went into starting and stopping Ray, of which no system is charged; and the
-    processor time of Ray's processes in between."""
+    """What is measured around `ray.init` and `ray.shutdown`, whoever calls them.
+
+    seconds: of starting and stopping Ray, which no system is charged.
+    cpu_seconds: processor time of all other processes in between: Ray's, the trials', MLflow's.
+    resident_mib: of this process, after Ray's start and before its end.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.cpu_seconds = 0.0
+        self.resident_mib: list[float] = []
 
-    def timed(self, action: Callable[..., Any], *, sign: int) -> Callable[..., Any]:
-        """sign: of the processes' time, at the start -1 (after it), at the end +1 (before it)."""
+    def timed(self, action: Callable[..., Any], *, ends: bool) -> Callable[..., Any]:
+        """Return `action` with its time taken. ends: whether it stops Ray rather than starts it."""
 
         def call(*arguments: Any, **options: Any) -> Any:
             began = time.perf_counter()
-            if sign > 0:
-                self.cpu_seconds += _cpu_of_children()
+            if ends:
+                self._read(sign=1)
             try:
                 return action(*arguments, **options)
             finally:
-                if sign < 0:
-                    self.cpu_seconds -= _cpu_of_children()
+                if not ends:
+                    self._read(sign=-1)
                 self.seconds += time.perf_counter() - began
 
         return call
 
+    def _read(self, *, sign: int) -> None:
+        self.cpu_seconds += sign * _cpu_of_children()
+        self.resident_mib.append(resident_mib())
+
+
+def resident_mib() -> float:
+    """Return the resident memory of this process, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
 
 def _cpu_of_children() -> float:
-    """Of this process's children and theirs, those that live: Ray's own, trials, a writer."""
+    """Seconds of this process's children and theirs, those that live."""
     import psutil
 
     total = 0.0
@@ -57,12 +65,12 @@ def _cpu_of_children() -> float:
 
 @contextlib.contextmanager
 def ray_clock() -> Iterator[RayClock]:
-    """Times `ray.init` and `ray.shutdown`, whoever calls them."""
+    """Measure around Ray's start and end."""
     import ray
 
     clock = RayClock()
     real = ray.init, ray.shutdown
-    ray.init, ray.shutdown = clock.timed(real[0], sign=-1), clock.timed(real[1], sign=1)
+    ray.init, ray.shutdown = clock.timed(real[0], ends=False), clock.timed(real[1], ends=True)
     try:
         yield clock
     finally:
@@ -70,17 +78,12 @@ def ray_clock() -> Iterator[RayClock]:
 
 
 def run_raw(
-    folder: Path,
-    trials: int,
-    concurrent: int,
-    *,
-    reuse: bool = True,
-    mlflow: bool = False,
-    tpe: bool = False,
+    folder: Path, trials: int, concurrent: int, *, mlflow: bool = False, tpe: bool = False
 ) -> None:
-    """Ray Tune first in, first out, in the environment and on the cluster that ours has.
+    """Run Ray Tune first in, first out, in the environment and on the cluster that ours has.
 
-    tpe: drawn by its OptunaSearch from the space of ours, for the objectives of ours.
+    mlflow: with Ray's own callback. tpe: drawn by its OptunaSearch from the space of ours, for the
+      objectives of ours.
     """
     from ray import tune
 
@@ -102,7 +105,7 @@ def run_raw(
                 search_alg=_optuna_search() if tpe else None,
                 num_samples=trials,
                 max_concurrent_trials=concurrency,
-                reuse_actors=reuse,
+                reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="raw", storage_path=str(folder), callbacks=callbacks, verbose=0
@@ -117,12 +120,12 @@ def _optuna_search() -> Any:
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
-    from search.plans.plan import make_plan
-    from search.plans.recipe import RECIPES
+    from search.plans.recipe import get_recipe
+    from search.plans.resolve import make_plan
     from trainables.report import describe
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    plan = make_plan(RECIPES["demo"], study="noop", trials=1, sampler="tpe")
+    plan = make_plan(get_recipe("demo"), study="noop", trials=1, sampler="tpe")
     return OptunaSearch(
         space=plan.space.suggest,
         metric=list(plan.objectives),
@@ -132,14 +135,15 @@ def _optuna_search() -> Any:
 
 
 def run_ours(folder: Path, trials: int, concurrent: int, *, sampler: str, scheduler: str) -> None:
-    """A study: Optuna, MLflow and what a crash needs, all on."""
+    """Run a study: Optuna's journal, MLflow and what a crash needs, all on."""
     from benchmarks.orchestration.trainables import NoOp
-    from search.execution.study import Launch, run_study
-    from search.plans.plan import make_plan
-    from search.plans.recipe import RECIPES
+    from search.execution.launch_options import Launch
+    from search.execution.study import run_study
+    from search.plans.recipe import get_recipe
+    from search.plans.resolve import make_plan
 
     plan = make_plan(
-        RECIPES["demo"], study="noop", trials=trials, sampler=sampler, scheduler=scheduler
+        get_recipe("demo"), study="noop", trials=trials, sampler=sampler, scheduler=scheduler
     )
     launch = Launch(
         storage=str(folder),
@@ -154,23 +158,25 @@ def run_ours(folder: Path, trials: int, concurrent: int, *, sampler: str, schedu
         raise RuntimeError(f"the study did not end well: {end}")
 
 
-SYSTEMS: dict[str, Callable[[Path, int, int], None]] = {
+OURS: dict[str, Callable[[Path, int, int], None]] = {
+    "random": lambda *a: run_ours(*a, sampler="random", scheduler="none"),
+    "random-asha": lambda *a: run_ours(*a, sampler="random", scheduler="pareto-asha"),
+    "tpe-asha": lambda *a: run_ours(*a, sampler="tpe", scheduler="pareto-asha"),
+    "curves-asha": lambda *a: run_ours(*a, sampler="curves", scheduler="pareto-asha"),
+}
+RAW: dict[str, Callable[[Path, int, int], None]] = {
     "raw": run_raw,
-    "raw-class": lambda *a: run_raw(*a, reuse=False),
     "raw-tpe": lambda *a: run_raw(*a, tpe=True),
     "raw-mlflow": lambda *a: run_raw(*a, mlflow=True),
-    "ours-random": lambda *a: run_ours(*a, sampler="random", scheduler="none"),
-    "ours-random-asha": lambda *a: run_ours(*a, sampler="random", scheduler="pareto-asha"),
-    "ours-tpe": lambda *a: run_ours(*a, sampler="tpe", scheduler="none"),
-    "ours-asha": lambda *a: run_ours(*a, sampler="tpe", scheduler="pareto-asha"),
 }
+SYSTEMS = {**OURS, **RAW}
 
 
 def measure(
     name: str, folder: Path, trials: int, concurrent: int, database: Path | None = None
 ) -> dict[str, Any]:
-    """Seconds from the first call to the last record written and closed, without Ray's own start
-    and end.
+    """Run a system, and return seconds from the first call to the last record written and closed,
+    without Ray's own start and end.
 
     database: an MLflow file without runs. Its tables are made once for a storage folder and all
     its studies, in seconds that no system is charged.
@@ -193,8 +199,20 @@ def measure(
         "concurrent": concurrent,
         "seconds": seconds,
         "trials_per_second": trials / seconds,
+        "share_of_a_minute": share_of_a_minute(seconds, trials, concurrent),
         "ray_seconds": clock.seconds,
         "driver_cpu_ms_per_trial": 1000 * cpu / trials,
         "other_cpu_ms_per_trial": 1000 * clock.cpu_seconds / trials,
-        "peak_driver_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "driver_start_mib": clock.resident_mib[0],
+        "driver_end_mib": clock.resident_mib[-1],
     }
+
+
+def share_of_a_minute(seconds: float, trials: int, concurrent: int) -> float:
+    """Return the share of wall time that is not training, were each trial a minute of it.
+
+    Computed: a trial that does nothing keeps one of `concurrent` places busy for
+    `seconds · concurrent / trials`; one of a minute keeps it that much longer than a minute.
+    """
+    overhead = seconds * min(concurrent, trials) / trials
+    return overhead / (MINUTE_SECONDS + overhead)

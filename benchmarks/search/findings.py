@@ -33,7 +33,7 @@ from benchmarks.search.scores import (
 from benchmarks.search.simulator import Trace
 from benchmarks.search.surrogates import NOISE, get_surrogate
 from benchmarks.search.systems import OURS, PLAIN_TPE, SHIPPED_TPE, SYSTEMS
-from search.schedulers.rungs import RungSettings
+from search.plans.rung_settings import RungSettings
 
 _CURVE_POINTS = 60
 # The dominated volume of thousands of points in six dimensions takes minutes.

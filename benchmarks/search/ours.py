@@ -6,8 +6,9 @@ from typing import Any
 
 from benchmarks.search.starts import starts_of
 from benchmarks.search.workload import Report, Workload
-from search.samplers.trial_sampler import Model
-from search.schedulers.rungs import ParetoRungs, RungSettings
+from search.plans.rung_settings import RungSettings
+from search.samplers.trial_sampler import TrialSampler
+from search.schedulers.rungs import ParetoRungs
 
 Starts = Sequence[Mapping[str, Any]]
 
@@ -18,11 +19,10 @@ _DEMOTED = "stopped early"  # the constraint that tells of a stopped trial as of
 class Variant:
     """What the parts are set to. The defaults are those of `python -m search`.
 
-    sampler: of `search.samplers.trial_sampler.SAMPLERS`.
+    sampler: of `search.plans.recipe.SAMPLERS`.
     rungs: None trains every trial at full length.
     stopped: one of `trial_sampler.STOPPED_VIEWS`, or `infeasible`: the last vector, under a
       constraint that is missed by the share of training that was left.
-    known_cost: whether the sampler is told the cost of a configuration that is not trained yet.
     constraints: whether sampler and scheduler hear of them.
     starts: whether the first trials are the points that every system begins with.
     """
@@ -31,7 +31,6 @@ class Variant:
     num_startup_trials: int = 10
     rungs: RungSettings | None = field(default_factory=RungSettings)
     stopped: str = "poor"
-    known_cost: bool = True
     constraints: bool = True
     starts: bool = True
 
@@ -44,13 +43,12 @@ class Ours:
     ) -> None:
         self._space = workload.space
         self._variant = variant
-        self._model = Model(
+        self._sampler = TrialSampler(
             num_objectives=workload.num_objectives,
             sampler=variant.sampler,
             seed=seed,
             num_startup_trials=variant.num_startup_trials,
             stopped="poor" if variant.stopped == "infeasible" else variant.stopped,
-            known_cost=workload.known_cost if variant.known_cost else None,
         )
         self._rungs = (
             None if variant.rungs is None else ParetoRungs(variant.rungs, workload.num_objectives)
@@ -61,11 +59,11 @@ class Ours:
 
     def ask(self, number: int) -> Mapping[str, Any]:
         fixed = self._starts[number] if number < len(self._starts) else None
-        drawn, _ = self._model.ask(number, self._space.suggest, fixed, self._space)
+        drawn, _ = self._sampler.ask(number, self._space, fixed)
         return drawn
 
     def keep(self, number: int, report: Report) -> bool:
-        self._model.report(number, report.fraction, report.values, self._violations(report))
+        self._sampler.report(number, report.fraction, report.values, self._violations(report))
         if self._rungs is None:
             return True
         return self._rungs.decide(
@@ -81,12 +79,12 @@ class Ours:
         if complete:
             missed = any(value > 0 for value in violations.values())
             status = "infeasible" if missed else "complete"
-            self._model.tell(number, status, report.values, violations)
+            self._sampler.tell(number, status, report.values, violations)
         elif self._variant.stopped == "infeasible":
             demoted = {_DEMOTED: 1.0 - report.fraction}
-            self._model.tell(number, "infeasible", report.values, {**violations, **demoted})
+            self._sampler.tell(number, "infeasible", report.values, {**violations, **demoted})
         else:
-            self._model.tell(number, "stopped", report.values, violations)
+            self._sampler.tell(number, "stopped", report.values, violations)
 
     def _violations(self, report: Report) -> Mapping[str, float]:
         return report.violations if self._variant.constraints else {}

@@ -52,9 +52,6 @@ class Scenes:
     def constrained(self) -> bool:
         return False
 
-    def known_cost(self, params: Mapping[str, Any]) -> float:
-        return 1.0 - float(params["sparsity.target"])
-
     def start(self, params: Mapping[str, Any], seed: int) -> Run:
         return _Training(self._config(params, seed), self.num_epochs)
 

@@ -221,9 +221,6 @@ class Surrogate:
             feasible_N &= missed_N <= 0.0
         return feasible_N
 
-    def known_cost(self, params: Mapping[str, Any]) -> float:
-        return 1.0 - float(params["sparsity.target"])
-
     def front(self) -> NDArray[np.float64]:
         """(F, M): the feasible non-dominated final vectors of a dense grid.
 

@@ -9,7 +9,7 @@ from benchmarks.search.ours import Ours, Variant
 from benchmarks.search.simulator import System
 from benchmarks.search.starts import starts_of
 from benchmarks.search.workload import Workload
-from search.schedulers.rungs import RungSettings
+from search.plans.rung_settings import RungSettings
 from trainables.errors import unknown_name
 
 Role = Literal["ours", "peer", "part"]
@@ -86,7 +86,6 @@ SYSTEMS: dict[str, Entry] = {
             "TPE draws, no early stopping",
             replace(DEFAULT, sampler="tpe", rungs=None),
         ),
-        _ours("unknown-cost", "cost predicted", replace(DEFAULT, known_cost=False)),
         _ours(
             "told-ignored",
             "TPE draws, stopped: told nothing",

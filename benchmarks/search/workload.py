@@ -61,8 +61,5 @@ class Workload(Protocol):
     @property
     def constrained(self) -> bool: ...
 
-    def known_cost(self, params: Mapping[str, Any]) -> float:
-        """The last objective of a configuration, before it is trained."""
-
     def start(self, params: Mapping[str, Any], seed: int) -> Run:
         """The same configuration and seed train the same way."""

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.orchestration.__main__ import table
 from benchmarks.orchestration.growth import decisions
+from benchmarks.orchestration.systems import RayClock, share_of_a_minute
 from benchmarks.orchestration.trainables import NUM_REPORTS, report
 from search.record.outcomes import judge
 
@@ -22,41 +23,59 @@ OBJECTIVES = (
 )
 
 
-def row(system: str, rate: float) -> dict[str, Any]:
+def row(system: str, rate: float, share: float) -> dict[str, Any]:
     return {
         "system": system,
         "trials_per_second": rate,
+        "share_of_a_minute": share,
         "driver_cpu_ms_per_trial": 1.0,
         "other_cpu_ms_per_trial": 2.0,
-        "peak_driver_mib": 3.0,
+        "driver_start_mib": 100.0,
+        "driver_end_mib": 123.0,
     }
 
 
-def test_ratios_are_to_the_faster_raw_ray_of_the_round() -> None:
-    rates = {"raw": (10.0, 20.0, 30.0), "raw-class": (20.0, 10.0, 5.0), "ours-tpe": (16.0, 15, 30)}
-    rows = [row(name, rate[n]) for n in range(3) for name, rate in rates.items()]
+def test_a_system_is_a_line_of_medians_over_rounds() -> None:
+    found = {
+        "raw": ((10.0, 0.001), (30.0, 0.2), (20.0, 0.002)),
+        "random": ((16.0, 0.05), (15.0, 0.06), (30.0, 0.01)),
+        "curves-asha": ((1.0, 0.0501),) * 3,
+    }
+    rows = [row(name, *found[name][n]) for n in range(3) for name in found]
     lines = list(table(rows))[1:]
-    assert [line.split()[:4] for line in lines] == [
-        ["raw", "20.00", "1.000", "-"],  # 0.5, 1, 1
-        ["raw-class", "10.00", "0.500", "-"],
-        ["ours-tpe", "16.00", "0.800", "-"],  # 0.8, 0.75, 1
+    assert [line.split()[:3] for line in lines] == [
+        ["raw", "20.00", "0.20"],
+        ["random", "16.00", "5.00"],
+        ["curves-asha", "1.00", "5.01"],
     ]
-    assert lines[2].endswith("target >= 0.8: met")
-    assert "target" not in lines[0]
+    assert lines[1].split()[4:8] == ["1.0", "2.0", "100", "123"]
+    assert "target" not in lines[0]  # raw Ray is information
+    assert lines[1].endswith("target <= 5 %: met")
+    assert lines[2].endswith("target <= 5 %: MISSED")
 
 
-def test_what_draws_alike_is_compared_too() -> None:
-    rates = {"raw": 20.0, "raw-tpe": 8.0, "ours-random": 18.0, "ours-tpe": 7.0}
-    lines = list(table([row(name, rate) for name, rate in rates.items()]))[1:]
-    assert [line.split()[2:4] for line in lines] == [
-        ["1.000", "-"],
-        ["0.400", "-"],
-        ["0.900", "0.900"],
-        ["0.350", "0.875"],
-    ]
-    assert lines[3].endswith("target >= 0.8: met")
-    alone = list(table([row("ours-tpe", 1.0)]))[1:]
-    assert [line.split()[:4] for line in alone] == [["ours-tpe", "1.00", "-", "-"]]
+@pytest.mark.parametrize(
+    ("seconds", "trials", "concurrent", "share"),
+    [
+        (60.0, 1, 1, 0.5),  # a minute of its own beside each minute of training
+        (60.0, 60, 1, 1 / 61),
+        (60.0, 60, 2, 2 / 62),  # each of two places took two seconds for each of its 30 trials
+        (60.0, 1, 8, 0.5),  # seven places had nothing to do
+    ],
+)
+def test_the_share_of_a_minute(seconds: float, trials: int, concurrent: int, share: float) -> None:
+    assert share_of_a_minute(seconds, trials, concurrent) == pytest.approx(share, rel=1e-12)
+
+
+def test_memory_is_read_after_rays_start_and_before_its_end() -> None:
+    clock = RayClock()
+    kept: list[bytearray] = []
+    clock.timed(lambda: kept.append(bytearray(2**25)), ends=False)()
+    kept.append(bytearray(2**26))
+    clock.timed(lambda: kept.append(bytearray(2**27)), ends=True)()
+    start, end = clock.resident_mib
+    assert 64 - 16 < end - start < 64 + 16  # neither the 32 MiB before nor the 128 after
+    assert clock.seconds > 0
 
 
 def test_the_trial_is_one_that_a_study_takes_for_complete() -> None:
@@ -77,15 +96,7 @@ def test_every_size_has_its_row() -> None:
 @pytest.mark.timeout(120)
 def test_a_simulated_study_is_recorded_for_real() -> None:
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks.orchestration.growth",
-            "grow",
-            "12",
-            "random",
-            "journal",
-        ],
+        [sys.executable, "-m", "benchmarks.orchestration.growth", "grow", "12", "random"],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
@@ -106,16 +117,19 @@ def test_a_simulated_study_is_recorded_for_real() -> None:
 def test_a_pair_in_fresh_processes(tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     command = [sys.executable, "-m", "benchmarks.orchestration", "--trials", "4", "--grow", "0"]
-    command += ["--concurrent", "2", "--systems", "raw,ours-random", "--json", str(target)]
+    command += ["--concurrent", "2", "--systems", "raw,random", "--json", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads(target.read_text())["systems"]
-    assert [row["system"] for row in rows] == ["raw", "ours-random"]
+    assert [row["system"] for row in rows] == ["raw", "random"]
     for found in rows:
         assert found["seconds"] > 0
         assert found["driver_cpu_ms_per_trial"] > 0
         assert found["other_cpu_ms_per_trial"] > 0
-    assert "ours-random" in done.stdout
+        assert 0 < found["share_of_a_minute"] < 1
+        assert found["driver_start_mib"] > 50
+        assert found["driver_end_mib"] > 50
+    assert "random" in done.stdout
 
 
 def test_an_unknown_system_is_named() -> None:

@@ -13,7 +13,7 @@ from benchmarks.search.simulator import Trace, simulate
 from benchmarks.search.surrogates import SURROGATES
 from benchmarks.search.systems import SYSTEMS, get_system
 from benchmarks.search.workload import Report
-from search.schedulers.rungs import RungSettings
+from search.plans.rung_settings import RungSettings
 from spaces.space import Space
 from trainables.errors import UserError
 
@@ -30,9 +30,6 @@ class Ladder:
     num_objectives: int = 2
     num_epochs: int = EPOCHS
     constrained: bool = False
-
-    def known_cost(self, params: Mapping[str, Any]) -> float:
-        return 0.5
 
     def start(self, params: Mapping[str, Any], seed: int) -> "Rungs":
         self.started.append(params["number"])
