@@ -7,6 +7,7 @@ and `cost/<metric>` (no split).
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from trainables.errors import unknown_name
 from trainables.registry.tasks import TASKS, Direction, Metric, TaskDescription, remember
@@ -23,6 +24,7 @@ __all__ = [
     "TAG_TRIAL",
     "Direction",
     "Metric",
+    "add_recorded_tasks",
     "add_task",
     "delta_percent",
     "describe",
@@ -114,6 +116,16 @@ def add_task(task: TaskDescription) -> None:
     remember(task)
     METRICS.update({metric.name: metric for metric in task.metrics})
     PRIMARY_METRICS[task.name] = task.primary
+
+
+def add_recorded_tasks(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Make the tasks known that a study's record describes, one dict of plain values for each.
+
+    So a process that reads a study knows the metrics of a user's own tasks without their code.
+    """
+    for row in rows:
+        metrics = tuple(Metric(**metric) for metric in row["metrics"])
+        add_task(TaskDescription(**{**row, "metrics": metrics}))
 
 
 def without_split(name: str) -> str:

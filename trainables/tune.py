@@ -8,6 +8,7 @@ disk is not the trial's fault and is raised, for the driver to end the launch.
 import gc
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ class DiSparseTrainable(tune.Trainable):
         writes out every leaf, many times for every trial.
       objectives: metrics that must be finite for the trial to be of use.
       directory: where `summary.json` goes.
+      import_folder: of modules of the user's own, or None.
       restore_from: a checkpoint of an earlier launch, or None.
       dense_cache: the folder of dense runs that trials share, or None (or absent).
       time_limit_seconds: how long one report, the first one included, or one checkpoint may
@@ -61,6 +63,9 @@ class DiSparseTrainable(tune.Trainable):
         return True
 
     def _use(self, config: dict[str, Any]) -> None:
+        folder = config.get("import_folder")
+        if folder and folder not in sys.path:
+            sys.path.append(folder)
         self._trial = dict(config)
         self._run = None
         self._checkpoint = config.get("restore_from")

@@ -3,6 +3,7 @@
 import datetime
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from search.plans.grid import Grid
@@ -10,6 +11,7 @@ from search.plans.plan import Plan
 from search.plans.recipe import Recipe
 from search.plans.resolve import make_plan
 from trainables.errors import UserError
+from trainables.registry.tasks import TASKS, known_task
 
 DESCRIPTION_VERSION = 3
 # What must be the same for two descriptions to be of one study. Not `data_root`: data that was
@@ -31,7 +33,7 @@ _IDENTITY = (
     "defaults",
 )
 # Of a recipe, what a study does not depend on: its words, and defaults of the command line.
-_FREE = ("name", "summary", "trials", "concurrency", "sampler", "scheduler", "cost")
+_FREE = ("name", "summary", "trials", "concurrency", "sampler", "scheduler", "cost", "folder")
 _DEFAULTS = "defaults."
 _MAX_DIFFERENCES = 5
 
@@ -50,7 +52,7 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "preset": plan.recipe.preset,
         "tasks": list(plan.tasks),
         "task_references": list(plan.task_references),
-        "own_tasks": [],
+        "own_tasks": [asdict(known_task(t)) for t in plan.tasks if t not in TASKS],
         "objectives": list(plan.objectives),
         "constraints": plan.constraints.to_json(),
         "budget": plan.budget.to_json(),

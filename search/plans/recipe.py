@@ -36,6 +36,7 @@ class Recipe:
     settings: dotted names of `TrialConfig` that differ from the presets.
     constraints: bounds by metric, `{"segmentation/miou": ">=0.3"}`.
     scheduling: settings of the scheduler, `{"grace": 0.3}`.
+    folder: of the file that it was read from, whose modules its names may refer to.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
     constraints: Mapping[str, str] = field(default_factory=dict)
     scheduling: Mapping[str, float] = field(default_factory=dict)
+    folder: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as `from_mapping` takes them."""
@@ -123,10 +125,12 @@ def get_recipe(reference: str) -> Recipe:
     Raises `UserError` for an unknown name, and for a file that cannot be read or makes no sense.
     """
     if not is_recipe_file(reference):
-        text, name, where = recipe_text(reference), reference, repr(reference)
+        text, where = recipe_text(reference), repr(reference)
+        given: dict[str, Any] = {"name": reference}
     else:
         path = Path(reference).expanduser()
-        name, where = path.stem, repr(str(path))
+        where = repr(str(path))
+        given = {"name": path.stem, "folder": str(path.absolute().parent)}
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -139,7 +143,7 @@ def get_recipe(reference: str) -> Recipe:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"the recipe {where} must be valid TOML, got: {error}") from None
-    return Recipe.from_mapping({"name": name, **values}, where)
+    return Recipe.from_mapping({**given, **values}, where)
 
 
 def _typed(where: str, key: str, value: Any) -> Any:

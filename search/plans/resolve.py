@@ -10,6 +10,7 @@ from search.plans.constraints import PREFIX as CONSTRAINT_PREFIX
 from search.plans.constraints import Constraints
 from search.plans.grid import Grid
 from search.plans.names import check_study_name
+from search.plans.own_code import make_importable
 from search.plans.plan import TARGET, Plan
 from search.plans.recipe import GRID_SAMPLER, SAMPLERS, SCHEDULERS, Recipe
 from search.plans.rung_settings import RungSettings
@@ -65,6 +66,7 @@ def make_plan(
     not be a folder, or a budget that makes no sense (see `search.plans.budget`).
     """
     name = recipe.name if study is None else study
+    make_importable(recipe.folder)
     check_study_name(name)
     if grid is not None:
         sampler, scheduler, trials = GRID_SAMPLER, "none", len(grid.cells())
