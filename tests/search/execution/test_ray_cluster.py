@@ -1,5 +1,4 @@
-"""A trial's share of a cluster: as large as there is room for, on nodes as they are; and how often
-its head is asked."""
+"""A trial's share of a cluster: as large as there is room for, on nodes as they are."""
 
 from itertools import product
 
@@ -7,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.execution.ray_cluster import shares, trainables_remembered
+from search.execution.ray_cluster import shares
 
 
 def held(nodes: list[dict[str, float]], resources: dict[str, float]) -> int:
@@ -74,32 +73,3 @@ def test_gpus_are_shared_first_and_cpus_follow() -> None:
         assert held(nodes, resources) >= concurrency
         alone = held(nodes, {"gpu": resources["gpu"] + 0.01})
         assert alone < concurrency or resources["gpu"] >= 1
-
-
-def test_tune_asks_once_for_a_trainable_and_again_for_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from ray.tune import registry as tune
-
-    asked = []
-    real = type(tune._global_registry).get
-
-    def get(self: object, category: str, key: str) -> object:
-        asked.append(key)
-        return real(self, category, key)
-
-    monkeypatch.setattr(type(tune._global_registry), "get", get)
-    name, before = "remembered-in-a-test", dict(vars(tune._global_registry))
-    with trainables_remembered():
-        assert not tune._has_trainable(name)
-        for value in ({"a": 1}, {"b": 2}):
-            tune._global_registry.register(tune.TRAINABLE_CLASS, name, value)
-            for _ in range(3):
-                assert tune.get_trainable_cls(name) == value
-                assert tune._has_trainable(name)
-        assert asked == [name, name]
-    assert tune.get_trainable_cls(name) == {"b": 2}
-    assert tune.get_trainable_cls(name) == {"b": 2}
-    assert len(asked) == 4
-    assert vars(tune._global_registry) == before
-    tune._global_registry.unregister(tune.TRAINABLE_CLASS, name)

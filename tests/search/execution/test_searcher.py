@@ -3,21 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from ray.tune.search import Searcher
 
 from search.execution.searcher import LedgerSearcher
-from search.plans.plan import make_plan
-from search.plans.recipe import RECIPES
-from search.record.ledger import Assignment, Ledger, open_optuna
+from search.record.ledger import Assignment
+from search.record.storage import StudyRecord
+from tests.search.studies import driver_of, ledger_of, plan_of, record_of
 from trainables.errors import UserError
 
 
 def test_a_trial_whose_setup_raises_has_failed_and_the_study_goes_on() -> None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    plan = make_plan(RECIPES["demo"], study="s", trials=4)
-    ledger = Ledger(plan, open_optuna(plan, "sqlite://"))
+    ledger = ledger_of(plan_of(trials=4))
     assigned: list[int] = []
 
     def to_config(assignment: Assignment) -> dict[str, Any]:
@@ -41,15 +38,17 @@ def test_a_trial_whose_setup_raises_has_failed_and_the_study_goes_on() -> None:
 
 
 def test_a_disk_that_is_away_loses_no_trial() -> None:
-    plan = make_plan(RECIPES["demo"], study="s", trials=2)
-    study = open_optuna(plan, "sqlite://")
+    plan = plan_of(trials=2)
+    record = record_of(plan)
 
     def to_config(assignment: Assignment) -> dict[str, Any]:
         raise OSError("the folder is gone")
 
     with pytest.raises(OSError, match="gone"):
-        LedgerSearcher(Ledger(plan, study), to_config).suggest("a")
-    again = LedgerSearcher(Ledger(plan, study), lambda assignment: {"number": assignment.number})
+        LedgerSearcher(driver_of(plan, record), to_config).suggest("a")
+    again = LedgerSearcher(
+        driver_of(plan, record), lambda assignment: {"number": assignment.number}
+    )
     assert [again.suggest("b"), again.suggest("c")] == [{"number": 0}, {"number": 1}]
 
 
@@ -57,21 +56,22 @@ def test_a_record_that_cannot_be_written_ends_the_launch_and_loses_no_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tune swallows what a searcher raises at a trial's end, so it is raised again."""
-    plan = make_plan(RECIPES["demo"], study="s", trials=3)
+    plan = plan_of(trials=3)
     storage = f"sqlite:///{tmp_path / 'optuna.db'}"
-    ledger = Ledger(plan, open_optuna(plan, storage))
-    searcher = LedgerSearcher(ledger, lambda assignment: {"number": assignment.number})
+    searcher = LedgerSearcher(
+        ledger_of(plan, storage), lambda assignment: {"number": assignment.number}
+    )
     searcher.suggest("a")
 
     def away(*_: Any, **__: Any) -> None:
         raise OSError("the server went away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(optuna.storages._CachedStorage, "set_trial_user_attr", away)
+        patch.setattr(StudyRecord, "note", away)
         with pytest.raises(OSError, match="went away"):
             searcher.on_trial_complete("a", error=True)
     with pytest.raises(OSError, match="went away"):
         searcher.suggest("b")
-    again = Ledger(plan, open_optuna(plan, storage)).next()
+    again = ledger_of(plan, storage).next()
     assert again is not None
     assert (again.number, again.resumed) == (0, True)

@@ -2,59 +2,23 @@
 
 import dataclasses
 import json
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import optuna
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.plans.baselines import (
-    ignored,
-    make_baselines_plan,
-    parse_list,
-    parse_sparsities,
-    read_settings,
-)
-from search.plans.description import check_same_study, describe_study, plan_of
+from search.plans.baselines import make_baselines_plan, parse_list, parse_sparsities
 from search.plans.grid import Grid, System
-from search.plans.plan import Plan, make_plan
-from search.plans.recipe import RECIPES
-from search.record.ledger import Ledger, load_trials, open_optuna
-from search.record.outcomes import Outcome
-from search.record.study_folder import study_files
-from search.record.systems_table import systems_table
-from search.record.trials_table import write_trials
+from search.plans.grid_settings import ignored, read_settings
+from search.plans.recipe import get_recipe
+from search.plans.resolve import make_plan
 from spaces.budgets import PRETRAINED_METHODS
 from spaces.presets import DENSE_METHODS
+from tests.search.plans.small_grid import RATE, REFUSED, UPSIDE_DOWN, cells_of, small
+from tests.search.studies import DEMO
 from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
-
-DEMO = RECIPES["demo"]
-RATE = "optimiser.learning_rate"
-SYSTEMS = ("dense", "snip", "disparse-pretrained")
-REFUSED = {"sparsity.schedule": "one-shot"}  # by lth, which has a schedule of its own
-
-UPSIDE_DOWN = {"sparsity.start_fraction": 0.4, "sparsity.end_fraction": 0.3}
-
-
-@pytest.fixture(autouse=True)
-def _quiet_optuna() -> None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def small(**arguments: Any) -> Plan:
-    few = {"methods": SYSTEMS, "sparsities": (0.5, 0.9), "seeds": 2}
-    return make_baselines_plan(DEMO, **{**few, **arguments})
-
-
-def cells_of(plan: Plan) -> list[tuple[Any, ...]]:
-    assert plan.grid is not None
-    cells = plan.grid.cells()
-    return [(c.seed, c.params["method"], c.params.get("sparsity.target")) for c in cells]
 
 
 def test_a_grid_by_hand() -> None:
@@ -114,7 +78,7 @@ def test_every_cell_once_and_fewer_seeds_are_a_prefix(
 @pytest.mark.parametrize("total", [400, 37])
 def test_every_system_gets_the_same_steps_in_all(total: int) -> None:
     plan = make_baselines_plan(
-        RECIPES["scenes-tiny"],
+        get_recipe("scenes-tiny"),
         sparsities=(0.3, 0.99),
         seeds=1,
         overrides={"training.steps": str(total)},
@@ -151,7 +115,7 @@ def test_pretraining_can_be_moved_for_all_and_for_one() -> None:
 
 def test_two_tasks_of_nyu_v2() -> None:
     plan = make_baselines_plan(
-        RECIPES["nyu-v2-small"], seeds=1, overrides={"data.tasks": "segmentation,depth"}
+        get_recipe("nyu-v2-small"), seeds=1, overrides={"data.tasks": "segmentation,depth"}
     )
     assert plan.objectives == (
         "val/segmentation/miou", "val/depth/absolute_error", "cost/density",
@@ -261,115 +225,6 @@ def test_a_recorded_grid_whose_dense_trial_is_refused_has_no_baseline() -> None:
     grid = dataclasses.replace(plan.grid, systems=(refused, *plan.grid.systems[1:]))
     old = dataclasses.replace(plan, grid=grid)
     assert old.baseline_config(old.config({"method": "snip"}, 0)) is None
-
-
-def described(plan: Plan, folder: Path) -> dict[str, Any]:
-    files = study_files(str(folder), plan.study)
-    files.directory.mkdir()
-    known = json.loads(json.dumps(describe_study(plan, {})))
-    files.description.write_text(json.dumps(known))
-    return known
-
-
-def test_a_study_is_rebuilt_from_its_description(tmp_path: Path) -> None:
-    plan = small(
-        seed=3,
-        settings={"snip": [{"optimiser.clip_norm": None}, {"model.blocks": [1, 1, 1, 2]}]},
-        overrides={"training.steps": "200", "data.size": "48x64"},
-    )
-    described(plan, tmp_path)
-    rebuilt, _ = plan_of(str(tmp_path), plan.study)
-    assert [plan.config(s.pins, s.seed or 0) for s in plan.starts()] == [
-        rebuilt.config(s.pins, s.seed or 0) for s in rebuilt.starts()
-    ]
-    assert dataclasses.replace(rebuilt, pins=plan.pins) == plan
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"methods": ("dense", "snip")}, "methods=dense,snip,disparse-pretrained, got dense,snip;"),
-        ({"sparsities": (0.9,)}, "sparsities=0.5,0.9, got 0.9;"),
-        ({"seeds": 3}, "seeds=0,1, got 0,1,2;"),
-        ({"seed": 1}, "seeds=0,1, got 1,2;"),
-        (
-            {"settings": {"snip": [{RATE: 0.5}]}},
-            "method_settings=, got snip optimiser.learning_rate=0.5;",
-        ),
-        ({"overrides": {"training.steps": "200"}}, "settings={'training.steps': 300"),
-    ],
-)
-def test_another_grid_under_the_name_is_refused(
-    tmp_path: Path, changed: dict, message: str
-) -> None:
-    plan = small()
-    known, files = described(plan, tmp_path), study_files(str(tmp_path), plan.study)
-    check_same_study(small(), known, files, None)
-    with pytest.raises(UserError) as caught:
-        check_same_study(small(**changed), known, files, None)
-    assert f"exists with {message}" in str(caught.value)
-    remedy = "--name (and --seed, for further seeds)" if "seeds=" in message else "--name"
-    assert str(caught.value).endswith(f"`, or give the new study another {remedy}")
-
-
-def test_a_grid_and_a_search_are_not_one_study(tmp_path: Path) -> None:
-    grid, run = small(study="one"), make_plan(DEMO, study="one")
-    files = study_files(str(tmp_path), "one")
-    for first, second in ((grid, run), (run, grid)):
-        with pytest.raises(UserError, match=r"exists with grid=(none|dense,snip)"):
-            check_same_study(second, describe_study(first, {}), files, None)
-    old = {k: v for k, v in describe_study(run, {}).items() if k != "grid"}
-    check_same_study(run, old, files, None)
-
-
-def finish_all(ledger: Ledger, seen: list[tuple[int, str, int]]) -> None:
-    while (assignment := ledger.next()) is not None:
-        config = assignment.config
-        seen.append((assignment.number, config.method, config.seed))
-        metrics = {name: 1.0 for name in ledger.plan.objectives}
-        metrics["test/segmentation/miou"] = float(assignment.number)
-        ledger.finish(
-            assignment.number,
-            Outcome(status="complete", reason="", metrics=metrics, fraction=1.0),
-        )
-
-
-def test_a_ledger_hands_out_the_grid_whatever_it_is_told_in_between(tmp_path: Path) -> None:
-    """A refused combination is a failed trial with its reason; a restart changes nothing."""
-    plan = small(
-        methods=("dense", "lth", "snip"),
-        sparsities=(0.9,),
-        settings={"lth": [{}, REFUSED]},
-        seed=4,
-    )
-    study = open_optuna(plan, "sqlite://")
-    ledger = Ledger(plan, study)
-    for _ in range(2):
-        assert ledger.next() is not None  # handed out, then the driver dies
-    seen: list[tuple[int, str, int]] = []
-    finish_all(Ledger(plan, study), seen)
-    expected = cells_of(plan)
-    assert len(expected) == plan.budget.trials == 8
-    refused = [n for n, s in enumerate(plan.starts()) if "sparsity.schedule" in s.pins]
-    assert sorted(seen) == [
-        (n, method, seed) for n, (seed, method, _) in enumerate(expected) if n not in refused
-    ]
-    path = tmp_path / "trials.parquet"
-    write_trials(path, plan.study, load_trials(study))
-    rows = pq.read_table(path).to_pylist()
-    assert [(r["seed"], r["method"], r["params/sparsity.target"]) for r in rows] == expected
-    assert Counter(r["status"] for r in rows) == {"complete": 6, "failed": 2}
-    assert all("`lth` needs `sparsity.schedule`" in rows[n]["reason"] for n in refused)
-    for row in rows:
-        if row["status"] == "complete":
-            assert row["params/training.steps"] + row["params/training.pretrain_steps"] == 300
-    # Means over the two seeds of the trials' numbers n and n + 4; nothing of a refused one.
-    lines = [line.split("  ") for line in systems_table(path, plan.grid, plan.tasks)]  # type: ignore[arg-type]
-    table = [[cell.strip() for cell in line if cell.strip()] for line in lines]
-    assert table[0][:5] == ["system", "sparsity", "seeds", "steps", "segmentation/miou"]
-    assert table[1] == ["dense", "-", "2/2", "0+300", "2", "-", "-"]
-    assert table[3] == ["lth sparsity.schedule=one-shot", "0.9", "0/2", "-", "-", "-", "-"]
-    assert table[4] == ["snip", "0.9", "2/2", "0+300", "5", "-", "-"]
 
 
 def test_settings_without_effect_are_named() -> None:

@@ -5,16 +5,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.plans.budget import EPOCHS_METRIC, GPU_HOURS_METRIC, Budget
-from search.plans.plan import Plan, make_plan
-from search.plans.recipe import RECIPES
-from search.record.ledger import Assignment, Ledger, open_optuna
+from search.plans.plan import Plan
+from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome
+from tests.search.studies import ledger_of, plan_of
 from trainables.errors import UserError
 
 
@@ -67,13 +66,8 @@ def test_a_budget_of_another_version_is_refused() -> None:
         Budget.from_json({"days": 3})
 
 
-def plan_of(**budget: Any) -> Plan:
-    return make_plan(RECIPES["demo"], study="s", **budget)
-
-
 def open_ledger(plan: Plan, folder: Path) -> Ledger:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return Ledger(plan, open_optuna(plan, f"sqlite:///{folder / 'optuna.db'}"))
+    return ledger_of(plan, f"sqlite:///{folder / 'optuna.db'}")
 
 
 def end(ledger: Ledger, assignment: Assignment, used: float, status: str = "complete") -> None:
@@ -162,6 +156,8 @@ def test_trials_that_use_nothing_do_not_go_on_for_ever(tmp_path: Path) -> None:
         end(ledger, next_of(ledger), 0.0, "failed")
     assert ledger.next() is None
     assert ledger.num_remaining == 0
-    assert ledger.idle.startswith("the study ended, as the last 20 trials used nothing of 10 ep")
+    assert ledger.idle.startswith(
+        "the study ended because its last 20 trials used nothing of 10 ep"
+    )
     again = open_ledger(plan_of(epochs=10.0), tmp_path)  # whoever mended the cause goes on
     assert (again.idle, again.num_remaining) == ("", 1)

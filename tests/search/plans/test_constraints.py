@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.plans.constraints import Constraint, Constraints
-from search.plans.plan import Plan, make_plan
-from search.plans.recipe import RECIPES
-from search.record.ledger import Ledger, open_optuna
+from search.plans.plan import Plan
 from search.record.outcomes import judge
+from tests.search import studies
 from trainables.errors import UserError
 
 TASKS = ("segmentation", "normals", "depth")
@@ -23,7 +22,7 @@ MIOU = "val/segmentation/miou"
 
 def plan_of(constraints: dict[str, str], trials: int = 8, **overrides: str) -> Plan:
     wanted = {f"constraint.{name}": text for name, text in constraints.items()} | overrides
-    return make_plan(RECIPES["demo"], study="s", trials=trials, overrides=wanted)
+    return studies.plan_of(trials=trials, overrides=wanted)
 
 
 def test_a_floor_and_a_cap_by_hand() -> None:
@@ -137,10 +136,9 @@ def metrics_of_quality(plan: Plan, quality: float, density: float) -> dict[str, 
 
 
 def test_infeasible_trials_are_known_as_such_everywhere(tmp_path: Path) -> None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     plan = plan_of({"segmentation/miou": ">=0.4"}, trials=9)
     storage = f"sqlite:///{tmp_path / 'optuna.db'}"
-    ledger = Ledger(plan, open_optuna(plan, storage))
+    ledger = studies.ledger_of(plan, storage)
     # The best of all by its values is not feasible, and a feasible one is dominated by it alone.
     qualities = [0.5, 0.39, 0.45, 0.41, 0.1, 0.4, 0.6, 0.3, 0.42]
     densities = [0.5, 0.01, 0.4, 0.2, 0.02, 0.1, 0.9, 0.03, 0.3]
@@ -162,7 +160,7 @@ def test_infeasible_trials_are_known_as_such_everywhere(tmp_path: Path) -> None:
     for trial, quality in zip(study.get_trials(), qualities, strict=True):
         assert trial.constraints == {MIOU: pytest.approx((0.4 - quality) / 0.4)}
         assert trial.values is not None
-    # The model of this driver and of the next know it too.
-    for driver in (ledger, Ledger(plan, study)):
-        told = driver._model._study.get_trials()
+    # The sampler of this driver and of the next know it too.
+    for driver in (ledger, studies.ledger_of(plan, storage)):
+        told = driver._sampler._study.get_trials()
         assert [t.constraints for t in told] == [t.constraints for t in study.get_trials()]

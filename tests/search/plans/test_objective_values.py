@@ -5,10 +5,9 @@ import math
 import pytest
 
 from search.plans.objective_values import final_cost, final_costs, final_density, final_values
-from search.plans.plan import make_plan
-from search.plans.recipe import RECIPES
+from tests.search.studies import plan_of
 
-PLAN = make_plan(RECIPES["demo"], study="s")
+PLAN = plan_of()
 MIOU, NORMALS, DEPTH, COST = PLAN.objectives
 # In the middle of a gradual schedule: half of the weights, of a tenth at the end.
 HALFWAY = {
@@ -26,9 +25,11 @@ HALFWAY = {
 
 
 def test_final_density_is_what_sparsity_leaves() -> None:
-    assert final_density({"method": "snip", "sparsity.target": 0.9}) == pytest.approx(0.1)
+    snip = {"method": "snip", "sparsity": {"target": 0.9}}
+    assert final_density(snip) == pytest.approx(0.1)
+    assert final_density(PLAN.config({"method": "snip"}, 0).to_dict()) == pytest.approx(0.1)
     for method in ("dense", "cross-stitch", "sluice"):
-        assert final_density({"method": method, "sparsity.target": 0.0}) is None
+        assert final_density({"method": method, "sparsity": {"target": 0.0}}) is None
 
 
 @pytest.mark.parametrize(

@@ -2,28 +2,29 @@
 
 import pytest
 
-from search.plans.plan import make_plan, parse_overrides
-from search.plans.recipe import RECIPES, get_recipe
+from search.plans.recipe import get_recipe, recipe_names
+from search.plans.resolve import make_plan, parse_overrides
 from trainables.errors import UserError
 
-DEMO = RECIPES["demo"]
+DEMO = get_recipe("demo")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_makes_valid_trials(name: str) -> None:
-    plan = make_plan(RECIPES[name])
+    recipe = get_recipe(name)
+    plan = make_plan(recipe)
     starts = plan.starts()
     methods = [{**s.pins, **s.params}["method"] for s in starts]
-    known = [*RECIPES[name].references, *RECIPES[name].methods]
-    assert methods == [*known, RECIPES[name].flagship, RECIPES[name].flagship]
-    assert [s.reference for s in starts] == [m in RECIPES[name].references for m in methods]
+    known = [*recipe.references, *recipe.methods]
+    assert methods == [*known, recipe.flagship, recipe.flagship]
+    assert [s.reference for s in starts] == [m in recipe.references for m in methods]
     targets = []
     for start in starts:
         config = plan.config({**start.pins, **start.params}, plan.seed)
         assert config.data.tasks == plan.tasks
         targets.append(config.sparsity.target)
     # Every method's known settings, from the densest to the sparsest; then the extremes.
-    num_methods = len(RECIPES[name].methods)
+    num_methods = len(recipe.methods)
     spread = [0.5 + 0.49 * (index + 0.5) / num_methods for index in range(num_methods)]
     assert targets == pytest.approx([0.0, *spread, 0.99, 0.5])
 
@@ -108,7 +109,10 @@ def test_a_name_must_be_a_folder_name(name: str) -> None:
 
 
 def test_unknown_recipe_lists_the_valid_ones() -> None:
-    with pytest.raises(UserError, match="valid: demo, nyu-v2-small"):
+    with pytest.raises(
+        UserError,
+        match=r"'dmeo'; valid: cityscapes-metric-paper, .*, demo, nyu-v2-paper.*mean 'demo'",
+    ):
         get_recipe("dmeo")
 
 

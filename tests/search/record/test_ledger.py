@@ -1,45 +1,32 @@
 """The ledger's laws: exactly the wanted trials, each told once, draws that survive a restart."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from search.plans.plan import Plan, make_plan
-from search.plans.recipe import RECIPES
-from search.record.ledger import Assignment, Ledger, load_trials, open_optuna, trial_name
-from search.record.outcomes import Outcome, judge
-from search.samplers.trial_sampler import SAMPLERS, make_sampler
+from search.plans.plan import Plan
+from search.plans.recipe import SAMPLERS
+from search.record.journal import Journal
+from search.record.ledger import Assignment, Ledger, trial_name
+from search.record.outcomes import Outcome
+from search.samplers.trial_sampler import make_sampler
+from tests.search import studies
+from tests.search.studies import ledger_of, record_of
 from trainables.errors import UserError
-
-OBJECTIVES = ("val/segmentation/miou", "cost/density")
-
-
-@pytest.fixture(autouse=True)
-def _quiet_optuna() -> None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def plan_of(trials: int, **arguments: Any) -> Plan:
-    return make_plan(RECIPES["demo"], study="s", trials=trials, **arguments)
+    return studies.plan_of(trials=trials, **arguments)
 
 
-def storage(folder: Path) -> str:
-    return f"sqlite:///{folder / 'optuna.db'}"
-
-
-def open_ledger(plan: Plan, folder: Path) -> Ledger:
-    return Ledger(plan, open_optuna(plan, storage(folder)))
-
-
-def in_memory(plan: Plan) -> Ledger:
-    return Ledger(plan, open_optuna(plan, "sqlite://"))
+@pytest.fixture(params=["journal:///{}/optuna.journal", "sqlite:///{}/optuna.db"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a study's record, in both kinds of storage."""
+    return str(request.param).format(tmp_path)
 
 
 def complete(plan: Plan, assignment: Assignment) -> Outcome:
@@ -60,7 +47,7 @@ def run_all(ledger: Ledger) -> list[Assignment]:
 
 
 def test_hands_out_exactly_the_wanted_trials() -> None:
-    ledger = in_memory(plan_of(9))
+    ledger = ledger_of(plan_of(9))
     assignments = run_all(ledger)
     assert [a.number for a in assignments] == list(range(9))
     assert [a.name for a in assignments] == [trial_name("s", n) for n in range(9)]
@@ -69,14 +56,14 @@ def test_hands_out_exactly_the_wanted_trials() -> None:
     assert "dense" not in {a.config.method for a in assignments[6:]}
     assert ledger.next() is None
     assert ledger.num_remaining == 0
-    trials = ledger.study.get_trials()
+    trials = ledger.record.trials()
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 9
 
 
 def test_fewer_trials_than_starting_points() -> None:
-    ledger = in_memory(plan_of(2))
+    ledger = ledger_of(plan_of(2))
     assert [a.config.method for a in run_all(ledger)] == ["dense", "random"]
-    assert len(ledger.study.get_trials()) == 2
+    assert len(ledger.record.trials()) == 2
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -84,7 +71,7 @@ def test_same_seed_same_draws(sampler: str) -> None:
     drawn = []
     for _ in range(2):
         plan = plan_of(12, seed=3, sampler=sampler)
-        ledger = Ledger(plan, open_optuna(plan, "sqlite://"))
+        ledger = ledger_of(plan)
         drawn.append([a.params for a in run_all(ledger)])
     assert drawn[0] == drawn[1]
     free = [tuple(sorted(p.items())) for p in drawn[0][6:]]
@@ -96,17 +83,17 @@ def test_another_seed_other_draws() -> None:
     drawn = []
     for seed in (0, 1):
         plan = plan_of(9, seed=seed)
-        drawn.append([a.params for a in run_all(Ledger(plan, open_optuna(plan, "sqlite://")))])
+        drawn.append([a.params for a in run_all(ledger_of(plan))])
     assert drawn[0][:8] == drawn[1][:8]  # the starting points
     assert drawn[0][8] != drawn[1][8]
 
 
-def test_a_restart_changes_no_draw(tmp_path: Path) -> None:
-    whole = in_memory(plan_of(9))
+def test_a_restart_changes_no_draw(address: str) -> None:
+    whole = ledger_of(plan_of(9))
     expected = [a.params for a in run_all(whole)]
     got = []
     for _ in range(9):  # a new driver for every trial
-        ledger = open_ledger(plan_of(9), tmp_path)
+        ledger = ledger_of(plan_of(9), address)
         assignment = ledger.next()
         assert assignment is not None
         got.append(assignment.params)
@@ -114,14 +101,14 @@ def test_a_restart_changes_no_draw(tmp_path: Path) -> None:
     assert got == expected
 
 
-def test_unfinished_trials_come_back_first_as_they_were(tmp_path: Path) -> None:
-    first = open_ledger(plan_of(8), tmp_path)
+def test_unfinished_trials_come_back_first_as_they_were(address: str) -> None:
+    first = ledger_of(plan_of(8), address)
     assignments = [first.next() for _ in range(4)]
     done = assignments[1]
     assert done is not None
     first.finish(done.number, complete(first.plan, done))
     # The driver dies here; trials 0, 2 and 3 are left RUNNING.
-    second = open_ledger(plan_of(8), tmp_path)
+    second = ledger_of(plan_of(8), address)
     again = [second.next() for _ in range(3)]
     for before, after in zip([assignments[0], *assignments[2:]], again, strict=True):
         assert before is not None
@@ -140,17 +127,17 @@ def test_unfinished_trials_come_back_first_as_they_were(tmp_path: Path) -> None:
         assert assignment is not None
         second.finish(assignment.number, complete(second.plan, assignment))
     run_all(second)
-    states = [t.state for t in second.study.get_trials()]
+    states = [t.state for t in second.record.trials()]
     assert states == [TrialState.COMPLETE] * 8
 
 
 def test_a_trial_is_recorded_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver that dies in the transaction leaves no trial; one that dies after it, all of it."""
     plan = plan_of(9)
-    expected = [a.params for a in run_all(in_memory(plan))]
-    ledger = open_ledger(plan, tmp_path)
+    expected = [a.params for a in run_all(ledger_of(plan))]
+    ledger = ledger_of(plan, address)
     for _ in range(8):
         assignment = ledger.next()
         assert assignment is not None
@@ -164,22 +151,23 @@ def test_a_trial_is_recorded_whole_or_not_at_all(
 
     with monkeypatch.context() as patch:
         patch.setattr(optuna.storages.RDBStorage, "_create_new_trial", die)
+        patch.setattr(Journal, "append_logs", die)
         with pytest.raises(Killed):
             ledger.next()
-    second = open_ledger(plan, tmp_path)
+    second = ledger_of(plan, address)
     assert second.num_asked == 8
     assert second.next() is not None  # recorded; then this driver dies too
-    third = open_ledger(plan, tmp_path)
+    third = ledger_of(plan, address)
     resumed = third.next()
     assert resumed is not None
     assert (resumed.number, resumed.resumed, resumed.params) == (8, True, expected[8])
 
 
 def test_a_driver_killed_between_outcome_and_state_need_not_run_the_end_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(3)
-    first = open_ledger(plan, tmp_path)
+    first = ledger_of(plan, address)
     assignment = first.next()
     assert assignment is not None
 
@@ -187,26 +175,26 @@ def test_a_driver_killed_between_outcome_and_state_need_not_run_the_end_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(optuna.storages._CachedStorage, "set_trial_state_values", die)
+        patch.setattr(type(first.record._storage), "set_trial_state_values", die)
         with pytest.raises(KeyboardInterrupt):
             first.finish(assignment.number, complete(plan, assignment))
-    second = open_ledger(plan, tmp_path)
+    second = ledger_of(plan, address)
     assert [t.user_attrs["status"] for t in second.finished()] == ["complete"]
     again = second.next()
     assert again is not None
     assert (again.number, again.resumed) == (1, False)
-    assert open_ledger(plan, tmp_path).num_finished == 1
+    assert ledger_of(plan, address).num_finished == 1
 
 
 def test_the_same_configuration_again_is_a_replicate_under_the_next_seed() -> None:
     overrides = {"method": "snip", "sparsity.target": "0.9", "optimiser.learning_rate": "0.003"}
-    ledger = in_memory(plan_of(3, seed=5, overrides=overrides))
+    ledger = ledger_of(plan_of(3, seed=5, overrides=overrides))
     assert [a.seed for a in run_all(ledger)] == [5, 6, 7]
 
 
 def test_outcomes_are_told_once_and_failures_are_not_values() -> None:
     seen: list[tuple[int, str]] = []
-    ledger = in_memory(plan_of(4))
+    ledger = ledger_of(plan_of(4))
     ledger.on_finished = lambda number, outcome: seen.append((number, outcome.status))
     statuses = ["complete", "failed", "stopped", "infeasible"]
     for status in statuses:
@@ -216,7 +204,7 @@ def test_outcomes_are_told_once_and_failures_are_not_values() -> None:
         outcome = Outcome(status=status, reason="why", metrics=good.metrics, fraction=0.5)
         ledger.finish(assignment.number, outcome)
         ledger.finish(assignment.number, outcome)  # a second telling changes nothing
-    trials = load_trials(ledger.study)
+    trials = ledger.record.trials()
     assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE"]
     assert [t.values is None for t in trials] == [False, True, True, False]
     assert [t.user_attrs["status"] for t in trials] == statuses
@@ -228,7 +216,7 @@ def test_outcomes_are_told_once_and_failures_are_not_values() -> None:
 def test_a_draw_that_the_trial_refuses_fails_and_the_study_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ledger = in_memory(plan_of(8))
+    ledger = ledger_of(plan_of(8))
     real: Callable[..., Any] = Plan.config
 
     def refuse_snip(self: Plan, params: dict, seed: int) -> Any:
@@ -240,14 +228,14 @@ def test_a_draw_that_the_trial_refuses_fails_and_the_study_goes_on(
     plan_starts = ledger.plan.recipe.methods
     assert "snip" in plan_starts
     assert [a.number for a in run_all(ledger)][:3] == [0, 1, 3]
-    trials = load_trials(ledger.study)
+    trials = ledger.record.trials()
     assert len(trials) == 8
     assert trials[2].state == TrialState.FAIL
     assert trials[2].user_attrs["reason"] == "no snip today"
 
 
 def test_a_driver_that_dies_before_it_says_what_was_refused_is_followed_by_one_that_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(4)
     real: Callable[..., Any] = Plan.config
@@ -263,24 +251,24 @@ def test_a_driver_that_dies_before_it_says_what_was_refused_is_followed_by_one_t
     def die(*_: Any) -> None:
         raise DiesError
 
-    first = open_ledger(plan, tmp_path)
+    first = ledger_of(plan, address)
     with monkeypatch.context() as patch:
         patch.setattr(Plan, "config", refuse_snip)
         patch.setattr(Ledger, "finish", die)
         assert [first.next() is not None for _ in range(2)] == [True, True]
         with pytest.raises(DiesError):
             first.next()
-    second = open_ledger(plan, tmp_path)
+    second = ledger_of(plan, address)
     monkeypatch.setattr(Plan, "config", refuse_snip)
     assert [a.number for a in run_all(second)] == [0, 1, 3]
-    trials = load_trials(second.study)
+    trials = second.record.trials()
     statuses = [trial.user_attrs["status"] for trial in trials]
     assert statuses == ["complete", "complete", "failed", "complete"]
     assert trials[2].user_attrs["reason"] == "no snip today"
 
 
-def test_a_trial_that_is_given_back_is_handed_out_again(tmp_path: Path) -> None:
-    ledger = open_ledger(plan_of(3), tmp_path)
+def test_a_trial_that_is_given_back_is_handed_out_again(address: str) -> None:
+    ledger = ledger_of(plan_of(3), address)
     first, second = ledger.next(), ledger.next()
     assert first is not None
     assert second is not None
@@ -296,64 +284,6 @@ def test_a_trial_that_is_given_back_is_handed_out_again(tmp_path: Path) -> None:
     assert ledger.num_remaining == 0
 
 
-def result(**changes: Any) -> dict[str, Any]:
-    values = {
-        "val/segmentation/miou": 0.5,
-        "cost/density": 0.1,
-        "training/step": 10,
-        "training/fraction": 1.0,
-        "status": "complete",
-        "done": True,
-        "config/name": "x",
-        "pid": 3,
-    }
-    return {k: v for k, v in {**values, **changes}.items() if v is not ...}
-
-
-@pytest.mark.parametrize(
-    ("given_result", "error", "status", "reason"),
-    [
-        (result(), None, "complete", ""),
-        (result(**{"cost/density": math.nan}), None, "failed", "cost/density=nan"),
-        (result(**{"cost/density": math.inf}), None, "failed", "cost/density=inf"),
-        (result(**{"cost/density": ...}), None, "failed", "cost/density=missing"),
-        (result(**{"cost/density": "0.1"}), None, "failed", "cost/density"),
-        (result(status="failed", reason="loss is nan"), None, "failed", "loss is nan"),
-        (result(status="failed"), None, "failed", "no reason"),
-        # Tune sets `done` when a scheduler stops a trial.
-        (result(status="running", **{"training/fraction": 0.4}), None, "stopped", "40%"),
-        (result(status="complete", **{"training/fraction": 0.4}), None, "failed", "40%"),
-        (result(), "killed", "failed", "killed"),
-        (None, "killed", "failed", "killed"),
-    ],
-)
-def test_judge(given_result: Any, error: str | None, status: str, reason: str) -> None:
-    outcome = judge(given_result, OBJECTIVES, error=error)
-    assert outcome is not None
-    assert outcome.status == status
-    assert reason in outcome.reason
-    assert not {"pid", "config/name"} & set(outcome.metrics)
-
-
-def test_no_result_and_no_error_is_not_an_outcome() -> None:
-    assert judge(None, OBJECTIVES) is None
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.dictionaries(
-        st.sampled_from([*OBJECTIVES, "status", "done", "training/fraction", "reason"]),
-        st.one_of(st.floats(allow_subnormal=False), st.booleans(), st.none(), st.text(max_size=5)),
-    )
-)
-def test_judge_never_raises_and_completes_only_finite_vectors(values: dict) -> None:
-    outcome = judge(values, OBJECTIVES)
-    assert outcome is not None
-    if outcome.status == "complete":
-        assert all(math.isfinite(outcome.metrics[name]) for name in OBJECTIVES)
-        assert outcome.fraction >= 1.0 - 1e-9
-
-
 def test_unknown_sampler_lists_the_valid_ones() -> None:
     with pytest.raises(UserError, match="valid: curves, gp, nsga2, nsga3, random, tpe"):
         make_sampler("tpee", 0, 5)
@@ -361,4 +291,4 @@ def test_unknown_sampler_lists_the_valid_ones() -> None:
 
 def test_unreachable_study_storage_is_a_users_mistake() -> None:
     with pytest.raises(UserError, match="`--study-storage` must be a database"):
-        open_optuna(plan_of(1), "sqlite:////nope/nope/o.db")
+        record_of(plan_of(1), "sqlite:////nope/nope/o.db")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +10,28 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.plans.plan import Plan, make_plan
-from search.plans.recipe import RECIPES
-from search.record.ledger import Ledger, open_optuna
+from search.plans.plan import Plan
 from search.record.outcomes import Outcome
+from search.record.storage import quiet
 from search.record.study_folder import StudyFiles
 from search.record.trials_table import write_trials
-from search.record.warm_start import WarmTrial, read_snapshot, read_warm_trials, write_snapshot
-from search.samplers.trial_sampler import quiet
+from search.record.warm_start import (
+    Fetch,
+    WarmTrial,
+    read_snapshot,
+    read_warm_trials,
+    write_snapshot,
+)
+from tests.search import studies
+from tests.search.studies import ledger_of
 from trainables.errors import UserError
-from trainables.report import TAG_STATUS, TAG_STUDY
 
 TRIALS = 10
 STATUSES = {2: "stopped", 4: "failed", 5: "infeasible"}  # the others are complete
 
 
-@pytest.fixture(autouse=True)
-def _quiet_optuna() -> None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
 def plan_of(**arguments: Any) -> Plan:
-    return make_plan(RECIPES["demo"], study=arguments.pop("study", "new"), **arguments)
+    return studies.plan_of(**{"study": "new", **arguments})
 
 
 def metrics_of(plan: Plan, number: int) -> dict[str, float]:
@@ -43,7 +44,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> StudyFiles:
     files = StudyFiles(storage=tmp_path_factory.mktemp("runs"), study="old")
     files.directory.mkdir()
     plan = plan_of(study="old", trials=TRIALS + 1)
-    ledger = Ledger(plan, open_optuna(plan, files.default_study_storage))
+    ledger = ledger_of(plan, files.default_study_storage)
     for number in range(TRIALS):
         assignment = ledger.next()
         assert assignment is not None
@@ -58,12 +59,18 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> StudyFiles:
 FINAL = [n for n in range(TRIALS) if n not in (2, 4)]
 
 
-def read(files: StudyFiles, *sources: str, plan: Plan | None = None) -> tuple[WarmTrial, ...]:
+def no_mlflow(study: str, folder: Path) -> Path:
+    raise UserError(f"there is no {study} in MLflow")
+
+
+def read(
+    files: StudyFiles, *sources: str, plan: Plan | None = None, fetch: Fetch = no_mlflow
+) -> tuple[WarmTrial, ...]:
     plan = plan or plan_of()
     return read_warm_trials(
         sources,
         storage=files.storage,
-        tracking_uri=files.default_tracking_uri,
+        fetch=fetch,
         space=plan.space,
         objectives=plan.objectives,
     )
@@ -155,51 +162,21 @@ def test_what_was_pruned_or_has_no_names_is_not_taken_for_final(tmp_path: Path) 
         read(files, f"{storage}#one")
 
 
-@pytest.mark.timeout(180)  # MLflow makes its tables, for seconds of a processor
-def test_from_mlflow(tmp_path: Path) -> None:
-    from mlflow.entities import Metric, Param
-    from mlflow.tracking import MlflowClient
+def test_from_mlflow_what_it_keeps_of_the_folder(earlier: StudyFiles, tmp_path: Path) -> None:
+    """`search.tracking.connection.fetch_record` is tested with the projection."""
+    asked = []
 
-    files = StudyFiles(storage=tmp_path, study="new")
-    plan = plan_of()
-    client = MlflowClient(files.default_tracking_uri)
-    experiment = client.create_experiment("e", artifact_location=str(tmp_path / "artifacts"))
-    params = {
-        "method": "rigl",
-        "sparsity.target": 0.875,
-        "sparsity.allocation": "erk",
-        "regrowth.fraction": 0.3,
-        "optimiser.learning_rate": 0.003,
-        "training.steps": 300,
-    }
-    for number, status in enumerate(["complete", "stopped", "infeasible", ""]):
-        tags = {TAG_STUDY: "old", **({TAG_STATUS: status} if status else {})}
-        run = client.create_run(experiment, tags=tags)
-        texts = [Param(name, str(value)) for name, value in params.items()]
-        client.log_batch(run.info.run_id, params=texts)
-        for step in (1, 2):  # the last report is the final one
-            points = [
-                Metric(name, value * step, timestamp=1000 * step, step=step)
-                for name, value in metrics_of(plan, number).items()
-            ]
-            client.log_batch(run.info.run_id, metrics=points)
-    trials = read(files, "mlflow:old")
-    final = [{n: 2 * v for n, v in metrics_of(plan, number).items()} for number in (0, 2)]
-    assert sorted((dict(t.metrics) for t in trials), key=lambda m: m["cost/density"]) == final
-    for trial in trials:
-        draw = trial.draw(plan.space)
-        assert draw is not None
-        assert draw.params == {n: v for n, v in params.items() if n != "training.steps"}
-        assert isinstance(draw.params["sparsity.target"], float)
-    with pytest.raises(UserError, match="with none; leave it out"):
-        read(files, "mlflow:nobody")
+    def fetch(study: str, folder: Path) -> Path:
+        asked.append(study)
+        kept = folder / "record"
+        kept.mkdir()
+        shutil.copy(earlier.trials, kept)
+        return kept
 
-
-def test_mlflow_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    files = StudyFiles(storage=tmp_path, study="new")
-    with pytest.raises(UserError, match="which does not exist; check --tracking-uri"):
-        read(files, "mlflow:old")
-    assert list(tmp_path.iterdir()) == []
+    assert read(earlier, "mlflow:old", fetch=fetch) == read(earlier, "old")
+    assert asked == ["old"]
+    with pytest.raises(UserError, match="there is no nobody in MLflow"):
+        read(earlier, "mlflow:nobody")
 
 
 def test_nothing_that_could_be_drawn_is_a_mistake(earlier: StudyFiles) -> None:
@@ -267,7 +244,7 @@ def test_a_trial_that_could_not_be_drawn_is_none(changes: dict[str, Any]) -> Non
 
 
 def first_free_draw(plan: Plan, warm: tuple[WarmTrial, ...]) -> dict[str, Any]:
-    ledger = Ledger(plan, open_optuna(plan, "sqlite://"), warm=warm)
+    ledger = ledger_of(plan, warm=warm)
     for number in range(len(plan.starts())):
         assignment = ledger.next()
         assert assignment is not None

@@ -56,18 +56,16 @@ def draws(num: int, seed: int = 0) -> list[dict[str, Any]]:
     return found
 
 
-def trained(num: int = 12, known: bool = True, **arguments: Any) -> CurveModel:
-    cost = (lambda params: 1.0 - params["sparsity"]) if known else None
-    model = CurveModel(num_objectives=2, seed=0, known_cost=cost, **arguments)
+def trained(num: int = 12) -> CurveModel:
+    model = CurveModel(num_objectives=2, seed=0)
     for number, params in enumerate(draws(num)):
         model.started(number, params)
         model.ended(number, vector(params))
     return model
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_every_proposal_is_one_that_the_space_could_draw(known: bool) -> None:
-    model = trained(known=known)
+def test_every_proposal_is_one_that_the_space_could_draw() -> None:
+    model = trained()
     for number in range(12, 24):
         proposal = model.propose(number, SPACE)
         assert proposal is not None
@@ -92,10 +90,7 @@ def test_too_little_is_known_at_first() -> None:
 
 def test_a_proposal_depends_on_what_was_told_and_not_on_when() -> None:
     """A restarted driver tells ends before reports, or reports after ends."""
-    first, second = (
-        trained(),
-        CurveModel(num_objectives=2, seed=0, known_cost=lambda params: 1.0 - params["sparsity"]),
-    )
+    first, second = trained(), CurveModel(num_objectives=2, seed=0)
     at_work = draws(2, seed=9)
     for number, params in enumerate(at_work, start=12):
         first.started(number, params)
@@ -121,8 +116,9 @@ def test_two_workers_do_not_get_the_same() -> None:
         model.started(number, proposal)
         given.append((round(proposal["sparsity"], 3), round(math.log10(proposal["rate"]), 2)))
     assert len(set(given)) == len(given)
-    # Two at one cost are two guesses at how to get there.
-    assert len({sparsity for sparsity, _ in given}) >= len(given) - 1
+    # Two at one cost are two guesses at how to get there; that cost is the least there is.
+    inner = [sparsity for sparsity, _ in given if sparsity < 0.99]
+    assert len(set(inner)) == len(inner) >= 2
 
 
 def test_it_finds_better_trials_than_drawing_does() -> None:
@@ -166,7 +162,7 @@ def test_a_reference_of_another_method_teaches_nothing() -> None:
 
 
 def test_constraints_are_kept_where_something_keeps_them() -> None:
-    model = CurveModel(num_objectives=2, seed=0, known_cost=lambda params: 1.0 - params["sparsity"])
+    model = CurveModel(num_objectives=2, seed=0)
     for number, params in enumerate(draws(20)):
         model.started(number, params)
         model.ended(number, vector(params), {"error": error(params) - 0.3})

@@ -6,23 +6,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import optuna
 import pytest
 
 from search.plans.objective_values import final_density
-from search.plans.plan import Plan, make_plan
-from search.plans.recipe import RECIPES
-from search.record.ledger import Assignment, Ledger, open_optuna
+from search.plans.plan import Plan
+from search.record.ledger import Assignment
 from search.record.outcomes import Outcome, metrics_of
 from search.record.study_folder import StudyFiles, append_json_line
 from search.schedulers.study_scheduler import StudyScheduler, make_scheduler, replay
+from tests.search import studies
+from tests.search.studies import driver_of, record_of
 
 DENSITY, AVERAGE = "cost/density", "cost/average_training_density"
 
 
 def plan_of(**arguments: Any) -> Plan:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return make_plan(RECIPES["demo"], study="s", trials=40, **arguments)
+    return studies.plan_of(trials=40, **arguments)
 
 
 def scheduler_of(plan: Plan) -> StudyScheduler:
@@ -121,12 +120,11 @@ def test_a_floor_may_yet_be_reached() -> None:
 
 def trial_of(assignment: Assignment) -> Any:
     """What the scheduler reads of a trial of Ray, whose id is another in every launch."""
-    flat = assignment.config.flat()
     config = {
         "name": assignment.name,
         "number": assignment.number,
         "reference": assignment.reference,
-        "final_density": final_density(flat),
+        "final_density": final_density(assignment.config.to_dict()),
     }
     return SimpleNamespace(trial_id=f"ray-{random.random()}", config=config)
 
@@ -143,8 +141,8 @@ def test_a_new_driver_decides_as_the_old_one_would(
     plan = plan_of(overrides=overrides, scheduler="pareto-asha", sampler="random")
     files = StudyFiles(storage=tmp_path, study="s")
     files.directory.mkdir()
-    study = open_optuna(plan, "sqlite://")
-    ledger = Ledger(plan, study)
+    record = record_of(plan)
+    ledger = driver_of(plan, record)
     scheduler, generator = scheduler_of(plan), random.Random(0)
     fractions, at, running = (0.12, 0.25, 0.4, 0.7), 100.0, []
     for _ in range(20):
@@ -182,7 +180,7 @@ def test_a_new_driver_decides_as_the_old_one_would(
             ledger.finish(assignment.number, outcome)
     assert num_records(scheduler) > 15
     # The driver dies here.
-    again_ledger = Ledger(plan, study)
+    again_ledger = driver_of(plan, record)
     again = scheduler_of(plan)
     replay(again, files, again_ledger)
     assert again.rungs.num_records() == scheduler.rungs.num_records()
