@@ -10,7 +10,6 @@ from search.execution.study import StudyEnd
 from search.plans.budget import Budget
 from search.plans.plan import Plan
 from search.record.study_folder import again
-from search.record.systems_table import systems_table
 
 
 def status_lines(found: Mapping[str, Any], storage: str) -> Iterator[str]:
@@ -30,13 +29,12 @@ def end_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
     """Yield what a launch left, and where to look at it."""
     failed = f", {end.failed} failed" if end.failed else ""
     yield f"study {plan.study}: {end.finished} trials{failed}, {end.front} on the joint front"
-    table, report = end.directory / "trials.parquet", end.directory / "report.html"
-    if plan.grid is not None:
-        yield "mean on test over seeds, at the best step by validation:"
-        yield from systems_table(table, plan.grid, plan.tasks)
-    yield f"trials  {_short(table)}"
-    if report.is_file():
-        yield f"report  {_short(report)}"
+    if end.table:
+        yield end.table
+    for name in ("trials.parquet", "report.html"):
+        path = end.directory / name
+        if path.is_file():
+            yield f"{path.stem:7s} {_short(path)}"
     if end.tracking_uri.startswith("http"):
         yield f"MLflow  {end.tracking_uri}"
     else:

@@ -29,8 +29,7 @@ class _Saving:
 
 
 class Checkpoints(Callback):
-    """Asks for a checkpoint at those reports where losing what was trained since the last one
-    would cost more than saving it, and deletes what resuming no longer needs.
+    """Asks for a checkpoint where losing work would cost more than saving it; deletes old ones.
 
     A crash so costs a trial half a second, or twenty times as long as saving it takes, and what
     it trained since a report. A trainable may ask for more by `should_checkpoint` in its result.
@@ -43,12 +42,13 @@ class Checkpoints(Callback):
         self._trials: dict[str, _Saving] = {}  # at work, by Ray's id
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Start a trial's clock."""
         self._trials[trial.trial_id] = _Saving(since=time.monotonic())
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
-        """Tune reads the wish from the result, which callbacks may change."""
+        """Ask for a checkpoint where one is due, in the result, which Tune reads after this."""
         saving = self._trials.get(trial.trial_id)
         if saving is None or result.get(DONE):
             return
@@ -61,7 +61,7 @@ class Checkpoints(Callback):
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **_: Any
     ) -> None:
-        """The new one is whole, on the storage that the driver sees."""
+        """Delete older ones: the new one is whole, on the storage that the driver sees."""
         saving = self._trials.get(trial.trial_id)
         if saving is not None:
             saving.since = time.monotonic()
@@ -73,10 +73,10 @@ class Checkpoints(Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
+        """Forget a trial."""
         self._trials.pop(trial.trial_id, None)
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._trials.pop(trial.trial_id, None)
+    on_trial_error = on_trial_complete
 
     def __reduce__(self) -> Any:
         # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.
@@ -84,16 +84,13 @@ class Checkpoints(Callback):
 
 
 def newest_checkpoint(files: StudyFiles, name: str) -> Path | None:
-    """The furthest intact checkpoint that any launch left of a trial."""
-    best: tuple[int, Path] | None = None
-    for directory in _checkpoints(files, name):
-        step = valid_checkpoint(directory)
-        if step is not None and (best is None or step >= best[0]):
-            best = (step, directory)
-    return best[1] if best else None
+    """Return the furthest intact checkpoint that any launch left of a trial, or None."""
+    steps = {path: valid_checkpoint(path) for path in reversed(_checkpoints(files, name))}
+    whole = {path: step for path, step in steps.items() if step is not None}
+    return max(whole, key=lambda path: whole[path], default=None)
 
 
 def _checkpoints(files: StudyFiles, name: str) -> list[Path]:
-    """Of one trial, oldest first, whole or not."""
+    """Return those of one trial, oldest first, whole or not."""
     found = files.launches.glob(f"launch-[0-9]*/{name}/checkpoint_*")
     return sorted(found, key=lambda path: (launch_number(path.parents[1]), path.name))

@@ -43,25 +43,24 @@ class Crashes(Callback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
+        """Remember a trial."""
         self._trials[trial.trial_id] = trial
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Tune has counted a failure and will start the trial again.
+        """Take note that Tune has counted a failure and will start the trial again.
 
         Raises `OSError` for a full disk.
         """
         self._trials[trial.trial_id] = trial  # it may have died before it started
         text = _last_failure(trial)
-        if is_full_disk(text):
-            raise _full_disk(trial)
         if _is_node_loss(text):
             trial.run_metadata.num_failures -= 1
         logger.info("%s is tried again: %s", trial, text)
 
     def error_of(self, trial_id: str) -> str | None:
-        """Why a trial failed for good; '' where nothing is known.
+        """Return why a trial failed for good; '' where nothing is known.
 
         None where its node was lost: Tune gives a trial up whose process was still starting then
         (ray 2.60 hears of that death twice). Raises `OSError` for a full disk: the trial is not
@@ -71,8 +70,6 @@ class Crashes(Callback):
         if trial is None:
             return ""
         text = _last_failure(trial)
-        if is_full_disk(text):
-            raise _full_disk(trial)
         if _is_node_loss(text):
             return None
         return silence_of(Path(str(trial.config["directory"]))) or _words(text)
@@ -83,15 +80,20 @@ class Crashes(Callback):
 
 
 def _last_failure(trial: Trial) -> str:
-    """What Ray wrote of it on this host: one line, or a traceback; '' where it wrote nothing."""
-    if trial.error_file is None:
-        return ""
+    """Return what Ray wrote of a trial's last failure: a line, or a traceback; '' for nothing.
+
+    Raises `OSError` where that was a full disk.
+    """
     try:
-        text = Path(trial.error_file).read_text(errors="replace")
+        text = Path(trial.error_file or "").read_text(errors="replace")
     except OSError:
         return ""
     # Every failure of the trial begins with such a line.
-    return _COLOURS.sub("", text.rpartition("Failure # ")[2].partition("\n")[2]).strip()
+    text = _COLOURS.sub("", text.rpartition("Failure # ")[2].partition("\n")[2]).strip()
+    if is_full_disk(text):
+        directory = str(trial.config["directory"])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), directory)
+    return text
 
 
 def _is_node_loss(text: str) -> bool:
@@ -112,7 +114,3 @@ def _words(text: str) -> str:
     _, found, rest = said.partition(_DEATH)
     said = _REST.sub("", rest.strip() if found else said)
     return f"{begin}; Ray says: {said[:_MAX_CHARACTERS]}"
-
-
-def _full_disk(trial: Trial) -> OSError:
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(trial.config["directory"]))

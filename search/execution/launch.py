@@ -45,7 +45,7 @@ def run_trials(
     baselines: dict[int, str | None] = {}  # by seed, all that they depend on
 
     def to_config(assignment: Assignment) -> dict[str, Any]:
-        """What the trainable is given; JSON-plain."""
+        """Return what the trainable is given; JSON-plain."""
         config = assignment.config.to_dict()
         if assignment.seed not in baselines:
             dense = ledger.baseline(assignment.config)
@@ -63,6 +63,7 @@ def run_trials(
             "dense_cache": str(files.dense_cache),
             "baseline": baselines[assignment.seed],
             "time_limit_seconds": launch.trial_time_limit,
+            "import_folder": plan.recipe.folder,
         }
 
     with RayCluster(launch.ray_address) as cluster:

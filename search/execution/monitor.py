@@ -12,12 +12,11 @@ from ray.tune.experiment import Trial
 from search.execution.progress_display import Progress
 from search.record.ledger import Assignment, Ledger, trial_name
 from search.record.outcomes import Outcome, metrics_of
-from search.record.study_folder import (
-    StudyFiles,
-    append_json_line,
-    read_json_lines,
-)
-from search.record.trials_table import TrialsWriter
+from search.record.study_folder import StudyFiles, append_json_line, read_json_lines
+from search.record.trials_table import write_trials
+
+_TABLE_SECONDS = 2.0  # at least between two writings of the table of trials
+_TABLE_SHARE = 0.02  # of the driver's time, at most: the table grows with the study
 
 logger = logging.getLogger(__name__)
 
@@ -29,40 +28,37 @@ class Monitor:
         self._files = files
         self._ledger = ledger
         self._progress = progress
-        # A table that knew of more trials than the record would keep the study from resuming.
-        self._writer = TrialsWriter(files.trials, files.study, before=ledger.record.flush)
+        self._table_due = 0.0
         self._steps: dict[int, int] = {}  # last step on disk, by trial number
         # Finished trials that may have checkpoints.
         self._to_clear = [self._name(trial.number) for trial in ledger.finished()]
         ledger.on_finished = self.finished
 
     def assigned(self, assignment: Assignment) -> None:
-        """A trial is about to start, or to start again; earlier ones need no checkpoint now."""
+        """Note that a trial starts, or starts again; ended ones need no checkpoint now."""
         self._guard(self.clear_checkpoints)
-        method = assignment.config.method
-        self._guard(lambda: self._progress.started(assignment.name, method))
+        self._guard(lambda: self._progress.started(assignment.name, assignment.config.method))
         rows = read_json_lines(self._files.reports(assignment.number))
         self._steps[assignment.number] = max((row["step"] for row in rows), default=-1)
 
     def reported(self, number: int, result: Mapping[str, Any]) -> None:
-        """A trial has reported; a step known from before a restart is not recorded again."""
+        """Record a trial's report; a step known from before a restart is not recorded again."""
         step, metrics = int(result.get("training/step", 0)), metrics_of(result)
         fraction = float(result.get("training/fraction", 0.0))
         self._guard(lambda: self._progress.reported(self._name(number), fraction, metrics))
-        if step <= self._steps.get(number, -1) or result.get("status") == "failed":
-            return
-        self._steps[number] = step
-        row = {"step": step, "at": time.time(), "metrics": metrics}
-        append_json_line(self._files.reports(number), row)
+        if step > self._steps.get(number, -1) and result.get("status") != "failed":
+            self._steps[number] = step
+            row = {"step": step, "at": time.time(), "metrics": metrics}
+            append_json_line(self._files.reports(number), row)
 
     def finished(self, number: int, outcome: Outcome) -> None:
-        """A trial's outcome is in the ledger. Ray may still be writing its last checkpoint."""
+        """Show a trial's end. Ray may still be writing its last checkpoint."""
         name = self._name(number)
         self._to_clear.append(name)
-        self._guard(
-            lambda: self._progress.ended(name, outcome.status, outcome.reason, outcome.metrics)
-        )
-        self._guard(lambda: self._writer.update(self._ledger.finished()))
+        said = (name, outcome.status, outcome.reason, outcome.metrics)
+        self._guard(lambda: self._progress.ended(*said))
+        if time.monotonic() >= self._table_due:
+            self._guard(self._write_table)
 
     def clear_checkpoints(self) -> None:
         """Delete what resuming no longer needs; a trial's model is kept in its own folder."""
@@ -73,10 +69,17 @@ class Monitor:
 
     def close(self) -> None:
         """Write the table as it stands, and delete every checkpoint of a finished trial."""
-        finished = self._ledger.finished()
-        self._to_clear = [self._name(trial.number) for trial in finished]
+        self._to_clear = [self._name(trial.number) for trial in self._ledger.finished()]
         self._guard(self.clear_checkpoints)
-        self._writer.update(finished, force=True)
+        self._write_table()
+
+    def _write_table(self) -> None:
+        began = time.monotonic()
+        # A table that knew of more trials than the record would keep the study from resuming.
+        self._ledger.record.flush()
+        write_trials(self._files.trials, self._files.study, self._ledger.finished())
+        now = time.monotonic()
+        self._table_due = now + max(_TABLE_SECONDS, (now - began) / _TABLE_SHARE)
 
     def _name(self, number: int) -> str:
         return trial_name(self._files.study, number)
@@ -95,17 +98,13 @@ class TuneEvents(Callback):
         self._monitor = monitor
 
     def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        result: dict[str, Any],
-        **info: Any,
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
+        """Record a report. Raises `OSError` for a full disk, before the trial's checkpoint."""
         try:
             self._monitor.reported(int(trial.config["number"]), result)
         except OSError:
-            raise  # the disk is full: the launch ends before the trial's checkpoint is written
+            raise
         except Exception as error:
             logger.warning("a report of %s was not recorded: %s", trial, error)
 

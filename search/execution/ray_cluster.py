@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from search.execution.ray_scratch import Scratch
+from search.record.addresses import first_line
 from trainables.errors import Failure, UserError
 
 _RAY_ENVIRONMENT = {
@@ -15,130 +16,108 @@ _RAY_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-
-
-_SMALLEST_SHARE = 0.01
 _SOCKET_CHARACTERS = 107  # the kernel's limit of a socket's path
 _SESSION_CHARACTERS = len("/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.0")
 
 
 class RayCluster:
-    """A Ray connection for one launch, shut down at its end."""
+    """A Ray connection for one launch, shut down at its end.
+
+    Raises on entry `Failure` where a local Ray cannot be started, and `UserError` where the
+    cluster at `address` does not answer.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._scratch: Scratch | None = None
-        self._sigterm: Any = None  # whatever handled it before
+        self._at_exit = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         import ray
 
-        arguments: dict[str, Any] = {
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-            "configure_logging": True,
-        }
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+        arguments: dict[str, Any] = {"address": self._address, **quiet}
         if self._address == "local":
             arguments |= {
-                "address": "local",
                 "num_cpus": len(os.sched_getaffinity(0)),
                 "include_dashboard": False,
                 # Trials read data from memory-mapped files; the object store carries reports.
                 "object_store_memory": 128 * 1024 * 1024,
             }
-            self._scratch = Scratch.make(_SOCKET_CHARACTERS - _SESSION_CHARACTERS)
-            if self._scratch is not None:
-                arguments["_temp_dir"] = str(self._scratch.path)
+            scratch = Scratch.make(_SOCKET_CHARACTERS - _SESSION_CHARACTERS)
+            if scratch is not None:
+                arguments["_temp_dir"] = str(scratch.path)
+                self._at_exit.callback(scratch.remove)
         else:
-            arguments |= {
-                "address": self._address,
-                "runtime_env": {"env_vars": dict(_RAY_ENVIRONMENT)},
-            }
+            arguments["runtime_env"] = {"env_vars": dict(_RAY_ENVIRONMENT)}
         try:
             ray.init(**arguments)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            self._remove_scratch()
-            line = (str(error).strip().splitlines() or [""])[0]
+            self._at_exit.close()
             if self._address == "local":
-                raise Failure(f"Ray could not be started: {line}") from error
+                raise Failure(f"Ray could not be started: {first_line(error)}") from error
             raise UserError(
                 f"`--ray-address` must be a Ray cluster that answers, got {self._address!r} "
-                f"({line}); {_remedy(error)}"
+                f"({first_line(error)}); {_remedy(error)}"
             ) from None
+        self._at_exit.callback(ray.shutdown)
         self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         with contextlib.suppress(ValueError):  # not the main thread, which alone hears signals
-            self._sigterm = signal.signal(signal.SIGTERM, _end_at_once)
+            before = signal.signal(signal.SIGTERM, _end_at_once)
+            self._at_exit.callback(signal.signal, signal.SIGTERM, before)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        import ray
-
-        if self._sigterm is not None:
-            signal.signal(signal.SIGTERM, self._sigterm)
-        ray.shutdown()
-        self._remove_scratch()
-
-    def _remove_scratch(self) -> None:
-        if self._scratch is not None:
-            self._scratch.remove()
-            self._scratch = None
+        self._at_exit.close()
 
     def shares(self, concurrency: int | None) -> tuple[int, dict[str, float]]:
-        """How many trials at once (None: one per GPU, or CPU), and each one's share of both."""
+        """Return how many trials run at once, and each one's share of the cluster's nodes."""
         return shares(self._nodes, concurrency)
 
 
 def shares(
     nodes: Sequence[Mapping[str, float]], concurrency: int | None
 ) -> tuple[int, dict[str, float]]:
-    """The largest equal shares with which `concurrency` trials find room at once.
+    """Return the largest equal shares with which `concurrency` trials find room at once.
 
     nodes: the resources of each node, as Ray names them. A trial has to fit into one node: two
       nodes of four CPUs have room for three trials of two, not for three of 8 / 3.
+    concurrency: None for a trial per GPU or, without any, per CPU.
 
     Where nodes have GPUs, only they are used: a share of each is part of every trial.
     """
     with_gpus = [node for node in nodes if node.get("GPU")]
-    nodes = with_gpus or nodes
-    gpus = [node.get("GPU", 0.0) for node in nodes]
-    cpus = [node.get("CPU", 0.0) for node in nodes]
+    gpus = [node.get("GPU", 0.0) for node in with_gpus]
+    cpus = [node.get("CPU", 0.0) for node in with_gpus or nodes]
     if concurrency is None:
         concurrency = max(1, int(sum(gpus) or sum(cpus)))
     if not nodes:
         return concurrency, {"cpu": 1.0}  # an autoscaler will bring them
     resources = {}
-    places: list[int] | None = None
-    if with_gpus:
-        resources["gpu"] = _share(gpus, concurrency, places)
-        places = [_places(total, resources["gpu"]) for total in gpus]
+    places = [concurrency] * len(cpus)  # at most so many trials on each node
+    if gpus:
+        gpu = _share(gpus, concurrency, places)
+        resources["gpu"] = gpu / 100
+        places = [round(100 * total) // gpu for total in gpus]
     if any(cpus):
-        resources["cpu"] = _share(cpus, concurrency, places)
+        resources["cpu"] = _share(cpus, concurrency, places) / 100
     return concurrency, resources
 
 
-def _share(totals: Sequence[float], parts: int, places: Sequence[int] | None) -> float:
-    """The largest share of which `totals` hold `parts`, each at most its number of `places`."""
-    limits = places or [parts] * len(totals)
-    # Whole shares above one: Ray books no 1.5 CPUs for an actor that pins threads.
-    whole = range(int(max(totals)), 0, -1)
-    divided = (int(100 * total / number) for total in totals for number in range(1, parts + 1))
-    hundredths = sorted({h for h in divided if 0 < h < 100}, reverse=True)
-    for share in [*map(float, whole), *(h / 100 for h in hundredths)]:
-        held = (
-            min(limit, _places(total, share)) for total, limit in zip(totals, limits, strict=True)
-        )
+def _share(totals: Sequence[float], parts: int, places: Sequence[int]) -> int:
+    """Return the largest share of which `totals` hold `parts`, each at most its `places`.
+
+    In hundredths, since 3 * 0.33 must fit into 1. Whole shares above one: Ray books no 1.5 CPUs
+    for an actor that pins threads.
+    """
+    for share in (*range(100 * int(max(totals)), 0, -100), *range(99, 0, -1)):
+        held = (min(n, round(100 * t) // share) for n, t in zip(places, totals, strict=True))
         if sum(held) >= parts:
             return share
-    return _SMALLEST_SHARE
-
-
-def _places(total: float, share: float) -> int:
-    """How many shares `total` holds; in hundredths, since 3 * 0.33 must fit into 1."""
-    return round(100 * total) // round(100 * share)
+    return 1
 
 
 def _remedy(error: BaseException) -> str:
-    """What to do about a cluster that cannot be joined."""
+    """Return what to do about a cluster that cannot be joined."""
     cause: BaseException | None = error
     while cause is not None:
         if "AuthToken" in str(cause) or "AuthenticationError" in type(cause).__name__:
@@ -151,18 +130,18 @@ def _remedy(error: BaseException) -> str:
 
 
 def _end_at_once(*_: Any) -> None:
-    """Of SIGTERM, which Ray answers with a dump of its native stack.
+    """Answer SIGTERM, to which Ray would dump its native stack.
 
     A local Ray's processes often get it too, so that an orderly end would wait for them in vain;
-    and `ray job stop` waits three seconds. None is needed: MLflow's writer ends the open runs,
-    the next launch clears away the rest and goes on.
+    and `ray job stop` waits three seconds. None is needed: the projector ends the open runs, and
+    the next launch clears away the rest and resumes.
     """
     os.write(2, b"Ended by SIGTERM. Run the same command again to resume.\n")
     os._exit(128 + signal.SIGTERM)
 
 
 def set_ray_environment() -> None:
-    """Before ray is imported: no telemetry, no files of its own loggers, no strict metric."""
+    """Set, before ray is imported: no telemetry, no files of its own loggers, no strict metric."""
     for name, value in {
         **_RAY_ENVIRONMENT,
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -21,10 +21,11 @@ class LedgerSearcher(Searcher):
     """Hands a ledger's trials to Tune and reports their ends back.
 
     to_config: the trainable's configuration of an assignment; must be JSON-plain and hold
-      `name` and `number`. Where it raises, the trial has failed and the next one is handed out.
+      `name` and `number`. Where it raises `UserError`, the trial has failed.
     on_assigned: called with Ray's trial id and the assignment, before the trial starts.
     error_of: what Ray knows of a crashed trial, by Ray's trial id; None where the trial is not to
-      blame: it has not ended then, and is among `lost`.
+      blame: it has not ended then, and is among `lost`, the numbers of trials to run again.
+    failure: what went wrong with the record, to end the launch with.
     """
 
     def __init__(
@@ -32,8 +33,8 @@ class LedgerSearcher(Searcher):
         ledger: Ledger,
         to_config: Callable[[Assignment], dict[str, Any]],
         *,
-        on_assigned: Callable[[str, Assignment], None] | None = None,
-        error_of: Callable[[str], str | None] | None = None,
+        on_assigned: Callable[[str, Assignment], None] = lambda trial_id, assignment: None,
+        error_of: Callable[[str], str | None] = lambda trial_id: "",
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._ledger = ledger
@@ -41,17 +42,18 @@ class LedgerSearcher(Searcher):
         self._on_assigned = on_assigned
         self._error_of = error_of
         self._numbers: dict[str, int] = {}
-        self._last_results: dict[str, Mapping[str, Any]] = {}
-        self.failure: Exception | None = None  # of the record, to end the launch with
-        self.lost: list[int] = []  # numbers of trials to run again
+        self._last_results: dict[str, Mapping[str, Any]] = {}  # Tune reports none of a crash
+        self.failure: Exception | None = None
+        self.lost: list[int] = []
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
-        """Objectives and space are the ledger's; Tune's single metric does not apply."""
+        """Accept whatever Tune says: objectives and space are the ledger's."""
         return True
 
     def suggest(self, trial_id: str) -> Any:
+        """Return the configuration of the next trial, or `Searcher.FINISHED`."""
         with self._ending_the_launch():
             while (assignment := self._ledger.next(trial_id)) is not None:
                 try:
@@ -64,13 +66,12 @@ class LedgerSearcher(Searcher):
                     self._ledger.finish(assignment.number, outcome)
                     continue
                 self._numbers[trial_id] = assignment.number
-                if self._on_assigned is not None:
-                    self._on_assigned(trial_id, assignment)
+                self._on_assigned(trial_id, assignment)
                 return config
             return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Kept for a crash, of which Tune reports no result."""
+        """Pass a report on to the ledger."""
         self._last_results[trial_id] = result
         if trial_id in self._numbers:
             self._ledger.reported(self._numbers[trial_id], metrics_of(result))
@@ -78,30 +79,29 @@ class LedgerSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        with self._ending_the_launch():  # Tune tries again, with an error for what is none
-            self._end(trial_id, result, error)
-
-    def _end(self, trial_id: str, result: Mapping[str, Any] | None, error: bool) -> None:
-        number = self._numbers.get(trial_id)
+        """Judge a trial's end and record it."""
+        number, last = self._numbers.get(trial_id), self._last_results.pop(trial_id, None)
         if number is None:
             return
-        crash = None
-        if error:
-            crash = self._error_of(trial_id) if self._error_of is not None else ""
-            if crash is None:
-                self.lost.append(number)
-                return
-            crash = crash or "the trial's process died without a message (killed, or out of memory)"
-            result = result or self._last_results.get(trial_id)
-        plan = self._ledger.plan
-        outcome = judge(result, plan.objectives, constraints=plan.constraints, error=crash)
-        self._last_results.pop(trial_id, None)
-        if outcome is not None:
-            self._ledger.finish(number, outcome)
+        with self._ending_the_launch():
+            crash = None
+            if error:
+                crash = self._error_of(trial_id)
+                if crash is None:
+                    self.lost.append(number)
+                    return
+                crash = crash or (
+                    "the trial's process died without a message (killed, or out of memory)"
+                )
+                result = result or last
+            plan = self._ledger.plan
+            outcome = judge(result, plan.objectives, constraints=plan.constraints, error=crash)
+            if outcome is not None:
+                self._ledger.finish(number, outcome)
 
     @contextlib.contextmanager
     def _ending_the_launch(self) -> Iterator[None]:
-        """Tune would go on without a word, and an end be lost until the next launch."""
+        """Tune would continue without a word, and an end be lost until the next launch."""
         if self.failure is not None:
             raise self.failure
         try:
@@ -111,7 +111,7 @@ class LedgerSearcher(Searcher):
             raise
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the state is Optuna's storage, and `Tuner.restore` is not used."""
+        """Save nothing: the state is Optuna's storage, and `Tuner.restore` is not used."""
 
     def restore(self, checkpoint_path: str) -> None:
         """See `save`."""

@@ -22,15 +22,8 @@ from search.plans.description import describe_study
 from search.plans.plan import Plan
 from search.record.addresses import check_ray_answers, first_line, local_file, scrubbed
 from search.record.driver_lock import StudyLock
-from search.record.study_addresses import Addresses, check_record, find_addresses
-from search.record.study_file import check_same_study
-from search.record.study_folder import (
-    StudyFiles,
-    again,
-    read_json,
-    study_files,
-    write_json,
-)
+from search.record.study_file import Addresses, check_same_study, find_addresses
+from search.record.study_folder import StudyFiles, again, read_json, study_files, write_json
 from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
 
@@ -44,6 +37,7 @@ class StudyEnd:
     reason: the most frequent one among trials that are not complete.
     unwritten: what MLflow lacks, or ''.
     tracking_uri: without a password.
+    report_problem: why there is no report or table, or ''. table: of a grid's systems, or ''.
     """
 
     directory: Path
@@ -57,6 +51,7 @@ class StudyEnd:
     reason: str
     unwritten: str
     report_problem: str
+    table: str = ""
 
 
 def run_study(plan: Plan, launch: Launch) -> StudyEnd:
@@ -71,7 +66,10 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     check_ray_answers(launch.ray_address)
     known = read_json(files.description) if files.exists() else {}
     check_same_study(plan, known, files, launch.study_storage)
-    addresses = _addresses(launch, files, known)  # before anything is written or slow
+    # Before anything is written or slow.
+    addresses = find_addresses(
+        files, known, tracking_uri=launch.tracking_uri, study_storage=launch.study_storage
+    )
     new_storage, new_folder = not files.storage.exists(), not files.directory.exists()
     require_writable(files.directory, "--storage")
     with StudyLock(files.directory, plan.study):
@@ -102,12 +100,6 @@ def _check_options(plan: Plan, launch: Launch) -> None:
             raise UserError(no_gpu_for(plan.budget))
 
 
-def _addresses(launch: Launch, files: StudyFiles, known: Mapping[str, Any]) -> Addresses:
-    return find_addresses(
-        files, known, tracking_uri=launch.tracking_uri, study_storage=launch.study_storage
-    )
-
-
 def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses) -> StudyEnd:
     known = read_json(files.description) if files.exists() else {}
     check_same_study(plan, known, files, None)  # again: another driver may have been first
@@ -120,20 +112,21 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
     from search.execution.earlier_launches import clear_dead_launches
     from search.execution.monitor import Monitor
     from search.record.ledger import Ledger
-    from search.record.reports import recall_reports
+    from search.record.reports import past_reports
     from search.record.storage import StudyRecord
+    from search.record.study_status import check_record
     from search.samplers.trial_sampler import sampler_of
     from search.tracking.projector import Projector
     from trainables.report import describe
 
     directions = {name: describe(name).direction for name in plan.objectives}
     record = StudyRecord.create(addresses.study_storage, plan.study, directions)
-    check_record(files, known, len(record.study.get_trials(deepcopy=False)), addresses)
+    num_trials = len(record.study.get_trials(deepcopy=False))
+    check_record(files, known, num_trials, addresses.study_storage)
     warm = _warm_trials(plan, launch, files, addresses, begun=bool(known))
     described = describe_study(plan, known) | addresses.recorded(files)
     described |= {"parent_run_id": known.get("parent_run_id"), "finished": False}
-    # The study's id is on disk before MLflow hears of it: a driver killed in between finds its
-    # runs again.
+    # With the study's id, by which the next driver finds its runs should this one be killed.
     write_json(files.description, described)
     projector = Projector(addresses.tracking_uri, addresses.study_storage, files)
 
@@ -148,7 +141,8 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
             if known:
                 open_runs()  # otherwise MLflow is loaded while Ray starts
             ledger = Ledger(plan, record, sampler_of(plan), warm=warm)
-            recall_reports(files, ledger)
+            for trial, metrics in past_reports(files, ledger):
+                ledger.reported(trial.number, metrics)
             progress = Progress(
                 trials=plan.budget.trials,
                 finished=ledger.num_finished,
@@ -161,7 +155,11 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
                 if ledger.num_remaining:
                     from search.execution.launch import run_trials
 
-                    progress.say(_opening(plan, ledger.num_finished, begun=ledger.num_asked > 0))
+                    finished = ledger.num_finished
+                    begun = f"resumes with {finished} trials finished of"
+                    does = begun if ledger.num_asked else "starts:"
+                    text = f"{does} {plan.budget.text}; objectives {', '.join(plan.objectives)}"
+                    progress.say(f"study {plan.study} {text}")
                     with progress:
                         run_trials(plan, launch, files, ledger, monitor, open_runs)
             finally:
@@ -177,7 +175,13 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
             _take_back(files, known)
     statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in trials)
     reasons = Counter(str(t.user_attrs.get("reason", "")) for t in trials)
-    report = launch.report and not remaining and statuses["complete"] > 0
+    table = problem = ""
+    if statuses["complete"]:
+        if launch.report and not remaining:
+            _, problem = _analyse("report", files, addresses.tracking_uri)
+        if plan.grid is not None and not launch.quiet:
+            table, failure = _analyse("table", files, addresses.tracking_uri)
+            problem = problem or failure
     return StudyEnd(
         directory=files.directory,
         tracking_uri=masked(addresses.tracking_uri),
@@ -189,7 +193,8 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
         idle=ledger.idle,
         reason=next((reason for reason, _ in reasons.most_common() if reason), ""),
         unwritten=scrubbed(unwritten, addresses.tracking_uri),
-        report_problem=_make_report(files, addresses.tracking_uri) if report else "",
+        report_problem=problem,
+        table=table,
     )
 
 
@@ -244,54 +249,43 @@ def _check_first_trial(plan: Plan) -> None:
 @contextlib.contextmanager
 def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) -> Iterator[None]:
     """Turn what the storage, the disk and Tune raise in mid-study into one `Failure`."""
+    from optuna.exceptions import StorageInternalError
     from ray.tune.error import TuneError
+    from sqlalchemy.exc import SQLAlchemyError
 
-    command = again("resume", plan.study, files.storage)
-    remedy = f"Fix the cause, then run the same command again, or: {command}"
     try:
         yield
+        return
     except OSError as error:
-        raise Failure(f"the study's files cannot be read or written ({error}). {remedy}") from error
+        cause: Exception = error
+        what = f"the study's files cannot be read or written ({error})"
     except TuneError as error:
-        said = scrubbed(_raised(error), addresses.study_storage)
-        raise Failure(f"Ray Tune ended the study ({said}). {remedy}") from error
-    except Exception as error:
-        if not _is_of_storage(error):
-            raise
-        said = scrubbed(first_line(error.__cause__ or error), addresses.study_storage)
-        raise Failure(
-            f"the study storage {masked(addresses.study_storage)!r} went away ({said}). {remedy}"
-        ) from error
+        # Its text may be a traceback: what was raised in the end.
+        raised = re.findall(r"^[\w.]*(?:Error|Exception|Failure)\b.*", str(error), re.MULTILINE)
+        cause, what = error, f"Ray Tune ended the study ({[first_line(error), *raised][-1]})"
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause, said = error, first_line(error.__cause__ or error)
+        what = f"the study storage {masked(addresses.study_storage)!r} went away ({said})"
+    command = again("resume", plan.study, files.storage)
+    raise Failure(
+        f"{scrubbed(what, addresses.study_storage)}. Fix the cause, then run the same command "
+        f"again, or: {command}"
+    ) from cause
 
 
-def _is_of_storage(error: Exception) -> bool:
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError  # loaded late: a journal needs none of it
-
-    return isinstance(error, (StorageInternalError, SQLAlchemyError))
-
-
-def _opening(plan: Plan, finished: int, *, begun: bool) -> str:
-    verb = f"resumes with {finished} trials finished of" if begun else "starts:"
-    objectives = ", ".join(plan.objectives)
-    return f"study {plan.study} {verb} {plan.budget.text}; objectives {objectives}"
-
-
-def _make_report(files: StudyFiles, tracking_uri: str) -> str:
-    """Run `analysis report` as its own process; return what went wrong, or ''."""
-    command = [sys.executable, "-m", "analysis", "report", files.study]
-    command += ["--storage", str(files.storage)]
-    # By environment: a command line, with its passwords, is everybody's to read.
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+def _analyse(command: str, files: StudyFiles, tracking_uri: str) -> tuple[str, str]:
+    """Run `analysis report` or `table`: return what it printed, and what went wrong, or ''."""
+    arguments = ["-m", "analysis", command, files.study, "--storage", str(files.storage)]
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        # By environment: a command line, with its passwords, is everybody's to read.
+        env={**os.environ, "MLFLOW_TRACKING_URI": tracking_uri},
+    )
     if done.returncode == 0:
-        return ""
-    lines = (done.stderr or done.stdout).strip().splitlines()
-    said = scrubbed(lines[-1] if lines else "", tracking_uri)
-    return f"{' '.join(command[1:])} exited {done.returncode}: {said}"
-
-
-def _raised(error: BaseException) -> str:
-    """Of an error whose text may be a traceback: what was raised in the end."""
-    found = re.findall(r"^[\w.]*(?:Error|Exception|Failure)\b.*", str(error), re.MULTILINE)
-    return found[-1] if found else first_line(error)
+        return done.stdout.rstrip(), ""
+    lines = (done.stderr or done.stdout).strip().splitlines() or [""]
+    said = scrubbed(lines[-1], tracking_uri)
+    return "", f"{' '.join(arguments)} exited {done.returncode}: {said}"

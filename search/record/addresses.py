@@ -15,8 +15,7 @@ PROBE_SECONDS = 3.0
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 STUDY_SCHEMES = ("journal", "sqlite", "postgresql", "mysql")
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_SQLITE, _JOURNAL = "sqlite:///", "journal:///"
-_HEADERS = {_SQLITE: b"SQLite format 3\x00", _JOURNAL: b'{"op_code"'}
+_HEADERS = {"sqlite": b"SQLite format 3\x00", "journal": b'{"op_code"'}
 
 
 def without_password(address: str) -> str:
@@ -37,9 +36,7 @@ def scrubbed(text: str, address: str) -> str:
 def absolute(address: str) -> str:
     """Return the address with a file named from the root, not from the current folder."""
     path = local_file(address)
-    if path is None:
-        return address
-    return f"{_JOURNAL if address.startswith(_JOURNAL) else _SQLITE}{path}"
+    return address if path is None else f"{address.partition(':')[0]}:///{path}"
 
 
 def local_file(address: str) -> Path | None:
@@ -49,12 +46,12 @@ def local_file(address: str) -> Path | None:
 
 def sqlite_file(address: str) -> Path | None:
     """Return the file of a SQLite address; None for all others, and for SQLite in memory."""
-    return _file(address, _SQLITE)
+    return _file(address, "sqlite:///")
 
 
 def journal_file(address: str) -> Path | None:
     """Return the file of an address of an Optuna journal; None for all others."""
-    return _file(address, _JOURNAL)
+    return _file(address, "journal:///")
 
 
 def _file(address: str, beginning: str) -> Path | None:
@@ -87,11 +84,11 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
         scheme = parts.scheme.partition("+")[0]
         if scheme not in schemes:
             raise ValueError(f"it must begin with {', '.join(f'{s}://' for s in schemes)}")
-        if scheme in ("sqlite", "journal"):
+        if scheme in _HEADERS:
             path = local_file(address)
             if path is None:
                 raise ValueError(f"it must read {scheme}:///PATH; memory is lost with its process")
-            _check_header(path, f"{scheme}:///")
+            _check_header(path, scheme)
         elif parts.hostname:
             where = (parts.hostname, parts.port or _PORTS[scheme])
             socket.create_connection(where, timeout=PROBE_SECONDS).close()
@@ -117,20 +114,20 @@ def check_ray_answers(address: str) -> None:
         ) from None
 
 
-def _check_header(path: Path, kind: str) -> None:
-    """Whether the file is what it should be, as far as it goes; one may be yet to be made."""
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        header = file.read(len(_HEADERS[kind]))
+def _check_header(path: Path, scheme: str) -> None:
+    """Raise `UserError` for a foreign file; none at all, or an empty one, is yet to be made."""
+    wanted, header = _HEADERS[scheme], b""
+    if path.is_file():
+        with path.open("rb") as file:
+            header = file.read(len(wanted))
     # A journal's first line may be cut short, as any last one: it is removed before the next.
-    if not _HEADERS[kind].startswith(header.partition(b"\n")[0] if kind == _JOURNAL else header):
-        raise damaged(path, kind)
+    if not wanted.startswith(header.partition(b"\n")[0] if scheme == "journal" else header):
+        raise damaged(path, scheme)
 
 
-def damaged(path: Path, kind: str = _JOURNAL) -> UserError:
+def damaged(path: Path, scheme: str = "journal") -> UserError:
     """Return the error for a file that is no database of its kind."""
-    wanted = "a journal of Optuna" if kind == _JOURNAL else "a SQLite database"
+    wanted = "a journal of Optuna" if scheme == "journal" else "a SQLite database"
     return UserError(
         f"{str(path)!r} must be {wanted}, got a damaged or foreign file; restore it from a copy, "
         "or move it away to start without what it held"

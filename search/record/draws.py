@@ -72,19 +72,15 @@ class Recorder(GivenValues):
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """Give the known number."""
-        value = super().suggest_float(name, low, high, log=log)
-        return self._note(name, value, FloatDistribution(low, high, log=log))
+        self.distributions[name] = FloatDistribution(low, high, log=log)
+        return self.params.setdefault(name, super().suggest_float(name, low, high, log=log))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
         """Give the known whole number."""
-        value = super().suggest_int(name, low, high, log=log)
-        return self._note(name, value, IntDistribution(low, high, log=log))
+        self.distributions[name] = IntDistribution(low, high, log=log)
+        return self.params.setdefault(name, super().suggest_int(name, low, high, log=log))
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         """Give the known choice."""
-        value = super().suggest_categorical(name, choices)
-        return self._note(name, value, CategoricalDistribution(choices))
-
-    def _note(self, name: str, value: Any, distribution: BaseDistribution) -> Any:
-        self.params[name], self.distributions[name] = value, distribution
-        return value
+        self.distributions[name] = CategoricalDistribution(choices)
+        return self.params.setdefault(name, super().suggest_categorical(name, choices))

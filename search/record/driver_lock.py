@@ -4,7 +4,6 @@ import json
 import os
 import platform
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import filelock
@@ -17,9 +16,9 @@ _PATIENCE_SECONDS = 1.0  # `is_driven` holds the lock for a moment
 class StudyLock:
     """A context that holds `driver.lock` of a study's folder.
 
-    The kernel's file lock decides (`filelock`), over network file systems that carry such locks
-    too; a killed process or host leaves none behind. Who holds it is written beside it, in
-    `driver.json`, for messages alone.
+    The kernel's file lock decides, over network file systems that carry such locks too; a killed
+    process or host leaves none behind. Who holds it is written beside it, in `driver.json`, for
+    messages alone.
 
     Raises `UserError` on entry while another driver is at work, and where the file system has
     no locks.
@@ -34,7 +33,7 @@ class StudyLock:
         try:
             self._lock.acquire(timeout=_PATIENCE_SECONDS, poll_interval=0.05)
         except filelock.Timeout:
-            holder = read_holder(self._holder)
+            holder = _read_holder(self._holder)
             raise UserError(
                 f"a study can have one driver at a time, and {self._study!r} is driven by process "
                 f"{holder.get('pid', '?')} on {holder.get('host', '?')}; wait for it, stop it, or "
@@ -48,32 +47,25 @@ class StudyLock:
         self._holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._holder.unlink(missing_ok=True)
         self._lock.release()
 
 
-def read_holder(path: Path) -> dict[str, Any]:
+def is_driven(directory: Path) -> bool:
+    """Return whether a live driver holds the lock of a study's folder."""
+    if not _read_holder(directory / "driver.json"):
+        return False
+    try:
+        with filelock.FileLock(directory / "driver.lock", timeout=0):
+            return False
+    except (filelock.Timeout, NotImplementedError, OSError):
+        return True
+
+
+def _read_holder(path: Path) -> dict[str, Any]:
     """Return who wrote `driver.json` last; empty for nobody."""
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError):
         return {}
-
-
-def is_driven(directory: Path) -> bool:
-    """Whether a live driver holds the lock of a study's folder."""
-    if not read_holder(directory / "driver.json"):
-        return False
-    lock = filelock.FileLock(directory / "driver.lock")
-    try:
-        lock.acquire(timeout=0)
-    except (filelock.Timeout, NotImplementedError, OSError):
-        return True
-    lock.release()
-    return False

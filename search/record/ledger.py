@@ -39,6 +39,7 @@ _STATES = {
 }
 _MAX_IDLE = 20  # a study whose trials all fail at once would never use up its epochs
 _MAX_REASON_CHARACTERS = 4000  # a reason, not a log; MLflow tags hold 8,000
+_FRACTION = "training/fraction"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,9 +93,8 @@ class Ledger:
         self._last: dict[int, Mapping[str, float]] = {}  # the furthest report of a trial
         self._configurations: Counter[str] = Counter()
         for one in warm:
-            draw, values = one.draw(plan.space), final_values(plan, None, one.metrics)
+            draw, (values, violations) = one.draw(plan.space), self._vector(None, one.metrics)
             if draw is not None and values is not None:
-                violations = plan.constraints.violations(one.metrics)
                 sampler.learn(draw, "complete", values, violations)
         for trial in self._trials:
             self._recall(trial)
@@ -125,9 +125,8 @@ class Ledger:
     @property
     def used(self) -> float:
         """How much of the budget is used, in its own unit."""
-        if self.plan.budget.trials is not None:
-            return self.num_finished
-        return sum(self._used.values())
+        by_trials = self.plan.budget.trials is not None
+        return self.num_finished if by_trials else sum(self._used.values())
 
     @property
     def idle(self) -> str:
@@ -148,18 +147,25 @@ class Ledger:
         """Return the trials that ended, in that order as far as this driver saw it."""
         return self._finished
 
+    def front(self) -> list[int]:
+        """Return the numbers of the non-dominated complete trials."""
+        return front_of(self._finished, self.plan.objectives)
+
     def next(self, ray_trial_id: str = "") -> Assignment | None:
         """Return the next trial to run, unfinished ones first; None when there is none left."""
         while self._unfinished or self._may_ask():
-            if self._unfinished:
+            resumed = bool(self._unfinished)
+            if resumed:
                 trial = self._trials[self._unfinished.pop(0)]
                 self._live[trial.number] = self.record.id_of(trial.number)
                 self.record.note(self._live[trial.number], "ray_trial_id", ray_trial_id)
-                assignment = self._assignment(trial, None, resumed=True)
             else:
-                assignment = self._draw(ray_trial_id)
-            if assignment is not None:
-                return assignment
+                trial = self._draw(ray_trial_id)
+            try:
+                return self._assignment(trial, resumed=resumed)
+            except UserError as error:  # the trial's own rules refuse it
+                refused = Outcome(status="failed", reason=str(error), metrics={}, fraction=0.0)
+                self.finish(trial.number, refused)
         return None
 
     def baseline(self, config: TrialConfig) -> TrialConfig | None:
@@ -168,9 +174,8 @@ class Ledger:
         It is the study's own dense reference as it was recorded, whatever the presets say now.
         """
         for trial in self._trials[: len(self._starts)]:
-            attributes = trial.user_attrs
-            recorded = attributes.get("config")
-            if recorded and attributes["reference"] and recorded["method"] == "dense":
+            recorded = trial.user_attrs.get("config")
+            if recorded and trial.user_attrs["reference"] and recorded["method"] == "dense":
                 return TrialConfig.from_dict({**recorded, "seed": config.seed})
         return self.plan.baseline_config(config)
 
@@ -179,14 +184,11 @@ class Ledger:
         metric = self.plan.budget.metric
         if metric is not None and math.isfinite(used := metrics.get(metric, math.nan)):
             self._used[number] = max(used, self._used.get(number, 0.0))
-        density = self._density(self._trials[number])
-        values = final_values(self.plan, density, metrics)
-        fraction = metrics.get("training/fraction", 0.0)
-        if fraction > self._last.get(number, {}).get("training/fraction", 0.0):
+        fraction = metrics.get(_FRACTION, 0.0)
+        if fraction > self._last.get(number, {}).get(_FRACTION, 0.0):
             self._last[number] = metrics
+        values, violations = self._vector(_density(self._trials[number]), metrics)
         if values is not None and fraction > 0:
-            ending = {**metrics, **final_costs(density, metrics)}
-            violations = self.plan.constraints.violations(ending)
             self._sampler.report(number, fraction, values, violations)
 
     def finish(self, number: int, outcome: Outcome) -> None:
@@ -200,7 +202,7 @@ class Ledger:
         trial = self._trials[number]
         metrics, fraction = outcome.metrics, outcome.fraction
         last = self._last.pop(number, {})
-        reached = last.get("training/fraction", 0.0)
+        reached = last.get(_FRACTION, 0.0)
         if outcome.status == "failed" and reached > fraction:
             # A second attempt that failed at once does not take back what the first one said.
             metrics, fraction = {**metrics, **last}, reached
@@ -222,10 +224,6 @@ class Ledger:
         del self._live[number]
         self._unfinished.append(number)
 
-    def front(self) -> list[int]:
-        """Return the numbers of the non-dominated complete trials."""
-        return front_of(self._finished, self.plan.objectives)
-
     def _may_ask(self) -> bool:
         budget = self.plan.budget
         if budget.trials is not None:
@@ -238,21 +236,22 @@ class Ledger:
         self._configurations[_key(attributes["params"])] += 1
         draw = Draw(params=trial.params, distributions=trial.distributions)
         self._sampler.recall(trial.number, draw)
-        if trial.state in FINISHED:
-            self.reported(trial.number, attributes["metrics"])
-            self._end(trial)
-            values, violations = self._told(trial)
-            self._sampler.learn(draw, attributes["status"], values, violations, number=trial.number)
-            return
-        self._sampler.resume(trial.number, draw)
-        if "status" in attributes:  # killed between the outcome and the state
-            self.reported(trial.number, attributes["metrics"])
-            self._close(trial, self.record.id_of(trial.number))
-        else:
+        ended = trial.state in FINISHED
+        if not ended:
+            self._sampler.resume(trial.number, draw)
+        if "status" not in attributes:
             self._unfinished.append(trial.number)
+            return
+        self.reported(trial.number, attributes["metrics"])
+        if ended:
+            self._count_end(trial)
+            told = self._told(trial)
+            self._sampler.learn(draw, attributes["status"], *told, number=trial.number)
+        else:  # killed between the outcome and the state
+            self._close(trial, self.record.id_of(trial.number))
 
-    def _draw(self, ray_trial_id: str) -> Assignment | None:
-        """Draw a new trial, see `_assignment`."""
+    def _draw(self, ray_trial_id: str) -> FrozenTrial:
+        """Draw and record a new trial; without a configuration where its own rules refuse it."""
         number = self.num_asked
         start = self._starts[number] if number < len(self._starts) else None
         pins = {} if start is None else start.pins
@@ -267,10 +266,8 @@ class Ledger:
             seed = self.plan.seed + self._configurations[key]
         reference = start is not None and start.reference
         given: dict[str, Any] = {"params": params, "seed": seed, "reference": reference}
-        config = None
         with contextlib.suppress(UserError):  # said by `_assignment`, when the trial is recorded
-            config = self.plan.config(params, seed)
-            given["config"] = config.to_dict()
+            given["config"] = self.plan.config(params, seed).to_dict()
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(draw.params),
@@ -281,21 +278,13 @@ class Ledger:
         trial.number = number
         self._configurations[key] += 1
         self._trials.append(flattened(trial))
-        return self._assignment(trial, config, resumed=False)
+        return trial
 
-    def _assignment(
-        self, trial: FrozenTrial, config: TrialConfig | None, *, resumed: bool
-    ) -> Assignment | None:
-        """None where the trial's own rules refuse it, which then has failed."""
+    def _assignment(self, trial: FrozenTrial, *, resumed: bool) -> Assignment:
+        """Raises `UserError` where the trial's own rules refuse it."""
         params, seed = trial.user_attrs["params"], int(trial.user_attrs["seed"])
-        try:
-            if config is None and "config" in trial.user_attrs:
-                config = TrialConfig.from_dict(trial.user_attrs["config"])
-            config = config or self.plan.config(params, seed)
-        except UserError as error:
-            refused = Outcome(status="failed", reason=str(error), metrics={}, fraction=0.0)
-            self.finish(trial.number, refused)
-            return None
+        recorded = trial.user_attrs.get("config")
+        config = TrialConfig.from_dict(recorded) if recorded else self.plan.config(params, seed)
         root = self.plan.data_root
         if resumed and root is not None and config.data.root != root:
             config = config.replace({"data.root": root})  # the same data, moved
@@ -312,33 +301,36 @@ class Ledger:
     def _close(self, trial: FrozenTrial, trial_id: int) -> None:
         """Give a trial whose outcome is recorded its final state, here and in the storage."""
         status, metrics = trial.user_attrs["status"], trial.user_attrs["metrics"]
-        state = _STATES[status]
+        trial.state = _STATES[status]
         told, violations = self._told(trial)
-        final = state == TrialState.COMPLETE
-        values = [metrics[name] for name in self.plan.objectives] if final else None
-        self.record.end(trial_id, state, values, violations if final else {})
-        trial.state, trial.values = state, values
+        final = trial.state == TrialState.COMPLETE
+        trial.values = [metrics[name] for name in self.plan.objectives] if final else None
+        self.record.end(trial_id, trial.state, trial.values, violations if final else {})
         trial.datetime_complete = datetime.datetime.now()
-        self._end(trial)
+        self._count_end(trial)
         self._sampler.tell(trial.number, status, told, violations)
 
-    def _end(self, trial: FrozenTrial) -> None:
+    def _count_end(self, trial: FrozenTrial) -> None:
         self._finished.append(trial)
         self._num_idle = 0 if self._used.get(trial.number) else self._num_idle + 1
 
     def _told(self, trial: FrozenTrial) -> tuple[list[float] | None, dict[str, float]]:
-        """For the sampler: the vector, and the constraints' violations."""
-        metrics = trial.user_attrs["metrics"]
-        if trial.user_attrs["status"] in ("complete", "infeasible"):
-            return final_values(self.plan, None, metrics), self.plan.constraints.violations(metrics)
-        density = self._density(trial)
+        """Return what the sampler is told of an end; the costs of a complete trial are final."""
+        density = None if trial.state == TrialState.COMPLETE else _density(trial)
+        return self._vector(density, trial.user_attrs["metrics"])
+
+    def _vector(
+        self, density: float | None, metrics: Mapping[str, float]
+    ) -> tuple[list[float] | None, dict[str, float]]:
+        """Return objectives and violations, by the density that the trial will end with."""
         ending = {**metrics, **final_costs(density, metrics)}
         return final_values(self.plan, density, metrics), self.plan.constraints.violations(ending)
 
-    def _density(self, trial: FrozenTrial) -> float | None:
-        """The density that a trial will end with, where its sparsity decides it."""
-        config = trial.user_attrs.get("config")
-        return None if config is None else final_density(config)
+
+def _density(trial: FrozenTrial) -> float | None:
+    """Return the density that a trial will end with, where its sparsity decides it."""
+    config = trial.user_attrs.get("config")
+    return None if config is None else final_density(config)
 
 
 def front_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> list[int]:

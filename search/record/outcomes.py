@@ -8,6 +8,8 @@ from typing import Any
 from search.plans.constraints import Constraints
 from trainables.report import non_finite
 
+_PREFIXES = ("val/", "test/", "cost/", "multitask/", "training/")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
@@ -26,49 +28,45 @@ def judge(
     constraints: Constraints | None = None,
     error: str | None = None,
 ) -> Outcome | None:
-    """What a trial's last result amounts to; None where it says nothing final.
+    """Return what a trial's last result amounts to; None where it says nothing final.
 
-    Missing or non-finite objectives, a crash and an early stop are outcomes too, never
-    exceptions: the study goes on.
+    error: why the trial crashed. Missing or non-finite objectives, a crash and an early stop are
+    outcomes too.
     """
-    metrics = metrics_of(result or {})
-    fraction = _number((result or {}).get("training/fraction"))
-
-    def outcome(status: str, reason: str) -> Outcome:
-        return Outcome(status=status, reason=reason, metrics=metrics, fraction=fraction)
-
-    if error is not None:
-        return outcome("failed", error)
-    if result is None:
+    if result is None and error is None:
         return None
-    if result.get("status") == "failed":
-        return outcome("failed", str(result.get("reason") or "the trial gave no reason"))
-    if fraction < 1.0 - 1e-9:
+    result = result or {}
+    metrics = metrics_of(result)
+    fraction = metrics.get("training/fraction", 0.0)
+    fraction = fraction if math.isfinite(fraction) else 0.0
+    unusable = non_finite(metrics, objectives)
+    missed = constraints.missed(metrics) if constraints else []
+    status, reason = "failed", ""
+    if error is not None:
+        reason = error
+    elif result.get("status") == "failed":
+        reason = str(result.get("reason") or "the trial gave no reason")
+    elif fraction < 1.0 - 1e-9:
+        reason = f"the trial ended at {fraction:.0%} of training"
         # Tune sets `done` when a scheduler stops a trial, so only its own status tells.
         if result.get("status") == "running":
-            return outcome("stopped", f"stopped by the scheduler at {fraction:.0%} of training")
-        return outcome("failed", f"the trial ended at {fraction:.0%} of training")
-    unusable = non_finite(metrics, objectives)
-    if unusable:
-        said = ", ".join(f"{n}={result.get(n, 'missing')}" for n in unusable)
-        return outcome("failed", f"objectives missing or not finite: {said}")
-    missed = constraints.missed(metrics) if constraints else []
-    if missed:
-        return outcome("infeasible", f"constraints not met: {'; '.join(missed)}")
-    return outcome("complete", "")
+            status, reason = "stopped", f"stopped by the scheduler at {fraction:.0%} of training"
+    elif unusable:
+        said = ", ".join(f"{name}={result.get(name, 'missing')}" for name in unusable)
+        reason = f"objectives missing or not finite: {said}"
+    elif missed:
+        status, reason = "infeasible", f"constraints not met: {'; '.join(missed)}"
+    else:
+        status = "complete"
+    return Outcome(status=status, reason=reason, metrics=metrics, fraction=fraction)
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of a flat result under their contract names, and `training/…`."""
-    prefixes = ("val/", "test/", "cost/", "multitask/", "training/")
+    """Return the metrics of a flat result under their contract names, and `training/…`."""
     return {
         name: float(value)
         for name, value in result.items()
-        if name.startswith(prefixes)
+        if name.startswith(_PREFIXES)
         and isinstance(value, (int, float))
         and not isinstance(value, bool)
     }
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0

@@ -7,7 +7,7 @@ from search.record.study_folder import StudyFiles, read_json_lines
 
 
 def past_reports(files: StudyFiles, ledger: Ledger) -> list[tuple[FrozenTrial, dict[str, float]]]:
-    """All that are on disk, in the order they came."""
+    """Return trials and metrics of all reports that are on disk, in the order they came."""
     trials = ledger.trials()
     reports = [
         (row["at"], trial.number, row["metrics"])
@@ -16,9 +16,3 @@ def past_reports(files: StudyFiles, ledger: Ledger) -> list[tuple[FrozenTrial, d
     ]
     ordered = sorted(reports, key=lambda report: report[:2])
     return [(trials[number], metrics) for _, number, metrics in ordered]
-
-
-def recall_reports(files: StudyFiles, ledger: Ledger) -> None:
-    """Bring a new ledger level: what was learned, and what was used of the budget."""
-    for trial, metrics in past_reports(files, ledger):
-        ledger.reported(trial.number, metrics)

@@ -1,16 +1,70 @@
-"""`study.json`: reading what a study is, and raising its budget. Light to import."""
+"""`study.json`: what a study is, how far it may go, and where its records are."""
 
 import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from search.plans.budget import Budget
 from search.plans.description import check_version, differences, plan_from_description
 from search.plans.plan import Plan
-from search.record.addresses import without_password
+from search.record.addresses import (
+    STUDY_SCHEMES,
+    TRACKING_SCHEMES,
+    absolute,
+    check_answers,
+    choose,
+    without_password,
+)
 from search.record.driver_lock import StudyLock
 from search.record.study_folder import StudyFiles, again, read_json, study_files, write_json
 from trainables.command_line import masked
 from trainables.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Addresses:
+    """Where a study writes; may hold passwords."""
+
+    tracking_uri: str
+    study_storage: str
+
+    def recorded(self, files: StudyFiles) -> dict[str, str | None]:
+        """Return what `study.json` says of them.
+
+        Without passwords, and null for a journal in the study's own folder, wherever that is.
+        """
+        own = self.study_storage == files.default_study_storage
+        return {
+            "tracking_uri": without_password(self.tracking_uri),
+            "study_storage": None if own else without_password(self.study_storage),
+        }
+
+
+def find_addresses(
+    files: StudyFiles,
+    known: Mapping[str, Any],
+    *,
+    tracking_uri: str | None = None,
+    study_storage: str | None = None,
+) -> Addresses:
+    """Return where a study writes: the option, else the record, the environment, the default.
+
+    known: the study's `study.json` so far, or nothing. Raises `UserError` where nobody answers.
+    """
+    recorded, default = known.get("tracking_uri"), files.default_tracking_uri
+    uri = choose(tracking_uri, "MLFLOW_TRACKING_URI", recorded, default)
+    check_answers("--tracking-uri", uri, TRACKING_SCHEMES)
+    return Addresses(tracking_uri=uri, study_storage=find_storage(files, known, study_storage))
+
+
+def find_storage(files: StudyFiles, known: Mapping[str, Any], option: str | None = None) -> str:
+    """Return the address of a study's record, as `find_addresses` does."""
+    default = files.default_study_storage
+    recorded = known.get("study_storage") or (default if known else None)
+    address = choose(option, "DISPARSE_STUDY_STORAGE", recorded, default)
+    check_answers("--study-storage", address, STUDY_SCHEMES)
+    return address
 
 
 def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
@@ -45,7 +99,7 @@ def extend_budget(storage: str, study: str, more: Budget) -> Plan:
         )
     files = study_files(storage, study)
     with StudyLock(files.directory, study):
-        _, known = plan_of(storage, study)  # as the last driver left it
+        known = read_json(files.description)  # as the last driver left it
         budget = Budget.from_json(known["budget"]).raised(more)
         write_json(files.description, known | {"budget": budget.to_json(), "finished": False})
     return dataclasses.replace(plan, budget=budget)
@@ -56,7 +110,7 @@ def check_same_study(
 ) -> None:
     """Raise `UserError` where `known`, the study of this name, is another than `plan`.
 
-    study_storage: as the user named it (absolute), or None for wherever the study is.
+    study_storage: as the user named it, or None for wherever the study is.
     """
     if not known:
         return
@@ -75,7 +129,7 @@ def check_same_study(
             f"`{again('extend', plan.study, files.storage)}`, or give the new study another --name"
         )
     recorded = known.get("study_storage") or files.default_study_storage
-    if study_storage is not None and without_password(study_storage) != recorded:
+    if study_storage and without_password(absolute(study_storage)) != recorded:
         raise UserError(
             f"the study {plan.study!r} exists with --study-storage {recorded}, got "
             f"{masked(study_storage)}; leave the option out, or give the new study another --name"

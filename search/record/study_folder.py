@@ -4,72 +4,38 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search.plans.names import check_study_name
+from trainables.command_line import write_json as write_json  # its counterpart is below
 from trainables.errors import UserError
 
 _DEFAULT_STORAGE = "runs"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class StudyFiles:
-    """The folder of one study, below the storage folder that all studies share."""
+    """The folder of one study, below the storage folder that all studies share.
 
-    storage: Path
-    study: str
+    directory: the study's own folder. default_study_storage: a journal in it.
+    default_tracking_uri: the MLflow database that studies of this storage share, and artifacts
+      where it keeps files. launches: a folder for each, with Ray Tune's files and checkpoints.
+    dense_cache: dense runs of all studies of this storage; no study can have this name.
+    """
 
-    @property
-    def directory(self) -> Path:
-        """The study's own folder."""
-        return self.storage / self.study
-
-    @property
-    def description(self) -> Path:
-        """What the study is, see `search.plans.description`."""
-        return self.directory / "study.json"
-
-    @property
-    def trials(self) -> Path:
-        """The table of finished trials, see `search.record.trials_table`."""
-        return self.directory / "trials.parquet"
-
-    @property
-    def warm_start(self) -> Path:
-        """What the study learned from others, see `search.record.warm_start`."""
-        return self.directory / "warm_start.json"
-
-    @property
-    def tracking_lock(self) -> Path:
-        """The lock of whoever projects the record into MLflow."""
-        return self.directory / "tracking.lock"
-
-    @property
-    def default_study_storage(self) -> str:
-        """The address of a journal in the study's own folder."""
-        return f"journal:///{self.directory / 'optuna.journal'}"
-
-    @property
-    def default_tracking_uri(self) -> str:
-        """The address of the MLflow database that studies of this storage share."""
-        return f"sqlite:///{self.storage / 'mlflow.db'}"
-
-    @property
-    def artifacts(self) -> Path:
-        """Where MLflow keeps files when it is a database."""
-        return self.storage / "mlartifacts"
-
-    @property
-    def dense_cache(self) -> Path:
-        """The dense runs of all studies of this storage. No study can have this name."""
-        return self.storage / ".dense"
-
-    @property
-    def launches(self) -> Path:
-        """A folder for every launch, with Ray Tune's files and checkpoints."""
-        return self.directory / "ray"
+    def __init__(self, *, storage: Path, study: str) -> None:
+        self.storage = storage
+        self.study = study
+        self.directory = storage / study
+        self.description = self.directory / "study.json"
+        self.trials = self.directory / "trials.parquet"
+        self.warm_start = self.directory / "warm_start.json"
+        self.tracking_lock = self.directory / "tracking.lock"
+        self.launches = self.directory / "ray"
+        self.default_study_storage = f"journal:///{self.directory / 'optuna.journal'}"
+        self.default_tracking_uri = f"sqlite:///{storage / 'mlflow.db'}"
+        self.artifacts = storage / "mlartifacts"
+        self.dense_cache = storage / ".dense"
 
     def trial(self, number: int) -> Path:
         """Return a trial's folder."""
@@ -80,7 +46,7 @@ class StudyFiles:
         return self.trial(number) / "reports.jsonl"
 
     def exists(self) -> bool:
-        """Whether there is such a study."""
+        """Return whether there is such a study."""
         return self.description.is_file()
 
 
@@ -107,13 +73,6 @@ def again(command: str, study: str, storage: Path | str) -> str:
         return f"python -m search {command} {study}"
     shown = place.relative_to(here) if place.is_relative_to(here) else place
     return f"python -m search {command} {study} --storage {shlex.quote(str(shown))}"
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write one JSON object, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(values, indent=2) + "\n")
-    partial.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """How a study stands, read from its record without touching it."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-from search.record.addresses import STUDY_SCHEMES, check_answers, choose, local_file
+from search.record.addresses import local_file, without_password
 from search.record.driver_lock import is_driven
 from search.record.ledger import FINISHED, front_of
 from search.record.storage import StudyRecord
-from search.record.study_file import plan_of
-from search.record.study_folder import read_json_lines, study_files
+from search.record.study_file import find_storage, plan_of
+from search.record.study_folder import StudyFiles, read_json_lines, study_files
 from search.record.trials_table import num_recorded
 from trainables.command_line import masked
 from trainables.errors import UserError
@@ -21,46 +23,59 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
     """
     plan, known = plan_of(storage, study)
     files = study_files(storage, study)
-    address = choose(
-        None,
-        "DISPARSE_STUDY_STORAGE",
-        known.get("study_storage") or files.default_study_storage,
-        files.default_study_storage,
-    )
-    check_answers("--study-storage", address, STUDY_SCHEMES)
-    database = local_file(address)
-    if database is None or database.exists():
+    address = find_storage(files, known)
+    path = local_file(address)
+    if path is None or path.exists():
         trials = StudyRecord.load(address, study).trials()
     else:  # a driver died before the first trial was recorded; opening would make a new file
-        recorded = num_recorded(files.trials)
-        if recorded:
-            raise UserError(
-                f"the study storage {masked(address)!r} must exist, got no such file, though "
-                f"{str(files.trials)!r} records {recorded} trials; restore it from a backup"
-            )
+        check_record(files, known, 0, address)
         trials = []
-    counts = dict.fromkeys((*STATUSES, "running"), 0)
-    used: dict[int, float] = {}
-    for trial in trials:
-        ended = trial.state in FINISHED
-        counts[trial.user_attrs.get("status", "failed") if ended else "running"] += 1
-        if plan.budget.metric is None:
-            used[trial.number] = float(ended)
-        else:  # what it has last said, ended or not
+    counts = Counter(
+        trial.user_attrs.get("status", "failed") if trial.state in FINISHED else "running"
+        for trial in trials
+    )
+    finished = len(trials) - counts["running"]
+    used = float(finished)
+    if plan.budget.metric is not None:  # what each has last said, ended or not
+        used = 0.0
+        for trial in trials:
             rows = [row["metrics"] for row in read_json_lines(files.reports(trial.number))]
-            metrics = trial.user_attrs.get("metrics") or (rows[-1] if rows else {})
-            used[trial.number] = float(metrics.get(plan.budget.metric, 0.0))
+            last = trial.user_attrs.get("metrics") or (rows[-1] if rows else {})
+            used += last.get(plan.budget.metric, 0.0)
     return {
         "study": study,
         "recipe": known["recipe"],
         "trials": known["budget"].get("trials"),
         "budget": known["budget"],
-        "used": sum(used.values()),
-        "finished": sum(counts[name] for name in STATUSES),
-        "counts": counts,
+        "used": used,
+        "finished": finished,
+        "counts": {status: counts[status] for status in (*STATUSES, "running")},
         "front": len(front_of(trials, plan.objectives)),
         "driven": is_driven(files.directory),
         "directory": str(files.directory),
         "tracking_uri": known["tracking_uri"],
         "study_storage": masked(address),
     }
+
+
+def check_record(
+    files: StudyFiles, known: Mapping[str, Any], num_trials: int, study_storage: str
+) -> None:
+    """Raise `UserError` where the study storage is not the one this folder was written from.
+
+    num_trials: how many the storage holds.
+    """
+    where = without_password(study_storage)
+    if not known and num_trials:
+        raise UserError(
+            f"a new study needs a name of its own, but {where!r} holds {num_trials} trials of "
+            f"{files.study!r} that {str(files.description)!r} does not describe; give it another "
+            "--name, or restore that file"
+        )
+    # A trial whose end was lost with its host's power runs once more; a trial is not invented.
+    recorded = num_recorded(files.trials)
+    if num_trials < recorded:
+        raise UserError(
+            f"the study storage must hold what {str(files.trials)!r} records, {recorded} trials, "
+            f"but {where!r} holds {num_trials}; restore it, or start again under another --name"
+        )

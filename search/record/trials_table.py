@@ -2,8 +2,7 @@
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,11 @@ _FIXED_COLUMNS = (
     ("started", pa.timestamp("us", tz="UTC")),
     ("ended", pa.timestamp("us", tz="UTC")),
 )
+_PARAM_TYPES = (({bool}, pa.bool_()), ({int}, pa.int64()), ({int, float}, pa.float64()))
 
 
 def trials_table(study: str, trials: Iterable[FrozenTrial]) -> pa.Table:
-    """One row per finished trial, in order of number. The schema that `analysis` follows:
+    """Return one row per finished trial, in order of number. The schema that `analysis` follows:
 
     - the fixed columns above; `params` and `metrics` as JSON with sorted keys;
     - `params/<name>` of every parameter that was drawn or given to the trial alone, and of the
@@ -47,13 +47,12 @@ def trials_table(study: str, trials: Iterable[FrozenTrial]) -> pa.Table:
     for name in sorted({key for row in rows for key in row["_params"]}):
         columns[f"params/{name}"] = _param_array([row["_params"].get(name) for row in rows])
     for name in sorted({key for row in rows for key in row["_metrics"]}):
-        values = [row["_metrics"].get(name) for row in rows]
-        columns[name] = pa.array(values, type=pa.float64())
+        columns[name] = pa.array([row["_metrics"].get(name) for row in rows], type=pa.float64())
     return pa.table(columns)
 
 
 def num_recorded(path: Path) -> int:
-    """Rows of the table at `path`; 0 where there is none that can be read."""
+    """Return the rows of the table at `path`; 0 where there is none that can be read."""
     try:
         return int(pq.read_metadata(path).num_rows)
     except (OSError, pa.ArrowException):
@@ -61,49 +60,17 @@ def num_recorded(path: Path) -> int:
 
 
 def write_trials(path: Path, study: str, trials: Iterable[FrozenTrial]) -> None:
-    """Atomic: a reader sees the old table or the new one."""
+    """Write the table atomically: a reader sees the old one or the new one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     pq.write_table(trials_table(study, trials), partial)
     partial.replace(path)
 
 
-_MAX_SHARE = 0.02  # of the driver's time, for a table that grows with the study
-
-
-class TrialsWriter:
-    """Rewrites the table after a trial ends, at most every `interval_seconds` and, as it takes
-    longer with every trial, at most for a fiftieth of the time."""
-
-    def __init__(
-        self,
-        path: Path,
-        study: str,
-        interval_seconds: float = 2.0,
-        before: Callable[[], None] = lambda: None,
-    ) -> None:
-        """before: called before every writing."""
-        self._path = path
-        self._study = study
-        self._interval_seconds = interval_seconds
-        self._before = before
-        self._due = -float("inf")
-
-    def update(self, trials: Iterable[FrozenTrial], *, force: bool = False) -> None:
-        """Write the table of these trials if it is due. force: write it in any case."""
-        began = time.monotonic()
-        if force or began >= self._due:
-            self._before()
-            write_trials(self._path, self._study, trials)
-            now = time.monotonic()
-            self._due = now + max(self._interval_seconds, (now - began) / _MAX_SHARE)
-
-
 def _row(study: str, trial: FrozenTrial) -> dict[str, Any]:
     attributes = trial.user_attrs
-    params = attributes.get("params", trial.params)
-    metrics = attributes.get("metrics", {})
-    config = attributes.get("config", {})
-    params = {**_lengths(config), **params}
+    config, metrics = attributes.get("config", {}), attributes.get("metrics", {})
+    params = {**_lengths(config), **attributes.get("params", trial.params)}
+    started, ended = trial.datetime_start, trial.datetime_complete  # naive local times
     return {
         "trial": trial_name(study, trial.number),
         "number": trial.number,
@@ -114,8 +81,8 @@ def _row(study: str, trial: FrozenTrial) -> dict[str, Any]:
         "params": json.dumps(params, sort_keys=True),
         "metrics": json.dumps(metrics, sort_keys=True),
         "fraction": attributes.get("fraction", 0.0),
-        "started": _utc(trial.datetime_start),
-        "ended": _utc(trial.datetime_complete),
+        "started": started and started.astimezone(),
+        "ended": ended and ended.astimezone(),
         "_params": params,
         "_metrics": metrics,
     }
@@ -130,18 +97,9 @@ def _lengths(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"training.steps": training["steps"], "training.pretrain_steps": used}
 
 
-def _utc(moment: Any) -> Any:
-    """Optuna keeps naive local times."""
-    return None if moment is None else moment.astimezone()
-
-
 def _param_array(values: list[Any]) -> pa.Array:
     types = {type(v) for v in values if v is not None}
-    for allowed, kind in (
-        ({bool}, pa.bool_()),
-        ({int}, pa.int64()),
-        ({int, float}, pa.float64()),
-    ):
+    for allowed, kind in _PARAM_TYPES:
         if types and types <= allowed:
             return pa.array(values, type=kind)
     texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]

@@ -13,7 +13,7 @@ a resumed study has learned the same, whatever has become of them.
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,13 +58,13 @@ class WarmTrial:
             if name in drawn and (name not in self.params or self.params[name] != value):
                 return None  # of another method, say
         for parameter in space.parameters:
-            if parameter.name in drawn and not parameter.contains(drawn[parameter.name]):
-                return None
+            if parameter.name in drawn and not parameter.contains(self.params[parameter.name]):
+                return None  # out of range, or of another type
         return Draw(params=recorder.params, distributions=recorder.distributions)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as `from_json` takes them."""
-        return {"params": dict(self.params), "metrics": dict(self.metrics)}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Self:
@@ -97,15 +97,12 @@ def read_warm_trials(
         elif "://" in source:
             trials = list(_from_optuna(source))
         else:
-            folder_of = Path(source).expanduser() if "/" in source else storage / source
-            trials = list(_from_folder(source, folder_of))
+            place = Path(source).expanduser() if "/" in source else storage / source
+            trials = list(_from_folder(source, place))
         if not trials:
-            raise UserError(
-                f"`--warm-start` must name studies with complete trials, got {masked(source)!r} "
-                "with none; leave it out"
-            )
+            raise _refused("name studies with complete trials", source, " with none; leave it out")
         found += trials
-    named = ", ".join(masked(s) for s in sources)
+    named = ", ".join(masked(source) for source in sources)
     if not any(set(objectives) <= trial.metrics.keys() for trial in found):
         raise UserError(
             f"`--warm-start` must name studies that measured {', '.join(objectives)}, got "
@@ -137,6 +134,11 @@ def read_snapshot(files: StudyFiles) -> tuple[WarmTrial, ...]:
         ) from None
 
 
+def _refused(rule: str, source: str, rest: str) -> UserError:
+    """rest: what is wrong with the source, and the remedy."""
+    return UserError(f"`--warm-start` must {rule}, got {masked(source)!r}{rest}")
+
+
 def _from_folder(source: str, folder: Path) -> Iterator[WarmTrial]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -146,10 +148,8 @@ def _from_folder(source: str, folder: Path) -> Iterator[WarmTrial]:
         rows = pq.read_table(folder / "trials.parquet", columns=columns).to_pylist()
     except (OSError, pa.ArrowException) as error:
         said = str(error).partition("\n")[0]
-        raise UserError(
-            f"`--warm-start` must name studies, got {source!r} ({said}); `search status` knows "
-            "a study by its name and --storage"
-        ) from None
+        remedy = "`search status` knows a study by its name and --storage"
+        raise _refused("name studies", source, f" ({said}); {remedy}") from None
     description = folder / "study.json"
     fixed = read_json(description).get("settings", {}) if description.is_file() else {}
     for row in rows:
@@ -165,33 +165,24 @@ def _from_optuna(source: str) -> Iterator[WarmTrial]:
     from search.record.storage import flattened, open_storage
 
     address, _, name = source.rpartition("#")
-    shown = masked(source)
     if not address or not name:
-        raise UserError(
-            f"`--warm-start` must read STORAGE#STUDY for an Optuna storage, got {shown!r}; "
-            "e.g. postgresql://host/database#demo"
-        )
+        rule = "read STORAGE#STUDY for an Optuna storage"
+        raise _refused(rule, source, "; e.g. postgresql://host/database#demo")
     check_answers("--warm-start", address, STUDY_SCHEMES)
     path = local_file(address)
     if path is not None and not path.is_file():  # Optuna would make one
-        raise UserError(
-            f"`--warm-start` must name studies, got {shown!r}, which is no file; check the path"
-        )
+        raise _refused("name studies", source, ", which is no file; check the path")
     try:
         study = optuna.load_study(study_name=name, storage=open_storage(address))
-        trials, names = [flattened(t) for t in study.get_trials()], study.metric_names or ()
+        trials, names = [flattened(t) for t in study.get_trials()], study.metric_names
     except KeyError:
-        raise UserError(
-            f"`--warm-start` must read STORAGE#STUDY, got {shown!r}, which has no such study; "
-            "check its name"
-        ) from None
+        rest = ", which has no such study; check its name"
+        raise _refused("read STORAGE#STUDY", source, rest) from None
     except UserError:
         raise
     except Exception as error:
-        raise UserError(
-            f"`--warm-start` must name an Optuna storage that answers, got {shown!r} "
-            f"({scrubbed(str(error), address)}); start it"
-        ) from None
+        rest = f" ({scrubbed(str(error), address)}); start it"
+        raise _refused("name an Optuna storage that answers", source, rest) from None
     for trial in trials:
         status = trial.user_attrs.get("status")
         if status in _FULL_LENGTH:
@@ -199,10 +190,7 @@ def _from_optuna(source: str) -> Iterator[WarmTrial]:
             yield WarmTrial(params=known, metrics=trial.user_attrs["metrics"])
         elif status is None and trial.state == TrialState.COMPLETE:  # of somebody else's program
             if not names:
-                raise UserError(
-                    f"`--warm-start` must name studies whose values are known by name, got "
-                    f"{shown!r}; name them with `study.set_metric_names`"
-                )
-            yield WarmTrial(
-                params=trial.params, metrics=dict(zip(names, trial.values, strict=False))
-            )
+                rest = "; name them with `study.set_metric_names`"
+                raise _refused("name studies whose values are known by name", source, rest)
+            metrics = dict(zip(names, trial.values, strict=False))
+            yield WarmTrial(params=trial.params, metrics=metrics)

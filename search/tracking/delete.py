@@ -6,8 +6,7 @@ import optuna
 
 from search.record.driver_lock import StudyLock
 from search.record.storage import open_storage
-from search.record.study_addresses import find_addresses
-from search.record.study_file import plan_of
+from search.record.study_file import find_addresses, plan_of
 from search.record.study_folder import study_files
 from search.tracking.connection import open_client
 from search.tracking.run_content import TAG_STUDY_ID

@@ -6,12 +6,12 @@ two points that are equal down to their times, so a call whose answer was lost i
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import LifecycleStage, Run, RunTag, ViewType
+from mlflow.entities import LifecycleStage, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial
@@ -23,7 +23,7 @@ from search.record.storage import StudyRecord, is_broken_connection
 from search.record.study_folder import StudyFiles, read_json, read_json_lines
 from search.tracking import run_content
 from search.tracking.run_content import TAG_INCOMPLETE, TAG_KIND, TAG_PARENT, TAG_STUDY_ID
-from trainables.report import TAG_STUDY, TAG_TRIAL
+from trainables.report import TAG_FRONT, TAG_STUDY, TAG_TRIAL, add_recorded_tasks
 
 ARTIFACT_FOLDER = "record"
 _TAG_RECORD = "disparse.record"  # of the parent: a digest of these files, as they were sent
@@ -55,8 +55,7 @@ class Projection:
     on_answer: called after every answer of MLflow.
 
     num_changes: how many writes were made. num_refused: how many MLflow refused, for `problem`.
-    Opening and every method raise `Away` where MLflow does not answer; calling again goes on
-    where it was.
+    Opening and every method raise `Away` where MLflow does not answer; the next call continues.
     """
 
     def __init__(
@@ -79,6 +78,7 @@ class Projection:
         self._thorough = thorough
         self._on_answer = on_answer
         self._study = read_json(files.description)
+        add_recorded_tasks(self._study["own_tasks"])
         self._runs: dict[str, _TrialRun] = {}
         self._settled: dict[int, FrozenTrial] = {}  # ended, and written but for the front
         self._stale = True  # whether MLflow may have runs, or parts of them, that we do not know
@@ -96,18 +96,20 @@ class Projection:
         if self._stale:
             self._find_children()
             self._stale = False
-        if live and self._parent_status != "RUNNING":
+        if live:
             self._set_parent_status("RUNNING")
         trials = self._record.trials(lambda number: number not in self._settled)
         newly_ended = [trial for trial in trials if run_content.has_ended(trial)]
         front = set(front_of([*self._settled.values(), *newly_ended], self._study["objectives"]))
         for trial in trials:
-            self._write(trial, on_front=trial.number in front, live=live)
+            self._project(trial, on_front=trial.number in front, live=live)
             if run_content.has_ended(trial):
                 self._settled[trial.number] = trial
         if newly_ended:
-            for number, trial in self._settled.items():
-                self._tag_front(trial, number in front)
+            for number in self._settled:
+                run = self._runs.get(trial_name(self._files.study, number))
+                if run is not None:
+                    self._log_tags(run, {TAG_FRONT: str(number in front).lower()})
 
     def close(self, *, finished: bool) -> None:
         """Write everything, and leave no run RUNNING. finished: whether no trial is left."""
@@ -118,7 +120,7 @@ class Projection:
     def discard(self) -> None:
         """Leave nothing of a study that was given up before its first trial."""
         if self._made_parent and not self._record.trials():
-            self._call(self._client.delete_run, self.parent_run_id)
+            self._write(self._client.delete_run, self.parent_run_id)
 
     def send_record(self) -> None:
         """Keep the study's description and table as artifacts of the parent run."""
@@ -130,7 +132,7 @@ class Projection:
             return
         if all([self._attach(path, ARTIFACT_FOLDER) for path in paths]):
             self._record_digest = digest.hexdigest()
-            self._call(self._client.set_tag, self.parent_run_id, _TAG_RECORD, self._record_digest)
+            self._write(self._client.set_tag, self.parent_run_id, _TAG_RECORD, self._record_digest)
 
     def send_report(self) -> None:
         """Keep what `analysis report` made as artifacts of the parent run, where it has none."""
@@ -157,7 +159,7 @@ class Projection:
         if runs:
             run = runs[0]
             if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
-                self._call(self._client.restore_run, run.info.run_id)
+                self._write(self._client.restore_run, run.info.run_id)
         else:
             self._made_parent = True
             name = self._study["name"]
@@ -170,27 +172,13 @@ class Projection:
         # Only those it lacks: MLflow refuses to change a parameter.
         params = run_content.params_of(run_content.params_of_study(self._study), run.data.params)
         if params:
-            self._call(self._client.log_batch, run_id, params=params)
+            self._write(self._client.log_batch, run_id, params=params)
         return run_id
 
     def _find_children(self) -> None:
         self._runs = {}
-        for run in self._children():
-            name = run.data.tags.get(TAG_TRIAL)
-            if name is None:
-                continue
-            run_id = str(run.info.run_id)
-            if name in self._runs:  # a slow server made a second one when the call was repeated
-                self._call(self._client.delete_run, run_id)
-                continue
-            self._runs[name] = _TrialRun(
-                run_id, str(run.info.status), dict(run.data.tags), set(run.data.params), None
-            )
-
-    def _children(self) -> Iterator[Run]:
-        """Oldest first."""
-        token = None
-        while True:
+        token, more = None, True
+        while more:
             page = self._ask(
                 self._client.search_runs,
                 [self._experiment_id],
@@ -198,159 +186,125 @@ class Projection:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            yield from page
-            token = page.token
-            if not token:
-                return
+            token, more = page.token, bool(page.token)
+            for run in page:
+                name, run_id = run.data.tags.get(TAG_TRIAL), str(run.info.run_id)
+                if name in self._runs:  # a slow server made a second one when asked again
+                    self._write(self._client.delete_run, run_id)
+                elif name is not None:
+                    known = (dict(run.data.tags), set(run.data.params))
+                    self._runs[name] = _TrialRun(run_id, str(run.info.status), *known, None)
 
     # ------------------------------------------------------------------ writing
 
-    def _write(self, trial: FrozenTrial, *, on_front: bool, live: bool) -> None:
+    def _project(self, trial: FrozenTrial, *, on_front: bool, live: bool) -> None:
+        """Write what a trial's run lacks."""
         name = trial_name(self._files.study, trial.number)
         tags = run_content.tags_of(trial, self._study, self.parent_run_id, name, on_front=on_front)
+        start, end = run_content.times_of(trial)
         run = self._runs.get(name)
         if run is None:
-            run = self._make_child(trial, name, tags)
-            if run is None:
+            now = {k: v for k, v in tags.items() if k not in run_content.END_TAGS}
+            make, experiment = self._client.create_run, self._experiment_id
+            made = self._write(make, experiment, start_time=start, run_name=name, tags=now)
+            if not made:
                 return
+            run = self._runs[name] = _TrialRun(str(made.info.run_id), tags=now)
         wanted = run_content.status_of(trial, live=live)
         settings = run_content.settings_of(trial)
         was_incomplete = run.tags.get(TAG_INCOMPLETE) == "true"
-        new_tags = {key: value for key, value in tags.items() if run.tags.get(key) != value}
-        same = run.status == wanted and not new_tags and run.params >= settings.keys()
+        has_tags = tags.items() <= run.tags.items()
+        same = run.status == wanted and has_tags and run.params >= settings.keys()
         ended = run_content.has_ended(trial)
         if same and run.steps is None and ended and not was_incomplete and not self._thorough:
             return
-        if run.status not in ("RUNNING", wanted) and wanted == "RUNNING":
-            self._call(self._client.update_run, run.run_id, status="RUNNING")
-            run.status = "RUNNING"
-        refused = self._log(run, settings, self._new_reports(trial.number, run))
-        if refused or (was_incomplete and ended):
-            new_tags[TAG_INCOMPLETE] = str(refused).lower()
-        if new_tags:
-            self._log_tags(run, new_tags)
-        if run.status != wanted:
-            self._terminate(run, wanted, run_content.times_of(trial)[1])
-
-    def _make_child(self, trial: FrozenTrial, name: str, tags: dict[str, str]) -> _TrialRun | None:
-        start_tags = {k: v for k, v in tags.items() if k not in run_content.END_TAGS}
-        start, _ = run_content.times_of(trial)
-        made: list[Run] = []
-
-        def create() -> None:
-            made.append(
-                self._client.create_run(
-                    self._experiment_id, start_time=start, run_name=name, tags=start_tags
-                )
-            )
-
-        if not self._written(create):
-            return None
-        self._runs[name] = _TrialRun(str(made[0].info.run_id), tags=start_tags)
-        return self._runs[name]
-
-    def _new_reports(self, number: int, run: _TrialRun) -> list[Mapping[str, Any]]:
-        rows = read_json_lines(self._files.reports(number))
-        if run.steps is None:
-            history = self._ask(
-                self._client.get_metric_history, run.run_id, run_content.STEP_METRIC
-            )
-            run.steps = {point.step for point in history}
-        new = {row["step"]: row for row in reversed(rows) if row["step"] not in run.steps}
-        return [new[step] for step in sorted(new)]
+        if run.status != wanted == "RUNNING":
+            self._write(self._client.update_run, run.run_id, wanted)
+            run.status = wanted
+        complete = self._log(run, settings, read_json_lines(self._files.reports(trial.number)))
+        if not complete or (was_incomplete and ended):
+            tags[TAG_INCOMPLETE] = str(not complete).lower()
+        # Tags come after the reports: a run that has its status has all of its points.
+        self._log_tags(run, tags)
+        terminate = self._client.set_terminated
+        if run.status != wanted and self._write(terminate, run.run_id, wanted, end):
+            run.status = wanted
 
     def _log(
         self, run: _TrialRun, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
     ) -> bool:
-        """Log parameters and reports that are missing; whether MLflow refused any of them."""
+        """Log parameters and reports that are missing; False where MLflow refused any of them."""
+        if run.steps is None:
+            ask = self._client.get_metric_history
+            run.steps = {p.step for p in self._ask(ask, run.run_id, run_content.STEP_METRIC)}
         params = run_content.params_of(settings, run.params)
-        metrics = run_content.metrics_of(rows)
-        steps = {row["step"] for row in rows}
-        assert run.steps is not None
-        if not params and not metrics:
-            run.steps |= steps
-            return False
-        whole = {"params": params, "metrics": metrics}
-        fits = len(params) <= _MAX_PARAMS and len(metrics) <= _MAX_METRICS
-        refused = False
-        if not fits or not self._call(self._client.log_batch, run.run_id, **whole):
-            # Too much for one batch, or something in it was refused: piece by piece.
-            pieces: list[dict[str, Any]] = [
-                {"params": params[at : at + _MAX_PARAMS]}
-                for at in range(0, len(params), _MAX_PARAMS)
-            ]
-            for row in rows:
-                ours = run_content.metrics_of([row])
-                for at in range(0, len(ours), _MAX_METRICS):
-                    pieces.append({"metrics": ours[at : at + _MAX_METRICS]})
-            for piece in pieces:
-                refused |= not self._written(self._client.log_batch, run.run_id, **piece)
+        by_step = {row["step"]: row for row in reversed(rows) if row["step"] not in run.steps}
+        reports = [run_content.metrics_of([by_step[step]]) for step in sorted(by_step)]
+        metrics = [point for report in reports for point in report]
+        log, complete = self._client.log_batch, True
+        if params or metrics:
+            fits = len(params) <= _MAX_PARAMS and len(metrics) <= _MAX_METRICS
+            batch: dict[str, Any] = {"params": params, "metrics": metrics}
+            if not fits or not self._write(log, run.run_id, **batch, counted=False):
+                # Too much for one batch, or something in it was refused: piece by piece.
+                pieces: list[dict[str, Any]]
+                pieces = [{"params": part} for part in _parts(params, _MAX_PARAMS)]
+                for report in reports:
+                    pieces += [{"metrics": part} for part in _parts(report, _MAX_METRICS)]
+                complete = all([self._write(log, run.run_id, **piece) for piece in pieces])
         run.params |= settings.keys()
-        run.steps |= steps
-        return refused
+        run.steps |= by_step.keys()
+        return complete
 
     def _log_tags(self, run: _TrialRun, tags: Mapping[str, str]) -> None:
-        """Tags come after the reports: a run that has its status has all of its points."""
-        batch = [RunTag(key, value) for key, value in tags.items()]
-        if self._written(self._client.log_batch, run.run_id, tags=batch):
+        batch = [RunTag(key, value) for key, value in tags.items() if run.tags.get(key) != value]
+        if batch and self._write(self._client.log_batch, run.run_id, tags=batch):
             run.tags |= tags
 
-    def _tag_front(self, trial: FrozenTrial, on_front: bool) -> None:
-        run = self._runs.get(trial_name(self._files.study, trial.number))
-        wanted = {run_content.TAG_FRONT: str(on_front).lower()}
-        if run is not None and run.tags.get(run_content.TAG_FRONT) != str(on_front).lower():
-            self._log_tags(run, wanted)
-
-    def _terminate(self, run: _TrialRun, status: str, end: int | None) -> None:
-        if self._written(self._client.set_terminated, run.run_id, status, end):
-            run.status = status
-
     def _set_parent_status(self, status: str) -> None:
-        if self._parent_status == status:
-            return
-        run_id = self.parent_run_id
-        if status == "RUNNING":
-            done = self._written(self._client.update_run, run_id, status=status)
-        else:
-            done = self._written(self._client.set_terminated, run_id, status)
-        if done:
+        live = status == "RUNNING"
+        change = self._client.update_run if live else self._client.set_terminated
+        if self._parent_status != status and self._write(change, self.parent_run_id, status):
             self._parent_status = status
 
     def _attach(self, path: Path, folder: str | None) -> bool:
-        return self._written(self._client.log_artifact, self.parent_run_id, str(path), folder)
+        return bool(self._write(self._client.log_artifact, self.parent_run_id, str(path), folder))
 
     # ------------------------------------------------------------------ calling
 
-    def _call(self, change: Callable[..., object], *arguments: Any, **named: Any) -> bool:
-        """Change something; False where MLflow refuses it. Raises `Away`."""
+    def _ask(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Return MLflow's answer. Raises `Away`, or what MLflow raises where it refuses."""
         try:
-            change(*arguments, **named)
-        except Exception as error:
-            self.problem = first_line(error)
-            if is_passing(error):
-                self._stale = True  # it may have been carried out all the same
-                raise Away(self.problem) from error
-            return False
-        self.num_changes += 1
-        self._on_answer()
-        return True
-
-    def _written(self, change: Callable[..., object], *arguments: Any, **named: Any) -> bool:
-        """The same, where a refusal is counted."""
-        done = self._call(change, *arguments, **named)
-        self.num_refused += not done
-        return done
-
-    def _ask(self, question: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Read something. Raises `Away`, or what MLflow raises where it refuses."""
-        try:
-            answer = question(*arguments, **named)
+            answer = call(*arguments, **named)
         except Exception as error:
             if is_passing(error):
+                self._stale = True  # a change may have been carried out all the same
                 raise Away(first_line(error)) from error
             raise
         self._on_answer()
         return answer
+
+    def _write(
+        self, change: Callable[..., Any], *arguments: Any, counted: bool = True, **named: Any
+    ) -> Any:
+        """Change something; return the answer, or True, and False where MLflow refuses it.
+
+        counted: whether a refusal is one of `num_refused`. Raises `Away`.
+        """
+        try:
+            answer = self._ask(change, *arguments, **named)
+        except Away:
+            raise
+        except Exception as error:
+            self.problem = first_line(error)
+            self.num_refused += counted
+            return False
+        self.num_changes += 1
+        return True if answer is None else answer
+
+
+def _parts(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[at : at + size] for at in range(0, len(items), size)]
 
 
 def is_passing(error: BaseException) -> bool:

@@ -29,9 +29,8 @@ from search.tracking.connection import open_client
 from search.tracking.projection import Away, Projection
 
 _MIN_WAIT_SECONDS = 0.5  # gathers the reports of short trials into few calls
-_MAX_WAIT_SECONDS = 5.0
-_WAIT_SHARE = 1.0  # as long as the last pass took: half of a core at most
-_RECORD_SECONDS = 60.0  # between two copies of the table
+_MAX_WAIT_SECONDS = 5.0  # below, as long as the last pass took: half of a core at most
+_RECORD_SECONDS = 60.0  # between two copies of the table, and two complaints
 _NICENESS = 15  # as Ray's workers have: trials are not to wait for their own record
 _LOCK_SECONDS = 60.0  # for the projector of a driver that was killed
 _ORPHAN_SECONDS = 20.0  # a projector without a driver ends by then, done or not
@@ -90,14 +89,9 @@ class ProjectorProcess:
                 if began - said > _RECORD_SECONDS or ending:
                     said = began
                     say(trouble=f"{first_line(error)}; will try again")
-            seconds = time.monotonic() - began
-            self._pause(min(max(_MIN_WAIT_SECONDS, _WAIT_SHARE * seconds), _MAX_WAIT_SECONDS))
-
-    def _pause(self, seconds: float) -> None:
-        if self._woken.is_set():
-            time.sleep(_MIN_WAIT_SECONDS)  # MLflow is away: it is asked until the driver gives up
-        else:
-            self._woken.wait(seconds)
+            seconds = max(_MIN_WAIT_SECONDS, time.monotonic() - began)
+            if self._woken.wait(min(seconds, _MAX_WAIT_SECONDS)) and ending:
+                time.sleep(_MIN_WAIT_SECONDS)  # MLflow is asked until the driver gives up
 
     def _listen(self, commands: BinaryIO) -> None:
         """Until the driver closes its end, or dies."""
@@ -131,13 +125,10 @@ if __name__ == "__main__":
     code = 0
     try:
         ProjectorProcess().main(sys.stdin.buffer)
-    except SystemExit as ended:
-        code = int(ended.code or 0)
     except BaseException:
         traceback.print_exc()
         code = 1
     # Not by the interpreter's own way: a thread still reads the input, and Python aborts over
     # that, with a complaint in which the true one is lost.
     sys.stderr.flush()
-    _answers.flush()
     os._exit(code)

@@ -7,9 +7,9 @@ import filelock
 from search.record.addresses import refused, scrubbed, without_password
 from search.record.driver_lock import StudyLock
 from search.record.storage import StudyRecord
-from search.record.study_addresses import check_record, find_addresses
-from search.record.study_file import plan_of
-from search.record.study_folder import study_files, write_json
+from search.record.study_file import find_addresses, plan_of
+from search.record.study_folder import read_json, study_files, write_json
+from search.record.study_status import check_record
 from search.tracking.connection import open_client
 from search.tracking.projection import Away, Projection
 from trainables.command_line import masked
@@ -46,14 +46,14 @@ def sync_study(
     plan_of(storage, study)
     files = study_files(storage, study)
     with StudyLock(files.directory, study):
-        _, known = plan_of(storage, study)  # as the last driver left it
+        known = read_json(files.description)  # as the last driver left it
         addresses = find_addresses(
             files, known, tracking_uri=tracking_uri, study_storage=study_storage
         )
         uri = addresses.tracking_uri
         record = StudyRecord.load(addresses.study_storage, study)
         trials = record.trials()
-        check_record(files, known, len(trials), addresses)
+        check_record(files, known, len(trials), addresses.study_storage)
         try:
             with filelock.FileLock(files.tracking_lock, timeout=_LOCK_SECONDS):
                 try:
