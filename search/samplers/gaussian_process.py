@@ -1,4 +1,4 @@
-"""Gaussian process regression on encoded configurations, for some hundreds of observations.
+"""Fits Gaussian processes to encoded configurations, for some hundreds of observations.
 
 Shape suffixes: N observations, C candidates, D features, G groups of features.
 
@@ -26,7 +26,7 @@ _MAX_EXPONENT = 30.0  # of features far outside [-1, 1] at the shortest lengths
 
 
 class GaussianProcess:
-    """One output over D features. Everything depends on the data alone: no randomness.
+    """Regresses one output over D features. Nothing is random: all depends on the data alone.
 
     group_D: to which group, from 0, every feature belongs; those of a group share a length.
     features_ND: about in [-1, 1]. outputs_N: finite, any scale.
@@ -34,33 +34,33 @@ class GaussianProcess:
 
     def __init__(self, group_D: ArrayLike, features_ND: ArrayLike, outputs_N: ArrayLike) -> None:
         self._group_D = np.asarray(group_D, dtype=np.intp)
+        self._num_groups = int(self._group_D.max()) + 1
         self._features_ND = np.asarray(features_ND, dtype=float)
         outputs = np.asarray(outputs_N, dtype=float)
         self._mean, self._deviation = float(outputs.mean()), float(outputs.std()) or 1.0
         self._outputs_N = (outputs - self._mean) / self._deviation
         self._products_GNN, self._distances_GNN = self._by_group()
-        prior = np.concatenate([_PRIOR_MEAN[:3], np.full(self._num_groups, _PRIOR_MEAN[3])])
-        found = minimize(
+        kinds = [0, 1, 2, *[3] * self._num_groups]
+        self._prior_mean, self._prior_deviation = _PRIOR_MEAN[kinds], _PRIOR_DEVIATION[kinds]
+        self._theta = minimize(
             self._loss,
-            prior,
+            self._prior_mean,
             jac=True,
             method="L-BFGS-B",
-            bounds=[*_BOUNDS[:3], *[_BOUNDS[3]] * self._num_groups],
+            bounds=[_BOUNDS[kind] for kind in kinds],
             options={"maxiter": _MAX_ITERATIONS},
-        )
-        self._theta = found.x
-        kernel_NN = self._parts(self._theta)[0]
-        self._factor = cho_factor(kernel_NN, lower=True)
+        ).x
+        self._factor = cho_factor(self._parts(self._theta)[0], lower=True)
         self._weights_N = cho_solve(self._factor, self._outputs_N)
         del self._products_GNN, self._distances_GNN
 
     def predict(self, features_CD: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of the output without noise, the mean (C,) and the covariance (C, C)."""
+        """Return the mean (C,) and the covariance (C, C) of the output without noise."""
         mean_C, covariance_CC = self._posterior(np.asarray(features_CD, dtype=float))
         return mean_C * self._deviation + self._mean, covariance_CC * self._deviation**2
 
     def sample(self, features_CD: ArrayLike, normal_SC: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(S, C): joint draws from the posterior. normal_SC: independent standard normals."""
+        """Return joint draws from the posterior (S, C). normal_SC: independent standard normals."""
         mean_C, covariance_CC = self._posterior(np.asarray(features_CD, dtype=float))
         scale = max(float(np.diag(covariance_CC).max()), _JITTER)
         jitter = _JITTER
@@ -76,7 +76,7 @@ class GaussianProcess:
     def _posterior(
         self, features_CD: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """`predict` on the scale of the standardised outputs."""
+        """Do what `predict` does, on the scale of the standardised outputs."""
         cross_CN = self._kernel(features_CD, self._features_ND)
         explained_NC = solve_triangular(self._factor[0], cross_CN.T, lower=True)
         covariance_CC = self._kernel(features_CD, features_CD) - explained_NC.T @ explained_NC
@@ -85,8 +85,9 @@ class GaussianProcess:
     def _kernel(
         self, first_AD: NDArray[np.float64], second_BD: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """(A, B), without noise."""
-        u_AD, v_BD = first_AD / self._length_D, second_BD / self._length_D
+        """Return the kernel (A, B), without noise."""
+        length_D = np.exp(self._theta[_NUM_SHARED:])[self._group_D]
+        u_AD, v_BD = first_AD / length_D, second_BD / length_D
         amplitude, bend = np.exp(self._theta[:2])
         product_AB = u_AD @ v_BD.T
         squares_A, squares_B = (u_AD**2).sum(axis=1), (v_BD**2).sum(axis=1)
@@ -94,17 +95,8 @@ class GaussianProcess:
         kernel_AB: NDArray[np.float64] = amplitude * _exponential(product_AB)
         return kernel_AB + bend * _matern(distance_AB)[0]
 
-    @property
-    def _num_groups(self) -> int:
-        return int(self._group_D.max()) + 1
-
-    @property
-    def _length_D(self) -> NDArray[np.float64]:
-        length: NDArray[np.float64] = np.exp(self._theta[_NUM_SHARED:])[self._group_D]
-        return length
-
     def _by_group(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(G, N, N): inner products and squared distances, before they are divided by lengths."""
+        """Return inner products and squared distances (G, N, N), not yet divided by lengths."""
         products, distances = [], []
         for group in range(self._num_groups):
             part_ND = self._features_ND[:, self._group_D == group]
@@ -115,7 +107,7 @@ class GaussianProcess:
         return np.array(products), np.array(distances)
 
     def _parts(self, theta: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-        """The kernel with noise, and what its gradient needs."""
+        """Return the kernel with noise, and what its gradient needs."""
         weights_G = np.exp(-2.0 * theta[_NUM_SHARED:])
         smooth_NN = _exponential(np.tensordot(weights_G, self._products_GNN, axes=1))
         distance_NN = np.tensordot(weights_G, self._distances_GNN, axes=1)
@@ -125,12 +117,8 @@ class GaussianProcess:
         return kernel_NN, smooth_NN, matern_NN, slope_NN
 
     def _loss(self, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Negative log posterior density, up to a constant, and its gradient."""
+        """Return the negative log posterior density, up to a constant, and its gradient."""
         kernel_NN, smooth_NN, matern_NN, slope_NN = self._parts(theta)
-        mean = np.concatenate([_PRIOR_MEAN[:3], np.full(self._num_groups, _PRIOR_MEAN[3])])
-        spread = np.concatenate(
-            [_PRIOR_DEVIATION[:3], np.full(self._num_groups, _PRIOR_DEVIATION[3])]
-        )
         try:
             factor = cho_factor(kernel_NN, lower=True, check_finite=False)
         except LinAlgError:
@@ -139,7 +127,8 @@ class GaussianProcess:
         inverse_NN = cho_solve(factor, np.eye(len(kernel_NN)), check_finite=False)
         residual_NN = inverse_NN - np.outer(weights_N, weights_N)
         loss = 0.5 * self._outputs_N @ weights_N + np.log(np.diag(factor[0])).sum()
-        loss += 0.5 * (((theta - mean) / spread) ** 2).sum()
+        from_prior = (theta - self._prior_mean) / self._prior_deviation
+        loss += 0.5 * (from_prior**2).sum()
         amplitude, bend, noise = np.exp(theta[:3])
         weights_G = np.exp(-2.0 * theta[_NUM_SHARED:])
         # d exp(s) = exp(s) ds and dMatérn = slope d|x|², where both fall with 2 log length.
@@ -149,17 +138,12 @@ class GaussianProcess:
             np.tensordot(self._products_GNN, by_product_NN, axes=2)
             + np.tensordot(self._distances_GNN, by_distance_NN, axes=2)
         )
-        gradient = 0.5 * np.concatenate(
-            [
-                [
-                    amplitude * (residual_NN * smooth_NN).sum(),
-                    bend * (residual_NN * matern_NN).sum(),
-                    noise * np.trace(residual_NN),
-                ],
-                by_length_G,
-            ]
-        )
-        return float(loss), gradient + (theta - mean) / spread**2
+        by_amplitude = amplitude * (residual_NN * smooth_NN).sum()
+        by_bend = bend * (residual_NN * matern_NN).sum()
+        by_noise = noise * np.trace(residual_NN)
+        gradient = 0.5 * np.array([by_amplitude, by_bend, by_noise, *by_length_G])
+        prior = (theta - self._prior_mean) / self._prior_deviation**2
+        return float(loss), gradient + prior
 
 
 def _exponential(product: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -170,7 +154,7 @@ def _exponential(product: NDArray[np.float64]) -> NDArray[np.float64]:
 def _matern(
     distance: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Matérn 5/2 of squared distances, and its derivative by them."""
+    """Return Matérn 5/2 of squared distances, and its derivative by them."""
     root = np.sqrt(5.0 * np.maximum(distance, 0.0))
     decay = np.exp(-root)
     return (1.0 + root + root**2 / 3.0) * decay, -(5.0 / 6.0) * (1.0 + root) * decay

@@ -1,4 +1,4 @@
-"""What to try next, learned from learning curves: Bayesian optimisation over several fidelities.
+"""Proposes what to try next from learning curves: Bayesian optimisation over several fidelities.
 
 Shape suffixes: C candidates, P trials at work, F members of the front, M objectives, S samples,
 W weights.
@@ -7,9 +7,9 @@ A Gaussian process for every objective has the configuration and the fraction of
 features, so that trials that are at work or were stopped early teach as well, and slow learners
 are told from poor ones. Of many candidates, half of them drawn and half mutated from the front,
 and then some near the best of these, the one is taken whose gain in hypervolume is largest on
-average over joint samples of the posterior (Daulton et al. 2020, "Differentiable Expected Hypervolume Improvement for Parallel
-Multi-Objective Bayesian Optimization", equation 4). Trials at work end as in each sample, so that
-no two workers get the same.
+average over joint samples of the posterior (Daulton et al. 2020, "Differentiable Expected
+Hypervolume Improvement for Parallel Multi-Objective Bayesian Optimization", equation 4). Trials at
+work end as in each sample, so that no two workers get the same.
 
 Deviations: hypervolumes are means over random directions, which takes any number of objectives
 (Zhang and Golovin 2020, "Random hypervolume scalarizations for provable multi-objective black box
@@ -49,14 +49,16 @@ _UNMOVED = 0.3  # share of the other numbers that it leaves as they are
 _EPSILON = 1e-9
 
 
+# What a trial said: the fraction of training, the values, the violations of constraints.
+_Point = tuple[float, tuple[float, ...], Mapping[str, float]]
+
+
 @dataclass(slots=True)
 class _Curve:
-    """What is known of a trial. points: (fraction, values, violations) by milestone, then 1."""
+    """Holds what is known of a trial. points: by milestone; that of the end is 1."""
 
     params: Mapping[str, Any]
-    points: dict[float, tuple[float, tuple[float, ...], Mapping[str, float]]] = field(
-        default_factory=dict
-    )
+    points: dict[float, _Point] = field(default_factory=dict)
     ended: bool = False
 
 
@@ -71,13 +73,9 @@ class CurveModel:
         self._seed = seed
         self._curves: dict[int, _Curve] = {}
 
-    def knows(self, number: int) -> bool:
-        """Whether the trial was started."""
-        return number in self._curves
-
     def started(self, number: int, params: Mapping[str, Any]) -> None:
-        """A trial is at work. Trials of other studies have numbers below 0."""
-        self._curves[number] = _Curve(params=dict(params))
+        """Learn that a trial is at work; once is enough. Other studies' have numbers below 0."""
+        self._curves.setdefault(number, _Curve(params=dict(params)))
 
     def reported(
         self,
@@ -86,7 +84,7 @@ class CurveModel:
         values: Sequence[float],
         violations: Mapping[str, float] | None = None,
     ) -> None:
-        """Of the reports before the end, the first after each milestone is learned from.
+        """Learn from the first report after each milestone, before the end.
 
         values: with the cost of the end, as the scheduler has them. What is not finite is left
         out.
@@ -104,47 +102,49 @@ class CurveModel:
         values: Sequence[float] | None = None,
         violations: Mapping[str, float] | None = None,
     ) -> None:
-        """values: the final ones; None for a trial that was stopped or failed."""
+        """Learn that a trial ended. values: the final ones; None if it was stopped or failed."""
         self._curves[number].ended = True
         if values is not None:
             self._add(number, 1.0, 1.0, values, violations or {})
 
     def propose(self, number: int, space: Space) -> dict[str, Any] | None:
-        """Values for all parameters of trial `number`; None where too little is known."""
+        """Return values for all parameters of trial `number`; None if too little is known."""
         curves = {n: c for n, c in sorted(self._curves.items()) if _is_drawn(c.params, space)}
         complete = [c for c in curves.values() if 1.0 in c.points]
         if len(complete) < _MIN_COMPLETE:
             return None
         generator = np.random.default_rng(derive_seed(self._seed, "sampler", number))
         names = sorted({name for c in complete for name in c.points[1.0][2]})
-        final = [(c.params, *c.points[1.0][1:]) for c in complete]
-        feasible = [(p, v) for p, v, missed in final if all(x <= 0 for x in missed.values())]
-        known = feasible or [(p, v) for p, v, _ in final]
-        values_FM = np.array([values for _, values in known])
+        feasible = [c for c in complete if all(x <= 0 for x in c.points[1.0][2].values())]
+        known = feasible or complete
+        values_FM = np.array([c.points[1.0][1] for c in known])
         on_front = non_dominated(values_FM)
-        parents = [params for (params, _), on in zip(known, on_front, strict=True) if on]
+        parents = [c.params for c, on in zip(known, on_front, strict=True) if on]
         working = [c.params for c in curves.values() if not c.ended]
         posterior = _Posterior(space, list(curves.values()), names)
-        front_FM = values_FM[on_front]
 
         def scores(candidates: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-            """(C, 2): what is gained, and (less is better) what is missed of the constraints."""
+            """Return (C, 2): what is gained, and what is missed of the constraints."""
             ends_SKM, missed_SK = posterior.sample([*working, *candidates], generator)
             missed_C = missed_SK[:, len(working) :].mean(axis=0)
             gain_C = np.zeros(len(candidates))
             if feasible:
-                gain_C = _gains(ends_SKM, missed_SK <= 0.0, front_FM, len(working), generator)
+                holds_SK, front_FM = missed_SK <= 0.0, values_FM[on_front]
+                gain_C = _gains(ends_SKM, holds_SK, front_FM, len(working), generator)
             return np.column_stack([gain_C, missed_C])
 
-        candidates = _candidates(space, parents, generator)
+        half = range(_NUM_CANDIDATES // 2)
+        candidates = [_mutated(space, {}, _STEPS, generator) for _ in half]
+        for _ in half:
+            parent = parents[int(generator.integers(len(parents)))]
+            candidates.append(_mutated(space, parent, _STEPS, generator))
         score_C2 = scores(candidates)
         best = [candidates[index] for index in _best_first(score_C2)[:_NUM_BEST]]
-        refined = [
-            _mutated(space, best[index % len(best)], _SMALL_STEPS, generator)
-            for index in range(_NUM_REFINED)
-        ]
-        score_C2 = np.vstack([score_C2, scores(refined)])
-        return [*candidates, *refined][int(_best_first(score_C2)[0])]
+        for index in range(_NUM_REFINED):
+            parent = best[index % len(best)]
+            candidates.append(_mutated(space, parent, _SMALL_STEPS, generator))
+        score_C2 = np.vstack([score_C2, scores(candidates[_NUM_CANDIDATES:])])
+        return candidates[int(_best_first(score_C2)[0])]
 
     def _add(
         self,
@@ -160,7 +160,7 @@ class CurveModel:
 
 
 class _Posterior:
-    """What is believed of the ends of trials. Draws are joint over the trials of one call."""
+    """Holds what is believed of the ends of trials. Draws are joint over the trials of a call."""
 
     def __init__(self, space: Space, curves: Sequence[_Curve], names: Sequence[str]) -> None:
         self._encoder = _Encoder(space)
@@ -181,8 +181,7 @@ class _Posterior:
     def sample(
         self, asked: Sequence[Mapping[str, Any]], generator: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of `asked`, the objectives at the end, (S, K, M), and by how much all constraints
-        together are missed, (S, K)."""
+        """Draw the objectives at the end of `asked` (S, K, M), and all they miss in sum (S, K)."""
         features_KD = np.array([self._encoder.encode(params, 1.0) for params in asked])
 
         def drawn(process: GaussianProcess) -> NDArray[np.float64]:
@@ -203,9 +202,9 @@ def _gains(
     num_working: int,
     generator: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """(C,): the hypervolume that each candidate adds to the front and the trials at work, on
-    average over samples; the first `num_working` of K are at work.
+    """Return the hypervolume that each candidate adds, on average over samples (C,).
 
+    It is added to the front and to the trials at work, which are the first `num_working` of K.
     The mean over directions λ of max(0, min_i (r_i - v_i) / λ_i)^M is the hypervolume, up to a
     constant. holds_SK: what misses a constraint adds nothing.
     """
@@ -235,13 +234,13 @@ def _gains(
 
 
 def _best_first(score_C2: NDArray[np.float64]) -> NDArray[np.intp]:
-    """By gain; where nothing that holds the constraints gains, the nearest miss is the best."""
+    """Order by gain; where nothing that holds the constraints gains, by the nearest miss."""
     gain_C, missed_C = score_C2.T
     return np.lexsort((missed_C, -gain_C))
 
 
 def _is_drawn(params: Mapping[str, Any], space: Space) -> bool:
-    """Whether `space` could have drawn just these: a reference of another method it could not."""
+    """Return whether `space` could draw just these; a reference of another method it could not."""
     try:
         drawn = space.suggest(GivenValues(params))
     except KeyError:
@@ -253,34 +252,19 @@ def _is_drawn(params: Mapping[str, Any], space: Space) -> bool:
     )
 
 
-def _candidates(
-    space: Space, parents: Sequence[Mapping[str, Any]], generator: np.random.Generator
-) -> list[dict[str, Any]]:
-    half = range(_NUM_CANDIDATES // 2)
-    drawn = [_mutated(space, {}, _STEPS, generator) for _ in half]
-    mutated = [
-        _mutated(space, parents[int(generator.integers(len(parents)))], _STEPS, generator)
-        for _ in half
-    ]
-    return [*drawn, *mutated]
-
-
 def _mutated(
     space: Space,
     parent: Mapping[str, Any],
     steps: Sequence[float],
     generator: np.random.Generator,
 ) -> dict[str, Any]:
-    trial = _Mutation(parent, float(generator.choice(steps)), generator)
-    space.suggest(trial)
-    return trial.values
+    """Return what `space` draws near `parent`, fixed values apart."""
+    drawn = space.suggest(_Mutation(parent, float(generator.choice(steps)), generator))
+    return {name: value for name, value in drawn.items() if name not in space.fixed}
 
 
 class _Mutation:
-    """Stands in for a trial of Optuna: a parent's values, moved a little; others are drawn.
-
-    values: what was given, by name.
-    """
+    """Stands in for a trial of Optuna: a parent's values, moved a little; others are drawn."""
 
     def __init__(
         self, parent: Mapping[str, Any], step: float, generator: np.random.Generator
@@ -288,7 +272,6 @@ class _Mutation:
         self._parent = parent
         self._step = step
         self._generator = generator
-        self.values: dict[str, Any] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         forth, back = (math.log, math.exp) if log else (float, float)
@@ -299,24 +282,18 @@ class _Mutation:
             place = forth(self._parent[name])
             if self._generator.random() >= _UNMOVED:
                 place += self._generator.normal() * self._step * (top - bottom)
-        value = min(max(back(min(max(place, bottom), top)), low), high)
-        self.values[name] = value
-        return value
+        return min(max(back(min(max(place, bottom), top)), low), high)
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        value = min(max(round(self.suggest_float(name, low, high, log=log)), low), high)
-        self.values[name] = value
-        return value
+        return min(max(round(self.suggest_float(name, low, high, log=log)), low), high)
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         kept = name in self._parent and self._generator.random() >= _REDRAWN_CHOICES
-        value = self._parent[name] if kept else choices[int(self._generator.integers(len(choices)))]
-        self.values[name] = value
-        return value
+        return self._parent[name] if kept else choices[int(self._generator.integers(len(choices)))]
 
 
 class _Encoder:
-    """Numbers for a Gaussian process: ranges on [-1, 1], choices one feature each, and time.
+    """Makes numbers for a Gaussian process: ranges on [-1, 1], a feature for each choice, and time.
 
     A parameter that a configuration does not read is 0 in all its features.
     """
@@ -329,9 +306,8 @@ class _Encoder:
         self.groups.append(len(self._parameters))
 
     def encode(self, params: Mapping[str, Any], fraction: float) -> list[float]:
-        features: list[float] = []
-        for parameter in self._parameters:
-            features += _features(parameter, params)
+        """Return the features of a configuration at a fraction of training."""
+        features = [f for parameter in self._parameters for f in _features(parameter, params)]
         # 1 at the end, 0 at a third of training, -1 at a ninth: where curves are learned.
         return [*features, 1.0 + math.log(fraction) / math.log(3.0)]
 

@@ -1,4 +1,4 @@
-"""The sampler's view of a study: what is told to Optuna's samplers, apart from the record.
+"""What samplers are told of a study's trials, apart from the record.
 
 The record (`search.record.ledger`) says what happened. A model of what to try next is another
 matter: a trial that was stopped early has no final values, and yet tells that its region is poor.
@@ -26,15 +26,11 @@ from trainables.seeds import derive_seed
 
 CURVES = "curves"  # our own, see `search.samplers.learning_curves`
 
-# What samplers are told of a trial that was stopped early; chosen by `benchmarks.search`.
-STOPPED_VIEWS = ("poor", "ignored", "rung")
-
 # Samplers whose cost of a draw grows with what they were told, and how many trials they are told
 # of at most: the best and the newest. A draw then takes tens of milliseconds, however long a study.
 _BOUNDED = ("tpe", "gp")
 _MAX_TOLD = 400
 
-_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 _FOREIGN = 10**9  # numbers of other studies' trials begin so far below 0
 
 
@@ -79,33 +75,19 @@ class TrialSampler:
     seed: with a trial's number and what was told before, all that a draw depends on. A restarted
       driver that tells of every trial so far, in the order of their numbers, draws the same by
       `curves` and `random`; Optuna's own samplers may draw otherwise while trials are at work.
-    stopped: what Optuna's samplers are told of a trial that was stopped early: `poor`, that it is
-      worse than every complete one (Optuna's PRUNED); `ignored`, nothing; `rung`, its last
-      vector, as if final. `curves` learns from its reports.
     """
 
     def __init__(
-        self,
-        *,
-        num_objectives: int,
-        sampler: str,
-        seed: int,
-        num_startup_trials: int = 10,
-        stopped: str = "poor",
+        self, *, num_objectives: int, sampler: str, seed: int, num_startup_trials: int = 10
     ) -> None:
-        if stopped not in STOPPED_VIEWS:
-            raise unknown_name("view of stopped trials", stopped, STOPPED_VIEWS)
+        self._num_objectives = num_objectives
         self._sampler = sampler
         self._seed = seed
         self._num_startup_trials = num_startup_trials
-        self._stopped = stopped
-        self._live: dict[int, optuna.Trial] = {}  # by the trial's number in the record
-        self._curves = None
-        if sampler == CURVES:
-            self._curves = CurveModel(num_objectives=num_objectives, seed=seed)
-        self._num_objectives = num_objectives
         self._num_foreign = 0
+        self._curves = CurveModel(num_objectives=num_objectives, seed=seed)
         self._study = self._empty_study()
+        self._live: dict[int, optuna.Trial] = {}  # by the trial's number in the record
 
     def ask(
         self, number: int, space: Space, fixed: Mapping[str, Any] | None = None
@@ -114,23 +96,19 @@ class TrialSampler:
 
         Returns all active parameters with their values, and what was drawn, for the record.
         """
-        if fixed is None and self._curves is not None:
+        if fixed is None and self._sampler == CURVES:
             fixed = self._curves.propose(number, space)
         with quiet():
             if fixed:
                 self._study.enqueue_trial(dict(fixed))
             # A fresh generator for every trial: a restarted driver needs no saved one.
-            self._study.sampler = make_sampler(
-                self._sampler,
-                derive_seed(self._seed, "sampler", number) % 2**32,
-                self._num_startup_trials,
-            )
+            seed = derive_seed(self._seed, "sampler", number) % 2**32
+            self._study.sampler = make_sampler(self._sampler, seed, self._num_startup_trials)
             trial = self._study.ask()
             drawn = space.suggest(trial)
         self._live[number] = trial
-        if self._curves is not None:
-            self._curves.started(number, trial.params)
-        return drawn, Draw(params=trial.params, distributions=trial.distributions)
+        self._curves.started(number, trial.params)
+        return drawn, _draw_of(trial)
 
     def report(
         self,
@@ -143,8 +121,7 @@ class TrialSampler:
 
         values: with the cost that it will end with. violations: as for `tell`.
         """
-        if self._curves is not None:
-            self._curves.reported(number, fraction, values, violations)
+        self._curves.reported(number, fraction, values, violations)
 
     def tell(
         self,
@@ -160,9 +137,9 @@ class TrialSampler:
           for every trial, so that samplers can compare them.
         """
         trial = self._live.pop(number)
-        state, told = self._view(status, values)
-        self._end_curve(number, status, told, violations)
-        if state == TrialState.COMPLETE:
+        state, told = _view(status, values)
+        self._curves.ended(number, told, violations)
+        if told is not None:
             for name, value in (violations or {}).items():
                 trial.set_constraint(name, value)
         with quiet():
@@ -182,94 +159,75 @@ class TrialSampler:
 
         number: None for a trial of another study.
         """
-        if self._curves is not None and number is None:
+        if number is None:
             number = self._num_foreign - _FOREIGN  # in their order, before our own
             self._num_foreign += 1
-            self._curves.started(number, draw.params)
-        state, told = self._view(status, values)
-        if number is not None:
-            self._end_curve(number, status, told, violations)
-        final = state == TrialState.COMPLETE
+        state, told = _view(status, values)
+        self._curves.started(number, draw.params)
+        self._curves.ended(number, told, violations)
         with quiet():
-            self._study.add_trial(
-                create_trial(
-                    state=state,
-                    values=told,
-                    params=dict(draw.params),
-                    distributions=dict(draw.distributions),
-                    constraints=dict(violations) if final and violations else None,
-                )
+            ended = create_trial(
+                state=state,
+                values=told,
+                params=dict(draw.params),
+                distributions=dict(draw.distributions),
+                constraints=dict(violations) if told is not None and violations else None,
             )
+            self._study.add_trial(ended)
         self._forget()
 
     def recall(self, number: int, draw: Draw) -> None:
         """Learn of a trial of an earlier driver, before its reports, and `learn` or `resume`."""
-        if self._curves is not None:
-            self._curves.started(number, draw.params)
+        self._curves.started(number, draw.params)
 
     def resume(self, number: int, draw: Draw) -> None:
         """Take over a trial that an earlier driver left running."""
-        if self._curves is not None and not self._curves.knows(number):
-            self._curves.started(number, draw.params)
+        self._curves.started(number, draw.params)
         with quiet():
             self._study.enqueue_trial(dict(draw.params))
-            trial = self._study.ask(fixed_distributions=dict(draw.distributions))
-        self._live[number] = trial
+            self._live[number] = self._study.ask(fixed_distributions=dict(draw.distributions))
 
     def _empty_study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        sampler = make_sampler(self._sampler, self._seed, self._num_startup_trials)
         with quiet():
-            return optuna.create_study(
-                directions=["minimize"] * self._num_objectives,
-                sampler=make_sampler(self._sampler, self._seed, self._num_startup_trials),
-            )
+            directions = ["minimize"] * self._num_objectives
+            return optuna.create_study(directions=directions, sampler=sampler)
 
     def _forget(self) -> None:
-        """Where twice as many trials were told as need be, go on with the better half by
-        non-domination rank, and the newest: all that a sampler draws on."""
+        """Where a bounded sampler was told of twice as many trials as need be, keep the best.
+
+        These are the better half by non-domination rank, and the newest of the others.
+        """
         if self._sampler not in _BOUNDED:
             return
-        told = [t for t in self._study.get_trials(deepcopy=False) if t.state in _TOLD]
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        told = self._study.get_trials(deepcopy=False, states=states)
         if len(told) < 2 * _MAX_TOLD:
             return
         feasible = [t for t in told if t.values and all(v <= 0 for v in t.constraints.values())]
         values = [t.values for t in feasible] or np.empty((0, self._num_objectives))
-        ranks = non_domination_rank(values)
-        best = sorted(zip(ranks, feasible, strict=True), key=lambda rt: (rt[0], -rt[1].number))
-        kept = {t.number: t for _, t in best[: _MAX_TOLD // 2]}
-        for trial in reversed(told):
-            if len(kept) == _MAX_TOLD:
-                break
-            kept[trial.number] = trial
-        live = {
-            number: Draw(params=trial.params, distributions=trial.distributions)
-            for number, trial in self._live.items()
-        }
+        best_order = np.lexsort(([-t.number for t in feasible], non_domination_rank(values)))
+        kept = {feasible[index].number for index in best_order[: _MAX_TOLD // 2]}
+        others = [t.number for t in told if t.number not in kept]
+        kept.update(others[len(kept) - _MAX_TOLD :])
+        live = {number: _draw_of(trial) for number, trial in self._live.items()}
         self._study = self._empty_study()
         with quiet():
-            self._study.add_trials([kept[number] for number in sorted(kept)])
+            self._study.add_trials([t for t in told if t.number in kept])
         for number, draw in live.items():
             self.resume(number, draw)
 
-    def _end_curve(
-        self,
-        number: int,
-        status: str,
-        told: Sequence[float] | None,
-        violations: Mapping[str, float] | None,
-    ) -> None:
-        if self._curves is not None:
-            final = told if status in ("complete", "infeasible") else None
-            self._curves.ended(number, final, violations)
 
-    def _view(
-        self, status: str, values: Sequence[float] | None
-    ) -> tuple[TrialState, list[float] | None]:
-        final = status in ("complete", "infeasible")
-        if final or (status == "stopped" and self._stopped == "rung"):
-            if values is not None and all(map(math.isfinite, values)):
-                return TrialState.COMPLETE, list(values)
-            return TrialState.FAIL, None
-        if status == "stopped" and self._stopped == "poor":
-            return TrialState.PRUNED, None
-        return TrialState.FAIL, None
+def _draw_of(trial: optuna.Trial) -> Draw:
+    return Draw(params=trial.params, distributions=trial.distributions)
+
+
+def _view(status: str, values: Sequence[float] | None) -> tuple[TrialState, list[float] | None]:
+    """Return what samplers are told of an end: of a stopped trial, that it is poor."""
+    if status == "stopped":
+        return TrialState.PRUNED, None
+    final = status in ("complete", "infeasible")
+    if final and values is not None and all(map(math.isfinite, values)):
+        return TrialState.COMPLETE, list(values)
+    return TrialState.FAIL, None

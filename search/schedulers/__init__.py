@@ -1,1 +1,1 @@
-"""What to stop early: ParetoASHA and its rungs, usable by any Ray Tune experiment."""
+"""Decides what to stop early: ParetoASHA and its rungs, usable by any Ray Tune experiment."""

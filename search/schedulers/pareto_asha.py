@@ -31,17 +31,17 @@ Values = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[Sequence[float],
 
 
 class ParetoASHA(FIFOScheduler):
-    """Asynchronous successive halving by non-domination, the stopping type.
+    """Stops trials by asynchronous successive halving, with non-domination as the order.
 
-    Trials are started in the order they were added. Nothing is random: equal reports in equal
-    order make equal decisions. Trials that fail, or omit a metric, never hold others up.
+    Nothing is random: equal reports in equal order make equal decisions. Trials that fail, or
+    omit a metric, never hold others up.
 
     metrics, modes: the objectives, each `min` or `max`.
     time_attr: what a trial has trained by, in the unit of `grace_period` and `max_t`.
-    reduction_factor, brackets: see `search.schedulers.rungs.RungSettings`.
+    reduction_factor, brackets: see `search.plans.rung_settings.RungSettings`.
     values: from a trial's configuration and result, both flat, to its vector (minimised, in the
       order of `metrics`) and the sum of its constraints' violations, 0 where all hold; e.g. to
-      give the cost that a configuration will end with. None lets the trial go on, unrecorded.
+      give the cost that a configuration will end with. None lets the trial continue, unrecorded.
       Default: the metrics, unconstrained; a result in which one of them is missing or no number
       decides nothing.
 
@@ -62,17 +62,16 @@ class ParetoASHA(FIFOScheduler):
     ) -> None:
         super().__init__()
         check_names(metrics, modes)
-        self._metrics = tuple(metrics)
-        self._signs = tuple(-1.0 if mode == "max" else 1.0 for mode in modes)
+        self._signs = {n: -1.0 if m == "max" else 1.0 for n, m in zip(metrics, modes, strict=True)}
         self._time_attr = time_attr
-        self._values = values
+        self._values = values or self._unconstrained
         settings = RungSettings(
             grace=grace_period,
             maximum=max_t,
             reduction_factor=reduction_factor,
             brackets=brackets,
         )
-        self.rungs = ParetoRungs(settings, len(self._metrics))
+        self.rungs = ParetoRungs(settings, len(metrics))
         self._bracket: dict[str, int] = {}  # by trial
         self._num_stopped = 0
 
@@ -82,58 +81,55 @@ class ParetoASHA(FIFOScheduler):
         return None
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """The objectives are this scheduler's own; Tune's single metric does not apply."""
+        """Accept and ignore Tune's single metric; the objectives are this scheduler's own."""
         return True
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Give a trial its bracket."""
         self.add(self.key(trial))
 
     def add(self, key: str, position: int | None = None) -> None:
-        """A trial that is to run; once is enough. position: among all, default the next."""
-        if key not in self._bracket:
-            place = len(self._bracket) if position is None else position
-            self._bracket[key] = bracket_of(place, self.rungs.settings)
+        """Add a trial that is to run; once is enough. position: among all, default the next."""
+        place = len(self._bracket) if position is None else position
+        self._bracket.setdefault(key, bracket_of(place, self.rungs.settings))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Return Tune's word for what becomes of the trial after this report."""
         if self.keeps(self.key(trial), trial.config, result):
             return str(TrialScheduler.CONTINUE)
         self._num_stopped += 1
         return str(TrialScheduler.STOP)
 
     def key(self, trial: Trial) -> str:
-        """What a trial is known by: Ray's id. To override where trials outlive their driver."""
+        """Return what a trial is known by: Ray's id. Override it where trials outlive a driver."""
         return str(trial.trial_id)
 
     def keeps(self, key: str, config: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
-        """Whether a trial goes on after a report; also to feed reports of an earlier driver."""
-        judged = (self._values or self._unconstrained)(config, result)
+        """Return whether a trial continues after a report, which may be of an earlier driver."""
+        judged = self._values(config, result)
         if judged is None or self._time_attr not in result:
             return True
         vector, violation = judged
-        return self.rungs.decide(
-            key,
-            float(result[self._time_attr]),
-            vector,
-            violation=violation,
-            bracket=self._bracket.get(key, 0),
-        )
+        time, bracket = float(result[self._time_attr]), self._bracket.get(key, 0)
+        return self.rungs.decide(key, time, vector, violation=violation, bracket=bracket)
 
     def _unconstrained(
         self, _: Mapping[str, Any], result: Mapping[str, Any]
     ) -> tuple[Sequence[float], float] | None:
-        signed = zip(self._metrics, self._signs, strict=True)
         try:
-            return [sign * float(result[name]) for name, sign in signed], 0.0
+            return [sign * float(result[name]) for name, sign in self._signs.items()], 0.0
         except (KeyError, TypeError, ValueError):
             return None
 
     def debug_string(self) -> str:
+        """Return a line for Tune's display: how many were stopped, and the records by rung."""
         records = ", ".join(f"{m:g}: {n}" for m, n in self.rungs.num_records().items())
         return f"Using ParetoASHA: {self._num_stopped} stopped; records by rung {{{records}}}"
 
     def save(self, checkpoint_path: str) -> None:
+        """Write what was decided so far, as JSON."""
         state = {
-            "metrics": self._metrics,
+            "metrics": list(self._signs),
             "bracket": self._bracket,
             "num_stopped": self._num_stopped,
             "rungs": self.rungs.state(),
@@ -141,13 +137,12 @@ class ParetoASHA(FIFOScheduler):
         Path(checkpoint_path).write_text(json.dumps(state))
 
     def restore(self, checkpoint_path: str) -> None:
-        """Raises `UserError` for the state of a scheduler with other objectives or rungs."""
+        """Take over what `save` wrote. Raises `UserError` for other objectives or rungs."""
         state = json.loads(Path(checkpoint_path).read_text())
-        if tuple(state["metrics"]) != self._metrics:
+        if state["metrics"] != list(self._signs):
             raise UserError(
-                f"a saved scheduler must have the metrics {list(self._metrics)}, got "
+                f"a saved scheduler must have the metrics {list(self._signs)}, got "
                 f"{state['metrics']}; restore it with the metrics it was saved with"
             )
         self.rungs.restore(state["rungs"])
-        self._bracket = dict(state["bracket"])
-        self._num_stopped = int(state["num_stopped"])
+        self._bracket, self._num_stopped = dict(state["bracket"]), int(state["num_stopped"])

@@ -1,4 +1,4 @@
-"""The rule of ParetoASHA, without Ray: which trials go on at a rung. Everything is minimised.
+"""The rule of ParetoASHA, without Ray: which trials continue at a rung. Everything is minimised.
 
 Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter
 Tuning", Algorithm 2) in its stopping form, with one change: trials are ordered by non-domination
@@ -31,52 +31,33 @@ from trainables.errors import UserError
 
 
 class Rung:
-    """The records at one milestone, in Deb's order: feasible, infeasible, not a number."""
+    """Holds the records at one milestone, and puts them in Deb's order.
+
+    records: each a vector and its violation, in the order they came.
+    """
 
     def __init__(self, num_objectives: int) -> None:
+        self.records: list[tuple[list[float], float]] = []
         self._feasible = RankedRecords(num_objectives)
-        self._violations: list[float] = []
-        self._num_nan = 0
+        self._violations: list[float] = []  # of the infeasible
 
-    def __len__(self) -> int:
-        return len(self._feasible) + len(self._violations) + self._num_nan
-
-    def num_before(self, vector: NDArray[np.float64], violation: float) -> int:
-        """How many records come strictly before `vector`."""
+    def add(self, vector: NDArray[np.float64], violation: float) -> int:
+        """Add a record (M,), and return how many others come strictly before it."""
+        self.records.append((vector.tolist(), violation))
         if np.isnan(vector).any() or math.isnan(violation):
-            return len(self) - self._num_nan
+            return len(self._feasible) + len(self._violations)
         if violation > 0:
-            return len(self._feasible) + sum(known < violation for known in self._violations)
-        return self._feasible.num_before(vector)
-
-    def add(self, vector: NDArray[np.float64], violation: float) -> None:
-        if np.isnan(vector).any() or math.isnan(violation):
-            self._num_nan += 1
-        elif violation > 0:
             self._violations.append(violation)
-        else:
-            self._feasible.add(vector)
-
-    def state(self) -> dict[str, Any]:
-        """Plain values, from which `restore` makes an equal rung."""
-        return {
-            "values": self._feasible.values_NM.tolist(),
-            "violations": list(self._violations),
-            "num_nan": self._num_nan,
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Into an empty rung."""
-        for vector in state["values"]:
-            self._feasible.add(np.asarray(vector, dtype=np.float64))
-        self._violations = list(state["violations"])
-        self._num_nan = int(state["num_nan"])
+            return len(self._feasible) + sum(known < violation for known in self._violations)
+        before = self._feasible.num_before(vector)
+        self._feasible.add(vector)
+        return before
 
 
 class ParetoRungs:
-    """ParetoASHA's decisions for trials that report in any order. Not thread-safe.
+    """Decides which trials continue; they may report in any order. Not thread-safe.
 
-    num_objectives: M, the length of every vector.
+    num_objectives: M, the length of every vector. Raises `UserError` for less than one.
     """
 
     def __init__(self, settings: RungSettings, num_objectives: int) -> None:
@@ -97,7 +78,7 @@ class ParetoRungs:
         violation: float = 0.0,
         bracket: int = 0,
     ) -> bool:
-        """Whether the trial goes on; call it at every report.
+        """Return whether the trial continues; call it at every report.
 
         time: how long the trial has trained. The furthest milestone it has reached counts, once:
           a trial that reports again there (after a restart) gets the same answer.
@@ -112,33 +93,29 @@ class ParetoRungs:
             raise ValueError(
                 f"`vector` must hold {self.num_objectives} objectives, got shape {values.shape}"
             )
-        if time >= self.settings.maximum * (1 - EPSILON):
+        reached = [m for m in self.settings.milestones(bracket) if m <= time * (1 + EPSILON)]
+        if not reached or time >= self.settings.maximum * (1 - EPSILON):
             return True
-        milestones = self.settings.milestones(bracket)
-        reached = [m for m in milestones if m <= time * (1 + EPSILON)]
-        if not reached:
-            return True
-        milestone = reached[-1]
         kept = self._kept.setdefault(trial, {})
         if False in kept.values():  # stopped, by a driver that died before the trial did
             return False
+        milestone = reached[-1]
         if milestone not in kept:
             rung = self._rungs[milestone]
-            before = rung.num_before(values, violation)
-            rung.add(values, violation)
-            kept[milestone] = before / len(rung) <= 1.0 / self.settings.reduction_factor
+            share_before = rung.add(values, violation) / len(rung.records)
+            kept[milestone] = share_before <= 1.0 / self.settings.reduction_factor
         return kept[milestone]
 
     def num_records(self) -> dict[float, int]:
-        """By milestone, ascending."""
-        return {milestone: len(rung) for milestone, rung in self._rungs.items()}
+        """Return the number of records by milestone, ascending."""
+        return {milestone: len(rung.records) for milestone, rung in self._rungs.items()}
 
     def state(self) -> dict[str, Any]:
-        """Plain values, from which `restore` makes an equal object; `json` writes them."""
+        """Return plain values, from which `restore` makes an equal object; `json` writes them."""
         return {
             "num_objectives": self.num_objectives,
             "kept": {trial: list(kept.items()) for trial, kept in self._kept.items()},
-            "rungs": [(milestone, rung.state()) for milestone, rung in self._rungs.items()],
+            "rungs": [(milestone, rung.records) for milestone, rung in self._rungs.items()],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -155,7 +132,8 @@ class ParetoRungs:
                 "with the settings it was saved with"
             )
         for milestone, rung in rungs.items():
-            rung.restore(known[milestone])
+            for vector, violation in known[milestone]:
+                rung.add(np.asarray(vector, dtype=np.float64), violation)
         self._rungs = rungs
         self._kept = {trial: dict(kept) for trial, kept in state["kept"].items()}
 
@@ -164,12 +142,12 @@ class ParetoRungs:
 
 
 def bracket_of(position: int, settings: RungSettings) -> int:
-    """The bracket of the trial that was added at `position`: in turn, so nothing is random."""
+    """Return the bracket of the trial added at `position`: in turn, so nothing is random."""
     return position % settings.brackets
 
 
 def check_names(metrics: Sequence[str], modes: Sequence[str]) -> None:
-    """Raises `UserError` unless there is one mode, min or max, for every metric."""
+    """Raise `UserError` unless there is one mode, min or max, for every metric."""
     if not metrics or len(metrics) != len(modes) or len(set(metrics)) != len(metrics):
         raise UserError(
             f"`metrics` must name distinct objectives, with one mode each, got "

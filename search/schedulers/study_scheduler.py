@@ -19,16 +19,20 @@ class StudyScheduler(ParetoASHA):
     """Knows trials by their names and numbers in the study, which outlive a driver."""
 
     def key(self, trial: Trial) -> str:
+        """Return the trial's name in the study."""
         return str(trial.config["name"])
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        # Not in turn: a trial that is refused before it starts is never added, by one driver.
+        """Give a trial its bracket, by its number: a refused trial has one, but never starts."""
         self.add(self.key(trial), position=int(trial.config["number"]))
 
 
 def make_scheduler(plan: Plan) -> StudyScheduler | None:
-    """By the study's objectives, with the cost that a trial will end with; None where trials are
-    not to be stopped. References never are, nor do others have to hold up against them."""
+    """Return a scheduler for the study's objectives; None where trials are not to be stopped.
+
+    Trials are compared by the cost that they will end with. References are never stopped, and
+    no other trial is compared with them.
+    """
     if plan.rungs is None:
         return None
 
@@ -48,7 +52,7 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
 
     return StudyScheduler(
         plan.objectives,
-        ["max" if describe(name).direction == "maximize" else "min" for name in plan.objectives],
+        [describe(name).direction[:3] for name in plan.objectives],
         time_attr="training/fraction",
         grace_period=plan.rungs.grace,
         max_t=plan.rungs.maximum,
@@ -59,14 +63,11 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
 
 
 def replay(scheduler: ParetoASHA, files: StudyFiles, ledger: Ledger) -> None:
-    """Give a new scheduler all reports so far: it then knows what the last one knew, and decides
-    the same of trials that are resumed."""
+    """Tell a new scheduler all reports so far, so that it decides as the last one would have."""
     for trial in ledger.trials():
         scheduler.add(trial_name(files.study, trial.number), position=trial.number)
     for trial, metrics in past_reports(files, ledger):
-        if "config" in trial.user_attrs:
-            config = {
-                "reference": trial.user_attrs["reference"],
-                "final_density": final_density(trial.user_attrs["config"]),
-            }
+        if (given := trial.user_attrs.get("config")) is not None:
+            reference, density = trial.user_attrs["reference"], final_density(given)
+            config = {"reference": reference, "final_density": density}
             scheduler.keeps(trial_name(files.study, trial.number), config, metrics)
