@@ -1,4 +1,4 @@
-"""When a study is finished: after so many trials, epochs or GPU hours."""
+"""Budgets say when a study is finished: after so many trials, epochs or GPU hours."""
 
 import math
 from collections.abc import Mapping
@@ -12,18 +12,13 @@ EPOCHS_METRIC = "training/epochs"
 GPU_HOURS_METRIC = "training/gpu_hours"
 
 _OPTIONS = {"trials": "--trials", "epochs": "--epochs", "gpu_hours": "--gpu-hours"}
-
-
-def no_gpu_for(budget: "Budget") -> str:
-    """The message where a budget of GPU hours can never be used up."""
-    return (
-        f"`--gpu-hours` needs a GPU, got {budget.text} where Ray has none; use --trials or --epochs"
-    )
+_WORDS = {"trials": "trials", "epochs": "epochs", "gpu_hours": "GPU hours"}
+_METRICS = {"trials": None, "epochs": EPOCHS_METRIC, "gpu_hours": GPU_HOURS_METRIC}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """Exactly one of the three is given.
+    """Holds how much a study may use, in exactly one of three units.
 
     trials: how many are run, early-stopped and failed ones included.
     epochs: passes over the training split, summed over all trials, pre-training included. A
@@ -41,55 +36,56 @@ class Budget:
     gpu_hours: float | None = None
 
     def __post_init__(self) -> None:
-        given = {n: v for n in _OPTIONS if (v := getattr(self, n)) is not None}
+        given = self.to_json()
         if len(given) != 1:
             raise UserError(
                 f"a study must have one budget, got "
                 f"{' and '.join(_OPTIONS[n] for n in given) or 'none'}; "
                 f"give one of {', '.join(_OPTIONS.values())}"
             )
-        ((name, value),) = given.items()
-        least = "at least 1" if name == "trials" else "above 0 and finite"
-        if not (value >= 1 if name == "trials" else 0 < value < math.inf):
+        ((unit, value),) = given.items()
+        least = "at least 1" if unit == "trials" else "above 0 and finite"
+        if not (value >= 1 if unit == "trials" else 0 < value < math.inf):
             remedy = "raise it" if math.isfinite(value) else "`search extend` adds more"
-            raise UserError(f"`{_OPTIONS[name]}` must be {least}, got {value:g}; {remedy}")
+            raise UserError(f"`{_OPTIONS[unit]}` must be {least}, got {value:g}; {remedy}")
+
+    @property
+    def unit(self) -> str:
+        """The one of `trials`, `epochs` and `gpu_hours` that is given."""
+        (unit,) = self.to_json()
+        return unit
 
     @property
     def metric(self) -> str | None:
         """Where a trial says how much it has used; None where trials are counted."""
-        if self.epochs is not None:
-            return EPOCHS_METRIC
-        return GPU_HOURS_METRIC if self.gpu_hours is not None else None
+        return _METRICS[self.unit]
 
     @property
     def amount(self) -> float:
-        """In its own unit."""
-        return float(next(v for n in _OPTIONS if (v := getattr(self, n)) is not None))
+        """How much, in its own unit."""
+        return float(self.to_json()[self.unit])
 
     @property
     def text(self) -> str:
-        """`18 trials`, `200 epochs`, `1.5 GPU hours`."""
-        unit = next(n for n in _OPTIONS if getattr(self, n) is not None)
-        words = {"trials": "trials", "epochs": "epochs", "gpu_hours": "GPU hours"}
-        return f"{self.amount:g} {words[unit]}"
+        """The budget in words: `18 trials`, `200 epochs`, `1.5 GPU hours`."""
+        return f"{self.amount:g} {_WORDS[self.unit]}"
 
     def raised(self, more: "Budget") -> "Budget":
-        """The sum. Raises `UserError` where the two count in different units."""
-        mine, theirs = self.to_json(), more.to_json()
-        if mine.keys() != theirs.keys():
-            ((name, _),) = mine.items()
+        """Return the sum. Raises `UserError` where the two count in different units."""
+        if self.unit != more.unit:
             raise UserError(
                 f"a study of {self.text} can be extended in its own unit, got {more.text}; use "
-                f"{_OPTIONS[name]}"
+                f"{_OPTIONS[self.unit]}"
             )
-        return Budget(**{name: value + theirs[name] for name, value in mine.items()})
+        return Budget(**{n: value + more.to_json()[n] for n, value in self.to_json().items()})
 
     def to_json(self) -> dict[str, Any]:
-        return {n: v for n in _OPTIONS if (v := getattr(self, n)) is not None}
+        """Return the unit and the amount, as `from_json` takes them."""
+        return {unit: v for unit in _OPTIONS if (v := getattr(self, unit)) is not None}
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Self:
-        """Raises `UserError` for what `to_json` did not write."""
+        """Make the budget that `to_json` gave. Raises `UserError` for anything else."""
         unknown = set(known) - set(_OPTIONS)
         if unknown or not all(isinstance(value, int | float) for value in known.values()):
             raise UserError(
@@ -97,3 +93,10 @@ class Budget:
                 "restore the study.json from a backup"
             )
         return cls(**known)
+
+
+def no_gpu_for(budget: Budget) -> str:
+    """Return the message where a budget of GPU hours can never be used up."""
+    return (
+        f"`--gpu-hours` needs a GPU, got {budget.text} where Ray has none; use --trials or --epochs"
+    )

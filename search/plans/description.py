@@ -3,13 +3,14 @@
 import datetime
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from search.plans.grid import Grid
 from search.plans.plan import Plan
 from search.plans.recipe import Recipe
 from search.plans.resolve import make_plan
+from trainables.coercion import to_plain
+from trainables.config import flatten
 from trainables.errors import UserError
 from trainables.registry.tasks import TASKS, known_task
 
@@ -34,15 +35,11 @@ _IDENTITY = (
 )
 # Of a recipe, what a study does not depend on: its words, and defaults of the command line.
 _FREE = ("name", "summary", "trials", "concurrency", "sampler", "scheduler", "cost", "folder")
-_DEFAULTS = "defaults."
 _MAX_DIFFERENCES = 5
 
 
 def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of `study.json`, without addresses.
-
-    known: the study's `study.json` so far, or nothing.
-    """
+    """Return the content of `study.json`, without addresses. known: the content so far, or {}."""
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         "version": DESCRIPTION_VERSION,
@@ -52,7 +49,7 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "preset": plan.recipe.preset,
         "tasks": list(plan.tasks),
         "task_references": list(plan.task_references),
-        "own_tasks": [asdict(known_task(t)) for t in plan.tasks if t not in TASKS],
+        "own_tasks": [to_plain(known_task(t)) for t in plan.tasks if t not in TASKS],
         "objectives": list(plan.objectives),
         "constraints": plan.constraints.to_json(),
         "budget": plan.budget.to_json(),
@@ -74,10 +71,7 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plan_from_description(known: Mapping[str, Any]) -> Plan:
-    """Return the plan of a study that exists, from its `study.json`.
-
-    It is the plan that the study began with, whatever recipes and presets have become since.
-    """
+    """Return the plan that a study began with, whatever recipes and presets have become since."""
     grid, rungs = known.get("grid"), known["scheduler"]
     # Its full length is no setting: all of training.
     scheduling = {n: str(v) for n, v in (rungs or {}).items() if n != "maximum"}
@@ -103,25 +97,21 @@ def plan_from_description(known: Mapping[str, Any]) -> Plan:
 
 
 def differences(plan: Plan, known: Mapping[str, Any]) -> list[str]:
-    """Return in what `plan` is another study than `known`: `NAME was THIS, is now THAT`, sorted.
+    """Return in what `plan` is another study than `known`: `NAME was THIS, is now THAT`.
 
     Empty where both are the same study. Raises `UserError` for a description of another version.
     """
     check_version(known)
-    described = describe_study(plan, known)
-    ours = _facts(described.get("grid")) | _flat({n: _free(n, described[n]) for n in _IDENTITY})
-    theirs = _facts(known.get("grid")) | _flat({n: _free(n, known.get(n)) for n in _IDENTITY})
+    ours, theirs = _identity(to_plain(describe_study(plan, known))), _identity(known)
     found = [
         f"{name} was {_shown(theirs.get(name))}, is now {_shown(ours.get(name))}"
-        for name in [*theirs, *(n for n in ours if n not in theirs)]
+        for name in theirs | ours
         if theirs.get(name) != ours.get(name)
     ]
     # Defaults that differ because a setting does would hide it.
-    found = [line for line in found if not line.startswith(_DEFAULTS)] or found
-    if len(found) > _MAX_DIFFERENCES:
-        further = len(found) - _MAX_DIFFERENCES
-        found = [*found[:_MAX_DIFFERENCES], f"and {further} further differences"]
-    return found
+    found = [line for line in found if not line.startswith("defaults.")] or found
+    further = len(found) - _MAX_DIFFERENCES
+    return found[:_MAX_DIFFERENCES] + [f"and {further} further differences"] * (further > 0)
 
 
 def check_version(known: Mapping[str, Any]) -> None:
@@ -134,26 +124,15 @@ def check_version(known: Mapping[str, Any]) -> None:
         )
 
 
-def _free(name: str, value: Any) -> Any:
-    """`value` without what does not count."""
-    if name == "resolved_recipe" and isinstance(value, Mapping):
-        return {k: v for k, v in value.items() if k not in _FREE}
-    return value
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted name; a list is a leaf."""
-    if isinstance(value, Mapping) and value:
-        found: dict[str, Any] = {}
-        for name, inner in value.items():
-            found |= _flat(inner, f"{prefix}.{name}".strip("."))
-        return found
-    return {prefix: list(value) if isinstance(value, tuple) else value}
-
-
-def _facts(grid: Mapping[str, Any] | None) -> dict[str, str]:
-    """They tell more than that the sampler or the seed is another, and so come first."""
-    return {"grid": "none"} if grid is None else Grid.from_json(grid).facts()
+def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells one study from another, by dotted name."""
+    grid = description.get("grid")
+    # A grid says more than that its sampler or its seed is another, and so comes first.
+    facts = {"grid": "none"} if grid is None else Grid.from_json(grid).facts()
+    recipe = description.get("resolved_recipe") or {}
+    counted = {name: description.get(name) for name in _IDENTITY}
+    counted["resolved_recipe"] = {k: v for k, v in recipe.items() if k not in _FREE}
+    return facts | flatten(counted)
 
 
 def _shown(value: Any) -> str:

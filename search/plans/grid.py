@@ -13,7 +13,7 @@ from trainables.errors import UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
-    """A method with settings of its own.
+    """Describes a method with settings of its own.
 
     sparse: False for a dense system, which no sparsity applies to.
     settings: typed values by dotted name, for this system alone.
@@ -26,7 +26,7 @@ class System:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """One trial of a grid: what `Plan.config` is given."""
+    """Describes one trial of a grid: what `Plan.config` is given."""
 
     params: Mapping[str, Any]
     seed: int
@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
-    """Systems x sparsities x seeds; dense systems x seeds.
+    """Holds systems x sparsities x seeds; dense systems x seeds.
 
     seeds: in the order they are run, each to its end before the next, so that an interrupted
       study is a whole comparison of fewer seeds.
@@ -44,23 +44,24 @@ class Grid:
     sparsities: tuple[float, ...]
     seeds: tuple[int, ...]
 
-    def cells(self) -> tuple[Cell, ...]:
-        """Return all trials: of a seed `dense`, the other dense systems, then by sparsity."""
+    def params(self) -> list[dict[str, Any]]:
+        """Return the trials of one seed: `dense`, the other dense systems, then by sparsity."""
         dense = [system for system in self.systems if not system.sparse]
         dense.sort(key=lambda system: system.method != "dense")  # stable: the order given otherwise
-        of_one_seed: list[dict[str, Any]] = [{"method": s.method, **s.settings} for s in dense]
-        for sparsity in self.sparsities:
-            of_one_seed += [
-                {"method": s.method, "sparsity.target": sparsity, **s.settings}
-                for s in self.systems
-                if s.sparse
-            ]
-        return tuple(Cell(params=p, seed=seed) for seed in self.seeds for p in of_one_seed)
+        return [{"method": s.method, **s.settings} for s in dense] + [
+            {"method": s.method, "sparsity.target": sparsity, **s.settings}
+            for sparsity in self.sparsities
+            for s in self.systems
+            if s.sparse
+        ]
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Return all trials, seed by seed."""
+        return tuple(Cell(params=p, seed=seed) for seed in self.seeds for p in self.params())
 
     def dense_params(self) -> Mapping[str, Any] | None:
         """Return what the dense trial of every seed is given (its first variant), if any."""
-        dense = [s for s in self.systems if s.method == "dense"]
-        return {"method": "dense", **dense[0].settings} if dense else None
+        return next((p for p in self.params() if p["method"] == "dense"), None)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -69,8 +70,12 @@ class Grid:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as `from_json` takes them."""
-        plain = asdict(self)
-        return plain | {name: list(plain[name]) for name in ("systems", "sparsities", "seeds")}
+        systems = [asdict(system) for system in self.systems]
+        return {
+            "systems": systems,
+            "sparsities": list(self.sparsities),
+            "seeds": list(self.seeds),
+        }
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Self:
@@ -89,12 +94,13 @@ class Grid:
 
     def facts(self) -> dict[str, str]:
         """Return the grid in words, for the study's run in MLflow and for messages."""
-        own = [s for s in self.systems if s.settings]
         return {
             "methods": ",".join(self.methods),
             "sparsities": ",".join(f"{s:g}" for s in self.sparsities),
             "seeds": ",".join(map(str, self.seeds)),
             "method_settings": "; ".join(
-                " ".join([s.method, *(f"{k}={v}" for k, v in s.settings.items())]) for s in own
+                " ".join([s.method, *(f"{k}={v}" for k, v in s.settings.items())])
+                for s in self.systems
+                if s.settings
             ),
         }

@@ -1,4 +1,4 @@
-"""A plan: what a study will do, with the user's wishes applied to its recipe."""
+"""A plan says what a study will do, with the user's wishes applied to its recipe."""
 
 import contextlib
 import dataclasses
@@ -11,21 +11,22 @@ from search.plans.constraints import Constraints
 from search.plans.grid import Grid
 from search.plans.recipe import Recipe
 from search.plans.rung_settings import RungSettings
-from spaces.budgets import PRETRAINED_METHODS
-from spaces.presets import DENSE_METHODS, trial_config
+from spaces.presets import trial_config
 from spaces.space import Space
 from trainables.config import TrialConfig
 from trainables.errors import UserError
+from trainables.registry.lookup import METHOD
 
 TARGET = "sparsity.target"
+STEPS, PRETRAINING = "training.steps", "training.pretrain_steps"
 # What a study's defaults do not fix: each trial's own, or the place of the data.
 _NO_DEFAULT = ("method", "seed", "data.root")
-_LENGTHS = ("training.steps", "training.pretrain_steps", "training.reference_steps")
+_LENGTHS = (STEPS, PRETRAINING, "training.reference_steps")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """A trial that the study begins with.
+    """Describes a trial that the study begins with.
 
     pins: parameters that are fixed rather than drawn (a reference's method).
     params: values handed to the sampler as its first draws.
@@ -41,7 +42,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What is fixed for the life of a study; equal plans make equal studies.
+    """Holds what is fixed for the life of a study; equal plans make equal studies.
 
     budget: when the study is finished. Everything else stays as it is when that is raised.
     warm_start: the studies whose trials the sampler begins with, see `search.record.warm_start`.
@@ -76,35 +77,32 @@ class Plan:
         """Every method that a trial of the study may have, each once."""
         if self.grid is not None:
             return self.grid.methods
-        pinned = (str(self.pins["method"]),) if "method" in self.pins else ()
+        pinned = [str(self.pins["method"])] if "method" in self.pins else []
         return tuple(dict.fromkeys((*pinned, *self.recipe.references, *self.recipe.methods)))
 
     def config(self, params: Mapping[str, Any], seed: int) -> TrialConfig:
         """Return the trial that draws `params`. Raises `UserError` for values that do not fit."""
-        values = {**self.pins, **params}
-        method = str(values.pop("method"))
-        if method in DENSE_METHODS:
-            values.pop(TARGET, None)
-        values = {**self.restored.get(method, {}), **values}
-        total_steps = None
-        if self.grid is not None:
-            total_steps = values.pop("training.steps")
-            if method not in PRETRAINED_METHODS:
-                values.pop("training.pretrain_steps", None)
+        drawn = {**self.pins, **params}
+        name = str(drawn.pop("method"))
+        method = METHOD.find(name)
+        if not method.sparse:
+            drawn.pop(TARGET, None)
+        values = {**self.restored.get(name, {}), **drawn}
+        no_pretraining = self.grid is not None and not method.needs_pretraining
+        if no_pretraining:
+            values.pop(PRETRAINING, None)
         config = trial_config(
-            method,
+            name,
             self.recipe.dataset,
             self.recipe.preset,
             tasks=self.task_references,
             seed=seed,
             root=self.data_root,
-            total_steps=total_steps,
+            total_steps=None if self.grid is None else values.pop(STEPS),
             overrides=values,
         )
-        if self.grid is not None and method not in PRETRAINED_METHODS:
-            # As it is recorded: the two add up to the budget of every system.
-            config = config.replace({"training.pretrain_steps": 0})
-        return config
+        # As it is recorded: the two add up to the budget of every system.
+        return config.replace({PRETRAINING: 0}) if no_pretraining else config
 
     def defaults(self) -> dict[str, dict[str, Any]]:
         """Return, by method, the flat configuration of a trial that draws nothing.
@@ -114,9 +112,8 @@ class Plan:
         """
         found = {}
         for method in self.methods:
-            with contextlib.suppress(UserError):
-                flat = self.config({"method": method}, self.seed).flat()
-                found[method] = {n: v for n, v in flat.items() if n not in _NO_DEFAULT}
+            if (config := self._accepted({"method": method}, self.seed)) is not None:
+                found[method] = {n: v for n, v in config.flat().items() if n not in _NO_DEFAULT}
         return found
 
     def with_defaults(self, known: Mapping[str, Mapping[str, Any]]) -> "Plan":
@@ -124,12 +121,8 @@ class Plan:
         ignored = _LENGTHS if self.grid is not None else ()
         found = {}
         for method, ours in self.defaults().items():
-            theirs = known.get(method, {})
-            changed = {
-                name: theirs[name]
-                for name, value in ours.items()
-                if name in theirs and theirs[name] != value and name not in ignored
-            }
+            theirs = {n: v for n, v in known.get(method, {}).items() if n not in ignored}
+            changed = {n: v for n, v in theirs.items() if n in ours and ours[n] != v}
             if changed:
                 found[method] = changed
         return dataclasses.replace(self, restored=found)
@@ -141,24 +134,18 @@ class Plan:
         then do without the comparison. For a dense trial itself, what it is given (or in a grid
         with several variants of `dense`, the first of them).
         """
-        params: Mapping[str, Any] | None = {"method": "dense"}
         if self.grid is not None:
             params = self.grid.dense_params()
-        elif "method" in self.pins or "dense" not in self.recipe.references:
-            params = None
-        if params is None:
-            return None
-        try:
-            return self.config(params, config.seed)
-        except UserError:
-            return None
+        else:
+            trained = "dense" in self.recipe.references and "method" not in self.pins
+            params = {"method": "dense"} if trained else None
+        return None if params is None else self._accepted(params, config.seed)
 
     def sample_config(self) -> TrialConfig:
         """Return a trial whose data and model are the study's. Raises `UserError` without one."""
-        if self.grid is not None:
-            for cell in self.grid.cells():
-                with contextlib.suppress(UserError):
-                    return self.config(cell.params, cell.seed)
+        for cell in () if self.grid is None else self.grid.cells():
+            if (config := self._accepted(cell.params, cell.seed)) is not None:
+                return config
         return self.config({"method": self.recipe.methods[0]}, self.seed)
 
     def starts(self) -> tuple[Start, ...]:
@@ -169,41 +156,39 @@ class Plan:
         objective's extreme as far as it is known: the sparsest and the densest flagship.
         """
         if self.grid is not None:
+            cells = self.grid.cells()
             return tuple(
-                Start(pins=c.params, params={}, seed=c.seed, reference=True)
-                for c in self.grid.cells()
+                Start(pins=c.params, params={}, seed=c.seed, reference=True) for c in cells
             )
         pinned = "method" in self.pins
-        references = () if pinned else self.recipe.references
         own = (str(self.pins["method"]),) if pinned else self.recipe.methods
         starts = []
-        for method in references:
-            space = self.space.pinned({"method": method})
-            params = self._known(space, method, 0.0)
-            starts.append(Start(pins={"method": method}, params=params, reference=True))
+        for method in () if pinned else self.recipe.references:
+            pins = {"method": method}
+            params = self._known(self.space.pinned(pins), method, 0.0)
+            starts.append(Start(pins=pins, params=params, reference=True))
         target = self.space.parameter(TARGET)
-        if all(method in DENSE_METHODS for method in own):
-            target = None  # nothing to spread
-        low, high = (
-            (0.0, 0.0) if target is None else (float(target.low or 0), float(target.high or 0))
-        )
+        low, high = (target.low or 0.0, target.high or 0.0) if target else (0.0, 0.0)
         # Spread, so that the front has many places from the beginning.
-        places = [(index + 0.5) / len(own) for index in range(len(own))]
-        wanted = [(m, low + (high - low) * place) for m, place in zip(own, places, strict=True)]
-        if target is not None and own:
+        wanted = [(m, low + (high - low) * ((i + 0.5) / len(own))) for i, m in enumerate(own)]
+        if target and any(METHOD.find(method).sparse for method in own):
             best = self.recipe.flagship if self.recipe.flagship in own else own[-1]
             wanted += [(best, high), (best, low)]
         for method, sparsity in wanted:
             params = self._known(self.space, method, sparsity)
-            params |= {} if pinned else {"method": method}
-            starts.append(Start(pins={}, params=params))
+            starts.append(Start(pins={}, params=params if pinned else params | {"method": method}))
         return tuple(starts[: self.budget.trials])
 
+    def _accepted(self, params: Mapping[str, Any], seed: int) -> TrialConfig | None:
+        """Return the trial that draws `params`, or None where it is refused."""
+        with contextlib.suppress(UserError):
+            return self.config(params, seed)
+        return None
+
     def _known(self, space: Space, method: str, sparsity: float) -> dict[str, Any]:
-        """The presets' point of a method at that sparsity, or as near to it as the space goes."""
+        """Return the presets' point of a method at that sparsity, or the nearest in the space."""
         flat = self.config({"method": method}, self.seed).flat()
         target = space.parameter(TARGET)
-        if method not in DENSE_METHODS and target is not None:
-            low, high = float(target.low or 0), float(target.high or 1)
-            flat[TARGET] = min(max(sparsity, low), high)
+        if target is not None and METHOD.find(method).sparse:
+            flat[TARGET] = min(max(sparsity, target.low or 0.0), target.high or 1.0)
         return space.known(flat)

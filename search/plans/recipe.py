@@ -1,12 +1,10 @@
-"""Recipes: what a study searches, on which data, with which budget. They are TOML files.
+"""Recipes say what a study searches, on which data and with which budget. They are TOML files.
 
 The built-in ones lie in `recipes/` beside this module. A user's own is any file with the same
 keys; names of methods, models, tasks and data sets may be import paths (`my_package.rules:METHOD`).
 """
 
-import dataclasses
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,17 +12,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
+from trainables.coercion import to_plain
+from trainables.config import flatten
 from trainables.errors import UserError, unknown_name
 
 SAMPLERS = ("curves", "tpe", "nsga2", "nsga3", "gp", "random")
 GRID_SAMPLER = "grid"  # draws nothing: every trial of a grid is given
 SCHEDULERS = ("pareto-asha", "none")
 _SUFFIX = ".toml"
+_FOLDER = resources.files(__package__) / "recipes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """A study's defaults; everything here can be overridden on the command line.
+    """Holds a study's defaults; everything here can be overridden on the command line.
 
     methods: what the sampler chooses from.
     references: methods that are trained once each and never sampled: the dense model shows what
@@ -60,20 +61,19 @@ class Recipe:
     folder: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as `from_mapping` takes them."""
-        plain = {name: getattr(self, name) for name in _FIELDS}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+        """Return plain values, as `from_mapping` takes them."""
+        return dict(to_plain(self))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str) -> Self:
-        """The recipe that a TOML file, or `to_json`, holds.
+        """Make the recipe that a TOML file, or `to_json`, holds.
 
         values: with `name`. where: what holds them, for messages.
         Raises `UserError` for an unknown key, a missing one, or a value of another type.
         """
         for key in values:
-            if key not in _FIELDS:
-                raise unknown_name(f"key of the recipe {where}", key, _FIELDS)
+            if key not in _TYPES:
+                raise unknown_name(f"key of the recipe {where}", key, _TYPES)
         missing = [name for name in _REQUIRED if name not in values]
         if missing:
             raise UserError(
@@ -81,41 +81,28 @@ class Recipe:
                 f"{', '.join(missing)}; `python -m search recipe demo` prints one to start from"
             )
         given = {k: _typed(where, k, v) for k, v in values.items() if v is not None}
-        if "settings" in given:
-            given["settings"] = _flat(given["settings"])
-        recipe = cls(**given)
+        # `{"training": {"steps": 3}}` and `{"training.steps": 3}` are the same settings.
+        recipe = cls(**given | {"settings": flatten(given.get("settings", {}))})
         for name in ("tasks", "methods"):
             if not getattr(recipe, name):
                 raise UserError(f"`{name}` of the recipe {where} must name at least one, got none")
         return recipe
 
 
-_FIELDS = {f.name: f for f in dataclasses.fields(Recipe)}
-_REQUIRED = tuple(
-    name
-    for name, f in _FIELDS.items()
-    if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-)
 _TYPES = typing.get_type_hints(Recipe)
+_REQUIRED = ("name", "summary", "dataset", "preset", "tasks", "methods")
 
 
 def recipe_names() -> tuple[str, ...]:
     """Return the names of the built-in recipes, sorted."""
-    files = (resources.files(__package__) / "recipes").iterdir()
-    return tuple(sorted(f.name.removesuffix(_SUFFIX) for f in files if f.name.endswith(_SUFFIX)))
-
-
-def is_recipe_file(reference: str) -> bool:
-    """Whether `reference` names a file rather than a built-in recipe."""
-    return reference.endswith(_SUFFIX) or "/" in reference
+    return tuple(sorted(f.name.removesuffix(_SUFFIX) for f in _FOLDER.iterdir()))
 
 
 def recipe_text(name: str) -> str:
     """Return a built-in recipe as TOML. Raises `UserError` for an unknown name."""
     if name not in recipe_names():
         raise unknown_name("recipe (or path of a .toml file)", name, recipe_names())
-    folder = resources.files(__package__) / "recipes"
-    return (folder / f"{name}{_SUFFIX}").read_text(encoding="utf-8")
+    return (_FOLDER / f"{name}{_SUFFIX}").read_text(encoding="utf-8")
 
 
 def get_recipe(reference: str) -> Recipe:
@@ -124,51 +111,38 @@ def get_recipe(reference: str) -> Recipe:
     A file's recipe is called by the file's stem unless it has a `name`.
     Raises `UserError` for an unknown name, and for a file that cannot be read or makes no sense.
     """
-    if not is_recipe_file(reference):
-        text, where = recipe_text(reference), repr(reference)
-        given: dict[str, Any] = {"name": reference}
-    else:
-        path = Path(reference).expanduser()
-        where = repr(str(path))
-        given = {"name": path.stem, "folder": str(path.absolute().parent)}
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            said = getattr(error, "strerror", None) or "it is no text"
-            raise UserError(
-                f"the recipe {where} must be a TOML file that can be read, got: {said}; "
-                f"the built-in ones are {', '.join(recipe_names())}"
-            ) from None
+    where, given = repr(reference), {"name": reference}
     try:
+        if reference.endswith(_SUFFIX) or "/" in reference:
+            path = Path(reference).expanduser()
+            where = repr(str(path))
+            given = {"name": path.stem, "folder": str(path.absolute().parent)}
+            text = path.read_text(encoding="utf-8")
+        else:
+            text = recipe_text(reference)
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"the recipe {where} must be valid TOML, got: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(
+            f"the recipe {where} must be a TOML file that can be read, got: {said}; "
+            f"the built-in ones are {', '.join(recipe_names())}"
+        ) from None
     return Recipe.from_mapping({**given, **values}, where)
 
 
 def _typed(where: str, key: str, value: Any) -> Any:
-    """`value` as the field of that name holds it. Raises `UserError` for another type."""
+    """Return `value` as the field holds it. Raises `UserError` for another type."""
     kind = _TYPES[key]
-    if typing.get_origin(kind) is types.UnionType:  # of None, which a file leaves out
-        kind = next(k for k in typing.get_args(kind) if k is not type(None))
-    origin = typing.get_origin(kind) or kind
-    if origin is tuple and isinstance(value, (list, tuple)):
-        if all(isinstance(item, str) for item in value):
-            return tuple(value)
-    elif origin is Mapping and isinstance(value, Mapping):
-        return dict(value)
-    elif origin in (str, int) and type(value) is origin:
-        return value
-    words = {tuple: "a list of names", Mapping: "a table", str: "a text", int: "a whole number"}
-    raise UserError(f"`{key}` of the recipe {where} must be {words[origin]}, got {value!r}")
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"training": {"steps": 3}}` and `{"training.steps": 3}` are the same settings."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
+    if type(None) in typing.get_args(kind):  # which a file leaves out
+        kind = typing.get_args(kind)[0]
+    kind = typing.get_origin(kind) or kind
+    if kind is tuple:
+        fits = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+    else:
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+    if not fits:
+        words = {tuple: "a list of names", Mapping: "a table", str: "a text", int: "a whole number"}
+        raise UserError(f"`{key}` of the recipe {where} must be {words[kind]}, got {value!r}")
+    return tuple(value) if kind is tuple else value

@@ -1,7 +1,8 @@
-"""From a recipe and the command line to a plan."""
+"""Makes a plan from a recipe and the command line."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +12,26 @@ from search.plans.constraints import Constraints
 from search.plans.grid import Grid
 from search.plans.names import check_study_name
 from search.plans.own_code import make_importable
-from search.plans.plan import TARGET, Plan
+from search.plans.plan import STEPS, TARGET, Plan
 from search.plans.recipe import GRID_SAMPLER, SAMPLERS, SCHEDULERS, Recipe
 from search.plans.rung_settings import RungSettings
 from spaces.catalogue import build_space
-from spaces.presets import DENSE_METHODS, trial_config
+from spaces.presets import trial_config
 from spaces.space import Space
 from trainables.command_line import masked, parse_settings
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
+from trainables.registry.lookup import METHOD
 from trainables.report import METRICS, objective_names
 
-_COST = "objective.cost"
-_DATASET = "data.dataset"
-# Settings with an option of their own.
+# Settings with an option of their own; of a grid, which has options for more of them.
 _ELSEWHERE = {"seed": "use --seed", "data.root": "use --data-root"}
-# Of a grid, which has options for them.
-_ELSEWHERE_IN_GRIDS = {"method": "use --methods", "sparsity.target": "use --sparsities"}
+_ELSEWHERE_IN_GRIDS = {"method": "use --methods", TARGET: "use --sparsities"}
+_COST = "objective.cost"
 # Known to `trainables.report`, but no trial of a study reports it.
 _UNMEASURED_COST = "cost/latency_ms"
-
 _SCHEDULER_PREFIX = "scheduler."
-_SCHEDULER_SETTINGS: Mapping[str, Any] = {
-    "grace": float,
-    "reduction_factor": float,
-    "brackets": int,
-}
+_SCHEDULER_SETTINGS = {"grace": float, "reduction_factor": float, "brackets": int}
 _ROUNDING = 1e-9
 _NARROW = 1e-3  # share of a cap on density that is left free, for rounding to whole weights
 
@@ -56,7 +51,7 @@ def make_plan(
     grid: Grid | None = None,
     warm_start: Sequence[str] = (),
 ) -> Plan:
-    """Apply the command line to a recipe.
+    """Return the plan of a recipe to which the command line is applied.
 
     trials, epochs, gpu_hours: one of them at most; without one, the recipe's trials.
     grid: decides the trials, and takes no sampler, scheduler or constraints.
@@ -70,15 +65,13 @@ def make_plan(
     check_study_name(name)
     if grid is not None:
         sampler, scheduler, trials = GRID_SAMPLER, "none", len(grid.cells())
-    sampler = sampler or recipe.sampler
-    if sampler not in (*SAMPLERS, *([GRID_SAMPLER] if grid is not None else [])):
+    elif (sampler := sampler or recipe.sampler) not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
+    elif (scheduler := scheduler or recipe.scheduler) not in SCHEDULERS:
+        raise unknown_name("scheduler", scheduler, SCHEDULERS)
     if trials is None and epochs is None and gpu_hours is None:
         trials = recipe.trials
     budget = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
-    scheduler = scheduler or recipe.scheduler
-    if scheduler not in SCHEDULERS:
-        raise unknown_name("scheduler", scheduler, SCHEDULERS)
     if seed < 0:
         raise UserError(f"`--seed` must be at least 0, got {seed}; any whole number will do")
     if data_root is not None and "://" not in data_root:
@@ -88,42 +81,33 @@ def make_plan(
     if cost == _UNMEASURED_COST:
         valid = (m for m in METRICS if m.startswith("cost/") and m != _UNMEASURED_COST)
         raise unknown_name("cost that trials measure", cost, valid)
-    dataset = str(wanted.pop(_DATASET, recipe.dataset))
-    task_references = _tasks(wanted.pop("data.tasks", recipe.tasks))
-    recipe = dataclasses.replace(recipe, dataset=dataset)
-    scheduling = {n: str(v) for n, v in recipe.scheduling.items() if scheduler != "none"}
-    rungs = _rungs(scheduler, {**scheduling, **_taken(wanted, _SCHEDULER_PREFIX)})
-    reference = trial_config(
-        recipe.methods[0],
-        dataset,
-        recipe.preset,
-        tasks=task_references,
-        seed=seed,
-        root=data_root,
+    recipe = dataclasses.replace(recipe, dataset=str(wanted.pop("data.dataset", recipe.dataset)))
+    named = wanted.pop("data.tasks", recipe.tasks)
+    parts = named.split(",") if isinstance(named, str) else named
+    task_references = tuple(part.strip() for part in parts if part.strip())
+    preset = functools.partial(
+        trial_config, recipe.methods[0], recipe.dataset, recipe.preset, tasks=task_references
     )
+    reference = preset(seed=seed, root=data_root)
     tasks = reference.data.tasks
+    rungs = _rungs(scheduler, recipe.scheduling, _taken(wanted, _SCHEDULER_PREFIX))
     bounds = {**recipe.constraints, **_taken(wanted, CONSTRAINT_PREFIX)}
-    if grid is not None and bounds:
-        raise UserError(
-            f"a grid of baselines must have no constraints, got {', '.join(bounds)}; "
-            "it runs every system: use `search run`"
-        )
     constraints = Constraints.parse(bounds, tasks)
     if grid is not None:
-        wanted = {"training.steps": reference.training.steps, **wanted}
-    pins = _typed(reference, wanted, _ELSEWHERE | (_ELSEWHERE_IN_GRIDS if grid else {}))
-    space = Space(name=GRID_SAMPLER, doc="nothing is drawn", parameters=())
-    if grid is None:
+        if bounds:
+            raise UserError(
+                f"a grid of baselines must have no constraints, got {', '.join(bounds)}; "
+                "it runs every system: use `search run`"
+            )
+        wanted = {STEPS: reference.training.steps, **wanted}
+        pins = _typed(reference, wanted, _ELSEWHERE | _ELSEWHERE_IN_GRIDS)
+        space = Space(name=GRID_SAMPLER, doc="nothing is drawn", parameters=())
+    else:
+        pins = _typed(reference, wanted, _ELSEWHERE)
         methods = recipe.methods
-        if "method" in pins and pins["method"] not in (*recipe.methods, *recipe.references):
+        if "method" in pins and pins["method"] not in (*methods, *recipe.references):
             methods = (*methods, pins["method"])
-        scaled = trial_config(
-            recipe.methods[0],
-            dataset,
-            recipe.preset,
-            tasks=task_references,
-            overrides={n: v for n, v in pins.items() if n != "method"},
-        )
+        scaled = preset(overrides={n: v for n, v in pins.items() if n != "method"})
         space = build_space(recipe.space, scaled, methods).pinned(pins)
     plan = Plan(
         study=name,
@@ -147,37 +131,41 @@ def make_plan(
 
 
 def parse_overrides(items: Sequence[str]) -> dict[str, str]:
-    """`["sparsity.target=0.9"]` → `{"sparsity.target": "0.9"}`."""
+    """Return `{"sparsity.target": "0.9"}` of `["sparsity.target=0.9"]`; raise `UserError`."""
     return parse_settings(items, form="name=value", example="sparsity.target=0.9")
 
 
 def _taken(wanted: dict[str, Any], prefix: str) -> dict[str, str]:
-    """The settings that begin with `prefix`, taken out and without it."""
+    """Take out the settings that begin with `prefix`, and return them without it."""
     names = [name for name in wanted if name.startswith(prefix)]
     return {name.removeprefix(prefix): str(wanted.pop(name)) for name in names}
 
 
-def _rungs(scheduler: str, settings: Mapping[str, str]) -> RungSettings | None:
-    """`--set scheduler.NAME=…` over the defaults; None for no early stopping."""
-    values = {}
-    for name, text in settings.items():
-        if scheduler == "none":
+def _rungs(
+    scheduler: str, scheduling: Mapping[str, float], overrides: Mapping[str, str]
+) -> RungSettings | None:
+    """Return the recipe's rungs with `--set scheduler.NAME=…` applied; None for no scheduler."""
+    if scheduler == "none":
+        for name in overrides:
             raise UserError(
                 f"`--set {_SCHEDULER_PREFIX}{name}=…` needs a scheduler, got none; leave it out"
             )
+        return None
+    values = {}
+    for name, text in {**scheduling, **overrides}.items():
         if name not in _SCHEDULER_SETTINGS:
             raise unknown_name("setting of the scheduler", name, _SCHEDULER_SETTINGS)
         try:
-            values[name] = _SCHEDULER_SETTINGS[name](text)
+            values[name] = _SCHEDULER_SETTINGS[name](str(text))
         except ValueError:
             raise UserError(
                 f"`{_SCHEDULER_PREFIX}{name}` must be a number, got {text!r}; e.g. 3"
             ) from None
-    return None if scheduler == "none" else RungSettings(**values)
+    return RungSettings(**values)
 
 
 def _narrowed(space: Space, constraints: Constraints, pins: Mapping[str, Any]) -> Space:
-    """Without sparsities that a cap on density forbids: no trial is spent on them.
+    """Leave out sparsities that a cap on density forbids, so that no trial is spent on them.
 
     Raises `UserError` where none is left.
     """
@@ -185,45 +173,36 @@ def _narrowed(space: Space, constraints: Constraints, pins: Mapping[str, Any]) -
     caps = [c for c in (density, None if sparsity is None else 1.0 - sparsity) if c is not None]
     if not caps:
         return space
-    lowest = 1.0 - min(caps) * (1.0 - _NARROW)
-    target = space.parameter(TARGET)
-    if pins.get("method") in DENSE_METHODS and min(caps) < 1.0:
+    cap = min(caps)
+    if "method" in pins and not METHOD.find(pins["method"]).sparse and cap < 1.0:
         raise UserError(
-            f"a cap on density must be one that the method can meet, got {min(caps):g} for "
+            f"a cap on density must be one that the method can meet, got {cap:g} for "
             f"{pins['method']}, which is dense; choose a sparse method"
         )
-    highest = pins.get(TARGET) if target is None else target.high
-    if target is None and highest is not None and 1.0 - min(caps) <= highest + _ROUNDING:
+    target, pinned = space.parameter(TARGET), pins.get(TARGET)
+    lowest = 1.0 - cap * (1.0 - _NARROW)
+    if target is None and pinned is not None and 1.0 - cap <= pinned + _ROUNDING:
         return space
+    highest = pinned if target is None else target.high
     if highest is not None and lowest > highest:
         raise UserError(
-            f"a cap on density must leave some of the sparsities, got {min(caps):g} where the "
+            f"a cap on density must leave some of the sparsities, got {cap:g} where the "
             f"highest sparsity is {highest:g}; raise the cap"
         )
     return space.narrowed(TARGET, low=lowest)
 
 
-def _tasks(value: str | Iterable[str]) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else value
-    return tuple(part.strip() for part in parts if part.strip())
-
-
 def _typed(
     reference: TrialConfig, wanted: Mapping[str, Any], elsewhere: Mapping[str, str]
 ) -> dict[str, Any]:
-    """`wanted` with every value in its field's type."""
+    """Return `wanted` with every value in its field's type."""
     flat = reference.flat()
-    for name in wanted:
+    for name, value in wanted.items():
         if name in elsewhere:
-            raise UserError(
-                f"`--set {name}=…` cannot be used, got {wanted[name]!r}; {elsewhere[name]}"
-            )
+            raise UserError(f"`--set {name}=…` cannot be used, got {value!r}; {elsewhere[name]}")
         if name not in flat:
-            valid = (set(flat) - set(elsewhere)) | {
-                _COST,
-                "constraint.METRIC",
-                *(f"{_SCHEDULER_PREFIX}{setting}" for setting in _SCHEDULER_SETTINGS),
-            }
+            scheduling = (_SCHEDULER_PREFIX + setting for setting in _SCHEDULER_SETTINGS)
+            valid = {*flat, _COST, "constraint.METRIC", *scheduling} - set(elsewhere)
             raise unknown_name("override", name, valid)
     typed = reference.replace(wanted).flat()
     return {name: typed[name] for name in wanted}

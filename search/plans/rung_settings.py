@@ -1,8 +1,7 @@
 """When ParetoASHA compares trials, and how many of them it keeps."""
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainables.errors import UserError
@@ -13,12 +12,14 @@ _MAX_RUNGS = 1000  # more are a mistake in the unit of time, and every report lo
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RungSettings:
-    """When trials are compared, and how many go on.
+    """Says when trials are compared, and how many continue.
 
     grace: no trial is stopped before it has trained so long, in the unit of time.
     maximum: the full length, at which nothing is decided.
-    reduction_factor: about one in so many goes on (η); rungs are at grace·η^k.
+    reduction_factor: about one in so many continues (η); rungs are at grace·η^k.
     brackets: bracket b leaves out the first b rungs; trials are spread evenly over them.
+
+    Raises `UserError` for settings that do not fit together.
     """
 
     grace: float = 1.0 / 3.0
@@ -44,24 +45,21 @@ class RungSettings:
                 f"{num_rungs:.4g} (grace={self.grace:g}, maximum={self.maximum:g}, "
                 f"reduction_factor={self.reduction_factor:g}); raise `grace` or `reduction_factor`"
             )
-        if self.brackets < 1 or self.brackets > max(1, len(self._all())):
+        num_milestones = len(self.milestones())
+        if not 1 <= self.brackets <= max(1, num_milestones):
             raise UserError(
-                f"`brackets` must be between 1 and the number of rungs ({len(self._all())}), got "
+                f"`brackets` must be between 1 and the number of rungs ({num_milestones}), got "
                 f"{self.brackets}; lower it, or `grace`"
             )
 
     def to_json(self) -> dict[str, Any]:
-        """What the constructor takes."""
-        return dataclasses.asdict(self)
+        """Return what the constructor takes."""
+        return asdict(self)
 
     def milestones(self, bracket: int = 0) -> tuple[float, ...]:
-        """Where trials of a bracket are compared, ascending, all below `maximum`."""
-        return self._all()[bracket:]
-
-    def _all(self) -> tuple[float, ...]:
-        found = []
-        milestone = self.grace
+        """Return where trials of a bracket are compared, ascending, all below `maximum`."""
+        found, milestone = [], self.grace
         while milestone < self.maximum * (1 - EPSILON):
             found.append(milestone)
             milestone *= self.reduction_factor
-        return tuple(found)
+        return tuple(found[bracket:])
