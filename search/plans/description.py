@@ -8,7 +8,7 @@ from typing import Any
 from search.plans.grid import Grid
 from search.plans.plan import Plan
 from search.plans.recipe import Recipe
-from search.plans.resolve import make_plan
+from search.plans.resolve import make_plan, with_space
 from trainables.coercion import to_plain
 from trainables.config import flatten
 from trainables.errors import UserError
@@ -93,7 +93,7 @@ def plan_from_description(known: Mapping[str, Any]) -> Plan:
         grid=None if grid is None else Grid.from_json(grid),
         warm_start=known["warm_start"],
     )
-    return plan.with_defaults(known["defaults"])
+    return with_space(plan.with_defaults(known["defaults"]))
 
 
 def differences(plan: Plan, known: Mapping[str, Any]) -> list[str]:

@@ -5,9 +5,10 @@ its field's type) and stored so in `study.json`: a method that is added later ch
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+from trainables.coercion import to_plain
 from trainables.errors import UserError
 
 
@@ -70,12 +71,7 @@ class Grid:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as `from_json` takes them."""
-        systems = [asdict(system) for system in self.systems]
-        return {
-            "systems": systems,
-            "sparsities": list(self.sparsities),
-            "seeds": list(self.seeds),
-        }
+        return dict(to_plain(self))
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Self:

@@ -1,7 +1,6 @@
 """Makes a plan from a recipe and the command line."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from trainables.report import METRICS, objective_names
 
 # Settings with an option of their own; of a grid, which has options for more of them.
 _ELSEWHERE = {"seed": "use --seed", "data.root": "use --data-root"}
-_ELSEWHERE_IN_GRIDS = {"method": "use --methods", TARGET: "use --sparsities"}
+_ELSEWHERE_IN_GRIDS = {**_ELSEWHERE, "method": "use --methods", TARGET: "use --sparsities"}
 _COST = "objective.cost"
 # Known to `trainables.report`, but no trial of a study reports it.
 _UNMEASURED_COST = "cost/latency_ms"
@@ -85,10 +84,14 @@ def make_plan(
     named = wanted.pop("data.tasks", recipe.tasks)
     parts = named.split(",") if isinstance(named, str) else named
     task_references = tuple(part.strip() for part in parts if part.strip())
-    preset = functools.partial(
-        trial_config, recipe.methods[0], recipe.dataset, recipe.preset, tasks=task_references
+    reference = trial_config(
+        recipe.methods[0],
+        recipe.dataset,
+        recipe.preset,
+        tasks=task_references,
+        seed=seed,
+        root=data_root,
     )
-    reference = preset(seed=seed, root=data_root)
     tasks = reference.data.tasks
     rungs = _rungs(scheduler, recipe.scheduling, _taken(wanted, _SCHEDULER_PREFIX))
     bounds = {**recipe.constraints, **_taken(wanted, CONSTRAINT_PREFIX)}
@@ -100,15 +103,6 @@ def make_plan(
                 "it runs every system: use `search run`"
             )
         wanted = {STEPS: reference.training.steps, **wanted}
-        pins = _typed(reference, wanted, _ELSEWHERE | _ELSEWHERE_IN_GRIDS)
-        space = Space(name=GRID_SAMPLER, doc="nothing is drawn", parameters=())
-    else:
-        pins = _typed(reference, wanted, _ELSEWHERE)
-        methods = recipe.methods
-        if "method" in pins and pins["method"] not in (*methods, *recipe.references):
-            methods = (*methods, pins["method"])
-        scaled = preset(overrides={n: v for n, v in pins.items() if n != "method"})
-        space = build_space(recipe.space, scaled, methods).pinned(pins)
     plan = Plan(
         study=name,
         recipe=recipe,
@@ -121,13 +115,27 @@ def make_plan(
         tasks=tasks,
         task_references=task_references,
         data_root=data_root,
-        pins=pins,
-        space=_narrowed(space, constraints, pins),
+        pins=_typed(reference, wanted, _ELSEWHERE if grid is None else _ELSEWHERE_IN_GRIDS),
+        space=Space(name=GRID_SAMPLER, doc="nothing is drawn", parameters=()),
         grid=grid,
         warm_start=tuple(masked(source).replace(":***@", "@", 1) for source in warm_start),
     )
+    plan = with_space(plan)
     plan.starts()  # an override that no method accepts is a mistake to hear of now
     return plan
+
+
+def with_space(plan: Plan) -> Plan:
+    """Return the plan with the space that its recipe, pins, constraints and defaults leave."""
+    recipe, pins = plan.recipe, plan.pins
+    if plan.grid is not None:
+        return plan
+    methods = recipe.methods
+    if "method" in pins and pins["method"] not in (*methods, *recipe.references):
+        methods = (*methods, pins["method"])
+    reference = plan.config({"method": recipe.methods[0]}, plan.seed)
+    space = build_space(recipe.space, reference, methods).pinned(pins)
+    return dataclasses.replace(plan, space=_narrowed(space, plan.constraints, pins))
 
 
 def parse_overrides(items: Sequence[str]) -> dict[str, str]:
