@@ -35,13 +35,9 @@ RecipeArgument = Annotated[
 ]
 NameArgument = Annotated[str, typer.Argument(help="Name of the study.")]
 SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="name=value: fix a setting; or objective.cost, constraint.METRIC='<=BOUND', "
-        "scheduler.SETTING. Repeatable.",
-    ),
+    list[str] | None, typer.Option("--set", help="name=value: fix a setting of all. Repeatable.")
 ]
+MoreOption = Annotated[float | None, typer.Option(help="How many more.")]
 
 
 @app.command()
@@ -60,41 +56,31 @@ def run(
     seed: Annotated[int, typer.Option(help="Of the sampler and of every trial.")] = 0,
     data_root: DataRootOption = None,
     sampler: Annotated[
-        str | None,
-        typer.Option(help="curves, tpe, nsga2, nsga3, gp or random; default: the recipe's."),
+        str | None, typer.Option(help="curves, tpe, nsga2, nsga3, gp or random.")
     ] = None,
     scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="pareto-asha stops poor trials early, none does not; default: the recipe's."
-        ),
+        str | None, typer.Option(help="pareto-asha stops poor trials early, none does not.")
     ] = None,
     settings: SetOption = None,
     warm_start: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A study to learn from: its name, mlflow:NAME, or STORAGE#NAME. Repeatable."
-        ),
+        list[str] | None, typer.Option(help="A study to learn from, see below. Repeatable.")
     ] = None,
 ) -> None:
     """Start a study, or resume it: the same command resumes what was interrupted.
 
+    --set also takes objective.cost, constraint.METRIC='<=BOUND' and settings of the scheduler:
+    scheduler.grace, the fraction of training before which no trial is stopped;
+    scheduler.reduction_factor, one in so many continues at a rung; scheduler.brackets.
+    --warm-start takes a study's name, mlflow:NAME, or STORAGE#NAME.
+
+    \b
     Examples:
-
-    python -m search run demo
-
-    python -m search run nyu-v2-small --data-root runs/data/nyuv2 --trials 8
-
-    python -m search run my.toml --name by-flops --set objective.cost=cost/flops_fraction
-
-    python -m search run demo --name snip-only --set method=snip --set training.steps=400
-
-    python -m search run demo --name floor --epochs 500 --set constraint.segmentation/miou='>=0.3'
-
-    python -m search run demo --name warm --seed 1 --warm-start demo
-
-    Settings of the scheduler (--set scheduler.NAME=...): grace, the fraction of training before
-    which no trial is stopped; reduction_factor, one in so many continues at a rung; brackets.
+      python -m search run demo
+      python -m search run nyu-v2-small --data-root runs/data/nyuv2 --trials 8
+      python -m search run my.toml --name by-flops --set objective.cost=cost/flops_fraction
+      python -m search run demo --name snip-only --set method=snip --set training.steps=400
+      python -m search run demo --name floor --set constraint.segmentation/miou='>=0.3'
+      python -m search run demo --name warm --seed 1 --warm-start demo
     """
     from search.plans.recipe import get_recipe
     from search.plans.resolve import make_plan, parse_overrides
@@ -123,20 +109,13 @@ def baselines(
     name: Annotated[str | None, typer.Option(help="The study; default: RECIPE-baselines.")] = None,
     seeds: Annotated[int, typer.Option(help="How many of every system.")] = 5,
     seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
-    methods: Annotated[
-        str | None, typer.Option(help="a,b,c; default: all that can run on the recipe.")
-    ] = None,
-    sparsities: Annotated[
-        str, typer.Option(help="Of the sparse systems, e.g. 0.3,0.9.")
-    ] = "0.3,0.5,0.7,0.9",
+    methods: Annotated[str | None, typer.Option(help="a,b,c; default: all that can run.")] = None,
+    sparsities: Annotated[str, typer.Option(help="Of sparse systems.")] = "0.3,0.5,0.7,0.9",
     settings_file: Annotated[
-        str | None, typer.Option("--settings", help="JSON file of settings by method, see above.")
+        str | None, typer.Option("--settings", help="JSON file of settings by method.")
     ] = None,
     data_root: DataRootOption = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="name=value: a setting of every system. Repeatable."),
-    ] = None,
+    settings: SetOption = None,
 ) -> None:
     """Run systems x sparsities x seeds as one study, under one protocol and budget.
 
@@ -145,18 +124,15 @@ def baselines(
     all systems comes first. The same command starts the study, resumes it, or reports the
     finished one. Methods: `python -m trainables list methods`.
 
-    Examples:
-
-    python -m search baselines scenes-tiny
-
-    python -m search baselines demo --methods dense,snip,disparse-static --sparsities 0.9 --seeds 3
-
-    python -m search baselines nyu-v2-small --data-root DIR --set data.tasks=segmentation,depth
-
-    python -m search baselines scenes-tiny --settings tuned.json --set training.steps=1000
-
-    where tuned.json holds a method's own settings, or a list of them for several variants:
+    --settings takes a method's own settings, or a list of them for several variants:
     {"snip": {"optimiser.learning_rate": 0.001}, "rigl": [{"regrowth.fraction": 0.3}, {}]}
+
+    \b
+    Examples:
+      python -m search baselines scenes-tiny
+      python -m search baselines demo --methods dense,snip --sparsities 0.9 --seeds 3
+      python -m search baselines nyu-v2-small --data-root DIR --set data.tasks=segmentation,depth
+      python -m search baselines scenes-tiny --settings tuned.json --set training.steps=1000
     """
     from search.plans.baselines import make_baselines_plan, parse_list, parse_sparsities
     from search.plans.grid_settings import ignored, read_settings
@@ -202,8 +178,8 @@ def extend(
     name: NameArgument,
     launch: dict[str, Any],
     trials: Annotated[int | None, typer.Option(help="How many more.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="How many more.")] = None,
-    gpu_hours: Annotated[float | None, typer.Option(help="How many more.")] = None,
+    epochs: MoreOption = None,
+    gpu_hours: MoreOption = None,
 ) -> None:
     """Raise a study's budget, in the unit it was started with, and continue it.
 

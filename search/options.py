@@ -9,10 +9,7 @@ import typer
 StorageOption = Annotated[str, typer.Option(help="Folder that holds all studies.")]
 TrackingOption = Annotated[
     str | None,
-    typer.Option(
-        help="MLflow server or database; default: the study's own, else MLFLOW_TRACKING_URI, else "
-        "sqlite in the storage folder."
-    ),
+    typer.Option(help="MLflow; default: the study's, else MLFLOW_TRACKING_URI, else sqlite."),
 ]
 StudyStorageOption = Annotated[
     str | None, typer.Option(help="Optuna's storage; default: a journal in the study's folder.")
@@ -23,8 +20,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="Print errors alone."
 
 def _launch(
     concurrency: Annotated[
-        int | None,
-        typer.Option(help="Trials at once; default: the recipe's, or one per CPU or GPU."),
+        int | None, typer.Option(help="Trials at once; default: one per CPU or GPU.")
     ] = None,
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,
@@ -33,10 +29,7 @@ def _launch(
         str, typer.Option(help="`local`, `auto`, or a Ray cluster's address.")
     ] = "local",
     trial_time_limit: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds without a report after which a trial has failed; default: no limit."
-        ),
+        float | None, typer.Option(help="Seconds without a report that fail a trial.")
     ] = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Make the report at the end.")
@@ -49,17 +42,14 @@ def _launch(
 def launches(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of every launch; it takes their values as the dict `launch`."""
     shared = inspect.signature(_launch, eval_str=True).parameters
-    own = [
-        p
-        for name, p in inspect.signature(command, eval_str=True).parameters.items()
-        if name != "launch"
-    ]
+    own = dict(inspect.signature(command, eval_str=True).parameters)
+    del own["launch"]
 
     def with_launch(**values: Any) -> None:
         launch = {name: values.pop(name) for name in shared}
         command(**values, launch=launch)
 
-    parameters = [*own, *shared.values()]
+    parameters = [*own.values(), *shared.values()]
     keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     with_launch.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
     with_launch.__annotations__ = {p.name: p.annotation for p in parameters}

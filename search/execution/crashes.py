@@ -1,11 +1,9 @@
 """What ended a trial's process, in words, and who is to blame: the trial, its node or the disk.
 
-A process that died by itself (the out-of-memory killer, a crash in native code) gets one more try
-from its last checkpoint: what killed it may have been a neighbour, but a trial that needs more
-memory than there is would die for ever. A node that was lost is not the trial's fault, so that
-is not counted. An exception that comes out of a trainable is retried once too, as Tune makes no
-difference. A process that hung is not tried again (`trainables.training.watchdog`), and a full
-disk ends the launch: no trial has to fail for it, and nothing that was computed is lost.
+A process that died, or an exception out of a trainable, gets one more try from the last
+checkpoint: a neighbour may have taken the memory, but a trial that needs more than there is would
+die for ever. A lost node is not counted. A process that hung is not tried again
+(`trainables.training.watchdog`), and a full disk ends the launch: no trial has to fail for it.
 """
 
 import errno
@@ -40,9 +38,7 @@ class Crashes(Callback):
     def __init__(self) -> None:
         self._trials: dict[str, Trial] = {}
 
-    def on_trial_start(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Remember a trial."""
         self._trials[trial.trial_id] = trial
 

@@ -11,7 +11,7 @@ from search.execution.checkpoints import Checkpoints, newest_checkpoint
 from search.execution.crashes import MAX_FAILURES, Crashes
 from search.execution.earlier_launches import next_launch
 from search.execution.launch_options import Launch
-from search.execution.monitor import Monitor, TuneEvents
+from search.execution.monitor import Monitor
 from search.execution.ray_cluster import RayCluster
 from search.execution.searcher import LedgerSearcher
 from search.plans.budget import no_gpu_for
@@ -38,9 +38,7 @@ def run_trials(
     """
     trainable = launch.trainable
     if trainable is None:
-        from trainables.tune import DiSparseTrainable  # loads torch
-
-        trainable = DiSparseTrainable
+        from trainables.tune import DiSparseTrainable as trainable  # loads torch
 
     baselines: dict[int, str | None] = {}  # by seed, all that they depend on
 
@@ -97,7 +95,7 @@ def run_trials(
                 run_config=tune.RunConfig(
                     name=next_launch(files),
                     storage_path=str(files.launches),
-                    callbacks=[TuneEvents(monitor), Checkpoints(files), crashes],
+                    callbacks=[monitor, Checkpoints(files), crashes],
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

@@ -21,7 +21,7 @@ _TABLE_SHARE = 0.02  # of the driver's time, at most: the table grows with the s
 logger = logging.getLogger(__name__)
 
 
-class Monitor:
+class Monitor(Callback):
     """Listens to one launch of a study. Nothing here raises into Tune's loop, a full disk aside."""
 
     def __init__(self, files: StudyFiles, ledger: Ledger, progress: Progress) -> None:
@@ -60,6 +60,21 @@ class Monitor:
         if time.monotonic() >= self._table_due:
             self._guard(self._write_table)
 
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Record a report of Tune's. Raises `OSError` for a full disk, before the checkpoint."""
+        try:
+            self.reported(int(trial.config["number"]), result)
+        except OSError:
+            raise
+        except Exception as error:
+            logger.warning("a report of %s was not recorded: %s", trial, error)
+
+    def __reduce__(self) -> Any:
+        # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.
+        return (Callback, ())
+
     def clear_checkpoints(self) -> None:
         """Delete what resuming no longer needs; a trial's model is kept in its own folder."""
         while self._to_clear:
@@ -89,25 +104,3 @@ class Monitor:
             action()
         except Exception as error:
             logger.warning("the study continues; its record has a gap: %s", error)
-
-
-class TuneEvents(Callback):
-    """Tune's side of the monitor."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
-    ) -> None:
-        """Record a report. Raises `OSError` for a full disk, before the trial's checkpoint."""
-        try:
-            self._monitor.reported(int(trial.config["number"]), result)
-        except OSError:
-            raise
-        except Exception as error:
-            logger.warning("a report of %s was not recorded: %s", trial, error)
-
-    def __reduce__(self) -> Any:
-        # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.
-        return (Callback, ())

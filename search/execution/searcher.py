@@ -1,9 +1,8 @@
 """The Ray Tune searcher over Optuna's ask and tell, with vector objectives.
 
-Why not `ray.tune.search.optuna.OptunaSearch` (ray 2.60): it tells early-stopped trials COMPLETE,
-leaves a trial with a NaN objective RUNNING for ever and aborts the experiment when a metric is
-missing. Here a `Ledger` judges every end of a trial; what raises into Tune's loop is a record that
-cannot be written, which ends the launch.
+Ray's own `OptunaSearch` (2.60) tells early-stopped trials COMPLETE, leaves a trial with a NaN
+objective RUNNING for ever and aborts the experiment when a metric is missing. Here a `Ledger`
+judges every end; only a record that cannot be written raises into Tune's loop and ends the launch.
 """
 
 import contextlib
@@ -55,7 +54,7 @@ class LedgerSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """Return the configuration of the next trial, or `Searcher.FINISHED`."""
         with self._ending_the_launch():
-            while (assignment := self._ledger.next(trial_id)) is not None:
+            while (assignment := self._ledger.next()) is not None:
                 try:
                     config = self._to_config(assignment)
                 except UserError as error:

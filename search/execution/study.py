@@ -64,17 +64,11 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     files = study_files(launch.storage, plan.study)
     _check_options(plan, launch)
     check_ray_answers(launch.ray_address)
-    known = read_json(files.description) if files.exists() else {}
-    check_same_study(plan, known, files, launch.study_storage)
-    # Before anything is written or slow.
-    addresses = find_addresses(
-        files, known, tracking_uri=launch.tracking_uri, study_storage=launch.study_storage
-    )
     new_storage, new_folder = not files.storage.exists(), not files.directory.exists()
     require_writable(files.directory, "--storage")
     with StudyLock(files.directory, plan.study):
         try:
-            return _run_locked(plan, launch, files, addresses)
+            return _run_locked(plan, launch, files)
         except BaseException:
             if new_folder and not files.exists():
                 shutil.rmtree(files.directory, ignore_errors=True)
@@ -100,9 +94,12 @@ def _check_options(plan: Plan, launch: Launch) -> None:
             raise UserError(no_gpu_for(plan.budget))
 
 
-def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses) -> StudyEnd:
+def _run_locked(plan: Plan, launch: Launch, files: StudyFiles) -> StudyEnd:
     known = read_json(files.description) if files.exists() else {}
-    check_same_study(plan, known, files, None)  # again: another driver may have been first
+    check_same_study(plan, known, files, launch.study_storage)
+    addresses = find_addresses(
+        files, known, tracking_uri=launch.tracking_uri, study_storage=launch.study_storage
+    )
     if known:  # the command that began it also continues what was extended since
         plan = dataclasses.replace(plan, budget=Budget.from_json(known["budget"]))
     if launch.check_data:
@@ -121,9 +118,8 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
 
     directions = {name: describe(name).direction for name in plan.objectives}
     record = StudyRecord.create(addresses.study_storage, plan.study, directions)
-    num_trials = len(record.study.get_trials(deepcopy=False))
-    check_record(files, known, num_trials, addresses.study_storage)
-    warm = _warm_trials(plan, launch, files, addresses, begun=bool(known))
+    check_record(files, known, record.num_trials(), addresses.study_storage)
+    warm = _warm_trials(plan, launch, files, addresses.tracking_uri, begun=bool(known))
     described = describe_study(plan, known) | addresses.recorded(files)
     described |= {"parent_run_id": known.get("parent_run_id"), "finished": False}
     # With the study's id, by which the next driver finds its runs should this one be killed.
@@ -132,8 +128,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
 
     def open_runs() -> None:
         projector.wait_open()
-        described["parent_run_id"] = projector.parent_run_id
-        write_json(files.description, described)
+        write_json(files.description, described | {"parent_run_id": projector.parent_run_id})
 
     remaining, unwritten = -1, ""
     try:
@@ -166,12 +161,12 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
                 monitor.close()
             remaining = ledger.num_remaining
             trials, front = ledger.finished(), ledger.front()
-            if not remaining and projector.parent_run_id:
-                described["finished"] = True
-                write_json(files.description, described)
+            if not remaining and (parent := projector.parent_run_id):
+                ended = {"parent_run_id": parent, "finished": True}
+                write_json(files.description, described | ended)
     finally:
         unwritten = projector.close(finished=remaining == 0)
-        if not projector.parent_run_id:
+        if not projector.parent_run_id:  # no trial has begun
             _take_back(files, known)
     statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in trials)
     reasons = Counter(str(t.user_attrs.get("reason", "")) for t in trials)
@@ -199,34 +194,29 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles, addresses: Addres
 
 
 def _take_back(files: StudyFiles, known: Mapping[str, Any]) -> None:
-    """Undo a launch whose runs were never opened, and which so has begun no trial."""
+    """Undo a launch whose runs were never opened."""
     if known:
         write_json(files.description, known)
         return
-    own = local_file(files.default_study_storage)
-    assert own is not None
-    for path in (files.description, files.trials, own):
-        path.unlink(missing_ok=True)
+    for path in (files.description, files.trials, local_file(files.default_study_storage)):
+        if path is not None:
+            path.unlink(missing_ok=True)
 
 
 def _warm_trials(
-    plan: Plan, launch: Launch, files: StudyFiles, addresses: Addresses, *, begun: bool
+    plan: Plan, launch: Launch, files: StudyFiles, uri: str, *, begun: bool
 ) -> Sequence[Any]:
-    """What the sampler knows beforehand: read once, when the study begins."""
+    """Return what the sampler knows beforehand: read once, when the study begins."""
     if not plan.warm_start:
         return ()
     from search.record.warm_start import read_snapshot, read_warm_trials, write_snapshot
-
-    def fetch(study: str, folder: Path) -> Path:
-        from search.tracking.connection import fetch_record
-
-        return fetch_record(addresses.tracking_uri, study, folder)
+    from search.tracking.connection import fetch_record
 
     if not (begun and files.warm_start.exists()):
         trials = read_warm_trials(
             launch.warm_start or plan.warm_start,
             storage=files.storage,
-            fetch=fetch,
+            fetch=lambda study, folder: fetch_record(uri, study, folder),
             space=plan.space,
             objectives=plan.objectives,
         )
@@ -235,8 +225,7 @@ def _warm_trials(
 
 
 def _check_first_trial(plan: Plan) -> None:
-    """Open the data and build the model once, here: what is wrong with them would be wrong in
-    every trial, and is the user's mistake."""
+    """Open the data and build the model once: their faults are the user's, in every trial."""
     from trainables.data.catalogue import open_dataset
     from trainables.models.catalogue import build_model
 

@@ -39,25 +39,14 @@ def absolute(address: str) -> str:
     return address if path is None else f"{address.partition(':')[0]}:///{path}"
 
 
-def local_file(address: str) -> Path | None:
-    """Return the file of an address; None for servers, and for memory."""
-    return sqlite_file(address) or journal_file(address)
+def local_file(address: str, *schemes: str) -> Path | None:
+    """Return the file of an address; None for servers, for memory, and for other schemes.
 
-
-def sqlite_file(address: str) -> Path | None:
-    """Return the file of a SQLite address; None for all others, and for SQLite in memory."""
-    return _file(address, "sqlite:///")
-
-
-def journal_file(address: str) -> Path | None:
-    """Return the file of an address of an Optuna journal; None for all others."""
-    return _file(address, "journal:///")
-
-
-def _file(address: str, beginning: str) -> Path | None:
-    if not address.startswith(beginning) or address == beginning:
-        return None
-    return Path(address.removeprefix(beginning)).expanduser().absolute()
+    schemes: `sqlite` or `journal`, which is Optuna's; without any, both.
+    """
+    scheme, _, path = address.partition(":///")
+    known = path and scheme in (schemes or _HEADERS)
+    return Path(path).expanduser().absolute() if known else None
 
 
 def choose(option: str | None, variable: str, recorded: str | None, default: str) -> str:

@@ -151,16 +151,15 @@ class Ledger:
         """Return the numbers of the non-dominated complete trials."""
         return front_of(self._finished, self.plan.objectives)
 
-    def next(self, ray_trial_id: str = "") -> Assignment | None:
+    def next(self) -> Assignment | None:
         """Return the next trial to run, unfinished ones first; None when there is none left."""
         while self._unfinished or self._may_ask():
             resumed = bool(self._unfinished)
             if resumed:
                 trial = self._trials[self._unfinished.pop(0)]
                 self._live[trial.number] = self.record.id_of(trial.number)
-                self.record.note(self._live[trial.number], "ray_trial_id", ray_trial_id)
             else:
-                trial = self._draw(ray_trial_id)
+                trial = self._draw()
             try:
                 return self._assignment(trial, resumed=resumed)
             except UserError as error:  # the trial's own rules refuse it
@@ -250,7 +249,7 @@ class Ledger:
         else:  # killed between the outcome and the state
             self._close(trial, self.record.id_of(trial.number))
 
-    def _draw(self, ray_trial_id: str) -> FrozenTrial:
+    def _draw(self) -> FrozenTrial:
         """Draw and record a new trial; without a configuration where its own rules refuse it."""
         number = self.num_asked
         start = self._starts[number] if number < len(self._starts) else None
@@ -272,7 +271,7 @@ class Ledger:
             state=TrialState.RUNNING,
             params=dict(draw.params),
             distributions=dict(draw.distributions),
-            user_attrs={GIVEN: given | {"ray_trial_id": ray_trial_id, "number": number}},
+            user_attrs={GIVEN: given | {"number": number}},
         )
         self._live[number] = self.record.add(trial)
         trial.number = number
@@ -285,9 +284,8 @@ class Ledger:
         params, seed = trial.user_attrs["params"], int(trial.user_attrs["seed"])
         recorded = trial.user_attrs.get("config")
         config = TrialConfig.from_dict(recorded) if recorded else self.plan.config(params, seed)
-        root = self.plan.data_root
-        if resumed and root is not None and config.data.root != root:
-            config = config.replace({"data.root": root})  # the same data, moved
+        if resumed and self.plan.data_root is not None:  # the same data may have moved
+            config = config.replace({"data.root": self.plan.data_root})
         return Assignment(
             name=trial_name(self.plan.study, trial.number),
             number=trial.number,

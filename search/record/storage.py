@@ -12,7 +12,7 @@ import tenacity
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.record.addresses import damaged, first_line, journal_file, local_file, refused
+from search.record.addresses import damaged, first_line, local_file, refused
 from search.record.journal import Journal
 from trainables.errors import UserError
 
@@ -34,7 +34,7 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
     Raises what SQLAlchemy raises where the server does not answer, OSError for a journal that
     cannot be made, and `UserError` for a damaged one.
     """
-    path = journal_file(address)
+    path = local_file(address, "journal")
     if path is not None:
         try:
             return optuna.storages.JournalStorage(Journal(str(path)))
@@ -92,7 +92,7 @@ class StudyRecord:
     def __init__(
         self, address: str, storage: optuna.storages.BaseStorage, study: optuna.Study
     ) -> None:
-        self._journal = journal_file(address)
+        self._journal = local_file(address, "journal")
         self._storage = storage
         self.study = study
         study.sampler = optuna.samplers.RandomSampler()  # draws nothing: see `end`
@@ -131,6 +131,11 @@ class StudyRecord:
         """
         found = self.study.get_trials(deepcopy=False)
         return [flattened(copy.deepcopy(trial)) for trial in found if wanted(trial.number)]
+
+    @_patient
+    def num_trials(self) -> int:
+        """Return how many trials there are."""
+        return len(self.study.get_trials(deepcopy=False))
 
     @_patient
     def add(self, template: FrozenTrial) -> int:

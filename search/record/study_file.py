@@ -1,21 +1,16 @@
 """`study.json`: what a study is, how far it may go, and where its records are."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from search.plans.budget import Budget
 from search.plans.description import check_version, differences, plan_from_description
 from search.plans.plan import Plan
-from search.record.addresses import (
-    STUDY_SCHEMES,
-    TRACKING_SCHEMES,
-    absolute,
-    check_answers,
-    choose,
-    without_password,
-)
+from search.record import addresses
+from search.record.addresses import without_password
 from search.record.driver_lock import StudyLock
 from search.record.study_folder import StudyFiles, again, read_json, study_files, write_json
 from trainables.command_line import masked
@@ -53,8 +48,8 @@ def find_addresses(
     known: the study's `study.json` so far, or nothing. Raises `UserError` where nobody answers.
     """
     recorded, default = known.get("tracking_uri"), files.default_tracking_uri
-    uri = choose(tracking_uri, "MLFLOW_TRACKING_URI", recorded, default)
-    check_answers("--tracking-uri", uri, TRACKING_SCHEMES)
+    uri = addresses.choose(tracking_uri, "MLFLOW_TRACKING_URI", recorded, default)
+    addresses.check_answers("--tracking-uri", uri, addresses.TRACKING_SCHEMES)
     return Addresses(tracking_uri=uri, study_storage=find_storage(files, known, study_storage))
 
 
@@ -62,9 +57,25 @@ def find_storage(files: StudyFiles, known: Mapping[str, Any], option: str | None
     """Return the address of a study's record, as `find_addresses` does."""
     default = files.default_study_storage
     recorded = known.get("study_storage") or (default if known else None)
-    address = choose(option, "DISPARSE_STUDY_STORAGE", recorded, default)
-    check_answers("--study-storage", address, STUDY_SCHEMES)
+    address = addresses.choose(option, "DISPARSE_STUDY_STORAGE", recorded, default)
+    addresses.check_answers("--study-storage", address, addresses.STUDY_SCHEMES)
     return address
+
+
+@contextlib.contextmanager
+def locked_study(
+    storage: str, study: str, *, tracking_uri: str | None = None, study_storage: str | None = None
+) -> Iterator[tuple[StudyFiles, dict[str, Any], Addresses]]:
+    """Hold a study that exists: its files, its `study.json` as the last driver left it, addresses.
+
+    Raises `UserError` where there is no such study, it has a driver at work, or nobody answers.
+    """
+    plan_of(storage, study)
+    files = study_files(storage, study)
+    with StudyLock(files.directory, study):
+        known = read_json(files.description)
+        found = find_addresses(files, known, tracking_uri=tracking_uri, study_storage=study_storage)
+        yield files, known, found
 
 
 def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
@@ -129,7 +140,7 @@ def check_same_study(
             f"`{again('extend', plan.study, files.storage)}`, or give the new study another --name"
         )
     recorded = known.get("study_storage") or files.default_study_storage
-    if study_storage and without_password(absolute(study_storage)) != recorded:
+    if study_storage and without_password(addresses.absolute(study_storage)) != recorded:
         raise UserError(
             f"the study {plan.study!r} exists with --study-storage {recorded}, got "
             f"{masked(study_storage)}; leave the option out, or give the new study another --name"

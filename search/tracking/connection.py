@@ -11,7 +11,7 @@ import tenacity
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from search.record.addresses import first_line, sqlite_file
+from search.record.addresses import first_line, local_file
 from trainables.command_line import masked
 from trainables.errors import UserError
 from trainables.report import TAG_STUDY
@@ -35,7 +35,7 @@ def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
         try:
             _check_login(uri)
             with contextlib.ExitStack() as stack:
-                path = sqlite_file(uri)
+                path = local_file(uri, "sqlite")
                 if path is not None:  # of two that create the tables of a file, one would fail
                     path.parent.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(filelock.FileLock(path.with_name(f".{path.name}.lock")))
@@ -58,7 +58,7 @@ def fetch_record(uri: str, study: str, folder: Path) -> Path:
 
     Raises `UserError` where MLflow does not answer or keeps no record of such a study.
     """
-    path = sqlite_file(uri)
+    path = local_file(uri, "sqlite")
     try:
         if path is not None and not path.is_file():  # MLflow would make one
             raise FileNotFoundError("no such file")

@@ -4,9 +4,9 @@ import shutil
 
 import optuna
 
-from search.record.driver_lock import StudyLock
+from search.record.addresses import first_line
 from search.record.storage import open_storage
-from search.record.study_file import find_addresses, plan_of
+from search.record.study_file import locked_study, plan_of
 from search.record.study_folder import study_files
 from search.tracking.connection import open_client
 from search.tracking.run_content import TAG_STUDY_ID
@@ -20,36 +20,28 @@ def describe_deletion(storage: str, study: str) -> str:
     return f"{files.directory}, its record, and its runs at {known['tracking_uri']}"
 
 
-def delete_study(
-    storage: str, study: str, *, tracking_uri: str | None = None, study_storage: str | None = None
-) -> str:
-    """Delete a study and return what was deleted, in words.
+def delete_study(storage: str, study: str, **addresses: str | None) -> str:
+    """Delete a study and return what was deleted, in words. addresses: as of `sync_study`.
 
     MLflow marks its runs as deleted, as its own interface does; `mlflow gc` removes them for good.
     Raises `UserError` for a study that does not exist or has a driver at work, and where its
     storage or MLflow does not answer; nothing is deleted then.
     """
-    _, known = plan_of(storage, study)
-    files = study_files(storage, study)
-    with StudyLock(files.directory, study):
-        addresses = find_addresses(
-            files, known, tracking_uri=tracking_uri, study_storage=study_storage
-        )
+    with locked_study(storage, study, **addresses) as (files, known, found):
         try:
-            client, experiment = open_client(addresses.tracking_uri, files.artifacts)
+            client, experiment = open_client(found.tracking_uri, files.artifacts)
             where = f"tags.`{TAG_STUDY_ID}` = '{known['study_id']}'"
             num_runs = 0
             while runs := client.search_runs([experiment], where, max_results=1000):
                 for run in runs:
                     client.delete_run(run.info.run_id)
                 num_runs += len(runs)
-            if addresses.study_storage != files.default_study_storage:
-                optuna.delete_study(study_name=study, storage=open_storage(addresses.study_storage))
+            if found.study_storage != files.default_study_storage:
+                optuna.delete_study(study_name=study, storage=open_storage(found.study_storage))
         except Exception as error:
-            said = str(error).partition("\n")[0]
             raise UserError(
-                f"the records of {study!r} must answer to be deleted, got {said}; start them, "
-                "then run the same command again"
+                f"the records of {study!r} must answer to be deleted, got {first_line(error)}; "
+                "start them, then run the same command again"
             ) from None
         shutil.rmtree(files.directory)
     return f"deleted {files.directory} and {num_runs} runs in MLflow"

@@ -81,11 +81,8 @@ def tags_of(
 
 def params_of(values: Mapping[str, Any], known: Container[str] = ()) -> list[Param]:
     """Return parameters as text, cut to MLflow's limit; without those of the names `known`."""
-    return [
-        Param(name, str(value)[:_MAX_PARAM_CHARACTERS])
-        for name, value in values.items()
-        if name not in known
-    ]
+    new = {name: str(value) for name, value in values.items() if name not in known}
+    return [Param(name, text[:_MAX_PARAM_CHARACTERS]) for name, text in new.items()]
 
 
 def metrics_of(reports: Iterable[Mapping[str, Any]]) -> list[Metric]:
@@ -103,14 +100,10 @@ def params_of_study(study: Mapping[str, Any]) -> dict[str, str]:
     grid = study["grid"]
     constraints = study["constraints"].items()
     return {
-        "recipe": study["recipe"],
-        "dataset": study["dataset"],
-        "preset": study["preset"],
+        **{n: str(study[n]) for n in ("recipe", "dataset", "preset", "seed", "sampler")},
         "tasks": ",".join(study["tasks"]),
         "objectives": ",".join(study["objectives"]),
         "budget": Budget.from_json(study["first_budget"]).text,
-        "seed": str(study["seed"]),
-        "sampler": study["sampler"],
         "scheduler": "none" if study["scheduler"] is None else "pareto-asha",
         "constraints": ", ".join(f"{name}{text}" for name, text in constraints),
         "space": "grid" if grid else study["resolved_recipe"]["space"],

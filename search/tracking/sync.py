@@ -1,14 +1,14 @@
 """`search sync`: project a study's record into MLflow once. A second time changes nothing."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import filelock
 
 from search.record.addresses import refused, scrubbed, without_password
-from search.record.driver_lock import StudyLock
 from search.record.storage import StudyRecord
-from search.record.study_file import find_addresses, plan_of
-from search.record.study_folder import read_json, study_files, write_json
+from search.record.study_file import locked_study
+from search.record.study_folder import write_json
 from search.record.study_status import check_record
 from search.tracking.connection import open_client
 from search.tracking.projection import Away, Projection
@@ -33,27 +33,19 @@ class SyncEnd:
     tracking_uri: str
 
 
-def sync_study(
-    storage: str, study: str, *, tracking_uri: str | None = None, study_storage: str | None = None
-) -> SyncEnd:
+def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
     """Bring MLflow level with the record, which stays as it is.
 
-    tracking_uri: where it is not the recorded one, it is recorded as the study's from now on.
+    addresses: `tracking_uri` and `study_storage`, where they are not the recorded ones; the
+      former is the study's from now on.
 
     Raises `UserError` for a study that does not exist, has a driver at work, or whose storage or
     MLflow does not answer, and `Failure` where MLflow goes away meanwhile.
     """
-    plan_of(storage, study)
-    files = study_files(storage, study)
-    with StudyLock(files.directory, study):
-        known = read_json(files.description)  # as the last driver left it
-        addresses = find_addresses(
-            files, known, tracking_uri=tracking_uri, study_storage=study_storage
-        )
-        uri = addresses.tracking_uri
-        record = StudyRecord.load(addresses.study_storage, study)
-        trials = record.trials()
-        check_record(files, known, len(trials), addresses.study_storage)
+    with locked_study(storage, study, **addresses) as (files, known, found):
+        uri = found.tracking_uri
+        record = StudyRecord.load(found.study_storage, study)
+        check_record(files, known, record.num_trials(), found.study_storage)
         try:
             with filelock.FileLock(files.tracking_lock, timeout=_LOCK_SECONDS):
                 try:
@@ -61,12 +53,10 @@ def sync_study(
                     projection = Projection(client, experiment, files, record, thorough=True)
                 except Exception as error:
                     raise refused("--tracking-uri", uri, error) from None
-                recorded = {
-                    "tracking_uri": without_password(uri),
-                    "parent_run_id": projection.parent_run_id,
-                }
-                if recorded != {name: known.get(name) for name in recorded}:
-                    write_json(files.description, known | recorded)
+                where: dict[str, Any] = {"tracking_uri": without_password(uri)}
+                where["parent_run_id"] = projection.parent_run_id
+                if known | where != known:
+                    write_json(files.description, known | where)
                 projection.close(finished=bool(known.get("finished")))
                 projection.send_report()
         except filelock.Timeout:
@@ -79,7 +69,7 @@ def sync_study(
                 "command again"
             ) from error
     return SyncEnd(
-        trials=len(trials),
+        trials=record.num_trials(),
         changes=projection.num_changes,
         refused=projection.num_refused,
         reason=scrubbed(projection.problem, uri),
