@@ -1,20 +1,109 @@
-"""What tests of tracking share: a fresh MLflow file in no time, and what is in it."""
+"""What tests of tracking share: a study's record written by hand, and what MLflow has of it."""
 
+import datetime
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState, create_trial
 
-from search.record.study_folder import StudyFiles
-from search.tracking.events import StudyFacts
+from search.plans.description import describe_study
+from search.plans.plan import Plan
+from search.record.ledger import trial_name
+from search.record.storage import GIVEN, OUTCOME, StudyRecord
+from search.record.study_folder import StudyFiles, append_json_line, write_json
+from search.tracking.connection import open_client
+from search.tracking.projection import Projection
+from tests.search import studies
 
-FACTS = StudyFacts(study="s", study_id="1f", params={"recipe": "demo", "tasks": "a,b"})
+STEPS = (1, 2, 3)
+_STATES = {
+    "complete": TrialState.COMPLETE,
+    "infeasible": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
 
 
-def files_in(folder: Path, study: str = "s") -> StudyFiles:
-    files = StudyFiles(storage=folder, study=study)
-    files.directory.mkdir(parents=True, exist_ok=True)
-    return files
+def metrics(fraction: float) -> dict[str, float]:
+    return {"training/fraction": fraction, "val/depth/absolute_error": 1 - fraction}
+
+
+class Recorded:
+    """A study's record, as a driver writes it; trials are given by the test."""
+
+    def __init__(self, folder: Path, name: str = "s", study_id: str = "") -> None:
+        self.files = StudyFiles(storage=folder, study=name)
+        self.files.directory.mkdir(parents=True, exist_ok=True)
+        self.plan: Plan = studies.plan_of(study=name)
+        self.record = studies.record_of(self.plan, self.files.default_study_storage)
+        self.study_id = study_id or name
+        described = describe_study(self.plan, {"study_id": self.study_id})
+        write_json(self.files.description, described)
+
+    def begin(self, method: str = "snip", params: Mapping[str, Any] | None = None) -> int:
+        """Hand out a trial. Returns its number. params: nested settings beside the method."""
+        number = len(self.record.trials())
+        given = {
+            "params": {"method": method},
+            "seed": 0,
+            "reference": False,
+            "config": {"method": method, **(params or {})},
+            "number": number,
+        }
+        self.record.add(create_trial(state=TrialState.RUNNING, user_attrs={GIVEN: given}))
+        return number
+
+    def report(
+        self, number: int, steps: Sequence[int] = STEPS, values: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take reports of steps, whose last is the end of training; one a second."""
+        for step in steps:
+            row = {
+                "step": step,
+                "at": 1_000.0 + step,
+                "metrics": metrics(step / max(STEPS[-1], *steps)) | (values or {}),
+            }
+            append_json_line(self.files.reports(number), row)
+
+    def end(
+        self, number: int, status: str = "complete", reason: str = "", quality: float = 0.5
+    ) -> None:
+        """Record an end. quality: of a complete trial, whose density is always the same."""
+        trial_id = self.record.id_of(number)
+        outcome = {"status": status, "reason": reason, "metrics": {}, "fraction": 1.0}
+        self.record.note(trial_id, OUTCOME, outcome)
+        state = _STATES[status]
+        values = [quality, 20.0, 1.0, 0.1] if state == TrialState.COMPLETE else None
+        self.record.end(trial_id, state, values, {})
+
+    def whole(self, method: str = "snip", status: str = "complete", **named: Any) -> int:
+        """A trial from its start to its end."""
+        number = self.begin(method, named.pop("params", None))
+        self.report(number)
+        self.end(number, status, **named)
+        return number
+
+    def times(self, number: int) -> tuple[int, int]:
+        """Start and end of a trial, in milliseconds since the epoch."""
+        trial = self.record.trials()[number]
+        start, end = trial.datetime_start, trial.datetime_complete
+        assert isinstance(start, datetime.datetime)
+        assert isinstance(end, datetime.datetime)
+        return int(start.timestamp() * 1000), int(end.timestamp() * 1000)
+
+    def name(self, number: int) -> str:
+        return trial_name(self.files.study, number)
+
+
+def project(study: Recorded, uri: str, **options: Any) -> Projection:
+    """Open a projection of a study, as a process that has just begun does."""
+    client, experiment = open_client(uri, study.files.artifacts)
+    record = StudyRecord.load(study.files.default_study_storage, study.files.study)
+    return Projection(client, experiment, study.files, record, **options)
 
 
 def runs_of(uri: str, study_id: str | None = None) -> dict[str, Run]:
@@ -37,5 +126,28 @@ def points(uri: str, run: Run, key: str = "training/fraction") -> list[tuple[int
     return sorted((p.step, p.value) for p in history)
 
 
-def metrics(fraction: float) -> dict[str, float]:
-    return {"training/fraction": fraction, "val/depth/absolute_error": 1 - fraction}
+def content(uri: str) -> dict[str, Any]:
+    """All that the runs say, except ids."""
+    client = MlflowClient(uri)
+    told = {}
+    for name, run in runs_of(uri).items():
+        told[name] = {
+            "status": run.info.status,
+            "times": (run.info.start_time, run.info.end_time) if name != "parent" else None,
+            "params": run.data.params,
+            "tags": {k: v for k, v in run.data.tags.items() if k.startswith("disparse.")},
+            "points": [
+                (p.key, p.step, p.value, p.timestamp)
+                for key in sorted(run.data.metrics)
+                for p in client.get_metric_history(run.info.run_id, key)
+            ],
+        }
+    return told
+
+
+def wait_for(what: Any, seconds: float = 30.0) -> None:
+    """Until `what()` holds; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
