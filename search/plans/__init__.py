@@ -1,1 +1,1 @@
-"""What a study is before anything runs: recipe, budget, constraints, grid, and the plan of them."""
+"""Says what a study is before anything runs: recipe, budget, constraints, grid, and the plan."""

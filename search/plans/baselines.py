@@ -1,4 +1,4 @@
-"""What `search baselines` will run: every system under one protocol and one budget.
+"""Makes the plan of `search baselines`: every system under one protocol and one budget.
 
 The budget is the recipe's `training.steps` for every system; methods that start from a trained
 model spend a part of it on pre-training (`spaces.presets.trial_config`, `total_steps`).

@@ -1,4 +1,4 @@
-"""What `study.json` says of a study, and whether two descriptions are of the same one."""
+"""Describes a study for `study.json`, and says whether two descriptions are of the same one."""
 
 import datetime
 import uuid

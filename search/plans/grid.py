@@ -1,4 +1,4 @@
-"""A grid of systems x sparsities x seeds: the trials of `search baselines`. No torch here.
+"""Lists the trials of `search baselines`: a grid of systems x sparsities x seeds. No torch here.
 
 A grid is resolved when a study is made (which methods, which of them are sparse, every setting in
 its field's type) and stored so in `study.json`: a method that is added later changes no study.

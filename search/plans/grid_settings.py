@@ -1,4 +1,4 @@
-"""`--settings` of `search baselines`: settings by method from a file, and which have no effect."""
+"""Reads `--settings` of `search baselines`, and says which of them have no effect."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Names of studies."""
+"""Checks the names of studies."""
 
 import re
 
@@ -8,7 +8,7 @@ _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def check_study_name(name: str) -> None:
-    """Raises `UserError` for a name that could not be a folder beside the storage's own files."""
+    """Raise `UserError` for a name that could not be a folder beside the storage's own files."""
     if not _STUDY_NAME.fullmatch(name):
         raise UserError(
             "a study's name must be 1 to 63 letters, digits, '.', '_' or '-' and begin with a "

@@ -1,4 +1,4 @@
-"""A trial as a vector to be minimised, with the cost that it will end with.
+"""Makes a vector to be minimised of a trial, with the cost that it will end with.
 
 A gradual schedule is still dense early, so the cost that a trial reports in the middle of
 training says little of the model that it will become; the final density is known beforehand.

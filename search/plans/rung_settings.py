@@ -1,4 +1,4 @@
-"""When ParetoASHA compares trials, and how many of them it keeps."""
+"""Says when ParetoASHA compares trials, and how many of them it keeps."""
 
 import math
 from dataclasses import asdict, dataclass

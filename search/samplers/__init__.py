@@ -1,1 +1,1 @@
-"""What to try next: the samplers that draw the configurations of trials."""
+"""Decides what to try next: the samplers that draw the configurations of trials."""

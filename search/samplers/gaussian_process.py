@@ -70,8 +70,7 @@ class GaussianProcess:
                 break
             except LinAlgError:
                 jitter *= 10.0
-        drawn_SC: NDArray[np.float64] = mean_C + normal_SC @ root_CC.T
-        return drawn_SC * self._deviation + self._mean
+        return (mean_C + normal_SC @ root_CC.T) * self._deviation + self._mean
 
     def _posterior(
         self, features_CD: NDArray[np.float64]
@@ -92,8 +91,7 @@ class GaussianProcess:
         product_AB = u_AD @ v_BD.T
         squares_A, squares_B = (u_AD**2).sum(axis=1), (v_BD**2).sum(axis=1)
         distance_AB = squares_A[:, None] + squares_B[None] - 2.0 * product_AB
-        kernel_AB: NDArray[np.float64] = amplitude * _exponential(product_AB)
-        return kernel_AB + bend * _matern(distance_AB)[0]
+        return amplitude * _exponential(product_AB) + bend * _matern(distance_AB)[0]
 
     def _by_group(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return inner products and squared distances (G, N, N), not yet divided by lengths."""
@@ -147,8 +145,7 @@ class GaussianProcess:
 
 
 def _exponential(product: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.exp(np.minimum(product, _MAX_EXPONENT))
-    return found
+    return np.exp(np.minimum(product, _MAX_EXPONENT))
 
 
 def _matern(

@@ -94,7 +94,7 @@ class CurveModel:
             return
         known = self._curves[number].points.get(reached[-1])
         if known is None or fraction < known[0]:  # in whatever order a restart tells them
-            self._add(number, reached[-1], fraction, values, violations or {})
+            self._add(number, reached[-1], (fraction, tuple(values), dict(violations or {})))
 
     def ended(
         self,
@@ -105,7 +105,7 @@ class CurveModel:
         """Learn that a trial ended. values: the final ones; None if it was stopped or failed."""
         self._curves[number].ended = True
         if values is not None:
-            self._add(number, 1.0, 1.0, values, violations or {})
+            self._add(number, 1.0, (1.0, tuple(values), dict(violations or {})))
 
     def propose(self, number: int, space: Space) -> dict[str, Any] | None:
         """Return values for all parameters of trial `number`; None if too little is known."""
@@ -117,7 +117,7 @@ class CurveModel:
         names = sorted({name for c in complete for name in c.points[1.0][2]})
         feasible = [c for c in complete if all(x <= 0 for x in c.points[1.0][2].values())]
         known = feasible or complete
-        values_FM = np.array([c.points[1.0][1] for c in known])
+        values_FM = np.array([c.points[1.0][1] for c in known], dtype=float)
         on_front = non_dominated(values_FM)
         parents = [c.params for c, on in zip(known, on_front, strict=True) if on]
         working = [c.params for c in curves.values() if not c.ended]
@@ -146,16 +146,9 @@ class CurveModel:
         score_C2 = np.vstack([score_C2, scores(candidates[_NUM_CANDIDATES:])])
         return candidates[int(_best_first(score_C2)[0])]
 
-    def _add(
-        self,
-        number: int,
-        milestone: float,
-        fraction: float,
-        values: Sequence[float],
-        violations: Mapping[str, float],
-    ) -> None:
+    def _add(self, number: int, milestone: float, point: _Point) -> None:
+        _, values, violations = point
         if all(map(math.isfinite, (*values, *violations.values()))):
-            point = (fraction, tuple(map(float, values)), dict(violations))
             self._curves[number].points[milestone] = point
 
 
@@ -220,8 +213,7 @@ def _gains(
         for index in range(num_objectives):  # one by one, which needs a fraction of the memory
             along_SKW = room_SKM[:, :, index, None] / weights_SWM[:, None, :, index]
             np.minimum(reach_SKW, along_SKW, out=reach_SKW)
-        found: NDArray[np.float64] = np.maximum(reach_SKW, 0.0) ** num_objectives
-        return found
+        return np.maximum(reach_SKW, 0.0) ** num_objectives
 
     front_SFM = np.broadcast_to(front_FM, (num_samples, *front_FM.shape))
     there_SW = volumes(front_SFM).max(axis=1)
@@ -229,8 +221,7 @@ def _gains(
     if num_working:
         there_SW = np.maximum(there_SW, volume_SKW[:, :num_working].max(axis=1))
     added_SCW = np.maximum(volume_SKW[:, num_working:] - there_SW[:, None], 0.0)
-    gains: NDArray[np.float64] = added_SCW.mean(axis=(0, 2))
-    return gains
+    return added_SCW.mean(axis=(0, 2))
 
 
 def _best_first(score_C2: NDArray[np.float64]) -> NDArray[np.intp]:

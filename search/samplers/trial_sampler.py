@@ -1,4 +1,4 @@
-"""What samplers are told of a study's trials, apart from the record.
+"""Draws trials, and tells Optuna's samplers of them apart from the record.
 
 The record (`search.record.ledger`) says what happened. A model of what to try next is another
 matter: a trial that was stopped early has no final values, and yet tells that its region is poor.

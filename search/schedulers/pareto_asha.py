@@ -1,4 +1,4 @@
-"""ParetoASHA: a Ray Tune scheduler that stops trials early by several objectives at once.
+"""ParetoASHA is a Ray Tune scheduler that stops trials early by several objectives at once.
 
 For any Ray Tune experiment, with any searcher; the rule is in `search.schedulers.rungs`:
 

@@ -1,4 +1,4 @@
-"""Non-domination ranks of records that grow one by one; everything is minimised.
+"""Keeps non-domination ranks of records that grow one by one; everything is minimised.
 
 Shape suffixes: N records, M objectives, P records that push others back.
 """

@@ -1,4 +1,4 @@
-"""The rule of ParetoASHA, without Ray: which trials continue at a rung. Everything is minimised.
+"""Decides which trials continue at a rung: ParetoASHA without Ray. Everything is minimised.
 
 Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter
 Tuning", Algorithm 2) in its stopping form, with one change: trials are ordered by non-domination

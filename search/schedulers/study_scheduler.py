@@ -1,4 +1,4 @@
-"""ParetoASHA for one study: its objectives, its constraints, and what an earlier driver decided."""
+"""Sets ParetoASHA up for a study: objectives, constraints, and what an earlier driver decided."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -52,7 +52,7 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
 
     return StudyScheduler(
         plan.objectives,
-        [describe(name).direction[:3] for name in plan.objectives],
+        ["max" if describe(name).direction == "maximize" else "min" for name in plan.objectives],
         time_attr="training/fraction",
         grace_period=plan.rungs.grace,
         max_t=plan.rungs.maximum,
