@@ -125,14 +125,12 @@ class Projection:
     def send_record(self) -> None:
         """Keep the study's description and table as artifacts of the parent run."""
         paths = [path for n in _RECORD_FILES if (path := self._files.directory / n).is_file()]
-        digest = hashlib.blake2b(digest_size=16)
-        for path in paths:
-            digest.update(path.read_bytes())
-        if self._record_digest == digest.hexdigest():
-            return
-        if all([self._attach(path, ARTIFACT_FOLDER) for path in paths]):
-            self._record_digest = digest.hexdigest()
-            self._write(self._client.set_tag, self.parent_run_id, _TAG_RECORD, self._record_digest)
+        digest = hashlib.blake2b(
+            b"".join(p.read_bytes() for p in paths), digest_size=16
+        ).hexdigest()
+        if self._record_digest != digest and all([self._attach(p, ARTIFACT_FOLDER) for p in paths]):
+            self._write(self._client.set_tag, self.parent_run_id, _TAG_RECORD, digest)
+            self._record_digest = digest
 
     def send_report(self) -> None:
         """Keep what `analysis report` made as artifacts of the parent run, where it has none."""
