@@ -53,13 +53,14 @@ def compare(
       python -m analysis compare demo-baselines
       python -m analysis compare demo-baselines --reference snip --sparsity 0.9
     """
-    from analysis.statistics import paired
+    from analysis.statistics.paired import compare_systems
+    from analysis.tables import comparisons
 
     started = time.perf_counter()
     grid = _grid(name, storage, tracking_uri, sparsity, quiet)
-    rows = paired.compare_systems(grid, reference)
-    tables, remarks = paired.tables(grid, rows), paired.remarks(rows)
-    paths = _write("compare", _folder(grid, out), tables, remarks, paired.to_table(grid, rows))
+    rows = compare_systems(grid, reference)
+    tables, remarks = comparisons.tables(grid, rows), comparisons.remarks(rows)
+    paths = _write("compare", _folder(grid, out), tables, remarks, comparisons.to_table(grid, rows))
     _tell(quiet, tables, remarks, paths)
     _answer(
         json_file,
@@ -67,7 +68,7 @@ def compare(
         [grid],
         paths,
         started,
-        {"comparisons": [paired.to_json(grid, row) for row in rows], "remarks": remarks},
+        {"comparisons": [comparisons.to_json(grid, row) for row in rows], "remarks": remarks},
     )
 
 
@@ -89,7 +90,7 @@ def table(
       python -m analysis table demo-baselines
       python -m analysis table demo-baselines --sparsity 0.9 --out paper
     """
-    from analysis.statistics import summaries
+    from analysis.tables import summaries
 
     started = time.perf_counter()
     grid = _grid(name, storage, tracking_uri, sparsity, quiet)
@@ -174,29 +175,29 @@ def layers(
       python -m analysis layers demo-baselines --dataset taskonomy --sparsity 0.9
     """
     from analysis.plots import layer_figures
-    from analysis.statistics import watershed
-    from analysis.tables import papers
+    from analysis.statistics.watershed import read_layers
+    from analysis.tables import layer_tables, papers
 
     started = time.perf_counter()
     if dataset is not None:
         papers.check_dataset(dataset)
     grid = _grid(name, storage, tracking_uri, sparsity, quiet)
-    found = watershed.read_layers(grid)
+    found = read_layers(grid)
     own = str(grid.study.facts.get("dataset"))
     chosen = dataset or (own if own in papers.DATASETS else papers.DATASETS[0])
-    tables, remarks = [watershed.density_table(found)], []
+    tables, remarks = [layer_tables.density_table(found)], []
     if any(item.votes for item in found):
         tables = [
-            watershed.correlation_table(found, papers.DATASETS),
-            watershed.agreement_table(found, chosen),
+            layer_tables.correlation_table(found, papers.DATASETS),
+            layer_tables.agreement_table(found, chosen),
             *tables,
         ]
-        remarks = watershed.remarks()
+        remarks = layer_tables.remarks()
     folder = _folder(grid, out)
-    paths = _write("layers", folder, tables, remarks, watershed.to_table(found))
+    paths = _write("layers", folder, tables, remarks, layer_tables.to_table(found))
     paths += layer_figures.write(grid, found, papers.DATASETS, folder)
     _tell(quiet, tables, remarks, paths)
-    _answer(json_file, "layers", [grid], paths, started, {"systems": watershed.to_json(found)})
+    _answer(json_file, "layers", [grid], paths, started, {"systems": layer_tables.to_json(found)})
 
 
 def _grid(

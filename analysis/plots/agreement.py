@@ -14,6 +14,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 
+from analysis.labels import is_shortcut, layer_label, number
+from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.studies.masks import TrialMasks
 
@@ -27,7 +29,7 @@ _MAX_TICKS = 24
 
 def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     """One panel per method, one line per trial, its colour the density of all weights."""
-    methods = style.method_order(m.trial.method for m in masks)
+    methods = method_order(m.trial.method for m in masks)
     names = _layer_names(masks)
     figure = canvas.new_figure(max(7.2, 4.4 * len(methods) + 1.2), 5.0, title, subtitle)
     cells = figure.subplots(1, len(methods), squeeze=False, sharey=True).ravel()
@@ -35,7 +37,7 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     colours = _colours()
     for axes, method in zip(cells, methods, strict=True):
         canvas.tidy(axes)
-        look = style.method_style(method)
+        look = method_style(method)
         axes.set_title(
             look.label, loc="left", fontsize=style.PANEL_SIZE, fontweight="bold", color=style.INK
         )
@@ -60,7 +62,7 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     low, high = scale.vmin or 1e-3, scale.vmax or 1.0
     ticks = style.bar_ticks(low, high)
     bar.set_ticks(
-        ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=style.TICK_SIZE
+        ticks, labels=[number(t, "cost/density") for t in ticks], fontsize=style.TICK_SIZE
     )
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
@@ -75,10 +77,10 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
     figure = go.Figure()
     names = _layer_names(masks)
     scale, colours = _scale(masks), _colours()
-    dashes = dict(zip(style.method_order(m.trial.method for m in masks), _DASHES, strict=False))
+    dashes = dict(zip(method_order(m.trial.method for m in masks), _DASHES, strict=False))
     for item in sorted(masks, key=lambda m: (m.trial.method, m.density)):
-        look = style.method_style(item.trial.method)
-        density = style.number(item.density, "cost/density")
+        look = method_style(item.trial.method)
+        density = number(item.density, "cost/density")
         places, values = _line(item, names)
         figure.add_trace(
             go.Scatter(
@@ -104,7 +106,7 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
     figure.update_xaxes(
         title={"text": LAYERS_LABEL, "standoff": 10},
         tickvals=[_place(name, names) for name in names],
-        ticktext=[style.layer_label(name) for name in names],
+        ticktext=[layer_label(name) for name in names],
         tickangle=-60,
         tickfont={"size": 11},
     )
@@ -126,12 +128,12 @@ def _layer_names(masks: Sequence[TrialMasks]) -> list[str]:
     names: dict[str, None] = {}
     for item in sorted(masks, key=lambda m: -len(m.agreement)):
         names.update(dict.fromkeys(item.agreement))
-    return sorted(names, key=style.is_shortcut)  # stable: the main path first, in its order
+    return sorted(names, key=is_shortcut)  # stable: the main path first, in its order
 
 
 def _place(name: str, names: Sequence[str]) -> float:
     """A layer's x. Shortcuts stand apart at the right: they are no step along the main path."""
-    return names.index(name) + (1.0 if style.is_shortcut(name) else 0.0)
+    return names.index(name) + (1.0 if is_shortcut(name) else 0.0)
 
 
 def _name_at(place: float, names: Sequence[str]) -> str:
@@ -143,8 +145,8 @@ def _line(item: TrialMasks, names: Sequence[str]) -> tuple[list[float], list[flo
     where no weight is kept: tasks agree on an empty mask, which says nothing."""
     empty = {layer.name for layer in item.layers if layer.kept == 0}
     shown = {n: math.nan if n in empty else v for n, v in item.agreement.items()}
-    along = {n: v for n, v in shown.items() if not style.is_shortcut(n)}
-    beside = {n: v for n, v in shown.items() if style.is_shortcut(n)}
+    along = {n: v for n, v in shown.items() if not is_shortcut(n)}
+    beside = {n: v for n, v in shown.items() if is_shortcut(n)}
     places = [_place(name, names) for name in along]
     values = list(along.values())
     if along and beside:
@@ -162,7 +164,7 @@ def _layer_ticks(axes: "canvas.Axes", names: Sequence[str]) -> None:
     stride = -(-len(names) // _MAX_TICKS) or 1
     shown = names[::stride]
     places = [_place(name, names) for name in shown]
-    labels = [style.layer_label(name) for name in shown]
+    labels = [layer_label(name) for name in shown]
     axes.set_xticks(places, labels, rotation=60, ha="right", fontsize=8.5)
     for label in axes.get_xticklabels():
         label.set_rotation_mode("anchor")

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from analysis.methods import method_style
 from analysis.plots import canvas, style
 from analysis.statistics.fronts import TaskFront
 from analysis.studies.constraints import Bound
@@ -96,7 +97,7 @@ def draw(axes: Axes, front: TaskFront, shown: Window) -> None:
             trial.metrics[front.cost],
             trial.metrics[front.quality],
             s=24,
-            marker=style.method_style(trial.method).marker,
+            marker=method_style(trial.method).marker,
             facecolors="none",
             edgecolors=MISSED_COLOUR,
             linewidths=0.9,
@@ -186,7 +187,7 @@ def traces(front: TaskFront, shown: Window, hover: Mapping[str, str]) -> list["g
         found.append(_line([cap.value] * 2, [bottom, top], cap))
     if front.infeasible:
         costs, qualities = front.points(shown.missed)
-        symbols = [f"{style.method_style(t.method).symbol}-open" for t in shown.missed]
+        symbols = [f"{method_style(t.method).symbol}-open" for t in shown.missed]
         found.append(
             go.Scatter(
                 x=costs,

@@ -12,6 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from analysis.labels import axis_label, is_percentage
+from analysis.methods import method_style
 from analysis.plots import style
 from trainables.errors import UserError
 
@@ -70,9 +72,9 @@ def cost_axis(axes: Axes, name: str, values: Sequence[float]) -> tuple[float, fl
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlim(low, high)
-    if style.is_percentage(name):  # the axis label says that it is percent
+    if is_percentage(name):  # the axis label says that it is percent
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}"))
-    axes.set_xlabel(style.axis_label(name), fontsize=style.LABEL_SIZE)
+    axes.set_xlabel(axis_label(name), fontsize=style.LABEL_SIZE)
     return low, high
 
 
@@ -96,7 +98,7 @@ def quality_limits(values: Sequence[float]) -> tuple[float, float]:
 
 def method_handle(method: str, size: float = 7.0) -> Line2D:
     """The legend's entry of a method: its marker in its colour."""
-    look = style.method_style(method)
+    look = method_style(method)
     return Line2D(
         [],
         [],
@@ -112,11 +114,11 @@ def method_handle(method: str, size: float = 7.0) -> Line2D:
 
 def method_line_handle(method: str) -> Line2D:
     """The legend's entry of a method drawn as a line."""
-    look = style.method_style(method)
+    look = method_style(method)
     return Line2D([], [], color=look.colour, linewidth=2.2, label=look.label)
 
 
-def marker_svg(marker: str, colour: str) -> str:
+def marker_svg(marker: str | tuple[int, int, int], colour: str) -> str:
     """A Matplotlib marker as a picture in the page's text."""
     shape = MarkerStyle(marker)
     path = shape.get_path().transformed(shape.get_transform())

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.labels import axis_label, is_percentage, number, task_label
+from analysis.methods import method_order, method_style
 from analysis.plots import bounds, canvas, style
 from analysis.plots.bounds import Window, maximised
 from analysis.statistics.fronts import TaskFront, attainment_line
@@ -53,13 +55,13 @@ def grid(num_panels: int) -> tuple[int, int]:
 def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
     canvas.tidy(axes)
     axes.set_title(
-        style.task_label(front.task),
+        task_label(front.task),
         loc="left",
         fontsize=style.PANEL_SIZE,
         fontweight="bold",
         color=style.INK,
     )
-    axes.set_ylabel(style.axis_label(front.quality), fontsize=style.LABEL_SIZE)
+    axes.set_ylabel(axis_label(front.quality), fontsize=style.LABEL_SIZE)
     if not (front.trials or front.infeasible):
         _empty(axes, front)
         return
@@ -78,7 +80,7 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
 
     on_task_front = {trial.trial for trial in front.front}
     for trial in sorted(front.trials, key=lambda t: t.trial in members):
-        look = style.method_style(trial.method)
+        look = method_style(trial.method)
         joint = trial.trial in members
         axes.scatter(
             trial.metrics[front.cost],
@@ -116,7 +118,7 @@ def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
 
 def _dense_text(front: TaskFront, level: float) -> str:
     count = f", mean of {len(front.dense)}" if len(front.dense) > 1 else ""
-    return f"dense {style.number(level)}{count}"
+    return f"dense {number(level)}{count}"
 
 
 def _direction(axes: Axes, quality: str) -> None:
@@ -132,7 +134,7 @@ def _direction(axes: Axes, quality: str) -> None:
 
 
 def _empty(axes: Axes, front: TaskFront) -> None:
-    axes.set_xlabel(style.axis_label(front.cost), fontsize=style.LABEL_SIZE)
+    axes.set_xlabel(axis_label(front.cost), fontsize=style.LABEL_SIZE)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(
@@ -143,7 +145,7 @@ def _empty(axes: Axes, front: TaskFront) -> None:
 def _handles(fronts: Sequence[TaskFront]) -> list[Artist]:
     trials = fronts[0].trials
     handles: list[Artist] = [
-        canvas.method_handle(m) for m in style.method_order(t.method for t in trials)
+        canvas.method_handle(m) for m in method_order(t.method for t in trials)
     ]
     if not trials:
         return handles + bounds.handles(fronts)
@@ -196,7 +198,7 @@ def interactive(
     shown = bounds.window(front)
     figure = go.Figure(_traces(front, shown, members, hover))
     canvas.page_layout(figure, 370)
-    title = f"<b>{style.task_label(front.task)}</b>  {_arrow_text(front.quality)}"
+    title = f"<b>{task_label(front.task)}</b>  {_arrow_text(front.quality)}"
     figure.update_layout(
         showlegend=False,
         title={"text": title, "font": {"size": 15}, "x": 0.02, "y": 0.97, "yanchor": "top"},
@@ -224,8 +226,8 @@ def legend(fronts: Sequence[TaskFront]) -> list[tuple[str, str]]:
     """(trace name, SVG of its look) of everything the panels show, for the page."""
     entries = []
     trials = fronts[0].trials
-    for method in style.method_order(t.method for t in trials):
-        look = style.method_style(method)
+    for method in method_order(t.method for t in trials):
+        look = method_style(method)
         entries.append((look.label, canvas.marker_svg(look.marker, look.colour)))
     if trials:
         entries.append((TASK_FRONT, canvas.line_svg(style.FRONT, "")))
@@ -242,7 +244,7 @@ def _arrow_text(quality: str) -> str:
 
 
 def _page_axes(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
-    axis: dict[str, object] = {"title": {"text": style.axis_label(front.cost), "standoff": 8}}
+    axis: dict[str, object] = {"title": {"text": axis_label(front.cost), "standoff": 8}}
     axis |= {"tickangle": 0, "tickfont": {"size": 12}}
     low, high = shown.cost_limits
     if style.wants_log(shown.costs):
@@ -250,16 +252,16 @@ def _page_axes(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
         axis |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
         axis |= {"tickvals": ticks, "ticktext": [_tick(t, front.cost) for t in ticks]}
     else:
-        percent = style.is_percentage(front.cost)
+        percent = is_percentage(front.cost)
         axis |= {"range": [low, high], "tickformat": ".0%" if percent else None}
     figure.update_yaxes(range=list(shown.quality_limits))
     figure.update_xaxes(**axis)
-    label = {"text": style.axis_label(front.quality), "standoff": 6}
+    label = {"text": axis_label(front.quality), "standoff": 6}
     figure.update_yaxes(title=label, tickfont={"size": 12})
 
 
 def _tick(value: float, name: str) -> str:
-    return style.number(value, name).replace(" ", "")  # narrow: panels may stand three abreast
+    return number(value, name).replace(" ", "")  # narrow: panels may stand three abreast
 
 
 def _traces(
@@ -291,10 +293,10 @@ def _traces(
                 mode="lines",
                 line=line,
                 name=DENSE_LEVEL,
-                hovertemplate=f"dense {style.number(level)}<extra></extra>",
+                hovertemplate=f"dense {number(level)}<extra></extra>",
             )
         )
-    for method in style.method_order(t.method for t in front.trials):
+    for method in method_order(t.method for t in front.trials):
         traces.append(_points(front, method, members, hover))
     return traces
 
@@ -305,7 +307,7 @@ def _points(
     import plotly.graph_objects as go
 
     trials: list[Trial] = [t for t in front.trials if t.method == method]
-    look = style.method_style(method)
+    look = method_style(method)
     costs, qualities = front.points(trials)
     joint = [t.trial in members for t in trials]
     marker = {

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.studies.effort import Course
 from analysis.studies.trials import Trial
@@ -57,7 +58,7 @@ def _panel(
     axes.step(xs, ys, where="post", color=style.FRONT, linewidth=1.8, zorder=3)
     axes.fill_between(xs, ys, step="post", color=style.FRONT, alpha=0.05, linewidth=0, zorder=1)
     for index in map(int, np.flatnonzero(_improving(share_N))):
-        look = style.method_style(trials[index].method)
+        look = method_style(trials[index].method)
         axes.scatter(
             course.places[index],
             share_N[index],
@@ -110,7 +111,7 @@ def interactive(
         for i in map(int, np.flatnonzero(_improving(share_N)))
     ]
     for method in _methods(trials, share_N):
-        look = style.method_style(method)
+        look = method_style(method)
         mine = [item for item in grew if item[0].method == method]
         figure.add_trace(
             go.Scatter(
@@ -147,7 +148,7 @@ def legend(trials: Sequence[Trial], share_N: NDArray[np.float64]) -> list[tuple[
     """(trace name, SVG of its look) of everything the panels show, for the page."""
     entries = [(LINE, canvas.line_svg(style.FRONT, ""))]
     for method in _methods(trials, share_N):
-        look = style.method_style(method)
+        look = method_style(method)
         entries.append((look.label, canvas.marker_svg(look.marker, look.colour)))
     return entries
 
@@ -155,7 +156,7 @@ def legend(trials: Sequence[Trial], share_N: NDArray[np.float64]) -> list[tuple[
 def _methods(trials: Sequence[Trial], share_N: NDArray[np.float64]) -> list[str]:
     """Of the trials that raised the hypervolume."""
     improving = _improving(share_N)
-    return style.method_order(t.method for t, grew in zip(trials, improving, strict=True) if grew)
+    return method_order(t.method for t, grew in zip(trials, improving, strict=True) if grew)
 
 
 def _staircase(share_N: NDArray[np.float64], course: Course) -> tuple[list[float], list[float]]:

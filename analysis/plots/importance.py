@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from analysis.labels import metric_label, task_label
 from analysis.plots import canvas, style
 from analysis.statistics.importance import MAX_SHOWN, Importance, Importances
 from trainables import report
@@ -32,9 +33,9 @@ def shown(found: Importances) -> tuple[str, ...]:
 def panel_titles(objective: str) -> tuple[str, str]:
     """ "Segmentation" and "mIoU"; "Cost" and "density"."""
     if objective.startswith("cost/"):
-        return "Cost", style.metric_label(objective)
+        return "Cost", metric_label(objective)
     task = report.without_split(objective).partition("/")[0]
-    return style.task_label(task), style.metric_label(objective)
+    return task_label(task), metric_label(objective)
 
 
 def draw(found: Importances, title: str, subtitle: str) -> Figure:

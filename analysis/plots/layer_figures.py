@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.plots import canvas, layers, style, watershed
+from analysis.labels import number
+from analysis.plots import canvas, layers, watershed
 from analysis.statistics.watershed import SystemLayers
 from analysis.studies.masks import Layer, TrialMasks
 from analysis.studies.systems_by_seed import Grid
@@ -54,4 +55,4 @@ def _label(item: SystemLayers) -> str:
     label = item.system.label
     seeds = len(item.masks)
     shown = label if len(label) <= 40 else f"{label[:39]}…"
-    return f"{shown} · {style.number(pooled(item).density, 'cost/density')} kept · n = {seeds}"
+    return f"{shown} · {number(pooled(item).density, 'cost/density')} kept · n = {seeds}"

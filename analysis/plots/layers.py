@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from analysis.labels import layer_label, number, task_label
+from analysis.methods import method_style
 from analysis.plots import canvas, style
 from analysis.studies.masks import Layer, TrialMasks
 
@@ -63,7 +65,7 @@ def draw(
         )
     bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=25)
     ticks = style.bar_ticks(norm.vmin or low, 1.0)
-    bar.set_ticks(ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=9)
+    bar.set_ticks(ticks, labels=[number(t, "cost/density") for t in ticks], fontsize=9)
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
     bar.set_label("weights kept", fontsize=style.LABEL_SIZE, color=style.INK)
@@ -95,7 +97,7 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
             colorbar={
                 "title": {"text": "kept", "side": "top"},
                 "tickvals": np.log10(ticks).tolist(),
-                "ticktext": [style.number(t, "cost/density") for t in ticks],
+                "ticktext": [number(t, "cost/density") for t in ticks],
                 "thickness": 14,
                 "outlinewidth": 0,
             },
@@ -138,14 +140,14 @@ def _arranged(masks: Sequence[TrialMasks]) -> tuple[list[TrialMasks], list[Layer
 
 
 def _name(layer: Layer) -> str:
-    return style.layer_label(layer.name, layer.owner)
+    return layer_label(layer.name, layer.owner)
 
 
 def _owner_label(owner: str, num_columns: int) -> str:
     """Broken at its spaces by the caller: a head may be a few columns wide."""
     if owner == "shared":
         return "shared\u00a0trunk"
-    label = style.task_label(owner)
+    label = task_label(owner)
     return label if num_columns < 6 else f"{label}\u00a0head".replace(" ", "\u00a0")
 
 
@@ -158,8 +160,8 @@ def _densities(rows: Sequence[TrialMasks], layers: Sequence[Layer]) -> "np.ndarr
 
 
 def _row_label(masks: TrialMasks) -> str:
-    label = style.method_style(masks.trial.method).label
-    return f"{label} · {style.number(masks.density, 'cost/density')} · #{masks.trial.number}"
+    label = method_style(masks.trial.method).label
+    return f"{label} · {number(masks.density, 'cost/density')} · #{masks.trial.number}"
 
 
 def _blocks(layers: Sequence[Layer]) -> list[tuple[str, int, int]]:
@@ -176,6 +178,6 @@ def _hover(masks: TrialMasks, column: Layer) -> str:
     layer = next((item for item in masks.layers if item.name == column.name), None)
     if layer is None:
         return f"{column.name}: not in {masks.trial.trial}"
-    share = style.number(layer.density, "cost/density")
-    head = f"<b>{masks.trial.trial}</b> {style.method_style(masks.trial.method).label}"
+    share = number(layer.density, "cost/density")
+    head = f"<b>{masks.trial.trial}</b> {method_style(masks.trial.method).label}"
     return f"{head}<br>{layer.name} ({layer.owner})<br>{layer.kept:,} of {layer.total:,} ({share})"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.labels import metric_label, number, task_label, unit_label
+from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.plots.bounds import MISSED
 from analysis.studies.trials import Trial, is_value
@@ -88,7 +90,7 @@ def draw(
         plot.plot(
             range(len(ys)),
             [math.nan if y is None else y for y in ys],
-            color=style.method_style(trial.method).colour,
+            color=method_style(trial.method).colour,
             alpha=0.95 if joint else 0.45 if missed else 0.18,
             linewidth=1.7 if joint else 1.0,
             linestyle=_MISSED_DASHES if missed else "-",
@@ -115,7 +117,7 @@ def draw(
                 zorder=5,
                 bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
             )
-    methods = style.method_order(t.method for t in trials)
+    methods = method_order(t.method for t in trials)
     handles = [canvas.method_line_handle(m) for m in methods]
     if any(trial.status == "infeasible" for trial in trials):
         handles.append(
@@ -131,17 +133,17 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
     one."""
     import plotly.graph_objects as go
 
-    methods = style.method_order(t.method for t in trials)
+    methods = method_order(t.method for t in trials)
     codes = [methods.index(t.method) for t in trials]
     last = max(1, len(methods) - 1)
-    colours = [style.method_style(m).colour for m in methods]
+    colours = [method_style(m).colour for m in methods]
     stops = [[i / last, colour] for i, colour in enumerate(colours)]
     dimensions: list[dict[str, Any]] = [
         {
             "label": "method",
             "values": codes,
             "tickvals": list(range(len(methods))),
-            "ticktext": [style.method_style(m).label for m in methods],
+            "ticktext": [method_style(m).label for m in methods],
             "range": [-0.3, last + 0.3],
         }
     ]
@@ -195,16 +197,16 @@ def _full_label(axis: Axis) -> str:
 
 def _metric_title(name: str) -> str:
     if name.startswith("cost/"):
-        return style.metric_label(name).capitalize()
+        return metric_label(name).capitalize()
     task = report.without_split(name).partition("/")[0]
-    return style.task_label(task)
+    return task_label(task)
 
 
 def _metric_note(name: str) -> str:
     if name.startswith("cost/"):
         return ""
-    unit = style.unit_label(name)
-    return f"{style.metric_label(name)} ({unit})" if len(unit) == 1 else style.metric_label(name)
+    unit = unit_label(name)
+    return f"{metric_label(name)} ({unit})" if len(unit) == 1 else metric_label(name)
 
 
 def _param_axis(trials: Sequence[Trial], name: str) -> Axis:
@@ -253,5 +255,5 @@ def _numeric_axis(values: Sequence[Any], label: str, note: str, metric: str | No
         places=tuple(
             place(float(v)) if v is not None and math.isfinite(v) else None for v in values
         ),
-        ticks=tuple((place(m), style.number(m, metric)) for m in marks),
+        ticks=tuple((place(m), number(m, metric)) for m in marks),
     )

@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.plots.agreement import LABEL
-from analysis.statistics.watershed import SystemLayers, mean_curve, published_curve
+from analysis.statistics.watershed import SystemLayers, mean_curve
+from analysis.tables.papers import published_curve
 
 _PUBLISHED_DASHES = {"nyu-v2": (4, 2), "cityscapes": (1, 1.5), "taskonomy": (6, 2, 1, 2)}
 _LINE_STYLES = ("-", "--", ":", "-.")
@@ -21,7 +23,7 @@ def draw(
     layers: Sequence[SystemLayers], datasets: Sequence[str], title: str, subtitle: str
 ) -> Figure:
     """One panel per method, one line per sparsity or variant, with ± a sample deviation."""
-    methods = style.method_order(item.system.method for item in layers)
+    methods = method_order(item.system.method for item in layers)
     columns = min(_PANELS_PER_ROW, len(methods))
     num_rows = -(-len(methods) // columns)
     size = (max(7.2, 3.9 * columns + 0.8), 1.3 + 3.6 * num_rows)
@@ -31,7 +33,7 @@ def draw(
         axes.set_visible(False)
     for index, (axes, method) in enumerate(zip(cells, methods, strict=False)):
         canvas.tidy(axes)
-        look = style.method_style(method)
+        look = method_style(method)
         axes.set_title(
             look.label, loc="left", fontsize=style.PANEL_SIZE, fontweight="bold", color=style.INK
         )

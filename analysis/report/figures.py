@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from analysis.labels import metric_label, number, task_label
+from analysis.methods import method_style
 from analysis.plots import (
     agreement,
     canvas,
@@ -22,7 +24,6 @@ from analysis.plots import (
     importance,
     layers,
     parallel,
-    style,
 )
 from analysis.statistics.fronts import (
     TaskFront,
@@ -159,7 +160,7 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
 
 
 def front_title(found: Findings) -> str:
-    return f"{found.study.name}: quality against {style.metric_label(found.study.cost)}"
+    return f"{found.study.name}: quality against {metric_label(found.study.cost)}"
 
 
 def subtitle(found: Findings) -> str:
@@ -196,14 +197,14 @@ def hover_texts(study: Study) -> dict[str, str]:
 
 
 def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[Bound]) -> str:
-    look = style.method_style(trial.method)
+    look = method_style(trial.method)
     lines = [f"<b>{html.escape(trial.trial)}</b> {html.escape(look.label)}"]
     for name in (study.cost, *study.qualities):
         if name in trial.metrics:
-            label = style.metric_label(name)
+            label = metric_label(name)
             if name in study.qualities:
-                label = f"{style.task_label(report.without_split(name).split('/')[0])}, {label}"
-            lines.append(f"{label}: {style.number(trial.metrics[name], name)}{_test(trial, name)}")
+                label = f"{task_label(report.without_split(name).split('/')[0])}, {label}"
+            lines.append(f"{label}: {number(trial.metrics[name], name)}{_test(trial, name)}")
     if trial.status == "infeasible":
         lines += [f"<b>{html.escape(miss)}</b>" for miss in misses(bounds, trial.metrics)]
     if trial.seed is not None:
@@ -211,14 +212,14 @@ def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[B
     for name in params:
         value = trial.params.get(name)
         if value is not None:
-            text = style.number(value) if isinstance(value, float) else str(value)
+            text = number(value) if isinstance(value, float) else str(value)
             lines.append(f"<i>{html.escape(name)}</i>: {html.escape(text[:60])}")
     return "<br>".join(lines)
 
 
 def _test(trial: Trial, name: str) -> str:
     value = trial.metrics.get(test_name(name))
-    return "" if value is None or name.startswith("cost/") else f" (test {style.number(value)})"
+    return "" if value is None or name.startswith("cost/") else f" (test {number(value)})"
 
 
 def test_name(name: str) -> str:

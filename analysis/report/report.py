@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from plotly.offline import get_plotlyjs
 
+from analysis.labels import better, metric_label, number, task_label, unit_label
+from analysis.methods import method_style
 from analysis.plots import (
     agreement,
     canvas,
@@ -76,7 +78,7 @@ def render(found: Findings, command: str) -> str:
 
 def _header(found: Findings, links: str) -> str:
     study = found.study
-    tasks = ", ".join(style.task_label(f.task).lower() for f in found.fronts)
+    tasks = ", ".join(task_label(f.task).lower() for f in found.fronts)
     data = " ".join(str(study.facts[k]) for k in ("dataset", "preset") if study.facts.get(k))
     lead = f"Which sparse models nobody should ignore{' on ' + data if data else ''}: {tasks}."
     counts = {s: len(study.with_status(s)) for s in (*report.STATUSES, RUNNING)}
@@ -121,7 +123,7 @@ def _figure(figure: "go.Figure", min_width_pixels: int = 640) -> str:
 
 
 def _front(found: Findings) -> str:
-    cost = style.metric_label(found.study.cost)
+    cost = metric_label(found.study.cost)
     text = (
         f"Every dot is one trained model that ran to the end: what it costs ({cost}, further left "
         "is cheaper) against how well it does one task on the validation split. The staircase is "
@@ -186,9 +188,9 @@ def _members(found: Findings) -> str:
     heads.append(("seed", ""))
     rows = []
     for trial in found.members:
-        look = style.method_style(trial.method)
+        look = method_style(trial.method)
         row = [html.escape(trial.trial), page.swatch(look.colour, look.label)]
-        row.append(style.number(trial.metrics[study.cost], study.cost))
+        row.append(number(trial.metrics[study.cost], study.cost))
         for name in study.qualities:
             test = trial.metrics.get(test_name(name))
             row += [_digits(trial.metrics[name]), "–" if test is None else _digits(test)]
@@ -198,11 +200,11 @@ def _members(found: Findings) -> str:
 
 def _head(name: str) -> str:
     arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
-    label = html.escape(style.metric_label(name))
+    label = html.escape(metric_label(name))
     if name.startswith("cost/"):
         return f"{label} {arrow}"
-    task = style.task_label(report.without_split(name).partition("/")[0])
-    unit = style.unit_label(name)
+    task = task_label(report.without_split(name).partition("/")[0])
+    unit = unit_label(name)
     measured = f"{label} ({unit})" if unit == "°" else label
     return f"{html.escape(task)}<br>{measured}\u00a0{arrow}<br>val"
 
@@ -300,11 +302,11 @@ def _missed(found: Findings) -> str:
     heads.append(("missed", "text wrap"))
     rows = []
     for trial in study.with_status("infeasible"):
-        look = style.method_style(trial.method)
+        look = method_style(trial.method)
         row = [html.escape(trial.trial), page.swatch(look.colour, look.label)]
         for name in _cost_first(study):
             value = trial.metrics.get(name)
-            shown = style.number if name == study.cost else lambda v, _: _digits(v)
+            shown = number if name == study.cost else lambda v, _: _digits(v)
             row.append("–" if value is None else shown(value, name))
         said = "; ".join(misses(found.bounds, trial.metrics)) or failure_reason(study, trial)
         rows.append([*row, html.escape(said)])
@@ -334,7 +336,7 @@ def _failures(study: Study) -> str:
     heads.append(("reason", "text wrap"))
     rows = []
     for trial, reason in listed:
-        look = style.method_style(trial.method)
+        look = method_style(trial.method)
         reached = f"{100 * trial.fraction:.0f} %" if trial.fraction == trial.fraction else "–"
         rows.append(
             [
@@ -359,7 +361,7 @@ def _made(found: Findings, command: str) -> str:
         ("study", study.name),
         *((key, _plain(study.facts[key])) for key in _FACTS if study.facts.get(key) is not None),
         *((key, masked(said)) for key, said in terms(study.facts)),
-        ("objectives", ", ".join(f"{n} ({style.better(n)})" for n in study.objectives)),
+        ("objectives", ", ".join(f"{n} ({better(n)})" for n in study.objectives)),
         ("trials' seeds", _seeds(study.trials)),
         ("read from", source),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
@@ -397,4 +399,4 @@ def _seeds(trials: Sequence[Trial]) -> str:
 def _scale(name: str, bounds: Mapping[str, float]) -> str:
     sign = report.describe(name).sign
     best, worst = sign * bounds["ideal"], sign * bounds["nadir"]
-    return f"{name} {style.number(best)} (best) to {style.number(worst)} (worst)"
+    return f"{name} {number(best)} (best) to {number(worst)} (worst)"

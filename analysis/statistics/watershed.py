@@ -13,18 +13,14 @@ as `blocks.1.0.conv2`) the tables give that layer's value as well.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.plots import style
+from analysis.labels import is_shortcut
 from analysis.statistics.comparison import Interval, correlation_with_depth, mean_interval
 from analysis.studies.masks import TrialMasks, read_masks
 from analysis.studies.systems_by_seed import Grid, System
-from analysis.tables.papers import published_agreement, published_layer
-from analysis.tables.typeset import Table, mean_and_deviation
 from trainables.errors import UserError
 
 
@@ -117,7 +113,7 @@ def mean_path(values: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 def main_path(names: Sequence[str]) -> list[str]:
     """Without the shortcuts, in the given order."""
-    return [name for name in names if not style.is_shortcut(name)]
+    return [name for name in names if not is_shortcut(name)]
 
 
 def curve(values: Mapping[str, float]) -> Curve:
@@ -127,9 +123,10 @@ def curve(values: Mapping[str, float]) -> Curve:
     return Curve(depth_N=depth_N, values_N=np.array([values[name] for name in names]))
 
 
-def published_curve(dataset: str) -> Curve:
-    """The paper's, for the votes of the static method; `analysis/tables/published` says whence."""
-    return curve(published_agreement(dataset))
+def places(names: Sequence[str]) -> list[float]:
+    """The depths of the layers on the main path of `names`, 0 to 1, in their order."""
+    count = len(main_path(names))
+    return [index / (count - 1) if count > 1 else 0.0 for index in range(count)]
 
 
 def mean_curve(masks: Sequence[TrialMasks]) -> tuple[Curve, NDArray[np.float64]]:
@@ -142,185 +139,8 @@ def mean_curve(masks: Sequence[TrialMasks]) -> tuple[Curve, NDArray[np.float64]]
     return Curve(depth_N=depth_N, values_N=stacked_SN.mean(axis=0)), deviation_N
 
 
-def correlation_table(layers: Sequence[SystemLayers], datasets: Sequence[str]) -> Table:
-    """Spearman's correlation of agreement with depth; the published curves below ours."""
-    rows = []
-    for item in layers:
-        if not item.depth.by_seed:
-            continue
-        interval = "–"
-        if math.isfinite(item.depth.interval.low):
-            interval = f"{item.depth.interval.low:+.3f} to {item.depth.interval.high:+.3f}"
-        first, last = _ends([curve(m.agreement) for m in item.votes])
-        mean, count = f"{item.depth.mean:+.3f}", str(len(item.depth.by_seed))
-        rows.append([item.system.label, count, mean, interval, first, last])
-    own = len(rows)
-    for dataset in datasets:
-        line = published_curve(dataset)
-        first, last = _ends([line])
-        value = f"{correlation_with_depth(list(line.values_N)):+.3f}"
-        rows.append([f"published, {dataset}", "1", value, "–", first, last])
-    return Table(
-        title="Agreement among tasks with depth: Spearman's correlation",
-        heads=["system", "n", "correlation", "95 % interval", "first layer", "last layer"],
-        rows=rows,
-        rules=[own] if own else [],
-    )
-
-
-def agreement_table(layers: Sequence[SystemLayers], dataset: str) -> Table:
-    """Agreement by shared layer: published at the layer of that name and at that depth; ours."""
-    published, line = published_agreement(dataset), published_curve(dataset)
-    voting = [item for item in layers if item.votes]
-    names = _names([m for item in voting for m in item.votes])
-    depth = dict(zip(main_path(names), _places(names), strict=True))
-    rows = []
-    for name in sorted(names, key=style.is_shortcut):
-        by_name = published.get(published_layer(name))
-        cells = [published_layer(name), _fixed(depth.get(name), 2), _fixed(by_name, 3)]
-        cells.append(_fixed(None if name not in depth else line.at(depth[name]), 3))
-        for item in voting:
-            values = [m.agreement[name] for m in item.votes if name in m.agreement]
-            cells.append(mean_and_deviation(values, 3))
-        rows.append(cells)
-    heads = ["layer", "depth", f"published {dataset}, by name", f"published {dataset}, by depth"]
-    return Table(
-        title="Agreement among tasks by shared layer (intersection over union)",
-        heads=[*heads, *(item.system.label for item in voting)],
-        rows=rows,
-    )
-
-
-def density_table(layers: Sequence[SystemLayers]) -> Table:
-    """Weights kept by layer, in percent, shared layers first."""
-    owners: dict[str, str] = {}
-    for item in layers:
-        for masks in item.masks.values():
-            owners.update((layer.name, layer.owner) for layer in masks.layers)
-    rows = []
-    for name in sorted(owners, key=lambda n: owners[n] != "shared"):
-        cells = [published_layer(name), owners[name]]
-        for item in layers:
-            values = [
-                100 * layer.density
-                for masks in item.masks.values()
-                for layer in masks.layers
-                if layer.name == name
-            ]
-            cells.append(mean_and_deviation(values, 2))
-        rows.append(cells)
-    return Table(
-        title="Weights kept by layer, %",
-        heads=["layer", "owner", *(item.system.label for item in layers)],
-        rows=rows,
-        num_words=2,
-    )
-
-
-def to_table(layers: Sequence[SystemLayers]) -> pa.Table:
-    """One row per system, seed and layer. `depth` and `agreement` are null where there is none."""
-    rows: list[dict[str, Any]] = []
-    for item in layers:
-        for seed, masks in item.masks.items():
-            shared = [layer.name for layer in masks.layers if layer.owner == "shared"]
-            depth = dict(zip(main_path(shared), _places(shared), strict=True))
-            rows += [
-                {
-                    "method": item.system.method,
-                    "sparsity": item.system.sparsity,
-                    "settings": item.system.variant,
-                    "seed": seed,
-                    "layer": layer.name,
-                    "published_layer": published_layer(layer.name),
-                    "owner": layer.owner,
-                    "depth": depth.get(layer.name),
-                    "kept": layer.kept,
-                    "total": layer.total,
-                    "density": layer.density,
-                    "agreement": masks.agreement.get(layer.name),
-                }
-                for layer in masks.layers
-            ]
-    return pa.Table.from_pylist(rows, schema=_SCHEMA)
-
-
-def to_json(layers: Sequence[SystemLayers]) -> list[dict[str, Any]]:
-    """By system: the correlations and their interval."""
-    return [
-        {
-            "method": item.system.method,
-            "sparsity": item.system.sparsity,
-            "settings": item.system.variant,
-            "seeds": list(item.masks),
-            "depth_correlation": {
-                "by_seed": {str(seed): rho for seed, rho in item.depth.by_seed.items()},
-                "mean": item.depth.mean,
-                "low": item.depth.interval.low,
-                "high": item.depth.interval.high,
-            }
-            if item.depth.by_seed
-            else None,
-        }
-        for item in layers
-    ]
-
-
-def remarks() -> list[str]:
-    """How to read the tables."""
-    return [
-        "Agreement is |all tasks want it| / |any task wants it|. Depth is 0 at the first shared "
-        "convolution and 1 at the last; shortcuts stand beside the path and are not in the "
-        "correlation, which is -1 where agreement falls from every layer to the next. Votes drawn "
-        "at random from a layer with a share d of its weights agree to d / (2 - d) for two tasks, "
-        "so agreement also falls where a layer is pruned harder.",
-        "The published curves are single runs of the static method's votes, each task keeping "
-        "7.8 % of its weights. That of taskonomy, with five tasks, counts weights that exactly two "
-        "keep over those that one or two keep: another quantity than ours.",
-    ]
-
-
-_SCHEMA = pa.schema(
-    [
-        ("method", pa.string()),
-        ("sparsity", pa.float64()),
-        ("settings", pa.string()),
-        ("seed", pa.int64()),
-        ("layer", pa.string()),
-        ("published_layer", pa.string()),
-        ("owner", pa.string()),
-        ("depth", pa.float64()),
-        ("kept", pa.int64()),
-        ("total", pa.int64()),
-        ("density", pa.float64()),
-        ("agreement", pa.float64()),
-    ]
-)
-
-
-def _places(names: Sequence[str]) -> list[float]:
-    count = len(main_path(names))
-    return [index / (count - 1) if count > 1 else 0.0 for index in range(count)]
-
-
-def _names(masks: Sequence[TrialMasks]) -> list[str]:
-    names: dict[str, None] = {}
-    for item in sorted(masks, key=lambda m: -len(m.agreement)):
-        names.update(dict.fromkeys(item.agreement))
-    return list(names)
-
-
-def _ends(curves: Sequence[Curve]) -> tuple[str, str]:
-    firsts = [float(c.values_N[0]) for c in curves if len(c.values_N)]
-    lasts = [float(c.values_N[-1]) for c in curves if len(c.values_N)]
-    return mean_and_deviation(firsts, 3), mean_and_deviation(lasts, 3)
-
-
 def _bounded(interval: Interval) -> Interval:
     """A correlation lies in [-1, 1], whatever its t interval says; unbounded stays unbounded."""
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return interval
     return Interval(low=max(-1.0, interval.low), high=min(1.0, interval.high))
-
-
-def _fixed(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.plots import style
+from analysis.labels import metric_label, number, task_label, unit_label
 from trainables import report
 from trainables.errors import UserError
 
@@ -36,7 +36,7 @@ class Bound:
     @property
     def label(self) -> str:
         """ "mIoU ≥ 0.3", where the task is written beside it."""
-        return f"{style.metric_label(self.metric)} {self.short}"
+        return f"{metric_label(self.metric)} {self.short}"
 
     @property
     def text(self) -> str:
@@ -58,15 +58,15 @@ class Bound:
 
     @property
     def _what(self) -> str:
-        label = style.metric_label(self.metric)
+        label = metric_label(self.metric)
         if self.metric.startswith("cost/"):
             return label
         task = report.without_split(self.metric).partition("/")[0]
-        return f"{style.task_label(task).lower()} {label}"
+        return f"{task_label(task).lower()} {label}"
 
     def _written(self, value: float) -> str:
-        unit = style.unit_label(self.metric)
-        return f"{style.number(value, self.metric)}{unit if unit == '°' else ''}"
+        unit = unit_label(self.metric)
+        return f"{number(value, self.metric)}{unit if unit == '°' else ''}"
 
 
 def read_bounds(facts: Mapping[str, Any]) -> tuple[Bound, ...]:

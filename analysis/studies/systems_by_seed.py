@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.plots import style
+from analysis.methods import method_order, method_style
 from analysis.studies.trials import Study, Trial
 from trainables import report
 from trainables.errors import UserError
@@ -35,7 +35,7 @@ class System:
     @property
     def label(self) -> str:
         """ "SNIP 90 %", "RigL 90 % (regrowth.fraction=0.5)"."""
-        parts = [style.method_style(self.method).label]
+        parts = [method_style(self.method).label]
         if self.sparsity > 0:
             parts.append(percent(self.sparsity))
         if self.settings:
@@ -150,7 +150,7 @@ def _systems(trials: Sequence[Trial]) -> tuple[tuple[System, ...], int]:
     cells: dict[tuple[str, float], list[Trial]] = {}
     for trial in trials:
         cells.setdefault((trial.method, target_sparsity(trial)), []).append(trial)
-    order = {name: index for index, name in enumerate(style.method_order(t.method for t in trials))}
+    order = {name: index for index, name in enumerate(method_order(t.method for t in trials))}
     systems, doubled = [], 0
     for (method, sparsity), members in sorted(
         cells.items(), key=lambda item: (item[0][1], order[item[0][0]])

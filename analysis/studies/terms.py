@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.plots import style
+from analysis.labels import number
 from analysis.studies.constraints import read_bounds
 from analysis.studies.effort import Epochs
 
@@ -33,19 +33,19 @@ def trials_text(count: int) -> str:
 
 def saved_text(epochs: Epochs) -> str:
     """ "17.14", "≤ 17.14" where the record says no more."""
-    return f"{'' if epochs.exact else '≤ '}{style.number(epochs.saved)}"
+    return f"{'' if epochs.exact else '≤ '}{number(epochs.saved)}"
 
 
 def effort_text(epochs: Epochs, num_stopped: int) -> str:
     """What was spent, and what stopping early has saved."""
-    text = f"The trials that ended spent {style.number(epochs.spent)} epochs in all."
+    text = f"The trials that ended spent {number(epochs.spent)} epochs in all."
     if num_stopped:
         most = "" if epochs.exact else "at most "
         stopped = "one trial" if num_stopped == 1 else f"{num_stopped} trials"
         ends = "its end" if num_stopped == 1 else "their ends"
         text += (
             f" Running the {stopped} stopped early to {ends} would have taken {most}"
-            f"{style.number(epochs.saved)} more."
+            f"{number(epochs.saved)} more."
         )
     if epochs.num_unknown:
         count = "counts" if epochs.num_unknown == 1 else "count"

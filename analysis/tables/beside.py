@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.plots import style
+from analysis.labels import metric_label, task_label, unit_label
+from analysis.methods import method_order, method_style
 from analysis.studies.protocol import protocol
 from analysis.studies.systems_by_seed import Grid, System, percent
 from analysis.tables.papers import (
@@ -42,20 +43,22 @@ def results_table(dataset: str, grids: Sequence[Grid]) -> Table:
     """Rows by sparsity and method: the papers' rows as printed, then each study's mean ± sd."""
     published = published_table(dataset)
     keyed: list[tuple[tuple[float, int, int], list[str]]] = []
-    order = {name: index for index, name in enumerate(style.METHOD_STYLES)}
+    methods = [row.method for row in published.rows]
+    methods += [system.method for grid in grids for system in grid.systems]
+    order = {name: index for index, name in enumerate(method_order(methods))}
 
     def place(method: str, sparsity: float, group: int) -> tuple[float, int, int]:
         known = (r.sparsity for r in published.rows if same_sparsity(r.sparsity, sparsity))
-        return next(known, sparsity), order.get(method, len(order)), group
+        return next(known, sparsity), order[method], group
 
     for row in published.rows:
         cells = [row.printed.get(name, "–") for name in published.columns]
-        look = style.method_style(row.method).label
+        look = method_style(row.method).label
         words = [look, percent(row.sparsity), f"{_PUBLISHED}, {row.source}"]
         keyed.append((place(row.method, row.sparsity, 0), [*words, *cells]))
     for index, grid in enumerate(grids, start=1):
         for system in grid.systems:
-            look = style.method_style(system.method).label
+            look = method_style(system.method).label
             name = f"{look} ({system.variant})" if system.settings else look
             ours = f"{grid.study.name}, {grid.split}, n = {len(system.seeds)}"
             words = [name, percent(system.sparsity), ours]
@@ -179,8 +182,8 @@ def _values(grid: Grid, system: System, name: str) -> list[float]:
 def _head(name: str, unit: float) -> str:
     """ "mIoU (%) ↑"; the task where the label alone does not tell."""
     arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
-    label = style.metric_label(name)
-    task = style.task_label(name.partition("/")[0]).lower()
+    label = metric_label(name)
+    task = task_label(name.partition("/")[0]).lower()
     what = label if label == "mIoU" else f"{task} {label}"
-    measured = "%" if unit != 1.0 else style.unit_label(name)
+    measured = "%" if unit != 1.0 else unit_label(name)
     return f"{what} ({measured}) {arrow}" if measured else f"{what} {arrow}"

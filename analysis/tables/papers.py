@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
+from analysis.statistics.watershed import Curve, curve
 from trainables.errors import UserError, unknown_name
 
 # By column of the papers' tables: our metric, and what one of the column's units is in ours.
@@ -151,6 +152,14 @@ def published_agreement(dataset: str) -> dict[str, float]:
     lines = [line for line in _read("mask_iou_by_layer.csv") if line["dataset"] == wanted]
     lines.sort(key=lambda line: int(line["layer_index"]))
     return {line["layer"]: float(line["iou_among_tasks"]) for line in lines}
+
+
+def published_curve(dataset: str) -> Curve:
+    """The published agreement by relative depth, for the votes of the static method.
+
+    `analysis/tables/published/README.md` says where the numbers come from.
+    """
+    return curve(published_agreement(dataset))
 
 
 def published_layer(name: str) -> str:

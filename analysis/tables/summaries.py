@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.plots import style
+from analysis.labels import axis_label, is_percentage, task_label
+from analysis.methods import method_style
 from analysis.studies.systems_by_seed import DELTA, Grid, System, percent
 from analysis.tables.typeset import Table, mean_and_deviation
 from trainables import report
@@ -74,14 +75,14 @@ def _table(grid: Grid, group: str, names: Sequence[str]) -> Table:
     digits = {name: _digits([v for cell in cells for v in cell]) for name, cells in shown.items()}
     rows = []
     for index, system in enumerate(grid.systems):
-        look = style.method_style(system.method).label
+        look = method_style(system.method).label
         words = [f"{look} ({system.variant})" if system.settings else look]
         words += [percent(system.sparsity), str(len(system.seeds))]
         rows.append(words + [mean_and_deviation(shown[n][index], digits[n]) for n in names])
     sparsities = [system.sparsity for system in grid.systems]
     rules = [i for i in range(1, len(rows)) if sparsities[i] != sparsities[i - 1]]
     where = "" if group == _COST else f" on {grid.split}"
-    what = "Cost" if group == _COST else style.task_label(group)
+    what = "Cost" if group == _COST else task_label(group)
     return Table(
         title=f"{what}{where}, mean ± sample deviation over seeds",
         heads=["system", "sparsity", "seeds", *(_head(name) for name in names)],
@@ -93,7 +94,7 @@ def _table(grid: Grid, group: str, names: Sequence[str]) -> Table:
 
 def _shown(grid: Grid, name: str) -> list[list[float]]:
     """A metric's values by system, as they are written: costs that are fractions in percent."""
-    factor = 100.0 if style.is_percentage(name) else 1.0
+    factor = 100.0 if is_percentage(name) else 1.0
     return [[factor * v for v in values(grid, s, name).values()] for s in grid.systems]
 
 
@@ -101,7 +102,7 @@ def _head(name: str) -> str:
     arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
     if name == DELTA:
         return f"Δ_T to dense (%) {arrow}"
-    return f"{style.axis_label(name)} {arrow}"
+    return f"{axis_label(name)} {arrow}"
 
 
 def _digits(found: Sequence[float]) -> int:

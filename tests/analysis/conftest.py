@@ -1,4 +1,4 @@
-"""Fixtures over `studies`: a study's record, and one MLflow store shared by the tests."""
+"""Fixtures over `built_studies`: a study's record, and one MLflow store shared by the tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.analysis.studies import BuiltStudy, Row, log_to_mlflow, realistic_rows, write_record
+from tests.analysis.built_studies import (
+    BuiltStudy,
+    Row,
+    log_to_mlflow,
+    realistic_rows,
+    write_record,
+)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.analysis.studies import BuiltStudy, Row
+from tests.analysis.built_studies import BuiltStudy, Row
 
 LAYERS = ("conv1", "blocks.0.0.conv1", "blocks.0.0.conv2", "blocks.1.0.conv1", "blocks.1.0.conv2")
 CONFIG: dict[str, Any] = {

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from analysis.__main__ import main
-from tests.analysis.studies import (
+from tests.analysis.built_studies import (
     PRIMARY,
     BuiltStudy,
     Row,

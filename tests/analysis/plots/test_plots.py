@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from analysis.labels import layer_label
+from analysis.methods import METHOD_STYLES
 from analysis.plots import agreement, canvas, front, layers, parallel, style
 from analysis.report import figures, page
 from analysis.studies.trials import load_study
-from tests.analysis.studies import PRIMARY, BuiltStudy, realistic_rows, simple_row
+from tests.analysis.built_studies import PRIMARY, BuiltStudy, realistic_rows, simple_row
 
 TASKS = ("segmentation", "normals", "depth")
 Record = Callable[..., BuiltStudy]
@@ -34,7 +36,7 @@ def found(record: Record) -> figures.Findings:
     ],
 )
 def test_layers_have_short_names(name: str, owner: str, label: str) -> None:
-    assert style.layer_label(name, owner) == label
+    assert layer_label(name, owner) == label
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 1.0), (0.0173, 1.0), (0.3, 0.31), (1e-4, 1.0)])
@@ -47,7 +49,7 @@ def test_a_colour_bar_has_two_or_three_ticks_well_apart(low: float, high: float)
         assert second / first >= (high / low) ** 0.24
 
 
-@pytest.mark.parametrize("marker", sorted({look.marker for look in style.METHOD_STYLES.values()}))
+@pytest.mark.parametrize("marker", sorted({look.marker for look in METHOD_STYLES.values()}))
 def test_every_marker_has_a_picture_that_fits(marker: str) -> None:
     svg = canvas.marker_svg(marker, "#123456")
     path = re.search(r' d="([^"]+)"', svg)

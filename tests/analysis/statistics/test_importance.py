@@ -16,7 +16,7 @@ from analysis.report.report import render
 from analysis.statistics import importance
 from analysis.statistics.importance import MIN_TRIALS, Importances, drawn_values, measure, to_table
 from analysis.studies.trials import Study, Trial, load_study
-from tests.analysis.studies import BuiltStudy, realistic_rows
+from tests.analysis.built_studies import BuiltStudy, realistic_rows
 
 MIOU, COST = "val/segmentation/miou", "cost/density"
 TASKS = ("segmentation", "normals", "depth")

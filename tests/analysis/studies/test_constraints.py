@@ -13,7 +13,7 @@ from analysis.statistics.fronts import TaskFront, joint_front, task_fronts
 from analysis.studies.constraints import Bound, axis_bound, misses, read_bounds
 from analysis.studies.trials import load_study
 from search.plans.constraints import Constraints
-from tests.analysis.studies import BuiltStudy, Row, searched_rows, simple_row
+from tests.analysis.built_studies import BuiltStudy, Row, searched_rows, simple_row
 from trainables.errors import UserError
 
 TASKS = ("segmentation", "normals")

@@ -14,7 +14,7 @@ from analysis.report import figures
 from analysis.studies.effort import by_epochs, by_time, by_trials, count_epochs
 from analysis.studies.terms import effort_text, saved_text, terms
 from analysis.studies.trials import Study, Trial, load_study
-from tests.analysis.studies import (
+from tests.analysis.built_studies import (
     BuiltStudy,
     Row,
     log_to_mlflow,

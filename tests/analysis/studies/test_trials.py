@@ -12,7 +12,7 @@ import pytest
 from analysis.studies import tracking
 from analysis.studies.trials import Trial, load_study
 from analysis.tables.trials_table import front_table, to_table
-from tests.analysis.studies import (
+from tests.analysis.built_studies import (
     BuiltStudy,
     log_to_mlflow,
     realistic_rows,

@@ -12,8 +12,8 @@ from analysis.studies.protocol import protocol
 from analysis.studies.systems_by_seed import read_grid
 from analysis.studies.trials import load_study
 from analysis.tables import beside, papers
+from tests.analysis.built_studies import BuiltStudy
 from tests.analysis.grids import change_facts, grid_rows, write_summaries
-from tests.analysis.studies import BuiltStudy
 from tests.analysis.test_command_line import run
 from trainables import report
 from trainables.errors import UserError
@@ -54,7 +54,7 @@ def test_every_cell_is_read_in_our_units(dataset: str) -> None:
 
 
 def report_methods() -> set[str]:
-    from analysis.plots.style import METHOD_STYLES
+    from analysis.methods import METHOD_STYLES
 
     return set(METHOD_STYLES)
 
