@@ -9,7 +9,11 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The study, a folder u
 Storage = Annotated[Path, typer.Option(metavar="DIR", help="Where studies live.")]
 TrackingUri = Annotated[
     str | None,
-    typer.Option(metavar="URI", help="MLflow's address; default: the one in the study's record."),
+    typer.Option(
+        metavar="URI",
+        help="MLflow's address. Default: the one that the study recorded, else the environment "
+        "variable MLFLOW_TRACKING_URI, else sqlite:///DIR/mlflow.db of --storage.",
+    ),
 ]
 Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Where to write; default: STORAGE/NAME.")

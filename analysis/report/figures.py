@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.labels import metric_label, number, task_label
-from analysis.methods import method_style
+from analysis.methods import may_vote, method_style
 from analysis.plots import (
     agreement,
     canvas,
@@ -39,10 +39,8 @@ from analysis.studies.constraints import Bound, misses, read_bounds
 from analysis.studies.effort import Course, Epochs, by_epochs, by_time, by_trials, count_epochs
 from analysis.studies.masks import TrialMasks, read_masks
 from analysis.studies.trials import Study, Trial
-from analysis.tables.trials_table import front_table
 from analysis.tables.typeset import write_parquet
 from trainables import report
-from trainables.errors import UserError
 
 MAX_ROWS = 24  # of the density map; MAX_LINES of the agreement plot
 MAX_LINES = 30
@@ -83,7 +81,7 @@ def find(study: Study, *, with_masks: bool = True, with_importances: bool = True
         normalisation = Normalisation.of(values_NM)
         share_N = hypervolume_trajectory(values_NM, normalisation)
     sparse = tuple(t for t in members if t.method != "dense")
-    voters = tuple(t for t in eligible(study) if t.method.startswith("disparse"))
+    voters = tuple(t for t in eligible(study) if may_vote(t.method))
     read = read_masks(study, voters) if with_masks else ()
     courses = (by_epochs(study, ended) or by_trials(ended), by_time(study, ended))
     return Findings(
@@ -113,19 +111,18 @@ def spread(masks: Sequence[TrialMasks], limit: int) -> tuple[TrialMasks, ...]:
 
 def write_front(found: Findings, out: Path) -> list[Path]:
     """front.png and front.parquet under `out`. Raises `UserError` if it is not writable."""
-    table = out / "front.parquet"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        partial = table.with_name(".front.parquet.partial")
-        pq.write_table(front_table(found.study, found.members), partial)
-        partial.replace(table)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"cannot write {table}: {reason}; name another folder by --out") from None
+    rows = write_parquet(out / "front.parquet", front_rows(found))
     picture = front.draw(
         found.fronts, found.member_names, front_title(found), front_subtitle(found)
     )
-    return [canvas.save(picture, out / "front.png"), table]
+    return [canvas.save(picture, out / "front.png"), rows]
+
+
+def front_rows(found: Findings) -> pa.Table:
+    """The rows of `trials.parquet` that are members of the joint front, in its order."""
+    names = found.study.table["trial"].to_pylist()
+    rows = [place for place, name in enumerate(names) if name in found.member_names]
+    return found.study.table.take(pa.array(rows, type=pa.int64()))
 
 
 def write_figures(found: Findings, out: Path) -> list[Path]:

@@ -170,14 +170,7 @@ def drawn_values(trials: Sequence[Trial]) -> dict[str, tuple[Any, ...]]:
     varying = _varying_by_method(trials)
     found: dict[str, tuple[Any, ...]] = {METHOD: tuple(trial.method for trial in trials)}
     for name in sorted(set().union(*varying.values())):
-        found[name] = tuple(
-            _value(trial, name)
-            # MLflow alone has every setting of a trial, also those that its method does not read:
-            # these stay at their default.
-            if trial.given is not None or name in varying[trial.method]
-            else None
-            for trial in trials
-        )
+        found[name] = tuple(_value(trial, name) for trial in trials)
     return {name: values for name, values in found.items() if len({*values} - {None}) > 1}
 
 
@@ -194,8 +187,6 @@ def to_table(found: Importances) -> pa.Table:
 def _value(trial: Trial, name: str) -> Any:
     """A number or a text; None where the trial has no such parameter."""
     value = trial.params.get(name)
-    if trial.given is not None and name not in trial.given:
-        return None
     if not is_value(name, value) or value != value:
         return None
     return value if isinstance(value, bool | int | float | str) else repr(value)

@@ -70,17 +70,17 @@ class Bound:
 
 
 def read_bounds(facts: Mapping[str, Any]) -> tuple[Bound, ...]:
-    """Of `study.json` ({"segmentation/miou": ">=0.3"}) or MLflow's parameter
-    ("segmentation/miou>=0.3, cost/density<=0.2"); empty for studies without any.
+    """Read the constraints of `study.json`, {"segmentation/miou": ">=0.3"}; empty without any.
 
-    Raises `UserError` for what is neither and for an unknown metric.
+    Raises `UserError` for one that cannot be read and for an unknown metric.
     """
     recorded = facts.get("constraints") or {}
-    if isinstance(recorded, Mapping):
-        parts = [f"{name}{text}" for name, text in recorded.items()]
-    else:
-        parts = str(recorded).split(",")
-    return tuple(_bound(part) for part in parts)
+    if not isinstance(recorded, Mapping):
+        raise UserError(
+            "`constraints` must be an object of metrics and bounds, got "
+            f"{recorded!r}; correct the study's study.json"
+        )
+    return tuple(_bound(f"{name}{text}") for name, text in recorded.items())
 
 
 def axis_bound(bounds: Iterable[Bound], name: str) -> Bound | None:
@@ -125,7 +125,7 @@ def _bound(text: str) -> Bound:
     if found is None or not math.isfinite(value):
         raise UserError(
             "`constraints` must be a metric with >=NUMBER or <=NUMBER each, got "
-            f"{text.strip()!r}; mend the study's record"
+            f"{text.strip()!r}; correct the study's study.json"
         )
     name = report.describe(found[1]).name
     return Bound(metric=name if name.startswith("cost/") else f"val/{name}", value=value)

@@ -129,8 +129,7 @@ def _saved(trial: Trial) -> tuple[float, bool]:
         return 0.0, fraction == 1
     steps = trial.params.get("training.steps")
     pretraining = trial.params.get("training.pretrain_steps")
-    # MLflow has the configured steps of pre-training, even of methods that have none.
-    if trial.recorded and isinstance(steps, int) and isinstance(pretraining, int):
+    if isinstance(steps, int) and isinstance(pretraining, int):
         return epochs * (1 - fraction) * steps / (pretraining + fraction * steps), True
     return epochs * (1 - fraction) / fraction, False
 

@@ -1,7 +1,6 @@
 """A study's terms in words: its budget, scheduler, constraints and warm start; what it spent.
 
-The terms are those of `study.json`, or of the parent run's parameters where MLflow alone has
-them; what a study of an older release does not record is left out.
+The terms are those of `study.json`; what a study of an older release does not record is left out.
 """
 
 import math
@@ -57,7 +56,7 @@ def effort_text(epochs: Epochs, num_stopped: int) -> str:
 
 
 def _budget(facts: Mapping[str, Any]) -> str:
-    """ "14 trials", "20 trials, extended from 14"."""
+    """For example "14 trials", or "20 trials, extended from 14 trials"."""
     now, first = _amount(facts.get("budget")), _amount(facts.get("first_budget"))
     if not now or not first or now == first:
         return now
@@ -65,9 +64,8 @@ def _budget(facts: Mapping[str, Any]) -> str:
 
 
 def _amount(value: Any) -> str:
-    if not isinstance(value, Mapping):
-        return str(value or "")
-    return ", ".join(f"{amount:g} {_UNITS.get(unit, unit)}" for unit, amount in value.items())
+    units = value.items() if isinstance(value, Mapping) else ()
+    return ", ".join(f"{amount:g} {_UNITS.get(unit, unit)}" for unit, amount in units)
 
 
 def _scheduler(facts: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Studies as `search` leaves them: the record under runs/NAME, and MLflow on sqlite.
+"""Studies as `search` leaves them: the record under runs/NAME, and its copy in MLflow.
 
 Written by hand from the contract (column, tag and file names spelt out), not with the code
 under test, so that a drift between the two shows.
@@ -166,9 +166,6 @@ class BuiltStudy:
     name: str
     storage: Path
     rows: list[Row]
-    tracking_uri: str | None = None
-    parent_run_id: str | None = None
-    run_ids: dict[int, str] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:
@@ -244,21 +241,14 @@ def _param_column(values: list[Any]) -> pa.Array:
     return pa.array(values, None if any(v is not None for v in values) else pa.string())
 
 
-def log_to_mlflow(
-    study: BuiltStudy,
-    database: Path,
-    tasks: Sequence[str],
-    facts: dict[str, str] | None = None,
-) -> BuiltStudy:
-    """The study's parent and children in a sqlite store, as `search.tracking.tracker` writes them.
+def log_to_mlflow(study: BuiltStudy, database: Path, **tags: str) -> str:
+    """The study's parent run in a SQLite store, with the record as artifacts; returns its id.
 
-    facts: parameters of the parent besides.
+    tags: of the run, beside those that every parent run has.
     """
-    from mlflow.entities import Metric, Param, RunTag
     from mlflow.tracking import MlflowClient
 
-    study.tracking_uri = f"sqlite:///{database}"
-    client = MlflowClient(tracking_uri=study.tracking_uri)
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
     found = client.get_experiment_by_name("disparse")
     artifacts = database.parent / "artifacts"
     experiment = (
@@ -266,38 +256,9 @@ def log_to_mlflow(
         if found
         else client.create_experiment("disparse", artifact_location=artifacts.as_uri())
     )
-    parent = client.create_run(
-        experiment, tags={"disparse.study": study.name, "disparse.kind": "study"}
-    )
-    objectives = ",".join([*(PRIMARY[t] for t in tasks), "cost/density"])
-    parent_params = {"dataset": "scenes", "preset": "tiny", "recipe": "demo", "seed": "7"}
-    parent_params |= {"tasks": ",".join(tasks), "objectives": objectives, **(facts or {})}
-    client.log_batch(parent.info.run_id, params=[Param(k, v) for k, v in parent_params.items()])
-    study.parent_run_id = parent.info.run_id
-    for row in study.rows:
-        stamp = 1_740_000_000_000 + row.number * 20_000
-        tags = {
-            "mlflow.parentRunId": parent.info.run_id,
-            "disparse.study": study.name,
-            "disparse.trial": study.trial(row.number),
-            "disparse.method": row.method,
-            "disparse.status": row.status,
-        }
-        run = client.create_run(experiment, start_time=stamp)
-        study.run_ids[row.number] = run.info.run_id
-        metrics = [Metric("training/fraction", row.fraction, stamp, 300)]
-        for name, value in row.metrics.items():
-            metrics.append(Metric(name, value, stamp, 300))
-            # An earlier report of the same metric, better than the last: must not win.
-            metrics.append(Metric(name, value * 0.5, stamp - 1, 100))
-        params = {"seed": row.seed, **row.params}
-        client.log_batch(
-            run.info.run_id,
-            metrics=metrics,
-            params=[Param(k, str(v)) for k, v in params.items()],
-            tags=[RunTag(k, v) for k, v in tags.items()],
-        )
-        status = "FAILED" if row.status == "failed" else "FINISHED"
-        client.set_terminated(run.info.run_id, status, end_time=stamp + 15_000)
-    client.set_terminated(parent.info.run_id)
-    return study
+    every = {"disparse.study": study.name, "disparse.kind": "study"}
+    parent = client.create_run(experiment, tags={**every, **tags}).info.run_id
+    for name in ("study.json", "trials.parquet"):
+        client.log_artifact(parent, str(study.directory / name), "record")
+    client.set_terminated(parent)
+    return str(parent)

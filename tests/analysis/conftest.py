@@ -27,11 +27,11 @@ def record(tmp_path: Path) -> Callable[..., BuiltStudy]:
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow sqlite store with one realistic study of 14 trials, called `tracked`."""
+    """An MLflow store with the record of one realistic study of 14 trials, called `tracked`."""
     folder = tmp_path_factory.mktemp("mlflow")
     tasks = ("segmentation", "normals")
-    study = BuiltStudy(name="tracked", storage=folder, rows=realistic_rows(14, tasks, seed=3))
-    log_to_mlflow(study, folder / "mlflow.db", tasks)
+    rows = realistic_rows(14, tasks, seed=3)
+    log_to_mlflow(write_record(folder / "runs", "tracked", rows, tasks=tasks), folder / "mlflow.db")
     return folder / "mlflow.db"
 
 
