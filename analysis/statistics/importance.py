@@ -15,7 +15,6 @@ Effects are those of single parameters, not of their interplay, and among the va
 chose to try. Two parameters whose values went together share the credit.
 """
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -137,7 +136,7 @@ def measure(study: Study, trials: Sequence[Trial]) -> Importances:
 
 
 def explanation(found: Importances) -> str:
-    """What the figure shows and how it was computed, as sentences of HTML."""
+    """What the figure shows and how it was computed, as plain sentences."""
     text = (
         f"{SUMMARY} A parameter matters as far as its values in the best quarter of the trials "
         "are distributed otherwise than in all of them (PED-ANOVA, Watanabe et al., IJCAI 2023, "
@@ -157,7 +156,7 @@ def explanation(found: Importances) -> str:
         )
     hidden = found.parameters[MAX_SHOWN:]
     if hidden:
-        text += f" Not drawn, being the least important: {html.escape(', '.join(hidden))}."
+        text += f" Not drawn, being the least important: {', '.join(hidden)}."
     return text
 
 

@@ -141,6 +141,17 @@ def test_the_page_fetches_nothing(record: Record, monkeypatch) -> None:
     assert page.count('"showSendToCloud": false') == page.count("Plotly.newPlot(") > 4
 
 
+def test_panels_are_as_wide_before_their_neighbours_come(record: Record, monkeypatch) -> None:
+    tasks = ("segmentation", "normals", "depth")
+    built = record("three", realistic_rows(12, tasks), tasks=tasks)
+    assert run(monkeypatch, "report", "three", "--storage", built.storage, "--quiet") == 0
+    section = (built.directory / "report.html").read_text().split('<section id="front">')[1]
+    panels = re.search(r'<div class="panels" style="([^"]+)">', section)
+    assert panels is not None
+    assert "auto-fill" in panels[1]
+    assert "(100% - 20px)/3" in panels[1]
+
+
 def test_a_name_with_markup_stays_text(record: Record, monkeypatch) -> None:
     rows = [simple_row(0, "<img src=x onerror=alert(1)>", 0.1, 0.4, 20.0)]
     rows += [Row(number=1, method="snip", status="failed", reason="<script>alert(2)</script>")]
@@ -191,7 +202,7 @@ def test_studies_of_every_shape(name: str, record: Record, monkeypatch, capsys) 
     assert "How it was made" in page
     assert "Traceback" not in capsys.readouterr().err
     if not any(t.method.startswith("disparse") for t in rows) and at_least:
-        assert "no DiSparse trial" in page
+        assert "left a record of votes" in page
         assert not (built.directory / "agreement.png").exists()
 
 

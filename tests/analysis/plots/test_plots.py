@@ -10,7 +10,7 @@ import pytest
 from analysis.labels import layer_label
 from analysis.methods import METHOD_STYLES
 from analysis.plots import agreement, canvas, front, layers, parallel, style
-from analysis.report import figures, page
+from analysis.report import figures
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import PRIMARY, BuiltStudy, realistic_rows, simple_row
 
@@ -125,10 +125,3 @@ def test_a_map_of_one_row_has_room_for_its_colour_bar(found: figures.Findings) -
     one = layers.draw(found.layers[:1], "title", "subtitle")
     many = layers.draw(found.layers * 4, "title", "subtitle")
     assert 3.5 <= one.get_figheight() < many.get_figheight()
-
-
-def test_panels_are_as_wide_before_their_neighbours_come() -> None:
-    markup = page.panels(["<i>a</i>", "<i>b</i>", "<i>c</i>"], 3)
-    assert "auto-fill" in markup
-    assert "(100% - 20px)/3" in markup
-    assert markup.count("<div>") == 3
