@@ -1,4 +1,4 @@
-"""`python -m analysis`: what a study found. `front` and `report` are here, the rest in `commands`.
+"""Run `python -m analysis`: `front` and `report` are here, the other commands in `commands`.
 
 Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 """

@@ -1,6 +1,7 @@
-"""`python -m analysis compare|table|published|layers`: systems against one another.
+"""Define `python -m analysis compare|table|published|layers`, which set systems side by side.
 
-Imports what it needs within each command: --help and mistakes in the flags answer at once.
+Each command imports what it needs when it runs, so that --help and mistakes in the options are
+answered at once.
 """
 
 import sys
@@ -237,7 +238,7 @@ def _write(
     remarks: Sequence[str],
     rows: "pa.Table | None" = None,
 ) -> list[Path]:
-    """STEM.md, STEM.tex and, with `rows`, STEM.parquet."""
+    """Write STEM.md, STEM.tex and, with `rows`, STEM.parquet; returns their paths."""
     from analysis.tables import typeset
 
     notes = "".join(f"\n{text}\n" for text in remarks)

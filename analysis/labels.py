@@ -1,4 +1,4 @@
-"""Short names of tasks, metrics and layers, and numbers with their units, as people write them.
+"""Give tasks, metrics and layers their short names, and numbers their units.
 
 Tables, figures and sentences of all rooms take their words from here. Standard library only.
 """
@@ -51,16 +51,17 @@ _COST_UNITS = {
 
 
 def task_label(task: str) -> str:
+    """Return a task's name for a title, for example "Surface normals"."""
     return _TASK_LABELS.get(task, task.capitalize())
 
 
 def metric_label(name: str) -> str:
-    """Short, without unit or split: "mIoU"."""
+    """Return a metric's short name without unit and split, for example "mIoU"."""
     return _METRIC_LABELS.get(report.without_split(name), report.without_split(name))
 
 
 def unit_label(name: str) -> str:
-    """The unit as written on an axis; empty for a plain fraction of a quality."""
+    """Return the unit as written on an axis; empty for a quality that is a plain fraction."""
     bare = report.without_split(name)
     if bare in _COST_UNITS:
         return _COST_UNITS[bare]
@@ -69,20 +70,20 @@ def unit_label(name: str) -> str:
 
 
 def axis_label(name: str) -> str:
-    """ "mean angular error (°)"."""
+    """Return the short name with its unit, for example "mean angular error (°)"."""
     unit = unit_label(name)
     return f"{metric_label(name)} ({unit})" if unit else metric_label(name)
 
 
 def better(name: str) -> str:
-    """ "higher is better" or "lower is better"."""
+    """Say which direction is better: "higher is better" or "lower is better"."""
     return (
         "higher is better" if report.describe(name).direction == "maximize" else "lower is better"
     )
 
 
 def is_percentage(name: str) -> bool:
-    """Whether a cost is a fraction that is shown in percent."""
+    """Tell whether the metric is a cost that is stored as a fraction and shown in percent."""
     return report.without_split(name) in _COST_UNITS
 
 
@@ -91,19 +92,25 @@ _SHORTCUTS = ("ds", "downsample", "shortcut")
 
 
 def layer_label(name: str, owner: str = "shared") -> str:
-    """Short, where the owner is written beside it: "backbone.blocks.1.0.conv2.weight" is
-    "1.0.conv2", "heads.depth.branches.3.conv1.weight" is "3.conv1" of depth."""
+    """Shorten a layer's name for a place where its owner is written beside it.
+
+    `backbone.blocks.1.0.conv2.weight` becomes "1.0.conv2", and
+    `heads.depth.branches.3.conv1.weight` of the owner depth becomes "3.conv1".
+    """
     parts = [part for part in name.split(".") if part not in (*_LAYER_WORDS, owner)]
     return ".".join("shortcut" if p in _SHORTCUTS else p for p in parts) or name
 
 
 def is_shortcut(name: str) -> bool:
-    """Whether the layer is a projection beside the main path, not a step along it."""
+    """Tell whether the layer is a projection beside the main path and not a step along it."""
     return any(part in _SHORTCUTS for part in name.split("."))
 
 
 def number(value: float, name: str | None = None) -> str:
-    """A value as a person writes it: costs that are fractions in percent, else 4 digits."""
+    """Write a value for a reader, with four significant digits.
+
+    name: its metric; a cost that `is_percentage` is written in percent, with three digits.
+    """
     if value != value:
         return "NaN"
     if name is not None and is_percentage(name):

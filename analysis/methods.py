@@ -1,4 +1,4 @@
-"""How each method is called and drawn: one label, colour and marker for it in every figure.
+"""Say how each method is called and drawn: one label, colour and marker in every figure.
 
 Colours are from Okabe & Ito (2008) and Paul Tol's muted scheme: readers with any common colour
 blindness can tell them apart, and each method's marker differs as well. Standard library only.
@@ -38,7 +38,7 @@ _OWN_MARKERS = ((4, 1, 0), (6, 1, 0), (3, 1, 0), (4, 1, 45), (3, 1, 180))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodStyle:
-    """The look of a method. `marker` is Matplotlib's: a shape's name or a star's numbers."""
+    """Hold a method's look. `marker` is a name of Matplotlib's, or the numbers of a star."""
 
     label: str
     colour: str
@@ -46,7 +46,7 @@ class MethodStyle:
 
     @property
     def symbol(self) -> str:
-        """Plotly's name of the marker."""
+        """Return Plotly's name of the marker."""
         return _SYMBOLS[self.marker]
 
 
@@ -75,18 +75,18 @@ _VOTING = ("disparse-static", "disparse-dynamic", "disparse-pretrained")
 
 
 def method_style(method: str) -> MethodStyle:
-    """The look of a method. One that is not described gets a look of its own, always the same."""
+    """Return a method's look; a method that is not described gets one that never changes."""
     return METHOD_STYLES.get(method) or _own_style(method)
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
-    """The distinct methods in the order of the table, those that are not described last."""
+    """Return the distinct methods in the order of the table, those not described last."""
     place = {name: index for index, name in enumerate(METHOD_STYLES)}
     return sorted(set(methods), key=lambda m: (place.get(m, len(place)), m))
 
 
 def may_vote(method: str) -> bool:
-    """Whether the tasks may vote on the masks of a method: yes for a user's own."""
+    """Tell whether tasks may vote on the method's masks; a user's own method may let them."""
     return method in _VOTING or method not in METHOD_STYLES
 
 
@@ -100,7 +100,7 @@ def _own_style(method: str) -> MethodStyle:
 
 
 def _own_label(method: str) -> str:
-    """ "my_rule" for `my_package.my_rule:METHOD`, "my_rule:FAST" for `my_package.my_rule:FAST`."""
+    """Shorten `my_package.my_rule:METHOD` to my_rule, `my_package.my_rule:FAST` to my_rule:FAST."""
     module, colon, name = method.partition(":")
     if not colon:
         return method

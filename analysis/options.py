@@ -1,4 +1,4 @@
-"""The options that the commands of `python -m analysis` share."""
+"""Define the options that the commands of `python -m analysis` share."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,7 @@
-"""The watershed: how far the tasks' own masks agree on each shared layer.
+"""Draw the watershed: how far the tasks' own masks agree on each shared layer.
 
 Published for DiSparse static (Sun et al. 2022, figure 3): tasks want the same weights in the
-first layers and part company deeper. 1 means every task votes for the same weights.
+first layers and part company deeper. An agreement of 1 means that all tasks vote alike.
 """
 
 import math
@@ -28,7 +28,7 @@ _MAX_TICKS = 24
 
 
 def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
-    """One panel per method, one line per trial, its colour the density of all weights."""
+    """Draw one panel per method and one line per trial, coloured by the density of all weights."""
     methods = method_order(m.trial.method for m in masks)
     names = _layer_names(masks)
     figure = canvas.new_figure(max(7.2, 4.4 * len(methods) + 1.2), 5.0, title, subtitle)
@@ -71,7 +71,7 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
 
 
 def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
-    """The same lines in one panel for the page; hover names trial, layer and density."""
+    """Draw all lines in one panel for the page; hovering names trial, layer and density."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -124,7 +124,7 @@ def _scale(masks: Sequence[TrialMasks]) -> LogNorm:
 
 
 def _layer_names(masks: Sequence[TrialMasks]) -> list[str]:
-    """Names in the model's order: that of the trial with the most layers, then what it lacks."""
+    """Return names in the model's order: those of the trial with most layers, then others."""
     names: dict[str, None] = {}
     for item in sorted(masks, key=lambda m: -len(m.agreement)):
         names.update(dict.fromkeys(item.agreement))
@@ -132,7 +132,7 @@ def _layer_names(masks: Sequence[TrialMasks]) -> list[str]:
 
 
 def _place(name: str, names: Sequence[str]) -> float:
-    """A layer's x. Shortcuts stand apart at the right: they are no step along the main path."""
+    """Return a layer's x. Shortcuts are at the right: they are no step along the main path."""
     return names.index(name) + (1.0 if is_shortcut(name) else 0.0)
 
 
@@ -141,8 +141,11 @@ def _name_at(place: float, names: Sequence[str]) -> str:
 
 
 def _line(item: TrialMasks, names: Sequence[str]) -> tuple[list[float], list[float]]:
-    """A trial's places and agreements, with a NaN where the line breaks before the shortcuts, and
-    where no weight is kept: tasks agree on an empty mask, which says nothing."""
+    """Return a trial's places and agreements.
+
+    There is a NaN where the line breaks before the shortcuts, and where no weight is kept: tasks
+    agree on an empty mask, which says nothing.
+    """
     empty = {layer.name for layer in item.layers if layer.kept == 0}
     shown = {n: math.nan if n in empty else v for n, v in item.agreement.items()}
     along = {n: v for n, v in shown.items() if not is_shortcut(n)}
@@ -156,7 +159,7 @@ def _line(item: TrialMasks, names: Sequence[str]) -> tuple[list[float], list[flo
 
 
 def _colours() -> Colormap:
-    """Viridis from sparse to dense without its yellow end, which is lost on white."""
+    """Return viridis from sparse to dense, without its yellow end, which is lost on white."""
     return ListedColormap(colormaps["viridis_r"](np.linspace(0.16, 1.0, 256)))
 
 

@@ -1,5 +1,8 @@
-"""Quality against cost, one panel per task: every trial, the front as a staircase, and what
-it is measured against (the dense baseline's level, the front of Random alone, the constraints)."""
+"""Draw quality against cost, one panel per task: every trial, and the front as a staircase.
+
+Beside them is what they are measured against: the level of the dense baseline, the front of Random
+alone, and the constraints.
+"""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -32,7 +35,7 @@ _NARROW_PANEL = 3.4
 def draw(
     fronts: Sequence[TaskFront], members: Collection[str], title: str, subtitle: str
 ) -> Figure:
-    """Panels side by side, at most three a row. `members` are the joint front's trial names."""
+    """Draw panels side by side, at most three in a row. `members` are the joint front's trials."""
     rows, columns = grid(len(fronts))
     figure = canvas.new_figure(
         _PANEL_WIDTH.get(columns, _NARROW_PANEL) * columns, 3.5 * rows + 1.5, title, subtitle
@@ -47,7 +50,7 @@ def draw(
 
 
 def grid(num_panels: int) -> tuple[int, int]:
-    """Rows and columns of the panels."""
+    """Return the numbers of rows and columns of the panels."""
     columns = {1: 1, 2: 2, 4: 2}.get(num_panels, 3)
     return math.ceil(num_panels / columns), columns
 
@@ -122,7 +125,7 @@ def _dense_text(front: TaskFront, level: float) -> str:
 
 
 def _direction(axes: Axes, quality: str) -> None:
-    """Beside the panel's title: the arrow of "better", to the cheap and good corner."""
+    """Write the arrow of "better", to the cheap and good corner, beside the panel's title."""
     arrow = "↖" if maximised(quality) else "↙"
     axes.set_title(
         f"{arrow} better",
@@ -181,17 +184,17 @@ def _handles(fronts: Sequence[TaskFront]) -> list[Artist]:
 
 
 def _alpha(method: str) -> float:
-    """Of a trial that is on no front: faint, but for Random, which the others are held against."""
+    """Return the opacity of a trial on no front: faint, except for Random, the yardstick."""
     return 0.95 if method == "random" else 0.5
 
 
 def interactive(
     front: TaskFront, members: Collection[str], hover: Mapping[str, str]
 ) -> "go.Figure":
-    """One panel for the page, of a study some trial of which ran to its end.
+    """Draw one panel for the page; some trial of the study must have run to its end.
 
-    Without a legend: `legend` serves all panels, which stand side by side or, in a narrow window,
-    one below the other. `hover` is the text by trial name (HTML, escaped).
+    It has no legend: `legend` serves all panels, which are side by side or, in a narrow window, one
+    below the other. `hover` is the text by trial name (HTML, escaped).
     """
     import plotly.graph_objects as go  # here: `analysis front` does without Plotly
 
@@ -223,7 +226,7 @@ def interactive(
 
 
 def legend(fronts: Sequence[TaskFront]) -> list[tuple[str, str]]:
-    """(trace name, SVG of its look) of everything the panels show, for the page."""
+    """Return (trace name, SVG of its look) for everything that the page's panels show."""
     entries = []
     trials = fronts[0].trials
     for method in method_order(t.method for t in trials):

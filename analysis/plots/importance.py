@@ -1,4 +1,4 @@
-"""Importance of the drawn parameters: one panel of bars per objective, over common parameters."""
+"""Draw the importance of parameters: one panel of bars per objective."""
 
 import html
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,12 @@ _FLAT = "more than half of", "the trials share", "the best value"
 
 
 def shown(found: Importances) -> tuple[str, ...]:
-    """The most important parameters; all of them where they are few."""
+    """Return the most important parameters, all of them if they are few."""
     return found.parameters[:MAX_SHOWN]
 
 
 def panel_titles(objective: str) -> tuple[str, str]:
-    """ "Segmentation" and "mIoU"; "Cost" and "density"."""
+    """Return the two lines of a title, such as "Segmentation" and "mIoU", "Cost" and "density"."""
     if objective.startswith("cost/"):
         return "Cost", metric_label(objective)
     task = report.without_split(objective).partition("/")[0]
@@ -39,7 +39,7 @@ def panel_titles(objective: str) -> tuple[str, str]:
 
 
 def draw(found: Importances, title: str, subtitle: str) -> Figure:
-    """Bars of the shares, pale where a parameter cannot be told from chance, with deviations."""
+    """Draw bars of the shares with deviations, pale where they may be due to chance."""
     names = shown(found)
     count = len(found.objectives)
     height = 1.9 + 0.29 * max(3, len(names))
@@ -92,7 +92,7 @@ def _panel(axes: Axes, found: Importances, objective: str, names: tuple[str, ...
 
 
 def interactive(found: Importances) -> "go.Figure":
-    """The same for the page, without a legend: `legend` serves it."""
+    """Draw the bars for the page, without a legend: `legend` serves them."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -158,7 +158,7 @@ def interactive(found: Importances) -> "go.Figure":
 
 
 def legend() -> list[tuple[str, str]]:
-    """(trace name, SVG of its look) of everything the panels show, for the page."""
+    """Return (trace name, SVG of its look) for everything that the page's panels show."""
     return [
         (_TOLD_LABEL, canvas.marker_svg("s", _TOLD)),
         (_UNTOLD_LABEL, canvas.marker_svg("s", _UNTOLD)),
@@ -178,7 +178,7 @@ def _colour(item: Importance) -> str:
 
 
 def _interval(item: Importance) -> tuple[float, float]:
-    """One deviation to both sides, as far as there are shares; none about nothing."""
+    """Return one deviation to both sides, cut to [0, 1]; no interval about a share of 0."""
     if item.share == 0:
         return 0.0, 0.0
     return max(0.0, item.share - item.deviation), min(1.0, item.share + item.deviation)

@@ -1,4 +1,4 @@
-"""Where the kept weights are: density by layer, one row per member of the front."""
+"""Draw where the kept weights are: density by layer, one row per member of the front."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ def draw(
     subtitle: str,
     row_label: Callable[[TrialMasks], str] | None = None,
 ) -> Figure:
-    """A map, rows sorted from sparse to dense, columns in the model's order by owner.
+    """Draw a map: rows from sparse to dense, columns in the model's order and grouped by owner.
 
     row_label: what a row is called; None for its method, density and trial.
     """
@@ -73,7 +73,7 @@ def draw(
 
 
 def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
-    """The same map for the page; hover gives the counts."""
+    """Draw the map for the page; hovering shows the counts."""
     import plotly.graph_objects as go
 
     rows, layers = _arranged(masks)
@@ -128,7 +128,7 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
 
 
 def _arranged(masks: Sequence[TrialMasks]) -> tuple[list[TrialMasks], list[Layer]]:
-    """Rows by density; columns grouped by owner, shared first, else in the model's order."""
+    """Return rows by density; columns by owner, shared first, then in the model's order."""
     rows = sorted(masks, key=lambda m: (m.density, m.trial.number))
     columns: dict[str, Layer] = {}
     for item in rows:
@@ -144,7 +144,7 @@ def _name(layer: Layer) -> str:
 
 
 def _owner_label(owner: str, num_columns: int) -> str:
-    """Broken at its spaces by the caller: a head may be a few columns wide."""
+    """Return the label, which the caller breaks at its spaces: a group may be narrow."""
     if owner == "shared":
         return "shared\u00a0trunk"
     label = task_label(owner)

@@ -1,4 +1,4 @@
-"""Parallel coordinates: what the trials were given, what they cost and how well they did."""
+"""Draw parallel coordinates: the trials' choices, what they cost and how well they did."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -25,7 +25,11 @@ _MISSED_DASHES = (0, (1, 1.6))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
-    """One coordinate: `places` in [0, 1] by trial (None: not set), `ticks` as (place, text)."""
+    """Hold one coordinate.
+
+    places: in [0, 1] by trial, None where it is not set. ticks: as (place, text). note: the second
+    line, a direction or a unit.
+    """
 
     label: str
     note: str  # direction or unit, second line
@@ -34,9 +38,9 @@ class Axis:
 
 
 def coordinates(trials: Sequence[Trial], objectives: Sequence[str]) -> tuple[Axis, ...]:
-    """Parameters that vary (the numeric ones first by name), then cost, then the qualities.
+    """Return the parameters that vary (target sparsity first), then the cost, then the qualities.
 
-    Quality axes are turned so that better is up; costs so that cheaper is up.
+    Quality axes are turned so that better is up, cost axes so that cheaper is up.
     """
     axes = [_param_axis(trials, name) for name in varying_params(trials)[:_MAX_PARAMS]]
     cost = [n for n in objectives if n.startswith("cost/")]
@@ -55,9 +59,9 @@ def coordinates(trials: Sequence[Trial], objectives: Sequence[str]) -> tuple[Axi
 
 
 def varying_params(trials: Sequence[Trial]) -> list[str]:
-    """Parameters with at least two values among the trials; the target sparsity first.
+    """Return the parameters with at least two values among the trials, the target sparsity first.
 
-    No steps of pre-training are no value: that a method has none, its name says.
+    A count of 0 steps of pre-training is no value: the method's name says that there are none.
     """
     names = sorted({name for t in trials for name in t.params})
     found = [
@@ -76,8 +80,10 @@ def draw(
     title: str,
     subtitle: str,
 ) -> Figure:
-    """Members of the joint front in full colour over the faint lines of the others; dotted where
-    a trial ran to its end and missed a constraint."""
+    """Draw members of the joint front in full colour over the faint lines of the others.
+
+    A trial that ran to its end and missed a constraint is dotted.
+    """
     axes_list = coordinates(trials, objectives)
     figure = canvas.new_figure(max(8.6, 1.75 * len(axes_list) + 0.8), 5.2, title, subtitle)
     plot = figure.subplots()
@@ -128,9 +134,10 @@ def draw(
 
 
 def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figure":
-    """Axes that can be brushed and moved, one line per trial, coloured by method. Plotly knows no
-    dashes here: whether the constraints were met is an axis of its own where some trial missed
-    one."""
+    """Draw axes that can be brushed and moved, one line per trial, coloured by method.
+
+    Plotly has no dashes here: where some trial missed a constraint, an axis of its own says which.
+    """
     import plotly.graph_objects as go
 
     methods = method_order(t.method for t in trials)
@@ -190,7 +197,7 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
 
 
 def _full_label(axis: Axis) -> str:
-    """ "sparsity target": Plotly has no second line for the group of a parameter."""
+    """Return "sparsity target": Plotly has no second line for the group of a parameter."""
     group = axis.note.partition(",")[0]
     return f"{group} {axis.label}" if group and group != "log" else axis.label
 

@@ -1,4 +1,4 @@
-"""Sizes, colours and ticks that all figures have in common. Standard library only."""
+"""Define the sizes, colours and ticks that all figures share. Standard library only."""
 
 import math
 from collections.abc import Iterable
@@ -19,27 +19,27 @@ PAGE_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Ari
 
 
 def wants_log(values: Iterable[float]) -> bool:
-    """Costs over more than a factor of eight are read on a logarithmic axis."""
+    """Tell whether to use a logarithmic axis: the values span more than a factor of eight."""
     positive = [v for v in values]
     return bool(positive) and min(positive) > 0 and max(positive) / min(positive) > 8
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1-2-5 ticks that lie in [low, high], thinned to decades over more than three of them."""
+    """Return 1-2-5 ticks in [low, high], or only decades over more than three of them."""
     steps = (1.0, 2.0, 5.0) if high / low < 1e3 else (1.0,)
     ticks = [step * 10.0**power for power in range(-12, 13) for step in steps]
     return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
 
 
 def bar_ticks(low: float, high: float) -> list[float]:
-    """Both ends of a logarithmic colour bar and one round value between, well apart."""
+    """Return both ends of a logarithmic colour bar and one round value well between them."""
     room = (high / low) ** 0.25
     inner = [tick for tick in log_ticks(low, high) if low * room <= tick <= high / room]
     return [low, *inner[len(inner) // 2 :][:1], high]
 
 
 def linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At most `most` multiples of 1, 2 or 5 times a power of ten that lie in [low, high]."""
+    """Return at most `most` ticks in [low, high], multiples of 1, 2 or 5 times 10^n."""
     span = high - low
     if not span > 0:
         return [low]

@@ -1,4 +1,4 @@
-"""Agreement among tasks by relative depth, mean over seeds, on the published curves."""
+"""Draw agreement among tasks by relative depth, mean over seeds, with published curves."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ _PANELS_PER_ROW = 3
 def draw(
     layers: Sequence[SystemLayers], datasets: Sequence[str], title: str, subtitle: str
 ) -> Figure:
-    """One panel per method, one line per sparsity or variant, with ± a sample deviation."""
+    """Draw one panel per method, one line per sparsity or variant, with ± a sample deviation."""
     methods = method_order(item.system.method for item in layers)
     columns = min(_PANELS_PER_ROW, len(methods))
     num_rows = -(-len(methods) // columns)

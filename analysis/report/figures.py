@@ -1,7 +1,7 @@
-"""From a study to its files: front.png, front.parquet and the report's figures.
+"""Turn a study into files: front.png, front.parquet and the report's figures.
 
-The one place that decides which figures a study can have: what it cannot show (no DiSparse
-trial, no summary, nothing complete) is left out, and the report says why.
+Only this module decides which figures a study can have. What it cannot show (no trial with votes,
+no summary, nothing complete) is left out, and the report says why.
 """
 
 import html
@@ -49,7 +49,7 @@ _LATEST = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
-    """What the figures show, computed once."""
+    """Hold what the figures show, computed once."""
 
     study: Study
     fronts: tuple[TaskFront, ...]
@@ -67,11 +67,12 @@ class Findings:
 
     @property
     def member_names(self) -> frozenset[str]:
+        """Return the names of the joint front's trials."""
         return frozenset(t.trial for t in self.members)
 
 
 def find(study: Study, *, with_masks: bool = True, with_importances: bool = True) -> Findings:
-    """Everything the figures need."""
+    """Compute everything that the figures need."""
     ended = tuple(sorted(eligible(study), key=lambda t: (t.ended or _LATEST, t.number)))
     missed = infeasible(study)
     members = joint_front(study)
@@ -102,7 +103,7 @@ def find(study: Study, *, with_masks: bool = True, with_importances: bool = True
 
 
 def spread(masks: Sequence[TrialMasks], limit: int) -> tuple[TrialMasks, ...]:
-    """At most `limit` of them, evenly over the range of densities, sparsest first."""
+    """Return at most `limit` of the masks, evenly over their densities, the sparsest first."""
     ordered = sorted(masks, key=lambda m: (m.density, m.trial.number))
     if len(ordered) <= limit:
         return tuple(ordered)
@@ -110,7 +111,10 @@ def spread(masks: Sequence[TrialMasks], limit: int) -> tuple[TrialMasks, ...]:
 
 
 def write_front(found: Findings, out: Path) -> list[Path]:
-    """front.png and front.parquet under `out`. Raises `UserError` if it is not writable."""
+    """Write front.png and front.parquet under `out` and return their paths.
+
+    Raises `UserError` where the folder is not writable.
+    """
     rows = write_parquet(out / "front.parquet", front_rows(found))
     picture = front.draw(
         found.fronts, found.member_names, front_title(found), front_subtitle(found)
@@ -119,14 +123,14 @@ def write_front(found: Findings, out: Path) -> list[Path]:
 
 
 def front_rows(found: Findings) -> pa.Table:
-    """The rows of `trials.parquet` that are members of the joint front, in its order."""
+    """Return the rows of `trials.parquet` that are on the joint front, in their order there."""
     names = found.study.table["trial"].to_pylist()
     rows = [place for place, name in enumerate(names) if name in found.member_names]
     return found.study.table.take(pa.array(rows, type=pa.int64()))
 
 
 def write_figures(found: Findings, out: Path) -> list[Path]:
-    """The other pictures the study can have."""
+    """Write the other pictures that the study can have and return their paths."""
     study = found.study
     about = subtitle(found)
     paths = []
@@ -157,11 +161,12 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
 
 
 def front_title(found: Findings) -> str:
+    """Return the title of front.png."""
     return f"{found.study.name}: quality against {metric_label(found.study.cost)}"
 
 
 def subtitle(found: Findings) -> str:
-    """ "scenes · tiny · 24 complete trials, 9 on the joint front · validation"."""
+    """Return a line such as "scenes · tiny · 24 complete trials, 9 on the joint front · …"."""
     study = found.study
     facts = [str(study.facts[key]) for key in ("dataset", "preset") if study.facts.get(key)]
     count = len(found.ended)
@@ -173,21 +178,24 @@ def subtitle(found: Findings) -> str:
 
 
 def importance_subtitle(found: Findings) -> str:
-    """ "scenes · tiny · PED-ANOVA over 34 trials that ran to the end · validation split"."""
+    """Return "scenes · tiny · PED-ANOVA over 34 trials that ran to the end · …"."""
     facts = [str(found.study.facts[k]) for k in ("dataset", "preset") if found.study.facts.get(k)]
     about = f"PED-ANOVA over {found.importances.num_trials} trials that ran to the end"
     return " · ".join([*facts, about, "validation split"])
 
 
 def front_subtitle(found: Findings) -> str:
-    """`subtitle`, and how many trials have nothing to be drawn at."""
+    """Return the `subtitle` with the number of trials stopped early, which are not drawn."""
     num_stopped = len(found.study.with_status("stopped"))
     about = subtitle(found).removesuffix(" split")
     return f"{about} · {num_stopped} stopped early" if num_stopped else about
 
 
 def hover_texts(study: Study) -> dict[str, str]:
-    """What hovering over a trial shows: its name, objectives, test beside val, parameters."""
+    """Return by trial what hovering over it shows, as escaped HTML.
+
+    That is its name, its objectives with test beside val, and its parameters.
+    """
     params = parallel.varying_params(study.trials)[:10]
     bounds = read_bounds(study.facts)
     return {trial.trial: _hover(study, trial, params, bounds) for trial in study.trials}
@@ -220,5 +228,5 @@ def _test(trial: Trial, name: str) -> str:
 
 
 def test_name(name: str) -> str:
-    """The test metric beside a val one: shown, never selected on."""
+    """Return the test metric beside a val one. It is shown, but never used to select."""
     return f"test/{report.without_split(name)}"

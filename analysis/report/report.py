@@ -1,7 +1,7 @@
-"""The self-contained HTML report of a study: the template `page.html`, filled.
+"""Fill the template `page.html`: the self-contained HTML report of a study.
 
-Plotly is inlined once, nothing is fetched. All text is escaped by Jinja2; only what is `Markup`
-below goes into the page as it is.
+Plotly is inlined once and nothing is fetched. Jinja2 escapes all text; only what is `Markup` below
+goes into the page as it is.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,7 @@ _FACTS = ("recipe", "dataset", "preset", "tasks", "seed", "created", "command", 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """The head of a column: its lines, and the class of the column in the style sheet."""
+    """Hold a column's head: its lines, and the column's class in the style sheet."""
 
     lines: tuple[str, ...]
     kind: str = ""
@@ -61,7 +61,7 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A trial with its method's look and one text per further column."""
+    """Hold a trial with its method's look and one text per further column."""
 
     trial: str
     look: MethodStyle
@@ -70,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialTable:
-    """A table of trials. `heads` are those of the columns after trial and method."""
+    """Hold a table of trials. `heads` are those of the columns after trial and method."""
 
     heads: tuple[Head, ...]
     rows: tuple[Row, ...]

@@ -1,4 +1,4 @@
-"""The systems of a study against a reference, paired by seed."""
+"""Compare the systems of a study with a reference, paired by seed."""
 
 import math
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ _DENSE = 0.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One system against one reference in one measure; positive is better.
+    """Hold one system against one reference in one measure; positive is better.
 
     measure: a task's primary metric without split, or `multitask/delta_percent`: Δ_T of the
       system to the reference itself, seed by seed, in percent.
     holm_p: the p-value corrected over all rows of the answer.
-    left_out: metrics that are not in Δ_T because some seed cannot compare them.
+    left_out: metrics that are not in Δ_T because they cannot be compared at some seed.
     """
 
     system: System
@@ -36,10 +36,10 @@ class Row:
 
 
 def compare_systems(grid: Grid, reference: str | None = None) -> tuple[Row, ...]:
-    """Every system against the reference method at the same sparsity; dense ones meet all.
+    """Compare every system with the reference method at the same sparsity.
 
-    reference: a method; None is dense where the study has it, else random. Raises `UserError`
-    where no two systems share two seeds.
+    A dense system is compared at every sparsity. reference: a method; None for dense where the
+    study has it, else random. Raises `UserError` where no two systems share two seeds.
     """
     chosen = _reference(grid, reference)
     rows: list[Row] = []
@@ -75,7 +75,7 @@ def _reference(grid: Grid, wanted: str | None) -> str:
 
 
 def _pairs(grid: Grid, reference: str) -> list[tuple[System, System]]:
-    """(reference, system) by the reference's sparsity, then the system's."""
+    """Return (reference, system) by the reference's sparsity, then the system's."""
     return [
         (other, system)
         for other in grid.systems
@@ -89,7 +89,7 @@ def _pairs(grid: Grid, reference: str) -> list[tuple[System, System]]:
 def _row(
     grid: Grid, system: System, other: System, measure: str, seeds: Sequence[int]
 ) -> Row | None:
-    """None where fewer than two shared seeds have finite values."""
+    """Compare two systems; None where fewer than two shared seeds have finite values."""
     left_out: tuple[str, ...] = ()
     if measure == DELTA:
         whole = [s for s in seeds if _whole(grid, system.trials[s], other.trials[s])]
@@ -128,5 +128,5 @@ def _row(
 
 
 def _whole(grid: Grid, *trials: Trial) -> bool:
-    """Whether all have every task's primary metric: else Δ_T would lose a task."""
+    """Tell whether all have every task's primary metric: without one, Δ_T would lose a task."""
     return all(math.isfinite(grid.value(t, name)) for t in trials for name in grid.primary())

@@ -1,13 +1,12 @@
-"""Agreement among tasks and density by layer, over seeds, beside the published curves.
+"""Measure agreement among tasks by layer, over seeds.
 
-The claim of DiSparse (Sun et al. 2022, figure 3) is that tasks agree on the weights
-of the first shared layers and part company deeper. Here: Spearman's correlation of agreement with
-a layer's place along the main path, one per trained model, and its t interval over seeds.
-Projection shortcuts stand beside the path and are left out of the correlation.
+The claim of DiSparse (Sun et al. 2022, figure 3) is that tasks agree on the weights of the first
+shared layers and part company deeper. It is measured here by Spearman's correlation of agreement
+with a layer's place along the main path, one per trained model, and by its t interval over seeds.
+Projection shortcuts are beside the path and are left out of the correlation.
 
 Networks of different depth are compared by relative depth: 0 is the first shared convolution, 1
-the last. Where our layer bears a published name (`backbone.blocks.1.0.conv2.weight` is published
-as `blocks.1.0.conv2`) the tables give that layer's value as well.
+the last.
 """
 
 import math
@@ -26,19 +25,19 @@ from trainables.errors import UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
-    """Values along the main path: `depth_N` from 0 to 1, `values_N` in [0, 1]."""
+    """Hold values along the main path: `depth_N` from 0 to 1, `values_N` in [0, 1]."""
 
     depth_N: NDArray[np.float64]
     values_N: NDArray[np.float64]
 
     def at(self, depth: float) -> float:
-        """Between two layers by linear interpolation."""
+        """Return the value at a depth, between two layers by linear interpolation."""
         return float(np.interp(depth, self.depth_N, self.values_N))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthCorrelation:
-    """Spearman's correlation with depth by seed, without those that have none.
+    """Hold Spearman's correlation with depth by seed, without the seeds that have none.
 
     interval: Student's t of the mean, cut to [-1, 1]; infinite for one seed, NaN for none.
     """
@@ -48,15 +47,17 @@ class DepthCorrelation:
 
     @property
     def mean(self) -> float:
-        """NaN for none."""
+        """Return the mean over seeds; NaN without seeds."""
         values = self.by_seed.values()
         return math.fsum(values) / len(values) if values else math.nan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemLayers:
-    """A system's masks, one per seed, and the correlation of agreement with depth, which is
-    empty without votes."""
+    """Hold a system's masks, one per seed, and the correlation of agreement with depth.
+
+    The correlation is empty without votes.
+    """
 
     system: System
     masks: Mapping[int, TrialMasks]
@@ -64,11 +65,15 @@ class SystemLayers:
 
     @property
     def votes(self) -> tuple[TrialMasks, ...]:
+        """Return the masks of the trials whose tasks voted."""
         return tuple(m for m in self.masks.values() if m.agreement)
 
 
 def read_layers(grid: Grid) -> tuple[SystemLayers, ...]:
-    """Of the sparse systems that left masks. Raises `UserError` where none did."""
+    """Read the layers of the sparse systems whose trials left masks.
+
+    Raises `UserError` where none did.
+    """
     found = []
     for system in grid.systems:
         masks = {
@@ -92,7 +97,7 @@ def read_layers(grid: Grid) -> tuple[SystemLayers, ...]:
 def correlate(
     values: Mapping[int, Mapping[str, float]], confidence: float = 0.95
 ) -> DepthCorrelation:
-    """Of values by layer, in the model's order, for each seed."""
+    """Correlate values by layer, in the model's order, with depth, for each seed."""
     found = {
         seed: correlation_with_depth(list(curve(layers).values_N))
         for seed, layers in values.items()
@@ -103,7 +108,7 @@ def correlate(
 
 
 def mean_path(values: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over trials of values by layer, along the main path of the first."""
+    """Return the mean over trials of values by layer, along the main path of the first."""
     trials = list(values)
     return {
         name: float(np.mean([layers[name] for layers in trials if name in layers]))
@@ -112,25 +117,25 @@ def mean_path(values: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def main_path(names: Sequence[str]) -> list[str]:
-    """Without the shortcuts, in the given order."""
+    """Return the names without those of shortcuts, in the given order."""
     return [name for name in names if not is_shortcut(name)]
 
 
 def curve(values: Mapping[str, float]) -> Curve:
-    """Along the main path, in the order of the layers given."""
+    """Return the values along the main path, in the order of the layers given."""
     names = main_path(list(values))
     depth_N = np.linspace(0, 1, len(names)) if len(names) > 1 else np.zeros(len(names))
     return Curve(depth_N=depth_N, values_N=np.array([values[name] for name in names]))
 
 
 def places(names: Sequence[str]) -> list[float]:
-    """The depths of the layers on the main path of `names`, 0 to 1, in their order."""
+    """Return the depths of the layers on the main path of `names`, 0 to 1, in their order."""
     count = len(main_path(names))
     return [index / (count - 1) if count > 1 else 0.0 for index in range(count)]
 
 
 def mean_curve(masks: Sequence[TrialMasks]) -> tuple[Curve, NDArray[np.float64]]:
-    """The mean over trials of one system, and the sample deviation (N,), zeros for one trial."""
+    """Return one system's mean over trials and the sample deviation (N,), 0 for one trial."""
     curves = [curve(m.agreement) for m in masks]
     length = max(len(c.depth_N) for c in curves)
     stacked_SN = np.array([c.values_N for c in curves if len(c.depth_N) == length])
@@ -140,7 +145,7 @@ def mean_curve(masks: Sequence[TrialMasks]) -> tuple[Curve, NDArray[np.float64]]
 
 
 def _bounded(interval: Interval) -> Interval:
-    """A correlation lies in [-1, 1], whatever its t interval says; unbounded stays unbounded."""
+    """Cut an interval to [-1, 1], where a correlation lies; unbounded stays unbounded."""
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return interval
     return Interval(low=max(-1.0, interval.low), high=min(1.0, interval.high))

@@ -1,7 +1,7 @@
-"""The floors and caps of a study, read from its record, drawn and put in words.
+"""Read the floors and caps of a study from its record, and put them in words.
 
-Whether a trial meets them is the search's judgement, its status (`infeasible` where it ran to
-the end and missed one); nothing here judges again.
+Whether a trial meets them is decided by the search, which gives a trial that ran to the end and
+missed one the status `infeasible`. Nothing here decides it again.
 """
 
 import math
@@ -19,39 +19,40 @@ _BOUND = re.compile(r"\s*([^<>=]+?)\s*(>=|<=)\s*(\S+)\s*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bound:
-    """`metric` (its full name) is to be at least `value` where it should be high, else at most."""
+    """Hold a bound: `metric` (its full name) must be at least or at most `value`."""
 
     metric: str
     value: float
 
     @property
     def is_floor(self) -> bool:
+        """Tell whether the bound is from below, as higher is better."""
         return report.describe(self.metric).direction == "maximize"
 
     @property
     def short(self) -> str:
-        """ "≥ 0.3", "≤ 20 %"."""
+        """Return for example "≥ 0.3" or "≤ 20 %"."""
         return f"{'≥' if self.is_floor else '≤'} {self._written(self.value)}"
 
     @property
     def label(self) -> str:
-        """ "mIoU ≥ 0.3", where the task is written beside it."""
+        """Return for example "mIoU ≥ 0.3", for a place that names the task."""
         return f"{metric_label(self.metric)} {self.short}"
 
     @property
     def text(self) -> str:
-        """ "segmentation mIoU at least 0.3", "density at most 20 %"."""
+        """Return for example "segmentation mIoU at least 0.3" or "density at most 20 %"."""
         side = "at least" if self.is_floor else "at most"
         return f"{self._what} {side} {self._written(self.value)}"
 
     def is_missed(self, metrics: Mapping[str, float]) -> bool:
-        """By a value that is there; for saying which bound it was, not for judging."""
+        """Tell whether a recorded value misses the bound, to say which bound it was."""
         value = metrics.get(self.metric, math.nan)
         sign = report.describe(self.metric).sign
         return sign * value > sign * self.value
 
     def miss(self, metrics: Mapping[str, float]) -> str:
-        """ "segmentation mIoU is 0.21, must be at least 0.3"."""
+        """Return for example "segmentation mIoU is 0.21, must be at least 0.3"."""
         side = "at least" if self.is_floor else "at most"
         value = self._written(metrics.get(self.metric, math.nan))
         return f"{self._what} is {value}, must be {side} {self._written(self.value)}"
@@ -84,7 +85,7 @@ def read_bounds(facts: Mapping[str, Any]) -> tuple[Bound, ...]:
 
 
 def axis_bound(bounds: Iterable[Bound], name: str) -> Bound | None:
-    """What is to be drawn on the axis of the metric `name`; the stricter one of two.
+    """Return what to draw on the axis of the metric `name`: the stricter one of two bounds.
 
     A floor on sparsity is a cap on density, and the other way round.
     """
@@ -100,8 +101,10 @@ def axis_bound(bounds: Iterable[Bound], name: str) -> Bound | None:
 
 
 def off_axis_bounds(bounds: Iterable[Bound], quality: str, cost: str) -> tuple[Bound, ...]:
-    """Those that concern a panel of `quality` against `cost` and are on neither axis: on another
-    metric of the task, or another cost."""
+    """Return the bounds that concern a panel of `quality` against `cost` but are on neither axis.
+
+    They are on another metric of the task, or on another cost.
+    """
     task = report.without_split(quality).partition("/")[0]
     return tuple(
         bound
@@ -112,7 +115,7 @@ def off_axis_bounds(bounds: Iterable[Bound], quality: str, cost: str) -> tuple[B
 
 
 def misses(bounds: Iterable[Bound], metrics: Mapping[str, float]) -> list[str]:
-    """Every bound that the values miss, in words."""
+    """Return every bound that the values miss, in words."""
     return [bound.miss(metrics) for bound in bounds if bound.is_missed(metrics)]
 
 

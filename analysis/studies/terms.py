@@ -1,4 +1,4 @@
-"""A study's terms in words: its budget, scheduler, constraints and warm start; what it spent.
+"""Put a study's terms in words: its budget, scheduler, constraints and warm start; what it spent.
 
 The terms are those of `study.json`; what a study of an older release does not record is left out.
 """
@@ -16,7 +16,7 @@ _MAX_MILESTONES = 6
 
 
 def terms(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and sentences for the page."""
+    """Return names and sentences for the page."""
     found = [
         ("budget", _budget(facts)),
         ("scheduler", _scheduler(facts)),
@@ -27,16 +27,17 @@ def terms(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def trials_text(count: int) -> str:
+    """Return for example "3 trials" or "1 trial"."""
     return f"{count} {'trial' if count == 1 else 'trials'}"
 
 
 def saved_text(epochs: Epochs) -> str:
-    """ "17.14", "≤ 17.14" where the record says no more."""
+    """Return the saved epochs, for example "17.14", or "≤ 17.14" for an upper bound."""
     return f"{'' if epochs.exact else '≤ '}{number(epochs.saved)}"
 
 
 def effort_text(epochs: Epochs, num_stopped: int) -> str:
-    """What was spent, and what stopping early has saved."""
+    """Say how many epochs were spent, and how many stopping early has saved."""
     text = f"The trials that ended spent {number(epochs.spent)} epochs in all."
     if num_stopped:
         most = "" if epochs.exact else "at most "
@@ -56,7 +57,7 @@ def effort_text(epochs: Epochs, num_stopped: int) -> str:
 
 
 def _budget(facts: Mapping[str, Any]) -> str:
-    """For example "14 trials", or "20 trials, extended from 14 trials"."""
+    """Return for example "14 trials" or "20 trials, extended from 14 trials"."""
     now, first = _amount(facts.get("budget")), _amount(facts.get("first_budget"))
     if not now or not first or now == first:
         return now
@@ -94,7 +95,7 @@ def _scheduler(facts: Mapping[str, Any]) -> str:
 
 
 def _milestones(known: Mapping[str, Any]) -> list[float]:
-    """grace·factor^k below the full length, as shares of it."""
+    """Return grace·factor^k below the full length, as shares of it."""
     grace, maximum = float(known["grace"]), float(known.get("maximum", 1.0))
     factor = float(known["reduction_factor"])
     if not (grace > 0 and factor > 1 and maximum < math.inf):

@@ -1,4 +1,4 @@
-"""What analysis reads from MLflow and logs to it. Only this module loads MLflow.
+"""Read the copy of a study's record that MLflow keeps, and log files; only here is MLflow loaded.
 
 MLflow is a projection of a study's record. The projection keeps the record itself, `study.json` and
 `trials.parquet`, as artifacts of the study's parent run; these two files are all that is read.
@@ -35,12 +35,12 @@ _PAGE = 1000
 
 
 class TrackingAway(RuntimeError):
-    """The tracking server does not answer, or answers with an error; the message says which."""
+    """Say that the tracking server does not answer, or answers with an error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FetchedRecord:
-    """The parent run whose record was downloaded. `notes` are sentences for the reader."""
+    """Name the run whose record was downloaded. `notes` are sentences for the reader."""
 
     run_id: str
     notes: tuple[str, ...]
@@ -92,7 +92,7 @@ def fetch_record(uri: str, name: str, folder: Path) -> FetchedRecord | None:
 
 
 def study_names(uri: str) -> tuple[str, ...]:
-    """The names of all studies that the server knows, sorted. Raises `TrackingAway`."""
+    """Return the names of all studies that the server knows, sorted. Raises `TrackingAway`."""
     with _client(uri) as client:
         runs = list(_search(client, f"tags.`{TAG_KIND}` = 'study'"))
     names = {run.data.tags.get(report.TAG_STUDY) for run in runs}
@@ -170,7 +170,7 @@ def _without_password(uri: str) -> str:
 
 
 def _recorded_parent(client: "MlflowClient", name: str, run_id: str | None) -> str | None:
-    """The run named by the study's record, if this server has it."""
+    """Return the run named by the study's record, if this server has it."""
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
@@ -187,7 +187,7 @@ def _recorded_parent(client: "MlflowClient", name: str, run_id: str | None) -> s
 
 
 def _parents(client: "MlflowClient", name: str) -> list["Run"]:
-    """The parent runs of the studies called `name`, the newest first."""
+    """Return the parent runs of the studies called `name`, the newest first."""
     quoted = name.replace("'", "")  # no study has a quote in its name: it then matches nothing
     where = f"tags.`{report.TAG_STUDY}` = '{quoted}' and tags.`{TAG_KIND}` = 'study'"
     return sorted(_search(client, where), key=lambda r: r.info.start_time or 0, reverse=True)

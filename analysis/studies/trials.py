@@ -1,4 +1,4 @@
-"""A study and its trials, as its own record tells them.
+"""Read a study and its trials from the study's own record.
 
 The record is `study.json` and `trials.parquet` in the study's folder. Where there is no such
 folder, the copy of the record that MLflow keeps with the study's parent run is read instead.
@@ -29,7 +29,7 @@ RUNNING = "running"  # not a status of the record: a trial that has none yet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One trial: what was asked of it and the last values it reported."""
+    """Hold one trial: what was asked of it and the last values it reported."""
 
     trial: str  # "NAME-00003"
     number: int
@@ -46,7 +46,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """A study and its trials, ordered by number. `notes` are sentences for the reader.
+    """Hold a study and its trials, ordered by number. `notes` are sentences for the reader.
 
     table: `trials.parquet`, one row per trial; empty for a study without trials.
     """
@@ -64,21 +64,21 @@ class Study:
 
     @property
     def qualities(self) -> tuple[str, ...]:
-        """The objectives without the cost, one per task."""
+        """Return the objectives without the cost, one per task."""
         return tuple(name for name in self.objectives if not name.startswith("cost/"))
 
     @property
     def cost(self) -> str:
-        """The objective that is a cost."""
+        """Return the objective that is a cost."""
         return next(name for name in self.objectives if name.startswith("cost/"))
 
     def with_status(self, *statuses: str) -> tuple[Trial, ...]:
-        """The trials that have one of the statuses."""
+        """Return the trials that have one of the statuses."""
         return tuple(t for t in self.trials if t.status in statuses)
 
 
 def is_value(name: str, value: Any) -> bool:
-    """Whether the value says something about a trial.
+    """Tell whether the value says something about a trial.
 
     None does not, and neither does a count of 0 steps of pre-training: the method's name says
     whether there is any.
@@ -118,7 +118,7 @@ def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None
 
 
 def known_studies(storage: Path, tracking_uri: str | None) -> tuple[str, ...]:
-    """The names of the studies in `storage` and, if it answers, in MLflow, sorted."""
+    """Return the names of the studies in `storage` and, if it answers, in MLflow, sorted."""
     names = {path.parent.name for f in tracking.RECORD_FILES for path in storage.glob(f"*/{f}")}
     if tracking_uri is not None:
         with contextlib.suppress(tracking.TrackingAway):
@@ -169,7 +169,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
 
 
 def _read_table(path: Path) -> pa.Table:
-    """The trials; no rows where the file is yet to be written."""
+    """Read the trials; no rows where the file is yet to be written."""
     if not path.is_file():
         return _COLUMNS.empty_table()
     try:
@@ -227,7 +227,7 @@ def _utc(value: Any) -> datetime | None:
 
 
 def _register_own_tasks(facts: Mapping[str, Any]) -> None:
-    """Let `trainables.report` know the metrics of the tasks that are the user's own."""
+    """Make the metrics of a user's own tasks known to `trainables.report`."""
     add_task = getattr(report, "add_task", None)
     if add_task is None:
         return

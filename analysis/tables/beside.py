@@ -1,4 +1,4 @@
-"""The papers' tables with a study's own numbers beside them, in the papers' units."""
+"""Set a study's numbers beside the papers' tables, in the papers' units."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ _PUBLISHED = "published"
 
 
 def dataset_of(grids: Sequence[Grid]) -> str | None:
-    """The published data set that the studies are on; None without studies.
+    """Return the published data set that the studies are on; None without studies.
 
-    Raises `UserError` where they are on several or on one that no paper has a table of.
+    Raises `UserError` where they are on several, or on one of which no paper has a table.
     """
     names = sorted({str(grid.study.facts.get("dataset")) for grid in grids})
     if not names:
@@ -40,7 +40,10 @@ def dataset_of(grids: Sequence[Grid]) -> str | None:
 
 
 def results_table(dataset: str, grids: Sequence[Grid]) -> Table:
-    """Rows by sparsity and method: the papers' rows as printed, then each study's mean ± sd."""
+    """Make a table of rows by sparsity and method.
+
+    The papers' rows are as printed; each study's rows are mean ± standard deviation.
+    """
     published = published_table(dataset)
     keyed: list[tuple[tuple[float, int, int], list[str]]] = []
     methods = [row.method for row in published.rows]
@@ -78,7 +81,7 @@ def results_table(dataset: str, grids: Sequence[Grid]) -> Table:
 
 
 def protocol_table(dataset: str, grids: Sequence[Grid]) -> Table:
-    """One row per aspect, with whether all columns agree."""
+    """Make a table of one row per aspect, which says whether all columns agree."""
     columns = [PROTOCOLS[dataset], *(protocol(grid) for grid in grids)]
     aspects = list(dict.fromkeys(name for column in reversed(columns) for name in column))
     rows = []
@@ -96,7 +99,7 @@ def protocol_table(dataset: str, grids: Sequence[Grid]) -> Table:
 
 
 def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
-    """What stands between the numbers, in sentences."""
+    """Say in sentences what to know when comparing the numbers."""
     published = published_table(dataset)
     text = [
         "Published rows are DiSparse's (Sun et al. 2022), one number per cell without a spread. "
@@ -133,7 +136,7 @@ def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
 
 
 def to_json(dataset: str, grids: Sequence[Grid]) -> dict[str, Any]:
-    """Published rows and ours in our units."""
+    """Return the published rows and the studies' rows, in our units."""
     published = published_table(dataset)
     return {
         "dataset": dataset,
@@ -180,7 +183,7 @@ def _values(grid: Grid, system: System, name: str) -> list[float]:
 
 
 def _head(name: str, unit: float) -> str:
-    """ "mIoU (%) ↑"; the task where the label alone does not tell."""
+    """Return for example "mIoU (%) ↑", with the task where the label alone is not enough."""
     arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
     label = metric_label(name)
     task = task_label(name.partition("/")[0]).lower()

@@ -1,4 +1,4 @@
-"""Systems against a reference as tables, with how to read them."""
+"""Make tables of systems against a reference, and say how to read them."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from trainables import report
 
 
 def tables(grid: Grid, rows: Sequence[Row]) -> list[Table]:
-    """One per measure."""
+    """Make one table per measure."""
     heads = ["system", "reference", "n", "difference", "95 % interval", "relative"]
     heads += ["effect g_z", "95 % interval", "p", "p (Holm)", "better, by interval"]
     result = []
@@ -26,7 +26,7 @@ def tables(grid: Grid, rows: Sequence[Row]) -> list[Table]:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """How to read the tables, with what the number of seeds allows."""
+    """Say how to read the tables, and what the number of seeds allows."""
     most = max(row.found.num_pairs for row in rows)
     least = comparison.smallest_p(most)
     text = [
@@ -51,11 +51,12 @@ def remarks(rows: Sequence[Row]) -> list[str]:
 
 
 def to_table(grid: Grid, rows: Sequence[Row]) -> pa.Table:
-    """One row per comparison, in the metrics' own units (`relative` is a fraction)."""
+    """Return one row per comparison, in the metrics' own units (`relative` is a fraction)."""
     return pa.Table.from_pylist([to_json(grid, row) for row in rows])
 
 
 def to_json(grid: Grid, row: Row) -> dict[str, Any]:
+    """Return one comparison by the names of the Parquet file's columns."""
     found = row.found
     return {
         "metric": f"{grid.split}/{row.measure}",

@@ -1,4 +1,8 @@
-"""Agreement among tasks and density by layer as tables, beside the published curves."""
+"""Make tables of agreement among tasks and of density by layer, beside the published curves.
+
+Where our layer bears a published name (`backbone.blocks.1.0.conv2.weight` is published as
+`blocks.1.0.conv2`) the tables give that layer's value as well.
+"""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +19,7 @@ from analysis.tables.typeset import Table, mean_and_deviation
 
 
 def correlation_table(layers: Sequence[SystemLayers], datasets: Sequence[str]) -> Table:
-    """Spearman's correlation of agreement with depth; the published curves below ours."""
+    """Make a table of the correlations of agreement with depth, published ones below."""
     rows = []
     for item in layers:
         if not item.depth.by_seed:
@@ -41,7 +45,10 @@ def correlation_table(layers: Sequence[SystemLayers], datasets: Sequence[str]) -
 
 
 def agreement_table(layers: Sequence[SystemLayers], dataset: str) -> Table:
-    """Agreement by shared layer: published at the layer of that name and at that depth; ours."""
+    """Make a table of agreement by shared layer.
+
+    Beside ours are the published values, of the layer of that name and at that depth.
+    """
     published, line = published_agreement(dataset), published_curve(dataset)
     voting = [item for item in layers if item.votes]
     names = _names([m for item in voting for m in item.votes])
@@ -64,7 +71,7 @@ def agreement_table(layers: Sequence[SystemLayers], dataset: str) -> Table:
 
 
 def density_table(layers: Sequence[SystemLayers]) -> Table:
-    """Weights kept by layer, in percent, shared layers first."""
+    """Make a table of the weights kept by layer, in percent, shared layers first."""
     owners: dict[str, str] = {}
     for item in layers:
         for masks in item.masks.values():
@@ -90,7 +97,10 @@ def density_table(layers: Sequence[SystemLayers]) -> Table:
 
 
 def to_table(layers: Sequence[SystemLayers]) -> pa.Table:
-    """One row per system, seed and layer. `depth` and `agreement` are null where there is none."""
+    """Return one row per system, seed and layer.
+
+    `depth` and `agreement` are null where a layer has none.
+    """
     rows: list[dict[str, Any]] = []
     for item in layers:
         for seed, masks in item.masks.items():
@@ -117,7 +127,7 @@ def to_table(layers: Sequence[SystemLayers]) -> pa.Table:
 
 
 def to_json(layers: Sequence[SystemLayers]) -> list[dict[str, Any]]:
-    """By system: the correlations and their interval."""
+    """Return by system the correlations and their interval."""
     return [
         {
             "method": item.system.method,
@@ -138,7 +148,7 @@ def to_json(layers: Sequence[SystemLayers]) -> list[dict[str, Any]]:
 
 
 def remarks() -> list[str]:
-    """How to read the tables."""
+    """Say how to read the tables."""
     return [
         "Agreement is |all tasks want it| / |any task wants it|. Depth is 0 at the first shared "
         "convolution and 1 at the last; shortcuts stand beside the path and are not in the "

@@ -1,7 +1,7 @@
-"""The papers' tables and curves (package data in `published/`), and their protocol.
+"""Read the papers' tables and curves (package data in `published/`), and state their protocol.
 
 Numbers: DiSparse (Sun et al. 2022), see `published/README.md`. Protocol: section 4 of the paper
- and the configuration files of its released code; what neither states is `NOT_STATED`.
+and the configuration files of its released code; what neither states is `NOT_STATED`.
 """
 
 import csv
@@ -105,7 +105,7 @@ PROTOCOLS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedRow:
-    """One row of a paper's table, by our split-less name: in our units, and as it is printed."""
+    """Hold one row of a paper's table, by metric without split: in our units, and as printed."""
 
     source: str
     method: str
@@ -116,8 +116,11 @@ class PublishedRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedTable:
-    """columns: by split-less metric, our units per unit of the paper and the most decimals that
-    the paper prints."""
+    """Hold a paper's table.
+
+    columns: by metric without split, our units per unit of the paper and the most decimals that the
+    paper prints.
+    """
 
     dataset: str
     columns: Mapping[str, tuple[float, int]]
@@ -125,7 +128,7 @@ class PublishedTable:
 
 
 def published_table(dataset: str) -> PublishedTable:
-    """Raises `UserError` for a data set without a published table."""
+    """Read a data set's published table. Raises `UserError` where there is none."""
     lines = _read(_file(dataset))
     names = [name for name in lines[0] if name not in _WORDS]
     columns = {
@@ -146,7 +149,7 @@ def published_table(dataset: str) -> PublishedTable:
 
 
 def published_agreement(dataset: str) -> dict[str, float]:
-    """IoU of the tasks' masks by the published layer names, in the published order."""
+    """Return the agreement of the tasks' masks by published layer, in published order."""
     _file(dataset)
     wanted = _CURVES[dataset]
     lines = [line for line in _read("mask_iou_by_layer.csv") if line["dataset"] == wanted]
@@ -155,7 +158,7 @@ def published_agreement(dataset: str) -> dict[str, float]:
 
 
 def published_curve(dataset: str) -> Curve:
-    """The published agreement by relative depth, for the votes of the static method.
+    """Return the published agreement by relative depth, for the votes of the static method.
 
     `analysis/tables/published/README.md` says where the numbers come from.
     """
@@ -163,11 +166,12 @@ def published_curve(dataset: str) -> Curve:
 
 
 def published_layer(name: str) -> str:
-    """Our parameter's name as the papers write the layer: "backbone.ds.1.0.weight" → "ds.1.0"."""
+    """Return a parameter's name as the papers write it: "backbone.ds.1.0.weight" → "ds.1.0"."""
     return name.removeprefix("backbone.").removesuffix(".weight")
 
 
 def check_dataset(dataset: str) -> None:
+    """Raise `UserError` for a data set without a published table."""
     _file(dataset)
 
 
@@ -194,5 +198,5 @@ def _read(name: str) -> list[dict[str, str]]:
 
 
 def same_sparsity(first: float, second: float) -> bool:
-    """To half a percent, as the papers round."""
+    """Tell whether two sparsities agree to half a percent, as the papers round."""
     return math.isclose(first, second, abs_tol=0.005)

@@ -1,4 +1,4 @@
-"""Systems × metrics, mean and sample deviation over seeds."""
+"""Make tables of systems × metrics, with mean and sample deviation over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ _COST = "cost"
 
 
 def metric_names(grid: Grid) -> tuple[str, ...]:
-    """Every metric that some system reports, split-less: tasks in order, Δ_T, costs."""
+    """Return every metric that some system reports, without split: tasks, Δ_T, costs."""
     names = [name for task in grid.tasks for name in report.task_metrics(task)]
     names += [DELTA, *(name for name in report.METRICS if name.startswith("cost/"))]
     return tuple(n for n in names if any(values(grid, s, n) for s in grid.systems))
 
 
 def values(grid: Grid, system: System, name: str) -> dict[int, float]:
-    """The finite values of a metric, by seed."""
+    """Return the finite values of a metric, by seed."""
     found = {
         seed: grid.dense_delta(trial) if name == DELTA else grid.value(trial, name)
         for seed, trial in system.trials.items()
@@ -32,7 +32,7 @@ def values(grid: Grid, system: System, name: str) -> dict[int, float]:
 
 
 def tables(grid: Grid) -> list[Table]:
-    """One per task with all its metrics, one for Δ_T, one for the costs."""
+    """Make one table per task with all its metrics, one for Δ_T and one for the costs."""
     names = metric_names(grid)
     groups = list(dict.fromkeys(name.partition("/")[0] for name in names))
     return [
@@ -41,7 +41,7 @@ def tables(grid: Grid) -> list[Table]:
 
 
 def to_table(grid: Grid) -> pa.Table:
-    """One row per system; `<metric>/mean` and `<metric>/std` (null for fewer than two seeds).
+    """Return one row per system, with `<metric>/mean` and `<metric>/std` (null for one seed).
 
     Task metrics and Δ_T bear the split's name, as in `trials.parquet`.
     """
@@ -49,7 +49,7 @@ def to_table(grid: Grid) -> pa.Table:
 
 
 def to_json(grid: Grid) -> list[dict[str, Any]]:
-    """By system, in the metrics' own units."""
+    """Return one mapping per system, in the metrics' own units."""
     rows = []
     for system in grid.systems:
         row: dict[str, Any] = {
@@ -93,7 +93,7 @@ def _table(grid: Grid, group: str, names: Sequence[str]) -> Table:
 
 
 def _shown(grid: Grid, name: str) -> list[list[float]]:
-    """A metric's values by system, as they are written: costs that are fractions in percent."""
+    """Return a metric's values by system as written: costs that are fractions in percent."""
     factor = 100.0 if is_percentage(name) else 1.0
     return [[factor * v for v in values(grid, s, name).values()] for s in grid.systems]
 
