@@ -41,7 +41,7 @@ def front(
 ) -> None:
     """Write front.png and front.parquet.
 
-    front.png has one panel per task, front.parquet the trials of the joint front.
+    front.png has one panel per task; front.parquet has the trials of the joint front.
 
     Members are complete trials that no other dominates over the study's objectives, judged on
     the validation split. A trial that was stopped early or missed a constraint is never a member.
@@ -67,10 +67,11 @@ def report(
 ) -> None:
     """Write report.html and its pictures.
 
-    Does what `front` does as well. The page is one file that opens offline.
+    It also does what `front` does. The page is one file that opens offline.
 
     Pictures beside it: front, hypervolume, parallel, importance, agreement, layers (.png), as far
-    as the study has what they show. Everything is logged to the study's MLflow run as well.
+    as the study has what they show. Everything is logged to the study's MLflow run as well; a
+    server that is away is said in a note and stops nothing.
 
     \b
     Examples:
@@ -93,7 +94,7 @@ def _produce(
     json_file: Path | None,
     quiet: bool,
 ) -> None:
-    # Here, not at the top: --help and mistakes in the flags answer at once.
+    # Imported late, so that --help and mistakes in the options are answered at once.
     from analysis.report import figures
     from analysis.studies.trials import load_study
 
@@ -112,7 +113,7 @@ def _produce(
             write_report(found, folder, shlex.join(["python", "-m", "analysis", *sys.argv[1:]]))
         )
     notes = [*study.notes, *_log(study, paths)]
-    for note in notes:
+    for note in () if quiet else notes:
         print(f"note: {note}", file=sys.stderr)
     words = {"stopped": "stopped early", "infeasible": "infeasible", "failed": "failed"}
     counts = {word: len(study.with_status(status)) for status, word in words.items()}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Sparsities = Annotated[
     str | None,
     typer.Option(
-        "--sparsity", metavar="S,…", help="Only these, e.g. 0.3,0.9; dense systems always."
+        "--sparsity", metavar="S,…", help="Only these, e.g. 0.3,0.9, and the dense systems."
     ),
 ]
 
@@ -34,7 +34,9 @@ def compare(
     name: Name,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="METHOD", help="Compared with; default: dense, else random."),
+        typer.Option(
+            metavar="METHOD", help="The method to compare with; default: dense, else random."
+        ),
     ] = None,
     sparsity: Sparsities = None,
     storage: Storage = Path("runs"),
@@ -46,8 +48,9 @@ def compare(
     """Compare a study's systems with one of them, paired by seed.
 
     For every task's primary metric and for the joint measure (the mean relative change to the
-    reference): mean difference with its 95 % interval, effect size, Wilcoxon's p corrected by
-    Holm. On test where every trial was evaluated there. Writes compare.md, .tex and .parquet.
+    reference) it gives the mean difference with its 95 % interval, the effect size, and Wilcoxon's
+    p with Holm's correction. Values are on test if every trial was evaluated there, else on val.
+    Writes compare.md, .tex and .parquet.
 
     \b
     Examples:
@@ -82,7 +85,7 @@ def table(
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Tabulate a study: systems by sparsity, mean and deviation over seeds of every metric.
+    """Tabulate every metric of a study by system: mean and deviation over seeds.
 
     Writes table.md, table.tex (booktabs) and table.parquet.
 
@@ -119,10 +122,10 @@ def published(
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show the papers' tables, beside a study's own where one is named.
+    """Show the papers' tables, with a study's own numbers beside them if one is named.
 
-    The protocols stand below: the papers' as stated, ours from the study's record. Writes
-    published-DATASET.md and .tex, without a study only where --out names a folder.
+    The protocols follow: the papers' as stated, ours from the study's record. Writes
+    published-DATASET.md and .tex; without a study, only if --out names a folder.
 
     \b
     Examples:
@@ -154,7 +157,7 @@ def layers(
     dataset: Annotated[
         str | None,
         typer.Option(
-            metavar="DATASET", help="The published curve of the table; default: the study's."
+            metavar="DATASET", help="The data set of the published curve; default: the study's."
         ),
     ] = None,
     sparsity: Sparsities = None,
@@ -166,9 +169,9 @@ def layers(
 ) -> None:
     """Show density and agreement among tasks by layer, beside the published curves.
 
-    Does agreement fall with depth? Spearman's correlation with a layer's place, by system, with
-    its interval over seeds. Writes layers.md, .tex and .parquet, layers-density.png and, where
-    tasks voted, layers-agreement.png.
+    Does agreement fall with depth? The answer is Spearman's correlation with a layer's place, by
+    system, with its interval over seeds. Writes layers.md, .tex and .parquet, layers-density.png
+    and, if tasks voted, layers-agreement.png.
 
     \b
     Examples:

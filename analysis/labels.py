@@ -52,12 +52,13 @@ _COST_UNITS = {
 
 def task_label(task: str) -> str:
     """Return a task's name for a title, for example "Surface normals"."""
-    return _TASK_LABELS.get(task, task.capitalize())
+    return _TASK_LABELS.get(task) or task.replace("_", " ").capitalize()
 
 
 def metric_label(name: str) -> str:
     """Return a metric's short name without unit and split, for example "mIoU"."""
-    return _METRIC_LABELS.get(report.without_split(name), report.without_split(name))
+    bare = report.without_split(name)
+    return _METRIC_LABELS.get(bare) or bare.rpartition("/")[2].replace("_", " ")
 
 
 def unit_label(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The study, a folder under --storage.")]
-Storage = Annotated[Path, typer.Option(metavar="DIR", help="Where studies live.")]
+Storage = Annotated[Path, typer.Option(metavar="DIR", help="The folder that holds the studies.")]
 TrackingUri = Annotated[
     str | None,
     typer.Option(

@@ -29,7 +29,7 @@ MISSED = "misses a constraint"
 COLOUR = "#b42318"
 MISSED_COLOUR = "#8b919b"
 _SHADE = 0.055
-# How far a miss or a bound may stretch an axis, in ranges of what is on it anyway.
+# How far a miss or a bound may stretch an axis, in units of the range of everything else on it.
 _REACH = 1.0
 
 
@@ -229,7 +229,7 @@ def annotate(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
         )
     remarks = outside(front, shown)
     if remarks:
-        # As much taller as there are lines, so that all panels' axes stay of one height.
+        # Taller by the height of the lines, so that the axes of all panels keep the same height.
         room = 17 * len(remarks)
         figure.update_layout(height=figure.layout.height + room)
         figure.update_layout(margin_b=figure.layout.margin.b + room)
@@ -296,7 +296,7 @@ def outside(front: TaskFront, shown: Window) -> list[str]:
 
     These are bounds beyond its axes or on neither of them, and misses beyond its axes.
     """
-    lines = [f"also asked: {bound.label}" for bound in front.other_bounds]
+    lines = [f"also required: {bound.label}" for bound in front.other_bounds]
     for bound, (low, high) in (
         (front.quality_bound, shown.quality_limits),
         (front.cost_bound, shown.cost_limits),

@@ -36,7 +36,7 @@ def new_figure(width_inches: float, height_inches: float, title: str, subtitle: 
         linespacing=1.5,
     )
     if subtitle:
-        # Placed under the title's first line, in the blank second line it reserves.
+        # Under the title's first line, in the blank second line that the title reserves.
         figure.text(
             0.012,
             1 - 0.45 / height_inches,
@@ -171,7 +171,7 @@ def save(figure: Figure, path: Path) -> Path:
         partial.replace(path)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror}; name another folder by --out"
+            f"cannot write {path}: {error.strerror}; name another folder with --out"
         ) from None
     return path
 

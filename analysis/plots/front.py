@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TASK_FRONT = "front of this task"
 RANDOM_FRONT = "front of Random alone"
 DENSE_LEVEL = "dense level"
-# Inches; three panels are about ten inches wide, so that their text is read at 800 pixels.
+# Inches; three panels are about ten inches wide, so that their text is legible at 800 pixels.
 _PANEL_WIDTH = {1: 7.2, 2: 4.4}
 _NARROW_PANEL = 3.4
 
@@ -102,8 +102,8 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
 
 def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
     axes.axhline(level, color="black", linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
-    # On the better side of the line, at the cheap end: no trial lies there, or it would be the
-    # study's great discovery; and if one does, it is drawn over the label.
+    # On the better side of the line, at the cheap end, where trials seldom lie. One that does is
+    # drawn over the label.
     axes.annotate(
         _dense_text(front, level),
         xy=(0.0, level),
@@ -196,7 +196,7 @@ def interactive(
     It has no legend: `legend` serves all panels, which are side by side or, in a narrow window, one
     below the other. `hover` is the text by trial name (HTML, escaped).
     """
-    import plotly.graph_objects as go  # here: `analysis front` does without Plotly
+    import plotly.graph_objects as go  # only here: `analysis front` needs no Plotly
 
     shown = bounds.window(front)
     figure = go.Figure(_traces(front, shown, members, hover))

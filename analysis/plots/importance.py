@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _TOLD, _UNTOLD = "#0072B2", "#c7ccd4"
-_TOLD_LABEL = "told from chance (p < 0.05)"
-_UNTOLD_LABEL = "not told from chance"
+_TOLD_LABEL = "distinguishable from chance (p < 0.05)"
+_UNTOLD_LABEL = "not distinguishable from chance"
 _WHISKER = "#374151"
 _DEVIATION_LABEL = "± one standard deviation"
 _FLAT = "more than half of", "the trials share", "the best value"
@@ -81,7 +81,7 @@ def _panel(axes: Axes, found: Importances, objective: str, names: tuple[str, ...
     for place, name in enumerate(names):
         item = items[name]
         axes.barh(place, item.share, height=0.66, color=_colour(item), zorder=2)
-        # With butt ends, an interval of no length is no dot.
+        # With butt ends an interval of length 0 does not appear as a dot.
         line: dict[str, Any] = {
             "color": _WHISKER,
             "linewidth": 1.1,

@@ -166,7 +166,7 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
         )
     num_params = len(coordinates(trials, objectives)) - len(objectives)
     for place, axis in enumerate(coordinates(trials, objectives)):
-        # Plotly has no gap in a line: what a trial was not given is drawn under the axis.
+        # Plotly has no gap in a line: a value that is not set is drawn under the axis.
         absent = any(p is None for p in axis.places)
         dimensions.append(
             {
@@ -220,7 +220,7 @@ def _param_axis(trials: Sequence[Trial], name: str) -> Axis:
     values = [trial.params.get(name) for trial in trials]
     present = [v for v in values if v is not None]
     group, _, leaf = name.rpartition(".")
-    # "optimiser.name" is the optimiser; "sparsity.target" is a target, of sparsity.
+    # "optimiser.name" is the optimiser; "sparsity.target" is the target of the sparsity.
     label = group if leaf == "name" else leaf.replace("_", " ")
     group = "" if leaf == "name" else group
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):

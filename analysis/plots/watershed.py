@@ -85,7 +85,7 @@ def draw(
         if index % columns == 0:
             axes.set_ylabel(LABEL, fontsize=style.LABEL_SIZE)
     with_band = any(len(item.votes) > 1 for item in layers)
-    # Three to a row fit the narrowest figure; a wider one has room for all.
+    # Three in a row fit the narrowest figure; a wider figure has room for all.
     canvas.legend_below(figure, _legend(datasets, with_band), columns=3 if columns < 3 else 6)
     return figure
 

@@ -30,8 +30,8 @@ from trainables import report
 
 BEST_SHARE = 0.25
 MAX_SHOWN = 20  # parameters that are drawn
-# Among 17 parameters, one behind three quarters of an objective's variance is told from chance in
-# 83 of 100 simulated studies of 30 trials, and in 45 of 100 of 20 trials.
+# Among 17 parameters, one that explains three quarters of an objective's variance is distinguished
+# from chance in 83 of 100 simulated studies of 30 trials, and in 45 of 100 of 20 trials.
 MIN_TRIALS = 30
 SIGNIFICANCE = 0.05
 METHOD = "method"
@@ -109,8 +109,8 @@ def measure(study: Study, trials: Sequence[Trial]) -> Importances:
     drawn = drawn_values(used)
     if len(used) < MIN_TRIALS:
         text = (
-            f"Importance takes at least {MIN_TRIALS} trials that ran to the end, dense ones apart; "
-            f"the study has {len(used)}. With fewer, chance would decide what is drawn here."
+            f"Importance needs at least {MIN_TRIALS} trials that ran to the end, not counting dense "
+            f"ones; the study has {len(used)}. With fewer, chance would decide what is shown."
         )
         return replace(found, reason=text)
     if not drawn:
@@ -128,7 +128,7 @@ def measure(study: Study, trials: Sequence[Trial]) -> Importances:
         for item in _of_objective(name, np.asarray(values[name]), methods_N, grids)
     )
     if not items:
-        text = "More than half of the trials share the best value, whichever the objective."
+        text = "For every objective, more than half of the trials share the best value."
         return replace(found, flat=flat, reason=text)
     sums = {name: math.fsum(i.share for i in items if i.parameter == name) for name in drawn}
     ordered = tuple(sorted(drawn, key=lambda name: (-sums[name], name)))
@@ -139,24 +139,26 @@ def explanation(found: Importances) -> str:
     """Say what the figure shows and how it was computed, in plain sentences."""
     text = (
         f"{SUMMARY} A parameter matters as far as its values in the best quarter of the trials "
-        "are distributed otherwise than in all of them (PED-ANOVA, Watanabe et al., IJCAI 2023, "
-        "arXiv 2304.10255). What would remain if the best were drawn by lot is subtracted, and "
-        "bars are shares of the rest, with one standard deviation by the delete-half jackknife; "
-        f"they are pale where lots do as well (p ≥ {SIGNIFICANCE}, corrected for the number of "
-        "parameters). A parameter that only some trials have is judged among these. These are "
-        "effects of one parameter at a time, within the values that were tried; two whose values "
-        "went together share the credit."
+        "are distributed differently from those in all trials (PED-ANOVA, Watanabe et al., IJCAI "
+        "2023, arXiv 2304.10255). What would remain if the best trials were drawn by lot is "
+        "subtracted. Bars are shares of the rest, with one standard deviation by the delete-half "
+        f"jackknife. A bar is pale where lots do as well (p ≥ {SIGNIFICANCE}, corrected for the "
+        "number of parameters). A parameter that only some trials have is judged among these. All "
+        "effects are those of one parameter at a time, within the values that were tried; two "
+        "parameters whose values went together share the credit."
     )
-    text += f" Computed over the {found.num_trials} trials that ran to the end, dense ones apart."
+    text += (
+        f" Computed over the {found.num_trials} trials that ran to the end, dense ones excluded."
+    )
     if found.num_stopped:
         are = "is" if found.num_stopped == 1 else "are"
         text += (
-            f" {found.num_stopped} stopped early {are} left out, so what gets a trial stopped "
-            "shows less than it matters."
+            f" {found.num_stopped} stopped early {are} left out, so a parameter that gets trials "
+            "stopped matters more than is shown."
         )
     hidden = found.parameters[MAX_SHOWN:]
     if hidden:
-        text += f" Not drawn, being the least important: {', '.join(hidden)}."
+        text += f" Not shown, as the least important: {', '.join(hidden)}."
     return text
 
 
@@ -292,7 +294,7 @@ def _shares(found_P: NDArray[np.float64], chance_P: NDArray[np.float64]) -> NDAr
 def _p_values(found_P: NDArray[np.float64], lots_LP: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return p against the largest standardised value of each lot (Westfall & Young's maxT)."""
     means_P, deviations_P = lots_LP.mean(axis=0), lots_LP.std(axis=0)
-    # Of a parameter that no lot can change, nothing is known.
+    # Nothing is known of a parameter that no lot can change.
     scale_P = np.where(deviations_P > 1e-9, deviations_P, math.inf)
     largest_L = ((lots_LP - means_P) / scale_P).max(axis=1)
     as_large_P = (largest_L[:, None] >= (found_P - means_P) / scale_P).sum(axis=0)

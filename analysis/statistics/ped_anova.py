@@ -24,7 +24,7 @@ from scipy.special import ndtr
 from scipy.stats import rankdata
 
 _NUM_CELLS = 50  # of a range
-_MAX_LEVELS = 5  # numbers with no more values than these are levels, not points of a range
+_MAX_LEVELS = 5  # numbers with at most so many values are levels, not points of a range
 _LEAST_SIGMA = 0.5 / 1.64  # cells: nine tenths of a kernel lie in its own
 _TINY = 1e-12
 
@@ -100,7 +100,7 @@ def _range_density(counts_LG: NDArray[np.float64]) -> NDArray[np.float64]:
     num_cells = counts_LG.shape[1]
     total_L1 = counts_LG.sum(axis=1, keepdims=True)
     cells_G = np.arange(num_cells)
-    offsets = cells_G[:, None] - cells_G[None, :] + num_cells - 1  # of x from the kernel's centre
+    offsets = cells_G[:, None] - cells_G[None, :] + num_cells - 1  # from the kernel's centre
     edges = np.arange(2 * num_cells) - num_cells + 0.5
     mass_LD = np.diff(ndtr(edges / _scott_L1(counts_LG)), axis=1)
     kernels_LGG = mass_LD[:, offsets]

@@ -88,8 +88,8 @@ def read_layers(grid: Grid) -> tuple[SystemLayers, ...]:
     if not found:
         raise UserError(
             f"study {grid.study.name!r} must have sparse trials that left a "
-            f"{grid.study.directory}/trials/*/summary.json, got none; name the place of its "
-            "folder by --storage, or run sparse methods"
+            f"{grid.study.directory}/trials/*/summary.json, got none; say where its "
+            "folder is with --storage, or run sparse methods"
         )
     return tuple(found)
 

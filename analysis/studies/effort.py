@@ -14,7 +14,7 @@ from datetime import datetime
 from analysis.studies.trials import Study, Trial
 
 EPOCHS = "training/epochs"
-# With a status that says that they trained, so that they have reported epochs.
+# The statuses of trials that trained, and so have reported epochs.
 _TRAINED = ("complete", "infeasible", "stopped")
 _UNITS = ((2 * 3600.0, "hours", 3600.0), (120.0, "minutes", 60.0), (0.0, "seconds", 1.0))
 

@@ -15,7 +15,7 @@ from analysis.studies.systems_by_seed import Grid
 from analysis.studies.trials import Study, Trial
 
 UNKNOWN = "not recorded"
-# Aspects that are compared and the settings that tell them.
+# The aspects that are compared, and the settings that they are read from.
 _SETTINGS: dict[str, tuple[str, ...]] = {
     "image size": ("data.size",),
     "training crop": ("data.crop",),
@@ -59,7 +59,7 @@ def settings(study: Study, trial: Trial) -> dict[str, Any]:
     config = read_summary(study.directory, trial).get("config")
     if isinstance(config, Mapping):
         found |= _flat(config)
-    # The configuration names steps of pre-training for methods that have none; the record, 0.
+    # The configuration has steps of pre-training even for methods without any; the record has 0.
     used = trial.params.get("training.pretrain_steps")
     return found if used is None else found | {"training.pretrain_steps": used}
 

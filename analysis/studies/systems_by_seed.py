@@ -198,7 +198,7 @@ def _chosen(
         if not any(at_sparsity(known, wanted) for known in there):
             listed = ", ".join(f"{s:g}" for s in there) or "none"
             raise UserError(
-                f"`--sparsity` must be of study {name!r}, which has {listed}, got {wanted:g}; "
+                f"`--sparsity` must be one of study {name!r}, which has {listed}, got {wanted:g}; "
                 "name one of those"
             )
     return tuple(

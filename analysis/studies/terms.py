@@ -48,10 +48,10 @@ def effort_text(epochs: Epochs, num_stopped: int) -> str:
             f"{number(epochs.saved)} more."
         )
     if epochs.num_unknown:
-        count = "counts" if epochs.num_unknown == 1 else "count"
+        are = "is" if epochs.num_unknown == 1 else "are"
         text += (
-            f" {trials_text(epochs.num_unknown)} failed without epochs on record and {count} as "
-            "none."
+            f" {trials_text(epochs.num_unknown)} failed without epochs on record and {are} "
+            "not counted."
         )
     return text
 
@@ -88,9 +88,9 @@ def _scheduler(facts: Mapping[str, Any]) -> str:
     if len(places) > _MAX_MILESTONES:
         places = [*places[: _MAX_MILESTONES - 1], "…", places[-1]]
     at = f"{', '.join(places[:-1])} and {places[-1]}" if len(places) > 1 else places[0]
-    words += f": trials are compared at {at} of training and about one in {factor} goes on"
+    words += f": trials are compared at {at} of training and about one in {factor} continues"
     if known.get("brackets", 1) != 1:
-        words += f"; {known['brackets']} brackets, of which each leaves out one more milestone"
+        words += f"; {known['brackets']} brackets, each of which leaves out one more milestone"
     return words
 
 

@@ -118,7 +118,7 @@ def log_artifacts(
         if run_id is None:
             parents = _parents(client, name)
             if study_id:
-                # A run without the tag is older than the tag, and may be the study's own.
+                # A run without the tag may be the study's own, from before the tag existed.
                 own = [r for r in parents if r.data.tags.get(TAG_STUDY_ID) == study_id]
                 parents = own or [r for r in parents if TAG_STUDY_ID not in r.data.tags]
             run_id = parents[0].info.run_id if parents else None

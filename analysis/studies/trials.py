@@ -229,11 +229,14 @@ def _utc(value: Any) -> datetime | None:
 def _register_own_tasks(facts: Mapping[str, Any]) -> None:
     """Make the metrics of a user's own tasks known to `trainables.report`."""
     add_task = getattr(report, "add_task", None)
-    if add_task is None:
+    description = getattr(report, "TaskDescription", None)
+    if add_task is None or description is None:
         return
     for task in facts.get("own_tasks") or ():
-        metrics = tuple(report.Metric(**metric) for metric in task["metrics"])
-        add_task(task["name"], metrics, task["primary"])
+        # What only training needs is not in every record, and makes no difference here.
+        known = {"implementation": "", "channels": 1, "kind": "values", **task}
+        known["metrics"] = tuple(report.Metric(**metric) for metric in task["metrics"])
+        add_task(description(**known))
 
 
 def _objectives(facts: Mapping[str, Any], name: str) -> tuple[str, ...]:

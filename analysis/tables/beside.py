@@ -34,7 +34,7 @@ def dataset_of(grids: Sequence[Grid]) -> str | None:
     if len(names) > 1 or names[0] not in PROTOCOLS:
         raise UserError(
             f"the studies must be on one of {', '.join(PROTOCOLS)}, got {', '.join(names)}; "
-            "name the table to set them beside by --dataset"
+            "choose the papers' table with --dataset"
         )
     return names[0]
 
@@ -102,8 +102,8 @@ def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
     """Say in sentences what to know when comparing the numbers."""
     published = published_table(dataset)
     text = [
-        "Published rows are DiSparse's (Sun et al. 2022), one number per cell without a spread. "
-        "Units are the papers'; ↑ higher is better, ↓ lower is better."
+        "Published rows are from DiSparse (Sun et al. 2022): one number per cell, without spread. "
+        "Units are those of the papers; ↑ higher is better, ↓ lower is better."
     ]
     if any(row.method in FROM_ADASHARE for row in published.rows):
         text.append(
@@ -111,7 +111,7 @@ def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
             "trained them under a slightly different protocol."
         )
     if grids:
-        text.append("Ours is the mean ± sample standard deviation over seeds.")
+        text.append("Our numbers are the mean ± sample standard deviation over seeds.")
     for grid in grids:
         aspects = protocol(grid)
         unlike = [

@@ -151,13 +151,13 @@ def remarks() -> list[str]:
     """Say how to read the tables."""
     return [
         "Agreement is |all tasks want it| / |any task wants it|. Depth is 0 at the first shared "
-        "convolution and 1 at the last; shortcuts stand beside the path and are not in the "
+        "convolution and 1 at the last; shortcuts are beside the path and are not in the "
         "correlation, which is -1 where agreement falls from every layer to the next. Votes drawn "
         "at random from a layer with a share d of its weights agree to d / (2 - d) for two tasks, "
         "so agreement also falls where a layer is pruned harder.",
         "The published curves are single runs of the static method's votes, each task keeping "
         "7.8 % of its weights. That of taskonomy, with five tasks, counts weights that exactly two "
-        "keep over those that one or two keep: another quantity than ours.",
+        "keep over those that one or two keep, which is a different quantity from ours.",
     ]
 
 

@@ -13,7 +13,7 @@ from importlib import resources
 from analysis.statistics.watershed import Curve, curve
 from trainables.errors import UserError, unknown_name
 
-# By column of the papers' tables: our metric, and what one of the column's units is in ours.
+# By column of the papers' tables: our metric, and one unit of the column in our units.
 COLUMNS: dict[str, tuple[str, float]] = {
     "miou": ("segmentation/miou", 0.01),
     "pixel_accuracy": ("segmentation/pixel_accuracy", 0.01),
@@ -56,7 +56,7 @@ DATASETS = tuple(_FILES)
 
 NOT_STATED = "not stated"
 _NETWORK = "deeplab-resnet, width 64, blocks 3-4-6-3, head width 1024"
-# Aspects as in `analysis.studies.protocol`, which reads the same of a study.
+# The aspects are those that `analysis.studies.protocol` reads from a study.
 PROTOCOLS: dict[str, dict[str, str]] = {
     "nyu-v2": {
         "data": "nyu-v2",

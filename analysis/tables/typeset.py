@@ -133,7 +133,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> Path:
         partial.replace(path)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; name another folder by --out"
+            f"cannot write {path}: {error.strerror or error}; name another folder with --out"
         ) from None
     return path
 

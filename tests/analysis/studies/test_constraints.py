@@ -116,7 +116,7 @@ def test_the_search_s_judgement_decides_who_is_a_member(record: Record) -> None:
     assert normals.quality_bound is None  # the bound is on another of the task's metrics
     assert (
         bounds.outside(normals, bounds.window(normals))[0]
-        == "also asked: median angular error ≤ 30°"
+        == "also required: median angular error ≤ 30°"
     )
     assert segmentation.other_bounds == ()
     assert normals.cost_bound == Bound(metric="cost/density", value=0.2)

@@ -154,8 +154,8 @@ def test_effort_in_words() -> None:
     assert spent is not None
     assert effort_text(spent, 1) == (
         "The trials that ended spent 12.5 epochs in all. Running the one trial stopped early to "
-        "its end would have taken 7.5 more. 1 trial failed without epochs on record and counts as "
-        "none."
+        "its end would have taken 7.5 more. 1 trial failed without epochs on record and is not "
+        "counted."
     )
 
 
@@ -212,7 +212,7 @@ def test_terms_of_a_study_in_words() -> None:
         "budget": "300 epochs, extended from 200 epochs",
         "scheduler": (
             "ParetoASHA: trials are compared at 11.1 % and 33.3 % of training and about one in 3 "
-            "goes on"
+            "continues"
         ),
         "constraints": "segmentation mIoU at least 0.3; density at most 20 %",
         "warm start": "from the trials of demo, mlflow:older",

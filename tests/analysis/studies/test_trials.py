@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -110,14 +111,17 @@ def test_a_study_without_trials_yet_has_none(record: Record) -> None:
 def test_an_own_task_of_the_record_is_made_known(
     record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known: list[tuple] = []
-    monkeypatch.setattr(report, "add_task", lambda *task: known.append(task), raising=False)
+    known: list[SimpleNamespace] = []
+    monkeypatch.setattr(report, "add_task", known.append, raising=False)
+    monkeypatch.setattr(report, "TaskDescription", SimpleNamespace, raising=False)
     metric = {"name": "grasp/success", "unit": "fraction", "direction": "maximize"}
     metric["description"] = "grasps that hold"
     task = {"name": "grasp", "summary": "", "primary": "grasp/success", "metrics": [metric]}
     built = record("own", [], tasks=TASKS, facts={"own_tasks": [task]})
     load_study("own", built.storage)
-    assert known == [("grasp", (report.Metric(**metric),), "grasp/success")]
+    (seen,) = known
+    assert (seen.name, seen.primary) == ("grasp", "grasp/success")
+    assert seen.metrics == (report.Metric(**metric),)
 
 
 @pytest.mark.parametrize(

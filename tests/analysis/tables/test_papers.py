@@ -220,7 +220,7 @@ def test_published_beside_a_study(record: Record, monkeypatch, capsys) -> None:
 def test_a_study_on_other_data_needs_the_dataset_named(record: Record, monkeypatch) -> None:
     built = record("ours", grid_rows(VALUES, seeds=(0, 1)), tasks=TASKS)
     grid = read_grid(load_study("ours", built.storage))
-    with pytest.raises(UserError, match="got scenes; name the table"):
+    with pytest.raises(UserError, match="got scenes; choose the papers' table"):
         beside.dataset_of([grid])
     named = ("--study", "ours", "--dataset", "nyu-v2", "--quiet")
     assert run(monkeypatch, "published", *named, "--storage", built.storage) == 0
