@@ -109,8 +109,8 @@ def measure(study: Study, trials: Sequence[Trial]) -> Importances:
     drawn = drawn_values(used)
     if len(used) < MIN_TRIALS:
         text = (
-            f"Importance needs at least {MIN_TRIALS} trials that ran to the end, not counting dense "
-            f"ones; the study has {len(used)}. With fewer, chance would decide what is shown."
+            f"Importance needs at least {MIN_TRIALS} trials that ran to the end, not counting "
+            f"dense ones; the study has {len(used)}. With fewer, chance would decide what is shown."
         )
         return replace(found, reason=text)
     if not drawn:

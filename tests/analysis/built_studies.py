@@ -1,7 +1,7 @@
-"""Studies as `search` leaves them: the record under runs/NAME, and its copy in MLflow.
+"""Build studies as `search` leaves them: the record under runs/NAME, and its copy in MLflow.
 
-Written by hand from the contract (column, tag and file names spelt out), not with the code
-under test, so that a drift between the two shows.
+They are written by hand from the contract (column, tag and file names spelt out) and not with the
+code under test, so that a drift between the two shows.
 """
 
 import json
@@ -50,7 +50,7 @@ TRUNK = ["stem.convolution"] + [
 
 @dataclass(kw_only=True)
 class Row:
-    """One trial as recorded."""
+    """Hold one trial as recorded."""
 
     number: int
     method: str
@@ -63,13 +63,13 @@ class Row:
 
 
 def simple_row(number: int, method: str, cost: float, *qualities: float, **changes: Any) -> Row:
-    """A complete trial with the given values of (cost, segmentation, normals, …)."""
+    """Return a complete trial with the given values of (cost, segmentation, normals, …)."""
     metrics = {"cost/density": cost, **dict(zip(PRIMARY.values(), qualities, strict=False))}
     return Row(number=number, method=method, metrics=metrics, seed=number, **changes)
 
 
 def realistic_rows(num_trials: int, tasks: Sequence[str], seed: int = 0) -> list[Row]:
-    """Trials whose loss grows with sparsity, by method, with noise; some stop or fail."""
+    """Return trials whose loss grows with sparsity, by method, with noise; some stop or fail."""
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(num_trials):
@@ -105,7 +105,7 @@ def realistic_rows(num_trials: int, tasks: Sequence[str], seed: int = 0) -> list
 
 
 def summary(row: Row, tasks: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
-    """The `--json` object of a trial, as far as analysis reads it."""
+    """Return the `--json` object of a trial, as far as analysis reads it."""
     density = row.metrics.get("cost/density", 1.0)
     layers: dict[str, dict[str, Any]] = {}
     for index, name in enumerate(TRUNK):
@@ -133,15 +133,17 @@ def summary(row: Row, tasks: Sequence[str], rng: np.random.Generator) -> dict[st
 
 
 def spend(row: Row, *, steps: int, pretraining: int, steps_per_epoch: int) -> Row:
-    """With the epochs that it reported by its `fraction`, and the parameters that tell of them."""
+    """Give a trial the epochs that it reports by its `fraction`, and the parameters that say so."""
     row.params |= {"training.steps": steps, "training.pretrain_steps": pretraining}
     row.metrics["training/epochs"] = (pretraining + row.fraction * steps) / steps_per_epoch
     return row
 
 
 def searched_rows(num_trials: int, tasks: Sequence[str], floor: float, seed: int = 0) -> list[Row]:
-    """Realistic ones as a search with early stopping and a floor on segmentation leaves them:
-    a third is stopped, what misses the floor is infeasible, all that trained spent epochs."""
+    """Return trials as a search with early stopping and a floor on segmentation leaves them.
+
+    A third is stopped, what misses the floor is infeasible, and all that trained spent epochs.
+    """
     rows = realistic_rows(num_trials, tasks, seed)
     for row in rows:
         if row.status == "failed":
@@ -163,15 +165,19 @@ def searched_rows(num_trials: int, tasks: Sequence[str], floor: float, seed: int
 
 @dataclass(kw_only=True)
 class BuiltStudy:
+    """Hold a study that was written, with the rows it was written from."""
+
     name: str
     storage: Path
     rows: list[Row]
 
     @property
     def directory(self) -> Path:
+        """Return the study's folder."""
         return self.storage / self.name
 
     def trial(self, number: int) -> str:
+        """Return the name of the trial with this number."""
         return f"{self.name}-{number:05d}"
 
 
@@ -185,9 +191,9 @@ def write_record(
     tracking_uri: str | None = None,
     facts: dict[str, Any] | None = None,
 ) -> BuiltStudy:
-    """runs/NAME with study.json, trials.parquet and, if asked, every trial's summary.json.
+    """Write runs/NAME with study.json, trials.parquet and, if asked, every trial's summary.json.
 
-    facts: what study.json holds besides, in the words of its version 2.
+    facts: what else study.json holds.
     """
     study = BuiltStudy(name=name, storage=storage, rows=rows)
     study.directory.mkdir(parents=True, exist_ok=True)
@@ -237,12 +243,12 @@ def write_record(
 
 
 def _param_column(values: list[Any]) -> pa.Array:
-    """Of the type that the values have in common; a column without values is text."""
+    """Make a column of the type that the values have in common, of text without values."""
     return pa.array(values, None if any(v is not None for v in values) else pa.string())
 
 
 def log_to_mlflow(study: BuiltStudy, database: Path, **tags: str) -> str:
-    """The study's parent run in a SQLite store, with the record as artifacts; returns its id.
+    """Log the study's parent run to a SQLite store, with the record as artifacts; returns its id.
 
     tags: of the run, beside those that every parent run has.
     """

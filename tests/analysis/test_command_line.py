@@ -1,4 +1,4 @@
-"""`python -m analysis`: files, tags, artifacts, exit codes, and studies of every shape."""
+"""Run `python -m analysis`: files, artifacts, exit codes, and studies of every shape."""
 
 import json
 import re
@@ -29,7 +29,7 @@ NAN = float("nan")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit code of `python -m analysis ARGUMENTS` in this process."""
+    """Return the exit code of `python -m analysis ARGUMENTS`, run in this process."""
     monkeypatch.setattr(sys, "argv", ["analysis", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_info:
         main()
@@ -38,7 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def is_picture(path: Path) -> bool:
-    """A PNG of several colours: something was drawn."""
+    """Tell whether the file is a PNG of several colours, so that something was drawn."""
     with Image.open(path) as image:
         return image.width > 800 and len(image.convert("RGB").getcolors(1 << 24) or ()) > 20
 
@@ -111,7 +111,7 @@ def test_report_of_a_search_that_stops_and_constrains(record: Record, monkeypatc
     assert listed == {"missed": named["infeasible"], "failures": named["failed"]}
     assert "must be at least 0.38" in sections["missed"]
     assert "The study asks for segmentation mIoU at least 0.38; density at most 90 %." in page
-    saved = sum(  # what was to come of 400 steps, in epochs of 16
+    saved = sum(  # what remained of 400 steps, in epochs of 16 steps
         (1 - row.fraction) * 400 / 16 for row in rows if row.status == "stopped"
     )
     assert f"<b>{saved:.4g}</b><span>epochs saved by stopping early</span>" in page
@@ -212,7 +212,7 @@ def test_the_report_reaches_mlflow(
 ) -> None:
     from mlflow.tracking import MlflowClient
 
-    copy = tmp_path / "mlflow.db"  # where analysis looks of its own accord
+    copy = tmp_path / "mlflow.db"  # where analysis looks without being told
     shutil.copy(database, copy)
     if with_folder:
         shutil.copytree(database.parent / "runs" / "tracked", tmp_path / "tracked")

@@ -1,4 +1,4 @@
-"""Which trials are on the fronts, and the staircase drawn through them."""
+"""Check which trials are on the fronts, and the staircase drawn through them."""
 
 from collections.abc import Callable
 

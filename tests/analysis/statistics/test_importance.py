@@ -1,4 +1,4 @@
-"""Importance of parameters, against functions whose answer is known."""
+"""Check the importance of parameters against functions whose answer is known."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Agreement and density by layer: depth, correlation, the published curves, the files."""
+"""Check agreement and density by layer: depth, correlation, published curves, files."""
 
 import json
 import math

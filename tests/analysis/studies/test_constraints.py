@@ -1,4 +1,4 @@
-"""Floors and caps as read from a record, in words and on the panels of the fronts."""
+"""Check floors and caps: as read from a record, in words, and on the panels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -100,7 +100,7 @@ def test_the_search_s_judgement_decides_who_is_a_member(record: Record) -> None:
         simple_row(1, "rigl", 0.1, 0.4, 19.0),
         simple_row(2, "snip", 0.05, 0.9, 1.0, status="infeasible"),
         simple_row(3, "snip", 0.01, 0.9, 1.0, status="stopped", fraction=0.5),
-        # Below the floor, and complete all the same: not ours to judge.
+        # Below the floor but complete: the search has decided so.
         simple_row(4, "rigl", 0.02, 0.1, 30.0),
         simple_row(5, "rigl", 0.02, float("nan"), 30.0, status="infeasible"),
     ]

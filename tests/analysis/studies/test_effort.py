@@ -1,4 +1,4 @@
-"""Epochs and time of a study: by hand, what was saved, and where the record says too little."""
+"""Check a study's epochs and time: by hand, what was saved, and gaps in the record."""
 
 import dataclasses
 from collections.abc import Callable

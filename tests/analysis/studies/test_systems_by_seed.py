@@ -1,4 +1,4 @@
-"""Which trials form a system, on which split, and what `compare` and `table` make of them."""
+"""Check which trials form a system, on which split, and what `compare` and `table` give."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Reading the copy of a record that MLflow keeps, and logging to the study's run."""
+"""Read the copy of a record that MLflow keeps, and log files to the study's run."""
 
 import json
 import shutil

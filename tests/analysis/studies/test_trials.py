@@ -1,4 +1,4 @@
-"""Loading a study from its folder: every field, every fault, and where MLflow is looked for."""
+"""Load a study from its folder: every field, every fault, and where MLflow is looked for."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The papers' numbers parse, map to our metrics, and stand beside a study's own."""
+"""Check that the papers' numbers parse, map to our metrics, and fit beside a study's own."""
 
 import csv
 import json
@@ -112,7 +112,7 @@ def test_the_data_is_declared_for_installation(repository: Path) -> None:
 
 
 def test_published_cells_stand_as_printed() -> None:
-    """Most of this column has two decimals: one with one gets no second."""
+    """Most of this column has two decimals; a number with one decimal gets no second."""
     table = beside.results_table("cityscapes", [])
     column = next(i for i, head in enumerate(table.heads) if "1.25²" in head)
     cells = {row[column] for row in table.rows}
