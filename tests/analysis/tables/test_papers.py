@@ -108,7 +108,10 @@ def test_the_data_is_declared_for_installation(repository: Path) -> None:
     import tomllib
 
     project = tomllib.loads((repository / "pyproject.toml").read_text())
-    assert "*.csv" in project["tool"]["setuptools"]["package-data"]["analysis.tables.published"]
+    data = project["tool"]["setuptools"]["package-data"]
+    assert "*.csv" in data["analysis.tables.published"]
+    page = {path.name for path in (repository / "analysis" / "report").iterdir() if path.is_file()}
+    assert {name for name in page if not name.endswith(".py")} == set(data["analysis.report"])
 
 
 def test_published_cells_stand_as_printed() -> None:
