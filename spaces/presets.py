@@ -78,7 +78,7 @@ def trial_config(
     dataset: str,
     preset: str,
     *,
-    tasks: Sequence[str] | None = None,
+    tasks: str | Sequence[str] | None = None,
     sparsity: float | None = None,
     seed: int = 0,
     root: str | None = None,
@@ -88,6 +88,9 @@ def trial_config(
     overrides: Mapping[str, Any] | None = None,
 ) -> TrialConfig:
     """The default trial of a method on a data set at a size.
+
+    method, dataset: a built-in name, that of an installed package, or the import path of one of a
+      user's own. tasks: names or import paths (`spaces.task_names.resolve_tasks`).
 
     `steps` are those of training proper, with pre-training on top where the method needs it;
     `total_steps` in its stead is what both share, so that methods compare at equal budgets.
