@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.methods import remember_methods
 from analysis.studies import tracking
 from trainables import report
 from trainables.command_line import masked
@@ -136,7 +137,8 @@ def _study(
     source: str,
     notes: tuple[str, ...] = (),
 ) -> Study:
-    _register_own_tasks(facts)
+    report.add_recorded_tasks(facts.get("own_tasks") or ())
+    remember_methods(facts.get("own_methods") or {})
     trials = sorted((_trial(row) for row in table.to_pylist()), key=lambda t: t.number)
     return Study(
         name=name,
@@ -224,19 +226,6 @@ def _utc(value: Any) -> datetime | None:
     if not isinstance(value, datetime):
         return None
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _register_own_tasks(facts: Mapping[str, Any]) -> None:
-    """Make the metrics of a user's own tasks known to `trainables.report`."""
-    add_task = getattr(report, "add_task", None)
-    description = getattr(report, "TaskDescription", None)
-    if add_task is None or description is None:
-        return
-    for task in facts.get("own_tasks") or ():
-        # What only training needs is not in every record, and makes no difference here.
-        known = {"implementation": "", "channels": 1, "kind": "values", **task}
-        known["metrics"] = tuple(report.Metric(**metric) for metric in task["metrics"])
-        add_task(description(**known))
 
 
 def _objectives(facts: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ class MethodDescription:
     defaults: its settings, by dotted name, where they differ from those of all methods.
     family: of methods that plots and tables put side by side.
     label, colour, marker, symbol: how plots draw it; `marker` is Matplotlib's name of the shape,
-      `symbol` Plotly's name of the same one. `label` defaults to `name`.
+      `symbol` Plotly's name of the same one. Without a colour, plots choose a look of its own
+      that never changes; `label` defaults to `name`.
 
     Raises `UserError` for facts that contradict one another.
     """
@@ -49,7 +50,7 @@ class MethodDescription:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     family: str = "own"
     label: str = ""
-    colour: str = "#374151"
+    colour: str = ""
     marker: str = "P"
     symbol: str = "cross"
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from analysis.labels import layer_label
-from analysis.methods import METHOD_STYLES, method_order, method_style
+from analysis.methods import method_order, method_style
 from analysis.plots import agreement, canvas, front, layers, parallel, style
 from analysis.report import figures
 from analysis.report.report import render
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import PRIMARY, BuiltStudy, realistic_rows, simple_row
+from trainables.registry.methods import METHODS
 
 TASKS = ("segmentation", "normals", "depth")
 Record = Callable[..., BuiltStudy]
@@ -50,7 +51,7 @@ def test_a_colour_bar_has_two_or_three_ticks_well_apart(low: float, high: float)
         assert second / first >= (high / low) ** 0.24
 
 
-@pytest.mark.parametrize("marker", [*(look.marker for look in METHOD_STYLES.values()), (4, 1, 0)])
+@pytest.mark.parametrize("marker", [*(method.marker for method in METHODS.values()), (4, 1, 0)])
 def test_every_marker_has_a_picture_that_fits(marker: str) -> None:
     svg = canvas.marker_svg(marker, "#123456")
     path = re.search(r' d="([^"]+)"', svg)
@@ -70,7 +71,7 @@ def test_a_method_of_a_users_own_has_a_look_that_stays() -> None:
     markers = {look.marker for look in looks}
     assert len({(look.colour, look.marker) for look in looks}) > 15
     assert len(markers) > 3
-    assert markers.isdisjoint(look.marker for look in METHOD_STYLES.values())
+    assert markers.isdisjoint(method.marker for method in METHODS.values())
     assert method_order([own[0], "den", "dense"]) == ["dense", "den", own[0]]
 
 

@@ -54,9 +54,9 @@ def test_every_cell_is_read_in_our_units(dataset: str) -> None:
 
 
 def report_methods() -> set[str]:
-    from analysis.methods import METHOD_STYLES
+    from trainables.registry.methods import METHODS
 
-    return set(METHOD_STYLES)
+    return set(METHODS)
 
 
 def test_units_fit_the_metrics() -> None:
