@@ -4,9 +4,11 @@ Where torch, NumPy and the kind of CPU are those of the recording, every number 
 Elsewhere the counts of weights must be equal and the other numbers close: other kernels add
 floating-point numbers in another order, and twenty steps amplify the difference. With kernels
 for other instruction sets (AVX2, SSE4.1) on one CPU the losses differed by up to 1.2 % and the
-metrics by up to 5.5 %; the tolerances are about four times that.
+metrics by up to 5.5 %; the tolerances are some times that. They tell the methods apart, except
+RigL from dynamic DiSparse, whose losses differ by 1 % after so few steps.
 """
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from tests.golden.record import (
 )
 
 EXACT = ("step", "kept")
-LOSS_TOLERANCE = 0.05  # relative
+LOSS_TOLERANCE = 0.03  # relative
 METRIC_TOLERANCE = 0.25  # relative
 
 
@@ -82,9 +84,7 @@ def test_the_tolerance_tells_other_training_from_other_rounding() -> None:
     ]
     assert differences(nudged, curves["snip"], exactly=False) == []
     assert differences(nudged, curves["snip"], exactly=True) != []
-    for method, other in (
-        ("rigl", "snip"),
-        ("disparse-static", "snip"),
-        ("rigl", "disparse-dynamic"),
-    ):
-        assert differences(curves[method], curves[other], exactly=False) != []
+    for one, other in itertools.combinations(METHODS, 2):
+        alike = (one, other) == ("rigl", "disparse-dynamic")
+        assert (differences(curves[one], curves[other], exactly=False) == []) == alike
+        assert differences(curves[one], curves[other], exactly=True) != []
