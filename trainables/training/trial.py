@@ -312,7 +312,7 @@ class TrialRun:
             self.loop.source.evaluation_batches(view, self.config.training.evaluation_batch_size),
             definition=self.config.metrics,
             device=self.device,
-            autocast=self.loop.autocast,
+            autocast=self.loop.gradient_step.autocast,
         )
         named = {f"{split}/{name}": value for name, value in metrics.items()}
         return named | self._delta(split, named)
