@@ -1,5 +1,6 @@
 """The data sets by name, and opening one: stores, views, and what they offer."""
 
+import functools
 import hashlib
 import importlib
 import os
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainables.code_digest import digest_files
 from trainables.config import DataConfig
 from trainables.data.frame import TARGETS, Frame
 from trainables.data.scenes.scenes import NUM_CLASSES as NUM_SCENE_CLASSES
@@ -329,18 +331,21 @@ def _cache_folder(config: DataConfig, key: object) -> Path:
 
 
 def _generation(config: DataConfig) -> dict[str, str | int]:
-    """What decides the frames besides their size, the generator's own source included."""
+    """What decides the frames besides their size, the generator's own code included."""
     num_train, num_test = _generated_counts(config)
-    source = hashlib.blake2b(digest_size=6)
-    if ":" not in config.dataset:
-        for path in sorted((Path(__file__).parent / "scenes").glob("*.py")):
-            source.update(path.read_bytes())
     return {
         "num_train": num_train,
         "num_test": num_test,
         "seed": SCENES_SEED,
-        "source": source.hexdigest(),
+        "source": "" if ":" in config.dataset else _scenes_code(),
     }
+
+
+@functools.cache
+def _scenes_code() -> str:
+    """Return the digest of the generator's code."""
+    folder = Path(__file__).parent / "scenes"
+    return digest_files(folder, folder.glob("*.py"))
 
 
 def _generated_counts(config: DataConfig) -> tuple[int, int]:

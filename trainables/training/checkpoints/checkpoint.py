@@ -54,6 +54,14 @@ def find_checkpoint(directory: Path) -> Path | None:
     return None
 
 
+def checkpoint_config(directory: Path) -> TrialConfig:
+    """Return the configuration of the checkpoint in `directory`.
+
+    Raises an exception of any kind where it cannot be read.
+    """
+    return TrialConfig.from_dict(json.loads((directory / _CONFIG_FILE).read_text())["config"])
+
+
 def load_checkpoint(directory: Path, config: TrialConfig, device: str) -> dict[str, Any]:
     """The state saved for exactly this configuration.
 
