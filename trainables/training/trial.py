@@ -131,7 +131,7 @@ class TrialRun:
         )
 
     def next_report(self) -> Report | None:
-        """Train to the next report and evaluate; None once the final report has been given.
+        """Train to the next report and return it; None once the final report has been given.
 
         Raises `Diverged` for a NaN loss and `Failure` when memory runs out.
         """
@@ -141,7 +141,7 @@ class TrialRun:
             return self._next_report()
 
     def save(self, directory: Path) -> None:
-        """Replace the checkpoint folder `directory`, atomically."""
+        """Replace the checkpoint in `directory`; a kill leaves the old one or the new one."""
         save_checkpoint(directory, self.config, self._state())
 
     def write(self, directory: Path) -> None:
@@ -154,7 +154,10 @@ class TrialRun:
 
     @classmethod
     def resume(cls, directory: Path, config: TrialConfig, **arguments: Any) -> Self:
-        """The run saved in `directory`; arguments as for the constructor."""
+        """Return the run saved in `directory`; arguments as for the constructor.
+
+        Raises `UserError` if there is none, or it is damaged or of another configuration.
+        """
         run = cls(config, **arguments)
         state = load_checkpoint(directory, config, run.device)
         try:
@@ -164,7 +167,10 @@ class TrialRun:
         return run
 
     def summary(self, command: list[str]) -> dict[str, Any]:
-        """The contract's `--json` object, of the final report."""
+        """Return the contract's `--json` object. Raises `RuntimeError` before the final report.
+
+        command: the command line that the object names.
+        """
         report = self.last_report
         if report is None or not report.final:
             raise RuntimeError(
@@ -191,14 +197,16 @@ class TrialRun:
 
     @property
     def epochs(self) -> float:
-        """Passes over the training split up to the last report, pre-training included, whether
-        that was trained here or taken from the cache."""
+        """Passes over the training split up to the last report.
+
+        Pre-training is included, whether it was trained here or taken from the cache.
+        """
         steps = self.loop.pretrain_steps + self._reported_step
         return steps / self.loop.source.steps_per_epoch
 
     @property
     def total_seconds(self) -> float:
-        """Of the run so far, with those that it resumes."""
+        """Seconds that the run has taken so far, with the runs that it resumes."""
         return self._earlier_seconds + time.perf_counter() - self._started
 
     def _next_report(self) -> Report:
@@ -206,7 +214,8 @@ class TrialRun:
             # A dense trial that began by itself, without a cache, is not replaced half-way.
             if self.config.method == "dense" and self.loop.step == 0:
                 return self._replay(self._dense_cache)
-            if self._pretraining_is_cached():
+            at_start = self.loop.in_pretraining and self.loop.pretrain_step == 0
+            if at_start and starts_from_dense_trial(self.loop.method, self.model):
                 self._take_pretraining(self._dense_cache)
         return self._train_to_report()
 
@@ -230,10 +239,6 @@ class TrialRun:
         self.last_report = dataclasses.replace(found, metrics=metrics)
         return self.last_report
 
-    def _pretraining_is_cached(self) -> bool:
-        at_start = self.loop.in_pretraining and self.loop.pretrain_step == 0
-        return at_start and starts_from_dense_trial(self.loop.method, self.model)
-
     def _take_pretraining(self, cache: DenseRuns) -> None:
         last = self.loop.pretrain_steps
         rewind = rewind_step(self.config.sparsity.rewind_fraction, last)
@@ -252,13 +257,15 @@ class TrialRun:
         return on_progress
 
     def _train_to_report(self) -> Report:
-        for step in report_steps(self.config.training):
-            # Given already, replayed from a cache that is not there any more.
+        due = report_steps(self.config.training)
+        for step in due:
+            # It was replayed from a cache that is not there any more: train up to it again.
             if self.loop.step < step <= self._reported_step:
                 self._train_to(step)
                 self.loop.mean_loss()
                 self._remember_if_best(self._evaluator.quality("val"))
-        self._train_to(self._next_report_step())
+        # A checkpoint may have been taken right at this step, before its report.
+        self._train_to(next(step for step in due if step > self._reported_step))
         training_loss = self.loop.mean_loss()
         metrics = self._evaluator.quality("val") | self._evaluator.costs()
         self._remember_if_best(metrics)
@@ -290,11 +297,6 @@ class TrialRun:
     @property
     def _reported_step(self) -> int:
         return 0 if self.last_report is None else self.last_report.step
-
-    def _next_report_step(self) -> int:
-        """The first that has not been given yet: a checkpoint may have been taken right at it."""
-        steps = report_steps(self.config.training)
-        return next(step for step in steps if step > self._reported_step)
 
     def _remember_if_best(self, metrics: Mapping[str, float]) -> None:
         """Keep the weights if validation improved at the final sparsity."""
