@@ -91,22 +91,36 @@ def test_the_key_follows_the_code(small_trial, monkeypatch) -> None:
     assert entry_key(config, "cpu") != before
 
 
-@pytest.mark.parametrize("setting", ["model.name", "data.dataset", "data.tasks"])
+OWN_TASK = """
+from trainables.registry.tasks import Metric, TaskDescription
+
+thing = TaskDescription(
+    name="theirs",
+    summary="a task of a user's own",
+    implementation="their_code:Nothing",
+    metrics=(Metric(name="theirs/error", unit="m", direction="minimize", description="error"),),
+    primary="theirs/error",
+    channels=1,
+    kind="values",
+)
+"""
+
+
+@pytest.mark.parametrize("setting", ["model.name", "data.dataset", "data.own_tasks"])
 def test_the_key_follows_a_users_own_code(small_trial, tmp_path, monkeypatch, setting) -> None:
     """Of a model, a data set and a task, each named by import path."""
     config = dense_config(small_trial("imp"))
     with monkeypatch.context() as patch:
         patch.setattr(sys, "path", [str(tmp_path), *sys.path])
+        patch.delitem(sys.modules, "their_code", raising=False)
         # The data are those of before: only the code behind the name is looked at here.
         opened = dense_key.open_dataset(config.data)
         patch.setattr(dense_key, "open_dataset", lambda _: opened)
-        names = {setting: "their_code:thing", "training.loss_weights.their_code:thing": 1.0}
-        own = config.replace(names if setting == "data.tasks" else {setting: "their_code:thing"})
-        (tmp_path / "their_code.py").write_text("thing = 1\n")
-        keys = [entry_key(own, "cpu")]
-        for text in ("# Words.\nthing = 1\n", "thing = 2\n"):
-            (tmp_path / "their_code.py").write_text(text)
+        keys = []
+        for text in ("NUMBER = 1\n", "# Words.\nNUMBER = 1\n", "NUMBER = 2\n"):
+            (tmp_path / "their_code.py").write_text(OWN_TASK + text)
             digest_import.cache_clear()
+            own = config.replace({setting: "their_code:thing"})
             keys.append(entry_key(own, "cpu"))
     assert keys[0] == keys[1]
     assert keys[1] != keys[2]
