@@ -285,7 +285,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialConfig:
-    """Everything that decides a trial's result, bar the device it runs on."""
+    """Everything that decides a trial's result, except the device it runs on."""
 
     method: str
     seed: int

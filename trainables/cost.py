@@ -40,6 +40,7 @@ class ForwardFlops:
 
     @property
     def dense(self) -> int:
+        """Of the whole network, with all its weights."""
         return sum(self.layers.values()) + self.other
 
     def sparse(self, densities: Mapping[str, float]) -> float:

@@ -52,6 +52,7 @@ class DiSparseTrainable(tune.Trainable):
     _run: TrialRun | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
+        """Start the trial that `config` describes."""
         self._use(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -71,6 +72,7 @@ class DiSparseTrainable(tune.Trainable):
         self._watchdog = Watchdog(Path(config["directory"]), config.get("time_limit_seconds"))
 
     def step(self) -> dict[str, Any]:
+        """Train to the next report and give its metrics."""
         if self._silence:
             return self._fail(self._silence)
         with self._watchdog.watching():
@@ -230,6 +232,7 @@ class DiSparseTrainable(tune.Trainable):
             print(f"{self._trial['name']} cannot resume: {error}", flush=True)
 
     def cleanup(self) -> None:
+        """Let go of the trial and of its memory."""
         self._run = None
         if not self._silence:
             self._watchdog.close()
