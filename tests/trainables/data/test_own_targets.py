@@ -1,6 +1,9 @@
 """Targets of a user's own tasks: stored, resized, augmented and batched by their kind."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +245,36 @@ def test_own_tasks_are_known_once_a_configuration_names_them(tmp_path):
     assert PRIMARY_METRICS["test-log-height"] == "test-log-height/error"
     assert task_metrics("test-log-height") == ("test-log-height/error",)
     assert objective_names(["test-log-height"]) == ("val/test-log-height/error", "cost/density")
+
+
+def test_own_tasks_are_known_to_a_process_that_is_handed_the_configuration(repository, tmp_path):
+    (tmp_path / "their_tasks.py").write_text(
+        "from trainables.registry.tasks import Metric, TaskDescription\n"
+        "SLOPE = TaskDescription(name='slope', summary='', implementation='a:B', channels=1,\n"
+        "    kind='values', primary='slope/error', metrics=(Metric(name='slope/error', unit='',\n"
+        "    direction='minimize', description=''),))\n"
+    )
+
+    def python(code: str) -> bytes:
+        path = f"{repository}:{tmp_path}"
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": path},
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        ).stdout
+
+    python(
+        "import pickle\nfrom spaces.presets import trial_config\n"
+        "config = trial_config('snip', 'scenes', 'tiny', tasks='depth,their_tasks:SLOPE')\n"
+        "open('config', 'wb').write(pickle.dumps(config))"
+    )
+    said = python(
+        "import pickle\nconfig = pickle.load(open('config', 'rb'))\n"
+        "from trainables.report import describe\nprint(describe('val/slope/error').direction)"
+    )
+    assert said == b"minimize\n"
 
 
 def test_own_tasks_from_raw_data_to_batches(tmp_path):

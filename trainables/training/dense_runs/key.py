@@ -23,7 +23,7 @@ ENTRY_VERSION = 2  # raise it when entries hold other files than before
 # What decides a dense trial's weights and reports, in this package.
 _PACKAGE = Path(__file__).parents[2]
 _MODULES = (
-    *("config.py", "coercion.py", "cost.py", "report.py", "seeds.py"),
+    *("checks.py", "config.py", "coercion.py", "cost.py", "report.py", "seeds.py"),
     *("registry/datasets.py", "registry/lookup.py", "registry/tasks.py"),
 )
 _FOLDERS = ("data", "models", "tasks", "training", "sparsity")
