@@ -64,7 +64,7 @@ check: $(STAMP) ## lint, format, types, direction of imports
 	@$(RUN) -m mypy
 	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
 
-format: $(STAMP) ## mend what ruff can mend
+format: $(STAMP) ## fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 

@@ -1,5 +1,5 @@
-"""What came out: fronts, indicators, plots and the report of a finished or running study.
+"""Show what a study found: fronts, indicators, comparisons, plots, tables and a report.
 
-Reads MLflow or a study's own record. Nothing in this package imports torch or ray, and
-`analysis.statistics.pareto` needs NumPy alone.
+It reads a study's record, from the study's folder or from the copy that MLflow keeps. Nothing in
+this package imports torch or ray, and `analysis.statistics.pareto` needs NumPy alone.
 """

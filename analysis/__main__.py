@@ -1,14 +1,11 @@
-"""`python -m analysis`: what a study found. `front` and `report` are here, the rest in `commands`.
+"""Run `python -m analysis`: `front` and `report` are here, the other commands in `commands`.
 
 Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 """
 
-import json
-import math
 import shlex
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +13,7 @@ import typer
 
 from analysis import commands
 from analysis.options import JsonFile, Name, Out, Quiet, Storage, TrackingUri
-from trainables.errors import UserError
+from trainables.command_line import masked, run_command_line, write_json
 
 if TYPE_CHECKING:
     from analysis.report.figures import Findings
@@ -44,11 +41,11 @@ def front(
 ) -> None:
     """Write front.png and front.parquet.
 
-    front.png has one panel per task, front.parquet the trials of the joint front.
+    front.png has one panel per task; front.parquet has the trials of the joint front.
 
     Members are complete trials that no other dominates over the study's objectives, judged on
-    the validation split. They are tagged disparse.front=true in MLflow, the others false. A trial
-    that was stopped early or missed a constraint is never a member.
+    the validation split. A trial that was stopped early or missed a constraint is never a member.
+    Both files are logged to the study's MLflow run as well.
 
     \b
     Examples:
@@ -70,10 +67,11 @@ def report(
 ) -> None:
     """Write report.html and its pictures.
 
-    Does what `front` does as well. The page is one file that opens offline.
+    It also does what `front` does. The page is one file that opens offline.
 
     Pictures beside it: front, hypervolume, parallel, importance, agreement, layers (.png), as far
-    as the study has what they show. Everything is logged to the study's MLflow run as well.
+    as the study has what they show. Everything is logged to the study's MLflow run as well; a
+    server that is away is said in a note and stops nothing.
 
     \b
     Examples:
@@ -96,15 +94,13 @@ def _produce(
     json_file: Path | None,
     quiet: bool,
 ) -> None:
-    # Here, not at the top: --help and mistakes in the flags answer at once.
+    # Imported late, so that --help and mistakes in the options are answered at once.
     from analysis.report import figures
     from analysis.studies.trials import load_study
 
     started = time.perf_counter()
     study = load_study(name, storage, tracking_uri)
     say = (lambda text: None) if quiet else print
-    for note in study.notes:
-        print(f"note: {note}", file=sys.stderr)
     whole = command == "report"
     found = figures.find(study, with_masks=whole, with_importances=whole)
     folder = study.directory if out is None else out
@@ -116,7 +112,9 @@ def _produce(
         paths.append(
             write_report(found, folder, shlex.join(["python", "-m", "analysis", *sys.argv[1:]]))
         )
-    _track(study, found, paths)
+    notes = [*study.notes, *_log(study, paths)]
+    for note in () if quiet else notes:
+        print(f"note: {note}", file=sys.stderr)
     words = {"stopped": "stopped early", "infeasible": "infeasible", "failed": "failed"}
     counts = {word: len(study.with_status(status)) for status, word in words.items()}
     others = "".join(f", {count} {word}" for word, count in counts.items() if count)
@@ -130,25 +128,33 @@ def _produce(
         say(f"  {path}")
     if json_file is not None:
         seconds = time.perf_counter() - started
-        _write_json(json_file, _summary(command, found, paths, seconds))
+        write_json(json_file, _summary(command, found, notes, paths, seconds))
 
 
-def _track(study: "Study", found: "Findings", paths: list[Path]) -> None:
-    """Tags and artifacts; the files stand even if the server has gone meanwhile."""
+def _log(study: "Study", paths: list[Path]) -> list[str]:
+    """Log the files to the study's MLflow run; returns a note where that was not possible."""
     from analysis.studies import tracking
 
     if study.tracking_uri is None:
-        return
+        return []
     try:
-        runs = {trial.run_id for trial in found.members if trial.run_id is not None}
-        tracking.tag_front(study.tracking_uri, study.name, study.parent_run_id, runs)
-        if study.parent_run_id is not None:
-            tracking.log_artifacts(study.tracking_uri, study.parent_run_id, paths)
+        logged = tracking.log_artifacts(
+            study.tracking_uri,
+            study.name,
+            paths,
+            parent_run_id=study.parent_run_id,
+            study_id=study.facts.get("study_id"),
+        )
     except tracking.TrackingAway as away:
-        print(f"note: not logged to MLflow, which failed meanwhile: {away}", file=sys.stderr)
+        return [f"Nothing was logged to MLflow, which does not answer ({away})."]
+    if logged:
+        return []
+    return [f"Nothing was logged to MLflow: {masked(study.tracking_uri)} does not know this study."]
 
 
-def _summary(command: str, found: "Findings", paths: list[Path], seconds: float) -> dict[str, Any]:
+def _summary(
+    command: str, found: "Findings", notes: list[str], paths: list[Path], seconds: float
+) -> dict[str, Any]:
     from analysis.report.versions import versions
 
     study = found.study
@@ -158,14 +164,14 @@ def _summary(command: str, found: "Findings", paths: list[Path], seconds: float)
         "study": study.name,
         "seed": study.facts.get("seed"),
         "source": study.source,
-        "notes": list(study.notes),
+        "notes": notes,
         "objectives": list(study.objectives),
         "trials": len(study.trials),
         "complete": len(study.with_status("complete")),
         "stopped": len(study.with_status("stopped")),
         "infeasible": len(study.with_status("infeasible")),
         "front": [
-            {"trial": t.trial, "method": t.method, "seed": t.seed, "metrics": _plain(t.metrics)}
+            {"trial": t.trial, "method": t.method, "seed": t.seed, "metrics": dict(t.metrics)}
             for t in found.members
         ],
         "hypervolume": float(found.share_N[-1]) if len(found.share_N) else None,
@@ -176,28 +182,9 @@ def _summary(command: str, found: "Findings", paths: list[Path], seconds: float)
     }
 
 
-def _plain(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN and no infinity: null."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; name another file by --json"
-        ) from None
-
-
 def main() -> None:
-    """The command line's entry point."""
-    try:
-        app(prog_name="python -m analysis")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    """Run the command line: exit code 0 on success, 2 on a user's mistake, 1 on failure."""
+    run_command_line(lambda: app(prog_name="python -m analysis"))
 
 
 if __name__ == "__main__":

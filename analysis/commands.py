@@ -1,6 +1,7 @@
-"""`python -m analysis compare|table|published|layers`: systems against one another.
+"""Define `python -m analysis compare|table|published|layers`, which set systems side by side.
 
-Imports what it needs within each command: --help and mistakes in the flags answer at once.
+Each command imports what it needs when it runs, so that --help and mistakes in the options are
+answered at once.
 """
 
 import sys
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Sparsities = Annotated[
     str | None,
     typer.Option(
-        "--sparsity", metavar="S,…", help="Only these, e.g. 0.3,0.9; dense systems always."
+        "--sparsity", metavar="S,…", help="Only these, e.g. 0.3,0.9, and the dense systems."
     ),
 ]
 
@@ -33,7 +34,9 @@ def compare(
     name: Name,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="METHOD", help="Compared with; default: dense, else random."),
+        typer.Option(
+            metavar="METHOD", help="The method to compare with; default: dense, else random."
+        ),
     ] = None,
     sparsity: Sparsities = None,
     storage: Storage = Path("runs"),
@@ -45,21 +48,23 @@ def compare(
     """Compare a study's systems with one of them, paired by seed.
 
     For every task's primary metric and for the joint measure (the mean relative change to the
-    reference): mean difference with its 95 % interval, effect size, Wilcoxon's p corrected by
-    Holm. On test where every trial was evaluated there. Writes compare.md, .tex and .parquet.
+    reference) it gives the mean difference with its 95 % interval, the effect size, and Wilcoxon's
+    p with Holm's correction. Values are on test if every trial was evaluated there, else on val.
+    Writes compare.md, .tex and .parquet.
 
     \b
     Examples:
       python -m analysis compare demo-baselines
       python -m analysis compare demo-baselines --reference snip --sparsity 0.9
     """
-    from analysis.statistics import paired
+    from analysis.statistics.paired import compare_systems
+    from analysis.tables import comparisons
 
     started = time.perf_counter()
     grid = _grid(name, storage, tracking_uri, sparsity, quiet)
-    rows = paired.compare_systems(grid, reference)
-    tables, remarks = paired.tables(grid, rows), paired.remarks(rows)
-    paths = _write("compare", _folder(grid, out), tables, remarks, paired.to_table(grid, rows))
+    rows = compare_systems(grid, reference)
+    tables, remarks = comparisons.tables(grid, rows), comparisons.remarks(rows)
+    paths = _write("compare", _folder(grid, out), tables, remarks, comparisons.to_table(grid, rows))
     _tell(quiet, tables, remarks, paths)
     _answer(
         json_file,
@@ -67,7 +72,7 @@ def compare(
         [grid],
         paths,
         started,
-        {"comparisons": [paired.to_json(grid, row) for row in rows], "remarks": remarks},
+        {"comparisons": [comparisons.to_json(grid, row) for row in rows], "remarks": remarks},
     )
 
 
@@ -80,7 +85,7 @@ def table(
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Tabulate a study: systems by sparsity, mean and deviation over seeds of every metric.
+    """Tabulate every metric of a study by system: mean and deviation over seeds.
 
     Writes table.md, table.tex (booktabs) and table.parquet.
 
@@ -89,7 +94,7 @@ def table(
       python -m analysis table demo-baselines
       python -m analysis table demo-baselines --sparsity 0.9 --out paper
     """
-    from analysis.statistics import summaries
+    from analysis.tables import summaries
 
     started = time.perf_counter()
     grid = _grid(name, storage, tracking_uri, sparsity, quiet)
@@ -117,10 +122,10 @@ def published(
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show the papers' tables, beside a study's own where one is named.
+    """Show the papers' tables, with a study's own numbers beside them if one is named.
 
-    The protocols stand below: the papers' as stated, ours from the study's record. Writes
-    published-DATASET.md and .tex, without a study only where --out names a folder.
+    The protocols follow: the papers' as stated, ours from the study's record. Writes
+    published-DATASET.md and .tex; without a study, only if --out names a folder.
 
     \b
     Examples:
@@ -152,7 +157,7 @@ def layers(
     dataset: Annotated[
         str | None,
         typer.Option(
-            metavar="DATASET", help="The published curve of the table; default: the study's."
+            metavar="DATASET", help="The data set of the published curve; default: the study's."
         ),
     ] = None,
     sparsity: Sparsities = None,
@@ -164,9 +169,9 @@ def layers(
 ) -> None:
     """Show density and agreement among tasks by layer, beside the published curves.
 
-    Does agreement fall with depth? Spearman's correlation with a layer's place, by system, with
-    its interval over seeds. Writes layers.md, .tex and .parquet, layers-density.png and, where
-    tasks voted, layers-agreement.png.
+    Does agreement fall with depth? The answer is Spearman's correlation with a layer's place, by
+    system, with its interval over seeds. Writes layers.md, .tex and .parquet, layers-density.png
+    and, if tasks voted, layers-agreement.png.
 
     \b
     Examples:
@@ -174,29 +179,29 @@ def layers(
       python -m analysis layers demo-baselines --dataset taskonomy --sparsity 0.9
     """
     from analysis.plots import layer_figures
-    from analysis.statistics import watershed
-    from analysis.tables import papers
+    from analysis.statistics.watershed import read_layers
+    from analysis.tables import layer_tables, papers
 
     started = time.perf_counter()
     if dataset is not None:
         papers.check_dataset(dataset)
     grid = _grid(name, storage, tracking_uri, sparsity, quiet)
-    found = watershed.read_layers(grid)
+    found = read_layers(grid)
     own = str(grid.study.facts.get("dataset"))
     chosen = dataset or (own if own in papers.DATASETS else papers.DATASETS[0])
-    tables, remarks = [watershed.density_table(found)], []
+    tables, remarks = [layer_tables.density_table(found)], []
     if any(item.votes for item in found):
         tables = [
-            watershed.correlation_table(found, papers.DATASETS),
-            watershed.agreement_table(found, chosen),
+            layer_tables.correlation_table(found, papers.DATASETS),
+            layer_tables.agreement_table(found, chosen),
             *tables,
         ]
-        remarks = watershed.remarks()
+        remarks = layer_tables.remarks()
     folder = _folder(grid, out)
-    paths = _write("layers", folder, tables, remarks, watershed.to_table(found))
+    paths = _write("layers", folder, tables, remarks, layer_tables.to_table(found))
     paths += layer_figures.write(grid, found, papers.DATASETS, folder)
     _tell(quiet, tables, remarks, paths)
-    _answer(json_file, "layers", [grid], paths, started, {"systems": watershed.to_json(found)})
+    _answer(json_file, "layers", [grid], paths, started, {"systems": layer_tables.to_json(found)})
 
 
 def _grid(
@@ -236,7 +241,7 @@ def _write(
     remarks: Sequence[str],
     rows: "pa.Table | None" = None,
 ) -> list[Path]:
-    """STEM.md, STEM.tex and, with `rows`, STEM.parquet."""
+    """Write STEM.md, STEM.tex and, with `rows`, STEM.parquet; returns their paths."""
     from analysis.tables import typeset
 
     notes = "".join(f"\n{text}\n" for text in remarks)

@@ -1,4 +1,4 @@
-"""The options that the commands of `python -m analysis` share."""
+"""Define the options that the commands of `python -m analysis` share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,10 +6,14 @@ from typing import Annotated
 import typer
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The study, a folder under --storage.")]
-Storage = Annotated[Path, typer.Option(metavar="DIR", help="Where studies live.")]
+Storage = Annotated[Path, typer.Option(metavar="DIR", help="The folder that holds the studies.")]
 TrackingUri = Annotated[
     str | None,
-    typer.Option(metavar="URI", help="MLflow's address; default: the one in the study's record."),
+    typer.Option(
+        metavar="URI",
+        help="MLflow's address. Default: the one that the study recorded, else the environment "
+        "variable MLFLOW_TRACKING_URI, else sqlite:///DIR/mlflow.db of --storage.",
+    ),
 ]
 Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Where to write; default: STORAGE/NAME.")

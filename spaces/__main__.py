@@ -21,6 +21,7 @@ app = typer.Typer(
 
 @app.command("list", help="The names of the spaces.\n\nExample: python -m spaces list")
 def list_spaces() -> None:
+    """Print the names of the spaces, one a line."""
     for name, (doc, _) in SPACES.items():
         typer.echo(f"{name:10s}{doc}")
 
@@ -37,6 +38,7 @@ def show(
     preset: Annotated[str, typer.Option(help="Size the ranges follow.")] = "tiny",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
+    """Print every parameter of a space, as a table or as JSON."""
     space = build_space(name, trial_config("disparse-static", dataset, preset))
     if as_json:
         typer.echo(json.dumps(space.to_json(), indent=2))
@@ -54,7 +56,7 @@ def show(
             parameter.doc,
         )
     console = Console()
-    # Off a terminal rich assumes 80 columns, which folds every cell into a ribbon.
+    # Without a terminal rich assumes 80 columns, which folds every cell.
     (console if console.is_terminal else Console(width=160)).print(table)
 
 

@@ -78,7 +78,7 @@ def trial_config(
     dataset: str,
     preset: str,
     *,
-    tasks: Sequence[str] | None = None,
+    tasks: str | Sequence[str] | None = None,
     sparsity: float | None = None,
     seed: int = 0,
     root: str | None = None,
@@ -89,8 +89,11 @@ def trial_config(
 ) -> TrialConfig:
     """The default trial of a method on a data set at a size.
 
+    method, dataset: a built-in name, that of an installed package, or the import path of one of a
+      user's own. tasks: names or import paths (`spaces.task_names.resolve_tasks`).
+
     `steps` are those of training proper, with pre-training on top where the method needs it;
-    `total_steps` in its stead is what both share, so that methods compare at equal budgets.
+    `total_steps`, given instead, is what both share, so that methods compare at equal budgets.
 
     `overrides` are dotted names (`sparsity.schedule`) and win over everything else; intervals
     given in steps follow `steps` unless overridden. Dense systems have no use for `sparsity` and
@@ -238,7 +241,7 @@ def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]
 
 
 def _require_sense(config: TrialConfig) -> None:
-    """What the method asks of its settings, whoever set them."""
+    """Raises `UserError` for settings that contradict the method, whether given or default."""
     method = METHOD.find(config.method)
     if not method.sparse and config.sparsity.target > 0:
         raise UserError(

@@ -19,27 +19,39 @@ Kind = Literal["float", "int", "categorical"]
 class SuggestingTrial(Protocol):
     """The part of `optuna.Trial` that drawing needs."""
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Draw a number in [low, high]; uniform in its logarithm with `log`."""
+        ...
 
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Draw a whole number in [low, high]; uniform in its logarithm with `log`."""
+        ...
 
-    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Draw one of `choices`."""
+        ...
 
 
 class GivenValues:
-    """A `SuggestingTrial` that gives known values, so that conditions hold as they did when these
-    were drawn. Raises `KeyError` for a parameter without a value."""
+    """A `SuggestingTrial` that gives known values.
+
+    Conditions then hold as they did when these were drawn. Raises `KeyError` for a parameter
+    without a value.
+    """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Give the known value as a float."""
         return float(self._values[name])
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Give the known value as an int."""
         return int(self._values[name])
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Give the known value as it is."""
         return self._values[name]
 
 
@@ -51,6 +63,7 @@ class When:
     values: tuple[Any, ...]
 
     def holds(self, drawn: Mapping[str, Any]) -> bool:
+        """Tell whether the condition holds, given what was drawn before."""
         return self.name in drawn and drawn[self.name] in self.values
 
 
@@ -111,14 +124,17 @@ class Parameter:
         return whole and self.low <= value <= self.high
 
     def range_text(self) -> str:
+        """Spell the range or the choices out, for tables and messages."""
         if self.kind == "categorical":
             return "{" + ", ".join(map(str, self.choices)) + "}"
         return f"[{self.low:g}, {self.high:g}]" + (" log" if self.log else "")
 
     def condition_text(self) -> str:
+        """Spell the conditions out; empty where there are none."""
         return " and ".join(f"{w.name} in {{{', '.join(map(str, w.values))}}}" for w in self.when)
 
     def suggest(self, trial: SuggestingTrial) -> Any:
+        """Draw a value from a trial."""
         if self.kind == "categorical":
             return trial.suggest_categorical(self.name, list(self.choices))
         assert self.low is not None

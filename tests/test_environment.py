@@ -103,7 +103,7 @@ def test_conda_reads_the_constraints_and_our_python() -> None:
 def test_the_core_install_is_the_short_list_of_the_design() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     core = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
-    assert core == {"torch", "numpy", "pyarrow", "pillow", "h5py", "typer", "rich"}
+    assert core == {"torch", "numpy", "pyarrow", "pillow", "h5py", "filelock", "typer", "rich"}
 
 
 def test_the_declared_packages_are_installed_within_their_ranges() -> None:

@@ -51,17 +51,27 @@ _CHECKPOINT_SECONDS = 60.0  # between two saves of `train --out` beyond those at
 `python -m trainables train snip --dataset scenes --set optimiser.learning_rate=0.001`
 
 `python -m trainables train lth --dataset scenes --sparsity 0.9 --dense-cache runs/.dense`
+
+`python -m trainables train my_lab.methods:OUTLIER --dataset my_lab.datasets:ROOMS
+--data-root runs/data/rooms --tasks depth,my_lab.tasks:HEIGHT`
 """
 )
 def train(
-    method: Annotated[str, typer.Argument(help="See `list methods`.")],
-    dataset: Annotated[str, typer.Option(help="See `list datasets`.")] = "scenes",
+    method: Annotated[str, typer.Argument(help="See `list methods`, or package.module:METHOD.")],
+    dataset: Annotated[
+        str, typer.Option(help="See `list datasets`, or package.module:SPEC.")
+    ] = "scenes",
     data_root: Annotated[
         str | None,
         typer.Option(help="Folder (or URI) of the store, or of raw data: converted once."),
     ] = None,
     preset: Annotated[str, typer.Option(help="tiny, small or paper.")] = "tiny",
-    tasks: Annotated[str | None, typer.Option(help="Comma-separated; default: all usual.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated, see `list tasks`, or package.module:TASK; default: all usual."
+        ),
+    ] = None,
     sparsity: Annotated[
         float | None,
         typer.Option(help="Fraction of prunable weights at zero, in [0, 1); dense ignores it."),
@@ -113,7 +123,7 @@ def train(
         method,
         dataset,
         preset,
-        tasks=None if tasks is None else [t.strip() for t in tasks.split(",") if t.strip()],
+        tasks=tasks,
         sparsity=sparsity,
         seed=seed,
         root=data_root,
@@ -183,7 +193,7 @@ def train(
 """
 )
 def convert(
-    dataset: Annotated[str, typer.Argument(help="See `list datasets`.")],
+    dataset: Annotated[str, typer.Argument(help="See `list datasets`, or package.module:SPEC.")],
     source: Annotated[Path, typer.Argument(help="The raw data, in any supported layout.")],
     destination: Annotated[Path, typer.Argument(help="Folder for the store.")],
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")] = None,

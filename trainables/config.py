@@ -7,12 +7,13 @@ No field that shapes a result has a default here: those live in `spaces.presets`
 
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Self
 
+from trainables.checks import at_least, choice, fraction, positive, require
 from trainables.coercion import build, to_plain
-from trainables.errors import UserError, unknown_name
+from trainables.errors import unknown_name
 from trainables.registry.lookup import TASK
 from trainables.report import add_task
 
@@ -27,36 +28,6 @@ SCORES = ("taylor", "magnitude", "published")
 OPTIMISERS = ("sgd", "adam", "adamw")
 RATE_SCHEDULES = ("constant", "halving", "cosine")
 METRIC_DEFINITIONS = ("corrected", "published")
-
-
-def _require(condition: bool, rule: str, value: object, remedy: str) -> None:
-    if not condition:
-        raise UserError(f"{rule}, got {value!r}; {remedy}")
-
-
-def _choice(field: str, value: str, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        raise unknown_name(field, value, valid)
-
-
-def _fraction(field: str, value: float, *, closed_above: bool = True) -> None:
-    ok = math.isfinite(value) and value >= 0.0 and (value <= 1.0 if closed_above else value < 1.0)
-    bracket = "]" if closed_above else ")"
-    _require(ok, f"`{field}` must be in [0, 1{bracket}", value, "give a fraction of one")
-
-
-def _at_least(field: str, value: float, low: float) -> None:
-    _require(
-        math.isfinite(value) and value >= low,
-        f"`{field}` must be at least {low}",
-        value,
-        "raise it",
-    )
-
-
-def _positive(field: str, value: float) -> None:
-    finite = math.isfinite(value) and value > 0
-    _require(finite, f"`{field}` must be > 0 and finite", value, "give a positive number")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +53,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         for path in self.own_tasks:
             add_task(TASK.find(path))
-        _require(len(self.tasks) > 0, "`data.tasks` must name a task", self.tasks, "name one")
-        _require(
+        require(len(self.tasks) > 0, "`data.tasks` must name a task", self.tasks, "name one")
+        require(
             len(set(self.tasks)) == len(self.tasks),
             "`data.tasks` must not repeat",
             self.tasks,
@@ -91,15 +62,15 @@ class DataConfig:
         )
         for name in ("size", "crop"):
             for side in getattr(self, name):
-                _at_least(f"data.{name}", side, 16)
+                at_least(f"data.{name}", side, 16)
         low, high = self.scale_range
-        _require(
+        require(
             0.1 <= low <= high <= 10,
             "`data.scale_range` must hold 0.1 <= low <= high <= 10",
             self.scale_range,
             "the papers use (0.5, 1.5)",
         )
-        _require(
+        require(
             0 < self.validation_fraction <= 0.5,
             "`data.validation_fraction` must be in (0, 0.5]",
             self.validation_fraction,
@@ -107,7 +78,15 @@ class DataConfig:
         )
         for name in ("num_train", "num_test"):
             if getattr(self, name) is not None:
-                _at_least(f"data.{name}", getattr(self, name), 2)
+                at_least(f"data.{name}", getattr(self, name), 2)
+
+    def __reduce__(self) -> tuple[Callable[..., "DataConfig"], tuple[dict[str, Any]]]:
+        """Pickle as the arguments, so that another process learns of `own_tasks` too."""
+        return _data_config, ({f.name: getattr(self, f.name) for f in fields(self)},)
+
+
+def _data_config(values: dict[str, Any]) -> DataConfig:
+    return DataConfig(**values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,18 +104,18 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("width", "head_width"):
-            _at_least(f"model.{name}", getattr(self, name), 1)
-        _require(
+            at_least(f"model.{name}", getattr(self, name), 1)
+        require(
             len(self.blocks) == len(self.strides) == len(self.dilations) > 0,
             "`model.blocks`, `strides` and `dilations` must have one entry per stage",
             (self.blocks, self.strides, self.dilations),
             "the paper has four stages",
         )
-        _positive("model.unit_rate", self.unit_rate)
-        _require(len(self.head_dilations) > 0, "`model.head_dilations` is empty", (), "name one")
+        positive("model.unit_rate", self.unit_rate)
+        require(len(self.head_dilations) > 0, "`model.head_dilations` is empty", (), "name one")
         for name in ("blocks", "strides", "dilations", "head_dilations"):
             entries = getattr(self, name)
-            _require(
+            require(
                 min(entries) >= 1,
                 f"every entry of `model.{name}` must be at least 1",
                 entries,
@@ -163,39 +142,39 @@ class SparsityConfig:
     arbiter: str
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             math.isfinite(self.target) and 0.0 <= self.target < 1.0,
             "`sparsity.target` must be in [0, 1)",
             self.target,
             "0.9 keeps a tenth of the weights",
         )
-        _choice("allocation", self.allocation, ALLOCATIONS)
-        _choice("schedule", self.schedule, SPARSITY_SCHEDULES)
-        _choice("score", self.score, SCORES)
-        _choice("arbiter", self.arbiter, ARBITERS)
-        _choice("saliency_weights", self.saliency_weights, SALIENCY_WEIGHTS)
-        _fraction("sparsity.start_fraction", self.start_fraction)
-        _fraction("sparsity.end_fraction", self.end_fraction)
-        _require(
+        choice("allocation", self.allocation, ALLOCATIONS)
+        choice("schedule", self.schedule, SPARSITY_SCHEDULES)
+        choice("score", self.score, SCORES)
+        choice("arbiter", self.arbiter, ARBITERS)
+        choice("saliency_weights", self.saliency_weights, SALIENCY_WEIGHTS)
+        fraction("sparsity.start_fraction", self.start_fraction)
+        fraction("sparsity.end_fraction", self.end_fraction)
+        require(
             self.start_fraction <= self.end_fraction,
             "`sparsity.start_fraction` <= `sparsity.end_fraction` must hold",
             (self.start_fraction, self.end_fraction),
             "swap them",
         )
-        _at_least("sparsity.interval_steps", self.interval_steps, 1)
-        _require(
+        at_least("sparsity.interval_steps", self.interval_steps, 1)
+        require(
             0.001 <= self.level_fraction < 1.0,
             "`sparsity.level_fraction` must be in [0.001, 1)",
             self.level_fraction,
             "0.2 prunes a fifth of the remaining weights at each level",
         )
-        _require(
+        require(
             self.rewind_fraction in REWIND_FRACTIONS,
             f"`sparsity.rewind_fraction` must be one of {REWIND_FRACTIONS}",
             self.rewind_fraction,
             "the dense run is kept at these points only",
         )
-        _at_least("sparsity.saliency_batches", self.saliency_batches, 1)
+        at_least("sparsity.saliency_batches", self.saliency_batches, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,11 +188,11 @@ class RegrowthConfig:
     budget: str  # "exact" keeps every layer's count; "published" lets the union overshoot
 
     def __post_init__(self) -> None:
-        _fraction("regrowth.fraction", self.fraction)
-        _choice("annealing", self.annealing, ANNEALINGS)
-        _choice("regrowth budget", self.budget, REGROW_BUDGETS)
-        _fraction("regrowth.end_fraction", self.end_fraction)
-        _at_least("regrowth.interval_steps", self.interval_steps, 1)
+        fraction("regrowth.fraction", self.fraction)
+        choice("annealing", self.annealing, ANNEALINGS)
+        choice("regrowth budget", self.budget, REGROW_BUDGETS)
+        fraction("regrowth.end_fraction", self.end_fraction)
+        at_least("regrowth.interval_steps", self.interval_steps, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,14 +208,14 @@ class OptimiserConfig:
     clip_norm: float | None  # of the masked gradient; None = no clipping
 
     def __post_init__(self) -> None:
-        _choice("optimiser", self.name, OPTIMISERS)
-        _choice("rate schedule", self.rate_schedule, RATE_SCHEDULES)
-        _positive("optimiser.learning_rate", self.learning_rate)
-        _at_least("optimiser.weight_decay", self.weight_decay, 0.0)
-        _fraction("optimiser.momentum", self.momentum, closed_above=False)
-        _positive("optimiser.halve_every_fraction", self.halve_every_fraction)
+        choice("optimiser", self.name, OPTIMISERS)
+        choice("rate schedule", self.rate_schedule, RATE_SCHEDULES)
+        positive("optimiser.learning_rate", self.learning_rate)
+        at_least("optimiser.weight_decay", self.weight_decay, 0.0)
+        fraction("optimiser.momentum", self.momentum, closed_above=False)
+        positive("optimiser.halve_every_fraction", self.halve_every_fraction)
         if self.clip_norm is not None:
-            _positive("optimiser.clip_norm", self.clip_norm)
+            positive("optimiser.clip_norm", self.clip_norm)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -264,23 +243,23 @@ class TrainingConfig:
             "evaluation_batch_size",
             "num_reports",
         ):
-            _at_least(f"training.{name}", getattr(self, name), 1)
-        _at_least("training.pretrain_steps", self.pretrain_steps, 0)
-        _require(
+            at_least(f"training.{name}", getattr(self, name), 1)
+        at_least("training.pretrain_steps", self.pretrain_steps, 0)
+        require(
             self.batch_size % self.accumulation == 0,
             "`training.accumulation` must divide `training.batch_size`",
             (self.accumulation, self.batch_size),
             "e.g. 4 and 16",
         )
-        _require(
+        require(
             self.num_reports <= self.steps,
             "`training.num_reports` must not exceed `training.steps`",
             (self.num_reports, self.steps),
             "report less often or train longer",
         )
-        _choice("precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        choice("precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
         for task, weight in self.loss_weights.items():
-            _positive(f"training.loss_weights.{task}", weight)
+            positive(f"training.loss_weights.{task}", weight)
 
 
 def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,7 +275,7 @@ def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialConfig:
-    """Everything that decides a trial's result, bar the device it runs on."""
+    """Everything that decides a trial's result, except the device it runs on."""
 
     method: str
     seed: int
@@ -309,10 +288,10 @@ class TrialConfig:
     training: TrainingConfig
 
     def __post_init__(self) -> None:
-        _choice("metric definition", self.metrics, METRIC_DEFINITIONS)
-        _at_least("seed", self.seed, 0)
+        choice("metric definition", self.metrics, METRIC_DEFINITIONS)
+        at_least("seed", self.seed, 0)
         missing = [t for t in self.data.tasks if t not in self.training.loss_weights]
-        _require(
+        require(
             not missing,
             "`training.loss_weights` must weigh every task",
             missing,

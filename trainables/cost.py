@@ -31,7 +31,7 @@ from trainables.sparsity.masks import MaskRegistry
 class ForwardFlops:
     """Dense FLOPs of one image.
 
-    layers: by prunable parameter name, in definition order; 0 where forward never came by.
+    layers: by prunable parameter name, in definition order; 0 for a layer that forward never uses.
     other: what no mask can save: transposed convolutions, attention products and the like.
     """
 
@@ -40,16 +40,20 @@ class ForwardFlops:
 
     @property
     def dense(self) -> int:
+        """All FLOPs of a dense forward pass."""
         return sum(self.layers.values()) + self.other
 
     def sparse(self, densities: Mapping[str, float]) -> float:
-        """With layer `name` at `densities[name]` = kept / total; absent layers are dense."""
+        """Return the FLOPs with layer `name` at `densities[name]` = kept / total.
+
+        Layers that are absent from `densities` are dense.
+        """
         kept = sum(flops * densities.get(name, 1.0) for name, flops in self.layers.items())
         return kept + self.other
 
 
 def forward_flops(model: nn.Module, image_size: Sequence[int]) -> ForwardFlops:
-    """Of one forward pass over one (3, height, width) image, all heads included.
+    """Count the FLOPs of one forward pass over one (3, height, width) image, with all heads.
 
     Shapes come from a pass on the meta device, which computes nothing and copies no weight; a
     model that cannot run there (it makes its own tensors) does one real pass where it stands.
@@ -109,7 +113,7 @@ def _traced_flops(
 def reference_flops(
     config: ModelConfig, num_channels: Mapping[str, int], image_size: Sequence[int]
 ) -> int | None:
-    """Dense FLOPs of one image in the network that `config`'s is measured against, if another.
+    """Return the dense FLOPs of one image in the network that `config` is measured against.
 
     Its description names that one (`ModelDescription.reference`), which is traced with the same
     sizes and heads on the meta device, where it takes no memory. None where it names none: the
@@ -124,17 +128,18 @@ def reference_flops(
 
 
 def parameters_kept(model: nn.Module, registry: MaskRegistry) -> int:
-    """All parameters but the pruned weights: biases and normalisation count as kept."""
+    """Return how many parameters are not pruned; biases and normalisation count as kept."""
     total = sum(parameter.numel() for parameter in model.parameters())
     return total - (registry.total - registry.kept)
 
 
 def regrowth_step_flops(flops_fraction: float, num_backward: int = 1) -> float:
-    """FLOPs of one drop-and-grow step as a fraction of a dense training step (RigL, appendix H).
+    """Return the FLOPs of a drop-and-grow step, as a fraction of a dense training step.
 
     With f_D and f_S the dense and sparse forward FLOPs: a sparse forward pass, and for each
     backward pass f_S for the activations and f_D for the dense gradient of the weights; together
-    2·f_S + f_D over 3·f_D in RigL. DiSparse dynamic goes backward once for each task.
+    2·f_S + f_D over 3·f_D in RigL (Evci et al. 2020, appendix H). DiSparse dynamic goes backward
+    once for each task.
     """
     return (flops_fraction + num_backward * (flops_fraction + 1)) / 3
 
@@ -147,9 +152,10 @@ def training_flops_fraction(
     scoring_steps: float = 0.0,
     reference_steps: int | None = None,
 ) -> float:
-    """Training FLOPs over those of dense training for `reference_steps` (RigL, appendix H).
+    """Return training FLOPs over those of dense training for `reference_steps`.
 
-    More than 1 is possible: pre-training is dense, and paid on top of `train_steps`.
+    The definition is that of RigL (Evci et al. 2020, appendix H). More than 1 is possible:
+    pre-training is dense and comes on top of `train_steps`. Raises `UserError` without a step.
 
     reference_steps: `train_steps` unless given. Where systems share a number of steps between
       pre-training and training it is that number, the same for all.
@@ -166,9 +172,9 @@ def training_flops_fraction(
 
 
 def measure_latency_ms(model: nn.Module, image_size: Sequence[int], *, repeats: int = 20) -> float:
-    """Median wall-clock time of one image's forward pass, where and as the model stands.
+    """Measure the median milliseconds of one image's forward pass, on the model's device.
 
-    Dense kernels: zeros save no time here. The mode is left as it was.
+    The kernels are dense, so zeros save no time. The model's mode is left as it was.
     """
     device = next(model.parameters()).device
     image = torch.zeros(1, 3, *image_size, device=device)
@@ -211,17 +217,17 @@ class CostModel:
         self._own_per_reference = self.flops.dense / (reference_flops or self.flops.dense)
 
     def flops_fraction(self) -> float:
-        """Sparse / dense forward FLOPs of this model under the present masks, at most 1."""
+        """Return sparse over dense forward FLOPs under the present masks, at most 1."""
         return self.sparse_flops() / self.flops.dense
 
     def sparse_flops(self) -> int:
-        """Of one image under the present masks."""
+        """Return the FLOPs of one image under the present masks."""
         return sum(layer["sparse_flops"] for layer in self.layers().values()) + self.flops.other
 
     def layers(self) -> dict[str, dict[str, int]]:
-        """`{name: {"flops": dense, "sparse_flops": under the present masks}}` of one image.
+        """Return `{name: {"flops": dense, "sparse_flops": under the present masks}}` of one image.
 
-        Whole numbers: every weight of a layer works at as many positions.
+        They are whole numbers: every weight of a layer is used at equally many positions.
         """
         kept, shapes = self._registry.kept_by_layer, self._registry.shapes
         return {
@@ -243,8 +249,9 @@ class CostModel:
         reference_steps: int | None = None,
         latency: bool = False,
     ) -> dict[str, float]:
-        """Under the names of `trainables.report`; `cost/latency_ms` only when asked for: unlike
-        the others it is a measurement, and differs from run to run.
+        """Return the metrics by the names of `trainables.report`.
+
+        latency: adds `cost/latency_ms`, which is a measurement and differs from run to run.
 
         The arguments are those of `training_flops_fraction`, in FLOPs of this model; here they
         become those of the reference.

@@ -13,7 +13,7 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: the message names the rule, the value and the remedy."""
+    """A mistake that the user can correct; the message names the rule, the value and the remedy."""
 
 
 class Failure(RuntimeError):

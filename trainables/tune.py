@@ -1,8 +1,8 @@
 """The Ray Tune trainable: the one file of this package that imports ray.
 
-What goes wrong inside a trial (a diverged loss, no memory, a refused setting) is a result with
-`status: failed` and a reason, never an exception: Ray then neither retries it nor stops. A full
-disk is not the trial's fault and is raised, for the driver to end the launch.
+What goes wrong inside a trial (a diverged loss, no memory, a refused setting) becomes a result
+with `status: failed` and a reason, never an exception: Ray then neither retries it nor stops. A
+full disk is not the trial's fault. It is raised, so that the driver ends the launch.
 """
 
 import gc
@@ -24,7 +24,8 @@ from trainables.errors import Failure, UserError, is_full_disk
 from trainables.report import non_finite
 from trainables.training.checkpoints.manifest import valid_checkpoint, write_manifest
 from trainables.training.dense_runs.cache import DenseCache
-from trainables.training.trial import Report, TrialRun
+from trainables.training.reports import Report
+from trainables.training.trial import TrialRun
 from trainables.training.watchdog import Watchdog, silence_of
 
 
@@ -33,16 +34,16 @@ class DiSparseTrainable(tune.Trainable):
 
     The configuration is plain JSON, as `search.execution.launch` builds it:
       name: the trial's identity, `demo-00003`.
-      config: `TrialConfig.to_dict()` as JSON text: of what is not text, Tune copies, flattens and
-        writes out every leaf, many times for every trial.
+      config: `TrialConfig.to_dict()` as JSON text, because Tune copies, flattens and writes out
+        every leaf of what is not text, many times for every trial.
       objectives: metrics that must be finite for the trial to be of use.
       directory: where `summary.json` goes.
       import_folder: of modules of the user's own, or None.
       restore_from: a checkpoint of an earlier launch, or None.
       dense_cache: the folder of dense runs that trials share, or None (or absent).
       time_limit_seconds: how long one report, the first one included, or one checkpoint may
-        take; None (or absent) for no limit. Beyond it the process ends itself, and whoever
-        runs the trial again gives its reason.
+        take; None (or absent) for no limit. Beyond it the process ends itself; the next
+        process that gets the trial reports the reason.
       reference, final_density: for the scheduler alone, see `search.schedulers.study_scheduler`.
       baseline: as `config`, the dense trial to compare with, or None (or absent); needs
         `dense_cache`.
@@ -54,10 +55,11 @@ class DiSparseTrainable(tune.Trainable):
     _run: TrialRun | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
+        """Take the first trial's configuration; Ray calls it once per process."""
         self._use(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take over another trial's configuration in the same process."""
+        """Take another trial's configuration in the same process; always possible."""
         self.cleanup()
         self._use(new_config)
         return True
@@ -76,6 +78,10 @@ class DiSparseTrainable(tune.Trainable):
         self._watchdog = Watchdog(Path(config["directory"]), config.get("time_limit_seconds"))
 
     def step(self) -> dict[str, Any]:
+        """Train to the next report and return it as Tune's result, or the reason of a failure.
+
+        Raises only what is not the trial's fault, such as a full disk.
+        """
         if self._silence:
             return self._fail(self._silence)
         with self._watchdog.watching():
@@ -103,7 +109,7 @@ class DiSparseTrainable(tune.Trainable):
             return self._fail(f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def _open(self) -> TrialRun:
-        """The trial from its checkpoint, or from the beginning where that cannot be read."""
+        """Return the trial from its checkpoint, or a new run where that cannot be read."""
         device = self._prepare_process()
         config = _configuration(self._trial["config"])
         arguments = self._dense_arguments(device)
@@ -150,7 +156,7 @@ class DiSparseTrainable(tune.Trainable):
         }
 
     def _used(self, run: TrialRun) -> dict[str, float]:
-        """Of a study's budget, by this trial since it first began."""
+        """Return what this trial has used of a study's budget since it first began."""
         hours = run.total_seconds / 3600
         return {
             "training/epochs": run.epochs,
@@ -186,7 +192,7 @@ class DiSparseTrainable(tune.Trainable):
         }
 
     def _export(self, run: TrialRun) -> None:
-        """`model.pt`; what cannot be written costs the model, not the trial's result."""
+        """Write `model.pt`. If that fails, the model is lost but not the trial's result."""
         path = Path(self._trial["directory"]) / "model.pt"
         try:
             run.export(path)
@@ -196,7 +202,7 @@ class DiSparseTrainable(tune.Trainable):
             print(f"cannot write {path}: {error}", flush=True)
 
     def _write_summary(self, summary: Mapping[str, Any]) -> None:
-        """`summary.json`, complete or absent; what cannot be written must not end the trial."""
+        """Write `summary.json`, complete or absent. A failure to write does not end the trial."""
         directory = Path(self._trial["directory"])
         partial = directory / f".summary.{os.getpid()}.partial"
         try:
@@ -209,7 +215,7 @@ class DiSparseTrainable(tune.Trainable):
             print(f"cannot write {directory / 'summary.json'}: {error}", flush=True)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The run, then a manifest of its files: a copy that was cut short shows."""
+        """Write the run, then a manifest of its files, by which an incomplete copy is noticed."""
         directory = Path(checkpoint_dir)
         if self._run is None or self._failure is not None:
             (directory / "failed.json").write_text(json.dumps(self._failure))
@@ -220,7 +226,10 @@ class DiSparseTrainable(tune.Trainable):
             write_manifest(directory, step=report.step if report else 0)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Called by Ray when it moves a trial; its folder may be gone before `step` runs."""
+        """Resume from `checkpoint`; Ray calls this when it moves a trial.
+
+        It is read at once, because its folder may be gone before `step` runs.
+        """
         self.cleanup()
         directory = Path(str(checkpoint))
         if self._silence:
@@ -235,6 +244,7 @@ class DiSparseTrainable(tune.Trainable):
             print(f"{self._trial['name']} cannot resume: {error}", flush=True)
 
     def cleanup(self) -> None:
+        """Free the trial's memory, before the process takes another trial or ends."""
         self._run = None
         if not self._silence:
             self._watchdog.close()

@@ -1,1 +1,1 @@
-"""One file per kind of figure; each draws a file (Matplotlib) and a page element (Plotly)."""
+"""Draw figures, one module per kind: as a file (Matplotlib) and for the page (Plotly)."""

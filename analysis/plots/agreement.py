@@ -1,7 +1,7 @@
-"""The watershed: how far the tasks' own masks agree on each shared layer.
+"""Draw the watershed: how far the tasks' own masks agree on each shared layer.
 
 Published for DiSparse static (Sun et al. 2022, figure 3): tasks want the same weights in the
-first layers and part company deeper. 1 means every task votes for the same weights.
+first layers and part company deeper. An agreement of 1 means that all tasks vote alike.
 """
 
 import math
@@ -14,6 +14,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 
+from analysis.labels import is_shortcut, layer_label, number
+from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.studies.masks import TrialMasks
 
@@ -26,8 +28,8 @@ _MAX_TICKS = 24
 
 
 def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
-    """One panel per method, one line per trial, its colour the density of all weights."""
-    methods = style.method_order(m.trial.method for m in masks)
+    """Draw one panel per method and one line per trial, coloured by the density of all weights."""
+    methods = method_order(m.trial.method for m in masks)
     names = _layer_names(masks)
     figure = canvas.new_figure(max(7.2, 4.4 * len(methods) + 1.2), 5.0, title, subtitle)
     cells = figure.subplots(1, len(methods), squeeze=False, sharey=True).ravel()
@@ -35,7 +37,7 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     colours = _colours()
     for axes, method in zip(cells, methods, strict=True):
         canvas.tidy(axes)
-        look = style.method_style(method)
+        look = method_style(method)
         axes.set_title(
             look.label, loc="left", fontsize=style.PANEL_SIZE, fontweight="bold", color=style.INK
         )
@@ -60,7 +62,7 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     low, high = scale.vmin or 1e-3, scale.vmax or 1.0
     ticks = style.bar_ticks(low, high)
     bar.set_ticks(
-        ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=style.TICK_SIZE
+        ticks, labels=[number(t, "cost/density") for t in ticks], fontsize=style.TICK_SIZE
     )
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
@@ -69,16 +71,16 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
 
 
 def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
-    """The same lines in one panel for the page; hover names trial, layer and density."""
+    """Draw all lines in one panel for the page; hovering names trial, layer and density."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
     names = _layer_names(masks)
     scale, colours = _scale(masks), _colours()
-    dashes = dict(zip(style.method_order(m.trial.method for m in masks), _DASHES, strict=False))
+    dashes = dict(zip(method_order(m.trial.method for m in masks), _DASHES, strict=False))
     for item in sorted(masks, key=lambda m: (m.trial.method, m.density)):
-        look = style.method_style(item.trial.method)
-        density = style.number(item.density, "cost/density")
+        look = method_style(item.trial.method)
+        density = number(item.density, "cost/density")
         places, values = _line(item, names)
         figure.add_trace(
             go.Scatter(
@@ -104,7 +106,7 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
     figure.update_xaxes(
         title={"text": LAYERS_LABEL, "standoff": 10},
         tickvals=[_place(name, names) for name in names],
-        ticktext=[style.layer_label(name) for name in names],
+        ticktext=[layer_label(name) for name in names],
         tickangle=-60,
         tickfont={"size": 11},
     )
@@ -122,16 +124,16 @@ def _scale(masks: Sequence[TrialMasks]) -> LogNorm:
 
 
 def _layer_names(masks: Sequence[TrialMasks]) -> list[str]:
-    """Names in the model's order: that of the trial with the most layers, then what it lacks."""
+    """Return names in the model's order: those of the trial with most layers, then others."""
     names: dict[str, None] = {}
     for item in sorted(masks, key=lambda m: -len(m.agreement)):
         names.update(dict.fromkeys(item.agreement))
-    return sorted(names, key=style.is_shortcut)  # stable: the main path first, in its order
+    return sorted(names, key=is_shortcut)  # stable: the main path first, in its order
 
 
 def _place(name: str, names: Sequence[str]) -> float:
-    """A layer's x. Shortcuts stand apart at the right: they are no step along the main path."""
-    return names.index(name) + (1.0 if style.is_shortcut(name) else 0.0)
+    """Return a layer's x. Shortcuts are at the right: they are no step along the main path."""
+    return names.index(name) + (1.0 if is_shortcut(name) else 0.0)
 
 
 def _name_at(place: float, names: Sequence[str]) -> str:
@@ -139,12 +141,15 @@ def _name_at(place: float, names: Sequence[str]) -> str:
 
 
 def _line(item: TrialMasks, names: Sequence[str]) -> tuple[list[float], list[float]]:
-    """A trial's places and agreements, with a NaN where the line breaks before the shortcuts, and
-    where no weight is kept: tasks agree on an empty mask, which says nothing."""
+    """Return a trial's places and agreements.
+
+    There is a NaN where the line breaks before the shortcuts, and where no weight is kept: tasks
+    agree on an empty mask, which says nothing.
+    """
     empty = {layer.name for layer in item.layers if layer.kept == 0}
     shown = {n: math.nan if n in empty else v for n, v in item.agreement.items()}
-    along = {n: v for n, v in shown.items() if not style.is_shortcut(n)}
-    beside = {n: v for n, v in shown.items() if style.is_shortcut(n)}
+    along = {n: v for n, v in shown.items() if not is_shortcut(n)}
+    beside = {n: v for n, v in shown.items() if is_shortcut(n)}
     places = [_place(name, names) for name in along]
     values = list(along.values())
     if along and beside:
@@ -154,7 +159,7 @@ def _line(item: TrialMasks, names: Sequence[str]) -> tuple[list[float], list[flo
 
 
 def _colours() -> Colormap:
-    """Viridis from sparse to dense without its yellow end, which is lost on white."""
+    """Return viridis from sparse to dense, without its yellow end, which is lost on white."""
     return ListedColormap(colormaps["viridis_r"](np.linspace(0.16, 1.0, 256)))
 
 
@@ -162,7 +167,7 @@ def _layer_ticks(axes: "canvas.Axes", names: Sequence[str]) -> None:
     stride = -(-len(names) // _MAX_TICKS) or 1
     shown = names[::stride]
     places = [_place(name, names) for name in shown]
-    labels = [style.layer_label(name) for name in shown]
+    labels = [layer_label(name) for name in shown]
     axes.set_xticks(places, labels, rotation=60, ha="right", fontsize=8.5)
     for label in axes.get_xticklabels():
         label.set_rotation_mode("anchor")

@@ -1,5 +1,8 @@
-"""Constraints on a panel of quality against cost: what the panel shows, lines with their
-forbidden sides shaded, and the trials that ran to the end and missed one."""
+"""Draw a study's constraints on a panel of quality against cost.
+
+That is what the panel has room for, lines whose forbidden sides are shaded, and the trials that
+ran to the end and missed a constraint.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from analysis.methods import method_style
 from analysis.plots import canvas, style
 from analysis.statistics.fronts import TaskFront
 from analysis.studies.constraints import Bound
@@ -25,14 +29,17 @@ MISSED = "misses a constraint"
 COLOUR = "#b42318"
 MISSED_COLOUR = "#8b919b"
 _SHADE = 0.055
-# How far a miss or a bound may stretch an axis, in ranges of what is on it anyway.
+# How far a miss or a bound may stretch an axis, in units of the range of everything else on it.
 _REACH = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """Of one panel. `costs` and `qualities` are the values its axes make room for, `missed` the
-    infeasible trials within, `num_outside` how many lie beyond."""
+    """Hold what one panel has room for.
+
+    costs, qualities: the values that its axes make room for. missed: the infeasible trials within.
+    num_outside: how many infeasible trials lie beyond.
+    """
 
     costs: tuple[float, ...]
     qualities: tuple[float, ...]
@@ -41,15 +48,17 @@ class Window:
 
     @property
     def cost_limits(self) -> tuple[float, float]:
+        """Return the limits of the cost axis."""
         return canvas.cost_limits(self.costs)
 
     @property
     def quality_limits(self) -> tuple[float, float]:
+        """Return the limits of the quality axis."""
         return canvas.quality_limits(self.qualities)
 
 
 def window(front: TaskFront) -> Window:
-    """Of a panel with at least one trial that ran to the end.
+    """Choose what the panel has room for; at least one trial must have run to its end.
 
     A trial that missed by far, or a bound that is far from all trials, does not squeeze the
     others: it is left outside.
@@ -74,7 +83,7 @@ def window(front: TaskFront) -> Window:
 
 
 def draw(axes: Axes, front: TaskFront, shown: Window) -> None:
-    """On axes whose limits are set."""
+    """Draw bounds and misses on axes whose limits are set."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     if front.quality_bound is not None:
         level = front.quality_bound.value
@@ -96,7 +105,7 @@ def draw(axes: Axes, front: TaskFront, shown: Window) -> None:
             trial.metrics[front.cost],
             trial.metrics[front.quality],
             s=24,
-            marker=style.method_style(trial.method).marker,
+            marker=method_style(trial.method).marker,
             facecolors="none",
             edgecolors=MISSED_COLOUR,
             linewidths=0.9,
@@ -120,7 +129,7 @@ def draw(axes: Axes, front: TaskFront, shown: Window) -> None:
 def _label(
     axes: Axes, text: str, place: tuple[float, float], system: tuple[str, str], right: float
 ) -> None:
-    """On the allowed side of a line: above a floor, below a ceiling, left of a cap."""
+    """Label a line on its allowed side: above a floor, below a ceiling, left of a cap."""
     of_quality = system[1] == "data"
     above = of_quality and text.startswith("≥")
     at_top = not of_quality and place[1] > 0.5
@@ -139,7 +148,7 @@ def _label(
 
 
 def handles(fronts: Sequence[TaskFront]) -> list[Artist]:
-    """The legend's entries of what is on any of the panels."""
+    """Return the legend's entries for what is on any of the panels."""
     found: list[Artist] = []
     if fronts[0].infeasible:
         found.append(
@@ -160,7 +169,7 @@ def handles(fronts: Sequence[TaskFront]) -> list[Artist]:
 
 
 def page_legend(fronts: Sequence[TaskFront]) -> list[tuple[str, str]]:
-    """(trace name, SVG of its look), the same for the page."""
+    """Return (trace name, SVG of its look) for what is on any panel of the page."""
     found = []
     if fronts[0].infeasible:
         found.append((MISSED, canvas.ring_svg(MISSED_COLOUR)))
@@ -170,7 +179,7 @@ def page_legend(fronts: Sequence[TaskFront]) -> list[tuple[str, str]]:
 
 
 def traces(front: TaskFront, shown: Window, hover: Mapping[str, str]) -> list["go.Scatter"]:
-    """The same for a panel of the page."""
+    """Return the traces of bounds and misses for a panel of the page."""
     import plotly.graph_objects as go
 
     found: list[go.Scatter] = []
@@ -186,7 +195,7 @@ def traces(front: TaskFront, shown: Window, hover: Mapping[str, str]) -> list["g
         found.append(_line([cap.value] * 2, [bottom, top], cap))
     if front.infeasible:
         costs, qualities = front.points(shown.missed)
-        symbols = [f"{style.method_style(t.method).symbol}-open" for t in shown.missed]
+        symbols = [f"{method_style(t.method).symbol}-open" for t in shown.missed]
         found.append(
             go.Scatter(
                 x=costs,
@@ -202,7 +211,7 @@ def traces(front: TaskFront, shown: Window, hover: Mapping[str, str]) -> list["g
 
 
 def annotate(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
-    """The labels of a panel of the page."""
+    """Write the labels of the bounds on a panel of the page."""
     (left, right), (bottom, top) = shown.cost_limits, shown.quality_limits
     floor, cap = front.quality_bound, front.cost_bound
     quiet = {"showarrow": False, "font": {"size": 12, "color": COLOUR}}
@@ -220,7 +229,7 @@ def annotate(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
         )
     remarks = outside(front, shown)
     if remarks:
-        # As much taller as there are lines, so that all panels' axes stay of one height.
+        # Taller by the height of the lines, so that the axes of all panels keep the same height.
         room = 17 * len(remarks)
         figure.update_layout(height=figure.layout.height + room)
         figure.update_layout(margin_b=figure.layout.margin.b + room)
@@ -268,7 +277,7 @@ def _line(xs: list[float], ys: list[float], bound: Bound) -> "go.Scatter":
 
 
 def _are_bounded(fronts: Sequence[TaskFront]) -> bool:
-    """Whether a bound is drawn on any panel."""
+    """Tell whether a bound is drawn on any panel."""
     for front in fronts:
         if not (front.trials or front.infeasible):
             continue
@@ -283,9 +292,11 @@ def _are_bounded(fronts: Sequence[TaskFront]) -> bool:
 
 
 def outside(front: TaskFront, shown: Window) -> list[str]:
-    """What the panel does not draw, a line each: bounds beyond its axes or on neither of them, and
-    misses beyond."""
-    lines = [f"also asked: {bound.label}" for bound in front.other_bounds]
+    """List what the panel does not draw, one line each.
+
+    These are bounds beyond its axes or on neither of them, and misses beyond its axes.
+    """
+    lines = [f"also required: {bound.label}" for bound in front.other_bounds]
     for bound, (low, high) in (
         (front.quality_bound, shown.quality_limits),
         (front.cost_bound, shown.cost_limits),
@@ -299,11 +310,12 @@ def outside(front: TaskFront, shown: Window) -> list[str]:
 
 
 def maximised(name: str) -> bool:
+    """Tell whether higher is better."""
     return report.describe(name).direction == "maximize"
 
 
 def _with_near(values: list[float], others: list[float]) -> list[float]:
-    """`values` with those of `others` that are within reach of them."""
+    """Return `values` with those of `others` that are within reach of them."""
     low, high = min(values), max(values)
     reach = _REACH * (high - low) or 0.5 * abs(high) or 0.5
     return values + [v for v in others if low - reach <= v <= high + reach]

@@ -1,4 +1,4 @@
-"""The paper figures are drawn on: Matplotlib without its global state, Plotly's layout."""
+"""Prepare what figures are drawn on: Matplotlib without global state, Plotly's layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from analysis.labels import axis_label, is_percentage
+from analysis.methods import method_style
 from analysis.plots import style
 from trainables.errors import UserError
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(width_inches: float, height_inches: float, title: str, subtitle: str = "") -> Figure:
-    """A white figure with a title at the left and a quieter line under it."""
+    """Return a white figure with a title at the left and a quieter line under it."""
     figure = Figure(figsize=(width_inches, height_inches), dpi=style.DPI, facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08, wspace=0.04, hspace=0.06)
     text = f"{title}\n" if subtitle else title
@@ -34,7 +36,7 @@ def new_figure(width_inches: float, height_inches: float, title: str, subtitle: 
         linespacing=1.5,
     )
     if subtitle:
-        # Placed under the title's first line, in the blank second line it reserves.
+        # Under the title's first line, in the blank second line that the title reserves.
         figure.text(
             0.012,
             1 - 0.45 / height_inches,
@@ -48,7 +50,7 @@ def new_figure(width_inches: float, height_inches: float, title: str, subtitle: 
 
 
 def tidy(axes: Axes) -> None:
-    """Quiet grid, no box, readable ticks."""
+    """Give axes a quiet grid, no box and readable ticks."""
     axes.set_axisbelow(True)
     axes.grid(True, color=style.GRID, linewidth=0.8)
     for side in ("top", "right"):
@@ -61,7 +63,7 @@ def tidy(axes: Axes) -> None:
 
 
 def cost_axis(axes: Axes, name: str, values: Sequence[float]) -> tuple[float, float]:
-    """Scale, limits and ticks of the x axis for costs; returns the limits."""
+    """Set scale, limits and ticks of an x axis of costs, and return the limits."""
     low, high = cost_limits(values)
     if style.wants_log(values):
         axes.set_xscale("log")
@@ -70,14 +72,14 @@ def cost_axis(axes: Axes, name: str, values: Sequence[float]) -> tuple[float, fl
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlim(low, high)
-    if style.is_percentage(name):  # the axis label says that it is percent
+    if is_percentage(name):  # the axis label says that it is percent
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}"))
-    axes.set_xlabel(style.axis_label(name), fontsize=style.LABEL_SIZE)
+    axes.set_xlabel(axis_label(name), fontsize=style.LABEL_SIZE)
     return low, high
 
 
 def cost_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Room on both sides: a factor on a logarithmic axis, a share of the range on a linear one."""
+    """Return limits with room on both sides: a factor on a logarithmic axis, else a share."""
     low, high = min(values), max(values)
     if style.wants_log(values):
         factor = (high / low) ** 0.06
@@ -87,16 +89,18 @@ def cost_limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def quality_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Limits with head-room at both ends, enough for a label of the best or worst value;
-    constant values get a visible band around them."""
+    """Return limits with room at both ends for a label of the best or worst value.
+
+    Constant values get a visible band around them.
+    """
     low, high = min(values), max(values)
     margin = 0.14 * (high - low) or 0.1 * abs(high) or 0.1
     return low - margin, high + margin
 
 
 def method_handle(method: str, size: float = 7.0) -> Line2D:
-    """The legend's entry of a method: its marker in its colour."""
-    look = style.method_style(method)
+    """Return the legend's entry of a method: its marker in its colour."""
+    look = method_style(method)
     return Line2D(
         [],
         [],
@@ -111,13 +115,13 @@ def method_handle(method: str, size: float = 7.0) -> Line2D:
 
 
 def method_line_handle(method: str) -> Line2D:
-    """The legend's entry of a method drawn as a line."""
-    look = style.method_style(method)
+    """Return the legend's entry of a method that is drawn as a line."""
+    look = method_style(method)
     return Line2D([], [], color=look.colour, linewidth=2.2, label=look.label)
 
 
-def marker_svg(marker: str, colour: str) -> str:
-    """A Matplotlib marker as a picture in the page's text."""
+def marker_svg(marker: str | tuple[int, int, int], colour: str) -> str:
+    """Return a Matplotlib marker as a small SVG picture."""
     shape = MarkerStyle(marker)
     path = shape.get_path().transformed(shape.get_transform())
     polygons = [np.asarray(polygon, dtype=float) for polygon in path.to_polygons()]
@@ -131,13 +135,13 @@ def marker_svg(marker: str, colour: str) -> str:
 
 
 def ring_svg(colour: str) -> str:
-    """The outline of a marker."""
+    """Return the outline of a marker as a small SVG picture."""
     ring = f'<circle r="5" fill="none" stroke="{colour}" stroke-width="1.5"/>'
     return f'<svg width="14" height="14" viewBox="-7 -7 14 14">{ring}</svg>'
 
 
 def line_svg(colour: str, dashes: str) -> str:
-    """A piece of a line, with SVG's dash lengths ("" for a solid one)."""
+    """Return a piece of a line as SVG; `dashes` are SVG's lengths, "" for a solid line."""
     return (
         '<svg width="30" height="10" viewBox="0 0 30 10"><path d="M1,5H29" fill="none" '
         f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes or "none"}"/></svg>'
@@ -145,7 +149,7 @@ def line_svg(colour: str, dashes: str) -> str:
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], columns: int = 6) -> None:
-    """One legend under all panels, where it covers nothing."""
+    """Put one legend under all panels, where it covers nothing."""
     figure.legend(
         handles=list(handles),
         loc="outside lower left",
@@ -167,13 +171,13 @@ def save(figure: Figure, path: Path) -> Path:
         partial.replace(path)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror}; name another folder by --out"
+            f"cannot write {path}: {error.strerror}; name another folder with --out"
         ) from None
     return path
 
 
 def page_layout(figure: "go.Figure", height: int, **changes: Any) -> "go.Figure":
-    """The common layout of the page's figures."""
+    """Give a figure of the page the common layout, with `changes`, and return it."""
     figure.update_layout(
         template="plotly_white",
         height=height,

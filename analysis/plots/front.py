@@ -1,5 +1,8 @@
-"""Quality against cost, one panel per task: every trial, the front as a staircase, and what
-it is measured against (the dense baseline's level, the front of Random alone, the constraints)."""
+"""Draw quality against cost, one panel per task: every trial, and the front as a staircase.
+
+Beside them is what they are measured against: the level of the dense baseline, the front of Random
+alone, and the constraints.
+"""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.labels import axis_label, is_percentage, number, task_label
+from analysis.methods import method_order, method_style
 from analysis.plots import bounds, canvas, style
 from analysis.plots.bounds import Window, maximised
 from analysis.statistics.fronts import TaskFront, attainment_line
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 TASK_FRONT = "front of this task"
 RANDOM_FRONT = "front of Random alone"
 DENSE_LEVEL = "dense level"
-# Inches; three panels are about ten inches wide, so that their text is read at 800 pixels.
+# Inches; three panels are about ten inches wide, so that their text is legible at 800 pixels.
 _PANEL_WIDTH = {1: 7.2, 2: 4.4}
 _NARROW_PANEL = 3.4
 
@@ -30,7 +35,7 @@ _NARROW_PANEL = 3.4
 def draw(
     fronts: Sequence[TaskFront], members: Collection[str], title: str, subtitle: str
 ) -> Figure:
-    """Panels side by side, at most three a row. `members` are the joint front's trial names."""
+    """Draw panels side by side, at most three in a row. `members` are the joint front's trials."""
     rows, columns = grid(len(fronts))
     figure = canvas.new_figure(
         _PANEL_WIDTH.get(columns, _NARROW_PANEL) * columns, 3.5 * rows + 1.5, title, subtitle
@@ -45,7 +50,7 @@ def draw(
 
 
 def grid(num_panels: int) -> tuple[int, int]:
-    """Rows and columns of the panels."""
+    """Return the numbers of rows and columns of the panels."""
     columns = {1: 1, 2: 2, 4: 2}.get(num_panels, 3)
     return math.ceil(num_panels / columns), columns
 
@@ -53,13 +58,13 @@ def grid(num_panels: int) -> tuple[int, int]:
 def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
     canvas.tidy(axes)
     axes.set_title(
-        style.task_label(front.task),
+        task_label(front.task),
         loc="left",
         fontsize=style.PANEL_SIZE,
         fontweight="bold",
         color=style.INK,
     )
-    axes.set_ylabel(style.axis_label(front.quality), fontsize=style.LABEL_SIZE)
+    axes.set_ylabel(axis_label(front.quality), fontsize=style.LABEL_SIZE)
     if not (front.trials or front.infeasible):
         _empty(axes, front)
         return
@@ -78,7 +83,7 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
 
     on_task_front = {trial.trial for trial in front.front}
     for trial in sorted(front.trials, key=lambda t: t.trial in members):
-        look = style.method_style(trial.method)
+        look = method_style(trial.method)
         joint = trial.trial in members
         axes.scatter(
             trial.metrics[front.cost],
@@ -97,8 +102,8 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
 
 def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
     axes.axhline(level, color="black", linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
-    # On the better side of the line, at the cheap end: no trial lies there, or it would be the
-    # study's great discovery; and if one does, it is drawn over the label.
+    # On the better side of the line, at the cheap end, where trials seldom lie. One that does is
+    # drawn over the label.
     axes.annotate(
         _dense_text(front, level),
         xy=(0.0, level),
@@ -116,11 +121,11 @@ def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
 
 def _dense_text(front: TaskFront, level: float) -> str:
     count = f", mean of {len(front.dense)}" if len(front.dense) > 1 else ""
-    return f"dense {style.number(level)}{count}"
+    return f"dense {number(level)}{count}"
 
 
 def _direction(axes: Axes, quality: str) -> None:
-    """Beside the panel's title: the arrow of "better", to the cheap and good corner."""
+    """Write the arrow of "better", to the cheap and good corner, beside the panel's title."""
     arrow = "↖" if maximised(quality) else "↙"
     axes.set_title(
         f"{arrow} better",
@@ -132,7 +137,7 @@ def _direction(axes: Axes, quality: str) -> None:
 
 
 def _empty(axes: Axes, front: TaskFront) -> None:
-    axes.set_xlabel(style.axis_label(front.cost), fontsize=style.LABEL_SIZE)
+    axes.set_xlabel(axis_label(front.cost), fontsize=style.LABEL_SIZE)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(
@@ -143,7 +148,7 @@ def _empty(axes: Axes, front: TaskFront) -> None:
 def _handles(fronts: Sequence[TaskFront]) -> list[Artist]:
     trials = fronts[0].trials
     handles: list[Artist] = [
-        canvas.method_handle(m) for m in style.method_order(t.method for t in trials)
+        canvas.method_handle(m) for m in method_order(t.method for t in trials)
     ]
     if not trials:
         return handles + bounds.handles(fronts)
@@ -179,24 +184,24 @@ def _handles(fronts: Sequence[TaskFront]) -> list[Artist]:
 
 
 def _alpha(method: str) -> float:
-    """Of a trial that is on no front: faint, but for Random, which the others are held against."""
+    """Return the opacity of a trial on no front: faint, except for Random, the yardstick."""
     return 0.95 if method == "random" else 0.5
 
 
 def interactive(
     front: TaskFront, members: Collection[str], hover: Mapping[str, str]
 ) -> "go.Figure":
-    """One panel for the page, of a study some trial of which ran to its end.
+    """Draw one panel for the page; some trial of the study must have run to its end.
 
-    Without a legend: `legend` serves all panels, which stand side by side or, in a narrow window,
-    one below the other. `hover` is the text by trial name (HTML, escaped).
+    It has no legend: `legend` serves all panels, which are side by side or, in a narrow window, one
+    below the other. `hover` is the text by trial name (HTML, escaped).
     """
-    import plotly.graph_objects as go  # here: `analysis front` does without Plotly
+    import plotly.graph_objects as go  # only here: `analysis front` needs no Plotly
 
     shown = bounds.window(front)
     figure = go.Figure(_traces(front, shown, members, hover))
     canvas.page_layout(figure, 370)
-    title = f"<b>{style.task_label(front.task)}</b>  {_arrow_text(front.quality)}"
+    title = f"<b>{task_label(front.task)}</b>  {_arrow_text(front.quality)}"
     figure.update_layout(
         showlegend=False,
         title={"text": title, "font": {"size": 15}, "x": 0.02, "y": 0.97, "yanchor": "top"},
@@ -221,11 +226,11 @@ def interactive(
 
 
 def legend(fronts: Sequence[TaskFront]) -> list[tuple[str, str]]:
-    """(trace name, SVG of its look) of everything the panels show, for the page."""
+    """Return (trace name, SVG of its look) for everything that the page's panels show."""
     entries = []
     trials = fronts[0].trials
-    for method in style.method_order(t.method for t in trials):
-        look = style.method_style(method)
+    for method in method_order(t.method for t in trials):
+        look = method_style(method)
         entries.append((look.label, canvas.marker_svg(look.marker, look.colour)))
     if trials:
         entries.append((TASK_FRONT, canvas.line_svg(style.FRONT, "")))
@@ -242,7 +247,7 @@ def _arrow_text(quality: str) -> str:
 
 
 def _page_axes(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
-    axis: dict[str, object] = {"title": {"text": style.axis_label(front.cost), "standoff": 8}}
+    axis: dict[str, object] = {"title": {"text": axis_label(front.cost), "standoff": 8}}
     axis |= {"tickangle": 0, "tickfont": {"size": 12}}
     low, high = shown.cost_limits
     if style.wants_log(shown.costs):
@@ -250,16 +255,16 @@ def _page_axes(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
         axis |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
         axis |= {"tickvals": ticks, "ticktext": [_tick(t, front.cost) for t in ticks]}
     else:
-        percent = style.is_percentage(front.cost)
+        percent = is_percentage(front.cost)
         axis |= {"range": [low, high], "tickformat": ".0%" if percent else None}
     figure.update_yaxes(range=list(shown.quality_limits))
     figure.update_xaxes(**axis)
-    label = {"text": style.axis_label(front.quality), "standoff": 6}
+    label = {"text": axis_label(front.quality), "standoff": 6}
     figure.update_yaxes(title=label, tickfont={"size": 12})
 
 
 def _tick(value: float, name: str) -> str:
-    return style.number(value, name).replace(" ", "")  # narrow: panels may stand three abreast
+    return number(value, name).replace(" ", "")  # narrow: panels may stand three abreast
 
 
 def _traces(
@@ -291,10 +296,10 @@ def _traces(
                 mode="lines",
                 line=line,
                 name=DENSE_LEVEL,
-                hovertemplate=f"dense {style.number(level)}<extra></extra>",
+                hovertemplate=f"dense {number(level)}<extra></extra>",
             )
         )
-    for method in style.method_order(t.method for t in front.trials):
+    for method in method_order(t.method for t in front.trials):
         traces.append(_points(front, method, members, hover))
     return traces
 
@@ -305,7 +310,7 @@ def _points(
     import plotly.graph_objects as go
 
     trials: list[Trial] = [t for t in front.trials if t.method == method]
-    look = style.method_style(method)
+    look = method_style(method)
     costs, qualities = front.points(trials)
     joint = [t.trial in members for t in trials]
     marker = {

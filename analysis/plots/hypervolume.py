@@ -1,4 +1,4 @@
-"""How fast the study found its front: the hypervolume of all trials so far, by epochs and time."""
+"""Draw how fast the study found its front: hypervolume by epochs and by time."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.studies.effort import Course
 from analysis.studies.trials import Trial
@@ -27,9 +28,9 @@ def draw(
     title: str,
     subtitle: str,
 ) -> Figure:
-    """One panel per course, the first the widest.
+    """Draw one panel per course, the first one widest.
 
-    `trials` in the order they ended and `share_N`, the hypervolume after each, 0 to 1.
+    trials: in the order they ended. share_N: the hypervolume after each of them, 0 to 1.
     """
     figure = canvas.new_figure(8.6 if len(courses) == 1 else 10.4, 4.7, title, subtitle)
     widths = [1.5, *[1.0] * (len(courses) - 1)]
@@ -57,7 +58,7 @@ def _panel(
     axes.step(xs, ys, where="post", color=style.FRONT, linewidth=1.8, zorder=3)
     axes.fill_between(xs, ys, step="post", color=style.FRONT, alpha=0.05, linewidth=0, zorder=1)
     for index in map(int, np.flatnonzero(_improving(share_N))):
-        look = style.method_style(trials[index].method)
+        look = method_style(trials[index].method)
         axes.scatter(
             course.places[index],
             share_N[index],
@@ -88,7 +89,7 @@ def interactive(
     course: Course,
     hover: Mapping[str, str],
 ) -> "go.Figure":
-    """One course for the page, without a legend: `legend` serves all of them."""
+    """Draw one course for the page, without a legend: `legend` serves all courses."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -110,7 +111,7 @@ def interactive(
         for i in map(int, np.flatnonzero(_improving(share_N)))
     ]
     for method in _methods(trials, share_N):
-        look = style.method_style(method)
+        look = method_style(method)
         mine = [item for item in grew if item[0].method == method]
         figure.add_trace(
             go.Scatter(
@@ -144,22 +145,22 @@ def interactive(
 
 
 def legend(trials: Sequence[Trial], share_N: NDArray[np.float64]) -> list[tuple[str, str]]:
-    """(trace name, SVG of its look) of everything the panels show, for the page."""
+    """Return (trace name, SVG of its look) for everything that the page's panels show."""
     entries = [(LINE, canvas.line_svg(style.FRONT, ""))]
     for method in _methods(trials, share_N):
-        look = style.method_style(method)
+        look = method_style(method)
         entries.append((look.label, canvas.marker_svg(look.marker, look.colour)))
     return entries
 
 
 def _methods(trials: Sequence[Trial], share_N: NDArray[np.float64]) -> list[str]:
-    """Of the trials that raised the hypervolume."""
+    """Return the methods of the trials that raised the hypervolume."""
     improving = _improving(share_N)
-    return style.method_order(t.method for t, grew in zip(trials, improving, strict=True) if grew)
+    return method_order(t.method for t, grew in zip(trials, improving, strict=True) if grew)
 
 
 def _staircase(share_N: NDArray[np.float64], course: Course) -> tuple[list[float], list[float]]:
-    """From nothing at the start of the course to the last level at its end."""
+    """Return the line from nothing at the course's start to the last level at its end."""
     xs, ys = list(course.places), share_N.tolist()
     if course.start < xs[0]:
         xs, ys = [course.start, *xs], [0.0, *ys]
@@ -176,7 +177,7 @@ def _limits(course: Course) -> tuple[float, float]:
 
 
 def _unit(course: Course) -> str:
-    """ "epochs", "minutes", "trials"."""
+    """Return the course's unit: epochs, minutes, trials and so on."""
     return "trials" if course.whole else course.label.partition(" ")[0]
 
 

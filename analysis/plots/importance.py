@@ -1,4 +1,4 @@
-"""Importance of the drawn parameters: one panel of bars per objective, over common parameters."""
+"""Draw the importance of parameters: one panel of bars per objective."""
 
 import html
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from analysis.labels import metric_label, task_label
 from analysis.plots import canvas, style
 from analysis.statistics.importance import MAX_SHOWN, Importance, Importances
 from trainables import report
@@ -17,28 +18,28 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _TOLD, _UNTOLD = "#0072B2", "#c7ccd4"
-_TOLD_LABEL = "told from chance (p < 0.05)"
-_UNTOLD_LABEL = "not told from chance"
+_TOLD_LABEL = "distinguishable from chance (p < 0.05)"
+_UNTOLD_LABEL = "not distinguishable from chance"
 _WHISKER = "#374151"
 _DEVIATION_LABEL = "± one standard deviation"
 _FLAT = "more than half of", "the trials share", "the best value"
 
 
 def shown(found: Importances) -> tuple[str, ...]:
-    """The most important parameters; all of them where they are few."""
+    """Return the most important parameters, all of them if they are few."""
     return found.parameters[:MAX_SHOWN]
 
 
 def panel_titles(objective: str) -> tuple[str, str]:
-    """ "Segmentation" and "mIoU"; "Cost" and "density"."""
+    """Return the two lines of a title, such as "Segmentation" and "mIoU", "Cost" and "density"."""
     if objective.startswith("cost/"):
-        return "Cost", style.metric_label(objective)
+        return "Cost", metric_label(objective)
     task = report.without_split(objective).partition("/")[0]
-    return style.task_label(task), style.metric_label(objective)
+    return task_label(task), metric_label(objective)
 
 
 def draw(found: Importances, title: str, subtitle: str) -> Figure:
-    """Bars of the shares, pale where a parameter cannot be told from chance, with deviations."""
+    """Draw bars of the shares with deviations, pale where they may be due to chance."""
     names = shown(found)
     count = len(found.objectives)
     height = 1.9 + 0.29 * max(3, len(names))
@@ -80,7 +81,7 @@ def _panel(axes: Axes, found: Importances, objective: str, names: tuple[str, ...
     for place, name in enumerate(names):
         item = items[name]
         axes.barh(place, item.share, height=0.66, color=_colour(item), zorder=2)
-        # With butt ends, an interval of no length is no dot.
+        # With butt ends an interval of length 0 does not appear as a dot.
         line: dict[str, Any] = {
             "color": _WHISKER,
             "linewidth": 1.1,
@@ -91,7 +92,7 @@ def _panel(axes: Axes, found: Importances, objective: str, names: tuple[str, ...
 
 
 def interactive(found: Importances) -> "go.Figure":
-    """The same for the page, without a legend: `legend` serves it."""
+    """Draw the bars for the page, without a legend: `legend` serves them."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -157,7 +158,7 @@ def interactive(found: Importances) -> "go.Figure":
 
 
 def legend() -> list[tuple[str, str]]:
-    """(trace name, SVG of its look) of everything the panels show, for the page."""
+    """Return (trace name, SVG of its look) for everything that the page's panels show."""
     return [
         (_TOLD_LABEL, canvas.marker_svg("s", _TOLD)),
         (_UNTOLD_LABEL, canvas.marker_svg("s", _UNTOLD)),
@@ -177,7 +178,7 @@ def _colour(item: Importance) -> str:
 
 
 def _interval(item: Importance) -> tuple[float, float]:
-    """One deviation to both sides, as far as there are shares; none about nothing."""
+    """Return one deviation to both sides, cut to [0, 1]; no interval about a share of 0."""
     if item.share == 0:
         return 0.0, 0.0
     return max(0.0, item.share - item.deviation), min(1.0, item.share + item.deviation)

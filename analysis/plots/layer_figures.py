@@ -1,10 +1,11 @@
-"""The pictures of `python -m analysis layers`."""
+"""Draw the pictures of `python -m analysis layers`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.plots import canvas, layers, style, watershed
+from analysis.labels import number
+from analysis.plots import canvas, layers, watershed
 from analysis.statistics.watershed import SystemLayers
 from analysis.studies.masks import Layer, TrialMasks
 from analysis.studies.systems_by_seed import Grid
@@ -13,7 +14,7 @@ from analysis.studies.systems_by_seed import Grid
 def write(
     grid: Grid, found: Sequence[SystemLayers], datasets: Sequence[str], folder: Path
 ) -> list[Path]:
-    """layers-density.png and, where tasks voted, layers-agreement.png."""
+    """Write layers-density.png and, where tasks voted, layers-agreement.png; return the paths."""
     study = grid.study
     facts = [str(study.facts[key]) for key in ("dataset", "preset") if study.facts.get(key)]
     title = f"{study.name}: where each system keeps its weights"
@@ -35,7 +36,7 @@ def write(
 
 
 def pooled(item: SystemLayers) -> TrialMasks:
-    """One system's layers with the counts of all its seeds added up; no agreement."""
+    """Return one system's layers with the counts of all its seeds added up, without agreement."""
     first, *others = item.masks.values()
     kept = {layer.name: [layer.kept, layer.total] for layer in first.layers}
     for masks in others:
@@ -54,4 +55,4 @@ def _label(item: SystemLayers) -> str:
     label = item.system.label
     seeds = len(item.masks)
     shown = label if len(label) <= 40 else f"{label[:39]}…"
-    return f"{shown} · {style.number(pooled(item).density, 'cost/density')} kept · n = {seeds}"
+    return f"{shown} · {number(pooled(item).density, 'cost/density')} kept · n = {seeds}"

@@ -1,4 +1,4 @@
-"""Where the kept weights are: density by layer, one row per member of the front."""
+"""Draw where the kept weights are: density by layer, one row per member of the front."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from analysis.labels import layer_label, number, task_label
+from analysis.methods import method_style
 from analysis.plots import canvas, style
 from analysis.studies.masks import Layer, TrialMasks
 
@@ -22,7 +24,7 @@ def draw(
     subtitle: str,
     row_label: Callable[[TrialMasks], str] | None = None,
 ) -> Figure:
-    """A map, rows sorted from sparse to dense, columns in the model's order by owner.
+    """Draw a map: rows from sparse to dense, columns in the model's order and grouped by owner.
 
     row_label: what a row is called; None for its method, density and trial.
     """
@@ -63,7 +65,7 @@ def draw(
         )
     bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=25)
     ticks = style.bar_ticks(norm.vmin or low, 1.0)
-    bar.set_ticks(ticks, labels=[style.number(t, "cost/density") for t in ticks], fontsize=9)
+    bar.set_ticks(ticks, labels=[number(t, "cost/density") for t in ticks], fontsize=9)
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
     bar.set_label("weights kept", fontsize=style.LABEL_SIZE, color=style.INK)
@@ -71,7 +73,7 @@ def draw(
 
 
 def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
-    """The same map for the page; hover gives the counts."""
+    """Draw the map for the page; hovering shows the counts."""
     import plotly.graph_objects as go
 
     rows, layers = _arranged(masks)
@@ -95,7 +97,7 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
             colorbar={
                 "title": {"text": "kept", "side": "top"},
                 "tickvals": np.log10(ticks).tolist(),
-                "ticktext": [style.number(t, "cost/density") for t in ticks],
+                "ticktext": [number(t, "cost/density") for t in ticks],
                 "thickness": 14,
                 "outlinewidth": 0,
             },
@@ -126,7 +128,7 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
 
 
 def _arranged(masks: Sequence[TrialMasks]) -> tuple[list[TrialMasks], list[Layer]]:
-    """Rows by density; columns grouped by owner, shared first, else in the model's order."""
+    """Return rows by density; columns by owner, shared first, then in the model's order."""
     rows = sorted(masks, key=lambda m: (m.density, m.trial.number))
     columns: dict[str, Layer] = {}
     for item in rows:
@@ -138,14 +140,14 @@ def _arranged(masks: Sequence[TrialMasks]) -> tuple[list[TrialMasks], list[Layer
 
 
 def _name(layer: Layer) -> str:
-    return style.layer_label(layer.name, layer.owner)
+    return layer_label(layer.name, layer.owner)
 
 
 def _owner_label(owner: str, num_columns: int) -> str:
-    """Broken at its spaces by the caller: a head may be a few columns wide."""
+    """Return the label, which the caller breaks at its spaces: a group may be narrow."""
     if owner == "shared":
         return "shared\u00a0trunk"
-    label = style.task_label(owner)
+    label = task_label(owner)
     return label if num_columns < 6 else f"{label}\u00a0head".replace(" ", "\u00a0")
 
 
@@ -158,8 +160,8 @@ def _densities(rows: Sequence[TrialMasks], layers: Sequence[Layer]) -> "np.ndarr
 
 
 def _row_label(masks: TrialMasks) -> str:
-    label = style.method_style(masks.trial.method).label
-    return f"{label} · {style.number(masks.density, 'cost/density')} · #{masks.trial.number}"
+    label = method_style(masks.trial.method).label
+    return f"{label} · {number(masks.density, 'cost/density')} · #{masks.trial.number}"
 
 
 def _blocks(layers: Sequence[Layer]) -> list[tuple[str, int, int]]:
@@ -176,6 +178,6 @@ def _hover(masks: TrialMasks, column: Layer) -> str:
     layer = next((item for item in masks.layers if item.name == column.name), None)
     if layer is None:
         return f"{column.name}: not in {masks.trial.trial}"
-    share = style.number(layer.density, "cost/density")
-    head = f"<b>{masks.trial.trial}</b> {style.method_style(masks.trial.method).label}"
+    share = number(layer.density, "cost/density")
+    head = f"<b>{masks.trial.trial}</b> {method_style(masks.trial.method).label}"
     return f"{head}<br>{layer.name} ({layer.owner})<br>{layer.kept:,} of {layer.total:,} ({share})"

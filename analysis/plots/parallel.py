@@ -1,4 +1,4 @@
-"""Parallel coordinates: what the trials were given, what they cost and how well they did."""
+"""Draw parallel coordinates: the trials' choices, what they cost and how well they did."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.labels import metric_label, number, task_label, unit_label
+from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.plots.bounds import MISSED
 from analysis.studies.trials import Trial, is_value
@@ -23,7 +25,11 @@ _MISSED_DASHES = (0, (1, 1.6))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
-    """One coordinate: `places` in [0, 1] by trial (None: not set), `ticks` as (place, text)."""
+    """Hold one coordinate.
+
+    places: in [0, 1] by trial, None where it is not set. ticks: as (place, text). note: the second
+    line, a direction or a unit.
+    """
 
     label: str
     note: str  # direction or unit, second line
@@ -32,9 +38,9 @@ class Axis:
 
 
 def coordinates(trials: Sequence[Trial], objectives: Sequence[str]) -> tuple[Axis, ...]:
-    """Parameters that vary (the numeric ones first by name), then cost, then the qualities.
+    """Return the parameters that vary (target sparsity first), then the cost, then the qualities.
 
-    Quality axes are turned so that better is up; costs so that cheaper is up.
+    Quality axes are turned so that better is up, cost axes so that cheaper is up.
     """
     axes = [_param_axis(trials, name) for name in varying_params(trials)[:_MAX_PARAMS]]
     cost = [n for n in objectives if n.startswith("cost/")]
@@ -53,9 +59,9 @@ def coordinates(trials: Sequence[Trial], objectives: Sequence[str]) -> tuple[Axi
 
 
 def varying_params(trials: Sequence[Trial]) -> list[str]:
-    """Parameters with at least two values among the trials; the target sparsity first.
+    """Return the parameters with at least two values among the trials, the target sparsity first.
 
-    No steps of pre-training are no value: that a method has none, its name says.
+    A count of 0 steps of pre-training is no value: the method's name says that there are none.
     """
     names = sorted({name for t in trials for name in t.params})
     found = [
@@ -74,8 +80,10 @@ def draw(
     title: str,
     subtitle: str,
 ) -> Figure:
-    """Members of the joint front in full colour over the faint lines of the others; dotted where
-    a trial ran to its end and missed a constraint."""
+    """Draw members of the joint front in full colour over the faint lines of the others.
+
+    A trial that ran to its end and missed a constraint is dotted.
+    """
     axes_list = coordinates(trials, objectives)
     figure = canvas.new_figure(max(8.6, 1.75 * len(axes_list) + 0.8), 5.2, title, subtitle)
     plot = figure.subplots()
@@ -88,7 +96,7 @@ def draw(
         plot.plot(
             range(len(ys)),
             [math.nan if y is None else y for y in ys],
-            color=style.method_style(trial.method).colour,
+            color=method_style(trial.method).colour,
             alpha=0.95 if joint else 0.45 if missed else 0.18,
             linewidth=1.7 if joint else 1.0,
             linestyle=_MISSED_DASHES if missed else "-",
@@ -115,7 +123,7 @@ def draw(
                 zorder=5,
                 bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
             )
-    methods = style.method_order(t.method for t in trials)
+    methods = method_order(t.method for t in trials)
     handles = [canvas.method_line_handle(m) for m in methods]
     if any(trial.status == "infeasible" for trial in trials):
         handles.append(
@@ -126,22 +134,23 @@ def draw(
 
 
 def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figure":
-    """Axes that can be brushed and moved, one line per trial, coloured by method. Plotly knows no
-    dashes here: whether the constraints were met is an axis of its own where some trial missed
-    one."""
+    """Draw axes that can be brushed and moved, one line per trial, coloured by method.
+
+    Plotly has no dashes here: where some trial missed a constraint, an axis of its own says which.
+    """
     import plotly.graph_objects as go
 
-    methods = style.method_order(t.method for t in trials)
+    methods = method_order(t.method for t in trials)
     codes = [methods.index(t.method) for t in trials]
     last = max(1, len(methods) - 1)
-    colours = [style.method_style(m).colour for m in methods]
+    colours = [method_style(m).colour for m in methods]
     stops = [[i / last, colour] for i, colour in enumerate(colours)]
     dimensions: list[dict[str, Any]] = [
         {
             "label": "method",
             "values": codes,
             "tickvals": list(range(len(methods))),
-            "ticktext": [style.method_style(m).label for m in methods],
+            "ticktext": [method_style(m).label for m in methods],
             "range": [-0.3, last + 0.3],
         }
     ]
@@ -157,7 +166,7 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
         )
     num_params = len(coordinates(trials, objectives)) - len(objectives)
     for place, axis in enumerate(coordinates(trials, objectives)):
-        # Plotly has no gap in a line: what a trial was not given is drawn under the axis.
+        # Plotly has no gap in a line: a value that is not set is drawn under the axis.
         absent = any(p is None for p in axis.places)
         dimensions.append(
             {
@@ -188,30 +197,30 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
 
 
 def _full_label(axis: Axis) -> str:
-    """ "sparsity target": Plotly has no second line for the group of a parameter."""
+    """Return "sparsity target": Plotly has no second line for the group of a parameter."""
     group = axis.note.partition(",")[0]
     return f"{group} {axis.label}" if group and group != "log" else axis.label
 
 
 def _metric_title(name: str) -> str:
     if name.startswith("cost/"):
-        return style.metric_label(name).capitalize()
+        return metric_label(name).capitalize()
     task = report.without_split(name).partition("/")[0]
-    return style.task_label(task)
+    return task_label(task)
 
 
 def _metric_note(name: str) -> str:
     if name.startswith("cost/"):
         return ""
-    unit = style.unit_label(name)
-    return f"{style.metric_label(name)} ({unit})" if len(unit) == 1 else style.metric_label(name)
+    unit = unit_label(name)
+    return f"{metric_label(name)} ({unit})" if len(unit) == 1 else metric_label(name)
 
 
 def _param_axis(trials: Sequence[Trial], name: str) -> Axis:
     values = [trial.params.get(name) for trial in trials]
     present = [v for v in values if v is not None]
     group, _, leaf = name.rpartition(".")
-    # "optimiser.name" is the optimiser; "sparsity.target" is a target, of sparsity.
+    # "optimiser.name" is the optimiser; "sparsity.target" is the target of the sparsity.
     label = group if leaf == "name" else leaf.replace("_", " ")
     group = "" if leaf == "name" else group
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
@@ -253,5 +262,5 @@ def _numeric_axis(values: Sequence[Any], label: str, note: str, metric: str | No
         places=tuple(
             place(float(v)) if v is not None and math.isfinite(v) else None for v in values
         ),
-        ticks=tuple((place(m), style.number(m, metric)) for m in marks),
+        ticks=tuple((place(m), number(m, metric)) for m in marks),
     )

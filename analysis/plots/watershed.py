@@ -1,4 +1,4 @@
-"""Agreement among tasks by relative depth, mean over seeds, on the published curves."""
+"""Draw agreement among tasks by relative depth, mean over seeds, with published curves."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.plots.agreement import LABEL
-from analysis.statistics.watershed import SystemLayers, mean_curve, published_curve
+from analysis.statistics.watershed import SystemLayers, mean_curve
+from analysis.tables.papers import published_curve
 
 _PUBLISHED_DASHES = {"nyu-v2": (4, 2), "cityscapes": (1, 1.5), "taskonomy": (6, 2, 1, 2)}
 _LINE_STYLES = ("-", "--", ":", "-.")
@@ -20,8 +22,8 @@ _PANELS_PER_ROW = 3
 def draw(
     layers: Sequence[SystemLayers], datasets: Sequence[str], title: str, subtitle: str
 ) -> Figure:
-    """One panel per method, one line per sparsity or variant, with ± a sample deviation."""
-    methods = style.method_order(item.system.method for item in layers)
+    """Draw one panel per method, one line per sparsity or variant, with ± a sample deviation."""
+    methods = method_order(item.system.method for item in layers)
     columns = min(_PANELS_PER_ROW, len(methods))
     num_rows = -(-len(methods) // columns)
     size = (max(7.2, 3.9 * columns + 0.8), 1.3 + 3.6 * num_rows)
@@ -31,7 +33,7 @@ def draw(
         axes.set_visible(False)
     for index, (axes, method) in enumerate(zip(cells, methods, strict=False)):
         canvas.tidy(axes)
-        look = style.method_style(method)
+        look = method_style(method)
         axes.set_title(
             look.label, loc="left", fontsize=style.PANEL_SIZE, fontweight="bold", color=style.INK
         )
@@ -83,7 +85,7 @@ def draw(
         if index % columns == 0:
             axes.set_ylabel(LABEL, fontsize=style.LABEL_SIZE)
     with_band = any(len(item.votes) > 1 for item in layers)
-    # Three to a row fit the narrowest figure; a wider one has room for all.
+    # Three in a row fit the narrowest figure; a wider figure has room for all.
     canvas.legend_below(figure, _legend(datasets, with_band), columns=3 if columns < 3 else 6)
     return figure
 

@@ -1,7 +1,7 @@
-"""From a study to its files: front.png, front.parquet and the report's figures.
+"""Turn a study into files: front.png, front.parquet and the report's figures.
 
-The one place that decides which figures a study can have: what it cannot show (no DiSparse
-trial, no summary, nothing complete) is left out, and the report says why.
+Only this module decides which figures a study can have. What it cannot show (no trial with votes,
+no summary, nothing complete) is left out, and the report says why.
 """
 
 import html
@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis.labels import metric_label, number, task_label
+from analysis.methods import may_vote, method_style
 from analysis.plots import (
     agreement,
     canvas,
@@ -22,7 +24,6 @@ from analysis.plots import (
     importance,
     layers,
     parallel,
-    style,
 )
 from analysis.statistics.fronts import (
     TaskFront,
@@ -38,10 +39,8 @@ from analysis.studies.constraints import Bound, misses, read_bounds
 from analysis.studies.effort import Course, Epochs, by_epochs, by_time, by_trials, count_epochs
 from analysis.studies.masks import TrialMasks, read_masks
 from analysis.studies.trials import Study, Trial
-from analysis.tables.trials_table import front_table
 from analysis.tables.typeset import write_parquet
 from trainables import report
-from trainables.errors import UserError
 
 MAX_ROWS = 24  # of the density map; MAX_LINES of the agreement plot
 MAX_LINES = 30
@@ -50,7 +49,7 @@ _LATEST = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
-    """What the figures show, computed once."""
+    """Hold what the figures show, computed once."""
 
     study: Study
     fronts: tuple[TaskFront, ...]
@@ -68,11 +67,12 @@ class Findings:
 
     @property
     def member_names(self) -> frozenset[str]:
+        """Return the names of the joint front's trials."""
         return frozenset(t.trial for t in self.members)
 
 
 def find(study: Study, *, with_masks: bool = True, with_importances: bool = True) -> Findings:
-    """Everything the figures need."""
+    """Compute everything that the figures need."""
     ended = tuple(sorted(eligible(study), key=lambda t: (t.ended or _LATEST, t.number)))
     missed = infeasible(study)
     members = joint_front(study)
@@ -82,7 +82,7 @@ def find(study: Study, *, with_masks: bool = True, with_importances: bool = True
         normalisation = Normalisation.of(values_NM)
         share_N = hypervolume_trajectory(values_NM, normalisation)
     sparse = tuple(t for t in members if t.method != "dense")
-    voters = tuple(t for t in eligible(study) if t.method.startswith("disparse"))
+    voters = tuple(t for t in eligible(study) if may_vote(t.method))
     read = read_masks(study, voters) if with_masks else ()
     courses = (by_epochs(study, ended) or by_trials(ended), by_time(study, ended))
     return Findings(
@@ -103,7 +103,7 @@ def find(study: Study, *, with_masks: bool = True, with_importances: bool = True
 
 
 def spread(masks: Sequence[TrialMasks], limit: int) -> tuple[TrialMasks, ...]:
-    """At most `limit` of them, evenly over the range of densities, sparsest first."""
+    """Return at most `limit` of the masks, evenly over their densities, the sparsest first."""
     ordered = sorted(masks, key=lambda m: (m.density, m.trial.number))
     if len(ordered) <= limit:
         return tuple(ordered)
@@ -111,24 +111,26 @@ def spread(masks: Sequence[TrialMasks], limit: int) -> tuple[TrialMasks, ...]:
 
 
 def write_front(found: Findings, out: Path) -> list[Path]:
-    """front.png and front.parquet under `out`. Raises `UserError` if it is not writable."""
-    table = out / "front.parquet"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        partial = table.with_name(".front.parquet.partial")
-        pq.write_table(front_table(found.study, found.members), partial)
-        partial.replace(table)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"cannot write {table}: {reason}; name another folder by --out") from None
+    """Write front.png and front.parquet under `out` and return their paths.
+
+    Raises `UserError` where the folder is not writable.
+    """
+    rows = write_parquet(out / "front.parquet", front_rows(found))
     picture = front.draw(
         found.fronts, found.member_names, front_title(found), front_subtitle(found)
     )
-    return [canvas.save(picture, out / "front.png"), table]
+    return [canvas.save(picture, out / "front.png"), rows]
+
+
+def front_rows(found: Findings) -> pa.Table:
+    """Return the rows of `trials.parquet` that are on the joint front, in their order there."""
+    names = found.study.table["trial"].to_pylist()
+    rows = [place for place, name in enumerate(names) if name in found.member_names]
+    return found.study.table.take(pa.array(rows, type=pa.int64()))
 
 
 def write_figures(found: Findings, out: Path) -> list[Path]:
-    """The other pictures the study can have."""
+    """Write the other pictures that the study can have and return their paths."""
     study = found.study
     about = subtitle(found)
     paths = []
@@ -159,11 +161,12 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
 
 
 def front_title(found: Findings) -> str:
-    return f"{found.study.name}: quality against {style.metric_label(found.study.cost)}"
+    """Return the title of front.png."""
+    return f"{found.study.name}: quality against {metric_label(found.study.cost)}"
 
 
 def subtitle(found: Findings) -> str:
-    """ "scenes · tiny · 24 complete trials, 9 on the joint front · validation"."""
+    """Return a line such as "scenes · tiny · 24 complete trials, 9 on the joint front · …"."""
     study = found.study
     facts = [str(study.facts[key]) for key in ("dataset", "preset") if study.facts.get(key)]
     count = len(found.ended)
@@ -175,35 +178,38 @@ def subtitle(found: Findings) -> str:
 
 
 def importance_subtitle(found: Findings) -> str:
-    """ "scenes · tiny · PED-ANOVA over 34 trials that ran to the end · validation split"."""
+    """Return "scenes · tiny · PED-ANOVA over 34 trials that ran to the end · …"."""
     facts = [str(found.study.facts[k]) for k in ("dataset", "preset") if found.study.facts.get(k)]
     about = f"PED-ANOVA over {found.importances.num_trials} trials that ran to the end"
     return " · ".join([*facts, about, "validation split"])
 
 
 def front_subtitle(found: Findings) -> str:
-    """`subtitle`, and how many trials have nothing to be drawn at."""
+    """Return the `subtitle` with the number of trials stopped early, which are not drawn."""
     num_stopped = len(found.study.with_status("stopped"))
     about = subtitle(found).removesuffix(" split")
     return f"{about} · {num_stopped} stopped early" if num_stopped else about
 
 
 def hover_texts(study: Study) -> dict[str, str]:
-    """What hovering over a trial shows: its name, objectives, test beside val, parameters."""
+    """Return by trial what hovering over it shows, as escaped HTML.
+
+    That is its name, its objectives with test beside val, and its parameters.
+    """
     params = parallel.varying_params(study.trials)[:10]
     bounds = read_bounds(study.facts)
     return {trial.trial: _hover(study, trial, params, bounds) for trial in study.trials}
 
 
 def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[Bound]) -> str:
-    look = style.method_style(trial.method)
+    look = method_style(trial.method)
     lines = [f"<b>{html.escape(trial.trial)}</b> {html.escape(look.label)}"]
     for name in (study.cost, *study.qualities):
         if name in trial.metrics:
-            label = style.metric_label(name)
+            label = metric_label(name)
             if name in study.qualities:
-                label = f"{style.task_label(report.without_split(name).split('/')[0])}, {label}"
-            lines.append(f"{label}: {style.number(trial.metrics[name], name)}{_test(trial, name)}")
+                label = f"{task_label(report.without_split(name).split('/')[0])}, {label}"
+            lines.append(f"{label}: {number(trial.metrics[name], name)}{_test(trial, name)}")
     if trial.status == "infeasible":
         lines += [f"<b>{html.escape(miss)}</b>" for miss in misses(bounds, trial.metrics)]
     if trial.seed is not None:
@@ -211,16 +217,16 @@ def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[B
     for name in params:
         value = trial.params.get(name)
         if value is not None:
-            text = style.number(value) if isinstance(value, float) else str(value)
+            text = number(value) if isinstance(value, float) else str(value)
             lines.append(f"<i>{html.escape(name)}</i>: {html.escape(text[:60])}")
     return "<br>".join(lines)
 
 
 def _test(trial: Trial, name: str) -> str:
     value = trial.metrics.get(test_name(name))
-    return "" if value is None or name.startswith("cost/") else f" (test {style.number(value)})"
+    return "" if value is None or name.startswith("cost/") else f" (test {number(value)})"
 
 
 def test_name(name: str) -> str:
-    """The test metric beside a val one: shown, never selected on."""
+    """Return the test metric beside a val one. It is shown, but never used to select."""
     return f"test/{report.without_split(name)}"

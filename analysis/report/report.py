@@ -1,13 +1,21 @@
-"""The self-contained HTML report of a study: Plotly inlined once, nothing fetched."""
+"""Fill the template `page.html`: the self-contained HTML report of a study.
 
-import html
-from collections.abc import Mapping, Sequence
+Plotly is inlined once and nothing is fetched. Jinja2 escapes all text; only what is `Markup` below
+goes into the page as it is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from analysis.labels import better, metric_label, number, task_label, unit_label
+from analysis.methods import MethodStyle, method_style
 from analysis.plots import (
     agreement,
     canvas,
@@ -18,7 +26,6 @@ from analysis.plots import (
     parallel,
     style,
 )
-from analysis.report import page
 from analysis.report.figures import Findings, hover_texts, test_name
 from analysis.report.versions import versions
 from analysis.statistics.fronts import ineligible_reason
@@ -27,352 +34,14 @@ from analysis.studies.constraints import misses
 from analysis.studies.masks import failure_reason
 from analysis.studies.terms import effort_text, saved_text, terms, trials_text
 from analysis.studies.trials import RUNNING, Study, Trial
+from analysis.tables.typeset import write_text
 from trainables import report
 from trainables.command_line import masked
-from trainables.errors import UserError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-
-def write_report(found: Findings, out: Path, command: str) -> Path:
-    """report.html under `out`; `command` is the line that made it."""
-    path = out / "report.html"
-    partial = path.with_name(".report.html.partial")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        partial.write_text(render(found, command), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; name another folder by --out"
-        ) from None
-    return path
-
-
-def render(found: Findings, command: str) -> str:
-    """The page as text."""
-    sections = [("front", "Fronts", _front(found))]
-    if found.ended:
-        sections += [
-            ("members", "Front members", _members(found)),
-            ("hypervolume", "Progress", _hypervolume(found)),
-            ("parallel", "Choices", _parallel(found)),
-            ("importance", "Importance", _importance(found)),
-            ("agreement", "Agreement", _agreement(found)),
-            ("layers", "Layers", _layers(found)),
-        ]
-    if found.study.with_status("infeasible"):
-        sections.append(("missed", "Missed constraints", _missed(found)))
-    sections.append(("failures", "Failures", _failures(found.study)))
-    sections.append(("made", "How it was made", _made(found, command)))
-    links = " ".join(f'<a href="#{anchor}">{label}</a>' for anchor, label, _ in sections)
-    body = "".join(text for _, _, text in sections)
-    stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    body += f"<footer>Written {stamp}. This page is complete in itself and loads nothing.</footer>"
-    title = f"{found.study.name}: sparsity study"
-    return page.document(title, _header(found, links), body, get_plotlyjs())
-
-
-def _header(found: Findings, links: str) -> str:
-    study = found.study
-    tasks = ", ".join(style.task_label(f.task).lower() for f in found.fronts)
-    data = " ".join(str(study.facts[k]) for k in ("dataset", "preset") if study.facts.get(k))
-    lead = f"Which sparse models nobody should ignore{' on ' + data if data else ''}: {tasks}."
-    counts = {s: len(study.with_status(s)) for s in (*report.STATUSES, RUNNING)}
-    facts = [page.fact(len(study.trials), "trials"), page.fact(counts["complete"], "complete")]
-    facts += [page.fact(counts[s], word) for s, word in _COUNTED.items() if counts[s]]
-    facts.append(page.fact(len(found.members), "on the joint front"))
-    facts.append(page.fact(len({t.method for t in found.ended}), "methods compared"))
-    if len(found.share_N):
-        facts.append(page.fact(f"{found.share_N[-1]:.3f}", "hypervolume (0 to 1)"))
-    if found.epochs is not None and counts["stopped"]:
-        facts.append(page.fact(saved_text(found.epochs), "epochs saved by stopping early"))
-    notes = "".join(page.note(text) for text in study.notes)
-    return (
-        f"<h1>{html.escape(study.name)}</h1><p class='lead'>{html.escape(lead)}</p>"
-        f"<div class='facts'>{''.join(facts)}</div>{notes}<nav>{links}</nav>"
-    )
-
-
-def _figure(figure: "go.Figure", min_width_pixels: int = 640) -> str:
-    """The figure's markup; a window narrower than `min_width_pixels` scrolls it sideways,
-    with 0 the figure becomes as narrow as its place."""
-    markup = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        default_width="100%",
-        config={
-            "displaylogo": False,
-            "showSendToCloud": False,  # no button that gives the study away
-            "responsive": True,
-            "modeBarButtonsToRemove": [
-                "select2d",
-                "lasso2d",
-                "zoomIn2d",
-                "zoomOut2d",
-                "autoScale2d",
-            ],
-        },
-    )
-    if not min_width_pixels:
-        return f"{markup}\n"
-    return f'<div class="scroll"><div style="min-width:{min_width_pixels}px">{markup}</div></div>\n'
-
-
-def _front(found: Findings) -> str:
-    cost = style.metric_label(found.study.cost)
-    text = (
-        f"Every dot is one trained model that ran to the end: what it costs ({cost}, further left "
-        "is cheaper) against how well it does one task on the validation split. The staircase is "
-        "the best quality anyone attained at that cost or less; models on it are non-dominated "
-        "for that task. Outlined dots are on the joint front: no other trial is at least as good "
-        "in every task and the cost, and better in one. The dashed line is the dense model, the "
-        "dotted staircase is what random masks alone attain. Hover for a trial's parameters, click "
-        "a name in the legend to hide or show it."
-    )
-    num_stopped = len(found.study.with_status("stopped"))
-    if num_stopped:
-        are = "is" if num_stopped == 1 else "are"
-        text += (
-            f" The {trials_text(num_stopped)} stopped early {are} not drawn: the values of less "
-            "training compare with none of these."
-        )
-    if found.bounds:
-        asked = html.escape("; ".join(bound.text for bound in found.bounds))
-        text += (
-            f"</p><p class='quiet'>The study asks for {asked}. A red line is such a "
-            "bound on an axis, its forbidden side shaded; hollow grey marks are models that ran to "
-            "the end and missed a bound, and are on no front."
-        )
-    if not (found.ended or found.infeasible):
-        return page.section("front", "Quality against cost", "", _nothing(found.study))
-    hover = hover_texts(found.study)
-    figures = [front.interactive(f, found.member_names, hover) for f in found.fronts]
-    panels = [_figure(figure, 0) for figure in figures]
-    content = page.panels(panels, front.grid(len(panels))[1])
-    content += page.legend(
-        front.legend(found.fronts), f"{canvas.ring_svg(style.INK)}on the joint front"
-    )
-    if not found.ended:
-        content = _nothing(found.study) + content
-    return page.section("front", "Quality against cost", text, content)
-
-
-def _nothing(study: Study) -> str:
-    if not study.trials:
-        return page.note("The study has no trials yet.")
-    complete = len(study.with_status("complete"))
-    if complete:
-        return page.note(
-            f"None of the {complete} complete trials has finite values for all objectives; "
-            "see Failures."
-        )
-    counts = {word: len(study.with_status(s)) for s, word in _COUNTED.items()}
-    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return page.note(f"None of the {trials_text(len(study.trials))} is complete: {said}.")
-
-
-def _members(found: Findings) -> str:
-    study = found.study
-    text = (
-        "The joint front over all tasks and the cost, cheapest first. Members were chosen by their "
-        "<b>val</b> values alone, and the best of many is partly the luckiest: expect the "
-        "<i>test</i> values beside them to be a little worse. Test played no part in the choice."
-    )
-    heads = [("trial", "text"), ("method", "text"), (_head(study.cost), "")]
-    for name in study.qualities:
-        heads += [(_head(name), "wide"), ("test", "test")]
-    heads.append(("seed", ""))
-    rows = []
-    for trial in found.members:
-        look = style.method_style(trial.method)
-        row = [html.escape(trial.trial), page.swatch(look.colour, look.label)]
-        row.append(style.number(trial.metrics[study.cost], study.cost))
-        for name in study.qualities:
-            test = trial.metrics.get(test_name(name))
-            row += [_digits(trial.metrics[name]), "–" if test is None else _digits(test)]
-        rows.append([*row, "–" if trial.seed is None else str(trial.seed)])
-    return page.section("members", "Members of the joint front", text, page.table(heads, rows))
-
-
-def _head(name: str) -> str:
-    arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
-    label = html.escape(style.metric_label(name))
-    if name.startswith("cost/"):
-        return f"{label} {arrow}"
-    task = style.task_label(report.without_split(name).partition("/")[0])
-    unit = style.unit_label(name)
-    measured = f"{label} ({unit})" if unit == "°" else label
-    return f"{html.escape(task)}<br>{measured}\u00a0{arrow}<br>val"
-
-
-def _digits(value: float) -> str:
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
-
-
-def _hypervolume(found: Findings) -> str:
-    text = (
-        "One number for how good the whole front is: the share of the box between the best values "
-        "seen and a reference point that some trial dominates. Each objective is scaled by its "
-        "best and worst value on the final front; the reference point lies 10 % beyond the worst. "
-        "A long flat end means that more trials found little; markers are trials that improved it. "
-        "Compare the number only within this study: its scale is the study's own."
-    )
-    if found.epochs is not None:
-        text += f" {effort_text(found.epochs, len(found.study.with_status('stopped')))}"
-    if found.courses[1:]:
-        text += " Time is that of the clock, with all pauses of the study."
-    hover = hover_texts(found.study)
-    panels = [
-        _figure(hypervolume.interactive(found.ended, found.share_N, course, hover), 0)
-        for course in found.courses
-    ]
-    content = page.panels(panels, len(panels))
-    content += page.legend(hypervolume.legend(found.ended, found.share_N), "")
-    return page.section("hypervolume", "Progress of the search", text, content)
-
-
-def _parallel(found: Findings) -> str:
-    text = (
-        "Every line is one trial that ran to the end, from the choices that differed between "
-        "trials (left) to its cost and its quality on each task (right; turned so that up is "
-        "better). Drag along an axis to keep only the lines through that range, drag an axis's "
-        "name to move it."
-    )
-    shown = (*found.ended, *found.infeasible)
-    content = _figure(parallel.interactive(shown, found.study.objectives), 900)
-    return page.section("parallel", "Choices and outcomes", text, content)
-
-
-def _importance(found: Findings) -> str:
-    title, found_here = "Which parameters decide", found.importances
-    if found_here.reason is not None:
-        return page.section("importance", title, SUMMARY, page.note(found_here.reason))
-    content = _figure(importance.interactive(found_here), 900)
-    content += page.legend(importance.legend(), "lines: ± one standard deviation")
-    return page.section("importance", title, explanation(found_here), content)
-
-
-def _agreement(found: Findings) -> str:
-    title = "Do the tasks want the same weights?"
-    text = (
-        "DiSparse asks every task alone which of the shared weights it would keep. Each line is "
-        "one trial and gives, layer by layer, how far the answers overlap (intersection over "
-        "union: 1 is full agreement, 0 none), coloured by the density of the whole model. "
-        "Where the lines fall away the tasks part company, which is where sharing begins to cost."
-    )
-    if not found.votes:
-        tried = any(t.method.startswith("disparse") for t in found.study.trials)
-        why = (
-            "No DiSparse trial of this study left a record of its tasks' votes."
-            if tried
-            else "The study has no DiSparse trial, and other methods take no vote among tasks."
-        )
-        return page.section("agreement", title, text, page.note(why))
-    return page.section("agreement", title, text, _figure(agreement.interactive(found.votes)))
-
-
-def _layers(found: Findings) -> str:
-    text = (
-        "How much of every layer the sparse members of the front kept, one row each, sparsest at "
-        "the top; bright layers were kept nearly whole. First come the layers that all tasks "
-        "share, then each task's own."
-    )
-    if not found.layers:
-        why = page.note("No sparse member of the front left a record of its layers.")
-        return page.section("layers", "Density by layer", text, why)
-    content = _figure(layers.interactive(found.layers))
-    return page.section("layers", "Density by layer", text, content)
-
-
-def _missed(found: Findings) -> str:
-    study = found.study
-    text = (
-        "Trials that ran to the end with values of their own and missed a constraint of the study. "
-        "They are no members of any front, and no failures: the search learns from them where not "
-        "to look."
-    )
-    heads = [("trial", "text"), ("method", "text")]
-    heads += [
-        (_head(name), "wide" if name in study.qualities else "") for name in _cost_first(study)
-    ]
-    heads.append(("missed", "text wrap"))
-    rows = []
-    for trial in study.with_status("infeasible"):
-        look = style.method_style(trial.method)
-        row = [html.escape(trial.trial), page.swatch(look.colour, look.label)]
-        for name in _cost_first(study):
-            value = trial.metrics.get(name)
-            shown = style.number if name == study.cost else lambda v, _: _digits(v)
-            row.append("–" if value is None else shown(value, name))
-        said = "; ".join(misses(found.bounds, trial.metrics)) or failure_reason(study, trial)
-        rows.append([*row, html.escape(said)])
-    return page.section("missed", "Missed constraints", text, page.table(heads, rows))
-
-
-def _cost_first(study: Study) -> tuple[str, ...]:
-    return (study.cost, *study.qualities)
-
-
-def _failures(study: Study) -> str:
-    text = (
-        "Trials that cannot be compared, with the reason on record. They are part of the result: a "
-        "setting that diverges or runs out of memory is one to avoid. Trials that the scheduler "
-        "stopped early are no failures and not listed."
-    )
-    listed: list[tuple[Trial, str]] = []
-    for trial in study.trials:
-        reason = ineligible_reason(trial, study.objectives)
-        if trial.status == "failed":
-            reason = failure_reason(study, trial)
-        if reason is not None:
-            listed.append((trial, reason))
-    if not listed:
-        return page.section("failures", "Failed trials", text, "<p>None failed.</p>")
-    heads = [("trial", "text"), ("method", "text"), ("status", "text"), ("trained", "")]
-    heads.append(("reason", "text wrap"))
-    rows = []
-    for trial, reason in listed:
-        look = style.method_style(trial.method)
-        reached = f"{100 * trial.fraction:.0f} %" if trial.fraction == trial.fraction else "–"
-        rows.append(
-            [
-                html.escape(trial.trial),
-                page.swatch(look.colour, look.label),
-                trial.status,
-                reached,
-                html.escape(reason),
-            ]
-        )
-    return page.section("failures", "Failed trials", text, page.table(heads, rows))
-
-
-def _made(found: Findings, command: str) -> str:
-    study = found.study
-    source = (
-        f"MLflow at {masked(study.tracking_uri or '')}"
-        if study.source == "mlflow"
-        else "trials.parquet"
-    )
-    items: list[tuple[str, object]] = [
-        ("study", study.name),
-        *((key, _plain(study.facts[key])) for key in _FACTS if study.facts.get(key) is not None),
-        *((key, masked(said)) for key, said in terms(study.facts)),
-        ("objectives", ", ".join(f"{n} ({style.better(n)})" for n in study.objectives)),
-        ("trials' seeds", _seeds(study.trials)),
-        ("read from", source),
-        ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
-    ]
-    if found.normalisation is not None:
-        scale = found.normalisation.to_dict(study.objectives)
-        items.append(("hypervolume scale", "; ".join(_scale(n, v) for n, v in scale.items())))
-    content = f"<pre>{html.escape(masked(command))}</pre>{page.definitions(items)}"
-    text = "This page was written by the command below; run it again to bring it up to date."
-    return page.section("made", "How it was made", text, content)
-
-
-# Beside complete ones; in the order of the summary.
+# The statuses beside `complete`, in the order of the summary.
 _COUNTED = {
     "stopped": "stopped early",
     "infeasible": "infeasible",
@@ -380,6 +49,278 @@ _COUNTED = {
     RUNNING: "still running",
 }
 _FACTS = ("recipe", "dataset", "preset", "tasks", "seed", "created", "command", "sampler")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """Hold a column's head: its lines, and the column's class in the style sheet."""
+
+    lines: tuple[str, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """Hold a trial with its method's look and one text per further column."""
+
+    trial: str
+    look: MethodStyle
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialTable:
+    """Hold a table of trials. `heads` are those of the columns after trial and method."""
+
+    heads: tuple[Head, ...]
+    rows: tuple[Row, ...]
+
+
+def write_report(found: Findings, out: Path, command: str) -> Path:
+    """Write report.html under `out` and return its path.
+
+    command: the command line that makes the report. Raises `UserError` where the folder is not
+    writable.
+    """
+    return write_text(out / "report.html", render(found, command))
+
+
+def render(found: Findings, command: str) -> str:
+    """Render the page as one string. `command` is the command line that makes it."""
+    study = found.study
+    environment = Environment(
+        loader=PackageLoader("analysis.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    missed, failures = _missed(found), _failures(study)
+    return environment.get_template("page.html").render(
+        study=study,
+        found=found,
+        data=" ".join(str(study.facts[k]) for k in ("dataset", "preset") if study.facts.get(k)),
+        tasks=", ".join(task_label(f.task).lower() for f in found.fronts),
+        cost=metric_label(study.cost),
+        summary=_summary(found),
+        links=_links(found, bool(missed.rows)),
+        nothing=None if found.ended else _nothing(study),
+        num_stopped=len(study.with_status("stopped")),
+        members=_members(found),
+        missed=missed,
+        failures=failures,
+        made=_made(found),
+        command=masked(command),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        plotly=Markup(get_plotlyjs()),
+        ring=Markup(canvas.ring_svg(style.INK)),
+        **_figures(found),
+    )
+
+
+def _links(found: Findings, has_missed: bool) -> dict[str, str]:
+    """The anchors of the page's sections, with what the links at its top say."""
+    of_ended = {
+        "members": "Front members",
+        "hypervolume": "Progress",
+        "parallel": "Choices",
+        "importance": "Importance",
+        "agreement": "Agreement",
+        "layers": "Layers",
+    }
+    return {
+        "front": "Fronts",
+        **(of_ended if found.ended else {}),
+        **({"missed": "Missed constraints"} if has_missed else {}),
+        "failures": "Failures",
+        "made": "How it was made",
+    }
+
+
+def _summary(found: Findings) -> list[tuple[object, str]]:
+    """The numbers at the top of the page and what they count."""
+    study = found.study
+    counts = {s: len(study.with_status(s)) for s in (*report.STATUSES, RUNNING)}
+    facts: list[tuple[object, str]] = [
+        (len(study.trials), "trials"),
+        (counts["complete"], "complete"),
+        *((counts[status], word) for status, word in _COUNTED.items() if counts[status]),
+        (len(found.members), "on the joint front"),
+        (len({trial.method for trial in found.ended}), "methods compared"),
+    ]
+    if len(found.share_N):
+        facts.append((f"{found.share_N[-1]:.3f}", "hypervolume (0 to 1)"))
+    if found.epochs is not None and counts["stopped"]:
+        facts.append((saved_text(found.epochs), "epochs saved by stopping early"))
+    return facts
+
+
+def _nothing(study: Study) -> str:
+    """Why there is no front."""
+    if not study.trials:
+        return "The study has no trials yet."
+    complete = len(study.with_status("complete"))
+    if complete:
+        return (
+            f"None of the {complete} complete trials has finite values for all objectives; "
+            "see Failures."
+        )
+    counts = {word: len(study.with_status(s)) for s, word in _COUNTED.items()}
+    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"None of the {trials_text(len(study.trials))} is complete: {said}."
+
+
+def _figures(found: Findings) -> dict[str, Any]:
+    """The interactive figures, as far as the study has what they show."""
+    hover = hover_texts(found.study)
+    fronts = found.fronts if found.ended or found.infeasible else ()
+    figures: dict[str, Any] = {
+        "fronts": {
+            "panels": [_markup(front.interactive(f, found.member_names, hover)) for f in fronts],
+            "columns": front.grid(len(found.fronts))[1],
+            "legend": _legend(front.legend(fronts)) if fronts else [],
+        },
+        "agreement": _markup(agreement.interactive(found.votes)) if found.votes else None,
+        "layers": _markup(layers.interactive(found.layers)) if found.layers else None,
+    }
+    if not found.ended:
+        return figures
+    told = found.importances
+    num_stopped = len(found.study.with_status("stopped"))
+    return figures | {
+        "progress": {
+            "panels": [
+                _markup(hypervolume.interactive(found.ended, found.share_N, course, hover))
+                for course in found.courses
+            ],
+            "legend": _legend(hypervolume.legend(found.ended, found.share_N)),
+            "effort": "" if found.epochs is None else effort_text(found.epochs, num_stopped),
+        },
+        "choices": _markup(
+            parallel.interactive((*found.ended, *found.infeasible), found.study.objectives)
+        ),
+        "importance": {
+            "text": SUMMARY if told.reason else explanation(told),
+            "figure": None if told.reason else _markup(importance.interactive(told)),
+            "legend": _legend(importance.legend()),
+        },
+    }
+
+
+def _markup(figure: "go.Figure") -> Markup:
+    """The figure as part of a page that has Plotly already; as wide as its place."""
+    return Markup(
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            default_width="100%",
+            config={
+                "displaylogo": False,
+                "showSendToCloud": False,  # no button that gives the study away
+                "responsive": True,
+                "modeBarButtonsToRemove": [
+                    "select2d",
+                    "lasso2d",
+                    "zoomIn2d",
+                    "zoomOut2d",
+                    "autoScale2d",
+                ],
+            },
+        )
+    )
+
+
+def _legend(entries: Iterable[tuple[str, str]]) -> list[tuple[str, Markup]]:
+    """Names of traces and their look as SVG, which is ours and goes in as it is."""
+    return [(name, Markup(look)) for name, look in entries]
+
+
+def _row(trial: Trial, cells: Iterable[str]) -> Row:
+    return Row(trial=trial.trial, look=method_style(trial.method), cells=tuple(cells))
+
+
+def _members(found: Findings) -> TrialTable:
+    study = found.study
+    heads = [_head(study.cost)]
+    for name in study.qualities:
+        heads += [_head(name), Head(lines=("test",), kind="test")]
+    rows = []
+    for trial in found.members:
+        cells = [number(trial.metrics[study.cost], study.cost)]
+        for name in study.qualities:
+            cells += [_digits(trial.metrics[name]), _digits(trial.metrics.get(test_name(name)))]
+        rows.append(_row(trial, [*cells, "–" if trial.seed is None else str(trial.seed)]))
+    return TrialTable(heads=(*heads, Head(lines=("seed",))), rows=tuple(rows))
+
+
+def _missed(found: Findings) -> TrialTable:
+    study = found.study
+    names = (study.cost, *study.qualities)
+    rows = []
+    for trial in study.with_status("infeasible"):
+        cost = trial.metrics.get(study.cost)
+        cells = ["–" if cost is None else number(cost, study.cost)]
+        cells += [_digits(trial.metrics.get(name)) for name in study.qualities]
+        said = "; ".join(misses(found.bounds, trial.metrics)) or failure_reason(study, trial)
+        rows.append(_row(trial, [*cells, said]))
+    last = Head(lines=("missed",), kind="text wrap")
+    return TrialTable(heads=(*map(_head, names), last), rows=tuple(rows))
+
+
+def _failures(study: Study) -> TrialTable:
+    rows = []
+    for trial in study.trials:
+        reason = ineligible_reason(trial, study.objectives)
+        if trial.status == "failed":
+            reason = failure_reason(study, trial)
+        if reason is not None:
+            trained = "–" if trial.fraction != trial.fraction else f"{100 * trial.fraction:.0f} %"
+            rows.append(_row(trial, (trial.status, trained, reason)))
+    heads = (
+        Head(lines=("status",), kind="text"),
+        Head(lines=("trained",)),
+        Head(lines=("reason",), kind="text wrap"),
+    )
+    return TrialTable(heads=heads, rows=tuple(rows))
+
+
+def _head(name: str) -> Head:
+    """The head of a column of objectives: what is measured, and the direction that is better."""
+    arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
+    label = metric_label(name)
+    if name.startswith("cost/"):
+        return Head(lines=(f"{label} {arrow}",))
+    task = task_label(report.without_split(name).partition("/")[0])
+    unit = unit_label(name)
+    measured = f"{label} ({unit})" if unit == "°" else label
+    return Head(lines=(task, f"{measured}\u00a0{arrow}", "val"), kind="wide")
+
+
+def _digits(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def _made(found: Findings) -> list[tuple[str, str]]:
+    """The facts of the study, for whoever wants to repeat it."""
+    study = found.study
+    server = masked(study.tracking_uri or "none")
+    source = f"{server}, run {study.parent_run_id}" if study.source == "mlflow" else "its folder"
+    items = [
+        ("study", study.name),
+        *((key, _plain(study.facts[key])) for key in _FACTS if study.facts.get(key) is not None),
+        *((key, masked(said)) for key, said in terms(study.facts)),
+        ("objectives", ", ".join(f"{n} ({better(n)})" for n in study.objectives)),
+        ("trials' seeds", _seeds(study.trials)),
+        ("read from", source),
+        ("MLflow", server),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
+    ]
+    if found.normalisation is not None:
+        scale = found.normalisation.to_dict(study.objectives)
+        items.append(("hypervolume scale", "; ".join(_scale(n, v) for n, v in scale.items())))
+    return items
 
 
 def _plain(value: Any) -> str:
@@ -397,4 +338,4 @@ def _seeds(trials: Sequence[Trial]) -> str:
 def _scale(name: str, bounds: Mapping[str, float]) -> str:
     sign = report.describe(name).sign
     best, worst = sign * bounds["ideal"], sign * bounds["nadir"]
-    return f"{name} {style.number(best)} (best) to {style.number(worst)} (worst)"
+    return f"{name} {number(best)} (best) to {number(worst)} (worst)"

@@ -1,4 +1,4 @@
-"""Which versions made a result, read without loading them."""
+"""Tell which versions made a result, without loading the packages."""
 
 import platform
 from collections.abc import Iterable
@@ -8,8 +8,10 @@ _PACKAGES = ("numpy", "pyarrow", "moocore", "mlflow", "matplotlib", "plotly")
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
-    """Of Python and of those `packages` that are installed; default: what makes fronts and
-    reports."""
+    """Return the versions of Python and of those `packages` that are installed.
+
+    By default these are the packages that make fronts and reports.
+    """
     found = {"python": platform.python_version()}
     for name in packages:
         try:

@@ -1,1 +1,1 @@
-"""Numbers about trials: fronts, indicators, comparisons, importance, agreement among tasks."""
+"""Compute numbers about trials: fronts, indicators, comparisons, importance, agreement."""

@@ -1,11 +1,11 @@
-"""Two systems compared over the same seeds. NumPy and SciPy only.
+"""Compare two systems over the same seeds. NumPy and SciPy only.
 
 Everything is turned so that a positive difference means that the system is better than its
 reference, whichever way the metric is measured.
 
 With few pairs the Wilcoxon signed-rank test cannot reject anything: its smallest two-sided p is
 2^(1 - n), 0.0625 for five seeds and 0.25 for three (`smallest_p`), before any correction. A
-`verdict` therefore rests on the t interval, and p stands beside it.
+`verdict` therefore rests on the t interval, and p is given beside it.
 
 Shape suffixes: N pairs (seeds), P p-values.
 """
@@ -28,7 +28,7 @@ _EXACT_PAIRS = 14  # every assignment of signs is enumerated up to here: 16,384
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """Both ends; infinite where the data bound nothing."""
+    """Hold both ends of an interval; infinite where the data set no bound."""
 
     low: float
     high: float
@@ -36,7 +36,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """A system against its reference over `num_pairs` seeds; positive is better.
+    """Hold a system against its reference over `num_pairs` seeds; positive is better.
 
     mean: of the differences, in the metric's unit.
     relative: the mean over |mean of the reference|, a fraction; NaN where that is 0.
@@ -61,7 +61,7 @@ def compare(
     lower_is_better: bool = False,
     confidence: float = 0.95,
 ) -> Comparison:
-    """Paired comparison; entry i of both belongs to one seed.
+    """Compare two lists of values pair by pair; entry i of both belongs to one seed.
 
     A per-seed measure that is already a difference (`trainables.report.delta_percent`) is
     compared with zeros. Raises `UserError` where the lengths differ, nothing is paired or a
@@ -98,7 +98,7 @@ def compare(
 
 
 def mean_interval(values_N: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Student's t interval of the mean; infinite for a single value, NaN for none."""
+    """Return Student's t interval of the mean; infinite for one value, NaN for none."""
     values = np.asarray(values_N, dtype=float)
     if not len(values):
         return Interval(low=math.nan, high=math.nan)
@@ -107,14 +107,14 @@ def mean_interval(values_N: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def effect_size(differences_N: ArrayLike, confidence: float = 0.95) -> tuple[float, Interval]:
-    """Hedges' g_z and an exact interval of the population's δ_z = mean / deviation.
+    """Return Hedges' g_z and an exact interval of the population's δ_z = mean / deviation.
 
     g_z = J(n - 1) · mean / s: Cohen's d of the differences (d_z) with the bias of few pairs
     removed, J(ν) = Γ(ν/2) / (√(ν/2) Γ((ν - 1)/2)) (Hedges 1981, J. Educ. Stat. 6, equation 6e).
     The interval inverts the non-central t distribution of √n · d_z (Cumming & Finch 2001,
     Educ. Psychol. Meas. 61). It is of δ itself and takes no factor J, which would spoil its
-    coverage. NaN where the differences are fewer than two or all zero, infinite where they are
-    constant.
+    coverage. NaN where there are fewer than two differences or all are zero, infinite where they
+    are constant.
     """
     differences = np.asarray(differences_N, dtype=float)
     if len(differences) < 2:
@@ -125,7 +125,7 @@ def effect_size(differences_N: ArrayLike, confidence: float = 0.95) -> tuple[flo
 
 
 def hedges_correction(degrees: int) -> float:
-    """J(ν), in (0, 1); NaN for one degree of freedom, where d has no expectation."""
+    """Return J(ν), in (0, 1); NaN for one degree of freedom, where d has no expectation."""
     if degrees < 2:
         return math.nan
     half = degrees / 2
@@ -133,11 +133,11 @@ def hedges_correction(degrees: int) -> float:
 
 
 def signed_rank_p(differences_N: ArrayLike) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test of the differences, exact up to 14 of them.
+    """Return the two-sided p of Wilcoxon's signed-rank test, exact for up to 14 differences.
 
-    Zeros are ranked and then dropped (Pratt 1959), ties share their mean rank; the distribution
+    Zeros are ranked and then dropped (Pratt 1959), and ties share their mean rank. The distribution
     is over all signs of the ranks at hand, which is exact with ties too. Beyond 14 non-zero
-    differences SciPy's own choice of method decides. 1 where all differences are zero.
+    differences SciPy chooses the method. The p is 1 where all differences are zero.
     """
     differences = np.asarray(differences_N, dtype=float)
     ranks = stats.rankdata(np.abs(differences))[differences != 0]
@@ -154,12 +154,12 @@ def signed_rank_p(differences_N: ArrayLike) -> float:
 
 
 def smallest_p(num_pairs: int) -> float:
-    """The least that the two-sided signed-rank test can give for `num_pairs`: 2^(1 - n)."""
+    """Return the least that the two-sided signed-rank test can give: 2^(1 - n) for n pairs."""
     return min(1.0, 2.0 ** (1 - num_pairs))
 
 
 def holm(p_values_P: ArrayLike) -> NDArray[np.float64]:
-    """Adjusted p-values (P,) in the given order (Holm 1979, Scand. J. Stat. 6).
+    """Return adjusted p-values (P,) in the given order (Holm 1979, Scand. J. Stat. 6).
 
     The i-th smallest of m is multiplied by m - i + 1; the result never falls along the order of
     the p-values and never exceeds 1. NaN stays NaN and is not counted in m.
@@ -176,12 +176,13 @@ def holm(p_values_P: ArrayLike) -> NDArray[np.float64]:
 def verdict(
     interval: Interval, margin: float = 0.0, *, kind: Literal["superior", "non-inferior"]
 ) -> Verdict:
-    """What an interval of "system minus reference, positive is better" says of a claim.
+    """Tell what an interval of "system minus reference, positive is better" says of a claim.
 
     superior: the system is better by more than `margin` (≥ 0). non-inferior: it is worse by less
     than `margin` (> 0), if at all. Either way the claim is "the true difference exceeds a
     threshold", `margin` or `-margin`: it holds where the whole interval lies above the threshold,
     does not hold where all of it lies below, and is undecided where the threshold is inside.
+    Raises `UserError` for a margin that is out of range.
     """
     at_least_zero = kind == "superior"
     if not (math.isfinite(margin) and (margin > 0 or (at_least_zero and margin == 0))):
@@ -199,8 +200,10 @@ def verdict(
 
 
 def correlation_with_depth(values_N: Sequence[float]) -> float:
-    """Spearman's rank correlation of the values with their position; NaN where it is undefined
-    (fewer than two values, or all equal)."""
+    """Return Spearman's rank correlation of the values with their position.
+
+    NaN where it is undefined: for fewer than two values, or where all are equal.
+    """
     if len(values_N) < 2 or len(set(values_N)) == 1:
         return math.nan
     ranks = stats.rankdata(values_N)

@@ -1,4 +1,4 @@
-"""Δ_T of one system to another, over seeds, of the same metrics at every seed."""
+"""Compute Δ_T of one system to another over seeds, from the same metrics at every seed."""
 
 import math
 from collections.abc import Mapping
@@ -11,19 +11,22 @@ Scores = Mapping[int, Mapping[str, float]]  # metrics without split, by seed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deltas:
-    """by_seed: in percent, positive is better. left_out: metrics that some seed cannot compare."""
+    """Hold Δ_T by seed.
+
+    by_seed: in percent, positive is better. left_out: metrics that cannot be compared at some seed.
+    """
 
     by_seed: Mapping[int, float]
     left_out: tuple[str, ...]
 
 
 def paired_deltas(method: Scores, reference: Scores) -> Deltas:
-    """Δ_T at every shared seed, over the metrics that all of these seeds have.
+    """Compute Δ_T at every shared seed, over the metrics that all of these seeds have.
 
-    A relative change needs a reference that is not 0 (the share of pixels within a small angle
-    may be, early in training). Where one seed's is, or where a seed lacks the metric on either
-    side, the metric is left out at all seeds: a mean over seeds of means over different metrics
-    would be none of one quantity.
+    A relative change needs a reference that is not 0 (early in training, the share of pixels within
+    a small angle may be 0). Where the reference is 0 at one seed, or where a seed lacks the metric
+    on either side, the metric is left out at all seeds. Otherwise the mean over seeds would mix
+    means over different metrics.
     """
     seeds = sorted(set(method) & set(reference))
     names = dict.fromkeys(

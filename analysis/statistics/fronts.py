@@ -1,9 +1,9 @@
-"""Which trials of a study are on its joint front, and what each task's front looks like.
+"""Find the trials on a study's joint front, and each task's own front.
 
 Eligible are trials that ran to the end and met the study's constraints (`complete`) and whose
-objectives are all finite: an early-stopped trial's values are of another fidelity and compare
-with nothing here, one that missed a constraint (`infeasible`) is shown but never a member.
-Selection is on `val` alone.
+objectives are all finite. The values of a trial that was stopped early come from less training and
+compare with nothing here. A trial that missed a constraint (`infeasible`) is shown but is never a
+member. Selection is on `val` alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,9 +20,10 @@ from trainables import report
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskFront:
-    """Quality against cost for one task: two objectives, in their own directions.
+    """Hold quality against cost for one task: two objectives, in their own directions.
 
-    dense: what ran to the end, a level to compare with whether or not it met the constraints.
+    dense: dense trials that ran to the end, a level to compare with whether or not they met the
+    constraints.
     """
 
     quality: str  # full name, "val/segmentation/miou"
@@ -38,32 +39,33 @@ class TaskFront:
 
     @property
     def task(self) -> str:
+        """Return the task's name."""
         return report.without_split(self.quality).partition("/")[0]
 
     @property
     def dense_level(self) -> float | None:
-        """Mean quality of the dense trials, None without any."""
+        """Return the mean quality of the dense trials, None without any."""
         values = [trial.metrics[self.quality] for trial in self.dense]
         return float(np.mean(values)) if values else None
 
     def points(self, trials: Iterable[Trial]) -> tuple[list[float], list[float]]:
-        """Costs and qualities of `trials`."""
+        """Return the costs and the qualities of `trials`."""
         pairs = [(t.metrics[self.cost], t.metrics[self.quality]) for t in trials]
         return [cost for cost, _ in pairs], [quality for _, quality in pairs]
 
 
 def eligible(study: Study) -> tuple[Trial, ...]:
-    """Complete trials with every objective finite."""
+    """Return the complete trials with every objective finite."""
     return _usable(study, "complete")
 
 
 def infeasible(study: Study) -> tuple[Trial, ...]:
-    """Trials that ran to the end and missed a constraint, with every objective finite."""
+    """Return the trials that ran to the end and missed a constraint, all objectives finite."""
     return _usable(study, "infeasible")
 
 
 def ineligible_reason(trial: Trial, objectives: Sequence[str]) -> str | None:
-    """Why a complete trial cannot be on a front, None if it can."""
+    """Say why a complete trial cannot be on a front; None if it can."""
     bad = report.non_finite(trial.metrics, objectives)
     if trial.status != "complete" or not bad:
         return None
@@ -74,7 +76,7 @@ def ineligible_reason(trial: Trial, objectives: Sequence[str]) -> str | None:
 
 
 def minimised_values(trials: Sequence[Trial], names: Sequence[str]) -> NDArray[np.float64]:
-    """(N, M) of the named metrics, turned so that smaller is better; NaN where missing."""
+    """Return (N, M) of the named metrics, turned so that smaller is better; NaN if missing."""
     rows = [
         [report.minimised(name, trial.metrics.get(name, float("nan"))) for name in names]
         for trial in trials
@@ -83,7 +85,7 @@ def minimised_values(trials: Sequence[Trial], names: Sequence[str]) -> NDArray[n
 
 
 def joint_front(study: Study) -> tuple[Trial, ...]:
-    """The eligible trials that no other dominates over all the objectives, cheapest first."""
+    """Return the eligible trials that no other dominates in all objectives, cheapest first."""
     trials = eligible(study)
     mask = non_dominated(minimised_values(trials, study.objectives))
     members = [trial for trial, kept in zip(trials, mask, strict=True) if kept]
@@ -91,7 +93,7 @@ def joint_front(study: Study) -> tuple[Trial, ...]:
 
 
 def task_fronts(study: Study) -> tuple[TaskFront, ...]:
-    """One front per task, in the order of the objectives."""
+    """Compute one front per task, in the order of the objectives."""
     trials, missed = eligible(study), infeasible(study)
     bounds = read_bounds(study.facts)
     cost_bound = axis_bound(bounds, study.cost)
@@ -117,7 +119,7 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
 def attainment_line(
     costs: Sequence[float], qualities: Sequence[float], right_edge: float
 ) -> tuple[list[float], list[float]]:
-    """The best quality attained at or below every cost, as the corners of a staircase.
+    """Return the best quality reached at or below every cost, as the corners of a staircase.
 
     `costs` ascend and qualities improve along them, as on a front with its cost minimised,
     whichever way the quality is measured. From each member the line runs level to the next

@@ -1,9 +1,9 @@
-"""Which of the drawn parameters decide an objective: PED-ANOVA, less what chance alone would show.
+"""Find which parameters decide an objective: PED-ANOVA, less what chance alone would show.
 
 For every objective, the best quarter of the trials that ran to their end is set against all of
-them: a parameter matters as far as its values there are distributed otherwise (`ped_anova`). Of a
-parameter that only some trials have, these alone are compared, so that having it at all is the
-merit of the method.
+them. A parameter matters as far as its values are distributed differently there (`ped_anova`). A
+parameter that only some trials have is judged among these trials, so that the merit of having it at
+all counts for the method.
 
 Divergences between few trials are never zero, so we deviate from the paper: what remains on average
 if the best trials are drawn by lot is subtracted, and the shares are of the rest. The same lots
@@ -11,11 +11,10 @@ test every parameter (permuted outcomes: Altmann et al., "Permutation importance
 feature importance measure", Bioinformatics 26, 2010), corrected for the number of parameters by the
 largest standardised value of each lot (Westfall & Young, Resampling-Based Multiple Testing, 1993).
 
-Effects are those of single parameters, not of their interplay, and among the values that the search
-chose to try. Two parameters whose values went together share the credit.
+Effects are those of single parameters, not of combinations, within the values that the search chose
+to try. Two parameters whose values went together share the credit.
 """
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -31,8 +30,8 @@ from trainables import report
 
 BEST_SHARE = 0.25
 MAX_SHOWN = 20  # parameters that are drawn
-# Among 17 parameters, one behind three quarters of an objective's variance is told from chance in
-# 83 of 100 simulated studies of 30 trials, and in 45 of 100 of 20 trials.
+# Among 17 parameters, one that explains three quarters of an objective's variance is distinguished
+# from chance in 83 of 100 simulated studies of 30 trials, and in 45 of 100 of 20 trials.
 MIN_TRIALS = 30
 SIGNIFICANCE = 0.05
 METHOD = "method"
@@ -43,7 +42,7 @@ _NUM_HALVES = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Importance:
-    """One parameter for one objective.
+    """Hold one parameter's importance for one objective.
 
     share: of the objective's importance, in [0, 1]; the shares of all parameters add up to 1,
       or are all 0 where none has more than chance.
@@ -65,19 +64,19 @@ class Importance:
 
     @property
     def is_told(self) -> bool:
-        """Whether it can be told from chance."""
+        """Tell whether the importance is distinguishable from chance."""
         return self.p_value < SIGNIFICANCE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Importances:
-    """Of all parameters for all objectives.
+    """Hold the importances of all parameters for all objectives.
 
     parameters: most important first, by the mean of their shares.
-    items: one per objective and parameter; none of the objectives in `flat`, more than half of
-      whose trials share the best value.
-    num_trials: that ran to their end and were not dense; num_stopped: left out, as their values
-      are of less training.
+    items: one per objective and parameter, except for the objectives in `flat`.
+    flat: objectives for which more than half of the trials share the best value.
+    num_trials: how many ran to their end and were not dense.
+    num_stopped: how many were stopped early; they are left out, as they trained for less.
     reason: why there are no items at all, None where there are.
     """
 
@@ -90,16 +89,16 @@ class Importances:
     reason: str | None = None
 
     def of(self, objective: str) -> dict[str, Importance]:
-        """By parameter."""
+        """Return the importances for one objective, by parameter."""
         return {item.parameter: item for item in self.items if item.objective == objective}
 
 
 def measure(study: Study, trials: Sequence[Trial]) -> Importances:
-    """The importances among `trials` of the study: those that ran to their end with finite
-    objectives, whether or not they met the constraints.
+    """Compute the importances among `trials` of the study.
 
-    The dense reference is left out: nothing of it was drawn. The order of trials, parameters and
-    objectives makes no difference.
+    The trials are those that ran to their end with finite objectives, whether or not they met the
+    constraints. The dense reference is left out: nothing of it was drawn. The order of trials,
+    parameters and objectives makes no difference.
     """
     used = sorted((t for t in trials if t.method != "dense"), key=lambda t: t.number)
     found = Importances(
@@ -110,8 +109,8 @@ def measure(study: Study, trials: Sequence[Trial]) -> Importances:
     drawn = drawn_values(used)
     if len(used) < MIN_TRIALS:
         text = (
-            f"Importance takes at least {MIN_TRIALS} trials that ran to the end, dense ones apart; "
-            f"the study has {len(used)}. With fewer, chance would decide what is drawn here."
+            f"Importance needs at least {MIN_TRIALS} trials that ran to the end, not counting "
+            f"dense ones; the study has {len(used)}. With fewer, chance would decide what is shown."
         )
         return replace(found, reason=text)
     if not drawn:
@@ -129,7 +128,7 @@ def measure(study: Study, trials: Sequence[Trial]) -> Importances:
         for item in _of_objective(name, np.asarray(values[name]), methods_N, grids)
     )
     if not items:
-        text = "More than half of the trials share the best value, whichever the objective."
+        text = "For every objective, more than half of the trials share the best value."
         return replace(found, flat=flat, reason=text)
     sums = {name: math.fsum(i.share for i in items if i.parameter == name) for name in drawn}
     ordered = tuple(sorted(drawn, key=lambda name: (-sums[name], name)))
@@ -137,52 +136,47 @@ def measure(study: Study, trials: Sequence[Trial]) -> Importances:
 
 
 def explanation(found: Importances) -> str:
-    """What the figure shows and how it was computed, as sentences of HTML."""
+    """Say what the figure shows and how it was computed, in plain sentences."""
     text = (
         f"{SUMMARY} A parameter matters as far as its values in the best quarter of the trials "
-        "are distributed otherwise than in all of them (PED-ANOVA, Watanabe et al., IJCAI 2023, "
-        "arXiv 2304.10255). What would remain if the best were drawn by lot is subtracted, and "
-        "bars are shares of the rest, with one standard deviation by the delete-half jackknife; "
-        f"they are pale where lots do as well (p ≥ {SIGNIFICANCE}, corrected for the number of "
-        "parameters). A parameter that only some trials have is judged among these. These are "
-        "effects of one parameter at a time, within the values that were tried; two whose values "
-        "went together share the credit."
+        "are distributed differently from those in all trials (PED-ANOVA, Watanabe et al., IJCAI "
+        "2023, arXiv 2304.10255). What would remain if the best trials were drawn by lot is "
+        "subtracted. Bars are shares of the rest, with one standard deviation by the delete-half "
+        f"jackknife. A bar is pale where lots do as well (p ≥ {SIGNIFICANCE}, corrected for the "
+        "number of parameters). A parameter that only some trials have is judged among these. All "
+        "effects are those of one parameter at a time, within the values that were tried; two "
+        "parameters whose values went together share the credit."
     )
-    text += f" Computed over the {found.num_trials} trials that ran to the end, dense ones apart."
+    text += (
+        f" Computed over the {found.num_trials} trials that ran to the end, dense ones excluded."
+    )
     if found.num_stopped:
         are = "is" if found.num_stopped == 1 else "are"
         text += (
-            f" {found.num_stopped} stopped early {are} left out, so what gets a trial stopped "
-            "shows less than it matters."
+            f" {found.num_stopped} stopped early {are} left out, so a parameter that gets trials "
+            "stopped matters more than is shown."
         )
     hidden = found.parameters[MAX_SHOWN:]
     if hidden:
-        text += f" Not drawn, being the least important: {html.escape(', '.join(hidden))}."
+        text += f" Not shown, as the least important: {', '.join(hidden)}."
     return text
 
 
 def drawn_values(trials: Sequence[Trial]) -> dict[str, tuple[Any, ...]]:
-    """Every parameter that varied, its value by trial, None where the trial has none.
+    """Return every parameter that varied with its value by trial, None where a trial has none.
 
-    The method is one of them. What is the same in all trials of every method is none: its effect
+    The method is one of them. A parameter that never varies within a method is left out: its effect
     is the method's.
     """
     varying = _varying_by_method(trials)
     found: dict[str, tuple[Any, ...]] = {METHOD: tuple(trial.method for trial in trials)}
     for name in sorted(set().union(*varying.values())):
-        found[name] = tuple(
-            _value(trial, name)
-            # MLflow alone has every setting of a trial, also those that its method does not read:
-            # these stay at their default.
-            if trial.given is not None or name in varying[trial.method]
-            else None
-            for trial in trials
-        )
+        found[name] = tuple(_value(trial, name) for trial in trials)
     return {name: values for name, values in found.items() if len({*values} - {None}) > 1}
 
 
 def to_table(found: Importances) -> pa.Table:
-    """One row per objective and parameter, in the fields of `Importance`."""
+    """Return one row per objective and parameter, with the fields of `Importance`."""
     columns: dict[str, pa.Array] = {}
     for field in fields(Importance):
         kinds: dict[Any, pa.DataType] = {str: pa.string(), float: pa.float64(), int: pa.int64()}
@@ -192,17 +186,15 @@ def to_table(found: Importances) -> pa.Table:
 
 
 def _value(trial: Trial, name: str) -> Any:
-    """A number or a text; None where the trial has no such parameter."""
+    """Return a number or a text; None where the trial has no such parameter."""
     value = trial.params.get(name)
-    if trial.given is not None and name not in trial.given:
-        return None
     if not is_value(name, value) or value != value:
         return None
     return value if isinstance(value, bool | int | float | str) else repr(value)
 
 
 def _varying_by_method(trials: Sequence[Trial]) -> dict[str, set[str]]:
-    """Parameters with at least two values among the trials of the method."""
+    """Return by method the parameters with at least two values among its trials."""
     values: dict[str, dict[str, set[Any]]] = {trial.method: {} for trial in trials}
     for trial in trials:
         for name in trial.params:
@@ -253,7 +245,7 @@ def _divergences(
     best_of_methods_LN: NDArray[np.bool_],
     among_LN: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """(L, P), P parameters; `best_of_methods` is the choice that the method is judged by."""
+    """Return (L, P) for P parameters; the method is judged by `best_of_methods_LN`."""
     columns = [
         divergences(grid, best_of_methods_LN if name == METHOD else best_LN, among_LN)
         for name, grid in grids.items()
@@ -267,9 +259,12 @@ def _lots(
     methods_N: NDArray[np.str_],
     generator: np.random.Generator,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """As many best drawn by lot among the same trials: of each method as many as it has, so that
-    its merit does not pass to the parameters that come with it; and, for the method itself, of
-    all trials."""
+    """Draw as many best trials by lot from the same trials.
+
+    The first answer draws as many of each method as are among the best, so that a method's merit
+    does not pass to the parameters that come with it. The second, for the method itself, draws from
+    all.
+    """
     within_LN, freely_LN = best_LN.copy(), best_LN.copy()
     among_LN = np.broadcast_to(among_LN, best_LN.shape)
     methods = np.unique(methods_N)
@@ -283,7 +278,7 @@ def _lots(
 
 
 def _best(values_N: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The best quarter of them (lowest), and all that are as good as its worst."""
+    """Mark the best quarter of the values (the lowest), with all that tie with its worst."""
     place = math.ceil(BEST_SHARE * len(values_N)) - 1
     best_N: NDArray[np.bool_] = values_N <= np.partition(values_N, place)[place]
     return best_N
@@ -297,9 +292,9 @@ def _shares(found_P: NDArray[np.float64], chance_P: NDArray[np.float64]) -> NDAr
 
 
 def _p_values(found_P: NDArray[np.float64], lots_LP: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Against the largest standardised value of each lot (Westfall & Young's maxT)."""
+    """Return p against the largest standardised value of each lot (Westfall & Young's maxT)."""
     means_P, deviations_P = lots_LP.mean(axis=0), lots_LP.std(axis=0)
-    # Of a parameter that no lot can change, nothing is known.
+    # Nothing is known of a parameter that no lot can change.
     scale_P = np.where(deviations_P > 1e-9, deviations_P, math.inf)
     largest_L = ((lots_LP - means_P) / scale_P).max(axis=1)
     as_large_P = (largest_L[:, None] >= (found_P - means_P) / scale_P).sum(axis=0)
@@ -313,8 +308,11 @@ def _deviations(
     grids: Mapping[str, Grid],
     generator: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Of the shares, by the delete-half jackknife: their deviation over random halves of the
-    trials. No bootstrap: trials that count twice would pass for a pattern."""
+    """Return the deviations of the shares by the delete-half jackknife.
+
+    These are deviations over random halves of the trials. It is no bootstrap: trials that count
+    twice would look like a pattern.
+    """
     count = len(values_N)
     halves_LN = np.zeros((_NUM_HALVES, count), dtype=bool)
     best_LN = halves_LN.copy()

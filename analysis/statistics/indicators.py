@@ -1,4 +1,4 @@
-"""Indicators of a set of vectors, computed by moocore; everything is minimised.
+"""Compute indicators of a set of vectors with moocore; everything is minimised.
 
 Hypervolume needs one scale and one reference point that stay the same for everything that
 is compared. Here a `Normalisation` maps `ideal` to 0 and `nadir` to 1 in every objective,
@@ -25,7 +25,7 @@ REFERENCE = 1.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Normalisation:
-    """The scale of every objective, minimised. `ideal` maps to 0 and `nadir` to 1."""
+    """Hold the scale of every minimised objective. `ideal` maps to 0 and `nadir` to 1."""
 
     ideal: tuple[float, ...]
     nadir: tuple[float, ...]
@@ -43,7 +43,7 @@ class Normalisation:
 
     @classmethod
     def of(cls, values_NM: ArrayLike) -> "Normalisation":
-        """From the front of the finite rows of `values_NM` (at least one).
+        """Make the scale from the front of the finite rows of `values_NM` (at least one).
 
         An objective that is constant on the front takes its range over all finite rows; one
         that is constant there too takes a range of 1, so that it scales nothing.
@@ -58,7 +58,7 @@ class Normalisation:
         return cls(ideal=tuple(ideal.tolist()), nadir=tuple(nadir.tolist()))
 
     def apply(self, values_NM: ArrayLike) -> NDArray[np.float64]:
-        """`values_NM` on the common scale, same shape."""
+        """Return `values_NM` on the common scale, in the same shape."""
         ideal = np.asarray(self.ideal)
         scaled: NDArray[np.float64] = (np.asarray(values_NM, dtype=float) - ideal) / (
             np.asarray(self.nadir) - ideal
@@ -66,7 +66,7 @@ class Normalisation:
         return scaled
 
     def to_dict(self, names: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
-        """For the record; values are minimised ones (maximised metrics are negated)."""
+        """Return the scale by objective, minimised (maximised metrics are negated)."""
         return {
             name: {"ideal": low, "nadir": high}
             for name, low, high in zip(names, self.ideal, self.nadir, strict=True)
@@ -74,10 +74,11 @@ class Normalisation:
 
 
 def hypervolume(values_NM: ArrayLike, normalisation: Normalisation) -> float:
-    """Share in [0, 1] of the box from ideal to reference dominated by the rows; higher is better.
+    """Return the share of the box from ideal to reference that the rows dominate.
 
-    Rows that hold a NaN or an infinity count for nothing, and so does whatever lies beyond
-    the reference point. Values better than the ideal are taken as the ideal.
+    It is in [0, 1], and higher is better. Rows that hold a NaN or an infinity count for nothing,
+    and so does whatever lies beyond the reference point. Values better than the ideal are taken as
+    the ideal.
     """
     scaled_NM = normalisation.apply(_finite(values_NM))
     scaled_NM = np.maximum(scaled_NM[(scaled_NM < REFERENCE).all(axis=1)], 0.0)
@@ -89,9 +90,10 @@ def hypervolume(values_NM: ArrayLike, normalisation: Normalisation) -> float:
 def hypervolume_trajectory(
     values_NM: ArrayLike, normalisation: Normalisation
 ) -> NDArray[np.float64]:
-    """Hypervolume (N,) of the first 1, 2, … N rows: never falls. Rows as in `hypervolume`.
+    """Return the hypervolume (N,) of the first 1, 2, … N rows, which never falls.
 
-    A row that the front so far dominates or equals changes nothing and costs no computation.
+    Rows are as in `hypervolume`. A row that the front so far dominates or equals changes nothing
+    and costs no computation.
     """
     scaled_NM = normalisation.apply(values_NM)
     within_NM: NDArray[np.bool_] = np.isfinite(scaled_NM) & (scaled_NM < REFERENCE)

@@ -1,19 +1,14 @@
-"""The systems of a study against a reference, paired by seed."""
+"""Compare the systems of a study with a reference, paired by seed."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import pyarrow as pa
-
-from analysis.plots import style
 from analysis.statistics import comparison
 from analysis.statistics.comparison import Comparison
 from analysis.statistics.deltas import paired_deltas
 from analysis.studies.systems_by_seed import DELTA, Grid, System
 from analysis.studies.trials import Trial
-from analysis.tables.typeset import Table
 from trainables import report
 from trainables.errors import UserError, unknown_name
 
@@ -22,12 +17,12 @@ _DENSE = 0.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One system against one reference in one measure; positive is better.
+    """Hold one system against one reference in one measure; positive is better.
 
     measure: a task's primary metric without split, or `multitask/delta_percent`: Δ_T of the
       system to the reference itself, seed by seed, in percent.
     holm_p: the p-value corrected over all rows of the answer.
-    left_out: metrics that are not in Δ_T because some seed cannot compare them.
+    left_out: metrics that are not in Δ_T because they cannot be compared at some seed.
     """
 
     system: System
@@ -41,10 +36,10 @@ class Row:
 
 
 def compare_systems(grid: Grid, reference: str | None = None) -> tuple[Row, ...]:
-    """Every system against the reference method at the same sparsity; dense ones meet all.
+    """Compare every system with the reference method at the same sparsity.
 
-    reference: a method; None is dense where the study has it, else random. Raises `UserError`
-    where no two systems share two seeds.
+    A dense system is compared at every sparsity. reference: a method; None for dense where the
+    study has it, else random. Raises `UserError` where no two systems share two seeds.
     """
     chosen = _reference(grid, reference)
     rows: list[Row] = []
@@ -64,73 +59,6 @@ def compare_systems(grid: Grid, reference: str | None = None) -> tuple[Row, ...]
     return tuple(replace(r, holm_p=float(p)) for r, p in zip(rows, corrected, strict=True))
 
 
-def tables(grid: Grid, rows: Sequence[Row]) -> list[Table]:
-    """One per measure."""
-    heads = ["system", "reference", "n", "difference", "95 % interval", "relative"]
-    heads += ["effect g_z", "95 % interval", "p", "p (Holm)", "better, by interval"]
-    result = []
-    for measure in dict.fromkeys(row.measure for row in rows):
-        lines = [_cells(row) for row in rows if row.measure == measure]
-        result.append(Table(title=_title(grid, measure), heads=heads, rows=lines, num_words=2))
-    return result
-
-
-def remarks(rows: Sequence[Row]) -> list[str]:
-    """How to read the tables, with what the number of seeds allows."""
-    most = max(row.found.num_pairs for row in rows)
-    least = comparison.smallest_p(most)
-    text = [
-        "Differences are paired by seed and turned so that positive is better; intervals are "
-        "Student's t. Δ_T is AdaShare's mean relative change, in percent, to the reference of the "
-        "same seed. g_z is Cohen's d of the differences with Hedges' correction.",
-        f"p is Wilcoxon's signed-rank test, corrected by Holm over all {len(rows)} rows. With "
-        f"{most} seeds it cannot fall below {least:.3g}, so the last column rests on the interval "
-        "alone, which is not corrected for the number of rows.",
-    ]
-    dropped = [row for row in rows if row.left_out]
-    if dropped:
-        named = "; ".join(
-            f"{row.system.label} to {row.reference.label}: {', '.join(row.left_out)}"
-            for row in dropped
-        )
-        text.append(
-            "Left out of Δ_T at every seed, because the reference is 0 or a value is missing at "
-            f"one: {named}."
-        )
-    return text
-
-
-def to_table(grid: Grid, rows: Sequence[Row]) -> pa.Table:
-    """One row per comparison, in the metrics' own units (`relative` is a fraction)."""
-    return pa.Table.from_pylist([to_json(grid, row) for row in rows])
-
-
-def to_json(grid: Grid, row: Row) -> dict[str, Any]:
-    found = row.found
-    return {
-        "metric": f"{grid.split}/{row.measure}",
-        "method": row.system.method,
-        "sparsity": row.system.sparsity,
-        "settings": row.system.variant,
-        "reference": row.reference.method,
-        "reference_sparsity": row.reference.sparsity,
-        "reference_settings": row.reference.variant,
-        "seeds": list(row.seeds),
-        "num_pairs": found.num_pairs,
-        "mean": found.mean,
-        "low": found.interval.low,
-        "high": found.interval.high,
-        "relative": found.relative,
-        "effect": found.effect,
-        "effect_low": found.effect_interval.low,
-        "effect_high": found.effect_interval.high,
-        "p": found.p_value,
-        "p_holm": row.holm_p,
-        "better": row.verdict,
-        "left_out": list(row.left_out),
-    }
-
-
 def _reference(grid: Grid, wanted: str | None) -> str:
     methods = {system.method for system in grid.systems}
     if wanted is not None:
@@ -147,7 +75,7 @@ def _reference(grid: Grid, wanted: str | None) -> str:
 
 
 def _pairs(grid: Grid, reference: str) -> list[tuple[System, System]]:
-    """(reference, system) by the reference's sparsity, then the system's."""
+    """Return (reference, system) by the reference's sparsity, then the system's."""
     return [
         (other, system)
         for other in grid.systems
@@ -161,7 +89,7 @@ def _pairs(grid: Grid, reference: str) -> list[tuple[System, System]]:
 def _row(
     grid: Grid, system: System, other: System, measure: str, seeds: Sequence[int]
 ) -> Row | None:
-    """None where fewer than two shared seeds have finite values."""
+    """Compare two systems; None where fewer than two shared seeds have finite values."""
     left_out: tuple[str, ...] = ()
     if measure == DELTA:
         whole = [s for s in seeds if _whole(grid, system.trials[s], other.trials[s])]
@@ -200,30 +128,5 @@ def _row(
 
 
 def _whole(grid: Grid, *trials: Trial) -> bool:
-    """Whether all have every task's primary metric: else Δ_T would lose a task."""
+    """Tell whether all have every task's primary metric: without one, Δ_T would lose a task."""
     return all(math.isfinite(grid.value(t, name)) for t in trials for name in grid.primary())
-
-
-def _title(grid: Grid, measure: str) -> str:
-    task = style.task_label(measure.partition("/")[0])
-    what = style.axis_label(measure)
-    return f"{task}: {what} on {grid.split}, difference to the reference (positive is better)"
-
-
-def _cells(row: Row) -> list[str]:
-    found = row.found
-    digits = 2 if report.describe(row.measure).unit in ("deg", "percent") else 4
-    low, high = found.effect_interval.low, found.effect_interval.high
-    return [
-        row.system.label,
-        row.reference.label,
-        str(found.num_pairs),
-        f"{found.mean:+.{digits}f}",
-        f"{found.interval.low:+.{digits}f} to {found.interval.high:+.{digits}f}",
-        "–" if math.isnan(found.relative) else f"{100 * found.relative:+.1f} %",
-        "–" if math.isnan(found.effect) else f"{found.effect:+.2f}",
-        "–" if math.isnan(found.effect) else f"{low:+.2f} to {high:+.2f}",
-        f"{found.p_value:.3g}",
-        f"{row.holm_p:.3g}",
-        {"holds": "yes", "does not hold": "no, worse"}.get(row.verdict, row.verdict),
-    ]

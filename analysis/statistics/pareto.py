@@ -1,4 +1,4 @@
-"""Non-domination: which vectors nobody should ignore. NumPy only; everything is minimised.
+"""Find non-dominated vectors, those that nobody should ignore. NumPy only; all is minimised.
 
 Names: `_order` holds indices, `_rank` holds one value per item.
 Shape suffixes: N items, M objectives, U distinct items, C items of one chunk.
@@ -18,13 +18,13 @@ _MAX_PAIRS = 1 << 22
 
 
 def dominates(first: ArrayLike, second: ArrayLike) -> bool:
-    """Whether vector `first` dominates vector `second`. A NaN in either makes it False."""
+    """Tell whether vector `first` dominates vector `second`; False if either holds a NaN."""
     first_M, second_M = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     return bool(np.all(first_M <= second_M) and np.any(first_M < second_M))
 
 
 def non_dominated(values_NM: ArrayLike) -> NDArray[np.bool_]:
-    """Mask (N,) of the vectors that no other dominates.
+    """Return the mask (N,) of the vectors that no other dominates.
 
     `values_NM` is (N, M), minimised. Equals `non_domination_rank(values_NM) == 0`, but
     compares each vector with the front found so far instead of with all before it.
@@ -55,7 +55,7 @@ def non_dominated(values_NM: ArrayLike) -> NDArray[np.bool_]:
 
 
 def non_domination_rank(values_NM: ArrayLike) -> NDArray[np.intp]:
-    """Rank (N,) by peeling: 0 for the front, 1 for the front of the rest, and so on.
+    """Return ranks (N,) by peeling: 0 for the front, 1 for the front of the rest, and so on.
 
     `values_NM` is (N, M), minimised. The rank of a vector is the length of the longest
     chain of vectors that dominate one another down to it, so in lexicographic order it is
@@ -93,7 +93,7 @@ def non_domination_rank(values_NM: ArrayLike) -> NDArray[np.intp]:
 
 
 def non_dominated_order(values_NM: ArrayLike) -> NDArray[np.intp]:
-    """Indices of the non-dominated vectors, sorted by their values, first objective first."""
+    """Return the indices of the non-dominated vectors, sorted by value, first objective first."""
     array_NM = _as_matrix(values_NM)
     front_order = np.flatnonzero(non_dominated(array_NM))
     return front_order[np.lexsort(array_NM[front_order].T[::-1])]
@@ -112,8 +112,10 @@ def _as_matrix(values_NM: ArrayLike) -> NDArray[np.float64]:
 def _distinct_sorted(
     array_NM: NDArray[np.float64],
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.intp]]:
-    """Rows without NaN: their indices, their distinct values in lexicographic order, and
-    for each of those indices the distinct row it equals. -0.0 and 0.0 are equal."""
+    """Return the indices of the rows without NaN, their distinct values, and which one each equals.
+
+    The distinct values are in lexicographic order. -0.0 and 0.0 are equal.
+    """
     valid_order = np.flatnonzero(~np.isnan(array_NM).any(axis=1))
     valid = array_NM[valid_order] + 0.0
     sorted_order = np.lexsort(valid.T[::-1])

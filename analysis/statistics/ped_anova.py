@@ -1,14 +1,15 @@
-"""PED-ANOVA: how far a parameter's values among the best trials differ from those among all.
+"""Compute PED-ANOVA: how a parameter's values differ between the best trials and all trials.
 
 Watanabe, Bansal & Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
 Arbitrary Subspaces", IJCAI 2023, https://arxiv.org/abs/2304.10255. Parameters that only some trials
 have: "Conditional PED-ANOVA", https://arxiv.org/abs/2601.20800, with one range per parameter.
 
 For ranges the values are those of `optuna.importance.PedAnovaImportanceEvaluator`, which the tests
-compare with. It takes a millisecond per parameter; a test against chance and its deviations ask for
-hundreds of choices of the best, which here are one batch. Levels and categories we do not smooth
-by kernels: there, two of five parts of an observation would be of other levels where the best are
-all of one of three, and a method would seem to matter less than a number that matters as much.
+compare with. Optuna's takes a millisecond per parameter. A test against chance and the deviations
+need hundreds of choices of the best trials, which are one batch here. Levels and categories are not
+smoothed by kernels. If they were, two fifths of an observation would count for other levels where
+the best trials all have one of three levels, and a method would seem to matter less than a number
+that matters as much.
 
 Shapes: N trials, L choices of the best, G cells of a parameter's grid.
 """
@@ -23,17 +24,18 @@ from scipy.special import ndtr
 from scipy.stats import rankdata
 
 _NUM_CELLS = 50  # of a range
-_MAX_LEVELS = 5  # numbers with no more values than these are levels, not points of a range
+_MAX_LEVELS = 5  # numbers with at most so many values are levels, not points of a range
 _LEAST_SIGMA = 0.5 / 1.64  # cells: nine tenths of a kernel lie in its own
 _TINY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
-    """A parameter's values as cells.
+    """Hold a parameter's values as cells.
 
     cells_NG: 1 where the trial's value lies, a row of 0 where it has none.
-    ordered: cells of a range, whose neighbours are alike; else levels or categories.
+    ordered: whether these are cells of a range, whose neighbours are alike, or else levels or
+      categories.
     """
 
     cells_NG: NDArray[np.float64]
@@ -41,10 +43,10 @@ class Grid:
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> "Grid":
-        """Of one value per trial, None where it has none.
+        """Make the cells from one value per trial, None where a trial has none.
 
-        A number's place is its rank: the divergence is the same on every scale, linear or
-        logarithmic, and only the width of its kernels is not.
+        A number's place is its rank. So the divergence is the same on every scale, linear or
+        logarithmic, but for the width of the kernels.
         """
         known = [value for value in values if value is not None]
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
@@ -65,8 +67,11 @@ class Grid:
 def divergences(
     grid: Grid, best_LN: NDArray[np.bool_], among_LN: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """(L,): of the best of each row, from the trials `among` which they are (one row for all, or
-    as many). 0 for a parameter that fewer than two of these, or none of the best, have."""
+    """Return (L,): the divergence of each row's best trials from the trials `among` which they are.
+
+    among_LN: one row for all, or as many rows. The divergence is 0 for a parameter that fewer than
+    two of these trials have, or none of the best.
+    """
     best_LG = best_LN.astype(float) @ grid.cells_NG
     among_LG = among_LN.astype(float) @ grid.cells_NG
     density = _range_density if grid.ordered else _level_density
@@ -88,12 +93,14 @@ def _level_density(counts_LG: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _range_density(counts_LG: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A Gaussian kernel on every observation, cut at the ends of the range, its width by Scott's
-    rule; and one as wide as the range, in its middle."""
+    """Smooth counts by a Gaussian kernel on every observation, its width by Scott's rule.
+
+    Kernels are cut at the ends of the range. One more, as wide as the range, is in its middle.
+    """
     num_cells = counts_LG.shape[1]
     total_L1 = counts_LG.sum(axis=1, keepdims=True)
     cells_G = np.arange(num_cells)
-    offsets = cells_G[:, None] - cells_G[None, :] + num_cells - 1  # of x from the kernel's centre
+    offsets = cells_G[:, None] - cells_G[None, :] + num_cells - 1  # from the kernel's centre
     edges = np.arange(2 * num_cells) - num_cells + 0.5
     mass_LD = np.diff(ndtr(edges / _scott_L1(counts_LG)), axis=1)
     kernels_LGG = mass_LD[:, offsets]

@@ -1,1 +1,1 @@
-"""Reading a study's record: trials, masks, terms, effort and systems over seeds."""
+"""Read a study's record: trials, masks, terms, effort and systems over seeds."""

@@ -1,7 +1,7 @@
-"""The floors and caps of a study, read from its record, drawn and put in words.
+"""Read the floors and caps of a study from its record, and put them in words.
 
-Whether a trial meets them is the search's judgement, its status (`infeasible` where it ran to
-the end and missed one); nothing here judges again.
+Whether a trial meets them is decided by the search, which gives a trial that ran to the end and
+missed one the status `infeasible`. Nothing here decides it again.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.plots import style
+from analysis.labels import metric_label, number, task_label, unit_label
 from trainables import report
 from trainables.errors import UserError
 
@@ -19,72 +19,73 @@ _BOUND = re.compile(r"\s*([^<>=]+?)\s*(>=|<=)\s*(\S+)\s*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bound:
-    """`metric` (its full name) is to be at least `value` where it should be high, else at most."""
+    """Hold a bound: `metric` (its full name) must be at least or at most `value`."""
 
     metric: str
     value: float
 
     @property
     def is_floor(self) -> bool:
+        """Tell whether the bound is from below, as higher is better."""
         return report.describe(self.metric).direction == "maximize"
 
     @property
     def short(self) -> str:
-        """ "≥ 0.3", "≤ 20 %"."""
+        """Return for example "≥ 0.3" or "≤ 20 %"."""
         return f"{'≥' if self.is_floor else '≤'} {self._written(self.value)}"
 
     @property
     def label(self) -> str:
-        """ "mIoU ≥ 0.3", where the task is written beside it."""
-        return f"{style.metric_label(self.metric)} {self.short}"
+        """Return for example "mIoU ≥ 0.3", for a place that names the task."""
+        return f"{metric_label(self.metric)} {self.short}"
 
     @property
     def text(self) -> str:
-        """ "segmentation mIoU at least 0.3", "density at most 20 %"."""
+        """Return for example "segmentation mIoU at least 0.3" or "density at most 20 %"."""
         side = "at least" if self.is_floor else "at most"
         return f"{self._what} {side} {self._written(self.value)}"
 
     def is_missed(self, metrics: Mapping[str, float]) -> bool:
-        """By a value that is there; for saying which bound it was, not for judging."""
+        """Tell whether a recorded value misses the bound, to say which bound it was."""
         value = metrics.get(self.metric, math.nan)
         sign = report.describe(self.metric).sign
         return sign * value > sign * self.value
 
     def miss(self, metrics: Mapping[str, float]) -> str:
-        """ "segmentation mIoU is 0.21, must be at least 0.3"."""
+        """Return for example "segmentation mIoU is 0.21, must be at least 0.3"."""
         side = "at least" if self.is_floor else "at most"
         value = self._written(metrics.get(self.metric, math.nan))
         return f"{self._what} is {value}, must be {side} {self._written(self.value)}"
 
     @property
     def _what(self) -> str:
-        label = style.metric_label(self.metric)
+        label = metric_label(self.metric)
         if self.metric.startswith("cost/"):
             return label
         task = report.without_split(self.metric).partition("/")[0]
-        return f"{style.task_label(task).lower()} {label}"
+        return f"{task_label(task).lower()} {label}"
 
     def _written(self, value: float) -> str:
-        unit = style.unit_label(self.metric)
-        return f"{style.number(value, self.metric)}{unit if unit == '°' else ''}"
+        unit = unit_label(self.metric)
+        return f"{number(value, self.metric)}{unit if unit == '°' else ''}"
 
 
 def read_bounds(facts: Mapping[str, Any]) -> tuple[Bound, ...]:
-    """Of `study.json` ({"segmentation/miou": ">=0.3"}) or MLflow's parameter
-    ("segmentation/miou>=0.3, cost/density<=0.2"); empty for studies without any.
+    """Read the constraints of `study.json`, {"segmentation/miou": ">=0.3"}; empty without any.
 
-    Raises `UserError` for what is neither and for an unknown metric.
+    Raises `UserError` for one that cannot be read and for an unknown metric.
     """
     recorded = facts.get("constraints") or {}
-    if isinstance(recorded, Mapping):
-        parts = [f"{name}{text}" for name, text in recorded.items()]
-    else:
-        parts = str(recorded).split(",")
-    return tuple(_bound(part) for part in parts)
+    if not isinstance(recorded, Mapping):
+        raise UserError(
+            "`constraints` must be an object of metrics and bounds, got "
+            f"{recorded!r}; correct the study's study.json"
+        )
+    return tuple(_bound(f"{name}{text}") for name, text in recorded.items())
 
 
 def axis_bound(bounds: Iterable[Bound], name: str) -> Bound | None:
-    """What is to be drawn on the axis of the metric `name`; the stricter one of two.
+    """Return what to draw on the axis of the metric `name`: the stricter one of two bounds.
 
     A floor on sparsity is a cap on density, and the other way round.
     """
@@ -100,8 +101,10 @@ def axis_bound(bounds: Iterable[Bound], name: str) -> Bound | None:
 
 
 def off_axis_bounds(bounds: Iterable[Bound], quality: str, cost: str) -> tuple[Bound, ...]:
-    """Those that concern a panel of `quality` against `cost` and are on neither axis: on another
-    metric of the task, or another cost."""
+    """Return the bounds that concern a panel of `quality` against `cost` but are on neither axis.
+
+    They are on another metric of the task, or on another cost.
+    """
     task = report.without_split(quality).partition("/")[0]
     return tuple(
         bound
@@ -112,7 +115,7 @@ def off_axis_bounds(bounds: Iterable[Bound], quality: str, cost: str) -> tuple[B
 
 
 def misses(bounds: Iterable[Bound], metrics: Mapping[str, float]) -> list[str]:
-    """Every bound that the values miss, in words."""
+    """Return every bound that the values miss, in words."""
     return [bound.miss(metrics) for bound in bounds if bound.is_missed(metrics)]
 
 
@@ -125,7 +128,7 @@ def _bound(text: str) -> Bound:
     if found is None or not math.isfinite(value):
         raise UserError(
             "`constraints` must be a metric with >=NUMBER or <=NUMBER each, got "
-            f"{text.strip()!r}; mend the study's record"
+            f"{text.strip()!r}; correct the study's study.json"
         )
     name = report.describe(found[1]).name
     return Bound(metric=name if name.startswith("cost/") else f"val/{name}", value=value)

@@ -1,4 +1,4 @@
-"""What a study has spent by the time each of its complete trials ended: epochs and hours.
+"""Count what a study has spent by the time each of its complete trials ended, in epochs and hours.
 
 An epoch is a pass over the training split, pre-training included, as trials report it
 (`training/epochs`, cumulative). Trials that were stopped, failed or missed a constraint have
@@ -14,17 +14,16 @@ from datetime import datetime
 from analysis.studies.trials import Study, Trial
 
 EPOCHS = "training/epochs"
-# With a status that says that they trained, so that they have reported epochs.
+# The statuses of trials that trained, and so have reported epochs.
 _TRAINED = ("complete", "infeasible", "stopped")
 _UNITS = ((2 * 3600.0, "hours", 3600.0), (120.0, "minutes", 60.0), (0.0, "seconds", 1.0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
-    """The places of complete trials, in the order they ended, along one kind of effort.
+    """Hold the places of complete trials, in the order they ended, along one kind of effort.
 
-    places: one per trial, ascending. start, end: where the line that joins them begins, and
-      where the study has come to since.
+    places: one per trial, ascending. start, end: where the line that joins them begins and ends.
     """
 
     label: str
@@ -36,8 +35,9 @@ class Course:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Epochs:
-    """Spent by all finished trials, and saved: what the stopped ones had still to train.
+    """Hold the epochs that all finished trials spent, and those saved by stopping trials early.
 
+    saved: what the stopped trials had still to train.
     exact: False where the record does not say how much of a stopped trial's epochs was
       pre-training; `saved` is then an upper bound.
     num_unknown: failed trials without epochs on record, which count for nothing.
@@ -50,12 +50,12 @@ class Epochs:
 
 
 def epochs_of(trial: Trial) -> float:
-    """NaN where it has reported none."""
+    """Return the epochs that a trial has reported; NaN where it has reported none."""
     return trial.metrics.get(EPOCHS, math.nan)
 
 
 def by_trials(ended: Sequence[Trial]) -> Course:
-    """Complete trials alone, counted from 1."""
+    """Count the complete trials alone, from 1."""
     count = len(ended)
     return Course(
         label="complete trials, in the order they ended",
@@ -67,8 +67,11 @@ def by_trials(ended: Sequence[Trial]) -> Course:
 
 
 def by_epochs(study: Study, ended: Sequence[Trial]) -> Course | None:
-    """Epochs of all trials that had ended by then; None where a trial that trained has none on
-    record (studies of older releases), or no time of its end."""
+    """Count the epochs of all trials that had ended by then.
+
+    None where a trial that trained has no epochs on record (studies of older releases), or where
+    the time of its end is missing.
+    """
     spent = count_epochs(study)
     if spent is None or any(trial.ended is None for trial in ended):
         return None
@@ -85,7 +88,7 @@ def by_epochs(study: Study, ended: Sequence[Trial]) -> Course | None:
 
 
 def by_time(study: Study, ended: Sequence[Trial]) -> Course | None:
-    """Time since the first trial began, pauses of the study included; None without times."""
+    """Measure the time since the first trial began, pauses included; None without times."""
     begun = [t.started for t in study.trials if t.started is not None]
     ends = [t.ended for t in ended if t.ended is not None]
     if not begun or not ends or len(ends) < len(ended):
@@ -103,7 +106,10 @@ def by_time(study: Study, ended: Sequence[Trial]) -> Course | None:
 
 
 def count_epochs(study: Study) -> Epochs | None:
-    """None where a trial that trained has no epochs on record, or no trial has any."""
+    """Count the epochs spent and saved.
+
+    None where a trial that trained has no epochs on record, or where no trial has trained.
+    """
     trained = study.with_status(*_TRAINED)
     if not trained or not all(math.isfinite(epochs_of(t)) for t in trained):
         return None
@@ -129,8 +135,7 @@ def _saved(trial: Trial) -> tuple[float, bool]:
         return 0.0, fraction == 1
     steps = trial.params.get("training.steps")
     pretraining = trial.params.get("training.pretrain_steps")
-    # MLflow has the configured steps of pre-training, even of methods that have none.
-    if trial.recorded and isinstance(steps, int) and isinstance(pretraining, int):
+    if isinstance(steps, int) and isinstance(pretraining, int):
         return epochs * (1 - fraction) * steps / (pretraining + fraction * steps), True
     return epochs * (1 - fraction) / fraction, False
 

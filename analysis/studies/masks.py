@@ -1,7 +1,7 @@
-"""What trials left behind about their masks: kept weights by layer, agreement among tasks.
+"""Read what trials left behind about their masks: kept weights by layer, agreement among tasks.
 
-Read from `runs/NAME/trials/<NNNNN>/summary.json`. A trial whose summary is missing or
-unreadable is left out: masks illustrate a study, they decide nothing.
+It is read from `runs/NAME/trials/<NNNNN>/summary.json`. A trial whose summary is missing or
+unreadable is left out: masks illustrate a study, but decide nothing.
 """
 
 import json
@@ -16,7 +16,7 @@ from analysis.studies.trials import Study, Trial
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
-    """One prunable tensor at the end of a trial. `owner` is "shared" or a task."""
+    """Hold one prunable tensor at the end of a trial. `owner` is "shared" or a task."""
 
     name: str
     owner: str
@@ -25,13 +25,17 @@ class Layer:
 
     @property
     def density(self) -> float:
+        """Return the share of the layer that is kept; NaN for an empty layer."""
         return self.kept / self.total if self.total else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialMasks:
-    """A trial's layers in the model's order; `agreement` is the IoU of the tasks' votes, 0 to 1,
-    by shared layer in the model's order, empty for methods without votes."""
+    """Hold a trial's layers in the model's order.
+
+    agreement: the intersection over union of the tasks' votes, 0 to 1, by shared layer in the
+    model's order; empty for methods without votes.
+    """
 
     trial: Trial
     layers: tuple[Layer, ...]
@@ -39,12 +43,13 @@ class TrialMasks:
 
     @property
     def density(self) -> float:
+        """Return the share of all weights that is kept; NaN without layers."""
         total = sum(layer.total for layer in self.layers)
         return sum(layer.kept for layer in self.layers) / total if total else float("nan")
 
 
 def read_masks(study: Study, trials: Iterable[Trial]) -> tuple[TrialMasks, ...]:
-    """The masks of those of `trials` that left a readable summary."""
+    """Read the masks of those of `trials` that left a readable summary."""
     found = []
     for trial in trials:
         masks = read_summary(study.directory, trial).get("masks")
@@ -58,7 +63,7 @@ def read_masks(study: Study, trials: Iterable[Trial]) -> tuple[TrialMasks, ...]:
 
 
 def read_summary(directory: Path, trial: Trial) -> Mapping[str, Any]:
-    """A trial's `summary.json`, empty where there is none to read."""
+    """Read a trial's `summary.json`; empty where there is none to read."""
     path = directory / "trials" / f"{trial.number:05d}" / "summary.json"
     try:
         summary = json.loads(path.read_text())
@@ -68,7 +73,7 @@ def read_summary(directory: Path, trial: Trial) -> Mapping[str, Any]:
 
 
 def failure_reason(study: Study, trial: Trial) -> str:
-    """Why a trial did not complete: its record, its summary, or the last line of error.txt."""
+    """Say why a trial failed: its record, its summary, or the last line of error.txt."""
     if trial.reason:
         return trial.reason
     summary = read_summary(study.directory, trial)

@@ -1,7 +1,7 @@
-"""How a study trained and measured, from its own record, in the aspects of `papers.PROTOCOLS`.
+"""Tell how a study trained and measured, in the aspects of `papers.PROTOCOLS`.
 
-A trial's `summary.json` holds its whole configuration; where it is gone, the parameters that
-MLflow or `trials.parquet` keep and `study.json` stand in, and what they lack is "not recorded".
+A trial's `summary.json` holds its whole configuration. Where that file is gone, the parameters of
+`trials.parquet` and `study.json` are used, and what they lack is "not recorded".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from analysis.studies.systems_by_seed import Grid
 from analysis.studies.trials import Study, Trial
 
 UNKNOWN = "not recorded"
-# Aspects that are compared and the settings that tell them.
+# The aspects that are compared, and the settings that they are read from.
 _SETTINGS: dict[str, tuple[str, ...]] = {
     "image size": ("data.size",),
     "training crop": ("data.crop",),
@@ -29,7 +29,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 
 
 def protocol(grid: Grid) -> dict[str, str]:
-    """By aspect; several values where the systems differ, "a / b"."""
+    """Return the protocol by aspect, with "a / b" where the systems differ."""
     study = grid.study
     trials = [trial for system in grid.systems for trial in system.trials.values()]
     configs = [settings(study, trial) for trial in trials]
@@ -48,7 +48,7 @@ def protocol(grid: Grid) -> dict[str, str]:
 
 
 def settings(study: Study, trial: Trial) -> dict[str, Any]:
-    """A trial's settings by dotted name, as far as recorded."""
+    """Return a trial's settings by dotted name, as far as recorded."""
     found: dict[str, Any] = {}
     pins = study.facts.get("settings")
     if isinstance(pins, Mapping):
@@ -59,7 +59,7 @@ def settings(study: Study, trial: Trial) -> dict[str, Any]:
     config = read_summary(study.directory, trial).get("config")
     if isinstance(config, Mapping):
         found |= _flat(config)
-    # The configuration names steps of pre-training for methods that have none; the record, 0.
+    # The configuration has steps of pre-training even for methods without any; the record has 0.
     used = trial.params.get("training.pretrain_steps")
     return found if used is None else found | {"training.pretrain_steps": used}
 
@@ -92,13 +92,13 @@ def _one(configs: Sequence[Mapping[str, Any]], name: str) -> str:
 
 
 def _joined(texts: Iterable[str | None]) -> str:
-    """The distinct values; those of which some trials have no record are said to be so."""
+    """Join the distinct values that are recorded."""
     known = list(dict.fromkeys(text for text in texts if text is not None))
     return " / ".join(known) or UNKNOWN
 
 
 def _frames(configs: Sequence[Mapping[str, Any]], split: str) -> str:
-    """Frames of a split; for training, with the share that is set aside for validation."""
+    """Count the frames of a split; for training, name the share used for validation."""
     texts: list[str | None] = []
     for config in {(c.get(f"data.num_{split}"), c.get("data.root")): c for c in configs}.values():
         capped, stored = config.get(f"data.num_{split}"), _stored(config.get("data.root"), split)
@@ -113,7 +113,7 @@ def _frames(configs: Sequence[Mapping[str, Any]], split: str) -> str:
 
 
 def _stored(root: Any, split: str) -> int | None:
-    """Frames in a converted store; None where the record names none that is still there."""
+    """Count the frames of a converted store; None where none is there."""
     if not isinstance(root, str) or "://" in root:
         return None
     path = Path(root) / f"{split}.arrow"

@@ -1,4 +1,4 @@
-"""A study's trials as systems × seeds: what paired comparisons and tables over seeds read.
+"""Arrange a study's trials as systems × seeds, for paired comparisons and tables over seeds.
 
 A system is a method at a sparsity, with its settings where the study has several variants of the
 method at that sparsity. Only complete trials count, on `test` where every one of them was
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.plots import style
+from analysis.methods import method_order, method_style
 from analysis.studies.trials import Study, Trial
 from trainables import report
 from trainables.errors import UserError
@@ -21,9 +21,9 @@ _NOT_SETTINGS = ("seed", "method", "sparsity.target")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
-    """One cell of the study's grid. `sparsity` is the target, 0 for dense systems.
+    """Hold one cell of the study's grid. `sparsity` is the target, 0 for dense systems.
 
-    settings: name and value of what tells it from other variants, empty where there are none.
+    settings: the names and values that tell it from other variants, empty without variants.
     trials: one per seed, by seed.
     """
 
@@ -34,8 +34,8 @@ class System:
 
     @property
     def label(self) -> str:
-        """ "SNIP 90 %", "RigL 90 % (regrowth.fraction=0.5)"."""
-        parts = [style.method_style(self.method).label]
+        """Return for example "SNIP 90 %" or "RigL 90 % (regrowth.fraction=0.5)"."""
+        parts = [method_style(self.method).label]
         if self.sparsity > 0:
             parts.append(percent(self.sparsity))
         if self.settings:
@@ -44,16 +44,21 @@ class System:
 
     @property
     def variant(self) -> str:
+        """Return the settings as text, for example "regrowth.fraction=0.5"."""
         return ", ".join(f"{name}={value}" for name, value in self.settings)
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Return the seeds, in ascending order."""
         return tuple(self.trials)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
-    """All systems of a study on one split. `notes` are sentences for the reader."""
+    """Hold all systems of a study on one split.
+
+    split: "test" or "val". notes: sentences for the reader.
+    """
 
     study: Study
     split: str  # "test" or "val"
@@ -62,30 +67,34 @@ class Grid:
 
     @property
     def tasks(self) -> tuple[str, ...]:
+        """Return the study's tasks, in the order of its objectives."""
         return tuple(report.without_split(name).partition("/")[0] for name in self.study.qualities)
 
     def primary(self) -> tuple[str, ...]:
-        """One metric per task, in the study's order, without split."""
+        """Return one metric per task, in the study's order, without split."""
         return tuple(report.without_split(name) for name in self.study.qualities)
 
     def value(self, trial: Trial, name: str) -> float:
-        """A metric by its split-less name; NaN where the trial lacks it."""
+        """Return a metric by its name without split; NaN where the trial lacks it."""
         full = name if name.startswith("cost/") else f"{self.split}/{name}"
         return trial.metrics.get(full, math.nan)
 
     def task_values(self, trial: Trial) -> dict[str, float]:
-        """Every finite metric of the study's tasks on the split, by split-less name."""
+        """Return every finite metric of the study's tasks, by name without split."""
         names = [name for task in self.tasks for name in report.task_metrics(task)]
         values = {name: self.value(trial, name) for name in names}
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def delta(self, trial: Trial, reference: Trial) -> float:
-        """Δ_T of a trial to another, in percent, over the metrics that both have; NaN for none."""
+        """Return Δ_T of a trial to another in percent, over their common metrics; NaN for none."""
         ours, theirs = self.task_values(trial), self.task_values(reference)
         return report.delta_percent({n: v for n, v in ours.items() if n in theirs}, theirs)
 
     def dense_delta(self, trial: Trial) -> float:
-        """Δ_T to the dense trial of the same seed: as reported, else from that trial itself."""
+        """Return Δ_T to the dense trial of the same seed, in percent.
+
+        It is the reported one, else it is computed from that trial; NaN where there is none.
+        """
         reported = self.value(trial, DELTA)
         if math.isfinite(reported):
             return reported
@@ -96,7 +105,7 @@ class Grid:
 
 
 def read_grid(study: Study, sparsities: Sequence[float] | None = None) -> Grid:
-    """The systems of the study's complete trials, by sparsity and then by method.
+    """Arrange the study's complete trials as systems, by sparsity and then by method.
 
     sparsities: only these, beside the dense systems; None for all. Raises `UserError` where no
     trial is complete or a sparsity is not in the study.
@@ -122,7 +131,7 @@ def read_grid(study: Study, sparsities: Sequence[float] | None = None) -> Grid:
 
 
 def target_sparsity(trial: Trial) -> float:
-    """What was asked for, to four digits; from what came out where that is not recorded."""
+    """Return the sparsity asked for, to four digits, or else the one reached."""
     target = trial.params.get("sparsity.target")
     if isinstance(target, int | float) and not isinstance(target, bool):
         return round(float(target), 4)
@@ -133,12 +142,12 @@ def target_sparsity(trial: Trial) -> float:
 
 
 def at_sparsity(sparsity: float, wanted: float) -> bool:
-    """Whether the two are one level of a grid: to a hundredth of a percent."""
+    """Tell whether the two are one level of a grid, to a hundredth of a percent."""
     return math.isclose(sparsity, wanted, abs_tol=1e-4)
 
 
 def percent(fraction: float) -> str:
-    """ "90 %"."""
+    """Write a fraction in percent, for example "90 %"."""
     return f"{100 * fraction:.4g} %"
 
 
@@ -150,7 +159,7 @@ def _systems(trials: Sequence[Trial]) -> tuple[tuple[System, ...], int]:
     cells: dict[tuple[str, float], list[Trial]] = {}
     for trial in trials:
         cells.setdefault((trial.method, target_sparsity(trial)), []).append(trial)
-    order = {name: index for index, name in enumerate(style.method_order(t.method for t in trials))}
+    order = {name: index for index, name in enumerate(method_order(t.method for t in trials))}
     systems, doubled = [], 0
     for (method, sparsity), members in sorted(
         cells.items(), key=lambda item: (item[0][1], order[item[0][0]])
@@ -172,7 +181,7 @@ def _systems(trials: Sequence[Trial]) -> tuple[tuple[System, ...], int]:
 
 
 def _varying(trials: Sequence[Trial]) -> list[str]:
-    """Parameters in which trials of one method at one sparsity differ."""
+    """Return the parameters in which trials of one method at one sparsity differ."""
     names = sorted({name for t in trials for name in t.params} - set(_NOT_SETTINGS))
     return [n for n in names if len({_text(t.params.get(n)) for t in trials}) > 1]
 
@@ -189,7 +198,7 @@ def _chosen(
         if not any(at_sparsity(known, wanted) for known in there):
             listed = ", ".join(f"{s:g}" for s in there) or "none"
             raise UserError(
-                f"`--sparsity` must be of study {name!r}, which has {listed}, got {wanted:g}; "
+                f"`--sparsity` must be one of study {name!r}, which has {listed}, got {wanted:g}; "
                 "name one of those"
             )
     return tuple(

@@ -1,14 +1,13 @@
-"""A study's terms in words: its budget, scheduler, constraints and warm start; what it spent.
+"""Put a study's terms in words: its budget, scheduler, constraints and warm start; what it spent.
 
-The terms are those of `study.json`, or of the parent run's parameters where MLflow alone has
-them; what a study of an older release does not record is left out.
+The terms are those of `study.json`; what a study of an older release does not record is left out.
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.plots import style
+from analysis.labels import number
 from analysis.studies.constraints import read_bounds
 from analysis.studies.effort import Epochs
 
@@ -17,7 +16,7 @@ _MAX_MILESTONES = 6
 
 
 def terms(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and sentences for the page."""
+    """Return names and sentences for the page."""
     found = [
         ("budget", _budget(facts)),
         ("scheduler", _scheduler(facts)),
@@ -28,36 +27,37 @@ def terms(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def trials_text(count: int) -> str:
+    """Return for example "3 trials" or "1 trial"."""
     return f"{count} {'trial' if count == 1 else 'trials'}"
 
 
 def saved_text(epochs: Epochs) -> str:
-    """ "17.14", "≤ 17.14" where the record says no more."""
-    return f"{'' if epochs.exact else '≤ '}{style.number(epochs.saved)}"
+    """Return the saved epochs, for example "17.14", or "≤ 17.14" for an upper bound."""
+    return f"{'' if epochs.exact else '≤ '}{number(epochs.saved)}"
 
 
 def effort_text(epochs: Epochs, num_stopped: int) -> str:
-    """What was spent, and what stopping early has saved."""
-    text = f"The trials that ended spent {style.number(epochs.spent)} epochs in all."
+    """Say how many epochs were spent, and how many stopping early has saved."""
+    text = f"The trials that ended spent {number(epochs.spent)} epochs in all."
     if num_stopped:
         most = "" if epochs.exact else "at most "
         stopped = "one trial" if num_stopped == 1 else f"{num_stopped} trials"
         ends = "its end" if num_stopped == 1 else "their ends"
         text += (
             f" Running the {stopped} stopped early to {ends} would have taken {most}"
-            f"{style.number(epochs.saved)} more."
+            f"{number(epochs.saved)} more."
         )
     if epochs.num_unknown:
-        count = "counts" if epochs.num_unknown == 1 else "count"
+        are = "is" if epochs.num_unknown == 1 else "are"
         text += (
-            f" {trials_text(epochs.num_unknown)} failed without epochs on record and {count} as "
-            "none."
+            f" {trials_text(epochs.num_unknown)} failed without epochs on record and {are} "
+            "not counted."
         )
     return text
 
 
 def _budget(facts: Mapping[str, Any]) -> str:
-    """ "14 trials", "20 trials, extended from 14"."""
+    """Return for example "14 trials" or "20 trials, extended from 14 trials"."""
     now, first = _amount(facts.get("budget")), _amount(facts.get("first_budget"))
     if not now or not first or now == first:
         return now
@@ -65,9 +65,8 @@ def _budget(facts: Mapping[str, Any]) -> str:
 
 
 def _amount(value: Any) -> str:
-    if not isinstance(value, Mapping):
-        return str(value or "")
-    return ", ".join(f"{amount:g} {_UNITS.get(unit, unit)}" for unit, amount in value.items())
+    units = value.items() if isinstance(value, Mapping) else ()
+    return ", ".join(f"{amount:g} {_UNITS.get(unit, unit)}" for unit, amount in units)
 
 
 def _scheduler(facts: Mapping[str, Any]) -> str:
@@ -89,14 +88,14 @@ def _scheduler(facts: Mapping[str, Any]) -> str:
     if len(places) > _MAX_MILESTONES:
         places = [*places[: _MAX_MILESTONES - 1], "…", places[-1]]
     at = f"{', '.join(places[:-1])} and {places[-1]}" if len(places) > 1 else places[0]
-    words += f": trials are compared at {at} of training and about one in {factor} goes on"
+    words += f": trials are compared at {at} of training and about one in {factor} continues"
     if known.get("brackets", 1) != 1:
-        words += f"; {known['brackets']} brackets, of which each leaves out one more milestone"
+        words += f"; {known['brackets']} brackets, each of which leaves out one more milestone"
     return words
 
 
 def _milestones(known: Mapping[str, Any]) -> list[float]:
-    """grace·factor^k below the full length, as shares of it."""
+    """Return grace·factor^k below the full length, as shares of it."""
     grace, maximum = float(known["grace"]), float(known.get("maximum", 1.0))
     factor = float(known["reduction_factor"])
     if not (grace > 0 and factor > 1 and maximum < math.inf):

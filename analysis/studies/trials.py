@@ -1,15 +1,13 @@
-"""A study's trials in one shape, whether they come from MLflow or from the study's own record.
+"""Read a study and its trials from the study's own record.
 
-`load_study` reads MLflow; where the tracking server is away, or knows less than
-`runs/NAME/trials.parquet`, the record steps in and `Study.notes` says so.
+The record is `study.json` and `trials.parquet` in the study's folder. Where there is no such
+folder, the copy of the record that MLflow keeps with the study's parent run is read instead.
 """
 
 import contextlib
-import dataclasses
 import json
-import math
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,17 +16,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.methods import remember_methods
 from analysis.studies import tracking
 from trainables import report
 from trainables.command_line import masked
 from trainables.errors import UserError, unknown_name
 
+_COLUMNS = pa.schema(  # that the record of every study has
+    {"trial": pa.string(), "number": pa.int64(), "method": pa.string(), "status": pa.string()}
+)
 RUNNING = "running"  # not a status of the record: a trial that has none yet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One trial: what was asked of it and the last values it reported."""
+    """Hold one trial: what was asked of it and the last values it reported."""
 
     trial: str  # "NAME-00003"
     number: int
@@ -37,113 +39,123 @@ class Trial:
     status: str  # one of report.STATUSES, or RUNNING
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    fraction: float = float("nan")
+    fraction: float = float("nan")  # of its training
     started: datetime | None = None
     ended: datetime | None = None
     reason: str | None = None  # why it failed, where known
-    run_id: str | None = None  # MLflow's, where the trial was read from there
-    recorded: bool = False  # whether the study's own record has it, which completes `params`
-    # Of `params`, what was drawn or given to this trial alone; None where only MLflow, which has
-    # all settings of a trial, knows it.
-    given: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """A study and its trials, ordered by number. `notes` are sentences for the reader."""
+    """Hold a study and its trials, ordered by number. `notes` are sentences for the reader.
+
+    table: `trials.parquet`, one row per trial; empty for a study without trials.
+    """
 
     name: str
     directory: Path  # runs/NAME; need not exist
     objectives: tuple[str, ...]  # one quality per task, then the cost
     trials: tuple[Trial, ...]
-    facts: Mapping[str, Any]  # recipe, dataset, preset, seed, … as far as recorded
-    source: str  # "mlflow" or "parquet"
-    tracking_uri: str | None = None  # only where the server answered
+    facts: Mapping[str, Any]  # study.json: recipe, dataset, preset, seed, and so on
+    source: str  # "parquet" or, where the record came from there, "mlflow"
+    table: pa.Table = field(default_factory=_COLUMNS.empty_table, repr=False, compare=False)
+    tracking_uri: str | None = None
     parent_run_id: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def qualities(self) -> tuple[str, ...]:
+        """Return the objectives without the cost, one per task."""
         return tuple(name for name in self.objectives if not name.startswith("cost/"))
 
     @property
     def cost(self) -> str:
+        """Return the objective that is a cost."""
         return next(name for name in self.objectives if name.startswith("cost/"))
 
     def with_status(self, *statuses: str) -> tuple[Trial, ...]:
+        """Return the trials that have one of the statuses."""
         return tuple(t for t in self.trials if t.status in statuses)
 
 
 def is_value(name: str, value: Any) -> bool:
-    """Whether a trial has the parameter. No steps of pre-training are no value: that a method has
-    none, its name says."""
+    """Tell whether the value says something about a trial.
+
+    None does not, and neither does a count of 0 steps of pre-training: the method's name says
+    whether there is any.
+    """
     return value is not None and not (name == "training.pretrain_steps" and value == 0)
 
 
 def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None = None) -> Study:
-    """The study `name`. `tracking_uri` overrides the one in the study's `study.json`.
+    """Read the study `name` from its folder in `storage`, or else from MLflow.
 
-    Raises `UserError` for a study that neither MLflow nor `storage` knows (naming those
-    that are known), for a record that cannot be read and for objectives that make no sense.
+    tracking_uri: MLflow's address; None for the one that `tracking.resolve_uri` finds.
+
+    Raises `UserError` for a study that is in neither place (naming those that are), for a record
+    that cannot be read and for objectives that make no sense.
     """
     if name in ("", ".", "..") or Path(name).name != name:
         raise UserError(f"a study's name is that of one folder, got {name!r}; give the name alone")
-    directory = Path(storage) / name
-    facts: dict[str, Any] = _read_facts(directory / "study.json")
-    notes: list[str] = []
-    recorded = _read_record(directory / "trials.parquet")
-    uri = tracking.resolve_uri(tracking_uri, facts.get("tracking_uri"), Path(storage))
-    tracked: tracking.TrackedStudy | None = None
-    reached: str | None = None
+    storage = Path(storage)
+    directory = storage / name
+    if any((directory / file).exists() for file in tracking.RECORD_FILES):
+        facts, table = _read_record(directory)
+        uri = tracking.resolve_uri(tracking_uri, facts.get("tracking_uri"), storage)
+        return _study(name, directory, facts, table, uri=uri, source="parquet")
+    uri = tracking.resolve_uri(tracking_uri, None, storage)
     if uri is None:
-        notes.append("No tracking server is named: read from the study's own record.")
-    else:
+        raise _unknown_study(name, storage, None)
+    with tempfile.TemporaryDirectory(prefix="disparse-record-") as folder:
         try:
-            tracked = tracking.read_study(
-                uri,
-                name,
-                parent_run_id=facts.get("parent_run_id"),
-                study_id=facts.get("study_id"),
-            )
-            reached = uri
+            fetched = tracking.fetch_record(uri, name, Path(folder))
         except tracking.TrackingAway as away:
-            notes.append(f"The tracking server is away ({away}): read from the study's own record.")
-    if tracked is None and recorded is None:
-        raise _unknown_study(name, Path(storage), reached, notes)
-    if tracked is None:
-        if reached is not None:
-            notes.append(
-                f"MLflow at {masked(reached)} does not know this study: read from its own record."
-            )
-        trials = list(recorded or ())
-    else:
-        facts = {**tracked.params, **facts}
-        trials, num_behind = _merge([_tracked_trial(run) for run in tracked.runs], recorded or ())
-        notes.extend(tracked.notes)
-        if num_behind:
-            notes.append(_lag(name, Path(storage), num_behind))
-    return Study(
-        name=name,
-        directory=directory,
-        objectives=_objectives(facts, name),
-        trials=tuple(sorted(trials, key=lambda t: t.number)),
-        facts=facts,
-        source="parquet" if tracked is None else "mlflow",
-        tracking_uri=None if tracked is None else reached,
-        parent_run_id=None if tracked is None else tracked.parent_run_id,
-        notes=tuple(notes),
-    )
+            raise _unknown_study(name, storage, None, f"MLflow does not answer ({away}).") from None
+        if fetched is None:
+            raise _unknown_study(name, storage, uri)
+        facts, table = _read_record(Path(folder))
+    facts = facts | {"parent_run_id": fetched.run_id}
+    return _study(name, directory, facts, table, uri=uri, source="mlflow", notes=fetched.notes)
 
 
 def known_studies(storage: Path, tracking_uri: str | None) -> tuple[str, ...]:
-    """Names under `storage` and, if it answers, in MLflow. Sorted."""
-    names: set[str] = set()
-    for pattern in ("*/study.json", "*/trials.parquet"):
-        names.update(path.parent.name for path in storage.glob(pattern))
+    """Return the names of the studies in `storage` and, if it answers, in MLflow, sorted."""
+    names = {path.parent.name for f in tracking.RECORD_FILES for path in storage.glob(f"*/{f}")}
     if tracking_uri is not None:
         with contextlib.suppress(tracking.TrackingAway):
             names.update(tracking.study_names(tracking_uri))
     return tuple(sorted(names))
+
+
+def _study(
+    name: str,
+    directory: Path,
+    facts: Mapping[str, Any],
+    table: pa.Table,
+    *,
+    uri: str | None,
+    source: str,
+    notes: tuple[str, ...] = (),
+) -> Study:
+    report.add_recorded_tasks(facts.get("own_tasks") or ())
+    remember_methods(facts.get("own_methods") or {})
+    trials = sorted((_trial(row) for row in table.to_pylist()), key=lambda t: t.number)
+    return Study(
+        name=name,
+        directory=directory,
+        objectives=_objectives(facts, name),
+        trials=tuple(trials),
+        facts=facts,
+        source=source,
+        table=table,
+        tracking_uri=uri,
+        parent_run_id=facts.get("parent_run_id"),
+        notes=notes,
+    )
+
+
+def _read_record(folder: Path) -> tuple[dict[str, Any], pa.Table]:
+    return _read_facts(folder / "study.json"), _read_table(folder / "trials.parquet")
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
@@ -158,25 +170,27 @@ def _read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _read_record(path: Path) -> list[Trial] | None:
+def _read_table(path: Path) -> pa.Table:
+    """Read the trials; no rows where the file is yet to be written."""
     if not path.is_file():
-        return None
+        return _COLUMNS.empty_table()
     try:
-        rows = pq.read_table(path).to_pylist()
+        table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         first = str(error).splitlines()[0]
         raise UserError(
-            f"{path} must be a Parquet file, but reading it failed: {first}; "
-            "restore it, or remove it to read MLflow alone"
+            f"{path} must be a Parquet file, but reading it failed: {first}; restore it"
         ) from None
-    return [_recorded_trial(row, path) for row in rows]
-
-
-def _recorded_trial(row: Mapping[str, Any], path: Path) -> Trial:
-    missing = [name for name in ("trial", "number", "method", "status") if name not in row]
+    missing = [name for name in _COLUMNS.names if name not in table.column_names]
     if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}: no study's record")
-    params = _from_json(row.get("params"))
+        raise UserError(
+            f"{path} must be the record of a study, but it lacks the columns "
+            f"{', '.join(missing)}; restore it"
+        )
+    return table
+
+
+def _trial(row: Mapping[str, Any]) -> Trial:
     metrics = {
         name: float(value)
         for name, value in _from_json(row.get("metrics")).items()
@@ -189,14 +203,12 @@ def _recorded_trial(row: Mapping[str, Any], path: Path) -> Trial:
         method=row["method"] or "unknown",
         seed=None if row.get("seed") is None else int(row["seed"]),
         status=row["status"] if row["status"] in report.STATUSES else RUNNING,
-        params=params,
+        params=_from_json(row.get("params")),
         metrics=metrics,
         fraction=float("nan") if fraction is None else float(fraction),
         started=_utc(row.get("started")),
         ended=_utc(row.get("ended")),
         reason=row.get("reason") or None,
-        recorded=True,
-        given=frozenset(params),
     )
 
 
@@ -216,96 +228,21 @@ def _utc(value: Any) -> datetime | None:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _tracked_trial(run: tracking.TrackedRun) -> Trial:
-    tags, params = run.tags, run.params
-    name = tags.get(report.TAG_TRIAL, run.run_id)
-    _, _, digits = name.rpartition("-")
-    status = tags.get(report.TAG_STATUS, RUNNING)
-    seed = params.get("seed")
-    metrics = dict(run.metrics)
-    fraction = metrics.pop("training/fraction", float("nan"))
-    return Trial(
-        trial=name,
-        number=int(digits) if digits.isdigit() else 0,
-        method=tags.get(report.TAG_METHOD) or str(params.get("method", "unknown")),
-        seed=seed if isinstance(seed, int) else None,
-        status=status if status in report.STATUSES else RUNNING,
-        params=params,
-        metrics=metrics,
-        fraction=fraction,
-        started=run.started,
-        ended=run.ended,
-        reason=tags.get("disparse.reason"),
-        run_id=run.run_id,
-    )
-
-
-def _merge(tracked: Iterable[Trial], recorded: Iterable[Trial]) -> tuple[list[Trial], int]:
-    """MLflow's trials, completed from the record where MLflow lags behind it; and how many lag.
-
-    The record is rebuilt from what the search itself decides by: where a trial is in it, its
-    status and metrics stand, so that this front and the search's are one. Of parameters too: it
-    says how long a trial trained, where MLflow has what the configuration would allow.
-    """
-    merged = {}
-    for trial in sorted(tracked, key=lambda t: (t.started is not None, t.started or 0)):
-        merged[trial.trial] = trial  # a doubled run: the one that started last
-    num_behind = 0
-    for trial in recorded:
-        known = merged.get(trial.trial)
-        if known is None:
-            merged[trial.trial] = trial
-            num_behind += 1
-        elif trial.status != RUNNING:
-            num_behind += _lags(known, trial)
-            merged[trial.trial] = dataclasses.replace(
-                known,
-                status=trial.status,
-                params={**known.params, **trial.params},
-                metrics={**known.metrics, **trial.metrics},
-                fraction=trial.fraction,
-                reason=trial.reason or known.reason,
-                ended=known.ended or trial.ended,
-                recorded=True,
-                given=trial.given,
-            )
-    return list(merged.values()), num_behind
-
-
-def _lags(known: Trial, recorded: Trial) -> bool:
-    """Whether MLflow lacks the trial's end, or has other final values than the record."""
-    return known.status != recorded.status or any(
-        math.isfinite(value)
-        and not math.isclose(known.metrics.get(name, math.nan), value, rel_tol=1e-6)
-        for name, value in recorded.metrics.items()
-        if name.startswith(("val/", "test/", "cost/"))
-    )
-
-
-def _lag(name: str, storage: Path, num_behind: int) -> str:
-    return (
-        "MLflow lags behind the study's own record, which stepped in for "
-        f"{num_behind} {'trial' if num_behind == 1 else 'trials'}; "
-        f"`{shlex.join(['python', '-m', 'search', 'resume', name, '--storage', str(storage)])}` "
-        "brings MLflow up to date."
-    )
-
-
 def _objectives(facts: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    names = _words(facts.get("objectives"))
+    names = tuple(facts.get("objectives") or ())
     if not names:
-        tasks = _words(facts.get("tasks"))
+        tasks = tuple(facts.get("tasks") or ())
         if not tasks:
             raise UserError(
-                f"study {name!r} must record its `objectives` or its `tasks`, in study.json or as "
-                "parameters of the MLflow parent run; neither holds them"
+                f"study {name!r} must record its `objectives` or its `tasks`, but its study.json "
+                "holds neither; restore it"
             )
         names = report.objective_names(tasks)
     costs = [n for n in names if report.describe(n).name.startswith("cost/")]
     if len(costs) != 1 or len(names) < 2:
         raise UserError(
             "`objectives` must be at least one quality and exactly one cost, got "
-            f"{', '.join(names)}; mend the study's record"
+            f"{', '.join(names)}; correct the study's study.json"
         )
     leaked = [n for n in names if n.startswith("test/")]
     if leaked:
@@ -313,23 +250,16 @@ def _objectives(facts: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(n for n in names if n not in costs) + tuple(costs)
 
 
-def _words(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, list | tuple):
-        return ()
-    return tuple(str(v).strip() for v in value if str(v).strip())
-
-
 def _unknown_study(
-    name: str, storage: Path, tracking_uri: str | None, notes: Sequence[str]
+    name: str, storage: Path, tracking_uri: str | None, remark: str = ""
 ) -> UserError:
     known = known_studies(storage, tracking_uri)
-    aside = f" {' '.join(notes)}" if notes else ""
+    aside = f" {remark}" if remark else ""
     if not known:
         return UserError(
             f"unknown study {name!r}: no study in {str(storage)!r}"
             f"{' or at ' + masked(tracking_uri) if tracking_uri else ''}; run one with "
-            f"`python -m search run RECIPE`, or name its place by --storage.{aside}"
+            f"`python -m search run RECIPE`, or say where it is with --storage or "
+            f"--tracking-uri.{aside}"
         )
     return UserError(f"{unknown_name('study', name, known)}{aside}")

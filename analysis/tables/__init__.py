@@ -1,1 +1,1 @@
-"""Tables as text, Markdown, LaTeX and Parquet; the papers' published numbers among them."""
+"""Make tables as text, Markdown, LaTeX and Parquet, with the papers' published numbers."""

@@ -1,10 +1,11 @@
-"""The papers' tables with a study's own numbers beside them, in the papers' units."""
+"""Set a study's numbers beside the papers' tables, in the papers' units."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.plots import style
+from analysis.labels import metric_label, task_label, unit_label
+from analysis.methods import method_order, method_style
 from analysis.studies.protocol import protocol
 from analysis.studies.systems_by_seed import Grid, System, percent
 from analysis.tables.papers import (
@@ -23,9 +24,9 @@ _PUBLISHED = "published"
 
 
 def dataset_of(grids: Sequence[Grid]) -> str | None:
-    """The published data set that the studies are on; None without studies.
+    """Return the published data set that the studies are on; None without studies.
 
-    Raises `UserError` where they are on several or on one that no paper has a table of.
+    Raises `UserError` where they are on several, or on one of which no paper has a table.
     """
     names = sorted({str(grid.study.facts.get("dataset")) for grid in grids})
     if not names:
@@ -33,29 +34,34 @@ def dataset_of(grids: Sequence[Grid]) -> str | None:
     if len(names) > 1 or names[0] not in PROTOCOLS:
         raise UserError(
             f"the studies must be on one of {', '.join(PROTOCOLS)}, got {', '.join(names)}; "
-            "name the table to set them beside by --dataset"
+            "choose the papers' table with --dataset"
         )
     return names[0]
 
 
 def results_table(dataset: str, grids: Sequence[Grid]) -> Table:
-    """Rows by sparsity and method: the papers' rows as printed, then each study's mean ± sd."""
+    """Make a table of rows by sparsity and method.
+
+    The papers' rows are as printed; each study's rows are mean ± standard deviation.
+    """
     published = published_table(dataset)
     keyed: list[tuple[tuple[float, int, int], list[str]]] = []
-    order = {name: index for index, name in enumerate(style.METHOD_STYLES)}
+    methods = [row.method for row in published.rows]
+    methods += [system.method for grid in grids for system in grid.systems]
+    order = {name: index for index, name in enumerate(method_order(methods))}
 
     def place(method: str, sparsity: float, group: int) -> tuple[float, int, int]:
         known = (r.sparsity for r in published.rows if same_sparsity(r.sparsity, sparsity))
-        return next(known, sparsity), order.get(method, len(order)), group
+        return next(known, sparsity), order[method], group
 
     for row in published.rows:
         cells = [row.printed.get(name, "–") for name in published.columns]
-        look = style.method_style(row.method).label
+        look = method_style(row.method).label
         words = [look, percent(row.sparsity), f"{_PUBLISHED}, {row.source}"]
         keyed.append((place(row.method, row.sparsity, 0), [*words, *cells]))
     for index, grid in enumerate(grids, start=1):
         for system in grid.systems:
-            look = style.method_style(system.method).label
+            look = method_style(system.method).label
             name = f"{look} ({system.variant})" if system.settings else look
             ours = f"{grid.study.name}, {grid.split}, n = {len(system.seeds)}"
             words = [name, percent(system.sparsity), ours]
@@ -75,7 +81,7 @@ def results_table(dataset: str, grids: Sequence[Grid]) -> Table:
 
 
 def protocol_table(dataset: str, grids: Sequence[Grid]) -> Table:
-    """One row per aspect, with whether all columns agree."""
+    """Make a table of one row per aspect, which says whether all columns agree."""
     columns = [PROTOCOLS[dataset], *(protocol(grid) for grid in grids)]
     aspects = list(dict.fromkeys(name for column in reversed(columns) for name in column))
     rows = []
@@ -93,11 +99,11 @@ def protocol_table(dataset: str, grids: Sequence[Grid]) -> Table:
 
 
 def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
-    """What stands between the numbers, in sentences."""
+    """Say in sentences what to know when comparing the numbers."""
     published = published_table(dataset)
     text = [
-        "Published rows are DiSparse's (Sun et al. 2022), one number per cell without a spread. "
-        "Units are the papers'; ↑ higher is better, ↓ lower is better."
+        "Published rows are from DiSparse (Sun et al. 2022): one number per cell, without spread. "
+        "Units are those of the papers; ↑ higher is better, ↓ lower is better."
     ]
     if any(row.method in FROM_ADASHARE for row in published.rows):
         text.append(
@@ -105,7 +111,7 @@ def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
             "trained them under a slightly different protocol."
         )
     if grids:
-        text.append("Ours is the mean ± sample standard deviation over seeds.")
+        text.append("Our numbers are the mean ± sample standard deviation over seeds.")
     for grid in grids:
         aspects = protocol(grid)
         unlike = [
@@ -130,7 +136,7 @@ def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
 
 
 def to_json(dataset: str, grids: Sequence[Grid]) -> dict[str, Any]:
-    """Published rows and ours in our units."""
+    """Return the published rows and the studies' rows, in our units."""
     published = published_table(dataset)
     return {
         "dataset": dataset,
@@ -177,10 +183,10 @@ def _values(grid: Grid, system: System, name: str) -> list[float]:
 
 
 def _head(name: str, unit: float) -> str:
-    """ "mIoU (%) ↑"; the task where the label alone does not tell."""
+    """Return for example "mIoU (%) ↑", with the task where the label alone is not enough."""
     arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
-    label = style.metric_label(name)
-    task = style.task_label(name.partition("/")[0]).lower()
+    label = metric_label(name)
+    task = task_label(name.partition("/")[0]).lower()
     what = label if label == "mIoU" else f"{task} {label}"
-    measured = "%" if unit != 1.0 else style.unit_label(name)
+    measured = "%" if unit != 1.0 else unit_label(name)
     return f"{what} ({measured}) {arrow}" if measured else f"{what} {arrow}"

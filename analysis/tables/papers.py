@@ -1,7 +1,7 @@
-"""The papers' tables and curves (package data in `published/`), and their protocol.
+"""Read the papers' tables and curves (package data in `published/`), and state their protocol.
 
 Numbers: DiSparse (Sun et al. 2022), see `published/README.md`. Protocol: section 4 of the paper
- and the configuration files of its released code; what neither states is `NOT_STATED`.
+and the configuration files of its released code; what neither states is `NOT_STATED`.
 """
 
 import csv
@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
+from analysis.statistics.watershed import Curve, curve
 from trainables.errors import UserError, unknown_name
 
-# By column of the papers' tables: our metric, and what one of the column's units is in ours.
+# By column of the papers' tables: our metric, and one unit of the column in our units.
 COLUMNS: dict[str, tuple[str, float]] = {
     "miou": ("segmentation/miou", 0.01),
     "pixel_accuracy": ("segmentation/pixel_accuracy", 0.01),
@@ -55,7 +56,7 @@ DATASETS = tuple(_FILES)
 
 NOT_STATED = "not stated"
 _NETWORK = "deeplab-resnet, width 64, blocks 3-4-6-3, head width 1024"
-# Aspects as in `analysis.studies.protocol`, which reads the same of a study.
+# The aspects are those that `analysis.studies.protocol` reads from a study.
 PROTOCOLS: dict[str, dict[str, str]] = {
     "nyu-v2": {
         "data": "nyu-v2",
@@ -104,7 +105,7 @@ PROTOCOLS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedRow:
-    """One row of a paper's table, by our split-less name: in our units, and as it is printed."""
+    """Hold one row of a paper's table, by metric without split: in our units, and as printed."""
 
     source: str
     method: str
@@ -115,8 +116,11 @@ class PublishedRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedTable:
-    """columns: by split-less metric, our units per unit of the paper and the most decimals that
-    the paper prints."""
+    """Hold a paper's table.
+
+    columns: by metric without split, our units per unit of the paper and the most decimals that the
+    paper prints.
+    """
 
     dataset: str
     columns: Mapping[str, tuple[float, int]]
@@ -124,7 +128,7 @@ class PublishedTable:
 
 
 def published_table(dataset: str) -> PublishedTable:
-    """Raises `UserError` for a data set without a published table."""
+    """Read a data set's published table. Raises `UserError` where there is none."""
     lines = _read(_file(dataset))
     names = [name for name in lines[0] if name not in _WORDS]
     columns = {
@@ -145,7 +149,7 @@ def published_table(dataset: str) -> PublishedTable:
 
 
 def published_agreement(dataset: str) -> dict[str, float]:
-    """IoU of the tasks' masks by the published layer names, in the published order."""
+    """Return the agreement of the tasks' masks by published layer, in published order."""
     _file(dataset)
     wanted = _CURVES[dataset]
     lines = [line for line in _read("mask_iou_by_layer.csv") if line["dataset"] == wanted]
@@ -153,12 +157,21 @@ def published_agreement(dataset: str) -> dict[str, float]:
     return {line["layer"]: float(line["iou_among_tasks"]) for line in lines}
 
 
+def published_curve(dataset: str) -> Curve:
+    """Return the published agreement by relative depth, for the votes of the static method.
+
+    `analysis/tables/published/README.md` says where the numbers come from.
+    """
+    return curve(published_agreement(dataset))
+
+
 def published_layer(name: str) -> str:
-    """Our parameter's name as the papers write the layer: "backbone.ds.1.0.weight" → "ds.1.0"."""
+    """Return a parameter's name as the papers write it: "backbone.ds.1.0.weight" → "ds.1.0"."""
     return name.removeprefix("backbone.").removesuffix(".weight")
 
 
 def check_dataset(dataset: str) -> None:
+    """Raise `UserError` for a data set without a published table."""
     _file(dataset)
 
 
@@ -185,5 +198,5 @@ def _read(name: str) -> list[dict[str, str]]:
 
 
 def same_sparsity(first: float, second: float) -> bool:
-    """To half a percent, as the papers round."""
+    """Tell whether two sparsities agree to half a percent, as the papers round."""
     return math.isclose(first, second, abs_tol=0.005)

@@ -1,4 +1,4 @@
-"""One table as text, Markdown and LaTeX."""
+"""Write one table as text, Markdown and LaTeX, and files whole or not at all."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -41,8 +41,11 @@ _LATEX = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """`rows` of as many cells as `heads`. The first `num_words` columns are words, the others
-    numbers; `rules` are the rows before which a line is drawn in LaTeX."""
+    """Hold a table: `rows` of as many cells as `heads`.
+
+    num_words: how many of the first columns are words; the others are numbers. rules: the rows
+    before which a line is drawn in LaTeX.
+    """
 
     title: str
     heads: Sequence[str]
@@ -52,14 +55,17 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """A table in GitHub's flavour under a heading; pipes in cells are escaped."""
+    """Write a table in GitHub's flavour under a heading; pipes in cells are escaped."""
     return f"## {table.title}\n\n{markdown_rows(table.heads, table.rows, table.num_words)}\n"
 
 
 def markdown_rows(
     heads: Sequence[str], rows: Iterable[Sequence[str]], num_words: int | None = None
 ) -> str:
-    """The table of `markdown` without its heading; num_words: None where all columns are words."""
+    """Write the table of `markdown` without its heading.
+
+    num_words: None where all columns are words.
+    """
     words = len(heads) if num_words is None else num_words
     marks = [":--" if i < words else "--:" for i in range(len(heads))]
     lines = [heads, marks, *rows]
@@ -67,7 +73,7 @@ def markdown_rows(
 
 
 def latex(table: Table) -> str:
-    """A `table` of `booktabs` rules (`\\usepackage{booktabs}`), plain ASCII."""
+    """Write a LaTeX `table` with rules of the package booktabs, in plain ASCII."""
     columns = "l" * table.num_words + "r" * (len(table.heads) - table.num_words)
     lines = [
         r"\begin{table}",
@@ -87,7 +93,7 @@ def latex(table: Table) -> str:
 
 
 def plain(table: Table) -> str:
-    """Columns aligned by spaces, for a terminal."""
+    """Write a table for a terminal, its columns aligned by spaces."""
     widths = [max(len(r[i]) for r in (table.heads, *table.rows)) for i in range(len(table.heads))]
     return "\n".join(
         "  ".join(
@@ -99,17 +105,23 @@ def plain(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text as LaTeX wants it."""
+    """Escape text for LaTeX."""
     return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match[0]], text)
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Whole or not at all. Raises `UserError` where the folder is not writable."""
+    """Write a text file, whole or not at all, and return its path.
+
+    Raises `UserError` where the folder is not writable.
+    """
     return _write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def write_parquet(path: Path, rows: pa.Table) -> Path:
-    """As `write_text`."""
+    """Write a Parquet file, whole or not at all, and return its path.
+
+    Raises `UserError` where the folder is not writable.
+    """
     return _write(path, lambda partial: pq.write_table(rows, partial))
 
 
@@ -121,7 +133,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> Path:
         partial.replace(path)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; name another folder by --out"
+            f"cannot write {path}: {error.strerror or error}; name another folder with --out"
         ) from None
     return path
 
@@ -131,7 +143,10 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def mean_and_deviation(values: Sequence[float], digits: int) -> str:
-    """ "0.412 ± 0.008" (sample standard deviation), "0.412" for one value, "–" for none."""
+    """Write mean ± sample standard deviation, for example "0.412 ± 0.008".
+
+    One value is written alone, and no value as "–".
+    """
     if not values:
         return "–"
     mean = sum(values) / len(values)

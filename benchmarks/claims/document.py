@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.plots.style import layer_label, method_style, metric_label, task_label, unit_label
+from analysis.labels import layer_label, metric_label, task_label, unit_label
+from analysis.methods import method_style
 from analysis.studies.systems_by_seed import percent
 from analysis.tables.typeset import markdown_rows
 from benchmarks.claims import prose, protocol_table

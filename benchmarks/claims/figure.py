@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.methods import method_style
 from analysis.plots import canvas, style
-from analysis.plots.style import method_style
 from analysis.studies.systems_by_seed import percent
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.plots.style import method_style
+from analysis.methods import method_style
 from analysis.studies.systems_by_seed import percent
 from benchmarks.claims.protocol import VERDICTS
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from analysis.plots.style import task_label
+from analysis.labels import task_label
 from benchmarks.claims.prose import Setting, duration
 
 

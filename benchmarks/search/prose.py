@@ -8,7 +8,7 @@ LEVEL = 0.05
 QUESTION = (
     "Does a search that stops trials early by several objectives at once, and learns from them, "
     "find better fronts than others at the same number of epochs? Written by "
-    "`make bench-search`, which goes on with what is missing; every figure is from "
+    "`make bench-search`, which resumes with what is missing; every figure is from "
     "[search.json](search.json)."
 )
 

@@ -1,4 +1,4 @@
-"""Fixtures over `studies`: a study's record, and one MLflow store shared by the tests."""
+"""Provide a study's record, and one MLflow store that the tests share."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,12 +6,18 @@ from typing import Any
 
 import pytest
 
-from tests.analysis.studies import BuiltStudy, Row, log_to_mlflow, realistic_rows, write_record
+from tests.analysis.built_studies import (
+    BuiltStudy,
+    Row,
+    log_to_mlflow,
+    realistic_rows,
+    write_record,
+)
 
 
 @pytest.fixture
 def record(tmp_path: Path) -> Callable[..., BuiltStudy]:
-    """`record(name, rows, tasks=…, summaries=…)`: a study without MLflow."""
+    """Return `record(name, rows, tasks=…, summaries=…)`, which writes a study without MLflow."""
 
     def build(name: str, rows: list[Row], **options: Any) -> BuiltStudy:
         return write_record(tmp_path / "runs", name, rows, **options)
@@ -21,15 +27,15 @@ def record(tmp_path: Path) -> Callable[..., BuiltStudy]:
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow sqlite store with one realistic study of 14 trials, called `tracked`."""
+    """Make an MLflow store with the record of a realistic study of 14 trials, called `tracked`."""
     folder = tmp_path_factory.mktemp("mlflow")
     tasks = ("segmentation", "normals")
-    study = BuiltStudy(name="tracked", storage=folder, rows=realistic_rows(14, tasks, seed=3))
-    log_to_mlflow(study, folder / "mlflow.db", tasks)
+    rows = realistic_rows(14, tasks, seed=3)
+    log_to_mlflow(write_record(folder / "runs", "tracked", rows, tasks=tasks), folder / "mlflow.db")
     return folder / "mlflow.db"
 
 
 @pytest.fixture(autouse=True)
 def no_server_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests decide which tracking server there is, not the shell they run in."""
+    """Let the tests, not the shell they run in, decide which MLflow server there is."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

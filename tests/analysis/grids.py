@@ -1,11 +1,11 @@
-"""Studies as `search baselines` leaves them: systems × sparsities × seeds, written by hand."""
+"""Write studies as `search baselines` leaves them: systems × sparsities × seeds, by hand."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.analysis.studies import BuiltStudy, Row
+from tests.analysis.built_studies import BuiltStudy, Row
 
 LAYERS = ("conv1", "blocks.0.0.conv1", "blocks.0.0.conv2", "blocks.1.0.conv1", "blocks.1.0.conv2")
 CONFIG: dict[str, Any] = {
@@ -23,9 +23,10 @@ def grid_rows(
     splits: Sequence[str] = ("val", "test"),
     seeds: Sequence[int] = (0, 1, 2),
 ) -> list[Row]:
-    """values: by (method, sparsity), one mapping of split-less metrics per seed.
+    """Return one trial per system and seed.
 
-    On val every value is 100 more, so that a value of the wrong split shows.
+    values: by (method, sparsity), one mapping of metrics without split per seed. On val every value
+    is 100 more, so that a value of the wrong split shows.
     """
     rows = []
     for (method, sparsity), by_seed in values.items():
@@ -46,7 +47,10 @@ def grid_rows(
 def write_summaries(
     built: BuiltStudy, agreement: Callable[[Row, int], float], layers: Sequence[str] = LAYERS
 ) -> None:
-    """summary.json of every trial; `agreement` of a row's i-th layer, for DiSparse's trials."""
+    """Write summary.json of every trial.
+
+    agreement: the value of a row's i-th layer, for DiSparse's trials.
+    """
     for row in built.rows:
         density = row.metrics["cost/density"]
         names = [f"backbone.{name}.weight" for name in (*layers, "ds.1.0")]
@@ -69,5 +73,6 @@ def write_summaries(
 
 
 def change_facts(built: BuiltStudy, **facts: Any) -> None:
+    """Change what study.json holds."""
     path = built.directory / "study.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))

@@ -1,4 +1,4 @@
-"""`python -m analysis`: files, tags, artifacts, exit codes, and studies of every shape."""
+"""Run `python -m analysis`: files, artifacts, exit codes, and studies of every shape."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from analysis.__main__ import main
-from tests.analysis.studies import (
+from tests.analysis.built_studies import (
     PRIMARY,
     BuiltStudy,
     Row,
@@ -29,7 +29,7 @@ NAN = float("nan")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit code of `python -m analysis ARGUMENTS` in this process."""
+    """Return the exit code of `python -m analysis ARGUMENTS`, run in this process."""
     monkeypatch.setattr(sys, "argv", ["analysis", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_info:
         main()
@@ -38,7 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def is_picture(path: Path) -> bool:
-    """A PNG of several colours: something was drawn."""
+    """Tell whether the file is a PNG of several colours, so that something was drawn."""
     with Image.open(path) as image:
         return image.width > 800 and len(image.convert("RGB").getcolors(1 << 24) or ()) > 20
 
@@ -51,7 +51,7 @@ def test_report_of_a_realistic_study(record: Record, monkeypatch, capsys) -> Non
     assert run(monkeypatch, "report", "demo", *options) == 0
     printed = capsys.readouterr()
     assert "30 trials" in printed.out
-    assert "study's own record" in printed.err
+    assert printed.err == ""
     for name in ("front", "hypervolume", "parallel", "agreement", "layers"):
         assert is_picture(out / f"{name}.png"), name
 
@@ -111,7 +111,7 @@ def test_report_of_a_search_that_stops_and_constrains(record: Record, monkeypatc
     assert listed == {"missed": named["infeasible"], "failures": named["failed"]}
     assert "must be at least 0.38" in sections["missed"]
     assert "The study asks for segmentation mIoU at least 0.38; density at most 90 %." in page
-    saved = sum(  # what was to come of 400 steps, in epochs of 16
+    saved = sum(  # what remained of 400 steps, in epochs of 16 steps
         (1 - row.fraction) * 400 / 16 for row in rows if row.status == "stopped"
     )
     assert f"<b>{saved:.4g}</b><span>epochs saved by stopping early</span>" in page
@@ -139,6 +139,17 @@ def test_the_page_fetches_nothing(record: Record, monkeypatch) -> None:
     assert "url(" not in without_scripts
     # Plotly's own default is a button that sends the figure to its makers.
     assert page.count('"showSendToCloud": false') == page.count("Plotly.newPlot(") > 4
+
+
+def test_panels_are_as_wide_before_their_neighbours_come(record: Record, monkeypatch) -> None:
+    tasks = ("segmentation", "normals", "depth")
+    built = record("three", realistic_rows(12, tasks), tasks=tasks)
+    assert run(monkeypatch, "report", "three", "--storage", built.storage, "--quiet") == 0
+    section = (built.directory / "report.html").read_text().split('<section id="front">')[1]
+    panels = re.search(r'<div class="panels" style="([^"]+)">', section)
+    assert panels is not None
+    assert "auto-fill" in panels[1]
+    assert "(100% - 20px)/3" in panels[1]
 
 
 def test_a_name_with_markup_stays_text(record: Record, monkeypatch) -> None:
@@ -191,32 +202,49 @@ def test_studies_of_every_shape(name: str, record: Record, monkeypatch, capsys) 
     assert "How it was made" in page
     assert "Traceback" not in capsys.readouterr().err
     if not any(t.method.startswith("disparse") for t in rows) and at_least:
-        assert "no DiSparse trial" in page
+        assert "left a record of votes" in page
         assert not (built.directory / "agreement.png").exists()
 
 
-def test_front_tags_and_artifacts_reach_mlflow(database, tmp_path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize("with_folder", [True, False])
+def test_the_report_reaches_mlflow(
+    with_folder: bool, database, tmp_path, monkeypatch, capsys
+) -> None:
     from mlflow.tracking import MlflowClient
 
-    copy = tmp_path / "mlflow.db"  # where analysis looks of its own accord
+    copy = tmp_path / "mlflow.db"  # where analysis looks without being told
     shutil.copy(database, copy)
+    if with_folder:
+        shutil.copytree(database.parent / "runs" / "tracked", tmp_path / "tracked")
     assert run(monkeypatch, "report", "tracked", "--storage", tmp_path) == 0
     assert "note:" not in capsys.readouterr().err
     client = MlflowClient(tracking_uri=f"sqlite:///{copy}")
-    experiment = client.get_experiment_by_name("disparse").experiment_id
-    runs = client.search_runs([experiment])
-    parent = next(r for r in runs if r.data.tags.get("disparse.kind") == "study")
-    tags = {
-        r.data.tags["disparse.trial"]: r.data.tags["disparse.front"]
-        for r in runs
-        if "disparse.trial" in r.data.tags
-    }
-    front = set(pq.read_table(tmp_path / "tracked" / "front.parquet")["trial"].to_pylist())
-    assert len(tags) == 14
-    assert {name for name, value in tags.items() if value == "true"} == front
-    assert set(tags.values()) == {"true", "false"}
+    (parent,) = client.search_runs([client.get_experiment_by_name("disparse").experiment_id])
+    written = {path.name for path in (tmp_path / "tracked").iterdir()}
+    assert {"front.png", "front.parquet", "report.html", "hypervolume.png"} <= written
     logged = {a.path for a in client.list_artifacts(parent.info.run_id)}
-    assert {"front.png", "front.parquet", "report.html", "hypervolume.png"} <= logged
+    assert logged == written - {"study.json", "trials.parquet", "trials"} | {"record"}
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:9", "sqlite:////nowhere.db"])
+def test_a_server_that_is_away_stops_no_report(server, record, monkeypatch, capsys) -> None:
+    built = record("alone", [simple_row(0, "snip", 0.1, 0.3, 20.0)], tasks=TASKS)
+    answer = built.directory / "answer.json"
+    options = ("--storage", built.storage, "--tracking-uri", server, "--json", answer)
+    assert run(monkeypatch, "report", "alone", *options) == 0
+    (note,) = json.loads(answer.read_text())["notes"]
+    assert note.startswith(f"Nothing was logged to MLflow, which does not answer ({server}: ")
+    assert f"note: {note}" in capsys.readouterr().err
+    assert (built.directory / "report.html").exists()
+
+
+def test_a_server_that_does_not_know_the_study_is_said(
+    record, database, monkeypatch, capsys
+) -> None:
+    built = record("alone", [simple_row(0, "snip", 0.1, 0.3, 20.0)], tasks=TASKS)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    assert run(monkeypatch, "front", "alone", "--storage", built.storage) == 0
+    assert f"sqlite:///{database} does not know this study" in capsys.readouterr().err
 
 
 def test_no_password_reaches_the_page(record: Record, monkeypatch, capsys) -> None:
@@ -246,7 +274,7 @@ def test_quiet_prints_nothing(record: Record, monkeypatch, capsys) -> None:
         (["fornt", "there"], "No such command"),
         (["front", "there", "--outt", "x"], "No such option"),
         (["front", "there", "--out", "FILE"], "--out"),
-        (["front", "there", "--json", "FILE/x.json"], "--json"),
+        (["front", "there", "--json", "FILE/x.json"], "name a writable file"),
     ],
 )
 def test_mistakes_give_one_message_and_exit_2(
@@ -282,21 +310,6 @@ def test_help_has_examples(monkeypatch, capsys) -> None:
     for command in ("front", "report"):
         assert run(monkeypatch, command, "--help") == 0
         assert f"python -m analysis {command} demo" in capsys.readouterr().out
-
-
-def test_server_lost_after_reading_leaves_the_files(
-    database, tmp_path, monkeypatch, capsys
-) -> None:
-    from analysis.studies import tracking
-
-    def gone(*arguments: object) -> int:
-        raise tracking.TrackingAway("http://mlflow: connection refused")
-
-    shutil.copy(database, tmp_path / "mlflow.db")
-    monkeypatch.setattr(tracking, "tag_front", gone)
-    assert run(monkeypatch, "front", "tracked", "--storage", tmp_path) == 0
-    assert "connection refused" in capsys.readouterr().err
-    assert (tmp_path / "tracked" / "front.png").exists()
 
 
 def test_module_runs(repository: Path) -> None:

@@ -14,6 +14,7 @@ from trainables.models.catalogue import build_model
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
+    """The paper's network for NYU-v2, with shapes and no memory for its weights."""
     config = trial_config("dense", "nyu-v2", "paper")
     channels = {"segmentation": 40, "normals": 3}
     assert set(config.data.tasks) == set(channels)
@@ -22,6 +23,7 @@ def model() -> nn.Module:
 
 
 def test_counts_by_owner(model: nn.Module) -> None:
+    """The shared trunk and the two heads have the published numbers of parameters."""
     counts: dict[str, int] = {}
     owners = model.owners()
     for name, parameter in model.named_parameters():
@@ -31,6 +33,7 @@ def test_counts_by_owner(model: nn.Module) -> None:
 
 
 def test_sixty_convolutions_and_all_are_prunable(model: nn.Module) -> None:
+    """All sixty convolutions can be pruned, and nothing else can."""
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     assert len(convolutions) == 60
     assert len(prunable_parameters(model)) == 60
@@ -38,6 +41,7 @@ def test_sixty_convolutions_and_all_are_prunable(model: nn.Module) -> None:
 
 
 def test_shared_layers_carry_the_published_names_in_the_published_order(model: nn.Module) -> None:
+    """Shared layers are named and ordered as in the published mask statistics."""
     shared = [n for n in prunable_parameters(model) if n.startswith("backbone.")]
     blocks = [
         f"blocks.{stage}.{block}.conv{conv}"
@@ -56,6 +60,7 @@ def test_shared_layers_carry_the_published_names_in_the_published_order(model: n
 def test_output_stride_is_eight(
     model: nn.Module, size: tuple[int, int], cells: tuple[int, int]
 ) -> None:
+    """Predictions have an eighth of the image's height and width, rounded up."""
     predictions = model(torch.empty(2, 3, *size, device="meta"))
     shapes = {task: tuple(prediction.shape) for task, prediction in predictions.items()}
     assert shapes == {"segmentation": (2, 40, *cells), "normals": (2, 3, *cells)}

@@ -1,4 +1,4 @@
-"""The README's own code, word for word: a user's data set and model."""
+"""The README's own code, word for word: a user's data set, model and recipe."""
 
 import os
 import re
@@ -21,11 +21,12 @@ def modules(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `my_data.py` and `my_model.py` as the README prints them."""
     folder = tmp_path_factory.mktemp("readme")
     blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    blocks += re.findall(r"```toml\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
     for block in blocks:
-        name = re.match(r"# (\w+\.py)", block)
-        assert name is not None, "a python block of the README starts with its file's name"
+        name = re.match(r"# (\w+\.(?:py|toml))", block)
+        assert name is not None, "a block of the README starts with its file's name"
         (folder / name[1]).write_text(block)
-    assert {path.name for path in folder.iterdir()} == {"my_data.py", "my_model.py"}
+    assert {path.name for path in folder.iterdir()} == {"my_data.py", "my_model.py", "mine.toml"}
     return folder
 
 
@@ -42,14 +43,18 @@ def command(repository: Path, modules: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_data_set_of_ones_own(repository: Path, modules: Path, tmp_path: Path) -> None:
+def write_frames(folder: Path) -> None:
     draws = np.random.default_rng(0)
     for split, count in (("train", 8), ("test", 2)):
-        (tmp_path / "raw" / split).mkdir(parents=True)
+        (folder / split).mkdir(parents=True)
         for i in range(count):
-            stem = tmp_path / "raw" / split / f"room{i // 2}-{i}"
+            stem = folder / split / f"room{i // 2}-{i}"
             Image.fromarray(draws.integers(0, 255, (240, 320, 3), np.uint8)).save(f"{stem}.jpg")
             np.save(f"{stem}.npy", draws.uniform(1, 4, (240, 320)).astype(np.float32))
+
+
+def test_a_data_set_of_ones_own(repository: Path, modules: Path, tmp_path: Path) -> None:
+    write_frames(tmp_path / "raw")
     store = str(tmp_path / "store")
     said = command(
         repository, modules, "convert", "my_data:SPEC", str(tmp_path / "raw"), store,
@@ -72,3 +77,26 @@ def test_a_model_of_ones_own(repository: Path, modules: Path, tmp_path: Path) ->
     # 7·7·3·32 shared weights, and 3·3·32 for each channel of the five tasks.
     total = 7 * 7 * 3 * 32 + 3 * 3 * 32 * (12 + 3 + 1 + 1 + 1)
     assert f"kept {round((1 - 0.9) * total):,} of {total:,} prunable weights" in said
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_recipe_of_ones_own(repository: Path, modules: Path, tmp_path: Path) -> None:
+    """Its modules lie beside it; nothing names their folder."""
+    write_frames(tmp_path / "raw")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "search", "run", str(modules / "mine.toml"),
+            "--data-root", str(tmp_path / "raw"), "--trials", "3", "--no-report",
+            "--set", "training.steps=3", "--set", "training.num_reports=1",
+            "--set", "training.batch_size=2", "--set", "sparsity.saliency_batches=1",
+            "--set", "data.size=32x32", "--set", "data.crop=32x32",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "study mine: 3 trials" in done.stdout

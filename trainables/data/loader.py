@@ -71,7 +71,7 @@ class BatchSource:
         return self._augmented(stored, generator(self.seed, "augmentation", step))
 
     def scoring_batches(self, n: int, step: int) -> Iterator[Batch]:
-        """n augmented batches to score weights on, apart from the training stream.
+        """Give n augmented batches to score weights on, apart from the training stream.
 
         Frames are drawn without replacement until all have been seen. The same batches for the
         same (seed, step).
@@ -191,10 +191,12 @@ class MappedReader:
         self.columns = {m: view.split.column(m) for m in modalities}
 
     def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> dict[str, Tensor]:
+        """Copy the frames out of the memory map, onto the device."""
         del upcoming  # the operating system reads ahead
         return {m: tensor.to(self.device) for m, tensor in self.gather(positions).items()}
 
     def gather(self, positions: np.ndarray) -> dict[str, Tensor]:
+        """Copy the frames out of the memory map, on the CPU."""
         indices = self.view.indices[positions]
         return {m: torch.from_numpy(column[indices]) for m, column in self.columns.items()}
 
@@ -220,11 +222,13 @@ class ResidentReader:
             self.columns[modality] = held
 
     def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> dict[str, Tensor]:
+        """Pick the frames from device memory."""
         del upcoming
         chosen = torch.from_numpy(positions).to(self.device)
         return {m: column.index_select(0, chosen) for m, column in self.columns.items()}
 
     def close(self) -> None:
+        """Let go of the device memory."""
         self.columns.clear()
 
 
@@ -238,6 +242,7 @@ class StreamedReader:
         self.pending: dict[bytes, Future[dict[str, Tensor]]] = {}
 
     def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> dict[str, Tensor]:
+        """Take the frames that were read ahead, or read them now, and read `upcoming` ahead."""
         future = self.pending.pop(positions.tobytes(), None)
         # Batches that were read ahead and not asked for (the order was broken) are dropped.
         self.pending.clear()
@@ -254,6 +259,7 @@ class StreamedReader:
         return {m: tensor.pin_memory() for m, tensor in gathered.items()}
 
     def close(self) -> None:
+        """Stop the thread; what it is reading is finished first."""
         self.pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -1,7 +1,7 @@
 """Resizing a frame so that each modality stays what it means.
 
 The image is averaged over area; labels, depth and other values take the pixel at the new pixel's
-centre, since a mean of labels or a mean across an occlusion is none; normals and responses are
+centre, since a mean of labels, or one across an occlusion, means nothing; normals and responses are
 averaged over area where known, and normals made unit vectors again. Depth is not rescaled: the
 camera's focal length in pixels shrinks with the image, so the geometry is the same. Nor is
 disparity: its unit is that of the native image.

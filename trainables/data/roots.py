@@ -1,9 +1,11 @@
 """Where the store of a data set lies, generated or converted on first use."""
 
+import functools
 import hashlib
 import os
 from pathlib import Path
 
+from trainables.code_digest import digest_files
 from trainables.config import DataConfig
 from trainables.data.sources.scenes import SCENES_SEED
 from trainables.data.sources.source import SPLITS
@@ -107,16 +109,19 @@ def _cache_folder(config: DataConfig, key: object) -> Path:
 def generation(config: DataConfig) -> dict[str, str | int]:
     """What decides the frames besides their size, the generator's own source included."""
     num_train, num_test = _generated_counts(config)
-    source = hashlib.blake2b(digest_size=6)
-    if config.dataset in DATASETS:
-        for path in sorted((Path(__file__).parent / "scenes").glob("*.py")):
-            source.update(path.read_bytes())
     return {
         "num_train": num_train,
         "num_test": num_test,
         "seed": SCENES_SEED,
-        "source": source.hexdigest(),
+        "source": _scenes_code() if config.dataset in DATASETS else "",
     }
+
+
+@functools.cache
+def _scenes_code() -> str:
+    """Return the digest of the generator's code."""
+    folder = Path(__file__).parent / "scenes"
+    return digest_files(folder, folder.glob("*.py"))
 
 
 def _generated_counts(config: DataConfig) -> tuple[int, int]:

@@ -13,8 +13,8 @@ def scenes_of_runs(numbers: Sequence[int]) -> tuple[str, ...]:
     """A scene name per frame: one per run of consecutive frame numbers.
 
     numbers: ascending, of one split. NYU-v2 is ordered by scene and its official split never
-    divides one, so between two runs of a split lie frames of the other, hence of other scenes:
-    a scene lies within one run (a run may hold several).
+    divides one. Frames between two runs of a split belong to the other split, and so to other
+    scenes: a scene lies within one run (a run may hold several).
     """
     scenes: list[str] = []
     for index, number in enumerate(numbers):

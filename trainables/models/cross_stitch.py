@@ -99,6 +99,7 @@ class CrossStitchNetwork(nn.Module):
         self.stitched = phase != "pretrain"
 
     def learning_rate_scales(self) -> dict[str, float]:
+        """The units' factor on the learning rate (`ModelConfig.unit_rate`), by parameter name."""
         return {
             name: self._unit_rate
             for name, _ in self.named_parameters()

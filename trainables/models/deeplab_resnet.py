@@ -100,6 +100,7 @@ class Backbone(nn.Module):
         self.output_stride = 4 * math.prod(config.strides)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Features (B, C, h, w) at the output stride, of images (B, 3, H, W)."""
         features = self.stem(images_BCHW)
         for stage in range(len(self.blocks)):
             features = self.stage(stage, features)
@@ -147,6 +148,7 @@ class HeadBranch(nn.Module):
         self.conv3 = nn.Conv2d(width, out_channels, 1)
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
+        """A prediction (B, C, h, w) of features at the same stride."""
         return self.conv3(F.relu(self.conv2(F.relu(self.conv1(features_BCHW)))))
 
 
@@ -162,6 +164,7 @@ class Head(nn.Module):
         )
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
+        """The sum of the branches' predictions, (B, C, h, w)."""
         prediction = self.branches[0](features_BCHW)
         for branch in self.branches[1:]:
             prediction = prediction + branch(features_BCHW)

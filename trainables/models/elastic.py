@@ -63,11 +63,12 @@ class Selector(nn.Module):
             nn.init.zeros_(output.bias)
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Give the logits of each block's level by task: float32 (B, blocks, levels)."""
         hidden = F.relu(self.conv1(images_BCHW))
         hidden = F.relu(self.conv2(hidden))
         features_BC = F.relu(self.conv3(hidden)).mean(dim=(-2, -1))
         shape = (-1, self.num_blocks, len(LEVELS))
-        # float32: probabilities of a policy are no place for half precision.
+        # float32: half precision is too coarse for the probabilities of a policy.
         return {task: self.outputs[task](features_BC).float().reshape(shape) for task in tasks}
 
 

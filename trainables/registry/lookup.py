@@ -33,7 +33,7 @@ class Kind(Generic[Description]):
     """One kind of thing that exists, and where its descriptions are found.
 
     noun: for messages. group: of entry points. form: how an import path reads.
-    described_by: the class of a description, which messages name with its module.
+    described_by: the class of a description.
     wrap: makes a description of another value that is accepted too, or gives None.
     """
 
@@ -84,10 +84,9 @@ class Kind(Generic[Description]):
         value = load(path, self.noun, self.form)
         found = value if isinstance(value, self.described_by) else self.wrap(path, value)
         if found is None:
-            wanted = f"{self.described_by.__module__}.{self.described_by.__name__}"
             raise UserError(
-                f"{self.noun} {path!r} must be a {wanted}, got {type(value).__name__}; "
-                "CONTRIBUTING.md shows one"
+                f"{self.noun} {path!r} must be a {self.described_by.__name__}, "
+                f"got {type(value).__name__}; CONTRIBUTING.md shows one"
             )
         return found
 

@@ -47,10 +47,12 @@ class Mask:
 
     @property
     def total(self) -> int:
+        """How many weights the tensor has."""
         return self.keep.numel()
 
     @property
     def kept(self) -> int:
+        """How many of them are kept."""
         return int(self.keep.count_nonzero())
 
     def as_factor(self, weight: Tensor) -> Tensor:
@@ -119,22 +121,27 @@ class MaskRegistry:
 
     @property
     def total(self) -> int:
+        """How many prunable weights the model has."""
         return sum(weight.numel() for weight in self.parameters.values())
 
     @property
     def kept(self) -> int:
+        """How many of them are kept."""
         return sum(self._kept.values())
 
     @property
     def density(self) -> float:
+        """Kept / prunable weights."""
         return self.kept / self.total
 
     @property
     def kept_by_layer(self) -> dict[str, int]:
+        """Kept weights, by parameter name."""
         return dict(self._kept)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the prunable tensors, by parameter name."""
         return {name: tuple(weight.shape) for name, weight in self.parameters.items()}
 
     def layers(self) -> dict[str, dict[str, int | str]]:
@@ -165,6 +172,7 @@ class MaskRegistry:
 
     @torch.no_grad()
     def apply_to_weights(self) -> None:
+        """Set every pruned weight to zero, in place."""
         if self._sparse:
             torch._foreach_mul_([w for w, _ in self._sparse], [m for _, m in self._sparse])
 

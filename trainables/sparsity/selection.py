@@ -108,7 +108,7 @@ def select(
     ties: TieOrder,
     within: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """bool by name: the weights of highest score, exactly as many as the budget says.
+    """Select the weights of highest score, exactly as many as the budget says: bool by name.
 
     budget: a number of weights over all tensors together, or one for each tensor.
     within: bool by name; weights outside rank below every other, whatever they score. The

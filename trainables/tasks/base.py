@@ -19,10 +19,11 @@ class MetricAccumulator(Protocol):
 
 
 class Task(Protocol):
-    """What the trainer needs of a task. Predictions are up-sampled here, never in the model."""
+    """What the trainer needs of a task. Predictions are up-sampled here, never in the model.
 
-    name: str
-    num_channels: int  # of the prediction
+    The class is called with the number of channels of the prediction, and with what the data set
+    tells it (`task_options`). Its name and metrics are in its description.
+    """
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
         """A scalar; finite (zero) when no pixel of the batch is valid."""

@@ -31,6 +31,7 @@ class Depth:
         return l1_loss(prediction_BCHW, target)
 
     def accumulator(self, definition: str, device: str) -> "DepthAccumulator":
+        """Errors and shares, streamed over a split."""
         return DepthAccumulator(definition=definition, device=device)
 
 
@@ -58,6 +59,7 @@ class DepthAccumulator:
 
     @torch.no_grad()
     def update(self, prediction_BCHW: Tensor, target: Tensor) -> None:
+        """Add one batch: predictions (B, 1, h, w), targets (B, 1, H, W)."""
         prediction = upsample_for(self._definition, prediction_BCHW, target.shape[-2:]).squeeze(1)
         truth = target.squeeze(1)
         valid = ~torch.isnan(truth)
@@ -71,6 +73,7 @@ class DepthAccumulator:
             self._within[name].update(indicator(inside, prediction), valid)
 
     def compute(self) -> Mapping[str, float]:
+        """The metrics of all batches so far."""
         return {
             "depth/absolute_error": self._absolute.compute(),
             "depth/relative_error": self._relative.compute(),

@@ -54,6 +54,7 @@ class Normals:
         return ((1 - cosine) * valid).sum() / valid.sum().clamp(min=1)
 
     def accumulator(self, definition: str, device: str) -> "NormalsAccumulator":
+        """Angles, streamed over a split."""
         return NormalsAccumulator(definition=definition, device=device, as_colours=self._as_colours)
 
 
@@ -96,6 +97,7 @@ class NormalsAccumulator:
 
     @torch.no_grad()
     def update(self, prediction_BCHW: Tensor, target: Tensor) -> None:
+        """Add one batch: predictions (B, 3, h, w), targets (B, 3, H, W)."""
         prediction = upsample_for(self._definition, prediction_BCHW, target.shape[-2:])
         published = self._definition == "published"
         valid = _known(target)
@@ -118,6 +120,7 @@ class NormalsAccumulator:
         self._counts += torch.bincount(bins.flatten(), minlength=_NUM_BINS + 1)
 
     def compute(self) -> Mapping[str, float]:
+        """The metrics of all batches so far."""
         mean = self._mean.compute()
         median = torch.nan if mean != mean else self._median()
         return {

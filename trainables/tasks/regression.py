@@ -37,11 +37,13 @@ class ResponseAccumulator:
 
     @torch.no_grad()
     def update(self, prediction_BCHW: Tensor, target: Tensor) -> None:
+        """Add one batch: predictions (B, 1, h, w), targets (B, 1, H, W)."""
         prediction = upsample_for(self._definition, prediction_BCHW, target.shape[-2:])
         error = (prediction - target).abs().squeeze(1)
         self._error.update(error, ~torch.isnan(target).squeeze(1))
 
     def compute(self) -> Mapping[str, float]:
+        """The mean error of all batches so far."""
         return {f"{self._name}/error": self._error.compute()}
 
 
@@ -58,4 +60,5 @@ class ResponseTask:
         return l1_loss(prediction_BCHW, target)
 
     def accumulator(self, definition: str, device: str) -> ResponseAccumulator:
+        """The mean error, streamed over a split."""
         return ResponseAccumulator(self.name, definition=definition, device=device)

@@ -52,6 +52,7 @@ class Segmentation:
         return _cross_entropy(logits, target).sum() / num_labelled
 
     def accumulator(self, definition: str, device: str) -> "SegmentationAccumulator":
+        """The confusion matrix and mean cross-entropy, streamed over a split."""
         return SegmentationAccumulator(
             self.num_channels,
             definition=definition,
@@ -92,6 +93,7 @@ class SegmentationAccumulator:
 
     @torch.no_grad()
     def update(self, prediction_BCHW: Tensor, target: Tensor) -> None:
+        """Add one batch: logits (B, C, h, w), classes (B, H, W)."""
         logits = upsample_for(self._definition, prediction_BCHW, target.shape[-2:])
         labelled = target != IGNORE_LABEL
         self._error.update(_cross_entropy(logits, target), labelled)
@@ -108,6 +110,7 @@ class SegmentationAccumulator:
         return self._counts[:-1].view(self._num_classes, self._num_classes)
 
     def compute(self) -> Mapping[str, float]:
+        """The metrics of all batches so far."""
         error = self._error.compute()
         broken = error != error
         confusion = self.confusion.cpu()

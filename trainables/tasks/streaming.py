@@ -28,11 +28,13 @@ class PixelMean:
         self._count = torch.zeros((), dtype=torch.int64, device=device)
 
     def update(self, values_BHW: Tensor, valid_BHW: Tensor) -> None:
+        """Add one batch of values, of which those at valid pixels count."""
         # where, not a product: 0 × NaN of an ignored pixel is NaN.
         self._sum += torch.where(valid_BHW, values_BHW, 0.0).sum(dtype=torch.float64)
         self._count += valid_BHW.sum()
 
     def compute(self) -> float:
+        """The mean so far; NaN where no pixel was valid."""
         return float(self._sum / self._count)  # 0 / 0 = NaN
 
 
@@ -48,12 +50,14 @@ class ImageMean:
         self._count = torch.zeros((), dtype=torch.int64, device=device)
 
     def update(self, values_BHW: Tensor, valid_BHW: Tensor) -> None:
+        """Add one batch of values, of which those at valid pixels count."""
         sums = torch.where(valid_BHW, values_BHW, 0.0).sum(dim=(-2, -1), dtype=torch.float64)
         counts = valid_BHW.sum(dim=(-2, -1))
         self._sum += torch.where(counts > 0, sums / counts.clamp(min=1), 0.0).sum()
         self._count += (counts > 0).sum()
 
     def compute(self) -> float:
+        """The mean so far; NaN where no image had a valid pixel."""
         return float(self._sum / self._count)
 
 

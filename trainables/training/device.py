@@ -15,7 +15,10 @@ _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str) -> str:
-    """`auto` → `cuda` where there is one, else `cpu`. Raises `UserError` for a missing GPU."""
+    """Return "cpu" or "cuda"; "auto" is "cuda" where there is one.
+
+    Raises `UserError` for an unknown name and for a missing GPU.
+    """
     if name not in DEVICES:
         raise unknown_name("device", name, DEVICES)
     if name == "auto":
@@ -31,8 +34,10 @@ def resolve_device(name: str) -> str:
 def prepare_device(device: str, *, deterministic: bool = False) -> None:
     """Set the process-wide switches of torch for one training process.
 
-    Denormal numbers slow sparse training on a CPU many times over: decaying moments of
-    pruned weights pass through them on their way to zero.
+    deterministic: use repeatable kernels on CUDA, which are slower.
+
+    Denormal numbers are flushed: they slow sparse training on a CPU many times over, as decaying
+    moments of pruned weights pass through them on their way to zero.
     """
     torch.set_flush_denormal(True)
     if device == "cuda":
@@ -42,7 +47,10 @@ def prepare_device(device: str, *, deterministic: bool = False) -> None:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """`auto` → bf16 on CUDA, fp32 on a CPU."""
+    """Return "fp32", "bf16" or "fp16"; "auto" is bf16 on CUDA and fp32 on a CPU.
+
+    Raises `UserError` for fp16 on a CPU.
+    """
     if precision == "auto":
         return "bf16" if device == "cuda" else "fp32"
     if precision == "fp16" and device == "cpu":
@@ -53,7 +61,7 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 def autocast_factory(precision: str, device: str) -> Callable[[], AbstractContextManager[object]]:
-    """A factory of forward-pass contexts: autocast, or nothing in fp32."""
+    """Return a factory of contexts for the forward pass: autocast, or no change in fp32."""
     if precision == "fp32":
         return contextlib.nullcontext
     dtype = _AUTOCAST_TYPES[precision]

@@ -1,4 +1,4 @@
-"""A model's metrics on one split, streamed batch by batch."""
+"""A model's metrics on one split, streamed batch by batch, and what the model costs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -6,8 +6,63 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from trainables.config import TrialConfig
+from trainables.cost import CostModel
 from trainables.data.batch import Batch
+from trainables.data.catalogue import Dataset
 from trainables.tasks.base import Task
+from trainables.training.dense import Baseline
+from trainables.training.loop import TrainingLoop
+
+
+class Evaluator:
+    """Measures the model of a training loop as it stands.
+
+    dataset: its `val` and `test` are evaluated on. baseline: adds `multitask/delta_percent`.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        *,
+        dataset: Dataset,
+        loop: TrainingLoop,
+        cost: CostModel,
+        baseline: Baseline,
+    ) -> None:
+        self._config = config
+        self._dataset = dataset
+        self._loop = loop
+        self._cost = cost
+        self._baseline = baseline
+
+    def quality(self, split: str) -> dict[str, float]:
+        """Return the tasks' metrics on "val" or "test", by full name."""
+        loop, training = self._loop, self._config.training
+        view = self._dataset.val if split == "val" else self._dataset.test
+        metrics = evaluate(
+            loop.model,
+            loop.tasks,
+            loop.source.evaluation_batches(view, training.evaluation_batch_size),
+            definition=self._config.metrics,
+            device=loop.device,
+            autocast=loop.gradient_step.autocast,
+        )
+        named = {f"{split}/{name}": value for name, value in metrics.items()}
+        return named | self._baseline.delta(split, named)
+
+    def costs(self, *, latency: bool = False) -> dict[str, float]:
+        """Return the `cost/…` metrics; `latency` measures `cost/latency_ms` too."""
+        loop, training = self._loop, self._config.training
+        return self._cost.metrics(
+            average_training_density=loop.average_training_density,
+            average_step_flops=loop.average_step_flops,
+            scoring_steps=loop.scoring_steps,
+            reference_steps=training.reference_steps,
+            train_steps=training.steps,
+            pretrain_steps=loop.pretrain_steps,
+            latency=latency,
+        )
 
 
 @torch.no_grad()
@@ -20,7 +75,10 @@ def evaluate(
     device: str,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> dict[str, float]:
-    """`{"segmentation/miou": …}` over all batches, without split. The model's mode is restored."""
+    """Return `{"segmentation/miou": …}` over all batches, without split.
+
+    definition: "corrected" or "published". The model's mode is restored.
+    """
     accumulators = {name: task.accumulator(definition, device) for name, task in tasks.items()}
     was_training = model.training
     model.eval()

@@ -56,7 +56,7 @@ def save_model(
 
 
 def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
-    """The model that `save_model` wrote. Raises `UserError` for any other file."""
+    """Return the model that `save_model` wrote. Raises `UserError` for any other file."""
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         version = state["version"]

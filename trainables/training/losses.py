@@ -16,7 +16,10 @@ def weighted_loss(
     predictions: Mapping[str, Tensor],
     batch: Batch,
 ) -> Tensor:
-    """Σ_k weight_k · L_k, a scalar."""
+    """Return Σ_k weight_k · L_k, a scalar.
+
+    predictions: by task, (B, channels, h, w) at any output stride.
+    """
     terms = [
         weights[name] * task.loss(predictions[name].float(), batch.targets[name])
         for name, task in tasks.items()
@@ -30,7 +33,10 @@ def auxiliary_loss(
     predictions: Mapping[str, Tensor],
     batch: Batch,
 ) -> Tensor | None:
-    """What the network itself adds (`trainables.models.base`), or None where it adds nothing."""
+    """Return the scalar that the network itself adds, or None where it adds nothing.
+
+    `trainables.models.base` says what such a network must have.
+    """
     if not hasattr(model, "auxiliary_loss"):
         return None
     needed = getattr(model, "needs_image_losses", False)
@@ -42,7 +48,7 @@ def auxiliary_loss(
 def _image_losses(
     tasks: Mapping[str, Task], predictions: Mapping[str, Tensor], batch: Batch
 ) -> dict[str, Tensor]:
-    """(B,) by task: the unweighted loss of every image alone."""
+    """Return the unweighted loss of every image alone, (B,) by task."""
     return {
         name: torch.stack(
             [
@@ -55,7 +61,7 @@ def _image_losses(
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """The batch in `parts` equal micro-batches, in order."""
+    """Return the batch as `parts` equal micro-batches, in order."""
     if parts == 1:
         return [batch]
     images = batch.images_BCHW.chunk(parts)

@@ -10,13 +10,14 @@ from trainables.config import OptimiserConfig
 
 
 def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD, Adam or AdamW. Adam is fused: one kernel on CUDA, a third of the time on a CPU.
+    """Return SGD, Adam or AdamW over the model's parameters.
 
     Parameters that the model wants at another rate (`learning_rate_scales`) get groups with a
     "scale", in order of scale, after the group of all others.
 
-    SGD is not: its fused kernel leaves new momentum buffers uninitialised when a GradScaler
-    skips the first step, and reads them at the second.
+    Adam is fused: one kernel on CUDA, a third of the time on a CPU. SGD is not: its fused kernel
+    leaves new momentum buffers uninitialised when a GradScaler skips the first step, and reads
+    them at the second.
     """
     scales: Mapping[str, float] = getattr(model, "learning_rate_scales", dict)()
     by_scale: dict[float, list[nn.Parameter]] = {1.0: []}
@@ -41,7 +42,7 @@ def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Op
 
 
 def learning_rate_at(config: OptimiserConfig, step: int, total_steps: int) -> float:
-    """The learning rate of 0-based `step`.
+    """Return the learning rate of 0-based `step`.
 
     `halving` is the published schedule (halved every 4,000 of 20,000 steps); `cosine` ends
     at a hundredth of the start.
@@ -57,5 +58,6 @@ def learning_rate_at(config: OptimiserConfig, step: int, total_steps: int) -> fl
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group of `build_optimiser` this rate times its own scale."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["scale"]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from trainables.report import PRIMARY_METRICS
-from trainables.training.trial import Report
+from trainables.training.reports import Report
 
 _PLAIN_LINE_FRACTION = 0.1  # without a terminal, one progress line per tenth of a phase
 
@@ -48,6 +48,7 @@ class TrialProgress:
             self._live.stop()
 
     def step(self, phase: str, done: int, total: int) -> None:
+        """Show that `done` of the `total` steps of `phase` are done."""
         if self._quiet:
             return
         if self._live is not None:
@@ -65,6 +66,7 @@ class TrialProgress:
             print(f"{self._title} {phase} {done}/{total}", file=sys.stderr, flush=True)
 
     def report(self, report: Report) -> None:
+        """Print a report's density and the tasks' primary metrics on validation as one line."""
         if self._quiet:
             return
         names = [f"val/{name}" for name in PRIMARY_METRICS.values()]
@@ -74,7 +76,7 @@ class TrialProgress:
             if name in report.metrics
         )
         density = report.metrics["cost/density"]
-        if report.final:  # the best weights are back in place; see `TrialRun`
+        if report.final:  # its metrics are those of the best weights; see `Report`
             shown += f"  (best: step {report.metrics['training/best_step']:.0f})"
         self._console.print(
             f"{self._title}  {report.fraction:4.0%}  density {density:.4f}  {shown}",
@@ -84,4 +86,4 @@ class TrialProgress:
 
 
 class ConversionProgress(TrialProgress):
-    """The same display, counting frames."""
+    """Shows how many frames of a data set have been converted."""

@@ -23,7 +23,11 @@ def summarise(
     ballots: Ballots,
     timing: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The contract's object; `masks.agreement` only where tasks voted."""
+    """Return the contract's object; `masks.agreement` is in it only where tasks voted.
+
+    metrics: of the final report. ballots: how tasks voted, empty where they did not.
+    timing: seconds and the device, as in `TrialRun.summary`.
+    """
     flops = cost.layers()
     masks: dict[str, Any] = {
         "layers": {name: {**layer, **flops[name]} for name, layer in registry.layers().items()},

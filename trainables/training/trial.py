@@ -2,10 +2,9 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 
@@ -13,9 +12,9 @@ from trainables.config import TrialConfig
 from trainables.cost import CostModel, reference_flops
 from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
-from trainables.errors import Failure, UserError
+from trainables.errors import UserError
 from trainables.models.catalogue import build_model
-from trainables.report import SPLITS, delta_percent
+from trainables.report import SPLITS
 from trainables.sparsity.catalogue import get_method
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.schedule import prune_steps, rewind_step
@@ -27,46 +26,40 @@ from trainables.training.checkpoints.checkpoint import (
     save_checkpoint,
     write_checkpoint,
 )
-from trainables.training.dense_runs.key import dense_config, starts_from_dense_trial
+from trainables.training.dense import (
+    BEST_STEP,
+    Baseline,
+    DenseRun,
+    DenseRuns,
+    dense_config,
+    starts_from_dense_trial,
+)
 from trainables.training.device import explained_memory, prepare_device, resolve_device
-from trainables.training.evaluation import evaluate
+from trainables.training.evaluation import Evaluator
 from trainables.training.export import save_model
 from trainables.training.loop import TrainingLoop
+from trainables.training.phases import report_steps
+from trainables.training.reports import Progress, Report
 from trainables.training.summary import summarise
-
-if TYPE_CHECKING:
-    from trainables.training.dense_runs.cache import DenseCache
-    from trainables.training.dense_runs.entry import DenseRun
-
-Progress = Callable[[str, int, int], None]  # phase, steps done, steps in the phase
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """What a trial says of itself at a fixed fraction of training.
-
-    metrics: full names of `trainables.report` (`val/…`, `cost/…`; `test/…` in the final report
-      only), and `training/loss`. In the final report `val/…` are those of the best weights by
-      validation, which are also the ones evaluated on test.
-    """
-
-    step: int
-    fraction: float
-    metrics: Mapping[str, float]
-    final: bool
 
 
 class TrialRun:
     """Trains one `TrialConfig`.
 
     Call `next_report` until a final report comes. `save` and `resume` continue a run bit for
-    bit on one CPU. `latency` adds `cost/latency_ms` to the final report.
+    bit on one CPU.
 
+    device: "auto", "cpu" or "cuda". deterministic: use repeatable, slower kernels on CUDA.
+    baseline: the dense model's final metrics by full name; with them `multitask/delta_percent`
+      is reported.
+    baseline_config: the dense trial to take the baseline's metrics from; needs `dense_cache`
+      (else `ValueError`). If its training fails, this trial continues without the comparison.
     dense_cache: where dense runs are kept. A `dense` trial and the dense pre-training of other
       methods are then trained once, by whoever comes first, with the same result.
-    baseline: the dense model's final metrics by full name; with them `multitask/delta_percent`
-      is reported. baseline_config: the dense trial whose final metrics those are, taken from
-      `dense_cache`; if its training fails, this trial goes on without the comparison.
+    latency: measure `cost/latency_ms` for the final report.
+    on_progress: is called after every step.
+
+    Raises `UserError` for a configuration that cannot be trained.
     """
 
     def __init__(
@@ -76,20 +69,19 @@ class TrialRun:
         device: str = "auto",
         baseline: Mapping[str, float] | None = None,
         baseline_config: TrialConfig | None = None,
-        dense_cache: "DenseCache | None" = None,
+        dense_cache: DenseRuns | None = None,
         deterministic: bool = False,
         latency: bool = False,
         on_progress: Progress | None = None,
     ) -> None:
-        if baseline_config is not None and dense_cache is None:
-            raise ValueError("`baseline_config` is trained in a `dense_cache`, got none")
         self._started = time.perf_counter()
         self.config = config
         self.device = resolve_device(device)
         prepare_device(self.device, deterministic=deterministic)
-        self.baseline = baseline
-        self._baseline_config = baseline_config
         self._dense_cache = dense_cache
+        self._baseline = Baseline(
+            baseline, baseline_config, dense_cache, self._dense_progress("dense baseline")
+        )
         self._dense: DenseRun | None = None  # that this one replays
         self._latency = latency
         self.on_progress = on_progress
@@ -134,9 +126,12 @@ class TrialRun:
             device=self.device,
             flops_fraction=self._cost.flops_fraction,
         )
+        self._evaluator = Evaluator(
+            config, dataset=self.dataset, loop=self.loop, cost=self._cost, baseline=self._baseline
+        )
 
     def next_report(self) -> Report | None:
-        """Train to the next report and evaluate; None once the final report has been given.
+        """Train to the next report and return it; None once the final report has been given.
 
         Raises `Diverged` for a NaN loss and `Failure` when memory runs out.
         """
@@ -146,7 +141,7 @@ class TrialRun:
             return self._next_report()
 
     def save(self, directory: Path) -> None:
-        """Replace the checkpoint folder `directory`, atomically."""
+        """Replace the checkpoint in `directory`; a kill leaves the old one or the new one."""
         save_checkpoint(directory, self.config, self._state())
 
     def write(self, directory: Path) -> None:
@@ -159,7 +154,10 @@ class TrialRun:
 
     @classmethod
     def resume(cls, directory: Path, config: TrialConfig, **arguments: Any) -> Self:
-        """The run saved in `directory`; arguments as for the constructor."""
+        """Return the run saved in `directory`; arguments as for the constructor.
+
+        Raises `UserError` if there is none, or it is damaged or of another configuration.
+        """
         run = cls(config, **arguments)
         state = load_checkpoint(directory, config, run.device)
         try:
@@ -169,7 +167,10 @@ class TrialRun:
         return run
 
     def summary(self, command: list[str]) -> dict[str, Any]:
-        """The contract's `--json` object, of the final report."""
+        """Return the contract's `--json` object. Raises `RuntimeError` before the final report.
+
+        command: the command line that the object names.
+        """
         report = self.last_report
         if report is None or not report.final:
             raise RuntimeError(
@@ -196,57 +197,56 @@ class TrialRun:
 
     @property
     def epochs(self) -> float:
-        """Passes over the training split up to the last report, pre-training included, whether
-        that was trained here or taken from the cache."""
+        """Passes over the training split up to the last report.
+
+        Pre-training is included, whether it was trained here or taken from the cache.
+        """
         steps = self.loop.pretrain_steps + self._reported_step
         return steps / self.loop.source.steps_per_epoch
 
     @property
     def total_seconds(self) -> float:
-        """Of the run so far, with those that it resumes."""
+        """Seconds that the run has taken so far, with the runs that it resumes."""
         return self._earlier_seconds + time.perf_counter() - self._started
 
     def _next_report(self) -> Report:
         if self._dense_cache is not None:
-            if self._is_replay():
+            # A dense trial that began by itself, without a cache, is not replaced half-way.
+            if self.config.method == "dense" and self.loop.step == 0:
                 return self._replay(self._dense_cache)
-            if self._pretraining_is_cached():
+            at_start = self.loop.in_pretraining and self.loop.pretrain_step == 0
+            if at_start and starts_from_dense_trial(self.loop.method, self.model):
                 self._take_pretraining(self._dense_cache)
         return self._train_to_report()
 
-    def _is_replay(self) -> bool:
-        """Of a dense run from the cache; what began without one goes on without it."""
-        return self.config.method == "dense" and self.loop.step == 0
-
-    def _replay(self, cache: "DenseCache") -> Report:
+    def _replay(self, cache: DenseRuns) -> Report:
+        """Give the next report of this very trial's run in the cache, and at the end its model."""
         if self._dense is None:
-            self._dense = cache.get(self.config, self._dense_progress("training"))
+            progress = self._dense_progress("training")
+            self._dense = cache.get(self.config, progress, steps=(BEST_STEP,))
         dense = self._dense
         found = next(report for report in dense.reports if report.step > self._reported_step)
         metrics = dict(found.metrics)
         if found.final:
-            self.model.load_state_dict(dense.weights(dense.best_step))
+            self.model.load_state_dict(dense.weights[BEST_STEP])
             self.loop.step = found.step
             self._train_seconds += dense.timing["train_seconds"]
             if self._latency:
                 name = "cost/latency_ms"
-                metrics[name] = self._cost_metrics(latency=True)[name]
+                metrics[name] = self._evaluator.costs(latency=True)[name]
         for split in SPLITS:
-            metrics |= self._delta(split, metrics)
+            metrics |= self._baseline.delta(split, metrics)
         self.last_report = dataclasses.replace(found, metrics=metrics)
         return self.last_report
 
-    def _pretraining_is_cached(self) -> bool:
-        at_start = self.loop.in_pretraining and self.loop.pretrain_step == 0
-        return at_start and starts_from_dense_trial(self.loop.method, self.model)
-
-    def _take_pretraining(self, cache: "DenseCache") -> None:
-        dense = cache.get(dense_config(self.config), self._dense_progress("pre-training"))
-        step = rewind_step(self.config.sparsity.rewind_fraction, dense.steps)
-        rewinds = self.loop.method.rewinds
-        self.loop.finish_pretraining(
-            dense.weights(dense.steps), dense.weights(step) if rewinds else None
+    def _take_pretraining(self, cache: DenseRuns) -> None:
+        last = self.loop.pretrain_steps
+        rewind = rewind_step(self.config.sparsity.rewind_fraction, last)
+        steps = (last, rewind) if self.loop.method.rewinds else (last,)
+        dense = cache.get(
+            dense_config(self.config), self._dense_progress("pre-training"), steps=steps
         )
+        self.loop.finish_pretraining(dense.weights[last], dense.weights.get(rewind))
         self._train_seconds += dense.timing["train_seconds"]
 
     def _dense_progress(self, phase: str) -> Progress:
@@ -257,15 +257,17 @@ class TrialRun:
         return on_progress
 
     def _train_to_report(self) -> Report:
-        for step in self._report_steps():
-            # Given already, replayed from a cache that is not there any more.
+        due = report_steps(self.config.training)
+        for step in due:
+            # It was replayed from a cache that is not there any more: train up to it again.
             if self.loop.step < step <= self._reported_step:
                 self._train_to(step)
                 self.loop.mean_loss()
-                self._remember_if_best(self._evaluate("val"))
-        self._train_to(self._next_report_step())
+                self._remember_if_best(self._evaluator.quality("val"))
+        # A checkpoint may have been taken right at this step, before its report.
+        self._train_to(next(step for step in due if step > self._reported_step))
         training_loss = self.loop.mean_loss()
-        metrics = self._evaluate("val") | self._cost_metrics()
+        metrics = self._evaluator.quality("val") | self._evaluator.costs()
         self._remember_if_best(metrics)
         step, steps = self.loop.step, self.config.training.steps
         final = step >= steps
@@ -296,64 +298,6 @@ class TrialRun:
     def _reported_step(self) -> int:
         return 0 if self.last_report is None else self.last_report.step
 
-    def _report_steps(self) -> list[int]:
-        steps, num_reports = self.config.training.steps, self.config.training.num_reports
-        return [round(i * steps / num_reports) for i in range(1, num_reports + 1)]
-
-    def _next_report_step(self) -> int:
-        """The first that has not been given yet: a checkpoint may have been taken right at it."""
-        return next(step for step in self._report_steps() if step > self._reported_step)
-
-    def _evaluate(self, split: str) -> dict[str, float]:
-        view = self.dataset.val if split == "val" else self.dataset.test
-        metrics = evaluate(
-            self.model,
-            self.tasks,
-            self.loop.source.evaluation_batches(view, self.config.training.evaluation_batch_size),
-            definition=self.config.metrics,
-            device=self.device,
-            autocast=self.loop.autocast,
-        )
-        named = {f"{split}/{name}": value for name, value in metrics.items()}
-        return named | self._delta(split, named)
-
-    def _delta(self, split: str, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Δ_T of the split's metrics among `metrics` (full names), where there is a baseline."""
-        prefix = f"{split}/"
-        reference = self._reference()
-        if reference is None or not any(name.startswith(prefix) for name in metrics):
-            return {}
-        here, there = (
-            {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
-            for values in (metrics, reference)
-        )
-        return {f"{prefix}multitask/delta_percent": delta_percent(here, there)}
-
-    def _reference(self) -> Mapping[str, float] | None:
-        """The baseline's metrics; those of `baseline_config` are asked for when first needed."""
-        if self.baseline is None and self._baseline_config is not None:
-            cache = self._dense_cache
-            assert cache is not None
-            try:
-                dense = cache.get(self._baseline_config, self._dense_progress("dense baseline"))
-                self.baseline = dense.metrics
-            except Failure as error:
-                self._baseline_config = None
-                cache.say(f"no multitask/delta_percent: the dense baseline failed: {error}")
-        return self.baseline
-
-    def _cost_metrics(self, *, latency: bool = False) -> dict[str, float]:
-        training = self.config.training
-        return self._cost.metrics(
-            average_training_density=self.loop.average_training_density,
-            average_step_flops=self.loop.average_step_flops,
-            scoring_steps=self.loop.scoring_steps,
-            reference_steps=training.reference_steps,
-            train_steps=training.steps,
-            pretrain_steps=self.loop.pretrain_steps,
-            latency=latency,
-        )
-
     def _remember_if_best(self, metrics: Mapping[str, float]) -> None:
         """Keep the weights if validation improved at the final sparsity."""
         last_pruning = prune_steps(self.config.sparsity, self.config.training.steps)[-1]
@@ -368,8 +312,8 @@ class TrialRun:
             best_step = self._best.step
             self._best.restore(self.model, self.registry)
             metrics |= self._best.metrics
-        metrics |= self._cost_metrics(latency=self._latency)
-        metrics |= self._evaluate("test")
+        metrics |= self._evaluator.costs(latency=self._latency)
+        metrics |= self._evaluator.quality("test")
         metrics["training/best_step"] = float(best_step)
         return metrics
 
@@ -378,14 +322,7 @@ class TrialRun:
         return {
             "loop": self.loop.state_dict(),
             "best": self._best.state_dict(),
-            "report": None
-            if report is None
-            else {
-                "step": report.step,
-                "fraction": report.fraction,
-                "metrics": dict(report.metrics),
-                "final": report.final,
-            },
+            "report": None if report is None else dataclasses.asdict(report),
             "train_seconds": self._train_seconds,
             "total_seconds": self.total_seconds,
         }

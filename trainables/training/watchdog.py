@@ -1,4 +1,4 @@
-"""Ends a process that falls silent: a trial that hangs would otherwise hold its share for ever."""
+"""Ends a process that hangs: otherwise its trial would hold its share of the machine for ever."""
 
 import contextlib
 import faulthandler
@@ -31,7 +31,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """While the context lasts, and it may last so long."""
+        """Return a context that may last as long as the limit; beyond it the process ends."""
         if self._seconds is None:
             yield
             return
@@ -42,7 +42,7 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def close(self) -> None:
-        """The trial is over, or its process is somebody else's: nothing to say is left."""
+        """Remove the file: the trial is over, or its process is another trial's now."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -50,7 +50,7 @@ class Watchdog:
                 self._path.unlink()
 
     def _open(self) -> IO[str]:
-        """Beforehand: at the end there is no Python left to open a file with."""
+        """Open the file in advance: at the limit there is no Python left to do it."""
         if self._file is None:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,14 +58,17 @@ class Watchdog:
                 file.write(f"no report within {self._seconds:g} s\n")
                 file.flush()
             except OSError:
-                return sys.stderr  # a full disk costs the words, not the limit
+                return sys.stderr  # with a full disk the limit still holds, without an explanation
             self._file = file
         return self._file
 
 
 def silence_of(directory: Path) -> str:
-    """Why the trial of this folder was ended: 'no report within 60 s (in step, trial.py line 9);
-    see silence.txt'; '' where it was not, or nothing could be written."""
+    """Return why the watchdog ended the trial of this folder; '' if it did not.
+
+    For example 'no report within 60 s (in step, trial.py line 9); see silence.txt in the trial's
+    folder'. The answer is also '' where the watchdog could not write its file.
+    """
     try:
         text = (directory / _FILE).read_text(errors="replace")
     except OSError:

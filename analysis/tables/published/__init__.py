@@ -1,1 +1,1 @@
-"""The papers' numbers, as data: read by `analysis.tables.papers`; README.md tells their origin."""
+"""Hold the papers' numbers as data; README.md tells where they come from."""

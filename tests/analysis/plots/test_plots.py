@@ -1,4 +1,4 @@
-"""What the pictures show, as far as it can be asked of them without looking."""
+"""Check what the pictures show, as far as that can be done without looking."""
 
 import itertools
 import json
@@ -7,10 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
+from analysis.labels import layer_label
+from analysis.methods import method_order, method_style
 from analysis.plots import agreement, canvas, front, layers, parallel, style
-from analysis.report import figures, page
+from analysis.report import figures
+from analysis.report.report import render
 from analysis.studies.trials import load_study
-from tests.analysis.studies import PRIMARY, BuiltStudy, realistic_rows, simple_row
+from tests.analysis.built_studies import PRIMARY, BuiltStudy, realistic_rows, simple_row
+from trainables.registry.methods import METHODS
 
 TASKS = ("segmentation", "normals", "depth")
 Record = Callable[..., BuiltStudy]
@@ -34,7 +38,7 @@ def found(record: Record) -> figures.Findings:
     ],
 )
 def test_layers_have_short_names(name: str, owner: str, label: str) -> None:
-    assert style.layer_label(name, owner) == label
+    assert layer_label(name, owner) == label
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 1.0), (0.0173, 1.0), (0.3, 0.31), (1e-4, 1.0)])
@@ -47,7 +51,7 @@ def test_a_colour_bar_has_two_or_three_ticks_well_apart(low: float, high: float)
         assert second / first >= (high / low) ** 0.24
 
 
-@pytest.mark.parametrize("marker", sorted({look.marker for look in style.METHOD_STYLES.values()}))
+@pytest.mark.parametrize("marker", [*(method.marker for method in METHODS.values()), (4, 1, 0)])
 def test_every_marker_has_a_picture_that_fits(marker: str) -> None:
     svg = canvas.marker_svg(marker, "#123456")
     path = re.search(r' d="([^"]+)"', svg)
@@ -57,8 +61,36 @@ def test_every_marker_has_a_picture_that_fits(marker: str) -> None:
     assert 5.9 < max(map(abs, places)) < 6.1
 
 
+def test_a_method_of_a_users_own_has_a_look_that_stays() -> None:
+    own = [f"my_package.rule_{i}:METHOD" for i in range(40)]
+    looks = [method_style(name) for name in own]
+    assert looks == [method_style(name) for name in own]
+    assert looks[0].label == "rule_0"
+    assert method_style("my_package.rules:FAST").label == "rules:FAST"
+    assert method_style("from-an-entry-point").label == "from-an-entry-point"
+    markers = {look.marker for look in looks}
+    assert len({(look.colour, look.marker) for look in looks}) > 15
+    assert len(markers) > 3
+    assert markers.isdisjoint(method.marker for method in METHODS.values())
+    assert method_order([own[0], "den", "dense"]) == ["dense", "den", own[0]]
+
+
+def test_a_users_own_method_is_drawn_everywhere(record: Record) -> None:
+    rows = realistic_rows(30, TASKS)
+    for row in rows[2:20:3]:
+        row.method = "my_package.my_rule:METHOD"
+    built = record("own", rows, tasks=TASKS, summaries=True)
+    result = figures.find(load_study("own", built.storage))
+    figures.write_front(result, built.directory)
+    assert len(figures.write_figures(result, built.directory)) >= 4
+    text = render(result, "command")
+    assert 'data-trace="my_rule"' in text
+    symbol = method_style("my_package.my_rule:METHOD").symbol
+    assert f'"symbol":"{symbol}"' in text
+
+
 def test_every_trace_of_the_panels_is_in_the_legend(found: figures.Findings) -> None:
-    """And nothing else is: a button of the legend always hides something."""
+    """Nothing else is: a button of the legend always hides something."""
     hover = figures.hover_texts(found.study)
     drawn = {
         trace.name
@@ -123,10 +155,3 @@ def test_a_map_of_one_row_has_room_for_its_colour_bar(found: figures.Findings) -
     one = layers.draw(found.layers[:1], "title", "subtitle")
     many = layers.draw(found.layers * 4, "title", "subtitle")
     assert 3.5 <= one.get_figheight() < many.get_figheight()
-
-
-def test_panels_are_as_wide_before_their_neighbours_come() -> None:
-    markup = page.panels(["<i>a</i>", "<i>b</i>", "<i>c</i>"], 3)
-    assert "auto-fill" in markup
-    assert "(100% - 20px)/3" in markup
-    assert markup.count("<div>") == 3

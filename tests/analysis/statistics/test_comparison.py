@@ -1,4 +1,4 @@
-"""The paired comparison against SciPy, hand-worked numbers, enumeration and simulation."""
+"""Check the paired comparison: SciPy, numbers by hand, enumeration and simulation."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Δ_T over seeds is of one set of metrics."""
+"""Check that Δ_T is over the same set of metrics at every seed."""
 
 import pytest
 

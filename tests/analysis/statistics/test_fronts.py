@@ -1,4 +1,4 @@
-"""Which trials are on the fronts, and the staircase drawn through them."""
+"""Check which trials are on the fronts, and the staircase drawn through them."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from analysis.statistics.fronts import attainment_line, ineligible_reason, joint_front, task_fronts
 from analysis.studies.trials import load_study
-from tests.analysis.studies import BuiltStudy, realistic_rows, simple_row
+from tests.analysis.built_studies import BuiltStudy, realistic_rows, simple_row
 from trainables import report
 
 TASKS = ("segmentation", "normals")

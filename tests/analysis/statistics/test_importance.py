@@ -1,4 +1,4 @@
-"""Importance of parameters, against functions whose answer is known."""
+"""Check the importance of parameters against functions whose answer is known."""
 
 import dataclasses
 import math
@@ -14,9 +14,9 @@ from analysis.plots import importance as plot
 from analysis.report import figures
 from analysis.report.report import render
 from analysis.statistics import importance
-from analysis.statistics.importance import MIN_TRIALS, Importances, drawn_values, measure, to_table
+from analysis.statistics.importance import MIN_TRIALS, Importances, measure, to_table
 from analysis.studies.trials import Study, Trial, load_study
-from tests.analysis.studies import BuiltStudy, realistic_rows
+from tests.analysis.built_studies import BuiltStudy, realistic_rows
 
 MIOU, COST = "val/segmentation/miou", "cost/density"
 TASKS = ("segmentation", "normals", "depth")
@@ -32,7 +32,7 @@ def trial(number: int, params: dict[str, Any], miou: float, cost: float, **chang
         status="complete",
         params=params,
         metrics={MIOU: miou, COST: cost},
-        **{"given": frozenset(params), **changes},
+        **changes,
     )
 
 
@@ -196,46 +196,10 @@ def test_what_never_varied_is_left_out() -> None:
             "training.pretrain_steps": 0 if t.number % 2 else 100,
             "seed": t.number,
         }
-        names = frozenset({*t.params, *added})
-        more.append(dataclasses.replace(t, params={**t.params, **added}, given=names))
+        more.append(dataclasses.replace(t, params={**t.params, **added}))
     assert measured(more).items == measured(trials).items
-    alone = [dataclasses.replace(t, params={"x": 1}, method="snip", given=None) for t in trials]
+    alone = [dataclasses.replace(t, params={"x": 1}, method="snip") for t in trials]
     assert measured(alone).reason is not None
-
-
-def test_settings_that_a_method_does_not_read_are_not_its_parameters() -> None:
-    """MLflow alone has all of them, at their defaults, and does not say what was drawn."""
-    trials = random_trials(60, lambda p: p["plain.0"], lambda p: p["plain.1"])
-    tracked = [
-        dataclasses.replace(t, params={"regrowth.fraction": 0.3, **t.params}, given=None)
-        for t in trials
-    ]
-    assert drawn_values(tracked) == drawn_values(trials)
-    # The study's record says that the default was drawn, where it was.
-    recorded = [dataclasses.replace(t, given=frozenset(t.params)) for t in tracked]
-    assert None not in drawn_values(recorded)["regrowth.fraction"]
-
-
-def test_the_record_says_what_was_drawn(record: Record) -> None:
-    rows = realistic_rows(12, TASKS)
-    built = record("said", rows, tasks=TASKS)
-    for row, seen in zip(rows, load_study("said", built.storage).trials, strict=True):
-        assert seen.given == frozenset(row.params)
-
-
-def test_the_record_says_what_was_drawn_where_mlflow_has_the_values(
-    record: Record, database: Path
-) -> None:
-    rows = realistic_rows(14, TASKS[:2], seed=3)
-    for row in rows:
-        row.params.pop("optimiser.name")  # which then only MLflow has, as a setting
-    built = record("tracked", rows, tasks=TASKS[:2])
-    study = load_study("tracked", built.storage, f"sqlite:///{database}")
-    assert study.source == "mlflow"
-    for row, seen in zip(rows, study.trials, strict=True):
-        assert seen.given == frozenset(row.params)
-        assert "optimiser.name" in seen.params
-    assert "optimiser.name" not in drawn_values(study.trials)
 
 
 def test_only_trials_that_ran_to_the_end_count(record: Record) -> None:
@@ -331,8 +295,7 @@ def test_many_long_names_fit() -> None:
     wide = []
     for t in trials:
         added = {f"sparsity.saliency_weights_{i}": float(generator.random()) for i in range(15)}
-        names = frozenset({*t.params, *added})
-        wide.append(dataclasses.replace(t, params={**t.params, **added}, given=names))
+        wide.append(dataclasses.replace(t, params={**t.params, **added}))
     found = measured(wide)
     picture = plot.draw(found, "title", "about")
     labels = [label.get_text() for label in picture.axes[0].get_yticklabels()]

@@ -1,4 +1,4 @@
-"""Hypervolume: closed forms, inclusion and exclusion, and the laws of a trajectory."""
+"""Check hypervolume: closed forms, inclusion and exclusion, laws of a trajectory."""
 
 import itertools
 

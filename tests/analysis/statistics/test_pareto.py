@@ -1,4 +1,4 @@
-"""`analysis.statistics.pareto` against the definition, and on cases worked by hand."""
+"""Check `analysis.statistics.pareto` against the definition, and on cases worked by hand."""
 
 import time
 

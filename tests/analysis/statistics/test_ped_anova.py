@@ -1,4 +1,4 @@
-"""PED-ANOVA: against Optuna's, and by hand."""
+"""Check PED-ANOVA against Optuna's, and by hand."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Agreement and density by layer: depth, correlation, the published curves, the files."""
+"""Check agreement and density by layer: depth, correlation, published curves, files."""
 
 import json
 import math
@@ -14,9 +14,9 @@ from analysis.statistics.chance import chance_agreement
 from analysis.statistics.comparison import correlation_with_depth
 from analysis.studies.systems_by_seed import read_grid
 from analysis.studies.trials import load_study
-from analysis.tables import papers
+from analysis.tables import layer_tables, papers
+from tests.analysis.built_studies import BuiltStudy, Row
 from tests.analysis.grids import LAYERS, grid_rows, write_summaries
-from tests.analysis.studies import BuiltStudy, Row
 from tests.analysis.test_command_line import is_picture, run
 from trainables.errors import UserError
 
@@ -101,14 +101,14 @@ def test_shortcuts_are_no_step_along_the_path() -> None:
 
 def test_the_published_curves_fall_with_depth() -> None:
     for dataset in papers.DATASETS:
-        curve = watershed.published_curve(dataset)
+        curve = papers.published_curve(dataset)
         assert len(curve.depth_N) == 33
         assert correlation_with_depth(list(curve.values_N)) < -0.8
 
 
 def test_layers_meet_the_published_by_name_and_by_depth(record: Record) -> None:
     _, _, found = read(record)
-    table = watershed.agreement_table(found, "nyu-v2")
+    table = layer_tables.agreement_table(found, "nyu-v2")
     rows = {row[0]: row for row in table.rows}
     assert list(rows) == [*LAYERS, "ds.1.0"]
     # Layer 3 of 5 is half-way: the published layer 16 of 0 … 32, blocks.2.0.conv2.
@@ -125,7 +125,7 @@ def test_layers_meet_the_published_by_name_and_by_depth(record: Record) -> None:
 
 def test_a_network_of_other_names_is_met_by_depth_alone(record: Record) -> None:
     _, _, found = read(record, layers=("a", "b", "c", "d", "e"))
-    rows = watershed.agreement_table(found, "cityscapes").rows
+    rows = layer_tables.agreement_table(found, "cityscapes").rows
     assert [row[2] for row in rows] == ["–"] * 5 + ["0.980"]  # but for its shortcut
     assert rows[0][3] == "0.992"
     assert rows[4][3] == "0.047"
@@ -134,7 +134,7 @@ def test_a_network_of_other_names_is_met_by_depth_alone(record: Record) -> None:
 def test_equal_agreement_has_no_correlation(record: Record) -> None:
     _, _, found = read(record, lambda row, layer: 1.0)
     assert all(not item.depth.by_seed for item in found)
-    rows = watershed.correlation_table(found, papers.DATASETS).rows
+    rows = layer_tables.correlation_table(found, papers.DATASETS).rows
     assert len(rows) == 3  # the published alone
 
 
@@ -149,7 +149,7 @@ def test_densities_are_pooled_over_seeds(record: Record) -> None:
     }
     assert (heads["snip"].kept, heads["snip"].total) == (152, 1500)
     assert (heads["disparse-static"].kept, heads["disparse-static"].total) == (151, 1500)
-    table = watershed.density_table(found)
+    table = layer_tables.density_table(found)
     assert table.rows[0] == ["conv1", "shared", "10.00 ± 0.00", "10.00 ± 0.00"]
     assert table.rows[-1][1] == "depth"
 

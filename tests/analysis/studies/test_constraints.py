@@ -1,4 +1,4 @@
-"""Floors and caps as read from a record, in words and on the panels of the fronts."""
+"""Check floors and caps: as read from a record, in words, and on the panels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from analysis.statistics.fronts import TaskFront, joint_front, task_fronts
 from analysis.studies.constraints import Bound, axis_bound, misses, read_bounds
 from analysis.studies.trials import load_study
 from search.plans.constraints import Constraints
-from tests.analysis.studies import BuiltStudy, Row, searched_rows, simple_row
+from tests.analysis.built_studies import BuiltStudy, Row, searched_rows, simple_row
 from trainables.errors import UserError
 
 TASKS = ("segmentation", "normals")
@@ -32,10 +32,8 @@ def fronts_of(record: Record, rows: list[Row], constraints: dict[str, str]) -> t
     return study, task_fronts(study)
 
 
-def test_bounds_of_the_record_and_of_mlflow_are_the_same() -> None:
+def test_bounds_are_read_from_the_record() -> None:
     recorded = read_bounds({"constraints": CONSTRAINTS})
-    text = ", ".join(f"{name}{bound}" for name, bound in CONSTRAINTS.items())
-    assert read_bounds({"constraints": text}) == recorded
     assert [(b.metric, b.value, b.is_floor) for b in recorded] == [
         ("val/segmentation/miou", 0.3, True),
         ("cost/density", 0.2, False),
@@ -51,7 +49,7 @@ def test_a_study_without_constraints_has_no_bounds(facts: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("recorded", "message"),
     [
-        ({"segmentation/miou": "0.3"}, "mend the study's record"),
+        ({"segmentation/miou": "0.3"}, "correct the study's study.json"),
         ({"segmentation/miou": ">=many"}, "got 'segmentation/miou>=many'"),
         ({"segmentation/miuo": ">=0.3"}, "unknown metric 'segmentation/miuo'"),
         ("nonsense", "got 'nonsense'"),
@@ -102,7 +100,7 @@ def test_the_search_s_judgement_decides_who_is_a_member(record: Record) -> None:
         simple_row(1, "rigl", 0.1, 0.4, 19.0),
         simple_row(2, "snip", 0.05, 0.9, 1.0, status="infeasible"),
         simple_row(3, "snip", 0.01, 0.9, 1.0, status="stopped", fraction=0.5),
-        # Below the floor, and complete all the same: not ours to judge.
+        # Below the floor but complete: the search has decided so.
         simple_row(4, "rigl", 0.02, 0.1, 30.0),
         simple_row(5, "rigl", 0.02, float("nan"), 30.0, status="infeasible"),
     ]
@@ -118,7 +116,7 @@ def test_the_search_s_judgement_decides_who_is_a_member(record: Record) -> None:
     assert normals.quality_bound is None  # the bound is on another of the task's metrics
     assert (
         bounds.outside(normals, bounds.window(normals))[0]
-        == "also asked: median angular error ≤ 30°"
+        == "also required: median angular error ≤ 30°"
     )
     assert segmentation.other_bounds == ()
     assert normals.cost_bound == Bound(metric="cost/density", value=0.2)

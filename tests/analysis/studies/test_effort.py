@@ -1,4 +1,4 @@
-"""Epochs and time of a study: by hand, what was saved, and where the record says too little."""
+"""Check a study's epochs and time: by hand, what was saved, and gaps in the record."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,13 +14,11 @@ from analysis.report import figures
 from analysis.studies.effort import by_epochs, by_time, by_trials, count_epochs
 from analysis.studies.terms import effort_text, saved_text, terms
 from analysis.studies.trials import Study, Trial, load_study
-from tests.analysis.studies import (
+from tests.analysis.built_studies import (
     BuiltStudy,
     Row,
-    log_to_mlflow,
     realistic_rows,
     searched_rows,
-    simple_row,
     spend,
 )
 
@@ -37,7 +35,6 @@ def trial(
     ended: float | None = 0.0,
     fraction: float = 1.0,
     params: dict[str, int] | None = None,
-    recorded: bool = True,
 ) -> Trial:
     """`ended` in minutes after the start of the study; every trial began with it."""
     return Trial(
@@ -51,7 +48,6 @@ def trial(
         fraction=fraction,
         started=START,
         ended=None if ended is None else START + timedelta(minutes=ended),
-        recorded=recorded,
     )
 
 
@@ -135,7 +131,7 @@ def test_what_stopping_saved_is_what_running_on_would_have_spent(
     whole = (pretraining + steps) / steps_per_epoch
     assert spent.saved == pytest.approx(whole - row.metrics["training/epochs"], rel=1e-9)
     # Without a record of the lengths: no less than that.
-    unknown = count_epochs(study_of(dataclasses.replace(stopped, recorded=False)))
+    unknown = count_epochs(study_of(dataclasses.replace(stopped, params={})))
     assert unknown is not None
     assert not unknown.exact
     assert unknown.saved >= spent.saved * (1 - 1e-9)
@@ -158,8 +154,8 @@ def test_effort_in_words() -> None:
     assert spent is not None
     assert effort_text(spent, 1) == (
         "The trials that ended spent 12.5 epochs in all. Running the one trial stopped early to "
-        "its end would have taken 7.5 more. 1 trial failed without epochs on record and counts as "
-        "none."
+        "its end would have taken 7.5 more. 1 trial failed without epochs on record and is not "
+        "counted."
     )
 
 
@@ -201,31 +197,6 @@ def test_an_old_study_is_drawn_over_its_trials(record: Record) -> None:
     assert picture.axes[0].get_xlim() == (0.5, len(found.ended) + 0.5)
 
 
-def test_the_record_says_how_long_a_trial_trained_where_mlflow_does_not(tmp_path, record) -> None:
-    """MLflow has the configured steps of pre-training, also of methods that have none."""
-    stopped = simple_row(1, "snip", 0.1, 0.3, 20.0, status="stopped", fraction=0.5)
-    rows = [simple_row(0, "dense", 1.0, 0.5, 17.0), stopped]
-    for row in rows:
-        spend(row, steps=80, pretraining=0, steps_per_epoch=8)
-    built = record("both", rows, tasks=TASKS)
-    told = BuiltStudy(name="both", storage=built.storage, rows=rows)
-    kept = [dict(row.params) for row in rows]
-    for row in rows:
-        row.params |= {"training.pretrain_steps": 40}
-    log_to_mlflow(told, built.storage / "mlflow.db", TASKS)
-    for row, params in zip(rows, kept, strict=True):
-        row.params = params
-    study = load_study("both", built.storage)
-    assert study.source == "mlflow"
-    spent = count_epochs(study)
-    assert spent is not None
-    assert (spent.spent, spent.saved, spent.exact) == (15.0, 5.0, True)
-    (built.directory / "trials.parquet").unlink()
-    alone = count_epochs(load_study("both", built.storage))
-    assert alone is not None
-    assert (alone.saved, alone.exact) == (5.0, False)
-
-
 SCHEDULER = {"grace": 1 / 9, "maximum": 1.0, "reduction_factor": 3.0, "brackets": 1}
 
 
@@ -241,7 +212,7 @@ def test_terms_of_a_study_in_words() -> None:
         "budget": "300 epochs, extended from 200 epochs",
         "scheduler": (
             "ParetoASHA: trials are compared at 11.1 % and 33.3 % of training and about one in 3 "
-            "goes on"
+            "continues"
         ),
         "constraints": "segmentation mIoU at least 0.3; density at most 20 %",
         "warm start": "from the trials of demo, mlflow:older",
@@ -268,5 +239,3 @@ def test_terms_that_are_not_on_record_are_left_out() -> None:
     assert terms({"seed": 0}) == []
     none = {"budget": {"trials": 14}, "constraints": {}, "warm_start": []}
     assert terms(none) == [("budget", "14 trials"), ("constraints", "none"), ("warm start", "none")]
-    tracked = {"budget": "14 trials", "constraints": "segmentation/miou>=0.3"}
-    assert dict(terms(tracked))["constraints"] == "segmentation mIoU at least 0.3"

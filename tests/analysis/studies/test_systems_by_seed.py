@@ -1,4 +1,4 @@
-"""Which trials form a system, on which split, and what `compare` and `table` make of them."""
+"""Check which trials form a system, on which split, and what `compare` and `table` give."""
 
 import json
 import math
@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.statistics import paired, summaries
+from analysis.statistics import paired
 from analysis.studies.systems_by_seed import Grid, read_grid
 from analysis.studies.trials import load_study
+from analysis.tables import comparisons, summaries
+from tests.analysis.built_studies import BuiltStudy, Row, simple_row
 from tests.analysis.grids import grid_rows
-from tests.analysis.studies import BuiltStudy, Row, simple_row
 from tests.analysis.test_command_line import run
 from trainables.errors import UserError
 
@@ -150,7 +151,7 @@ def test_a_reference_of_zero_is_left_out_at_every_seed_and_named(record: Record)
     assert delta.seeds == (0, 1, 2)
     assert delta.found.mean == pytest.approx(-10.0)
     assert delta.left_out == ("segmentation/miou",)
-    assert "SNIP 90 % to Dense: segmentation/miou." in paired.remarks(rows)[-1]
+    assert "SNIP 90 % to Dense: segmentation/miou." in comparisons.remarks(rows)[-1]
 
 
 def test_delta_does_not_lose_a_task_at_a_seed(record: Record) -> None:

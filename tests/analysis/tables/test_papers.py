@@ -1,4 +1,4 @@
-"""The papers' numbers parse, map to our metrics, and stand beside a study's own."""
+"""Check that the papers' numbers parse, map to our metrics, and fit beside a study's own."""
 
 import csv
 import json
@@ -12,8 +12,8 @@ from analysis.studies.protocol import protocol
 from analysis.studies.systems_by_seed import read_grid
 from analysis.studies.trials import load_study
 from analysis.tables import beside, papers
+from tests.analysis.built_studies import BuiltStudy
 from tests.analysis.grids import change_facts, grid_rows, write_summaries
-from tests.analysis.studies import BuiltStudy
 from tests.analysis.test_command_line import run
 from trainables import report
 from trainables.errors import UserError
@@ -54,9 +54,9 @@ def test_every_cell_is_read_in_our_units(dataset: str) -> None:
 
 
 def report_methods() -> set[str]:
-    from analysis.plots.style import METHOD_STYLES
+    from trainables.registry.methods import METHODS
 
-    return set(METHOD_STYLES)
+    return set(METHODS)
 
 
 def test_units_fit_the_metrics() -> None:
@@ -108,11 +108,14 @@ def test_the_data_is_declared_for_installation(repository: Path) -> None:
     import tomllib
 
     project = tomllib.loads((repository / "pyproject.toml").read_text())
-    assert "*.csv" in project["tool"]["setuptools"]["package-data"]["analysis.tables.published"]
+    data = project["tool"]["setuptools"]["package-data"]
+    assert "*.csv" in data["analysis.tables.published"]
+    page = {path.name for path in (repository / "analysis" / "report").iterdir() if path.is_file()}
+    assert {name for name in page if not name.endswith(".py")} == set(data["analysis.report"])
 
 
 def test_published_cells_stand_as_printed() -> None:
-    """Most of this column has two decimals: one with one gets no second."""
+    """Most of this column has two decimals; a number with one decimal gets no second."""
     table = beside.results_table("cityscapes", [])
     column = next(i for i, head in enumerate(table.heads) if "1.25²" in head)
     cells = {row[column] for row in table.rows}
@@ -220,7 +223,7 @@ def test_published_beside_a_study(record: Record, monkeypatch, capsys) -> None:
 def test_a_study_on_other_data_needs_the_dataset_named(record: Record, monkeypatch) -> None:
     built = record("ours", grid_rows(VALUES, seeds=(0, 1)), tasks=TASKS)
     grid = read_grid(load_study("ours", built.storage))
-    with pytest.raises(UserError, match="got scenes; name the table"):
+    with pytest.raises(UserError, match="got scenes; choose the papers' table"):
         beside.dataset_of([grid])
     named = ("--study", "ours", "--dataset", "nyu-v2", "--quiet")
     assert run(monkeypatch, "published", *named, "--storage", built.storage) == 0

@@ -108,7 +108,7 @@ def test_mistakes(their_things: Path, noun: str, path: str, message: str) -> Non
 
 
 def test_a_description_of_another_kind_is_refused(their_things: Path) -> None:
-    with pytest.raises(UserError, match=r"must be a trainables\.registry\.methods\.MethodDesc"):
+    with pytest.raises(UserError, match="must be a MethodDescription, got TaskDescription"):
         METHOD.find("their_things:TASK")
 
 

@@ -86,9 +86,11 @@ class CityscapesSource:
     notes: tuple[str, ...] = ()
 
     def num_frames(self, split: str) -> int:
+        """How many frames "train" or "test" has."""
         return len(self.files[split])
 
     def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
+        """Read one frame at `size`. Raises `UserError` naming the file at fault."""
         files = self.files[split][position]
         frame = load_arrays(files) if isinstance(files, ArrayFiles) else load_frame(files)
         return resize_frame(frame, size)

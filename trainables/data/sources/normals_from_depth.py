@@ -39,7 +39,7 @@ class Intrinsics:
         )
 
     def rays(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """x as (1, W) and y as (H, 1): where each pixel's ray meets the plane Z = 1."""
+        """Give x as (1, W) and y as (H, 1): where each pixel's ray meets the plane Z = 1."""
         x = (np.arange(size[1], dtype=np.float32) - self.cx) / self.fx
         y = (np.arange(size[0], dtype=np.float32) - self.cy) / self.fy
         return x[None, :].astype(np.float32), y[:, None].astype(np.float32)

@@ -66,9 +66,11 @@ class NyuSource:
     native_size: tuple[int, int] = NATIVE_SIZE
 
     def num_frames(self, split: str) -> int:
+        """How many frames "train" or "test" has."""
         return len(self.files[split])
 
     def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
+        """Read one frame at `size`. Raises `UserError` naming the file at fault."""
         return resize_frame(load_frame(self.files[split][position]), size)
 
 
@@ -80,12 +82,15 @@ class LabeledSource:
 
     @property
     def native_size(self) -> tuple[int, int]:
+        """(height, width) of the frames in the file."""
         return self.file.size
 
     def num_frames(self, split: str) -> int:
+        """How many frames "train" or "test" has."""
         return len(self.file.numbers[split])
 
     def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
+        """Read one frame at `size`. Raises `UserError` naming the file at fault."""
         numbers = self.file.numbers[split]
         image, segmentation, depth = self.file.read(numbers[position])
         frame = _assemble(

@@ -58,7 +58,7 @@ class LabeledFile:
         return self._arrays[1].shape[2], self._arrays[1].shape[1]
 
     def read(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """image uint8 (H, W, 3), classes uint8 (H, W) with 255, depth float32 (H, W) metres."""
+        """Read image uint8 (H, W, 3), classes uint8 (H, W) with 255, depth float32 (H, W) in m."""
         try:
             image, depth, labels = (dataset[number] for dataset in self._arrays)
         except (OSError, RuntimeError, ValueError) as error:

@@ -86,4 +86,5 @@ def require_files(paths: Iterable[Path], rule: str, remedy: str) -> None:
 
 
 def unreadable(path: Path, kind: str, error: Exception) -> UserError:
+    """The error for a file that is damaged or of another kind."""
     return UserError(f"{path} must be a readable {kind}, got {error}; copy it again")

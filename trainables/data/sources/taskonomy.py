@@ -90,9 +90,11 @@ class TaskonomySource:
     notes: tuple[str, ...] = ()
 
     def num_frames(self, split: str) -> int:
+        """How many frames "train" or "test" has."""
         return len(self.files[split])
 
     def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
+        """Read one frame at `size`. Raises `UserError` naming the file at fault."""
         return resize_frame(load_frame(self.files[split][position]), size)
 
 

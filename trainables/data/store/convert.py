@@ -47,8 +47,8 @@ def convert(
     """Write the store of `dataset` from the raw data at `source`; `size` None keeps its own.
 
     `destination` appears, or replaces an earlier store, when all is written and checked; a
-    killed conversion leaves it as it was. keep: a store that is there, perhaps since this call
-    began to wait for another process, stays. Raises `UserError` for anything wrong with the
+    killed conversion leaves it as it was. keep: a store that exists already stays, also one that
+    another process wrote while this call waited. Raises `UserError` for anything wrong with the
     names, the source's files or the destination.
     """
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The weights that did best on validation, kept while training goes on."""
+"""The weights that did best on validation, kept during training."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from trainables.sparsity.masks import MaskRegistry
 
 
 class BestWeights:
-    """Of one trial, by its reports (docs/decisions/0004).
+    """Keeps the best weights of one trial by its reports (docs/decisions/0004).
 
     The tasks' primary metrics have different units, so each task's error (1 - mIoU, an angle, a
     distance) counts relative to its value at the trial's first report; their mean is compared
@@ -39,8 +39,9 @@ class BestWeights:
         *,
         eligible: bool,
     ) -> None:
-        """A report's metrics, and the weights they speak of, copied where they are the best.
+        """Compare a report with the best so far, and copy the weights if it is better.
 
+        metrics: the report's; step, model, registry: what they were measured on.
         eligible: False before a gradual schedule has ended, when weights are denser than asked
           for; such a report may still be the first, which the others are relative to.
         """
@@ -58,11 +59,12 @@ class BestWeights:
         self._weights = on_cpu({"model": model.state_dict(), "registry": registry.state_dict()})
 
     def restore(self, model: nn.Module, registry: MaskRegistry) -> None:
-        """Put the best weights and masks in place. There must be a `step`."""
+        """Put the best weights and masks in place; `step` must not be None."""
         model.load_state_dict(self._weights["model"])
         registry.load_state_dict(self._weights["registry"])
 
     def state_dict(self) -> dict[str, Any]:
+        """Return all that `load_state_dict` needs, weights included."""
         return {
             "first_errors": self._first_errors,
             "score": self._score,
@@ -72,6 +74,7 @@ class BestWeights:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned; its weights are copied to the CPU."""
         self._first_errors = state["first_errors"]
         self._score = state["score"]
         self.step = state["step"]
@@ -80,14 +83,14 @@ class BestWeights:
 
 
 def _error(metrics: Mapping[str, float], task: str) -> float:
-    """A task's primary metric on validation, as a non-negative error."""
+    """Return a task's primary metric on validation, as a non-negative error."""
     name = PRIMARY_METRICS[task]
     value = metrics[f"val/{name}"]
     return 1.0 - value if describe(name).direction == "maximize" else value
 
 
 def on_cpu(value: Any) -> Any:
-    """A copy of nested state with every tensor on the CPU, detached from what trains on."""
+    """Return a copy of nested state with every tensor on the CPU, detached from the model's."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

@@ -18,7 +18,11 @@ CHECKPOINT_VERSION = 2
 
 
 def save_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]) -> None:
-    """Write into `directory`: first to a sibling, flushed to disk, then renamed into place."""
+    """Replace the checkpoint in `directory`.
+
+    It is written to a sibling, flushed to disk and renamed, so a kill at any moment leaves the
+    old one or the new one for `find_checkpoint`. Raises `OSError` where the disk refuses.
+    """
     directory.parent.mkdir(parents=True, exist_ok=True)
     for stale in directory.parent.glob(f".{directory.name}.*.partial"):
         shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed while it wrote
@@ -36,7 +40,7 @@ def save_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any])
 
 
 def write_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]) -> None:
-    """Write the files themselves, for callers that make the folder appear at once on their own."""
+    """Write a checkpoint's files, for callers that make the folder appear at once themselves."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / _STATE_FILE).open("wb") as file:
         torch.save({"version": CHECKPOINT_VERSION, **state}, file)
@@ -47,15 +51,26 @@ def write_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]
 
 
 def find_checkpoint(directory: Path) -> Path | None:
-    """The checkpoint at `directory`, or the one a killed `save_checkpoint` was replacing."""
+    """Return the checkpoint at `directory`, or the one a killed `save_checkpoint` was replacing.
+
+    None where there is neither.
+    """
     for candidate in (directory, directory.with_name(f".{directory.name}.previous")):
         if (candidate / _STATE_FILE).is_file() and (candidate / _CONFIG_FILE).is_file():
             return candidate
     return None
 
 
+def checkpoint_config(directory: Path) -> TrialConfig:
+    """Return the configuration of the checkpoint in `directory`.
+
+    Raises an exception of any kind where it cannot be read.
+    """
+    return TrialConfig.from_dict(json.loads((directory / _CONFIG_FILE).read_text())["config"])
+
+
 def load_checkpoint(directory: Path, config: TrialConfig, device: str) -> dict[str, Any]:
-    """The state saved for exactly this configuration.
+    """Return the state that was saved for exactly this configuration, on `device`.
 
     Raises `UserError` where there is none, where it is damaged, or where it belongs to another
     configuration (and says which settings differ).
@@ -94,7 +109,7 @@ def load_checkpoint(directory: Path, config: TrialConfig, device: str) -> dict[s
 
 
 def damaged(directory: Path, error: Exception) -> UserError:
-    """The error for a checkpoint that cannot be read."""
+    """Return the error for a checkpoint that cannot be read."""
     said = (str(error).strip().splitlines() or ["no details"])[0]
     return UserError(
         f"the checkpoint {str(directory)!r} is damaged ({type(error).__name__}: {said}); "

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's folder is whole, however it was copied. Light: no torch."""
+"""Tells whether a checkpoint's folder is whole, however it was copied. It needs no torch."""
 
 import json
 import zlib
@@ -8,7 +8,10 @@ MANIFEST = "manifest.json"
 
 
 def write_manifest(directory: Path, *, step: int) -> None:
-    """List the folder's files with size and CRC-32; written last."""
+    """Write the manifest of a folder: its files with size and CRC-32, and the training step.
+
+    It must be written last. Raises `OSError` where it cannot be.
+    """
     files = {}
     for path in sorted(directory.rglob("*")):
         if path.is_file() and path.name != MANIFEST:
@@ -17,7 +20,7 @@ def write_manifest(directory: Path, *, step: int) -> None:
 
 
 def valid_checkpoint(directory: Path) -> int | None:
-    """The training step of an intact checkpoint; None for a damaged or unfinished one."""
+    """Return the training step of an intact checkpoint; None for a damaged or unfinished one."""
     listed = listed_files(directory)
     try:
         if not listed or any(file_crc32(path) != crc for path, crc in listed.items()):
@@ -28,9 +31,9 @@ def valid_checkpoint(directory: Path) -> int | None:
 
 
 def listed_files(directory: Path) -> dict[Path, int] | None:
-    """The folder's files with the CRC-32 that each should have, which is not looked at.
+    """Return the files of a folder with the CRC-32 that each should have; it is not checked.
 
-    None where one is missing or of another size.
+    None where a file is missing or of another size.
     """
     try:
         listed = {}
@@ -45,7 +48,7 @@ def listed_files(directory: Path) -> dict[Path, int] | None:
 
 
 def file_crc32(path: Path) -> int:
-    """Read in blocks: a checkpoint may be larger than memory has room for twice."""
+    """Return a file's CRC-32, read in blocks: it may be larger than the free memory."""
     value = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):

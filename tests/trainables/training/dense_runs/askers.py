@@ -1,6 +1,6 @@
 """Processes that ask for the same dense model at once, the first builder killed half-way.
 
-    python dense_askers.py FOLDER
+    python askers.py FOLDER
 
 FOLDER/asked.json lists the trials; each is run by a process of its own with the dense cache
 FOLDER/cache and leaves FOLDER/NUMBER.json (its reports). FOLDER/steps.log gets a line "PID STEP"

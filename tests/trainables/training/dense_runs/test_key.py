@@ -1,4 +1,4 @@
-"""The key of a dense run changes with the code that trains it, and with no other file."""
+"""The key of a dense run changes with what decides its result, and with nothing else."""
 
 import shutil
 import sys
@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 import trainables
+from tests.trainables.training.runs import finish
+from trainables.code_digest import digest_import
+from trainables.data.catalogue import store_root
+from trainables.training.dense import dense_config
 from trainables.training.dense_runs import key as dense_key
-from trainables.training.dense_runs.key import dense_config, entry_key, model_digest, package_digest
+from trainables.training.dense_runs.key import entry_key, package_digest
+from trainables.training.trial import TrialRun
 
 PACKAGE = Path(trainables.__file__).parent
 
@@ -18,48 +23,67 @@ PACKAGE = Path(trainables.__file__).parent
 def _as_a_new_process() -> Iterator[None]:
     yield
     package_digest.cache_clear()
-    model_digest.cache_clear()
+    digest_import.cache_clear()
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
+    """A copy of the package, to be edited."""
     ignored = shutil.ignore_patterns("__pycache__")
     return Path(shutil.copytree(PACKAGE, tmp_path / "trainables", ignore=ignored))
 
 
-@pytest.mark.parametrize(
-    ("edited", "counts"),
-    [
-        ("config.py", True),
-        ("seeds.py", True),
-        ("report.py", True),
-        ("coercion.py", True),
-        ("cost.py", True),  # of the metrics in the stored reports
-        ("data/loader.py", True),
-        ("models/deeplab_resnet.py", True),
-        ("tasks/losses/added.py", True),
-        ("training/loop.py", True),
-        ("sparsity/masks.py", True),
-        ("tune.py", False),
-        ("__main__.py", False),
-        ("models/notes.txt", False),
-    ],
-)
-def test_an_edit_of_what_trains_makes_other_entries(
-    copied: Path, edited: str, counts: bool
-) -> None:
+EDITS = {
+    "config.py": True,
+    "seeds.py": True,
+    "report.py": True,
+    "coercion.py": True,
+    "cost.py": True,  # of the metrics in the stored reports
+    "data/loader.py": True,
+    "models/deeplab_resnet.py": True,
+    "tasks/losses/added.py": True,
+    "training/loop.py": True,
+    "sparsity/masks.py": True,
+    "tune.py": False,
+    "__main__.py": False,
+    "models/notes.txt": False,
+}
+
+
+def test_an_edit_of_what_trains_makes_other_entries(copied: Path) -> None:
     before = package_digest(copied)
     assert before == package_digest(PACKAGE)  # wherever it lies
-    path = copied / edited
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a") as file:
-        file.write("# edited\n")
+    for edited, counts in EDITS.items():
+        path = copied / edited
+        path.parent.mkdir(exist_ok=True)
+        source = path.read_text() if path.exists() else None
+        path.write_text(f"{source or ''}\nADDED = 1\n")
+        package_digest.cache_clear()
+        assert (package_digest(copied) != before) == counts, edited
+        path.write_text(source) if source is not None else path.unlink()
+
+
+def test_a_comment_or_a_docstring_keeps_the_key_and_a_constant_changes_it(copied: Path) -> None:
+    path = copied / "training" / "optimisation.py"
+    source = path.read_text()
+
+    def digest_of(text: str) -> str:
+        path.write_text(text)
+        package_digest.cache_clear()
+        return package_digest(copied)
+
+    before = digest_of(source)
+    path.write_text("")
     assert package_digest(copied) == before  # what a process has imported stays as it is
-    package_digest.cache_clear()
-    assert (package_digest(copied) != before) == counts
+    assert digest_of("# A comment.\n" + source) == before
+    assert (
+        digest_of(source.replace('"""The optimiser', '"""Other words for the optimiser')) == before
+    )
+    assert source.count("0.01 +") == 1
+    assert digest_of(source.replace("0.01 +", "0.02 +")) != before
 
 
-def test_the_key_follows_the_sources(small_trial, monkeypatch) -> None:
+def test_the_key_follows_the_code(small_trial, monkeypatch) -> None:
     config = dense_config(small_trial("imp"))
     before = entry_key(config, "cpu")
     assert entry_key(config, "cpu") == before
@@ -67,40 +91,120 @@ def test_the_key_follows_the_sources(small_trial, monkeypatch) -> None:
     assert entry_key(config, "cpu") != before
 
 
+OWN_TASK = """
+from trainables.registry.tasks import Metric, TaskDescription
+
+thing = TaskDescription(
+    name="theirs",
+    summary="a task of a user's own",
+    implementation="their_code:Nothing",
+    metrics=(Metric(name="theirs/error", unit="m", direction="minimize", description="error"),),
+    primary="theirs/error",
+    channels=1,
+    kind="values",
+)
+"""
+
+
+@pytest.mark.parametrize("setting", ["model.name", "data.dataset", "data.own_tasks"])
+def test_the_key_follows_a_users_own_code(small_trial, tmp_path, monkeypatch, setting) -> None:
+    """Of a model, a data set and a task, each named by import path."""
+    config = dense_config(small_trial("imp"))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [str(tmp_path), *sys.path])
+        patch.delitem(sys.modules, "their_code", raising=False)
+        # The data are those of before: only the code behind the name is looked at here.
+        opened = dense_key.open_dataset(config.data)
+        patch.setattr(dense_key, "open_dataset", lambda _: opened)
+        keys = []
+        for text in ("NUMBER = 1\n", "# Words.\nNUMBER = 1\n", "NUMBER = 2\n"):
+            (tmp_path / "their_code.py").write_text(OWN_TASK + text)
+            digest_import.cache_clear()
+            own = config.replace({setting: "their_code:thing"})
+            keys.append(entry_key(own, "cpu"))
+    assert keys[0] == keys[1]
+    assert keys[1] != keys[2]
+    assert entry_key(config, "cpu") not in keys
+
+
 @pytest.mark.parametrize(
-    ("name", "edited", "counts"),
+    "overrides",
     [
-        ("their_package.nets:Net", "their_package/layers.py", True),
-        ("their_package.nets:Net", "their_package/deep/scales.json", True),
-        ("their_package.nets:Net", "their_package/__pycache__/nets.pyc", False),
-        ("their_package.nets:Net", "their_module.py", False),
-        ("their_namespace.nets:Net", "their_namespace/layers.py", True),
-        ("their_module:Net", "their_layers.py", True),
-        ("their_module:Net", "notes.txt", False),
-        ("their_module:Net", "their_package/layers.py", False),
+        {"seed": 1},
+        {"metrics": "published"},
+        {"data.num_train": 20},
+        {"data.split_seed": 1},
+        {"data.mirror": False},
+        {"model.width": 5},
+        {"optimiser.learning_rate": 1e-4},
+        {"optimiser.name": "sgd"},
+        {"training.pretrain_steps": 5},
+        {"training.batch_size": 2},
+        {"training.loss_weights.depth": 2.0},
+        {"training.precision": "bf16"},
+        {"data.tasks": "depth,segmentation"},
     ],
 )
-def test_a_users_model_counts_with_what_lies_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, edited: str, counts: bool
-) -> None:
-    files = (
-        "their_package/__init__.py", "their_package/nets.py", "their_package/layers.py",
-        "their_namespace/nets.py", "their_namespace/layers.py",
-        "their_module.py", "their_layers.py",
-    )  # fmt: skip
-    for file in files:
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_text("")
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    before = model_digest(name)
-    assert before is not None
-    (tmp_path / edited).parent.mkdir(exist_ok=True)
-    (tmp_path / edited).write_text("# edited\n")
-    model_digest.cache_clear()
-    assert (model_digest(name) != before) == counts
+def test_different_dense_trials_have_different_entries(small_trial, overrides, tmp_path):
+    one, other = small_trial("imp"), small_trial("imp").replace(overrides)
+    if "data.num_train" in overrides:
+        other = other.replace({"data.root": str(tmp_path)})
+    keys = {entry_key(dense_config(config), "cpu") for config in (one, other)}
+    assert len(keys) == 2
 
 
-def test_a_model_of_ours_or_of_nobody_has_no_digest() -> None:
-    assert model_digest("deeplab-resnet") is None
-    assert model_digest("no_such_module:Net") is None
-    assert model_digest("sys:Net") is None
+def test_what_a_dense_trial_does_not_read_does_not_part_them(small_trial, tmp_path):
+    one = small_trial("imp")
+    others = [
+        small_trial("lth", {"training.pretrain_steps": 4}, sparsity=0.5),
+        small_trial("random-pretrained", {"sparsity.arbiter": "majority"}),
+        small_trial("disparse-pretrained", {"regrowth.fraction": 0.1, "training.steps": 9}),
+        one.replace({"training.precision": "fp32", "optimiser.momentum": 0.5}),
+    ]
+    moved = tmp_path / "moved"
+    shutil.copytree(store_root(one.data), moved)
+    others.append(one.replace({"data.root": str(moved)}))
+    keys = {entry_key(dense_config(config), "cpu") for config in (one, *others)}
+    assert len(keys) == 1
+
+
+def test_a_dense_trial_reads_nothing_of_what_the_key_leaves_out(small_trial):
+    """Every setting of sparsity and regrowth at another value: the same reports to the bit."""
+    plain = small_trial("dense")
+    odd = plain.replace(
+        {
+            "sparsity.target": 0.75,
+            "sparsity.allocation": "uniform",
+            "sparsity.schedule": "levels",
+            "sparsity.start_fraction": 0.25,
+            "sparsity.end_fraction": 0.4,
+            "sparsity.interval_steps": 3,
+            "sparsity.level_fraction": 0.5,
+            "sparsity.rewind_fraction": 0.2,
+            "sparsity.score": "magnitude",
+            "sparsity.saliency_batches": 9,
+            "sparsity.saliency_weights": "xavier",
+            "sparsity.arbiter": "majority",
+            "regrowth.fraction": 0.9,
+            "regrowth.annealing": "linear",
+            "regrowth.interval_steps": 1,
+            "regrowth.end_fraction": 1.0,
+            "regrowth.budget": "published",
+            "training.pretrain_steps": 7,
+            "optimiser.momentum": 0.5,
+            "optimiser.halve_every_fraction": 0.5,
+        }
+    )
+    groups = ("sparsity.", "regrowth.")
+    left_out = {name for name in plain.flat() if name.startswith(groups)}
+    before, after = plain.flat(), odd.flat()
+    # A setting that is added to these groups has to be given another value here.
+    unchanged = {name for name in left_out if before[name] == after[name]}
+    assert unchanged == set()
+    assert entry_key(odd, "cpu") == entry_key(plain, "cpu")
+    assert finish(TrialRun(odd, device="cpu")) == finish(TrialRun(plain, device="cpu"))
+
+
+def test_a_dense_trial_and_an_equal_pretraining_share_an_entry(small_trial):
+    twelve = small_trial("imp", {"training.pretrain_steps": 12})
+    assert entry_key(dense_config(twelve), "cpu") == entry_key(small_trial("dense"), "cpu")

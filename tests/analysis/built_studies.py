@@ -1,7 +1,7 @@
-"""Studies as `search` leaves them: the record under runs/NAME, and MLflow on sqlite.
+"""Build studies as `search` leaves them: the record under runs/NAME, and its copy in MLflow.
 
-Written by hand from the contract (column, tag and file names spelt out), not with the code
-under test, so that a drift between the two shows.
+They are written by hand from the contract (column, tag and file names spelt out) and not with the
+code under test, so that a drift between the two shows.
 """
 
 import json
@@ -50,7 +50,7 @@ TRUNK = ["stem.convolution"] + [
 
 @dataclass(kw_only=True)
 class Row:
-    """One trial as recorded."""
+    """Hold one trial as recorded."""
 
     number: int
     method: str
@@ -63,13 +63,13 @@ class Row:
 
 
 def simple_row(number: int, method: str, cost: float, *qualities: float, **changes: Any) -> Row:
-    """A complete trial with the given values of (cost, segmentation, normals, …)."""
+    """Return a complete trial with the given values of (cost, segmentation, normals, …)."""
     metrics = {"cost/density": cost, **dict(zip(PRIMARY.values(), qualities, strict=False))}
     return Row(number=number, method=method, metrics=metrics, seed=number, **changes)
 
 
 def realistic_rows(num_trials: int, tasks: Sequence[str], seed: int = 0) -> list[Row]:
-    """Trials whose loss grows with sparsity, by method, with noise; some stop or fail."""
+    """Return trials whose loss grows with sparsity, by method, with noise; some stop or fail."""
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(num_trials):
@@ -105,7 +105,7 @@ def realistic_rows(num_trials: int, tasks: Sequence[str], seed: int = 0) -> list
 
 
 def summary(row: Row, tasks: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
-    """The `--json` object of a trial, as far as analysis reads it."""
+    """Return the `--json` object of a trial, as far as analysis reads it."""
     density = row.metrics.get("cost/density", 1.0)
     layers: dict[str, dict[str, Any]] = {}
     for index, name in enumerate(TRUNK):
@@ -133,15 +133,17 @@ def summary(row: Row, tasks: Sequence[str], rng: np.random.Generator) -> dict[st
 
 
 def spend(row: Row, *, steps: int, pretraining: int, steps_per_epoch: int) -> Row:
-    """With the epochs that it reported by its `fraction`, and the parameters that tell of them."""
+    """Give a trial the epochs that it reports by its `fraction`, and the parameters that say so."""
     row.params |= {"training.steps": steps, "training.pretrain_steps": pretraining}
     row.metrics["training/epochs"] = (pretraining + row.fraction * steps) / steps_per_epoch
     return row
 
 
 def searched_rows(num_trials: int, tasks: Sequence[str], floor: float, seed: int = 0) -> list[Row]:
-    """Realistic ones as a search with early stopping and a floor on segmentation leaves them:
-    a third is stopped, what misses the floor is infeasible, all that trained spent epochs."""
+    """Return trials as a search with early stopping and a floor on segmentation leaves them.
+
+    A third is stopped, what misses the floor is infeasible, and all that trained spent epochs.
+    """
     rows = realistic_rows(num_trials, tasks, seed)
     for row in rows:
         if row.status == "failed":
@@ -163,18 +165,19 @@ def searched_rows(num_trials: int, tasks: Sequence[str], floor: float, seed: int
 
 @dataclass(kw_only=True)
 class BuiltStudy:
+    """Hold a study that was written, with the rows it was written from."""
+
     name: str
     storage: Path
     rows: list[Row]
-    tracking_uri: str | None = None
-    parent_run_id: str | None = None
-    run_ids: dict[int, str] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:
+        """Return the study's folder."""
         return self.storage / self.name
 
     def trial(self, number: int) -> str:
+        """Return the name of the trial with this number."""
         return f"{self.name}-{number:05d}"
 
 
@@ -188,9 +191,9 @@ def write_record(
     tracking_uri: str | None = None,
     facts: dict[str, Any] | None = None,
 ) -> BuiltStudy:
-    """runs/NAME with study.json, trials.parquet and, if asked, every trial's summary.json.
+    """Write runs/NAME with study.json, trials.parquet and, if asked, every trial's summary.json.
 
-    facts: what study.json holds besides, in the words of its version 2.
+    facts: what else study.json holds.
     """
     study = BuiltStudy(name=name, storage=storage, rows=rows)
     study.directory.mkdir(parents=True, exist_ok=True)
@@ -240,25 +243,18 @@ def write_record(
 
 
 def _param_column(values: list[Any]) -> pa.Array:
-    """Of the type that the values have in common; a column without values is text."""
+    """Make a column of the type that the values have in common, of text without values."""
     return pa.array(values, None if any(v is not None for v in values) else pa.string())
 
 
-def log_to_mlflow(
-    study: BuiltStudy,
-    database: Path,
-    tasks: Sequence[str],
-    facts: dict[str, str] | None = None,
-) -> BuiltStudy:
-    """The study's parent and children in a sqlite store, as `search.tracking.tracker` writes them.
+def log_to_mlflow(study: BuiltStudy, database: Path, **tags: str) -> str:
+    """Log the study's parent run to a SQLite store, with the record as artifacts; returns its id.
 
-    facts: parameters of the parent besides.
+    tags: of the run, beside those that every parent run has.
     """
-    from mlflow.entities import Metric, Param, RunTag
     from mlflow.tracking import MlflowClient
 
-    study.tracking_uri = f"sqlite:///{database}"
-    client = MlflowClient(tracking_uri=study.tracking_uri)
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
     found = client.get_experiment_by_name("disparse")
     artifacts = database.parent / "artifacts"
     experiment = (
@@ -266,38 +262,9 @@ def log_to_mlflow(
         if found
         else client.create_experiment("disparse", artifact_location=artifacts.as_uri())
     )
-    parent = client.create_run(
-        experiment, tags={"disparse.study": study.name, "disparse.kind": "study"}
-    )
-    objectives = ",".join([*(PRIMARY[t] for t in tasks), "cost/density"])
-    parent_params = {"dataset": "scenes", "preset": "tiny", "recipe": "demo", "seed": "7"}
-    parent_params |= {"tasks": ",".join(tasks), "objectives": objectives, **(facts or {})}
-    client.log_batch(parent.info.run_id, params=[Param(k, v) for k, v in parent_params.items()])
-    study.parent_run_id = parent.info.run_id
-    for row in study.rows:
-        stamp = 1_740_000_000_000 + row.number * 20_000
-        tags = {
-            "mlflow.parentRunId": parent.info.run_id,
-            "disparse.study": study.name,
-            "disparse.trial": study.trial(row.number),
-            "disparse.method": row.method,
-            "disparse.status": row.status,
-        }
-        run = client.create_run(experiment, start_time=stamp)
-        study.run_ids[row.number] = run.info.run_id
-        metrics = [Metric("training/fraction", row.fraction, stamp, 300)]
-        for name, value in row.metrics.items():
-            metrics.append(Metric(name, value, stamp, 300))
-            # An earlier report of the same metric, better than the last: must not win.
-            metrics.append(Metric(name, value * 0.5, stamp - 1, 100))
-        params = {"seed": row.seed, **row.params}
-        client.log_batch(
-            run.info.run_id,
-            metrics=metrics,
-            params=[Param(k, str(v)) for k, v in params.items()],
-            tags=[RunTag(k, v) for k, v in tags.items()],
-        )
-        status = "FAILED" if row.status == "failed" else "FINISHED"
-        client.set_terminated(run.info.run_id, status, end_time=stamp + 15_000)
-    client.set_terminated(parent.info.run_id)
-    return study
+    every = {"disparse.study": study.name, "disparse.kind": "study"}
+    parent = client.create_run(experiment, tags={**every, **tags}).info.run_id
+    for name in ("study.json", "trials.parquet"):
+        client.log_artifact(parent, str(study.directory / name), "record")
+    client.set_terminated(parent)
+    return str(parent)

@@ -1,4 +1,4 @@
-"""Systems × metrics, mean and sample deviation over seeds."""
+"""Make tables of systems × metrics, with mean and sample deviation over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.plots import style
+from analysis.labels import axis_label, is_percentage, task_label
+from analysis.methods import method_style
 from analysis.studies.systems_by_seed import DELTA, Grid, System, percent
 from analysis.tables.typeset import Table, mean_and_deviation
 from trainables import report
@@ -15,14 +16,14 @@ _COST = "cost"
 
 
 def metric_names(grid: Grid) -> tuple[str, ...]:
-    """Every metric that some system reports, split-less: tasks in order, Δ_T, costs."""
+    """Return every metric that some system reports, without split: tasks, Δ_T, costs."""
     names = [name for task in grid.tasks for name in report.task_metrics(task)]
     names += [DELTA, *(name for name in report.METRICS if name.startswith("cost/"))]
     return tuple(n for n in names if any(values(grid, s, n) for s in grid.systems))
 
 
 def values(grid: Grid, system: System, name: str) -> dict[int, float]:
-    """The finite values of a metric, by seed."""
+    """Return the finite values of a metric, by seed."""
     found = {
         seed: grid.dense_delta(trial) if name == DELTA else grid.value(trial, name)
         for seed, trial in system.trials.items()
@@ -31,7 +32,7 @@ def values(grid: Grid, system: System, name: str) -> dict[int, float]:
 
 
 def tables(grid: Grid) -> list[Table]:
-    """One per task with all its metrics, one for Δ_T, one for the costs."""
+    """Make one table per task with all its metrics, one for Δ_T and one for the costs."""
     names = metric_names(grid)
     groups = list(dict.fromkeys(name.partition("/")[0] for name in names))
     return [
@@ -40,7 +41,7 @@ def tables(grid: Grid) -> list[Table]:
 
 
 def to_table(grid: Grid) -> pa.Table:
-    """One row per system; `<metric>/mean` and `<metric>/std` (null for fewer than two seeds).
+    """Return one row per system, with `<metric>/mean` and `<metric>/std` (null for one seed).
 
     Task metrics and Δ_T bear the split's name, as in `trials.parquet`.
     """
@@ -48,7 +49,7 @@ def to_table(grid: Grid) -> pa.Table:
 
 
 def to_json(grid: Grid) -> list[dict[str, Any]]:
-    """By system, in the metrics' own units."""
+    """Return one mapping per system, in the metrics' own units."""
     rows = []
     for system in grid.systems:
         row: dict[str, Any] = {
@@ -74,14 +75,14 @@ def _table(grid: Grid, group: str, names: Sequence[str]) -> Table:
     digits = {name: _digits([v for cell in cells for v in cell]) for name, cells in shown.items()}
     rows = []
     for index, system in enumerate(grid.systems):
-        look = style.method_style(system.method).label
+        look = method_style(system.method).label
         words = [f"{look} ({system.variant})" if system.settings else look]
         words += [percent(system.sparsity), str(len(system.seeds))]
         rows.append(words + [mean_and_deviation(shown[n][index], digits[n]) for n in names])
     sparsities = [system.sparsity for system in grid.systems]
     rules = [i for i in range(1, len(rows)) if sparsities[i] != sparsities[i - 1]]
     where = "" if group == _COST else f" on {grid.split}"
-    what = "Cost" if group == _COST else style.task_label(group)
+    what = "Cost" if group == _COST else task_label(group)
     return Table(
         title=f"{what}{where}, mean ± sample deviation over seeds",
         heads=["system", "sparsity", "seeds", *(_head(name) for name in names)],
@@ -92,8 +93,8 @@ def _table(grid: Grid, group: str, names: Sequence[str]) -> Table:
 
 
 def _shown(grid: Grid, name: str) -> list[list[float]]:
-    """A metric's values by system, as they are written: costs that are fractions in percent."""
-    factor = 100.0 if style.is_percentage(name) else 1.0
+    """Return a metric's values by system as written: costs that are fractions in percent."""
+    factor = 100.0 if is_percentage(name) else 1.0
     return [[factor * v for v in values(grid, s, name).values()] for s in grid.systems]
 
 
@@ -101,7 +102,7 @@ def _head(name: str) -> str:
     arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
     if name == DELTA:
         return f"Δ_T to dense (%) {arrow}"
-    return f"{style.axis_label(name)} {arrow}"
+    return f"{axis_label(name)} {arrow}"
 
 
 def _digits(found: Sequence[float]) -> int:

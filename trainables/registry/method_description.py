@@ -1,0 +1,98 @@
+"""What is said of a sparsity method."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainables.errors import UserError, unknown_name
+
+# never: a dense method. once: to the target at the start. schedule: at once or gradually, as
+# `sparsity.schedule` says. levels: a fixed share of what remains at a time, over all of training.
+PRUNINGS = ("never", "once", "schedule", "levels")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodDescription:
+    """Describes one sparsity method.
+
+    name: how it is named on the command line and in a study.
+    summary: one line. paper: its source, "RigL, Evci et al. 2020".
+    implementation: import path `package.module:Class` of a `trainables.sparsity.method.Method`.
+    prunes: when `Method.prune` is called, one of `PRUNINGS`.
+    needs_pretraining: it starts from a model that was trained dense for `training.pretrain_steps`.
+    rewinds: after each pruning, training starts again from step k of that dense run.
+    regrows: `Method.regrow` is called every `regrowth.interval_steps`.
+    regrows_by_gradient: that call looks at a batch's gradients and replaces the optimiser's step.
+    votes: tasks vote on shared weights, so the arbiter has a say.
+    reads: dotted settings that the rule looks at and that are worth searching, beyond those that
+      the facts above imply (`settings`). A rule that ranks all layers together by default leaves
+      `sparsity.allocation` out, although it obeys one that is set.
+    defaults: its settings, by dotted name, where they differ from those of all methods.
+    family: of methods that plots and tables put side by side.
+    label, colour, marker, symbol: how plots draw it; `marker` is Matplotlib's name of the shape,
+      `symbol` Plotly's name of the same one. Without a colour, plots choose a look of its own
+      that never changes; `label` defaults to `name`.
+
+    Raises `UserError` for facts that contradict one another.
+    """
+
+    name: str
+    summary: str
+    implementation: str
+    paper: str = ""
+    prunes: str = "schedule"
+    needs_pretraining: bool = False
+    rewinds: bool = False
+    regrows: bool = False
+    regrows_by_gradient: bool = False
+    votes: bool = False
+    reads: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    family: str = "own"
+    label: str = ""
+    colour: str = ""
+    marker: str = "P"
+    symbol: str = "cross"
+
+    def __post_init__(self) -> None:
+        if self.prunes not in PRUNINGS:
+            raise unknown_name(f"`prunes` of method {self.name!r}:", self.prunes, PRUNINGS)
+        if self.rewinds and not self.needs_pretraining:
+            raise UserError(
+                f"method {self.name!r} rewinds to a dense run, so it must need pre-training, got "
+                "needs_pretraining=False; set it to True"
+            )
+        if self.regrows_by_gradient and not self.regrows:
+            raise UserError(
+                f"method {self.name!r} regrows by gradient, so it must regrow, got "
+                "regrows=False; set it to True"
+            )
+
+    @property
+    def sparse(self) -> bool:
+        """Whether any weight is pruned; False for the dense systems."""
+        return self.prunes != "never"
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Every dotted setting of `sparsity` and `regrowth` that a search may vary for it."""
+        implied = {
+            "sparsity.target": self.sparse,
+            "sparsity.schedule": self.prunes == "schedule",
+            "sparsity.level_fraction": self.prunes == "levels",
+            "sparsity.rewind_fraction": self.rewinds,
+            "sparsity.arbiter": self.votes,
+            "regrowth.fraction": self.regrows,
+            "regrowth.annealing": self.regrows,
+            "regrowth.interval_steps": self.regrows,
+            "regrowth.end_fraction": self.regrows,
+            "regrowth.budget": self.regrows and self.votes,
+        }
+        named = [name for name, holds in implied.items() if holds]
+        return (*named, *(name for name in self.reads if name not in named))
+
+    @property
+    def default_settings(self) -> dict[str, Any]:
+        """Its settings by dotted name where they differ, with those that its facts imply."""
+        implied = {"sparsity.schedule": "levels"} if self.prunes == "levels" else {}
+        return {**implied, **self.defaults}

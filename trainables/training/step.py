@@ -1,0 +1,131 @@
+"""One gradient step, with masks around it.
+
+The order within a step is the contract that keeps zeros zero: backward → unscale →
+mask the gradients → clip → optimiser → mask the weights (the registry's step-post hook).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.config import TrialConfig
+from trainables.data.batch import Batch
+from trainables.sparsity.masks import MaskRegistry
+from trainables.tasks.base import Task
+from trainables.training.device import autocast_factory, resolve_precision
+from trainables.training.losses import auxiliary_loss, split_batch, weighted_loss
+from trainables.training.optimisation import build_optimiser, learning_rate_at, set_learning_rate
+
+# On a GPU every look at the loss waits for the device; a diverged run may waste this many steps.
+_LOSS_CHECK_STEPS = {"cpu": 1, "cuda": 50}
+
+
+class GradientStep:
+    """Takes gradient steps with one optimiser, which every phase starts anew.
+
+    autocast: a factory of contexts for the forward pass, also of evaluation.
+    optimiser: of the present phase.
+    loss_sum, loss_count: of the steps since `mean_loss` was called last.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        *,
+        model: nn.Module,
+        tasks: Mapping[str, Task],
+        registry: MaskRegistry,
+        device: str,
+    ) -> None:
+        self.config = config
+        self._model = model
+        self._tasks = tasks
+        self._registry = registry
+        self._device = device
+        precision = resolve_precision(config.training.precision, device)
+        self.autocast = autocast_factory(precision, device)
+        self._forward = torch.compile(model) if config.training.compile else model
+        self._scales = precision == "fp16"
+        self.loss_sum = torch.zeros((), device=device)
+        self.loss_count = 0
+        self.start_phase()
+
+    def start_phase(self) -> None:
+        """Begin with a new optimiser and loss scaler; moments are zero."""
+        self.optimiser = build_optimiser(self.config.optimiser, self._model)
+        self._scaler = torch.amp.GradScaler(self._device, enabled=self._scales)
+        self._registry.attach(self.optimiser)
+
+    def take(self, batch: Batch, rate_position: tuple[int, int], *, auxiliary: bool) -> None:
+        """Train on one batch.
+
+        rate_position: the step and the length of the run that the learning rate follows.
+        auxiliary: whether what the network itself adds to the loss counts.
+        Raises `FloatingPointError` for a loss that is not finite; on a GPU it is looked at only
+        every so many steps.
+        """
+        config = self.config
+        set_learning_rate(self.optimiser, learning_rate_at(config.optimiser, *rate_position))
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = config.training.accumulation
+        for part in split_batch(batch, parts):
+            loss = self._loss(part, auxiliary) / parts
+            self._scaler.scale(loss).backward()
+            self.loss_sum += loss.detach()
+        self.loss_count += 1
+        if self.loss_count % _LOSS_CHECK_STEPS[self._device] == 0 and not bool(
+            torch.isfinite(self.loss_sum)
+        ):
+            raise FloatingPointError(f"the training loss is {float(self.loss_sum)}")
+        self._scaler.unscale_(self.optimiser)
+        self._registry.apply_to_gradients()
+        if config.optimiser.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._model.parameters(), config.optimiser.clip_norm)
+        self._scaler.step(self.optimiser)
+        self._scaler.update()
+
+    def mean_loss(self) -> float:
+        """Return the mean loss since the last call, NaN without a step since then.
+
+        Raises `FloatingPointError` if the mean is not finite.
+        """
+        if self.loss_count == 0:
+            return float("nan")
+        mean = float(self.loss_sum) / self.loss_count
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"the training loss is {mean}")
+        self.loss_sum.zero_()
+        self.loss_count = 0
+        return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimiser's and the scaler's state and the losses since the last report."""
+        return {
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "loss_sum": self.loss_sum,
+            "loss_count": self.loss_count,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken, in the same phase of the same trial.
+
+        Starts the phase anew first, so the model's weights must be in place already.
+        """
+        self.start_phase()
+        self.optimiser.load_state_dict(state["optimiser"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.loss_sum.copy_(state["loss_sum"])
+        self.loss_count = state["loss_count"]
+
+    def _loss(self, batch: Batch, auxiliary: bool) -> Tensor:
+        with self.autocast():
+            predictions = self._forward(batch.images_BCHW)
+        loss = weighted_loss(self._tasks, self.config.training.loss_weights, predictions, batch)
+        if not auxiliary:
+            return loss
+        added = auxiliary_loss(self._model, self._tasks, predictions, batch)
+        return loss if added is None else loss + added
