@@ -12,6 +12,8 @@ from search.plans.resolve import make_plan, with_space
 from trainables.coercion import to_plain
 from trainables.config import flatten
 from trainables.errors import UserError
+from trainables.registry.lookup import METHOD
+from trainables.registry.methods import METHODS
 from trainables.registry.tasks import TASKS, known_task
 
 DESCRIPTION_VERSION = 3
@@ -50,6 +52,7 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": list(plan.tasks),
         "task_references": list(plan.task_references),
         "own_tasks": [to_plain(known_task(t)) for t in plan.tasks if t not in TASKS],
+        "own_methods": {m: to_plain(METHOD.find(m)) for m in plan.methods if m not in METHODS},
         "objectives": list(plan.objectives),
         "constraints": plan.constraints.to_json(),
         "budget": plan.budget.to_json(),

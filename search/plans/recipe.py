@@ -16,7 +16,7 @@ from trainables.coercion import to_plain
 from trainables.config import flatten
 from trainables.errors import UserError, unknown_name
 
-SAMPLERS = ("curves", "tpe", "nsga2", "nsga3", "gp", "random")
+SAMPLERS = ("curves", "tpe", "gp", "random")
 GRID_SAMPLER = "grid"  # draws nothing: every trial of a grid is given
 SCHEDULERS = ("pareto-asha", "none")
 _SUFFIX = ".toml"

@@ -57,10 +57,6 @@ def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.sample
                 group=True,
                 constant_liar=True,
             )
-        if name == "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=num_startup_trials)
-        if name == "nsga3":
-            return optuna.samplers.NSGAIIISampler(seed=seed, population_size=num_startup_trials)
         if name == "gp":
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=num_startup_trials)
         if name in (CURVES, "random", GRID_SAMPLER):  # curves: what it does not propose
