@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 SHORT = [
@@ -159,3 +160,23 @@ def test_a_method_becomes_built_in_by_one_file_and_one_description(
         "--tasks", "depth", *SMALL_SCENES, *SHORT,
     )  # fmt: skip
     assert re.match(r"kept [\d,]+ of [\d,]+ prunable weights", said)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_method_of_ones_own_is_searched(repository: Path, lab: Path, tmp_path: Path) -> None:
+    """From a recipe beside the package, whose folder nothing else names."""
+    recipe = lab / "outliers.toml"
+    recipe.write_text(
+        'summary = "a method of my own"\ndataset = "scenes"\npreset = "tiny"\n'
+        'tasks = ["segmentation", "depth"]\nmethods = ["my_lab.methods:OUTLIER"]\n'
+        'trials = 3\nscheduler = "none"\nspace = "compact"\n'
+        "[settings.training]\nsteps = 3\npretrain_steps = 2\nnum_reports = 1\nbatch_size = 2\n"
+    )
+    said = run(tmp_path, repository, "search", "run", str(recipe), "--no-report", *SMALL_SCENES)
+    assert "study outliers: 3 trials, " in said
+    rows = pq.read_table(tmp_path / "runs" / "outliers" / "trials.parquet").to_pylist()
+    assert [row["status"] for row in rows] == ["complete"] * 3
+    assert {row["method"] for row in rows} == {"dense", "my_lab.methods:OUTLIER"}
+    drawn = [row["params/sparsity.allocation"] for row in rows if row["method"] != "dense"]
+    assert "erk" in drawn  # its own default, and a setting that it says it reads
