@@ -9,17 +9,18 @@ import json
 import os
 import sys
 
-from search.execution.study import Launch, run_study
+from search.execution.launch_options import Launch
+from search.execution.study import run_study
 from search.plans.baselines import make_baselines_plan
 from search.plans.plan import Plan
-from search.plans.recipe import RECIPES
+from search.plans.recipe import get_recipe
 from tests.integration.cheap_study import CheapTrainable
 from trainables.command_line import run_command_line
 
 
 def plan_of(num_seeds: int) -> Plan:
     return make_baselines_plan(
-        RECIPES["demo"],
+        get_recipe("demo"),
         study="cheap",
         methods=("snip", "lth", "dense"),
         sparsities=(0.5, 0.9),

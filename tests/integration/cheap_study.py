@@ -22,9 +22,11 @@ from typing import Any
 
 from ray import tune
 
-from search.execution.study import Launch, run_study
-from search.plans.plan import Plan, make_plan
-from search.plans.recipe import RECIPES
+from search.execution.launch_options import Launch
+from search.execution.study import run_study
+from search.plans.plan import Plan
+from search.plans.recipe import get_recipe
+from search.plans.resolve import make_plan
 from trainables.command_line import run_command_line
 from trainables.errors import Failure
 from trainables.training.checkpoints.manifest import write_manifest
@@ -147,7 +149,7 @@ def join_small_group() -> None:
 
 def plan_of(trials: int, **arguments: Any) -> Plan:
     arguments = {"sampler": "random", "overrides": {"data.num_train": "32"}, **arguments}
-    return make_plan(RECIPES["demo"], study="cheap", trials=trials, **arguments)
+    return make_plan(get_recipe("demo"), study="cheap", trials=trials, **arguments)
 
 
 def main(folder: str, trials: str, seconds: str, misbehave: str = "") -> None:

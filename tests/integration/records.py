@@ -10,11 +10,10 @@ import optuna
 import pyarrow.parquet as pq
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search.execution.earlier_launches import tune_statuses
-from search.record.ledger import load_trials
-from search.record.storage import open_storage
+from search.record.storage import flattened, open_storage
 from search.record.study_folder import read_json_lines, study_files
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -51,6 +50,11 @@ def mlflow_runs(
     return client, parents, children
 
 
+def recorded_trials(folder: Path, name: str, storage: str | None = None) -> list[FrozenTrial]:
+    """By number, with their attributes at the top."""
+    return [flattened(trial) for trial in optuna_study(folder, name, storage).get_trials()]
+
+
 def front_of(children: list[Run]) -> set[str]:
     return {
         r.data.tags["disparse.trial"] for r in children if r.data.tags["disparse.front"] == "true"
@@ -80,7 +84,7 @@ def check_everything(
     names = [f"{name}-{n:05d}" for n in range(trials)]
     rows = pq.read_table(folder / name / "trials.parquet").to_pylist()
     assert [row["trial"] for row in rows] == names
-    for row, trial in zip(rows, load_trials(study), strict=True):
+    for row, trial in zip(rows, recorded_trials(folder, name, study_storage), strict=True):
         given = trial.user_attrs
         assert (row["number"], row["seed"]) == (trial.number, given["seed"])
         assert (row["status"], row["reason"]) == (given["status"], given["reason"])

@@ -13,14 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 import search.execution.launch
+from search.execution.launch_options import Launch
 from search.execution.monitor import Monitor
-from search.execution.study import Launch, StudyEnd, run_study
-from search.plans.plan import Plan, make_plan
-from search.plans.recipe import RECIPES
+from search.execution.study import StudyEnd, run_study
+from search.plans.plan import Plan
+from search.plans.recipe import get_recipe
+from search.plans.resolve import make_plan
 from search.record.ledger import Ledger
 from search.record.outcomes import judge
+from search.record.storage import StudyRecord
 from search.record.study_folder import StudyFiles
-from search.tracking.tracker import Tracker
+from search.tracking.projector import Projector
 
 STEPS = (10, 20)
 KILLED = 9
@@ -28,7 +31,7 @@ KILLED = 9
 
 def plan_of(study: str, trials: int, **arguments: Any) -> Plan:
     return make_plan(
-        RECIPES["demo"],
+        get_recipe("demo"),
         study=study,
         trials=trials,
         **{"sampler": "random", "overrides": {"data.num_train": "32"}, **arguments},
@@ -86,23 +89,25 @@ def die_at(owner: type, method: str, when: Callable[..., bool]) -> None:
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
-    "while MLflow is opened": lambda: die_at(Tracker, "_await_opening", lambda: True),
+    "while MLflow is opened": lambda: die_at(Projector, "wait_open", lambda: True),
     "between the record and its assignment": lambda: die_at(
-        Ledger, "_assignment", lambda trial, config: trial.number == 1
+        Ledger, "_assignment", lambda trial: trial.number == 1
     ),
-    "between ask and MLflow": lambda: die_at(
-        Tracker, "trial_started", lambda name: name == "killed-00002"
+    "between ask and the first report": lambda: die_at(
+        Monitor, "assigned", lambda assignment: assignment.number == 2
     ),
-    "between disk and MLflow": lambda: die_at(
-        Tracker, "report", lambda name: name == "killed-00003"
+    "between two reports": lambda: die_at(
+        Monitor,
+        "reported",
+        lambda number, result: number == 3 and result["training/step"] == STEPS[1],
     ),
-    "between outcome and state": lambda: die_at(Ledger, "_close", lambda t: t.number == 4),
-    "between state and MLflow": lambda: die_at(
+    "between outcome and state": lambda: die_at(
+        StudyRecord, "end", lambda trial_id, *_: trial_id == 4
+    ),
+    "between state and table": lambda: die_at(
         Monitor, "finished", lambda number, outcome: number == 5
     ),
-    "between MLflow and the table": lambda: die_at(
-        Tracker, "tag_front", lambda members: len(members) == 7
-    ),
+    "between the table and the end": lambda: die_at(Projector, "close", lambda: True),
 }
 
 

@@ -4,7 +4,7 @@ that nothing is lost, doubled or left running.
     python -m tests.integration.soak [--kills 30] [--trials 32] [--seed 0] [--real] [--json FILE]
 
 Every driver is started by the same command and SIGKILLed with all of its processes, its local
-Ray included, at a moment drawn from the seed; half of the times MLflow's writer, a session of its
+Ray included, at a moment drawn from the seed; half of the times the projector, a session of its
 own, is spared, as it is where the driver alone dies. Then the command runs to the end, and the
 study is compared with one that nobody disturbed: draws are random, so that they depend on the
 seed and a trial's number alone. Prints a summary; exits 1 where anything is wrong.
@@ -24,24 +24,18 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow.parquet as pq
 
-from search.plans.description import plan_of
-from search.plans.objective_values import final_density
-from search.record.ledger import load_trials, trial_name
 from search.record.study_folder import StudyFiles, read_json_lines, study_files
-from search.schedulers.study_scheduler import make_scheduler
-from tests.integration.records import (
-    REPOSITORY,
-    check_everything,
-    environment,
-    front_of,
-    mlflow_runs,
-    optuna_study,
+from tests.integration.records import REPOSITORY, check_everything, environment, optuna_study
+from tests.integration.soak_checks import (
+    STUDY,
+    check_front,
+    check_processes,
+    check_same_trials,
+    check_scheduler,
 )
 from trainables.training.checkpoints.manifest import MANIFEST, valid_checkpoint
 
-STUDY = "cheap"
 STEPS = (10, 20, 30, 40)
 _REAL_STEPS = (2, 4, 6, 8)
 _CHECKPOINT_BYTES = 8 << 20  # long enough in writing to be killed in between
@@ -123,13 +117,13 @@ class Soak:
         hit = self._waits[moment](driver)
         spared = self.draws.random() < 0.5
         alive = driver.poll() is None
-        kill_tree(driver, spare=("search.tracking.writer",) if spared else ())
+        kill_tree(driver, spare=("search.tracking.projector_process",) if spared else ())
         self.kills.append(
             {
                 "moment": moment,
                 "alive": alive,  # else it had finished the study before
                 "hit": hit and alive,
-                "writer_spared": spared,
+                "projector_spared": spared,
                 "seconds": round(time.monotonic() - began, 2),
                 "reports": self._num_reports() - before,
                 "ended": self.num_ended(),
@@ -165,8 +159,8 @@ class Soak:
 
     def _until_described(self, driver: psutil.Popen) -> bool:
         """The study's files are there, Ray is not yet, or just so."""
-        lock = self.files.lock
-        found = self._until(driver, lambda: lock.is_file() and lock.read_text().strip())
+        holder = self.files.directory / "driver.json"
+        found = self._until(driver, lambda: holder.is_file() and holder.read_text().strip())
         return found and self._pause(8.0)
 
     def _until_reports(self, driver: psutil.Popen) -> bool:
@@ -224,81 +218,6 @@ def kill_tree(driver: psutil.Popen, spare: Iterable[str] = ()) -> None:
     driver.wait()
 
 
-# ---------------------------------------------------------------------- checks
-
-
-def check_scheduler(folder: Path) -> dict[str, int]:
-    """Whether every trial that was stopped had to be, and no other: a scheduler that hears all
-    reports in the order they came decides so. Returns trials by status."""
-    plan, _ = plan_of(str(folder), STUDY)
-    scheduler = make_scheduler(plan)
-    assert scheduler is not None
-    files, reports, last, statuses = study_files(str(folder), STUDY), [], {}, {}
-    for trial in load_trials(optuna_study(folder, STUDY)):
-        name, given = trial_name(STUDY, trial.number), trial.user_attrs
-        scheduler.add(name, position=trial.number)
-        config = {
-            "reference": given["reference"],
-            "final_density": final_density(given["config"]),
-        }
-        rows = read_json_lines(files.reports(trial.number))
-        reports += [(row["at"], name, config, row["step"], row["metrics"]) for row in rows]
-        last[name], statuses[name] = rows[-1]["step"], given["status"]
-    for _, name, config, step, metrics in sorted(reports, key=lambda report: report[:2]):
-        kept = scheduler.keeps(name, config, metrics)
-        stopped = statuses[name] == "stopped" and step == last[name]
-        assert kept is not stopped, f"{name} at step {step}: kept {kept}, stopped {stopped}"
-    return dict(Counter(statuses.values()))
-
-
-def check_same_trials(folder: Path, undisturbed: Path) -> int:
-    """The same configurations and seeds under the same numbers; of those that are complete in
-    both, the same metrics, wall time aside. Returns how many are."""
-    both = 0
-    ours, theirs = (load_trials(optuna_study(f, STUDY)) for f in (folder, undisturbed))
-    assert [t.number for t in ours] == [t.number for t in theirs]
-    for mine, other in zip(ours, theirs, strict=True):
-        name = trial_name(STUDY, mine.number)
-        assert mine.params == other.params, name
-        for key in ("params", "seed", "config", "reference"):
-            assert mine.user_attrs[key] == other.user_attrs[key], (name, key)
-        if mine.user_attrs["status"] == other.user_attrs["status"] == "complete":
-            both += 1
-            assert without_time(mine) == without_time(other), name
-            assert mine.values == other.values, name
-    assert both
-    return both
-
-
-def without_time(trial: Any) -> dict[str, float]:
-    measured = ("training/gpu_hours", "training/seconds")
-    return {k: v for k, v in trial.user_attrs["metrics"].items() if k not in measured}
-
-
-def check_front(folder: Path) -> int:
-    """`front.parquet`, as analysis writes it, is MLflow's front. Returns its size."""
-    command = [sys.executable, "-m", "analysis", "front", STUDY, "--storage", str(folder)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment(), cwd=REPOSITORY
-    )
-    assert done.returncode == 0, done.stderr
-    front = pq.read_table(folder / STUDY / "front.parquet").column("trial").to_pylist()
-    assert set(front) == front_of(mlflow_runs(folder, STUDY)[2])
-    return len(front)
-
-
-def check_processes(folder: Path) -> None:
-    """Nothing that was started for the study is left."""
-    left = [p.info for p in psutil.process_iter(["pid", "cmdline"]) if _names(p, str(folder))]
-    assert not left, left
-
-
-def _names(process: psutil.Process, text: str) -> bool:
-    return process.pid != psutil.Process().pid and any(
-        text in part for part in process.info["cmdline"] or ()
-    )
-
-
 def soak(folder: Path, *, kills: int, trials: int, seed: int, real: bool) -> dict[str, Any]:
     """Run it all in `folder`; what was found is in `violations`."""
     began = time.monotonic()
@@ -331,7 +250,7 @@ def soak(folder: Path, *, kills: int, trials: int, seed: int, real: bool) -> dic
         "kills": len(study.kills),
         "by_moment": dict(Counter(k["moment"] for k in study.kills if k["hit"])),
         "missed": sum(not k["hit"] for k in study.kills),
-        "writers_spared": sum(k["writer_spared"] for k in study.kills),
+        "projectors_spared": sum(k["projector_spared"] for k in study.kills),
         "with_torn_checkpoints": sum(k["torn_checkpoints"] > 0 for k in study.kills),
         "launches_of_ray": len(list(study.files.launches.glob("launch-*"))),
         "seconds_of_last_run": round(last, 1),

@@ -70,7 +70,8 @@ def test_a_small_real_study(tmp_path: Path) -> None:
     assert not list(launches.glob("launch-*/*/checkpoint_*"))
     other = search("run", "demo", "--no-report", folder=tmp_path)
     assert other.returncode == 2
-    assert "exists with" in other.stderr
+    assert "exists and is another one: " in other.stderr
+    assert "settings.training.steps was 4, is now 300" in other.stderr
     shown = search("status", "demo", "--json", folder=tmp_path)
     state = json.loads(shown.stdout)
     assert (state["finished"], state["trials"], state["driven"]) == (3, 3, False)
@@ -80,14 +81,18 @@ def test_a_small_real_study(tmp_path: Path) -> None:
     database.unlink()
     lost = search("status", "demo", folder=tmp_path)
     assert lost.returncode == 2
-    assert "records 3 trials; restore it" in lost.stderr
+    assert "records, 3 trials, but" in lost.stderr
+    assert "holds 0; restore it" in lost.stderr
     assert not database.exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "dmeo"], "unknown recipe 'dmeo'; valid: demo"),
+        (
+            ["run", "dmeo"],
+            "unknown recipe (or path of a .toml file) 'dmeo'; valid: cityscapes-metric-paper, ",
+        ),
         (["run", "demo", "--trials", "0"], "`--trials` must be at least 1"),
         (["run", "demo", "--set", "sparsity.targte=0.5"], "unknown override"),
         (["run", "demo", "--set", "sparsity.target=1.0"], "must be in [0, 1)"),

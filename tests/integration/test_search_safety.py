@@ -16,13 +16,13 @@ from sqlalchemy.exc import OperationalError
 
 from search.execution.study import StudyEnd, run_study
 from search.plans.budget import Budget
-from search.plans.description import extend_budget
-from search.plans.description import plan_of as recorded_plan
-from search.plans.plan import make_plan
-from search.plans.recipe import RECIPES
+from search.plans.recipe import get_recipe
+from search.plans.resolve import make_plan
 from search.record.addresses import without_password
 from search.record.ledger import Ledger
 from search.record.outcomes import Outcome
+from search.record.study_file import extend_budget
+from search.record.study_file import plan_of as recorded_plan
 from tests.integration import serial_study
 from tests.integration.records import REPOSITORY, check_everything, environment, mlflow_runs
 from tests.integration.serial_study import STEPS, launch_in, plan_of
@@ -126,13 +126,18 @@ def test_a_ray_that_cannot_be_started_leaves_nothing_behind(
 
 
 def test_a_study_keeps_the_rungs_it_began_with(folder: Path) -> None:
-    """The same command goes on, though defaults are others by now."""
+    """Defaults are others by now: the command that began it says so, `resume` goes on."""
     run(folder, "older")
     description = folder / "older" / "study.json"
     known = json.loads(description.read_text())
     known["scheduler"]["grace"] = 1.0 / 9.0
     description.write_text(json.dumps(known))
-    assert run(folder, "older").finished == 3
+    with pytest.raises(
+        UserError, match=r"scheduler.grace was 0.11\d*, is now 0.33\d*; continue it"
+    ):
+        run(folder, "older")
+    plan, _ = recorded_plan(str(folder), "older")
+    assert run(folder, "older", plan=plan).finished == 3
     assert json.loads(description.read_text())["scheduler"]["grace"] == 1.0 / 9.0
 
 
@@ -178,13 +183,13 @@ def test_moved_data_is_the_same_study(folder: Path, tmp_path: Path) -> None:
 
 def test_points_that_could_not_be_written_are_written_by_the_next_launch(folder: Path) -> None:
     database = sqlite3.connect(folder / "mlflow.db")
-    with contextlib.closing(database), database:  # MLflow's writer is a process of its own
+    with contextlib.closing(database), database:  # the projector is a process of its own
         database.execute(
             f"CREATE TRIGGER refuse BEFORE INSERT ON metrics WHEN NEW.step = {STEPS[0]} AND "
             "NEW.run_uuid IN (SELECT run_uuid FROM tags WHERE value = 'gappy-00001') "
             "BEGIN SELECT RAISE(ABORT, 'refused'); END"
         )
-    assert "1 writes to MLflow were not made" in run(folder, "gappy").unwritten
+    assert "MLflow refused 1 writes (" in run(folder, "gappy").unwritten
     with pytest.raises(AssertionError):
         check_everything(folder, "gappy", 3, STEPS)
     database = sqlite3.connect(folder / "mlflow.db")
@@ -251,7 +256,7 @@ def test_extended_studies_go_on_by_either_command(folder: Path) -> None:
 def test_gpu_hours_without_a_gpu_are_a_mistake_that_leaves_nothing(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    plan = make_plan(RECIPES["demo"], study="hours", gpu_hours=1.0)
+    plan = make_plan(get_recipe("demo"), study="hours", gpu_hours=1.0)
     with pytest.raises(UserError, match="`--gpu-hours` needs a GPU"):
         run(tmp_path / "runs", "hours", plan=plan)
     assert list(tmp_path.iterdir()) == []

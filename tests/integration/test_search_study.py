@@ -74,8 +74,8 @@ def wait_for(process: subprocess.Popen[str], condition: Any) -> None:
 
 def test_misbehaving_trials_are_recorded_and_a_second_driver_is_refused(tmp_path: Path) -> None:
     first = start(tmp_path, 10, 0.2, "misbehave")
-    lock = tmp_path / "cheap" / "driver.lock"
-    wait_for(first, lambda: lock.is_file() and lock.read_text())
+    holder = tmp_path / "cheap" / "driver.json"
+    wait_for(first, lambda: holder.is_file() and holder.read_text())
     second = run(tmp_path, 10, 0, "misbehave")
     assert second.returncode == 2
     assert "one driver at a time" in second.stderr
@@ -208,8 +208,8 @@ def test_sigterm_ends_with_one_line_and_nothing_running(tmp_path: Path) -> None:
         os.killpg(driver.pid, signal.SIGTERM)  # the local Ray as well
         _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 128 + signal.SIGTERM
-    assert errors == "Ended by SIGTERM; the same command goes on.\n"
-    # MLflow's writer, a session of its own, has seen its driver go.
+    assert errors == "Ended by SIGTERM. Run the same command again to resume.\n"
+    # The projector, a session of its own, has seen its driver go.
     _, parents, children = mlflow_runs(tmp_path, "cheap")
     deadline = time.monotonic() + 60
     while any(run.info.status == "RUNNING" for run in (*parents, *children)):
@@ -235,7 +235,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_the_launch_and_loses_nothing(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = "when they can, the same command goes on, or: python -m search resume cheap"
+    command = "Fix the cause, then run the same command again, or: python -m search resume cheap"
     # First a checkpoint finds no space: two trials want more than there is.
     monkeypatch.setenv("CHEAP_CHECKPOINT_BYTES", str(9 << 20))
     first = run(small_disk, 6, 0.1)

@@ -70,7 +70,8 @@ def test_the_option_then_the_record_with_the_environments_password(
     monkeypatch.setenv("X", "http://u:s@r")
     assert choose(None, "X", "http://u@r", "d") == "http://u:s@r"
     assert choose(None, "X", "http://u@elsewhere", "d") == "http://u@elsewhere"
-    assert choose(None, "X", None, "d") == "d"
+    assert choose(None, "X", None, "d") == "http://u:s@r"  # a new study
+    assert choose("http://h", "X", None, "d") == "http://h"
 
 
 @pytest.mark.parametrize(

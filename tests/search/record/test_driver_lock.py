@@ -1,5 +1,6 @@
 """One driver per study, whatever became of the one before."""
 
+import errno
 import fcntl
 import json
 import os
@@ -132,6 +133,12 @@ def test_asking_keeps_no_driver_out(tmp_path: Path) -> None:
             asker.join()
 
 
-def test_a_folder_without_locks_is_said(tmp_path: Path) -> None:
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(UserError, match=r"`--storage` must be on a file system with file locks"):
-        StudyLock(tmp_path / "absent" / "\0", "s").__enter__()
+        StudyLock(tmp_path, "s").__enter__()

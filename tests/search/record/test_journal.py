@@ -18,7 +18,6 @@ from optuna.trial import TrialState
 from search.record import journal
 from search.record.journal import Journal
 from search.record.storage import open_storage
-from search.record.study_folder import study_files
 from trainables.errors import UserError
 
 
@@ -172,11 +171,3 @@ def test_writers_at_once_mix_no_lines(tmp_path: Path) -> None:
     ]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert sorted(numbers(path)) == sorted([*range(20)] * 3)
-
-
-def test_a_study_begun_in_a_database_stays_there(tmp_path: Path) -> None:
-    files = study_files(str(tmp_path), "s")
-    assert files.default_study_storage == f"journal:///{files.directory}/optuna.journal"
-    files.directory.mkdir()
-    (files.directory / "optuna.db").touch()
-    assert files.default_study_storage == f"sqlite:///{files.directory}/optuna.db"

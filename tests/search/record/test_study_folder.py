@@ -7,23 +7,26 @@ import pytest
 from search.record.study_folder import (
     again,
     append_json_line,
-    make_writable,
     read_json,
     read_json_lines,
     study_files,
     write_json,
 )
+from trainables.command_line import require_writable
 from trainables.errors import UserError
 
 
 def test_storage_must_be_a_folder_that_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"must be a folder, got 's3://b'"):
         study_files("s3://b", "s")
+    with pytest.raises(UserError, match=r"must not hold a '\?', got"):
+        study_files(str(tmp_path / "a?b"), "s")
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(UserError, match="must be writable"):
-        make_writable(study_files(str(blocked), "s"))
-    make_writable(study_files(str(tmp_path / "new"), "s"))
+    with pytest.raises(UserError, match="`--storage` must be writable"):
+        require_writable(study_files(str(blocked), "s").directory, "--storage")
+    require_writable(study_files(str(tmp_path / "new"), "s").directory, "--storage")
+    assert list((tmp_path / "new" / "s").iterdir()) == []
 
 
 @pytest.mark.parametrize(

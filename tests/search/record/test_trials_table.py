@@ -3,6 +3,7 @@
 import datetime
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from optuna.trial import TrialState, create_trial
@@ -21,10 +22,6 @@ def frozen(number: int, status: str, params: dict, metrics: dict) -> object:
             "metrics": metrics,
             "seed": 7,
             "fraction": 1.0,
-            "config": {
-                "method": params["method"],
-                "training": {"steps": 300, "pretrain_steps": 90},
-            },
         },
     )
     trial.number = number
@@ -81,3 +78,16 @@ def test_an_empty_study_has_an_empty_table() -> None:
     table = trials_table("s", [])
     assert table.num_rows == 0
     assert {"trial", "number", "status", "params", "metrics"} <= set(table.column_names)
+
+
+def test_the_lengths_of_a_trial_are_columns() -> None:
+    """Pre-training counts where the method has one; what was drawn of a length is what counts."""
+    trials = []
+    for number, method in enumerate(["snip", "disparse-pretrained"]):
+        trial: Any = frozen(number, "complete", {"method": method}, {})
+        training = {"steps": 300, "pretrain_steps": 90}
+        trial.user_attrs["config"] = {"method": method, "training": training}
+        trials.append(trial)
+    table = trials_table("s", trials)
+    assert table["params/training.steps"].to_pylist() == [300, 300]
+    assert table["params/training.pretrain_steps"].to_pylist() == [0, 90]

@@ -249,10 +249,9 @@ def test_a_conditional_parameter_is_drawn_where_it_is_active_alone() -> None:
         model.tell(number, "complete", vector_of(drawn, 2))
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3"])
-def test_what_other_studies_know_decides_the_first_draws(sampler: str) -> None:
+def test_what_other_studies_know_decides_the_first_draws() -> None:
     """What is known was good near 0.93; a random draw would not care."""
-    model, random_draws = model_of(sampler), model_of(sampler)
+    model, random_draws = model_of("tpe"), model_of("tpe")
     for i in range(30):
         x = i / 30
         _, draw = model_of("random").ask(0, SPACE, {"kind": "a", "x": x})
@@ -264,24 +263,10 @@ def test_what_other_studies_know_decides_the_first_draws(sampler: str) -> None:
     assert near[0] >= near[1] + 4, near
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
-def test_starting_points_are_bred_from(sampler: str) -> None:
-    """Their values are all fixed, and Optuna gives such trials no generation of its own."""
-    model = model_of(sampler)
-    for number in range(STARTUP):
-        fixed = {"kind": "b", "x": 0.5, "steps": 7}
-        model.ask(number, SPACE, fixed)
-        model.tell(number, "complete", [1.0, 1.0])
-    drawn = [model.ask(number, SPACE)[0] for number in range(STARTUP, STARTUP + 6)]
-    assert sum(d["x"] == 0.5 for d in drawn) >= 4  # but for mutations
-
-
 def test_mistakes_list_what_is_valid() -> None:
     with pytest.raises(UserError, match=r"unknown view of stopped trials .*valid: ignored, poor"):
         model_of("tpe", stopped="bad")
-    with pytest.raises(
-        UserError, match=r"unknown sampler .*valid: curves, gp, nsga2, nsga3, random, tpe"
-    ):
+    with pytest.raises(UserError, match=r"unknown sampler .*valid: curves, gp, random, tpe"):
         model_of("tpee")
 
 

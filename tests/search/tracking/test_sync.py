@@ -20,7 +20,7 @@ from search.tracking.sync import sync_study
 from tests.integration import serial_study
 from tests.integration.records import REPOSITORY, environment
 from tests.integration.serial_study import STEPS, launch_in, plan_of
-from tests.search.tracking.mlflow_files import runs_of
+from tests.search.tracking.mlflow_files import content, runs_of
 from trainables.errors import UserError
 
 STUDY = "synced"
@@ -37,13 +37,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (end.finished, end.unwritten) == (TRIALS, "")
     (folder / STUDY / "report.html").write_text("<p>a report</p>")
     return folder
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @pytest.fixture
@@ -65,26 +58,6 @@ def sync(storage: Path, uri: str | None = None) -> int:
     return end.changes
 
 
-def content(uri: str) -> dict[str, Any]:
-    """All that a run says, except ids."""
-    client = MlflowClient(uri)
-    told = {}
-    for name, run in runs_of(uri).items():
-        keys = sorted(run.data.metrics)
-        told[name] = {
-            "status": run.info.status,
-            "times": (run.info.start_time, run.info.end_time) if name != "parent" else None,
-            "params": run.data.params,
-            "tags": {k: v for k, v in run.data.tags.items() if k.startswith("disparse.")},
-            "points": [
-                (p.key, p.step, p.value, p.timestamp)
-                for key in keys
-                for p in client.get_metric_history(run.info.run_id, key)
-            ],
-        }
-    return told
-
-
 def near(seconds_off: float, one: Any, other: Any) -> bool:
     """Whether the times of runs agree: the driver's clock and the record's differ a little."""
     return all(
@@ -96,7 +69,12 @@ def near(seconds_off: float, one: Any, other: Any) -> bool:
 
 
 def without_times(told: dict[str, Any]) -> dict[str, Any]:
-    return {name: {k: v for k, v in run.items() if k != "times"} for name, run in told.items()}
+    """Nor the digest of the record, which says where the study's MLflow is."""
+    kept = {name: {k: v for k, v in run.items() if k != "times"} for name, run in told.items()}
+    kept["parent"]["tags"] = {
+        name: value for name, value in kept["parent"]["tags"].items() if name != "disparse.record"
+    }
+    return kept
 
 
 def test_a_finished_study_needs_nothing(storage: Path) -> None:
@@ -110,9 +88,10 @@ def test_an_empty_server_gets_everything(storage: Path, empty_database: Path) ->
     before = content(database(storage))
     old = read_json(study_files(str(storage), STUDY).description)
     uri = f"sqlite:///{shutil.copyfile(empty_database, storage / 'new.db')}"
-    # The parent and its parameters, every trial, the end and the report.
+    # The parent and its parameters; of every trial the run, all that it said, its tags and its
+    # end; the parent's end; the record's two files and their digest; the report.
     front = sum(run["tags"].get("disparse.front") == "true" for run in before.values())
-    assert sync(storage, uri) == 2 + TRIALS + 1 + 1
+    assert sync(storage, uri) == 2 + 4 * TRIALS + 1 + 3 + 1
     after = content(uri)
     assert without_times(after) == without_times(before)
     assert near(5.0, before, after)
@@ -122,7 +101,8 @@ def test_an_empty_server_gets_everything(storage: Path, empty_database: Path) ->
     assert described["parent_run_id"] == parent.info.run_id != old["parent_run_id"]
     assert described["tracking_uri"] == uri
     client = MlflowClient(uri)
-    assert [item.path for item in client.list_artifacts(parent.info.run_id)] == ["report.html"]
+    kept = sorted(item.path for item in client.list_artifacts(parent.info.run_id))
+    assert kept == ["record", "report.html"]
     assert sync_study(str(storage), STUDY).changes == 0  # where it is from now on
     assert content(uri) == after
 
@@ -223,6 +203,6 @@ def test_as_a_user_types_it(storage: Path, empty_database: Path) -> None:
 
     shutil.copyfile(empty_database, storage / "mlflow.db")
     typed = ("sync", STUDY, "--storage", str(storage), "--tracking-uri", database(storage))
-    assert f"study {STUDY}: {TRIALS} trials, 8 changes at sqlite:///" in search(*typed)
+    assert f"study {STUDY}: {TRIALS} trials, 23 changes at sqlite:///" in search(*typed)
     assert f"study {STUDY}: {TRIALS} trials, nothing to change at" in search(*typed)
     assert "python -m search sync demo" in search("sync", "--help")
