@@ -91,11 +91,8 @@ class Forgetful(torch.nn.Module):
         }
 
 
-def test_dropout_is_seeded_by_the_trial_and_survives_resumption(small_trial, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "trainables.models.catalogue.MODELS", {"forgetful": Forgetful}, raising=True
-    )
-    config = small_trial("random", {"model.name": "forgetful"})
+def test_dropout_is_seeded_by_the_trial_and_survives_resumption(small_trial, tmp_path):
+    config = small_trial("random", {"model.name": f"{__name__}:Forgetful"})
     expected = finish(TrialRun(config, device="cpu"))
     torch.rand(7)  # what another trial in this process might have drawn
     before = torch.get_rng_state()
