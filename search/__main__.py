@@ -55,9 +55,7 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sampler and of every trial.")] = 0,
     data_root: DataRootOption = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="curves, tpe, gp or random.")
-    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="curves, tpe, gp or random.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="pareto-asha stops poor trials early, none does not.")
     ] = None,

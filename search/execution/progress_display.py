@@ -65,10 +65,10 @@ class Progress:
         bar, method, began = self._running.pop(name, (None, "", time.monotonic()))
         if bar is not None:
             self._bars.remove_task(bar)
-        self._bars.advance(self._all)
         self._finished += 1
         width = len(str(self._trials or ""))
         total = "" if self._trials is None else f"/{self._trials}"
+        self._bars.update(self._all, advance=1, said=f"{self._finished}{total} ended")
         line = (
             f"[{self._finished:{width}d}{total}] {name} {method:17s} "
             f"{self._values(metrics)} {status} {time.monotonic() - began:.0f} s"
