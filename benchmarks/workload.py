@@ -20,7 +20,7 @@ from trainables.sparsity.method import MethodContext
 from trainables.tasks.base import Task
 from trainables.tasks.catalogue import build_tasks
 from trainables.training.device import autocast_factory, prepare_device, resolve_precision
-from trainables.training.optimisation import build_optimiser
+from trainables.training.loop.optimisation import build_optimiser
 
 NUM_CLASSES = 40
 _NUM_CHANNELS = {"segmentation": NUM_CLASSES, "normals": 3, "depth": 1, "keypoints": 1, "edges": 1}

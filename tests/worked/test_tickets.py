@@ -22,7 +22,7 @@ from tests.worked.networks import AdditiveNetwork, example
 from trainables.data.batch import Batch
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.masks import MaskRegistry
-from trainables.training.loop import TrainingLoop
+from trainables.training.loop.loop import TrainingLoop
 
 INPUTS = [(1, 1), (0, 2), (-2, 0), (4, 1), (2, 4), (1, 0), (0, 1), (1, 1), (2, 0)]
 

@@ -12,7 +12,7 @@ from trainables.data.batch import Batch
 from trainables.data.catalogue import Dataset
 from trainables.tasks.base import Task
 from trainables.training.dense import Baseline
-from trainables.training.loop import TrainingLoop
+from trainables.training.loop.loop import TrainingLoop
 
 
 class Evaluator:

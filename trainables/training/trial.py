@@ -37,8 +37,8 @@ from trainables.training.dense import (
 from trainables.training.device import explained_memory, prepare_device, resolve_device
 from trainables.training.evaluation import Evaluator
 from trainables.training.export import save_model
-from trainables.training.loop import TrainingLoop
-from trainables.training.phases import report_steps
+from trainables.training.loop.loop import TrainingLoop
+from trainables.training.loop.phases import report_steps
 from trainables.training.reports import Progress, Report
 from trainables.training.summary import summarise
 

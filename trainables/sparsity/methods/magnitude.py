@@ -1,7 +1,7 @@
 """Magnitude pruning: the smallest |w| go. One rule; methods differ in when, and in what follows.
 
 When is the sparsity schedule's business (`trainables.sparsity.schedule`); pre-training and
-rewinding are the training loop's (`trainables.training.loop`).
+rewinding are the training loop's (`trainables.training.loop.loop`).
 """
 
 from trainables.sparsity.allocation import prune_budget

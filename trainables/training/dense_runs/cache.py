@@ -22,7 +22,7 @@ from trainables.training.dense import BEST_STEP, DenseRun, Weights
 from trainables.training.dense_runs import entry
 from trainables.training.dense_runs.key import entry_key
 from trainables.training.device import resolve_device
-from trainables.training.loop import Diverged
+from trainables.training.loop.loop import Diverged
 from trainables.training.reports import Progress, Report
 from trainables.training.trial import TrialRun
 

@@ -1,6 +1,6 @@
 """Steps through the phases of a trial: when to pre-train, prune, regrow, rewind and train.
 
-No reports and no files here. A gradient step is `trainables.training.step`'s.
+No reports and no files here. A gradient step is `trainables.training.loop.step`'s.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from trainables.sparsity.method import Method, MethodContext, Proposal
 from trainables.sparsity.schedule import density_at, drop_fraction_at, prune_due, regrow_due
 from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
-from trainables.training.phases import Phases
-from trainables.training.step import GradientStep
+from trainables.training.loop.phases import Phases
+from trainables.training.loop.step import GradientStep
 
 _COUNTERS = (
     "pretrain_step",

@@ -16,8 +16,12 @@ from trainables.data.batch import Batch
 from trainables.sparsity.masks import MaskRegistry
 from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
-from trainables.training.losses import auxiliary_loss, split_batch, weighted_loss
-from trainables.training.optimisation import build_optimiser, learning_rate_at, set_learning_rate
+from trainables.training.loop.losses import auxiliary_loss, split_batch, weighted_loss
+from trainables.training.loop.optimisation import (
+    build_optimiser,
+    learning_rate_at,
+    set_learning_rate,
+)
 
 # On a GPU every look at the loss waits for the device; a diverged run may waste this many steps.
 _LOSS_CHECK_STEPS = {"cpu": 1, "cuda": 50}

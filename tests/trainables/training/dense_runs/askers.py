@@ -19,7 +19,7 @@ import torch
 
 from trainables.config import TrialConfig
 from trainables.training.dense_runs.cache import DenseCache
-from trainables.training.loop import TrainingLoop
+from trainables.training.loop.loop import TrainingLoop
 from trainables.training.trial import TrialRun
 
 KILLED_AFTER = 6  # dense steps

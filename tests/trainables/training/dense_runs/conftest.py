@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainables.training.dense_runs.cache import DenseCache
-from trainables.training.loop import TrainingLoop
+from trainables.training.loop.loop import TrainingLoop
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from tests.trainables.training.runs import finish
 from trainables.errors import Failure
 from trainables.training.dense_runs import cache as cache_module
 from trainables.training.dense_runs.cache import WAITING, DenseCache
-from trainables.training.loop import Diverged
+from trainables.training.loop.loop import Diverged
 from trainables.training.trial import TrialRun
 
 DIVERGING = {

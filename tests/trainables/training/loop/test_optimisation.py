@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spaces.presets import trial_config
-from trainables.training.optimisation import build_optimiser, learning_rate_at
+from trainables.training.loop.optimisation import build_optimiser, learning_rate_at
 
 
 def _config(**overrides):

@@ -1,0 +1,1 @@
+"""The training loop: its step, its phases, the losses and the optimiser."""
