@@ -79,6 +79,9 @@ def compare(
 def table(
     name: Name,
     sparsity: Sparsities = None,
+    primary: Annotated[
+        bool, typer.Option("--primary", help="Print the primary metric of each task alone.")
+    ] = False,
     storage: Storage = Path("runs"),
     tracking_uri: TrackingUri = None,
     out: Out = None,
@@ -93,6 +96,7 @@ def table(
     Examples:
       python -m analysis table demo-baselines
       python -m analysis table demo-baselines --sparsity 0.9 --out paper
+      python -m analysis table demo-baselines --primary
     """
     from analysis.tables import summaries
 
@@ -100,7 +104,7 @@ def table(
     grid = _grid(name, storage, tracking_uri, sparsity, quiet)
     tables = summaries.tables(grid)
     paths = _write("table", _folder(grid, out), tables, [], summaries.to_table(grid))
-    _tell(quiet, tables, [], paths)
+    _tell(quiet, [summaries.primary_table(grid)] if primary else tables, [], paths)
     _answer(json_file, "table", [grid], paths, started, {"systems": summaries.to_json(grid)})
 
 

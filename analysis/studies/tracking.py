@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from trainables import report
+from trainables.addresses import PROBE_SECONDS, without_password
 from trainables.command_line import masked
 from trainables.errors import UserError
 
@@ -30,7 +31,6 @@ TAG_KIND = "disparse.kind"
 TAG_STUDY_ID = "disparse.study_id"  # tells studies of one name on one server apart
 RECORD_FOLDER = "record"  # of the parent run's artifacts
 RECORD_FILES = ("study.json", "trials.parquet")
-_PROBE_SECONDS = 3.0
 _PAGE = 1000
 
 
@@ -54,7 +54,7 @@ def resolve_uri(option: str | None, recorded: object, storage: Path) -> str | No
     password: where the environment names the recorded address with one, the environment's is taken.
     """
     environment = os.environ.get("MLFLOW_TRACKING_URI")
-    if environment and recorded in (masked(environment), _without_password(environment)):
+    if environment and recorded in (masked(environment), without_password(environment)):
         recorded = environment
     for uri in (option, recorded, environment):
         if isinstance(uri, str) and uri:
@@ -159,14 +159,9 @@ def _probe(uri: str) -> None:
         default = {"https": 443, "postgresql": 5432}.get(parts.scheme.partition("+")[0], 80)
         try:
             address = (parts.hostname, parts.port or default)
-            socket.create_connection(address, timeout=_PROBE_SECONDS).close()
+            socket.create_connection(address, timeout=PROBE_SECONDS).close()
         except (OSError, ValueError) as error:
             raise TrackingAway(f"{masked(uri)}: {error}") from None
-
-
-def _without_password(uri: str) -> str:
-    """The address as a record keeps it: with the user, without the password."""
-    return masked(uri).replace(":***@", "@", 1)
 
 
 def _recorded_parent(client: "MlflowClient", name: str, run_id: str | None) -> str | None:

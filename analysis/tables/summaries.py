@@ -13,6 +13,7 @@ from analysis.tables.typeset import Table, mean_and_deviation
 from trainables import report
 
 _COST = "cost"
+_PRIMARY = "primary metrics"
 
 
 def metric_names(grid: Grid) -> tuple[str, ...]:
@@ -38,6 +39,12 @@ def tables(grid: Grid) -> list[Table]:
     return [
         _table(grid, group, [n for n in names if n.partition("/")[0] == group]) for group in groups
     ]
+
+
+def primary_table(grid: Grid) -> Table:
+    """Make one table of each task's primary metric and of Δ_T: the shortest answer."""
+    primary = (*(report.PRIMARY_METRICS[task] for task in grid.tasks), DELTA)
+    return _table(grid, _PRIMARY, [n for n in metric_names(grid) if n in primary])
 
 
 def to_table(grid: Grid) -> pa.Table:
@@ -85,7 +92,7 @@ def _table(grid: Grid, group: str, names: Sequence[str]) -> Table:
     what = "Cost" if group == _COST else task_label(group)
     return Table(
         title=f"{what}{where}, mean ± sample deviation over seeds",
-        heads=["system", "sparsity", "seeds", *(_head(name) for name in names)],
+        heads=["system", "sparsity", "seeds", *(_head(name, group) for name in names)],
         rows=rows,
         num_words=1,
         rules=rules,
@@ -98,11 +105,12 @@ def _shown(grid: Grid, name: str) -> list[list[float]]:
     return [[factor * v for v in values(grid, s, name).values()] for s in grid.systems]
 
 
-def _head(name: str) -> str:
+def _head(name: str, group: str) -> str:
     arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
     if name == DELTA:
         return f"Δ_T to dense (%) {arrow}"
-    return f"{axis_label(name)} {arrow}"
+    task = f"{task_label(name.partition('/')[0])} " if group == _PRIMARY else ""
+    return f"{task}{axis_label(name)} {arrow}"
 
 
 def _digits(found: Sequence[float]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from search.execution.ray_scratch import Scratch
-from search.record.addresses import first_line
+from trainables.addresses import first_line
 from trainables.errors import Failure, UserError
 
 _RAY_ENVIRONMENT = {

@@ -20,10 +20,10 @@ from search.execution.ray_cluster import set_ray_environment
 from search.plans.budget import Budget, no_gpu_for
 from search.plans.description import describe_study
 from search.plans.plan import Plan
-from search.record.addresses import check_ray_answers, first_line, local_file, scrubbed
 from search.record.driver_lock import StudyLock
 from search.record.study_file import Addresses, check_same_study, find_addresses
 from search.record.study_folder import StudyFiles, again, read_json, study_files, write_json
+from trainables.addresses import check_ray_answers, first_line, local_file, scrubbed
 from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
 
@@ -175,7 +175,7 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles) -> StudyEnd:
         if launch.report and not remaining:
             _, problem = _analyse("report", files, addresses.tracking_uri)
         if plan.grid is not None and not launch.quiet:
-            table, failure = _analyse("table", files, addresses.tracking_uri)
+            table, failure = _analyse("table", files, addresses.tracking_uri, "--primary")
             problem = problem or failure
     return StudyEnd(
         directory=files.directory,
@@ -262,9 +262,9 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) ->
     ) from cause
 
 
-def _analyse(command: str, files: StudyFiles, tracking_uri: str) -> tuple[str, str]:
+def _analyse(command: str, files: StudyFiles, tracking_uri: str, *options: str) -> tuple[str, str]:
     """Run `analysis report` or `table`: return what it printed, and what went wrong, or ''."""
-    arguments = ["-m", "analysis", command, files.study, "--storage", str(files.storage)]
+    arguments = ["-m", "analysis", command, files.study, "--storage", str(files.storage), *options]
     done = subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,

@@ -12,8 +12,8 @@ import tenacity
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.record.addresses import damaged, first_line, local_file, refused
 from search.record.journal import Journal
+from trainables.addresses import damaged, first_line, local_file, refused
 from trainables.errors import UserError
 
 PATIENCE_SECONDS = 120.0

@@ -9,10 +9,10 @@ from typing import Any
 from search.plans.budget import Budget
 from search.plans.description import check_version, differences, plan_from_description
 from search.plans.plan import Plan
-from search.record import addresses
-from search.record.addresses import without_password
 from search.record.driver_lock import StudyLock
 from search.record.study_folder import StudyFiles, again, read_json, study_files, write_json
+from trainables import addresses
+from trainables.addresses import without_password
 from trainables.command_line import masked
 from trainables.errors import UserError
 

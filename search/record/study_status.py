@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from search.record.addresses import local_file, without_password
 from search.record.driver_lock import is_driven
 from search.record.ledger import FINISHED, front_of
 from search.record.storage import StudyRecord
 from search.record.study_file import find_storage, plan_of
 from search.record.study_folder import StudyFiles, read_json_lines, study_files
 from search.record.trials_table import num_recorded
+from trainables.addresses import local_file, without_password
 from trainables.command_line import masked
 from trainables.errors import UserError
 from trainables.report import STATUSES

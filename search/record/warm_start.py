@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from search.record.addresses import STUDY_SCHEMES, check_answers, local_file, scrubbed
 from search.record.draws import Draw, Recorder
 from search.record.study_folder import StudyFiles, read_json, write_json
 from spaces.space import Space
+from trainables.addresses import STUDY_SCHEMES, check_answers, local_file, scrubbed
 from trainables.command_line import masked
 from trainables.config import flatten
 from trainables.errors import UserError

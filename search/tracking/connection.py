@@ -11,7 +11,7 @@ import tenacity
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from search.record.addresses import first_line, local_file
+from trainables.addresses import first_line, local_file
 from trainables.command_line import masked
 from trainables.errors import UserError
 from trainables.report import TAG_STUDY

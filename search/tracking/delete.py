@@ -4,12 +4,12 @@ import shutil
 
 import optuna
 
-from search.record.addresses import first_line
 from search.record.storage import open_storage
 from search.record.study_file import locked_study, plan_of
 from search.record.study_folder import study_files
 from search.tracking.connection import open_client
 from search.tracking.run_content import TAG_STUDY_ID
+from trainables.addresses import first_line
 from trainables.errors import UserError
 
 

@@ -17,12 +17,12 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.record.addresses import first_line
 from search.record.ledger import front_of, trial_name
 from search.record.storage import StudyRecord, is_broken_connection
 from search.record.study_folder import StudyFiles, read_json, read_json_lines
 from search.tracking import run_content
 from search.tracking.run_content import TAG_INCOMPLETE, TAG_KIND, TAG_PARENT, TAG_STUDY_ID
+from trainables.addresses import first_line
 from trainables.report import TAG_FRONT, TAG_STUDY, TAG_TRIAL, add_recorded_tasks
 
 ARTIFACT_FOLDER = "record"

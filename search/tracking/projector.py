@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.record.addresses import refused, scrubbed
 from search.record.study_folder import StudyFiles
+from trainables.addresses import refused, scrubbed
 
 _ROOT = Path(__file__).resolve().parents[2]  # where `search` is imported from
 _MAX_PROCESSES = 4  # of which three replace one that died

@@ -22,11 +22,11 @@ from typing import Any, BinaryIO
 
 import filelock
 
-from search.record.addresses import first_line
 from search.record.storage import StudyRecord, is_broken_connection
 from search.record.study_folder import StudyFiles
 from search.tracking.connection import open_client
 from search.tracking.projection import Away, Projection
+from trainables.addresses import first_line
 
 _MIN_WAIT_SECONDS = 0.5  # gathers the reports of short trials into few calls
 _MAX_WAIT_SECONDS = 5.0  # below, as long as the last pass took: half of a core at most

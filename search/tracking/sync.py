@@ -5,13 +5,13 @@ from typing import Any
 
 import filelock
 
-from search.record.addresses import refused, scrubbed, without_password
 from search.record.storage import StudyRecord
 from search.record.study_file import locked_study
 from search.record.study_folder import write_json
 from search.record.study_status import check_record
 from search.tracking.connection import open_client
 from search.tracking.projection import Away, Projection
+from trainables.addresses import refused, scrubbed, without_password
 from trainables.command_line import masked
 from trainables.errors import Failure
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.record.addresses import (
+from trainables.addresses import (
     STUDY_SCHEMES,
     TRACKING_SCHEMES,
     absolute,
