@@ -132,8 +132,13 @@ def baselines(
       python -m search baselines nyu-v2-small --data-root DIR --set data.tasks=segmentation,depth
       python -m search baselines scenes-tiny --settings tuned.json --set training.steps=1000
     """
-    from search.plans.baselines import make_baselines_plan, parse_list, parse_sparsities
-    from search.plans.grid_settings import ignored, read_settings
+    from search.plans.baselines import (
+        ignored,
+        make_baselines_plan,
+        parse_list,
+        parse_sparsities,
+        read_settings,
+    )
     from search.plans.recipe import get_recipe
     from search.plans.resolve import parse_overrides
 

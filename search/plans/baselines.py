@@ -5,21 +5,23 @@ model spend a part of it on pre-training (`spaces.presets.trial_config`, `total_
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from search.plans.budget import Budget
 from search.plans.grid import Grid, System
-from search.plans.grid_settings import Settings
-from search.plans.own_code import make_importable
 from search.plans.plan import PRETRAINING, STEPS, TARGET, Plan
-from search.plans.recipe import Recipe
+from search.plans.recipe import Recipe, make_importable
 from search.plans.resolve import make_plan
-from spaces.presets import trial_config
+from spaces.presets import trial_config, without_effect
 from trainables.coercion import whole_number
 from trainables.errors import UserError
 from trainables.registry.lookup import METHOD
 from trainables.registry.methods import METHODS
+
+Settings = Mapping[str, Sequence[Mapping[str, Any]]]  # variants by method
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)  # of the papers' tables, and between
 NUM_SEEDS = 5
@@ -203,3 +205,44 @@ def _require_valid_trials(plan: Plan, grid: Grid) -> None:
                 f"`--settings` of dense {own} ({refusal}); change them, or leave dense out of "
                 "--methods"
             )
+
+
+def ignored(plan: Plan, settings: Settings) -> list[str]:
+    """Return what of `--settings` has no effect, a line each: a mistake perhaps, but no error."""
+    assert plan.grid is not None
+    lines = [f"{m} is not among the systems" for m in settings if m not in plan.grid.methods]
+    for params in plan.grid.params():
+        try:
+            config = plan.config(params, plan.seed)
+        except UserError:  # the trial fails and says why
+            continue
+        own = [name for name in params if name not in ("method", TARGET)]
+        lines += [f"{config.method} does not read {n}" for n in without_effect(config, own)]
+    return list(dict.fromkeys(lines))
+
+
+def read_settings(path: str | Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the settings in a file: a JSON object of one set, or a list of sets, by method.
+
+    `{"snip": {"optimiser.learning_rate": 0.001}, "rigl": [{"regrowth.fraction": 0.3},
+    {"regrowth.fraction": 0.5}]}`. Raises `UserError` for anything else; what the names and
+    values mean is not looked at.
+    """
+    try:
+        found = json.loads(Path(path).read_text())
+        if not isinstance(found, dict):
+            raise ValueError(f"holds {type(found).__name__}")
+        variants = {m: own if isinstance(own, list) else [own] for m, own in found.items()}
+        for method, sets in variants.items():
+            if not sets or not all(isinstance(own, dict) for own in sets):
+                raise ValueError(f"{method}: {json.dumps(found[method])}")
+    except OSError as error:
+        raise UserError(
+            f"`--settings` must be a file to read, got {str(path)!r} ({error.strerror})"
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f'`--settings` must hold {{"METHOD": {{"dotted.name": value}}}} or a list of such '
+            f"settings, got {str(path)!r} ({error})"
+        ) from None
+    return variants

@@ -4,6 +4,9 @@ The built-in ones lie in `recipes/` beside this module. A user's own is any file
 keys; names of methods, models, tasks and data sets may be import paths (`my_package.rules:METHOD`).
 """
 
+import os
+import re
+import sys
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -16,6 +19,7 @@ from trainables.coercion import to_plain
 from trainables.config import flatten
 from trainables.errors import UserError, unknown_name
 
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 SAMPLERS = ("curves", "tpe", "gp", "random")
 GRID_SAMPLER = "grid"  # draws nothing: every trial of a grid is given
 SCHEDULERS = ("pareto-asha", "none")
@@ -146,3 +150,29 @@ def _typed(where: str, key: str, value: Any) -> Any:
         words = {tuple: "a list of names", Mapping: "a table", str: "a text", int: "a whole number"}
         raise UserError(f"`{key}` of the recipe {where} must be {words[kind]}, got {value!r}")
     return tuple(value) if kind is tuple else value
+
+
+def make_importable(folder: str | None) -> None:
+    """Let this process, and those that it starts, import the modules in `folder`.
+
+    What is importable already keeps its place: the folder is looked at last. None changes nothing.
+    """
+    if folder is None or folder in sys.path:
+        return
+    sys.path.append(folder)
+    known = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (known, folder) if part)
+
+
+def check_study_name(name: str) -> None:
+    """Raise `UserError` for a name that could not be a folder beside the storage's own files."""
+    if not _STUDY_NAME.fullmatch(name):
+        raise UserError(
+            "a study's name must be 1 to 63 letters, digits, '.', '_' or '-' and begin with a "
+            f"letter or digit, got {name!r}; it becomes a folder and a tag"
+        )
+    if name in ("data", "mlartifacts") or name.startswith("mlflow.db"):
+        raise UserError(
+            "a study's name must not be one the storage folder uses itself (data, mlartifacts, "
+            f"mlflow.db), got {name!r}; choose another --name"
+        )

@@ -9,10 +9,15 @@ from search.plans.budget import Budget
 from search.plans.constraints import PREFIX as CONSTRAINT_PREFIX
 from search.plans.constraints import Constraints
 from search.plans.grid import Grid
-from search.plans.names import check_study_name
-from search.plans.own_code import make_importable
 from search.plans.plan import STEPS, TARGET, Plan
-from search.plans.recipe import GRID_SAMPLER, SAMPLERS, SCHEDULERS, Recipe
+from search.plans.recipe import (
+    GRID_SAMPLER,
+    SAMPLERS,
+    SCHEDULERS,
+    Recipe,
+    check_study_name,
+    make_importable,
+)
 from search.plans.rung_settings import RungSettings
 from spaces.catalogue import build_space
 from spaces.presets import trial_config

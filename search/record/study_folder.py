@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search.plans.names import check_study_name
+from search.plans.recipe import check_study_name
 from trainables.command_line import write_json as write_json  # its counterpart is below
 from trainables.errors import UserError
 

@@ -8,9 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.plans.baselines import make_baselines_plan, parse_list, parse_sparsities
+from search.plans.baselines import (
+    ignored,
+    make_baselines_plan,
+    parse_list,
+    parse_sparsities,
+    read_settings,
+)
 from search.plans.grid import Grid, System
-from search.plans.grid_settings import ignored, read_settings
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
 from spaces.budgets import PRETRAINED_METHODS
