@@ -175,7 +175,8 @@ class Ledger:
         for trial in self._trials[: len(self._starts)]:
             recorded = trial.user_attrs.get("config")
             if recorded and trial.user_attrs["reference"] and recorded["method"] == "dense":
-                return TrialConfig.from_dict({**recorded, "seed": config.seed})
+                dense = TrialConfig.from_dict({**recorded, "seed": config.seed})
+                return dense.replace({"data.root": config.data.root})
         return self.plan.baseline_config(config)
 
     def reported(self, number: int, metrics: Mapping[str, float]) -> None:
