@@ -56,7 +56,7 @@ def grow(trials: int, sampler: str) -> Iterator[dict[str, Any]]:
         last = 0
         for number in range(1, trials + 1):
             with clock.part("ask"):
-                assignment = ledger.next(f"t{number}")
+                assignment = ledger.next()
             if assignment is None:
                 break
             with clock.part("record"):

@@ -12,8 +12,6 @@ from search.schedulers.rungs import ParetoRungs
 
 Starts = Sequence[Mapping[str, Any]]
 
-_DEMOTED = "stopped early"  # the constraint that tells of a stopped trial as of an infeasible one
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
@@ -21,8 +19,6 @@ class Variant:
 
     sampler: of `search.plans.recipe.SAMPLERS`.
     rungs: None trains every trial at full length.
-    stopped: one of `trial_sampler.STOPPED_VIEWS`, or `infeasible`: the last vector, under a
-      constraint that is missed by the share of training that was left.
     constraints: whether sampler and scheduler hear of them.
     starts: whether the first trials are the points that every system begins with.
     """
@@ -30,7 +26,6 @@ class Variant:
     sampler: str = "curves"
     num_startup_trials: int = 10
     rungs: RungSettings | None = field(default_factory=RungSettings)
-    stopped: str = "poor"
     constraints: bool = True
     starts: bool = True
 
@@ -48,7 +43,6 @@ class Ours:
             sampler=variant.sampler,
             seed=seed,
             num_startup_trials=variant.num_startup_trials,
-            stopped="poor" if variant.stopped == "infeasible" else variant.stopped,
         )
         self._rungs = (
             None if variant.rungs is None else ParetoRungs(variant.rungs, workload.num_objectives)
@@ -80,9 +74,6 @@ class Ours:
             missed = any(value > 0 for value in violations.values())
             status = "infeasible" if missed else "complete"
             self._sampler.tell(number, status, report.values, violations)
-        elif self._variant.stopped == "infeasible":
-            demoted = {_DEMOTED: 1.0 - report.fraction}
-            self._sampler.tell(number, "infeasible", report.values, {**violations, **demoted})
         else:
             self._sampler.tell(number, "stopped", report.values, violations)
 

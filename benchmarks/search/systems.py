@@ -87,21 +87,6 @@ SYSTEMS: dict[str, Entry] = {
             replace(DEFAULT, sampler="tpe", rungs=None),
         ),
         _ours(
-            "told-ignored",
-            "TPE draws, stopped: told nothing",
-            replace(DEFAULT, sampler="tpe", stopped="ignored"),
-        ),
-        _ours(
-            "told-rung",
-            "TPE draws, stopped: told the last vector",
-            replace(DEFAULT, sampler="tpe", stopped="rung"),
-        ),
-        _ours(
-            "told-infeasible",
-            "TPE draws, stopped: told infeasible",
-            replace(DEFAULT, sampler="tpe", stopped="infeasible"),
-        ),
-        _ours(
             "brackets-2",
             "grace 1/9, two brackets",
             replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 9, brackets=2)),

@@ -68,7 +68,7 @@ def test_folders_of_killed_drivers_go_and_others_stay(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     program = (
         "import os, signal, time; from search.execution.ray_scratch import Scratch; "
-        "print(Scratch.make(200).path, flush=True); time.sleep(600)"
+        "scratch = Scratch.make(200); print(scratch.path, flush=True); time.sleep(600)"
     )
     killed = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ}

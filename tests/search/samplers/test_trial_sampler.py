@@ -46,13 +46,12 @@ def vector_of(drawn: dict[str, Any], num_objectives: int) -> list[float]:
     ]
 
 
-def model_of(sampler: str, num_objectives: int = 2, **changes: Any) -> TrialSampler:
+def model_of(sampler: str, num_objectives: int = 2, seed: int = 3) -> TrialSampler:
     return TrialSampler(
         num_objectives=num_objectives,
         sampler=sampler,
-        seed=3,
+        seed=seed,
         num_startup_trials=STARTUP,
-        **changes,
     )
 
 
@@ -62,9 +61,8 @@ End = tuple[str, list[float] | None, dict[str, float]]
 class History:
     """A study that a driver runs, several trials at once; another driver can take it over."""
 
-    def __init__(self, sampler: str, num_objectives: int, stopped: str, seed: int) -> None:
+    def __init__(self, sampler: str, num_objectives: int, seed: int) -> None:
         self.arguments = (sampler, num_objectives)
-        self.stopped = stopped
         self.model = self._new()
         self.draws: list[Draw] = []
         self.drawn: list[dict[str, Any]] = []
@@ -72,7 +70,7 @@ class History:
         self.random = random.Random(seed)
 
     def _new(self) -> TrialSampler:
-        return model_of(*self.arguments, stopped=self.stopped)
+        return model_of(*self.arguments)
 
     def begin(self) -> None:
         number = len(self.draws)
@@ -104,23 +102,16 @@ class History:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "stopped", "concurrency"),
+    ("sampler", "concurrency"),
     [
-        *((sampler, "poor", 1) for sampler in SAMPLERS),
-        ("tpe", "ignored", 1),
-        ("tpe", "rung", 1),
+        *((sampler, 1) for sampler in SAMPLERS),
         # Optuna's own may draw otherwise while trials are at work.
-        *(
-            (sampler, stopped, 3)
-            for sampler in ("curves", "random")
-            for stopped in ("poor", "ignored", "rung")
-        ),
+        ("curves", 3),
+        ("random", 3),
     ],
 )
-def test_a_driver_that_was_told_the_same_draws_the_same(
-    sampler: str, stopped: str, concurrency: int
-) -> None:
-    whole, broken = (History(sampler, 2, stopped, seed=concurrency) for _ in range(2))
+def test_a_driver_that_was_told_the_same_draws_the_same(sampler: str, concurrency: int) -> None:
+    whole, broken = (History(sampler, 2, seed=concurrency) for _ in range(2))
     for step in range(9 if sampler == "gp" else 24):
         for history in (whole, broken):
             while len(history.draws) - len(history.ends) < concurrency:
@@ -173,54 +164,42 @@ def test_what_is_not_a_number_blocks_nothing(sampler: str) -> None:
     model.ask(99, SPACE)
 
 
-@pytest.mark.parametrize(
-    ("view", "state", "values"),
-    [
-        ("poor", TrialState.PRUNED, None),
-        ("ignored", TrialState.FAIL, None),
-        ("rung", TrialState.COMPLETE, [1.0, 2.0]),
-    ],
-)
-def test_a_stopped_trial_is_told_as_the_view_says(
-    view: str, state: TrialState, values: list[float] | None
-) -> None:
-    model = model_of("tpe", stopped=view)
+def test_a_stopped_trial_is_told_as_poorer_than_every_complete_one() -> None:
+    """Without the values of its last report, which are not final: Optuna's PRUNED."""
+    model = model_of("tpe")
     _, draw = model.ask(0, SPACE)
     model.tell(0, "stopped", [1.0, 2.0], {"cap": 0.5})
     model.learn(draw, "stopped", [1.0, 2.0], {"cap": 0.5})
     trials = model._study.get_trials()
-    assert [t.state for t in trials] == [state] * 2
-    assert [t.values for t in trials] == [values] * 2
-    expected = {"cap": 0.5} if view == "rung" else {}
-    assert [t.constraints for t in trials] == [expected] * 2
+    assert [t.state for t in trials] == [TrialState.PRUNED] * 2
+    assert [t.values for t in trials] == [None] * 2
+    assert [t.constraints for t in trials] == [{}] * 2
 
 
 def test_a_poor_trial_turns_the_model_away_from_its_region() -> None:
-    """Of trials below 0.5 all were stopped. Seen as poor, few more are drawn there; ignored,
-    more."""
+    """Of trials below 0.5 all were stopped, or failed. Few more are drawn where they were stopped;
+    a failure says nothing of its region."""
     shares = {}
-    for view in ("poor", "ignored"):
+    for ending in ("stopped", "failed"):
         low = 0
         for seed in range(3):
-            model = TrialSampler(
-                num_objectives=2, sampler="tpe", seed=seed, num_startup_trials=4, stopped=view
-            )
+            model = model_of("tpe", seed=seed)
             generator = random.Random(seed)
             for number in range(40):
                 x = generator.random()
                 fixed = {"kind": "a", "x": x}
                 model.ask(number, SPACE, fixed)
                 if x < 0.5:
-                    model.tell(number, "stopped", [0.0, 0.0])
+                    model.tell(number, ending, [0.0, 0.0])
                 else:
                     model.tell(number, "complete", [x, 1.0 - x])
             for number in range(40, 55):
                 drawn, _ = model.ask(number, SPACE)
                 low += drawn["x"] < 0.5
                 model.tell(number, "failed")
-        shares[view] = low / 45
-    assert shares["poor"] < 0.2
-    assert shares["ignored"] > shares["poor"]
+        shares[ending] = low / 45
+    assert shares["stopped"] < 0.2
+    assert shares["failed"] > shares["stopped"]
 
 
 @samplers
@@ -264,8 +243,6 @@ def test_what_other_studies_know_decides_the_first_draws() -> None:
 
 
 def test_mistakes_list_what_is_valid() -> None:
-    with pytest.raises(UserError, match=r"unknown view of stopped trials .*valid: ignored, poor"):
-        model_of("tpe", stopped="bad")
     with pytest.raises(UserError, match=r"unknown sampler .*valid: curves, gp, random, tpe"):
         model_of("tpee")
 
@@ -275,7 +252,7 @@ def test_what_is_forgotten_of_a_long_study_is_the_same_after_a_restart(
     sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("search.samplers.trial_sampler._MAX_TOLD", 12)
-    history = History(sampler, 2, "poor", seed=0)
+    history = History(sampler, 2, seed=0)
     for _ in range(60):
         history.begin()
         history.end()
