@@ -24,6 +24,7 @@ _NUM_FRAMES = {"tiny": 64, "small": 256, "paper": 64}
 
 
 def run(quick: bool) -> Iterator[Measurement | Skipped]:
+    """Yield the measurements of this part. quick: fewer repetitions."""
     if not torch.cuda.is_available():
         yield Skipped(name="cuda", reason="no CUDA device")
         return

@@ -14,6 +14,7 @@ TARGETS = {"cpu": 1.05, "cuda": 1.02}
 
 
 def run(quick: bool) -> Iterator[Measurement]:
+    """Yield the measurements of this part. quick: fewer repetitions."""
     yield measure("tiny", device="cpu", budget_seconds=1.0 if quick else 40.0)
     if not quick:
         yield measure("small", device="cpu", budget_seconds=60.0)

@@ -71,12 +71,15 @@ class Measurement:
 
     @property
     def met(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
         return None if self.target is None else self.comparison.ratio <= self.target
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the JSON file."""
         return {**dataclasses.asdict(self), "met": self.met}
 
     def line(self) -> str:
+        """Return one line of the printed table."""
         c = self.comparison
         text = (
             f"{self.name:<36} {c.ratio:7.3f}  95 % [{c.low:.3f}, {c.high:.3f}]  "
@@ -98,9 +101,11 @@ class Skipped:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the JSON file."""
         return {"name": self.name, "skipped": self.reason}
 
     def line(self) -> str:
+        """Return one line of the printed table."""
         return f"{self.name:<36} skipped: {self.reason}"
 
 

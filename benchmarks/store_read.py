@@ -21,6 +21,7 @@ BATCH_SIZE = 16
 
 
 def run(quick: bool) -> Iterator[Measurement]:
+    """Yield the measurements of this part. quick: fewer repetitions."""
     yield measure(num_frames=64 if quick else 512, budget_seconds=0.5 if quick else 10.0)
 
 

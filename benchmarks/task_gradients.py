@@ -18,6 +18,7 @@ TASK_SETS = (
 
 
 def run(quick: bool) -> Iterator[Measurement]:
+    """Yield the measurements of this part. quick: fewer repetitions."""
     for tasks in TASK_SETS:
         yield measure(tasks, preset="tiny", device="cpu", budget_seconds=1.0 if quick else 20.0)
 

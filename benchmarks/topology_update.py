@@ -17,6 +17,7 @@ PUBLISHED_INTERVAL_STEPS = 100  # delta_T of both papers
 
 
 def run(quick: bool) -> Iterator[Measurement]:
+    """Yield the measurements of this part. quick: fewer repetitions."""
     for method in METHODS:
         yield measure(method, preset="tiny", device="cpu", budget_seconds=1.0 if quick else 20.0)
 

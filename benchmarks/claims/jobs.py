@@ -56,12 +56,15 @@ class Job:
 
     @property
     def record_path(self) -> Path:
+        """Return the file that records what was run."""
         return record_path(self.storage, self.setting)
 
     def trials_path(self, study: str) -> Path:
+        """Return the table of a study's trials."""
         return self.storage / study / "trials.parquet"
 
     def settings_path(self, which: str) -> Path:
+        """Return the file of settings that a study is given."""
         return self.storage / "claims" / f"{self.setting.name}.{which}.json"
 
     def asked(self) -> dict[str, Any]:
@@ -102,6 +105,7 @@ class Job:
 
 
 def record_path(storage: Path, setting: Setting) -> Path:
+    """Return the file that records what was run."""
     return storage / "claims" / f"{setting.name}.json"
 
 

@@ -165,6 +165,7 @@ def _levels(lengths: Sequence[int]) -> str:
 
 
 def tuning_lead(setting: Setting) -> str:
+    """Return the sentence that introduces the table of tuned settings."""
     failed = [row for row in setting["variants"] if row["status"] != "complete"]
     text = (
         "Score: mean validation error relative to the default's, less is better. Eligible reports: "
@@ -273,6 +274,7 @@ def number(value: float | None, digits: int, *, signed: bool = False) -> str:
 
 
 def quantity(value: float) -> str:
+    """Return a number as the document writes it."""
     return f"{value:g}"
 
 

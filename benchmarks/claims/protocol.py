@@ -47,10 +47,12 @@ class Setting:
 
     @property
     def tuning_study(self) -> str:
+        """The name of the study that tunes."""
         return f"claims-{self.name}-tuning"
 
     @property
     def final_study(self) -> str:
+        """The name of the study whose trials are compared."""
         return f"claims-{self.name}"
 
 
@@ -107,6 +109,7 @@ class PairClaim:
 
     @property
     def reference_sparsity(self) -> float | None:
+        """The sparsity that the reference is taken at; None for a dense one."""
         return None if self.reference in DENSE_METHODS else self.sparsity
 
     @property
@@ -118,6 +121,7 @@ class PairClaim:
 
     @property
     def name(self) -> str:
+        """The name in tables and files."""
         return f"{self.method}-{self.reference}-{round(100 * self.sparsity)}"
 
 
@@ -130,6 +134,7 @@ class WatershedClaim:
 
     @property
     def name(self) -> str:
+        """The name in tables and files."""
         return f"watershed-{self.method}-{round(100 * self.sparsity)}"
 
 

@@ -65,10 +65,12 @@ class Budget:
         return None
 
     def to_json(self) -> dict[str, Any]:
+        """Return plain values, as `from_json` takes them."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Self:
+        """Make it from what `to_json` gave."""
         return cls(
             defaults=known["defaults"],
             variants=tuple(Variant(**variant) for variant in known["variants"]),

@@ -14,14 +14,17 @@ class NoOp(tune.Trainable):
     """Three reports of seven numbers, at once."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        """Take the first trial's configuration."""
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another trial's configuration in the same process."""
         self._steps = 0
         self._density = density_of(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
+        """Report without doing anything."""
         self._steps = min(self._steps + 1, NUM_REPORTS)
         return report(self._steps, self._density)
 
@@ -30,6 +33,7 @@ class NoOp(tune.Trainable):
         (Path(checkpoint_dir) / "state.json").write_text(json.dumps(self._steps))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
+        """Have nothing to load."""
         self._steps = json.loads((Path(str(checkpoint)) / "state.json").read_text())
 
 

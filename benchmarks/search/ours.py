@@ -52,11 +52,13 @@ class Ours:
         self._starts = starts if variant.starts else ()
 
     def ask(self, number: int) -> Mapping[str, Any]:
+        """Return the parameters of trial `number`."""
         fixed = self._starts[number] if number < len(self._starts) else None
         drawn, _ = self._sampler.ask(number, self._space, fixed)
         return drawn
 
     def keep(self, number: int, report: Report) -> bool:
+        """Whether the trial continues after this report."""
         self._sampler.report(number, report.fraction, report.values, self._violations(report))
         if self._rungs is None:
             return True
@@ -69,6 +71,7 @@ class Ours:
         )
 
     def end(self, number: int, report: Report, *, complete: bool) -> None:
+        """Learn how a trial ended."""
         violations = self._violations(report)
         if complete:
             missed = any(value > 0 for value in violations.values())

@@ -29,16 +29,19 @@ class Draw:
         self._generator = generator
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Draw a number."""
         if log:
             return float(np.exp(self._generator.uniform(np.log(low), np.log(high))))
         return float(self._generator.uniform(low, high))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Draw a whole number."""
         if log:
             return round(self.suggest_float(name, low, high, log=True))
         return int(self._generator.integers(low, high + 1))
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Draw a choice."""
         return choices[int(self._generator.integers(len(choices)))]
 
 
@@ -51,14 +54,17 @@ class RandomSearch:
         self._starts = starts
 
     def ask(self, number: int) -> Mapping[str, Any]:
+        """Return the parameters of trial `number`."""
         if number < len(self._starts):
             return self._space.suggest(GivenValues(self._starts[number]))
         return self._space.suggest(self._draw)
 
     def keep(self, number: int, report: Report) -> bool:
+        """Whether the trial continues after this report."""
         return True
 
     def end(self, number: int, report: Report, *, complete: bool) -> None:
+        """Learn how a trial ended."""
         pass
 
 
@@ -81,16 +87,19 @@ class RaySingleMetricASHA(RandomSearch):
         self._trials: dict[int, Any] = {}
 
     def ask(self, number: int) -> Mapping[str, Any]:
+        """Return the parameters of trial `number`."""
         # Of a Tune trial the scheduler reads the identity alone.
         self._trials[number] = SimpleNamespace(trial_id=str(number))
         self._scheduler.on_trial_add(None, self._trials[number])
         return super().ask(number)
 
     def keep(self, number: int, report: Report) -> bool:
+        """Whether the trial continues after this report."""
         decision = self._scheduler.on_trial_result(None, self._trials[number], _result(report))
         return bool(decision != "STOP")
 
     def end(self, number: int, report: Report, *, complete: bool) -> None:
+        """Learn how a trial ended."""
         trial = self._trials.pop(number)
         self._scheduler.on_trial_complete(None, trial, _result(report))
 
@@ -114,15 +123,18 @@ class RayOptunaSearch:
         )
 
     def ask(self, number: int) -> Mapping[str, Any]:
+        """Return the parameters of trial `number`."""
         with _quiet():
             found = self._searcher.suggest(str(number))
         assert found is not None
         return found
 
     def keep(self, number: int, report: Report) -> bool:
+        """Whether the trial continues after this report."""
         return True
 
     def end(self, number: int, report: Report, *, complete: bool) -> None:
+        """Learn how a trial ended."""
         result = dict(zip(self._names, report.values, strict=True))
         with _quiet():
             self._searcher.on_trial_complete(str(number), result)
@@ -154,6 +166,7 @@ class SyneTuneMOASHA:
         self._starts = starts
 
     def ask(self, number: int) -> Mapping[str, Any]:
+        """Return the parameters of trial `number`."""
         self._trials[number] = SimpleNamespace(trial_id=number)
         self._scheduler.on_trial_add(self._trials[number])
         if number < len(self._starts):
@@ -163,10 +176,12 @@ class SyneTuneMOASHA:
         return self._space.suggest(GivenValues(suggestion.config or {}))
 
     def keep(self, number: int, report: Report) -> bool:
+        """Whether the trial continues after this report."""
         decision = self._scheduler.on_trial_result(self._trials[number], self._result(report))
         return bool(decision == "CONTINUE")
 
     def end(self, number: int, report: Report, *, complete: bool) -> None:
+        """Learn how a trial ended."""
         trial = self._trials.pop(number)
         if complete:
             self._scheduler.on_trial_complete(trial, self._result(report))
@@ -196,6 +211,7 @@ def _syne_tune_space(space: Space) -> dict[str, Any]:
 
 
 def grace_epochs(workload: Workload) -> int:
+    """Return how many epochs no trial is stopped in."""
     return max(1, round(GRACE_FRACTION * workload.num_epochs))
 
 

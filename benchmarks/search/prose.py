@@ -74,6 +74,7 @@ def protocol(found: Mapping[str, Any]) -> str:
 
 
 def limits(found: Mapping[str, Any]) -> str:
+    """Return the paragraph on what the benchmark does not show."""
     seeds = {len(s["seeds"]) for w in found["workloads"] for s in w["systems"]}
     text = [
         "- Surrogates are smooth and their best settings drift slowly along the front, which a "

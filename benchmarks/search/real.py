@@ -38,21 +38,26 @@ class Scenes:
 
     @cached_property
     def space(self) -> Space:
+        """The space that parameters are drawn from."""
         return build_space("compact", self._config({"method": METHODS[0]}, 0), METHODS)
 
     @property
     def num_objectives(self) -> int:
+        """How many objectives there are."""
         return len(TASKS) + 1
 
     @property
     def num_epochs(self) -> int:
+        """The full length of a trial, in epochs."""
         return int(SETTINGS["training.num_reports"])
 
     @property
     def constrained(self) -> bool:
+        """Whether trials have to meet a constraint."""
         return False
 
     def start(self, params: Mapping[str, Any], seed: int) -> Run:
+        """Begin a trial with these parameters."""
         return _Training(self._config(params, seed), self.num_epochs)
 
     def _config(self, params: Mapping[str, Any], seed: int) -> Any:

@@ -46,6 +46,7 @@ class Job:
 
     @property
     def budget_epochs(self) -> int:
+        """The budget of a search, in epochs."""
         return self.full_lengths * get_workload(self.workload).num_epochs
 
     @property
@@ -58,6 +59,7 @@ class Job:
         return fingerprint(names, system.settings)
 
     def path(self, folder: Path) -> Path:
+        """Return the file of the job's result."""
         return folder / self.workload / self.system / f"{self.seed}.json"
 
 
@@ -154,6 +156,7 @@ def _runs_on(entry: Entry, workload: str) -> bool:
 
 
 def missing(jobs: Sequence[Job], folder: Path) -> list[Job]:
+    """Return the jobs without a result."""
     return [job for job in jobs if load(job, folder) is None]
 
 

@@ -30,6 +30,7 @@ class Trajectory:
 
     @property
     def final(self) -> float:
+        """The score at the end of the budget."""
         return self.hypervolume_K[-1] if self.hypervolume_K else 0.0
 
     def reaches(self, level: float) -> int | None:

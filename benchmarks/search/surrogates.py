@@ -145,6 +145,7 @@ class Points:
 
     @property
     def u_N(self) -> NDArray[np.float64]:
+        """The coordinates of the configurations, (N,)."""
         return (self.sparsity_N - 0.5) / 0.49
 
 
@@ -165,22 +166,27 @@ class Surrogate:
 
     @property
     def space(self) -> Space:
+        """The space that parameters are drawn from."""
         return SPACE
 
     @property
     def num_objectives(self) -> int:
+        """How many objectives there are."""
         return len(self.tasks) + 1
 
     @property
     def num_epochs(self) -> int:
+        """The full length of a trial, in epochs."""
         return NUM_EPOCHS
 
     @property
     def constrained(self) -> bool:
+        """Whether trials have to meet a constraint."""
         return math.isfinite(self.max_error) or math.isfinite(self.max_density)
 
     @property
     def normalisation(self) -> Normalisation:
+        """What scales the objectives: the ideal and the nadir of the true front."""
         return Normalisation.of(self.front())
 
     def final(self, points: Points) -> NDArray[np.float64]:
@@ -230,6 +236,7 @@ class Surrogate:
         return _front(self.name)
 
     def start(self, params: Mapping[str, Any], seed: int) -> "Curve":
+        """Begin a trial with these parameters."""
         return Curve(self, params, seed)
 
     def candidates(self) -> Points:
@@ -292,6 +299,7 @@ class Curve:
         self._values_TM[:, :-1] += NOISE * noise.standard_normal((NUM_EPOCHS, len(surrogate.tasks)))
 
     def next_report(self) -> Report:
+        """Train one epoch and return its report."""
         row = slice(self._epoch, self._epoch + 1)
         self._epoch += 1
         values_1M, worth_1M = self._values_TM[row], self._worth_TM[row]
@@ -389,7 +397,7 @@ def get_surrogate(name: str) -> Surrogate:
 
 
 def _decay(fractions_T: NDArray[np.float64], k_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    """g of the equations, (N, T): from 1 at time 0 to 0 at time 1."""
+    """Return the function g of the equations, (N, T): from 1 at time 0 to 0 at time 1."""
     last_N1 = np.exp(-k_N)[:, None]
     decay_NT: NDArray[np.float64] = (np.exp(-k_N[:, None] * fractions_T) - last_N1) / (1 - last_N1)
     return decay_NT

@@ -46,20 +46,24 @@ class Workload(Protocol):
     """Objectives, a space, and trials in it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name in tables and files."""
 
     @property
-    def space(self) -> Space: ...
+    def space(self) -> Space:
+        """The space that parameters are drawn from."""
 
     @property
-    def num_objectives(self) -> int: ...
+    def num_objectives(self) -> int:
+        """How many objectives there are."""
 
     @property
     def num_epochs(self) -> int:
         """Of a full-length trial."""
 
     @property
-    def constrained(self) -> bool: ...
+    def constrained(self) -> bool:
+        """Whether trials have to meet a constraint."""
 
     def start(self, params: Mapping[str, Any], seed: int) -> Run:
         """The same configuration and seed train the same way."""

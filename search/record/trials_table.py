@@ -30,8 +30,9 @@ _PARAM_TYPES = (({bool}, pa.bool_()), ({int}, pa.int64()), ({int, float}, pa.flo
 
 
 def trials_table(study: str, trials: Iterable[FrozenTrial]) -> pa.Table:
-    """Return one row per finished trial, in order of number. The schema that `analysis` follows:
+    """Return one row per finished trial, in order of number, in the schema that `analysis` reads.
 
+    Its columns are:
     - the fixed columns above; `params` and `metrics` as JSON with sorted keys;
     - `params/<name>` of every parameter that was drawn or given to the trial alone, and of the
       two that say how long it trained, `training.steps` and `training.pretrain_steps` (0 where
