@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial
 
 from search.record.ledger import trial_name
-from spaces.budgets import PRETRAINED_METHODS
+from trainables.registry.lookup import METHOD
 
 _FIXED_COLUMNS = (
     ("trial", pa.string()),
@@ -94,7 +94,7 @@ def _lengths(config: Mapping[str, Any]) -> dict[str, Any]:
     if not config:
         return {}
     training = config["training"]
-    used = training["pretrain_steps"] if config["method"] in PRETRAINED_METHODS else 0
+    used = training["pretrain_steps"] if METHOD.find(config["method"]).needs_pretraining else 0
     return {"training.steps": training["steps"], "training.pretrain_steps": used}
 
 
