@@ -14,19 +14,22 @@ from typing import Any
 import psycopg
 import pytest
 import torch
-from mlflow.tracking import MlflowClient
 
 from search.execution.checkpoints import newest_checkpoint
 from search.record.study_folder import StudyFiles, read_json_lines
-from search.tracking.connection import open_client
-from search.tracking.events import StudyFacts, TrialWrites
-from search.tracking.projector import StudyRuns
 from tests.cluster import hosts
 from tests.cluster.hosts import Network, stop_group
 from tests.cluster.ray_nodes import HEAD, JOBS, LAPTOP, TOKEN, WORKERS, RayNodes, Submission
 from tests.cluster.services import PASSWORD, MLflowServer, PostgreSQL, postgresql_package
 from tests.integration.records import check_everything, mlflow_runs
-from tests.search.tracking.test_projector import whole_trial
+from tests.search.tracking.mlflow_files import (
+    STEPS,
+    Recorded,
+    content,
+    metrics,
+    project,
+    runs_of,
+)
 from trainables.config import TrialConfig
 from trainables.training.checkpoints.manifest import valid_checkpoint
 from trainables.training.trial import TrialRun
@@ -288,45 +291,39 @@ def test_no_point_is_lost_or_doubled_while_mlflow_is_away(cluster: Cluster) -> N
     cluster.check("untracked", 4, tuple(range(10, 130, 10)))
 
 
-def test_rows_in_postgresql_are_those_of_mlflows_own_calls(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    trials = {f"s-{n:05d}": whole_trial(a=n, b="é") for n in range(3)}
-    fronts = {name: TrialWrites(front=name == "s-00001") for name in trials}
-    client, experiment = open_client(cluster.postgresql.outside_address("mlflow"), tmp_path)
-    found = []
-    for kind in ("calls", "bulk"):
-        facts = StudyFacts(study="rows", study_id=kind, params={})
-        runs = StudyRuns(client, experiment, facts)
-        assert runs._tables is not None
-        if kind == "calls":
-            runs._tables = None
-        runs.write_all(trials)
-        runs.write_all(fronts)
-        assert runs.calls.num_refused == 0
-        found.append(told(client, experiment, kind, runs.parent_run_id))
-    assert found[0] == found[1]
-    assert set(found[0]) == set(trials)
-
-
-def told(client: MlflowClient, experiment: str, study_id: str, parent: str) -> dict[str, Any]:
-    """All that MLflow says of a study's trials, but for identities."""
-    where = f"tags.`disparse.study_id` = '{study_id}' and tags.`disparse.trial` LIKE 's-%'"
-    return {
-        run.info.run_name: (
-            run.info.status,
-            (run.info.start_time, run.info.end_time),
-            run.data.params,
-            run.data.metrics,
-            {k: v for k, v in run.data.tags.items() if v not in (study_id, parent)},
-            [
-                (point.key, point.value, point.step, point.timestamp)
-                for name in sorted(run.data.metrics)
-                for point in client.get_metric_history(run.info.run_id, name)
-            ],
-        )
-        for run in client.search_runs([experiment], where)
+def test_in_postgresql_too_every_point_is_there_once(cluster: Cluster, tmp_path: Path) -> None:
+    """Projected twice, and once more by a process that knows nothing of the first."""
+    study = Recorded(tmp_path, "projected")
+    for method, quality in (("snip", 0.4), ("rigl", 0.5)):
+        study.whole(method, params={"b": "é"}, quality=quality)
+    study.whole("set", "failed", reason="loss is nan")
+    study.report(study.begin("gmp"), [1])
+    uri, found = cluster.postgresql.outside_address("mlflow"), []
+    first = project(study, uri)
+    for projection in (first, first, project(study, uri), project(study, uri, thorough=True)):
+        changes = projection.num_changes
+        projection.close(finished=False)
+        assert projection.num_refused == 0
+        assert bool(projection.num_changes - changes) == (not found)
+        found.append(content(uri, study.study_id))
+    assert all(told == found[0] for told in found)
+    assert {name: told["status"] for name, told in found[0].items()} == {
+        "parent": "KILLED",
+        "projected-00000": "FINISHED",
+        "projected-00001": "FINISHED",
+        "projected-00002": "FAILED",
+        "projected-00003": "KILLED",
     }
+    runs = runs_of(uri, study.study_id)
+    assert runs["projected-00001"].data.tags["disparse.front"] == "true"
+    with psycopg.connect(cluster.postgresql.inside("mlflow", "mlflow")) as connection:
+        for number, steps in enumerate((STEPS, STEPS, STEPS, (1,))):
+            rows = connection.execute(
+                "SELECT key, step FROM metrics WHERE run_uuid = %s",
+                [runs[study.name(number)].info.run_id],
+            )
+            expected = [(name, step) for name in metrics(0.0) for step in steps]
+            assert sorted(rows.fetchall()) == sorted(expected)
 
 
 def test_a_study_goes_on_after_a_restart_of_postgresql(cluster: Cluster) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from search.plans.recipe import recipe_names, recipe_text
 from tests.integration.records import front_of, mlflow_runs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -108,6 +109,9 @@ def test_a_small_real_study(tmp_path: Path) -> None:
         (["status", "../x"], "a study's name must be"),
         (["resume", "nobody"], "there is no study 'nobody'"),
         (["status", "nobody"], "there is no study 'nobody'"),
+        (["sync", "nobody"], "there is no study 'nobody'"),
+        (["delete", "nobody", "--yes"], "there is no study 'nobody'"),
+        (["run", "mine.toml"], "the recipe 'mine.toml' must be a TOML file that can be read"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_2(
@@ -134,3 +138,23 @@ def test_help_has_examples_and_is_quick_to_import(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
     )
     assert loaded.stdout.strip() == "[]"
+
+
+def test_recipes_are_listed_and_printed_to_start_from(tmp_path: Path) -> None:
+    listed = search("recipe", folder=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    names = [line.split()[0] for line in listed.stdout.splitlines()]
+    assert names == list(recipe_names())
+    assert all(len(line.split()) > 3 for line in listed.stdout.splitlines())  # what each is
+    printed = search("recipe", "demo", folder=tmp_path)
+    assert printed.stdout == recipe_text("demo")
+    mine = tmp_path / "mine.toml"
+    mine.write_text(printed.stdout.replace("trials = 18", "trials = 0"))
+    assert mine.read_text() != printed.stdout
+    refused = search("run", "mine.toml", folder=tmp_path)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "`--trials` must be at least 1, got 0" in refused.stderr
+    unknown = search("recipe", "dmeo", folder=tmp_path)
+    assert unknown.returncode == 2
+    assert "Did you mean 'demo'?" in unknown.stderr
+    assert not (tmp_path / "runs").exists()

@@ -126,11 +126,11 @@ def points(uri: str, run: Run, key: str = "training/fraction") -> list[tuple[int
     return sorted((p.step, p.value) for p in history)
 
 
-def content(uri: str) -> dict[str, Any]:
-    """All that the runs say, except ids."""
+def content(uri: str, study_id: str | None = None) -> dict[str, Any]:
+    """All that the runs say, except ids. study_id: of one study, where there are several."""
     client = MlflowClient(uri)
     told = {}
-    for name, run in runs_of(uri).items():
+    for name, run in runs_of(uri, study_id).items():
         told[name] = {
             "status": run.info.status,
             "times": (run.info.start_time, run.info.end_time) if name != "parent" else None,
