@@ -122,10 +122,10 @@ def test_the_command_of_a_job_is_one_that_search_accepts(place: str, command: st
     import typer.main
 
     from search.__main__ import app
-    from search.plans.plan import make_plan
     from search.plans.recipe import get_recipe
-    from search.record.addresses import STUDY_SCHEMES, TRACKING_SCHEMES
+    from search.plans.resolve import make_plan
     from search.record.study_folder import study_files
+    from trainables.addresses import STUDY_SCHEMES, TRACKING_SCHEMES
 
     name, *arguments = search_arguments(command)
     parser = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]

@@ -18,7 +18,6 @@ from search.execution.study import StudyEnd, run_study
 from search.plans.budget import Budget
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
-from search.record.addresses import without_password
 from search.record.ledger import Ledger
 from search.record.outcomes import Outcome
 from search.record.study_file import extend_budget
@@ -26,6 +25,7 @@ from search.record.study_file import plan_of as recorded_plan
 from tests.integration import serial_study
 from tests.integration.records import REPOSITORY, check_everything, environment, mlflow_runs
 from tests.integration.serial_study import STEPS, launch_in, plan_of
+from trainables.addresses import without_password
 from trainables.errors import Failure, UserError
 
 
