@@ -1,1 +1,1 @@
-"""What may vary: search spaces (Optuna, define-by-run) and presets (every default)."""
+"""Holds what may vary: search spaces (Optuna, define-by-run) and presets (every default)."""

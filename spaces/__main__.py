@@ -1,4 +1,4 @@
-"""`python -m spaces`: look at what may vary."""
+"""Shows what may vary, on the command line: `python -m spaces`."""
 
 import json
 from typing import Annotated
@@ -19,23 +19,23 @@ app = typer.Typer(
 )
 
 
-@app.command("list", help="The names of the spaces.\n\nExample: python -m spaces list")
+@app.command("list", help="Print the names of the spaces.\n\nExample: python -m spaces list")
 def list_spaces() -> None:
-    """Print the names of the spaces, one a line."""
+    """Print the names of the spaces, one per line."""
     for name, (doc, _) in SPACES.items():
         typer.echo(f"{name:10s}{doc}")
 
 
 @app.command(
-    help="Every parameter of a space, with its range, condition and default.\n\n"
-    "Ranges in steps and of the learning rate follow --dataset and --preset.\n\n"
+    help="Print every parameter of a space, with its range, condition and default.\n\n"
+    "Ranges of steps and of the learning rate depend on --dataset and --preset.\n\n"
     "Examples: python -m spaces show full; "
     "python -m spaces show compact --dataset nyu-v2 --preset small --json"
 )
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a space, see `list`.")],
-    dataset: Annotated[str, typer.Option(help="Whose presets the ranges follow.")] = "scenes",
-    preset: Annotated[str, typer.Option(help="Size the ranges follow.")] = "tiny",
+    name: Annotated[str, typer.Argument(help="Name of a space; see `list`.")],
+    dataset: Annotated[str, typer.Option(help="Data set that sets the ranges.")] = "scenes",
+    preset: Annotated[str, typer.Option(help="Preset that sets the ranges.")] = "tiny",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print every parameter of a space, as a table or as JSON."""

@@ -1,4 +1,4 @@
-"""How a method's steps divide into pre-training and training proper (docs/decisions/0009)."""
+"""Divides a method's steps into pre-training and training proper (docs/decisions/0009)."""
 
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from trainables.registry.lookup import METHOD
 from trainables.registry.methods import METHODS, MethodDescription
 from trainables.sparsity.schedule import num_levels, rewind_step
 
-# Built-in methods that spend `training.pretrain_steps` first: on the dense model that they then
-# prune, or (cross-stitch) on the networks that they then join.
+# Built-in methods that take `training.pretrain_steps` first. They train the dense model that they
+# prune afterwards, or (cross-stitch) the networks that they join afterwards.
 PRETRAINED_METHODS = tuple(name for name, m in METHODS.items() if m.needs_pretraining)
 REWINDING_METHODS = tuple(name for name, m in METHODS.items() if m.rewinds)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """One method's way to divide steps.
+    """Describes how one method divides its steps.
 
-    levels: of a method that rewinds, which repeats most of its dense run at every level.
+    levels: number of levels of a method that rewinds; each repeats most of the dense run.
     """
 
     method: MethodDescription
@@ -29,15 +29,15 @@ class Budget:
     rewind_fraction: float
 
     def pretraining_for(self, steps: int) -> int:
-        """Pre-training that goes with `steps` of training proper.
+        """Return the steps of pre-training that belong to `steps` of training proper.
 
-        As long as these by default. A method that rewinds repeats the dense run from step k at
-        every level: that run is one level and its first k steps long.
+        By default both have the same length. A method that rewinds repeats the dense run from
+        step k at every level, so its dense run is k steps longer than one level.
         """
         if not self.method.rewinds:
             return steps
         level = -(-steps // self.levels)
-        # What is left after step k never falls as the dense run grows.
+        # A longer dense run never has fewer steps after step k.
         return (
             bisect_right(
                 range(level, 2 * level + 2),
@@ -48,9 +48,9 @@ class Budget:
         )
 
     def split(self, total: int, pretrain: int | None) -> tuple[int, int]:
-        """Training and pre-training steps that add up to `total`: half and half by default.
+        """Return training and pre-training steps that add up to `total`, by default in halves.
 
-        Raises `UserError` where one of the phases that the method has would be empty.
+        Raises `UserError` if one of the method's phases would be empty.
         """
         if not self.method.needs_pretraining:
             if total < 1:
@@ -71,9 +71,9 @@ class Budget:
 
 
 def budget_for(method: MethodDescription, sparsity: Mapping[str, Any]) -> Budget:
-    """The budget of a method under sparsity settings by dotted name.
+    """Return the budget of a method under sparsity settings by dotted name.
 
-    Values that make no sense are left for `TrialConfig` to refuse: they get any budget here.
+    Values that make no sense get an arbitrary budget here; `TrialConfig` refuses them later.
     """
     rewind = _number(sparsity["sparsity.rewind_fraction"])
     share = _number(sparsity["sparsity.level_fraction"])
@@ -89,9 +89,9 @@ def budget_for(method: MethodDescription, sparsity: Mapping[str, Any]) -> Budget
 
 
 def require_a_ticket(config: TrialConfig) -> None:
-    """Raises `UserError` unless the settings of a method that rewinds fit its dense run.
+    """Raise `UserError` unless the settings of a method that rewinds fit its dense run.
 
-    It has a schedule of its own, and its levels are no longer than what they repeat.
+    The method needs its own schedule, and a level must not be longer than what it repeats.
     """
     sparsity, training = config.sparsity, config.training
     method = METHOD.find(config.method)

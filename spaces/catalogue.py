@@ -1,7 +1,7 @@
-"""The spaces by name: method x sparsity x schedule x regrowth x optimiser.
+"""Defines the spaces by name: method x sparsity x schedule x regrowth x optimiser.
 
-Ranges that are counted in steps or relative to a learning rate follow a reference trial, so the
-same space serves a run of 200 steps and one of 20,000.
+Ranges in steps and ranges of the learning rate depend on a reference trial, so the same space
+serves a run of 200 steps and one of 20,000.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,13 +28,13 @@ GRADUAL = ("linear", "cubic", "cosine", "exponential")
 
 
 def _readers(setting: str, methods: Sequence[str]) -> tuple[When, ...] | None:
-    """A condition on the offered methods that read a setting; None where none of them does."""
+    """Return the condition that the method reads a setting; None if no offered method does."""
     kept = tuple(method for method in methods if setting in METHOD.find(method).settings)
     return (When(name="method", values=kept),) if kept else None
 
 
 def _drawn_for(methods: Sequence[str], **parameter: Any) -> list[Parameter]:
-    """The parameter of the methods that read it, where any of them is offered."""
+    """Return the parameter, drawn for the methods that read it; empty if none is offered."""
     when = _readers(parameter["name"], methods)
     return [] if when is None else [Parameter(when=when, **parameter)]
 
@@ -77,7 +77,7 @@ def _allocation(methods: Sequence[str]) -> list[Parameter]:
 
 
 def _steps_range(reference: TrialConfig) -> tuple[int, int]:
-    """Intervals from a hundredth to a tenth of training, in steps."""
+    """Return the shortest and longest interval: a hundredth and a tenth of training, in steps."""
     low = max(1, round(reference.training.steps / 100))
     return low, max(low, round(reference.training.steps / 10))
 
@@ -253,7 +253,7 @@ def _optimiser_details() -> list[Parameter]:
         Parameter(
             name="optimiser.name",
             kind="categorical",
-            # SGD needs another range of learning rates: fix it with --set and set the rate too.
+        # SGD needs another range of learning rates. To use it, set its name and rate by --set.
             choices=("adam", "adamw"),
             default="adam",
             doc="the update rule",
@@ -318,10 +318,10 @@ SPACES: dict[str, tuple[str, Builder]] = {
 def build_space(
     name: str, reference: TrialConfig, methods: Sequence[str] = SPARSE_METHODS
 ) -> Space:
-    """The space `name` over `methods`, scaled to `reference`.
+    """Build the space `name` over `methods`, scaled to `reference`.
 
-    methods: built-in names or import paths of a user's own. Dense systems may be among them; they
-      draw only what a dense trial reads.
+    methods: built-in names or import paths of a user's own. For dense systems among them, only
+      what a dense trial reads is drawn.
     Raises `UserError` for an unknown space or method.
     """
     if name not in SPACES:

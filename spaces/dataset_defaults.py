@@ -1,4 +1,4 @@
-"""The defaults of every data set: its loss weights, and its sizes by preset."""
+"""Defines the defaults of every data set: its loss weights, and its sizes by preset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from trainables.registry.lookup import DATASET, tasks_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetDefaults:
-    """What a data set decides whatever the size of the network."""
+    """Holds the defaults of a data set that do not depend on the size of the network."""
 
     tasks: tuple[str, ...]  # trained when none are named
     loss_weights: Mapping[str, float]
@@ -57,7 +57,7 @@ DATASET_DEFAULTS: dict[str, DatasetDefaults] = {
     ),
     "cityscapes-metric": DatasetDefaults(
         tasks=("segmentation", "depth"),
-        # Metres are some hundreds of the published unit of disparity; this keeps the balance.
+        # Values in metres are hundreds of times those of disparity; this keeps the balance.
         loss_weights={"segmentation": 1.0, "depth": 0.05},
         size={"tiny": (64, 128), "small": (128, 256), "paper": (256, 512)},
         crop={"tiny": (56, 112), "small": (112, 224), "paper": (224, 224)},
@@ -67,8 +67,8 @@ DATASET_DEFAULTS: dict[str, DatasetDefaults] = {
     ),
     "taskonomy": DatasetDefaults(
         tasks=("segmentation", "normals", "depth", "keypoints", "edges"),
-        # AdaShare's 1, 3, 2, 7, 7 in our units (docs/decisions/0007): its responses span 2, ours
-        # 1; its depth is log(1 + value) / log(65536), of which 3.6 m away a metre is 0.025.
+        # AdaShare's 1, 3, 2, 7, 7 in our units (docs/decisions/0007). Its responses span 2, ours
+        # 1. Its depth is log(1 + value) / log(65536): at 3.6 m, one metre is 0.025 of that.
         loss_weights={
             "segmentation": 1.0,
             "normals": 3.0,
@@ -86,10 +86,10 @@ DATASET_DEFAULTS: dict[str, DatasetDefaults] = {
 
 
 def defaults_for(dataset: str) -> DatasetDefaults:
-    """The defaults of a data set, built in or a user's own.
+    """Return the defaults of a data set, built in or a user's own.
 
-    One of a user's own has the sizes of NYU-v2 unless its description says otherwise, and every
-    task weighs 1 unless that names another weight. Its tasks are those it has targets for.
+    A user's own data set has the sizes of NYU-v2 and a weight of 1 for every task unless its
+    description says otherwise. Its tasks are those it has targets for.
     Raises `UserError` for a data set that does not exist.
     """
     described = DATASET.find(dataset)

@@ -1,8 +1,8 @@
-"""The defaults of every method, data set and size. No numbers of this kind live in a model.
+"""Defines the defaults of every method, data set and size; models hold no such numbers.
 
 `paper` is the published protocol (DiSparse, Sun et al. 2022, section 4 and its AdaShare code
-base); `small` and `tiny` scale it down for two cores. No optuna here: `python -m trainables`
-reads this module on hosts that have torch alone.
+base); `small` and `tiny` scale it down for two cores. This module does not import optuna, because
+`python -m trainables` reads it on hosts that have only torch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +27,8 @@ DENSE_METHODS = tuple(name for name, method in METHODS.items() if not method.spa
 _MODELS: dict[str, dict[str, Any]] = {
     "tiny": {
         "name": "deeplab-resnet",
-        # Four branches, and a head no smaller than the trunk, as in `paper`: which of the two a
-        # method spares is much of what tells methods apart. Dilations fit feature maps of 8×8.
+        # Four branches, and a head no smaller than the trunk, as in `paper`: methods differ a lot
+        # in which of the two they prune less. The dilations fit feature maps of 8×8.
         "width": 8,
         "blocks": (1, 1, 1, 1),
         "strides": (1, 2, 1, 1),
@@ -65,8 +65,8 @@ _TRAINING: dict[str, dict[str, Any]] = {
     "paper": {"steps": 20_000, "batch_size": 16, "evaluation_batch_size": 16, "num_reports": 20},
 }
 
-# Updates per run stay near the papers' 150 (delta_T = 100 in 20,000 steps up to 75 %) only in
-# `paper`; short runs get fewer, so that a grown weight has steps to learn between two updates.
+# Only `paper` has about as many updates as the papers, 150 (delta_T = 100 in 20,000 steps, up to
+# 75 %). Shorter runs have fewer, so that a grown weight has time to learn between two updates.
 _UPDATE_INTERVAL_FRACTION = {"tiny": 0.04, "small": 0.03, "paper": 0.005}
 _SALIENCY_BATCHES = {"tiny": 25, "small": 16, "paper": 50}
 
@@ -87,18 +87,18 @@ def trial_config(
     metrics: str = "corrected",
     overrides: Mapping[str, Any] | None = None,
 ) -> TrialConfig:
-    """The default trial of a method on a data set at a size.
+    """Return the default trial of a method on a data set at a size.
 
-    method, dataset: a built-in name, that of an installed package, or the import path of one of a
-      user's own. tasks: names or import paths (`spaces.task_names.resolve_tasks`).
+    method, dataset: a built-in name, a name from an installed package, or an import path.
+    tasks: names or import paths (`spaces.task_names.resolve_tasks`).
 
-    `steps` are those of training proper, with pre-training on top where the method needs it;
-    `total_steps`, given instead, is what both share, so that methods compare at equal budgets.
+    `steps` counts training proper; pre-training, where the method needs it, is added to it.
+    `total_steps`, given instead, covers both, so that methods are compared at equal budgets.
 
     `overrides` are dotted names (`sparsity.schedule`) and win over everything else; intervals
-    given in steps follow `steps` unless overridden. Dense systems have no use for `sparsity` and
-    ignore it, so that one grid of methods × sparsities serves all. Raises `UserError` for what does
-    not exist.
+    in steps scale with `steps` unless overridden. Dense systems ignore `sparsity`, so that one
+    grid of methods × sparsities serves all. Raises `UserError` for names that do not exist and
+    settings that contradict each other.
     """
     described = METHOD.find(method)
     defaults = defaults_for(dataset)
@@ -202,9 +202,10 @@ def trial_config(
 
 
 def _num_steps(steps: Any, setting: Any) -> int | None:
-    """Training steps from the argument and from the override `training.steps`, if any.
+    """Return the training steps from the argument or the override `training.steps`, if any.
 
-    Intervals follow them, so two different values would leave intervals that fit neither.
+    Raises `UserError` for two different values: intervals scale with the steps and could not fit
+    both.
     """
     given = {whole_number("training.steps", n) for n in (steps, setting) if n is not None}
     if len(given) > 1:
@@ -219,7 +220,7 @@ def _num_steps(steps: Any, setting: Any) -> int | None:
 
 
 def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]:
-    """Those of the dotted `names` that a trial of this method does not read."""
+    """Return those of the dotted `names` that a trial of this method does not read."""
     method, schedule = METHOD.find(config.method), config.sparsity.schedule
     unread = {
         "regrowth.": not method.regrows,
@@ -241,7 +242,7 @@ def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]
 
 
 def _require_sense(config: TrialConfig) -> None:
-    """Raises `UserError` for settings that contradict the method, whether given or default."""
+    """Raise `UserError` for settings that contradict the method, whether given or default."""
     method = METHOD.find(config.method)
     if not method.sparse and config.sparsity.target > 0:
         raise UserError(

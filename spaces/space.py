@@ -1,9 +1,9 @@
-"""Declarative search spaces, drawn define-by-run.
+"""Defines declarative search spaces that are drawn define-by-run.
 
-A `Space` is an ordered tuple of `Parameter`s. A parameter may depend on earlier ones (`when`);
-only active parameters are drawn, so a trial's record holds nothing that had no effect. Names are
-those of `TrialConfig.flat()`. Optuna is not imported here: any object with Optuna's `suggest_*`
-methods will do.
+A `Space` is an ordered tuple of `Parameter`s. A parameter may depend on earlier ones (`when`).
+Only active parameters are drawn, so a trial's record holds nothing that had no effect. Names are
+those of `TrialConfig.flat()`. This module does not import Optuna: any object with Optuna's
+`suggest_*` methods works.
 """
 
 import math
@@ -17,14 +17,14 @@ Kind = Literal["float", "int", "categorical"]
 
 
 class SuggestingTrial(Protocol):
-    """The part of `optuna.Trial` that drawing needs."""
+    """Describes the part of `optuna.Trial` that drawing needs."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Draw a number in [low, high]; uniform in its logarithm with `log`."""
+        """Draw a number in [low, high], uniformly, or uniformly in its logarithm with `log`."""
         ...
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """Draw a whole number in [low, high]; uniform in its logarithm with `log`."""
+        """Draw a whole number in [low, high], uniformly in its logarithm with `log`."""
         ...
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
@@ -33,9 +33,9 @@ class SuggestingTrial(Protocol):
 
 
 class GivenValues:
-    """A `SuggestingTrial` that gives known values.
+    """Implements `SuggestingTrial` by returning known values.
 
-    Conditions then hold as they did when these were drawn. Raises `KeyError` for a parameter
+    Conditions then hold as they did when the values were drawn. Raises `KeyError` for a parameter
     without a value.
     """
 
@@ -43,33 +43,33 @@ class GivenValues:
         self._values = values
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Give the known value as a float."""
+        """Return the known value as a float."""
         return float(self._values[name])
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """Give the known value as an int."""
+        """Return the known value as an int."""
         return int(self._values[name])
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """Give the known value as it is."""
+        """Return the known value as it is."""
         return self._values[name]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class When:
-    """Holds where the parameter `name` is active and its value is one of `values`."""
+    """Describes a condition: parameter `name` is active and its value is one of `values`."""
 
     name: str
     values: tuple[Any, ...]
 
     def holds(self, drawn: Mapping[str, Any]) -> bool:
-        """Tell whether the condition holds, given what was drawn before."""
+        """Return whether the condition holds, given what was drawn before."""
         return self.name in drawn and drawn[self.name] in self.values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parameter:
-    """One thing that may vary. Active where every condition of `when` holds."""
+    """Describes one thing that may vary; it is active if every condition of `when` holds."""
 
     name: str
     kind: Kind
@@ -113,7 +113,7 @@ class Parameter:
             )
 
     def contains(self, value: Any) -> bool:
-        """Whether the parameter could be drawn as `value`."""
+        """Return whether `value` could be drawn for the parameter."""
         if self.kind == "categorical":
             return value in self.choices
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -124,13 +124,13 @@ class Parameter:
         return whole and self.low <= value <= self.high
 
     def range_text(self) -> str:
-        """Spell the range or the choices out, for tables and messages."""
+        """Return the range or the choices as text, for tables and messages."""
         if self.kind == "categorical":
             return "{" + ", ".join(map(str, self.choices)) + "}"
         return f"[{self.low:g}, {self.high:g}]" + (" log" if self.log else "")
 
     def condition_text(self) -> str:
-        """Spell the conditions out; empty where there are none."""
+        """Return the conditions as text; empty if there are none."""
         return " and ".join(f"{w.name} in {{{', '.join(map(str, w.values))}}}" for w in self.when)
 
     def suggest(self, trial: SuggestingTrial) -> Any:
@@ -146,7 +146,7 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Space:
-    """Parameters in drawing order; `fixed` ones are not drawn but still decide conditions."""
+    """Holds parameters in drawing order; `fixed` ones are not drawn but still decide conditions."""
 
     name: str
     doc: str
@@ -170,17 +170,17 @@ class Space:
                 raise unknown_name(f"parameter of the space {self.name!r}", name, earlier)
 
     def suggest(self, trial: SuggestingTrial) -> dict[str, Any]:
-        """The active parameters and their values, fixed ones included."""
+        """Draw the active parameters and return their values, fixed ones included."""
         return self._walk(lambda parameter: parameter.suggest(trial))
 
     def defaults(self) -> dict[str, Any]:
-        """The active parameters at their defaults (or fixed values)."""
+        """Return the active parameters at their defaults (or fixed values)."""
         return self._walk(lambda parameter: parameter.default)
 
     def known(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of `values` that this space would draw: active, free and within range.
+        """Return those of `values` that this space would draw: active, free and within range.
 
-        What a sampler can be given as a starting point from any `TrialConfig.flat()`.
+        From any `TrialConfig.flat()` this gives a starting point for a sampler.
         """
         active = self._walk(lambda parameter: values.get(parameter.name, parameter.default))
         return {
@@ -193,7 +193,7 @@ class Space:
         }
 
     def pinned(self, overrides: Mapping[str, Any]) -> Self:
-        """A space that no longer draws the parameters named in `overrides`.
+        """Return a space that no longer draws the parameters named in `overrides`.
 
         Names that the space does not hold are ignored: they are settings of the trial.
         """
@@ -202,11 +202,11 @@ class Space:
         return replace(self, fixed={**self.fixed, **mine})
 
     def parameter(self, name: str) -> Parameter | None:
-        """The parameter of that name if it is drawn; None where it is fixed or not there."""
+        """Return the parameter of that name; None if it is fixed or does not exist."""
         return next((p for p in self.parameters if p.name == name and name not in self.fixed), None)
 
     def narrowed(self, name: str, *, low: float) -> Self:
-        """A space that draws the numeric parameter `name` at `low` or above, where it draws it."""
+        """Return a space that draws the numeric parameter `name`, if at all, at `low` or above."""
         parameter = self.parameter(name)
         if parameter is None or parameter.low is None or parameter.low >= low:
             return self
@@ -217,7 +217,7 @@ class Space:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for `python -m spaces show NAME --json`."""
+        """Return plain values, for `python -m spaces show NAME --json`."""
         return {
             "name": self.name,
             "doc": self.doc,

@@ -1,4 +1,4 @@
-"""Which tasks a trial trains: what was asked for, as short names and import paths."""
+"""Turns the tasks that a user asks for into short names and import paths."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,16 @@ def resolve_tasks(
     asked: str | Sequence[str] | None,
     own_tasks: str | Sequence[str] = (),
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the asked tasks, and the import paths of those that are not built in.
+    """Return the names of the asked tasks, and the import paths of those that are not built in.
 
-    asked: names of tasks that the data set has, of installed packages, or of `own_tasks`, and
-      import paths `package.module:TASK`, as a sequence or joined by commas; None for all that the
-      data set trains by default.
-    own_tasks: import paths of more tasks that may be named, likewise.
-    Raises `UserError` for a task that does not exist and for none at all.
+    asked: names of tasks of the data set, of installed packages or of `own_tasks`, and import
+      paths `package.module:TASK`, as a sequence or joined by commas; None for all that the data
+      set trains by default.
+    own_tasks: import paths of more tasks that may be named, in the same form.
+    Raises `UserError` for a task that does not exist, and if no task is asked for.
     """
     references = (*DATASET.find(dataset).tasks, *_listed(own_tasks))
-    # Built-in tasks by their names, a user's own by the names in their descriptions.
+    # A user's own tasks go by the names in their descriptions, built-in ones by their names.
     paths = {TASK.find(r).name: TASK.path(r) for r in references if r not in TASKS}
     chosen = defaults.tasks if asked is None else _listed(asked)
     if not chosen:

@@ -1,6 +1,6 @@
-"""The science: what one trial trains.
+"""Holds the science: what one trial trains.
 
-Nothing in this package imports ray, optuna or mlflow, `trainables.tune` excepted.
+Nothing in this package imports ray, optuna or mlflow, except `trainables.tune`, which imports ray.
 """
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
-"""`python -m trainables`: train one trial, convert a data set, list what there is.
+"""Trains one trial, converts a data set or lists what there is: `python -m trainables`.
 
-The composition root of this room: the one module here that may look at `spaces.presets`.
+This is the only module of the package that may import `spaces.presets`.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-# Idle OpenMP threads that spin make a step a hundred times slower on a busy machine. This must
+# On a busy machine, idle OpenMP threads that spin make a step a hundred times slower. This must
 # be in the environment before torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -37,7 +37,7 @@ app = typer.Typer(
     help="Train one sparse multitask model, convert a data set, or list what there is.",
 )
 
-_CHECKPOINT_SECONDS = 60.0  # between two saves of `train --out` beyond those at reports
+_CHECKPOINT_SECONDS = 60.0  # between two saves of `train --out`, besides the saves at reports
 
 
 @app.command(
@@ -178,7 +178,7 @@ def train(
                 run.save(checkpoint)
                 saved = time.monotonic()
     summary = run.summary([Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]])
-    _print_result(summary)  # before the files: a disk that has filled up must not swallow it
+    _print_result(summary)  # before the files are written: a full disk must not lose it
     if out is not None:
         run.export(out / "model.pt")
         write_json(out / "summary.json", summary)
@@ -222,7 +222,7 @@ def list_names(
         bool, typer.Option("--quiet", help="Accepted as everywhere; the list is the result.")
     ] = False,
 ) -> None:
-    """List what there is, one line each."""
+    """List the methods, models, data sets, tasks or metrics, one per line."""
     del quiet
     rows = _rows(kind)
     if json_file is not None:
@@ -238,7 +238,7 @@ def list_names(
 
 
 def _rows(kind: str) -> list[tuple[str, str]]:
-    """Names and descriptions: the built-in ones, then those of installed packages."""
+    """Return names and descriptions: the built-in ones, then those of installed packages."""
     from trainables.registry.lookup import DATASET, METHOD, MODEL, TASK, Kind
     from trainables.report import METRICS
 
@@ -278,9 +278,10 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 
 def _baseline_metrics(path: Path, tasks: Sequence[str]) -> dict[str, float]:
-    """The finite metrics of a dense run. Raises `UserError` if they compare with none of `tasks`.
+    """Return the finite metrics of a dense run, read from its --json file.
 
-    Metrics of 0 have no relative change, so they compare with nothing.
+    Raises `UserError` if no metric can be compared for `tasks`. A metric of 0 cannot be compared,
+    because it has no relative change.
     """
     from trainables.report import SPLITS, task_metrics
 
@@ -290,7 +291,7 @@ def _baseline_metrics(path: Path, tasks: Sequence[str]) -> dict[str, float]:
         run = json.loads(path.read_text())
         listed = run["metrics"].items()
         method = run.get("config", {}).get("method", "dense")
-        # What is not finite is null in these files.
+        # These files hold null for values that are not finite.
         metrics = {str(name): float(value) for name, value in listed if value is not None}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{rule} ({type(error).__name__}: {error}); {remedy}") from None

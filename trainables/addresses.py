@@ -1,6 +1,7 @@
-"""Addresses of databases and servers: passwords stay out of sight, silence is found at once.
+"""Handles addresses of databases and servers: hides passwords and checks that they answer.
 
-Standard library only, so that a mistyped address costs a second and not the import of MLflow.
+It needs only the standard library, so that a mistyped address fails within a second, before MLflow
+is imported.
 """
 
 import os
@@ -19,12 +20,12 @@ _HEADERS = {"sqlite": b"SQLite format 3\x00", "journal": b'{"op_code"'}
 
 
 def without_password(address: str) -> str:
-    """Return the address as files keep it: a password is asked for again."""
+    """Return the address without its password, as it is written to files."""
     return masked(address).replace(":***@", "@", 1)
 
 
 def scrubbed(text: str, address: str) -> str:
-    """Return somebody else's message about `address`, without its password."""
+    """Return another library's message about `address`, without the password in it."""
     try:
         password = urlsplit(address).password
     except ValueError:
@@ -34,7 +35,7 @@ def scrubbed(text: str, address: str) -> str:
 
 
 def absolute(address: str) -> str:
-    """Return the address with a file named from the root, not from the current folder."""
+    """Return the address with the path of a local file made absolute."""
     path = local_file(address)
     return address if path is None else f"{address.partition(':')[0]}:///{path}"
 
@@ -42,7 +43,7 @@ def absolute(address: str) -> str:
 def local_file(address: str, *schemes: str) -> Path | None:
     """Return the file of an address; None for servers, for memory, and for other schemes.
 
-    schemes: `sqlite` or `journal`, which is Optuna's; without any, both.
+    schemes: `sqlite` or `journal` (Optuna's); both if none is given.
     """
     scheme, _, path = address.partition(":///")
     known = path and scheme in (schemes or _HEADERS)
@@ -52,8 +53,8 @@ def local_file(address: str, *schemes: str) -> Path | None:
 def choose(option: str | None, variable: str, recorded: str | None, default: str) -> str:
     """Return the option, else what the study recorded, else the environment, else the default.
 
-    A recorded address holds no password: where the environment's `variable` names the same
-    place with one, that is used.
+    A recorded address holds no password. If the environment's `variable` names the same place
+    with a password, that address is used.
     """
     if option:
         return absolute(option)
@@ -64,9 +65,9 @@ def choose(option: str | None, variable: str, recorded: str | None, default: str
 
 
 def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
-    """Raise `UserError` within seconds where nobody listens; write nothing.
+    """Raise `UserError` within seconds if nothing answers at the address; write nothing.
 
-    option: the command-line option to name. schemes: those it takes, without `+driver`.
+    option: the command-line option for the message. schemes: those it takes, without `+driver`.
     """
     try:
         parts = urlsplit(address)
@@ -88,7 +89,7 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
 
 
 def check_ray_answers(address: str) -> None:
-    """Do the same for `--ray-address`; `local` and `auto` are Ray's to find."""
+    """Raise `UserError` if no Ray cluster answers; `local` and `auto` are not checked."""
     if address in ("local", "auto"):
         return
     try:
@@ -104,18 +105,18 @@ def check_ray_answers(address: str) -> None:
 
 
 def _check_header(path: Path, scheme: str) -> None:
-    """Raise `UserError` for a foreign file; none at all, or an empty one, is yet to be made."""
+    """Raise `UserError` for a foreign file; a missing or empty file is accepted."""
     wanted, header = _HEADERS[scheme], b""
     if path.is_file():
         with path.open("rb") as file:
             header = file.read(len(wanted))
-    # A journal's first line may be cut short, as any last one: it is removed before the next.
+    # A journal's first line may be cut short; Optuna removes such a line before it writes another.
     if not wanted.startswith(header.partition(b"\n")[0] if scheme == "journal" else header):
         raise damaged(path, scheme)
 
 
 def damaged(path: Path, scheme: str = "journal") -> UserError:
-    """Return the error for a file that is no database of its kind."""
+    """Return the error for a file that is not a database of its kind."""
     wanted = "a journal of Optuna" if scheme == "journal" else "a SQLite database"
     return UserError(
         f"{str(path)!r} must be {wanted}, got a damaged or foreign file; restore it from a copy, "
@@ -124,12 +125,12 @@ def damaged(path: Path, scheme: str = "journal") -> UserError:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's text, or its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def refused(option: str, address: str, error: BaseException) -> UserError:
-    """Return the one error for an address that cannot be used."""
+    """Return the error for an address that cannot be used."""
     kind = "an MLflow server or database" if option == "--tracking-uri" else "a database"
     said = scrubbed(first_line(error), address)
     return UserError(

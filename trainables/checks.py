@@ -1,4 +1,4 @@
-"""What a setting must hold, and the error where it does not: rule, value and remedy."""
+"""Checks settings and raises errors that name the rule, the value and the remedy."""
 
 import math
 
@@ -6,31 +6,31 @@ from trainables.errors import UserError, unknown_name
 
 
 def require(condition: bool, rule: str, value: object, remedy: str) -> None:
-    """Raises `UserError` unless the condition holds."""
+    """Raise `UserError` unless the condition holds."""
     if not condition:
         raise UserError(f"{rule}, got {value!r}; {remedy}")
 
 
 def choice(field: str, value: str, valid: tuple[str, ...]) -> None:
-    """Raises `UserError` unless the value is one of the valid ones."""
+    """Raise `UserError` unless the value is one of the valid ones."""
     if value not in valid:
         raise unknown_name(field, value, valid)
 
 
 def fraction(field: str, value: float, *, closed_above: bool = True) -> None:
-    """Raises `UserError` unless the value is in [0, 1], or in [0, 1) where not `closed_above`."""
+    """Raise `UserError` unless the value is in [0, 1], or in [0, 1) without `closed_above`."""
     ok = math.isfinite(value) and value >= 0.0 and (value <= 1.0 if closed_above else value < 1.0)
     bracket = "]" if closed_above else ")"
     require(ok, f"`{field}` must be in [0, 1{bracket}", value, "give a fraction of one")
 
 
 def at_least(field: str, value: float, low: float) -> None:
-    """Raises `UserError` unless the value is finite and at least `low`."""
+    """Raise `UserError` unless the value is finite and at least `low`."""
     ok = math.isfinite(value) and value >= low
     require(ok, f"`{field}` must be at least {low}", value, "raise it")
 
 
 def positive(field: str, value: float) -> None:
-    """Raises `UserError` unless the value is finite and above zero."""
+    """Raise `UserError` unless the value is finite and above zero."""
     ok = math.isfinite(value) and value > 0
     require(ok, f"`{field}` must be > 0 and finite", value, "give a positive number")

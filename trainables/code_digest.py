@@ -1,7 +1,7 @@
-"""Digests of code: equal as long as Python would run the same, whatever the comments say.
+"""Computes digests of code that do not depend on comments, docstrings and layout.
 
-Where results are kept and found again (dense runs, generated frames), the code that made them is
-part of their name. Comments, docstrings and layout of `.py` files do not count.
+Results that are kept for reuse (dense runs, generated frames) carry the digest of the code that
+made them in their name.
 """
 
 import ast
@@ -14,16 +14,16 @@ from pathlib import Path
 
 
 def digest_files(folder: Path, paths: Iterable[Path]) -> str:
-    """Return the digest of names and contents of `paths` in `folder`, wherever it lies.
+    """Return the digest of names and contents of `paths`, relative to `folder`.
 
-    Folders, hidden files and what Python makes of the others are left out.
+    Folders, hidden files and `__pycache__` are left out.
     """
     lines = []
     for path in sorted(paths):
         parts = path.relative_to(folder).parts
         if any(part.startswith(".") or part == "__pycache__" for part in parts):
             continue
-        with contextlib.suppress(OSError):  # a folder, or a file that has gone meanwhile
+        with contextlib.suppress(OSError):  # a folder, or a file deleted meanwhile
             content = path.read_bytes()
             code = _code(content) if path.suffix == ".py" else content
             lines.append(f"{'/'.join(parts)}\0{digest(code)}\n")
@@ -32,14 +32,14 @@ def digest_files(folder: Path, paths: Iterable[Path]) -> str:
 
 @functools.cache
 def digest_import(name: str) -> str | None:
-    """Return the digest of the code behind an import path; None if there are no files of it.
+    """Return the digest of the code behind an import path; None if it has no files.
 
-    name: `package.module:attribute`. All files of its top-level package count, or for a module
-    that is in none, the `.py` files beside it: what it imports from there matters too. A process
-    reads them once, since what it has imported stays as it is.
+    name: `package.module:attribute`. All files of its top-level package count. For a module
+    outside a package, all `.py` files beside it count, because it may import them. A process
+    reads the files once, because code that it has imported does not change.
     """
     spec = None
-    with contextlib.suppress(ImportError, ValueError):  # whoever imports it says it better
+    with contextlib.suppress(ImportError, ValueError):  # the later import reports it better
         spec = importlib.util.find_spec(name.partition(":")[0].partition(".")[0])
     if spec is not None and spec.submodule_search_locations is not None:
         folders = [Path(place) for place in spec.submodule_search_locations]
@@ -51,12 +51,12 @@ def digest_import(name: str) -> str | None:
 
 
 def digest(content: bytes) -> str:
-    """Return 32 hexadecimal digits that stand for `content`."""
+    """Return a hash of `content` as 32 hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _code(source: bytes) -> bytes:
-    """Return what Python would run of a module; the text itself where it does not parse."""
+    """Return the part of a module that Python runs; the text itself if it does not parse."""
     try:
         return repr(_plain(ast.parse(source))).encode()
     except (SyntaxError, ValueError):

@@ -1,6 +1,6 @@
-"""Plain values into typed dataclasses and back: what stands at the boundary of `config`.
+"""Turns plain values into typed dataclasses and back, for `config`.
 
-Strings come from the command line and take the type of the field they are meant for.
+Strings come from the command line and are converted to the type of their field.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from trainables.errors import UserError, unknown_name
 
 _SCALARS = (str, int, float, type(None))
-# How a value is spelled on the command line, for messages.
+# Examples of values on the command line, for messages.
 _SCALAR_EXAMPLES = {bool: "true", float: "0.5", str: "NAME"}
 _TUPLE_EXAMPLES = {
     "data.size": "120x160",
@@ -26,7 +26,7 @@ _TUPLE_EXAMPLES = {
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses as dicts, tuples as lists: ready for JSON."""
+    """Return dataclasses as dicts and tuples as lists, ready for JSON."""
     if isinstance(value, _SCALARS):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -39,8 +39,10 @@ def to_plain(value: Any) -> Any:
 
 
 def build(cls: type, values: Any, prefix: str) -> Any:
-    """The dataclass `cls` from a mapping, whose values may be dataclasses already; `prefix` names
-    it in messages. Raises `UserError`."""
+    """Build the dataclass `cls` from a mapping, whose values may already be dataclasses.
+
+    prefix: its dotted name in messages. Raises `UserError` for values that do not fit.
+    """
     hints = _hints(cls)
     if not isinstance(values, Mapping):
         raise UserError(
@@ -61,7 +63,7 @@ def build(cls: type, values: Any, prefix: str) -> Any:
 
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
-    """Read once: a study makes its trials' configurations by the thousand."""
+    """Return the type hints of a dataclass, cached because a study builds thousands of configs."""
     return get_type_hints(cls)
 
 
@@ -71,7 +73,7 @@ def _required(cls: type) -> set[str]:
 
 
 def _coerce(hint: Any, value: Any, name: str) -> Any:
-    """`value` as the annotated type; strings come from the command line."""
+    """Return `value` as the annotated type; strings come from the command line."""
     if type(value) is hint:
         return value
     if dataclasses.is_dataclass(hint):
@@ -131,13 +133,13 @@ def _coerce_scalar(hint: type, value: Any, name: str) -> Any:
 
 
 def whole_number(name: str, value: Any) -> int:
-    """`value` as an int: a number or text without a fraction, `1e2` included.
+    """Return `value`, a number or text without a fraction (`1e2` included), as an int.
 
-    Raises `UserError` that names the setting for anything else.
+    Raises `UserError`, naming the setting, for anything else.
     """
     if not isinstance(value, bool):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
-            # Not by way of a float where it can be helped: that rounds above 2^53.
+            # Avoid float where possible: it rounds above 2^53.
             if isinstance(value, (int, str)) and _is_int(value):
                 return int(value)
             if float(value).is_integer():

@@ -1,6 +1,6 @@
-"""What the command lines of all rooms share: exit codes and how errors are shown.
+"""Holds what all command lines share: exit codes and how errors are shown.
 
-0 success; 1 failure; 2 a user's mistake (one message, no traceback); 130 interrupted.
+Exit codes: 0 success; 1 failure; 2 a user's mistake (one message, no traceback); 130 interrupted.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ EXIT_FAILURE = 1
 EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 
-# `scheme://user:password@`. Of an http or object-store address the password ends before the first
-# slash; a database's driver takes everything up to the `@`, slashes included.
+# `scheme://user:password@`. In an http or object-store address the password ends before the first
+# slash. A database's driver takes everything up to the `@`, slashes included.
 _PASSWORD = re.compile(
     r"((?:https?|s3|gs)://[^\s/?#:@]*):[^\s/?#]*@"
     r"|((?!https?:|s3:|gs:)\b[a-z][a-z0-9+.\-]*://[^\s/?#:@]*):\S*@",
@@ -46,10 +46,10 @@ def run_command_line(main: Callable[[], object]) -> None:
         _leave("interrupted", EXIT_INTERRUPTED)
     except SystemExit as ended:
         if ended.code == EXIT_INTERRUPTED:
-            # A second Ctrl-C would only add the traceback of whatever cleans up now.
+            # A second Ctrl-C during cleanup would only add a traceback.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
-                _leave("interrupted", EXIT_INTERRUPTED)  # Typer says nothing
+                _leave("interrupted", EXIT_INTERRUPTED)  # Typer prints nothing
         raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -64,10 +64,10 @@ def _leave(message: str, code: int) -> None:
 
 
 def masked(uri: str) -> str:
-    """`uri`, or any text with addresses in it, with `***` for every password.
+    """Return `uri`, or any text with addresses in it, with `***` for every password.
 
-    For everything printed, written or shown; the address to connect with stays as it is. Text
-    without a password comes back unchanged.
+    Use it for everything that is printed, written or shown. Text without a password is returned
+    unchanged.
     """
     hidden = _PASSWORD.sub(lambda match: f"{match[1] or match[2]}:***@", uri)
     return _SECRET_ARGUMENT.sub(r"\1***", hidden)
@@ -79,7 +79,7 @@ def parse_settings(
     form: str = "key=value",
     example: str = "optimiser.learning_rate=0.001",
 ) -> dict[str, str]:
-    """`["a=1", "b.c=x"]` → `{"a": "1", "b.c": "x"}`."""
+    """Parse `["a=1", "b.c=x"]` into `{"a": "1", "b.c": "x"}`; raise `UserError` for other forms."""
     settings = {}
     for item in items:
         name, separator, value = item.partition("=")
@@ -90,7 +90,7 @@ def parse_settings(
 
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object, whole or not at all; NaN and infinity, unknown to JSON, as null."""
+    """Write one JSON object, complete or not at all, with null for NaN and infinity."""
     target = Path(path)
     text = json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
     partial = target.with_name(f".{target.name}.{os.getpid()}")
@@ -112,9 +112,9 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
 
 
 def require_writable(folder: Path, option: str) -> None:
-    """Raises `UserError` unless files can be made in `folder`, which is made where it must be.
+    """Raise `UserError` unless files can be written to `folder`, which is created if missing.
 
-    For long commands, to fail before the work rather than after.
+    Long commands call it first, so that they fail before the work and not after it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""What one trial is: frozen dataclasses, validated once, on construction.
+"""Describes one trial by frozen dataclasses that are validated on construction.
 
-Dicts from Optuna, Ray Tune, JSON or the command line become a `TrialConfig` at the
-boundary (`TrialConfig.from_dict`, `TrialConfig.replace`) and go no deeper.
-No field that shapes a result has a default here: those live in `spaces.presets`.
+Dicts from Optuna, Ray Tune, JSON or the command line become a `TrialConfig` at the boundary
+(`TrialConfig.from_dict`, `TrialConfig.replace`); code behind it sees no dicts. Fields that
+affect a result have no defaults here; their defaults are in `spaces.presets`.
 """
 
 import math
@@ -32,9 +32,9 @@ METRIC_DEFINITIONS = ("corrected", "published")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """Which images, at which size. Sizes are (height, width) in pixels.
+    """Describes the images of a trial; sizes are (height, width) in pixels.
 
-    Making one makes the tasks of `own_tasks` known in this process, with their metrics.
+    Constructing one makes the tasks of `own_tasks` and their metrics known in this process.
     """
 
     dataset: str
@@ -43,7 +43,7 @@ class DataConfig:
     crop: tuple[int, int]  # as trained
     scale_range: tuple[float, float]  # of the random resize before the crop; (1, 1) = none
     mirror: bool
-    validation_fraction: float  # of train, carved by scene or block
+    validation_fraction: float  # of train; split off by whole scenes or blocks
     split_seed: int
     root: str | None = None  # the store or the raw data; None = the dataset's own cache
     num_train: int | None = None  # scenes to generate, or a cap on a stored split; None = all
@@ -81,7 +81,7 @@ class DataConfig:
                 at_least(f"data.{name}", getattr(self, name), 2)
 
     def __reduce__(self) -> tuple[Callable[..., "DataConfig"], tuple[dict[str, Any]]]:
-        """Pickle as the arguments, so that another process learns of `own_tasks` too."""
+        """Pickle as the arguments, so that `own_tasks` become known in another process too."""
         return _data_config, ({f.name: getattr(self, f.name) for f in fields(self)},)
 
 
@@ -91,7 +91,7 @@ def _data_config(values: dict[str, Any]) -> DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """The network. `name` is a registered model or the import path `package.module:factory`."""
+    """Describes the network; `name` is a registered model or `package.module:factory`."""
 
     name: str
     width: int  # channels of the stem and of the first stage; doubled per stage
@@ -100,7 +100,7 @@ class ModelConfig:
     dilations: tuple[int, ...]
     head_width: int
     head_dilations: tuple[int, ...]  # one parallel head each
-    unit_rate: float  # of Cross-Stitch units: their learning rate over that of weights
+    unit_rate: float  # learning rate of Cross-Stitch units, relative to that of weights
 
     def __post_init__(self) -> None:
         for name in ("width", "head_width"):
@@ -125,12 +125,12 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SparsityConfig:
-    """How sparse, where and when."""
+    """Describes how sparse the network becomes, in which layers and when."""
 
     target: float  # fraction of the prunable weights that ends at zero
     allocation: str  # of the kept weights over layers; "global" = by score
-    schedule: str  # from dense to target; "one-shot" = at once at `start_fraction`,
-    # "levels" = a fixed share of the remaining at a time, over all of training
+    schedule: str  # from dense to target; "one-shot" = in one step at `start_fraction`,
+    # "levels" = a fixed share of the remaining weights each time, over all of training
     start_fraction: float  # of training
     end_fraction: float
     interval_steps: int  # between the prunings of a gradual schedule
@@ -179,7 +179,7 @@ class SparsityConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegrowthConfig:
-    """Drop and grow (RigL, DiSparse dynamic). Unused by methods that never regrow."""
+    """Describes drop and grow (RigL, DiSparse dynamic); methods that never regrow ignore it."""
 
     fraction: float  # alpha_0: share of a layer's kept weights replaced at the first update
     annealing: str
@@ -197,7 +197,7 @@ class RegrowthConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimiserConfig:
-    """How weights are updated, and how the learning rate falls."""
+    """Describes how weights are updated and how the learning rate falls."""
 
     name: str
     learning_rate: float
@@ -220,7 +220,7 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
-    """One training run. Pre-training, where a method needs it, is counted apart."""
+    """Describes one training run; `steps` does not include pre-training."""
 
     steps: int
     pretrain_steps: int  # of the dense model, for the methods that start from a trained one
@@ -275,7 +275,7 @@ def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialConfig:
-    """Everything that decides a trial's result, except the device it runs on."""
+    """Holds everything that decides a trial's result, except the device it runs on."""
 
     method: str
     seed: int
@@ -299,20 +299,20 @@ class TrialConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values: JSON-ready; the inverse of `from_dict`."""
+        """Return nested plain values, ready for JSON; the inverse of `from_dict`."""
         return to_plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises `UserError` for what is no trial."""
+        """Build a trial from what `to_dict` returns. Raises `UserError` for anything else."""
         return typing.cast(Self, build(cls, values, prefix=""))
 
     def flat(self) -> dict[str, Any]:
-        """`{"sparsity.target": 0.9, …}`: dotted names, as `--set` and MLflow use them."""
+        """Return `{"sparsity.target": 0.9, …}`: dotted names, as `--set` and MLflow use them."""
         return flatten(self.to_dict())
 
     def replace(self, overrides: Mapping[str, Any]) -> Self:
-        """A copy with dotted names changed; strings are parsed to the field's type.
+        """Return a copy with dotted names changed; strings are parsed to the field's type.
 
         Raises `UserError` for an unknown name or a value that does not fit.
         """

@@ -1,12 +1,12 @@
-"""What a sparse model costs: weights, FLOPs forward and in training, and time.
+"""Computes what a sparse model costs: weights, FLOPs forward and in training, and time.
 
 FLOPs count a multiply and an add as two, in convolutions and linear layers (biases,
 normalisation and activations are left out, as in RigL, Evci et al. 2020, appendix H). Sparse
 FLOPs are what hardware that skips zeros would do: a layer's dense FLOPs times its density.
 
-Fractions are of the dense network's FLOPs. The multitask baselines with a network of their own
-(cross-stitch and the like) are measured against hard parameter sharing of the same sizes
-(`reference_flops`), so that every system of a comparison stands on one axis.
+Fractions are relative to the dense network's FLOPs. The multitask baselines with their own
+networks (cross-stitch and others) are measured against hard parameter sharing of the same sizes
+(`reference_flops`), so that all systems can be compared on one axis.
 """
 
 import math
@@ -29,10 +29,10 @@ from trainables.sparsity.masks import MaskRegistry
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForwardFlops:
-    """Dense FLOPs of one image.
+    """Holds the dense FLOPs of one image.
 
     layers: by prunable parameter name, in definition order; 0 for a layer that forward never uses.
-    other: what no mask can save: transposed convolutions, attention products and the like.
+    other: FLOPs that no mask can save, such as transposed convolutions and attention products.
     """
 
     layers: Mapping[str, int]
@@ -40,7 +40,7 @@ class ForwardFlops:
 
     @property
     def dense(self) -> int:
-        """All FLOPs of a dense forward pass."""
+        """Return all FLOPs of a dense forward pass."""
         return sum(self.layers.values()) + self.other
 
     def sparse(self, densities: Mapping[str, float]) -> float:
@@ -55,9 +55,9 @@ class ForwardFlops:
 def forward_flops(model: nn.Module, image_size: Sequence[int]) -> ForwardFlops:
     """Count the FLOPs of one forward pass over one (3, height, width) image, with all heads.
 
-    Shapes come from a pass on the meta device, which computes nothing and copies no weight; a
-    model that cannot run there (it makes its own tensors) does one real pass where it stands.
-    The model's mode and state are left as they were.
+    Shapes come from a pass on the meta device, which computes nothing and copies no weights. A
+    model that cannot run there (because it creates tensors itself) does one real pass on its own
+    device. The model's mode and state do not change.
     """
     try:
         return _traced_flops(model, image_size, torch.device("meta"))
@@ -115,9 +115,9 @@ def reference_flops(
 ) -> int | None:
     """Return the dense FLOPs of one image in the network that `config` is measured against.
 
-    Its description names that one (`ModelDescription.reference`), which is traced with the same
-    sizes and heads on the meta device, where it takes no memory. None where it names none: the
-    network is its own reference.
+    The description of the model names its reference (`ModelDescription.reference`), which is
+    traced with the same sizes and heads on the meta device, where it takes no memory. Returns None
+    if the description names none: then the network is its own reference.
     """
     reference = MODEL.find(config.name).reference
     if reference is None or reference == config.name:
@@ -155,15 +155,16 @@ def training_flops_fraction(
     """Return training FLOPs over those of dense training for `reference_steps`.
 
     The definition is that of RigL (Evci et al. 2020, appendix H). More than 1 is possible:
-    pre-training is dense and comes on top of `train_steps`. Raises `UserError` without a step.
+    pre-training is dense and is added to `train_steps`. Raises `UserError` if it is below 1.
 
-    reference_steps: `train_steps` unless given. Where systems share a number of steps between
-      pre-training and training it is that number, the same for all.
+    reference_steps: by default `train_steps`. If systems divide a total number of steps between
+      pre-training and training, it is that total, the same for all.
 
-    average_step_flops: of a training step over a dense one's, mean over the steps: f_S / f_D for
-      a gradient step (a backward pass costs two forward), `regrowth_step_flops` for the others.
-    scoring_steps: of dense saliency, in dense training steps; a batch that goes forward once
-      and backward for each of T tasks is (1 + 2·T) / 3 of one.
+    average_step_flops: FLOPs of a training step over those of a dense one, mean over the steps:
+      f_S / f_D for a gradient step (a backward pass costs two forward passes),
+      `regrowth_step_flops` for the others.
+    scoring_steps: cost of dense saliency, in dense training steps. One forward pass of a batch
+      and a backward pass for each of T tasks count as (1 + 2·T) / 3 steps.
     """
     if train_steps < 1:
         raise UserError(f"`train_steps` must be at least 1, got {train_steps}; train longer")
@@ -174,7 +175,7 @@ def training_flops_fraction(
 def measure_latency_ms(model: nn.Module, image_size: Sequence[int], *, repeats: int = 20) -> float:
     """Measure the median milliseconds of one image's forward pass, on the model's device.
 
-    The kernels are dense, so zeros save no time. The model's mode is left as it was.
+    The kernels are dense, so zeros save no time. The model's mode does not change.
     """
     device = next(model.parameters()).device
     image = torch.zeros(1, 3, *image_size, device=device)
@@ -195,11 +196,11 @@ def measure_latency_ms(model: nn.Module, image_size: Sequence[int], *, repeats: 
 
 
 class CostModel:
-    """The `cost/*` metrics of one trial. Dense FLOPs are traced once; a mask's cost is a sum.
+    """Computes the `cost/*` metrics of one trial; dense FLOPs are traced only once.
 
     image_size: (height, width) of one image as evaluated.
-    reference_flops: the dense FLOPs of one image that the metrics' fractions are relative to;
-      None: the model's own. See the function of that name.
+    reference_flops: the dense FLOPs of one image that fractions are relative to; None for the
+      model's own. See the function `reference_flops`.
     """
 
     def __init__(
@@ -217,15 +218,15 @@ class CostModel:
         self._own_per_reference = self.flops.dense / (reference_flops or self.flops.dense)
 
     def flops_fraction(self) -> float:
-        """Return sparse over dense forward FLOPs under the present masks, at most 1."""
+        """Return sparse over dense forward FLOPs under the current masks, at most 1."""
         return self.sparse_flops() / self.flops.dense
 
     def sparse_flops(self) -> int:
-        """Return the FLOPs of one image under the present masks."""
+        """Return the FLOPs of one image under the current masks."""
         return sum(layer["sparse_flops"] for layer in self.layers().values()) + self.flops.other
 
     def layers(self) -> dict[str, dict[str, int]]:
-        """Return `{name: {"flops": dense, "sparse_flops": under the present masks}}` of one image.
+        """Return `{name: {"flops": dense, "sparse_flops": under the current masks}}` of one image.
 
         They are whole numbers: every weight of a layer is used at equally many positions.
         """
@@ -253,8 +254,8 @@ class CostModel:
 
         latency: adds `cost/latency_ms`, which is a measurement and differs from run to run.
 
-        The arguments are those of `training_flops_fraction`, in FLOPs of this model; here they
-        become those of the reference.
+        The other arguments are those of `training_flops_fraction`, relative to this model; they
+        are converted to the reference.
         """
         density = self._registry.density
         metrics = {
