@@ -76,11 +76,11 @@ def claims(
     Resumable: finished studies are left as they are, and options that are left out are those the
     studies were begun with. The README's table is written too, unless --out names another folder.
     """
-    from benchmarks.claims.document import render, write_readme
-    from benchmarks.claims.figure import draw
-    from benchmarks.claims.findings import collect
     from benchmarks.claims.jobs import Options, settle
     from benchmarks.claims.protocol import check_systems, get_settings
+    from benchmarks.claims.results.document import render, write_readme
+    from benchmarks.claims.results.figure import draw
+    from benchmarks.claims.results.findings import collect
     from benchmarks.claims.studies import run_setting
 
     say = (lambda text: None) if quiet else _say

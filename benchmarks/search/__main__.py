@@ -63,9 +63,9 @@ def search(
     Results are kept one by one: after an interruption the same command goes on. Where the code of
     a search, a surrogate or the simulator has changed, what rests on it is run again.
     """
-    from benchmarks.search.document import render
-    from benchmarks.search.figure import draw
-    from benchmarks.search.findings import collect
+    from benchmarks.search.results.document import render
+    from benchmarks.search.results.figure import draw
+    from benchmarks.search.results.findings import collect
     from benchmarks.search.runs import REAL, WORKLOADS, get_workload, missing, plan
 
     names = _words(only) or list(WORKLOADS)

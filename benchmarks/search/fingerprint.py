@@ -37,9 +37,14 @@ def _closure(modules: tuple[str, ...]) -> frozenset[str]:
 
 
 def _imports(module: str) -> list[str]:
-    nodes = ast.walk(ast.parse(_source(module)))
-    named = [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module]
-    return [name for name in named if name.startswith(_OWN)]
+    found = []
+    for node in ast.walk(ast.parse(_source(module))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(_OWN):
+            if _path(node.module).is_file():
+                found.append(node.module)
+            else:  # a folder, of which modules are imported
+                found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
 
 
 @functools.cache
@@ -52,4 +57,8 @@ def _code(module: str) -> str:
 
 
 def _source(module: str) -> str:
-    return (_REPOSITORY / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    return _path(module).read_text(encoding="utf-8")
+
+
+def _path(module: str) -> Path:
+    return _REPOSITORY / f"{module.replace('.', '/')}.py"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.search.fingerprint import fingerprint
-from benchmarks.search.real import Scenes
 from benchmarks.search.simulator import Completion, Trace, simulate
-from benchmarks.search.surrogates import SURROGATES, get_surrogate
-from benchmarks.search.systems import OURS, PLAIN_TPE, RANDOM, SYSTEMS, Entry, get_system
-from benchmarks.search.workload import Workload
+from benchmarks.search.systems.catalogue import OURS, PLAIN_TPE, RANDOM, SYSTEMS, Entry, get_system
+from benchmarks.search.workloads.real import Scenes
+from benchmarks.search.workloads.surrogates import SURROGATES, get_surrogate
+from benchmarks.search.workloads.workload import Workload
 
 REAL = "scenes"
 # Lengths of full trials; the real trainable takes seconds for one.
@@ -54,7 +54,7 @@ class Job:
         """Of what the result depends on beside the job itself."""
         system = get_system(self.system)
         workload = "real" if self.workload == REAL else "surrogates"
-        modules = ["simulator", "starts", workload]
+        modules = ["simulator", "workloads.starts", f"workloads.{workload}"]
         names = [*(f"benchmarks.search.{module}" for module in modules), system.module]
         return fingerprint(names, system.settings)
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.search.workload import Report, Run, Workload
+from benchmarks.search.workloads.workload import Report, Run, Workload
 from trainables.errors import UserError
 from trainables.seeds import derive_seed
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.claims.document import BEGIN, END, readme_section, render, write_readme
-from benchmarks.claims.figure import draw
-from benchmarks.claims.findings import collect
 from benchmarks.claims.jobs import Options, settle
 from benchmarks.claims.protocol import SETTINGS
+from benchmarks.claims.results.document import BEGIN, END, readme_section, render, write_readme
+from benchmarks.claims.results.figure import draw
+from benchmarks.claims.results.findings import collect
 from benchmarks.claims.studies import run_setting
 from tests.benchmarks.claims_studies import FakeSearch
 from trainables.errors import UserError

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks.claims.__main__ import parse_data_roots, require_data
-from benchmarks.claims.findings import collect
 from benchmarks.claims.jobs import Options, settle
 from benchmarks.claims.protocol import SETTINGS, get_settings
+from benchmarks.claims.results.findings import collect
 from benchmarks.claims.studies import run_setting
 from tests.benchmarks.claims_studies import FakeSearch
 from trainables.errors import Failure, UserError

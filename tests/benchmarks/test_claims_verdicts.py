@@ -12,7 +12,7 @@ from benchmarks.claims.protocol import (
     PairClaim,
     WatershedClaim,
 )
-from benchmarks.claims.verdicts import (
+from benchmarks.claims.results.verdicts import (
     judge_pair,
     judge_pairs,
     judge_watershed,

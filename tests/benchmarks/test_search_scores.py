@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from analysis.statistics.indicators import Normalisation
-from benchmarks.search.document import render
-from benchmarks.search.figure import draw
-from benchmarks.search.findings import collect
-from benchmarks.search.runs import FULL_LENGTHS, Job, obtain, seeds_of
-from benchmarks.search.scores import (
+from benchmarks.search.results.document import render
+from benchmarks.search.results.figure import draw
+from benchmarks.search.results.findings import collect
+from benchmarks.search.results.scores import (
     Trajectory,
     against_peers,
     epochs_to_reach,
@@ -20,6 +19,7 @@ from benchmarks.search.scores import (
     mean_curve,
     trajectory,
 )
+from benchmarks.search.runs import FULL_LENGTHS, Job, obtain, seeds_of
 from benchmarks.search.simulator import Completion, Trace
 from trainables.command_line import write_json
 

@@ -10,9 +10,9 @@ import pytest
 from benchmarks.search import fingerprint as fingerprints
 from benchmarks.search.runs import Job, load, missing, obtain, plan, run
 from benchmarks.search.simulator import Trace, simulate
-from benchmarks.search.surrogates import SURROGATES
-from benchmarks.search.systems import SYSTEMS, get_system
-from benchmarks.search.workload import Report
+from benchmarks.search.systems.catalogue import SYSTEMS, get_system
+from benchmarks.search.workloads.surrogates import SURROGATES
+from benchmarks.search.workloads.workload import Report
 from search.plans.rung_settings import RungSettings
 from spaces.space import Space
 from trainables.errors import UserError

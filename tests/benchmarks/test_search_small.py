@@ -3,10 +3,10 @@
 import pytest
 
 from analysis.statistics.comparison import compare
+from benchmarks.search.results.scores import trajectory
 from benchmarks.search.runs import Job, run
-from benchmarks.search.scores import trajectory
-from benchmarks.search.surrogates import get_surrogate
-from benchmarks.search.systems import OURS, PLAIN_TPE, RANDOM
+from benchmarks.search.systems.catalogue import OURS, PLAIN_TPE, RANDOM
+from benchmarks.search.workloads.surrogates import get_surrogate
 
 SEEDS = 8
 FULL_LENGTHS = 20

@@ -8,8 +8,8 @@ import pytest
 
 from analysis.statistics.indicators import hypervolume
 from analysis.statistics.pareto import dominates, non_dominated
-from benchmarks.search.peers import Draw
-from benchmarks.search.surrogates import (
+from benchmarks.search.systems.peers import Draw
+from benchmarks.search.workloads.surrogates import (
     METHODS,
     NOISE,
     NUM_EPOCHS,
@@ -17,7 +17,7 @@ from benchmarks.search.surrogates import (
     Points,
     get_surrogate,
 )
-from benchmarks.search.workload import Report
+from benchmarks.search.workloads.workload import Report
 from trainables.errors import UserError
 
 NAMES = list(SURROGATES)

@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,10 +10,11 @@ import pytest
 import torch
 
 from spaces.presets import trial_config
+from tests.search.execution.hanging import hanging
 from trainables.errors import Failure, UserError
-from trainables.training.checkpoints.manifest import MANIFEST, valid_checkpoint, write_manifest
+from trainables.training.checkpoints.manifest import valid_checkpoint
 from trainables.training.trial import Report
-from trainables.training.watchdog import Watchdog, silence_of
+from trainables.training.watchdog import silence_of
 from trainables.tune import DiSparseTrainable
 
 
@@ -215,33 +214,6 @@ def test_a_checkpoint_that_is_refused_costs_its_steps_and_nothing_else(
     assert "division by zero" in moved.train()["reason"]
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "no manifest", "half manifest"])
-def test_damage_shows(tmp_path: Path, damage: str) -> None:
-    (tmp_path / "a.pt").write_bytes(b"0123456789")
-    (tmp_path / "b.json").write_text("{}")
-    write_manifest(tmp_path, step=40)
-    assert valid_checkpoint(tmp_path) == 40
-    match damage:
-        case "truncate":
-            (tmp_path / "a.pt").write_bytes(b"01234")
-        case "flip":
-            (tmp_path / "a.pt").write_bytes(b"0123456780")
-        case "remove":
-            (tmp_path / "b.json").unlink()
-        case "no manifest":
-            (tmp_path / MANIFEST).unlink()
-        case "half manifest":
-            text = (tmp_path / MANIFEST).read_text()
-            (tmp_path / MANIFEST).write_text(text[: len(text) // 2])
-    assert valid_checkpoint(tmp_path) is None
-
-
-def test_nothing_is_no_checkpoint(tmp_path: Path) -> None:
-    assert valid_checkpoint(tmp_path / "absent") is None
-    write_manifest(tmp_path, step=1)
-    assert valid_checkpoint(tmp_path) is None
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -282,48 +254,6 @@ def test_a_model_that_finds_no_space_is_not_lost_in_silence(
         trainable.train()
 
 
-_HANGING = """
-import sys, time
-from pathlib import Path
-from trainables.training.watchdog import Watchdog
-
-def train():
-    for seconds in map(float, sys.argv[2:]):
-        with dog.watching():
-            time.sleep(seconds)
-
-dog = Watchdog(Path(sys.argv[1]), 0.5)
-train()
-print("got on")
-dog.close()
-"""
-
-
-def hanging(directory: Path, *seconds: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _HANGING, str(directory), *map(str, seconds)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_a_process_that_falls_silent_ends_and_says_where(tmp_path: Path) -> None:
-    # Together they take longer than the limit, which is for each.
-    got_on = hanging(tmp_path, 0.3, 0.3, 0.3)
-    assert (got_on.returncode, got_on.stdout) == (0, "got on\n")
-    assert list(tmp_path.iterdir()) == []
-    hung = hanging(tmp_path, 0.1, 600)
-    assert (hung.returncode, hung.stdout) == (1, "")
-    assert silence_of(tmp_path).startswith("no report within 0.5 s (in train, <string> line 9)")
-
-
-def test_a_limit_that_cannot_say_so_ends_the_process_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the place of a folder")
-    assert hanging(tmp_path / "file", 600).returncode == 1
-    assert silence_of(tmp_path / "file") == ""
-
-
 def test_a_trial_that_hung_is_not_tried_again(config: dict[str, Any], tmp_path: Path) -> None:
     first = DiSparseTrainable(config)
     first.train()
@@ -344,11 +274,3 @@ def test_a_trial_that_hung_is_not_tried_again(config: dict[str, Any], tmp_path: 
     again.stop()
     assert not (tmp_path / "other" / "silence.txt").exists()
     assert silence_of(directory)
-
-
-def test_no_limit_writes_nothing(tmp_path: Path) -> None:
-    dog = Watchdog(tmp_path, None)
-    with dog.watching():
-        pass
-    dog.close()
-    assert list(tmp_path.iterdir()) == []

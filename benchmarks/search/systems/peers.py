@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search.workload import Report, Workload
+from benchmarks.search.workloads.workload import Report, Workload
 from spaces.space import GivenValues, Space
 
 # Configurations that the first trials have; of a scheduler that draws, in place of its draws.

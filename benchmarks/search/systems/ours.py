@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.search.starts import starts_of
-from benchmarks.search.workload import Report, Workload
+from benchmarks.search.workloads.starts import starts_of
+from benchmarks.search.workloads.workload import Report, Workload
 from search.plans.rung_settings import RungSettings
 from search.samplers.trial_sampler import TrialSampler
 from search.schedulers.rungs import ParetoRungs

@@ -9,8 +9,8 @@ from analysis.labels import layer_label, metric_label, task_label, unit_label
 from analysis.methods import method_style
 from analysis.studies.systems_by_seed import percent
 from analysis.tables.typeset import markdown_rows
-from benchmarks.claims import prose, protocol_table
-from benchmarks.claims.prose import number, quantity
+from benchmarks.claims.results import prose, protocol_table
+from benchmarks.claims.results.prose import number, quantity
 from trainables.errors import UserError
 from trainables.report import PRIMARY_METRICS, describe
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from benchmarks.search.workload import Report, Run
+from benchmarks.search.workloads.workload import Report, Run
 from spaces.catalogue import build_space
 from spaces.presets import trial_config
 from spaces.space import Space

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from benchmarks.search import peers
-from benchmarks.search.ours import Ours, Variant
 from benchmarks.search.simulator import System
-from benchmarks.search.starts import starts_of
-from benchmarks.search.workload import Workload
+from benchmarks.search.systems import peers
+from benchmarks.search.systems.ours import Ours, Variant
+from benchmarks.search.workloads.starts import starts_of
+from benchmarks.search.workloads.workload import Workload
 from search.plans.rung_settings import RungSettings
 from trainables.errors import unknown_name
 
@@ -38,7 +38,7 @@ def _peer(name: str, label: str, build: type[Any]) -> Entry:
         name=name,
         label=label,
         role="peer",
-        module="benchmarks.search.peers",
+        module="benchmarks.search.systems.peers",
         settings=build.__name__,
         build=lambda workload, seed, starts: build(
             workload, seed, starts_of(workload.space) if starts else ()
@@ -51,7 +51,7 @@ def _ours(name: str, label: str, variant: Variant, role: Role = "part") -> Entry
         name=name,
         label=label,
         role=role,
-        module="benchmarks.search.ours",
+        module="benchmarks.search.systems.ours",
         settings=repr(variant),
         build=lambda workload, seed, starts: Ours(
             workload, seed, variant, starts_of(workload.space) if starts else ()
@@ -74,7 +74,7 @@ SYSTEMS: dict[str, Entry] = {
             name=SHIPPED_TPE,
             label="Ray OptunaSearch (TPE) without starts",
             role="peer",
-            module="benchmarks.search.peers",
+            module="benchmarks.search.systems.peers",
             settings="RayOptunaSearch without starts",
             build=lambda workload, seed, starts: peers.RayOptunaSearch(workload, seed, ()),
         ),

@@ -28,9 +28,7 @@ from benchmarks.claims.protocol import (
     WATERSHED_CLAIMS,
     Setting,
 )
-from benchmarks.claims.studies import chosen_settings, num_finished, results
-from benchmarks.claims.tuning import NUM_VARIANTS, choose
-from benchmarks.claims.verdicts import (
+from benchmarks.claims.results.verdicts import (
     PairResult,
     WatershedResult,
     is_of,
@@ -38,6 +36,8 @@ from benchmarks.claims.verdicts import (
     judge_watersheds,
     scores_of,
 )
+from benchmarks.claims.studies import chosen_settings, num_finished, results
+from benchmarks.claims.tuning import NUM_VARIANTS, choose
 from spaces.presets import DENSE_METHODS
 from trainables.command_line import parse_settings
 from trainables.report import PRIMARY_METRICS

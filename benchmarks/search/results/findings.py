@@ -11,7 +11,15 @@ import numpy as np
 
 from analysis.statistics.comparison import Comparison, mean_interval
 from analysis.statistics.indicators import Normalisation, hypervolume
-from benchmarks.search import peers
+from benchmarks.search.results.scores import (
+    QUARTERS,
+    Trajectory,
+    against_peers,
+    epochs_to_reach,
+    igd_plus,
+    mean_curve,
+    trajectory,
+)
 from benchmarks.search.runs import (
     CONCURRENCY,
     FULL_LENGTHS,
@@ -21,18 +29,10 @@ from benchmarks.search.runs import (
     load,
     seeds_of,
 )
-from benchmarks.search.scores import (
-    QUARTERS,
-    Trajectory,
-    against_peers,
-    epochs_to_reach,
-    igd_plus,
-    mean_curve,
-    trajectory,
-)
 from benchmarks.search.simulator import Trace
-from benchmarks.search.surrogates import NOISE, get_surrogate
-from benchmarks.search.systems import OURS, PLAIN_TPE, SHIPPED_TPE, SYSTEMS
+from benchmarks.search.systems import peers
+from benchmarks.search.systems.catalogue import OURS, PLAIN_TPE, SHIPPED_TPE, SYSTEMS
+from benchmarks.search.workloads.surrogates import NOISE, get_surrogate
 from search.plans.rung_settings import RungSettings
 
 _CURVE_POINTS = 60

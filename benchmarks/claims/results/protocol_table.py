@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from analysis.labels import task_label
-from benchmarks.claims.prose import Setting, duration
+from benchmarks.claims.results.prose import Setting, duration
 
 
 def _fact(name: str, show: Callable[[Any], str]) -> Callable[[Setting], str]:

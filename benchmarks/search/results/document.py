@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.tables.typeset import markdown_rows
-from benchmarks.search import prose
-from benchmarks.search.systems import SHIPPED_TPE
+from benchmarks.search.results import prose
+from benchmarks.search.systems.catalogue import SHIPPED_TPE
 
 _NONE = "–"
 

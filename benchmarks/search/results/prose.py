@@ -59,8 +59,9 @@ def protocol(found: Mapping[str, Any]) -> str:
     ]
     if surrogates:
         text.append(
-            f"- **Surrogates** (`benchmarks/search/surrogates.py` has the equations, which were "
-            f"committed before anything was compared): {_list(lengths)} full lengths of "
+            "- **Surrogates** (`benchmarks/search/workloads/surrogates.py` has the equations, "
+            "which were committed before anything was compared): "
+            f"{_list(lengths)} full lengths of "
             f"{_list(epochs)} epochs; noise of deviation {found['noise']:g} on every error."
         )
     real = next((w for w in found["workloads"] if w["name"] == "scenes"), None)

@@ -1,0 +1,1 @@
+"""What the studies show: verdicts, findings, and the document with its picture."""

@@ -1,0 +1,1 @@
+"""What the kept results show: scores, findings, and the document with its picture."""

@@ -1,0 +1,1 @@
+"""The searches that are compared: ours, its peers, and ours with one part changed."""
