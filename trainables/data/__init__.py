@@ -1,1 +1,1 @@
-"""Images and their ground truth: sources, the columnar store, augmentation, batches."""
+"""Provides images and their ground truth: sources, the columnar store, augmentation, batches."""

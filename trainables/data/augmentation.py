@@ -1,18 +1,18 @@
-"""Random resize, mirror and crop, batched on the device and geometrically right.
+"""Resizes, mirrors and crops batches at random on the device, with consistent geometry.
 
-The geometry is that of a camera whose focal length stays what it is, with the principal point
-moving along with the crop:
-- Mirroring turns x around: n_x changes its sign and nothing else changes.
+The geometry is that of a camera with a fixed focal length whose principal point moves with the
+crop:
+- Mirroring reverses x: n_x changes its sign and nothing else changes.
 - Resizing by s shows the scene as if it were compressed to 1/s of its depth: metric depth is
   divided by s, disparity multiplied by s, and normals, which transform by the inverse transpose,
   have n_z multiplied by s and are made unit vectors again (as in Eigen & Fergus 2015).
   AdaShare and DiSparse divide depth but leave normals as they are; theirs then disagree with
   their depth by up to 11.5 degrees at s = 1.5 and 19.5 degrees at s = 0.5.
-- Outside the image nothing is known: targets are ignored there, the image is the mean colour.
+- Outside the image, targets are unknown (ignored) and the image has the mean colour.
 
-Images and responses are sampled bilinearly (a response next to an unknown one may become unknown);
-labels, normals, depth and other values take the nearest pixel, one and the same for all, so that
-nothing is mixed across an edge and they stay consistent.
+Images and responses are sampled bilinearly (a response next to an unknown one may become unknown).
+Labels, normals, depth and other values all take the same nearest pixel, so that nothing is mixed
+across an edge and they stay consistent.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -33,11 +33,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentationParameters:
-    """One crop per sample, drawn on the CPU.
+    """Holds one crop per sample, drawn on the CPU.
 
-    scale: float64 (B,), of the resize. mirror: bool (B,), applied before the crop.
-    top, left: int64 (B,), of the crop in pixels of the resized image; negative where the resized
-      image is smaller than the crop, which then is padded around it.
+    scale: float64 (B,), factor of the resize. mirror: bool (B,), applied before the crop.
+    top, left: int64 (B,), position of the crop in pixels of the resized image; negative if the
+      resized image is smaller than the crop and is padded.
     """
 
     scale: Tensor
@@ -56,9 +56,9 @@ class AugmentationParameters:
         scale_range: tuple[float, float],
         mirror: bool,
     ) -> "AugmentationParameters":
-        """Uniform in scale and in the crop's position; mirrored with probability one half.
+        """Draw scale and crop position uniformly, and mirror with probability one half.
 
-        Always consumes four numbers per sample, so that settings do not shift the stream.
+        It always consumes four numbers per sample, so that settings do not shift the stream.
         """
         uniform = torch.rand(4, batch_size, generator=generator, dtype=torch.float64)
         low, high = scale_range
@@ -71,7 +71,10 @@ class AugmentationParameters:
 
 
 def _offset(length: Tensor, window: int, uniform: Tensor) -> Tensor:
-    """Whole pixels, so that a crop at scale 1 copies pixels: 0…slack, or slack…0 if negative."""
+    """Return offsets in whole pixels, so that a crop at scale 1 copies pixels.
+
+    They lie in 0…slack, or in slack…0 for a negative slack.
+    """
     slack = torch.floor(length).long() - window
     steps = torch.floor(uniform * (slack.abs() + 1)).long()
     return torch.where(slack < 0, -steps, steps)
@@ -85,14 +88,14 @@ def augment(
     depth_kind: str,
     own_kinds: Mapping[str, str] | None = None,
 ) -> Batch:
-    """The batch resized, mirrored and cropped to `crop`, on the batch's own device.
+    """Return the batch resized, mirrored and cropped to `crop`, on the batch's own device.
 
-    Targets are those of the store's columns, and follow the kind of each
-    (`trainables.data.targets`). depth_kind: "metric" or "disparity". own_kinds: of the columns
-    that tasks of a user's own read.
+    Targets are named by the store's columns and treated by their kind (`trainables.data.targets`).
+    depth_kind: "metric" or "disparity". own_kinds: the kinds of columns that a user's own tasks
+    read.
     """
     height, width = batch.images_BCHW.shape[2:]
-    # Positions are worked out on the CPU in double precision: ties fall the same way everywhere.
+    # Positions are computed on the CPU in double precision, so that ties are equal on all devices.
     rows = _source_positions(crop[0], parameters.top, parameters.scale)
     columns = _source_positions(crop[1], parameters.left, parameters.scale)
     grid = _Grid(
@@ -129,14 +132,14 @@ def augment(
 
 
 def _source_positions(length: int, offset: Tensor, scale: Tensor) -> Tensor:
-    """(B, length): where the crop's pixel centres lie in the image, in pixels from its edge."""
+    """Return the crop's pixel centres in the image, (B, length), in pixels from the edge."""
     centres = torch.arange(length, dtype=torch.float64) + 0.5
     return (centres[None, :] + offset[:, None]) / scale[:, None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Grid:
-    """Where a crop's pixels come from. Axes are separate because a crop is never rotated.
+    """Holds where a crop's pixels come from; axes are separate because crops are not rotated.
 
     rows, columns: positions, float64 (B, H) and (B, W). *_indices: the nearest pixels.
     """
@@ -169,7 +172,7 @@ class _Grid:
         y = (2.0 * self.rows / height - 1.0)[:, :, None]
         x = (2.0 * self.columns / width - 1.0)[:, None, :]
         grid = torch.stack(torch.broadcast_tensors(x, y), 3)
-        # Clamped at the border and masked after: the outermost pixels are not faded into padding.
+        # Clamp at the border and mask afterwards, so that outer pixels do not fade into padding.
         sampled = functional.grid_sample(
             values_BCHW, grid, mode="bilinear", padding_mode="border", align_corners=False
         )

@@ -1,4 +1,4 @@
-"""One image with its ground truth, as sources yield it and the store writes it."""
+"""Defines one image with its ground truth, as sources yield it and the store writes it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ _NOT_A_TARGET = (*COLUMNS, "frame", "scene")
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Frame:
-    """An image and the targets that exist for it; arrays share one height and width.
+    """Holds an image and the targets that exist for it; arrays share one height and width.
 
-    name: unique within a split. scene: frames of one scene share what they show, so
-        validation is carved by scene.
+    name: unique within a split. scene: frames of one scene show the same place, so validation is
+        split off by whole scenes.
     image: uint8 (H, W, 3), RGB.
     segmentation: uint8 (H, W), class ids from 0, 255 where unlabelled.
     normals: float32 (H, W, 3), unit vectors of the camera frame (x right, y down, z forward),
@@ -27,11 +27,11 @@ class Frame:
     depth: float32 (H, W), metres along the optical axis (or disparity, see the data set),
         NaN where unknown.
     keypoints, edges: float32 (H, W), responses in [0, 1], NaN where unknown.
-    extra: targets of tasks of a user's own, by name: class ids as uint8 (H, W), 255 where
-        unlabelled; anything else as float32, (H, W) or, of unit vectors, (H, W, 3), NaN where
+    extra: targets of a user's own tasks, by name: class ids as uint8 (H, W), 255 where
+        unlabelled; anything else as float32, (H, W) or (H, W, 3) for unit vectors, NaN where
         unknown. The data set's description names the tasks that read them.
 
-    Raises `UserError` when sizes, channels or types do not fit, naming the frame.
+    Raises `UserError`, naming the frame, if sizes, channels or types do not fit.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Frame:
     depth: np.ndarray | None = None
     keypoints: np.ndarray | None = None
     edges: np.ndarray | None = None
-    extra: Any = field(default_factory=dict)  # {name: array}; Any, for sources give **arrays
+    extra: Any = field(default_factory=dict)  # {name: array}; Any, because sources pass **arrays
 
     def __post_init__(self) -> None:
         if not isinstance(self.extra, Mapping):
@@ -70,11 +70,11 @@ class Frame:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """Return (height, width) in pixels."""
         return self.image.shape[0], self.image.shape[1]
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
-        """(column, array) of the image and of every target present, `extra` last."""
+        """Yield (column, array) of the image and of every target present, `extra` last."""
         for column in COLUMNS:
             array = getattr(self, column)
             if array is not None:
@@ -82,7 +82,7 @@ class Frame:
         yield from self.extra.items()
 
     def require(self, column: str, kind: str) -> None:
-        """Raises `UserError` unless the array of `column` has the channels and type of `kind`."""
+        """Raise `UserError` unless the array of `column` has the channels and type of `kind`."""
         array = dict(self.arrays())[column]
         channels = CHANNELS[kind]
         if array.ndim != (2 if channels is None else 3) or (
@@ -101,7 +101,7 @@ class Frame:
 
 
 def _likely_kind(array: np.ndarray) -> str:
-    """A kind with the array's look; which it is exactly is known when it is stored."""
+    """Return a kind that fits the array; the exact kind is known only when it is stored."""
     if array.dtype == np.uint8:
         return "labels"
     return "vectors" if array.ndim == 3 else "values"

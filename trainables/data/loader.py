@@ -1,7 +1,8 @@
-"""Batches of a split, each a function of (seed, step) alone.
+"""Loads batches of a split, each a function of (seed, step) alone.
 
-Where the frames are kept: on CUDA, as stored types in device memory when they fit in a share of
-what is free, else read ahead by a thread into pinned memory; on the CPU, the memory map itself.
+On CUDA, frames are kept in device memory in their stored types if they fit in a share of the free
+memory; otherwise a thread reads them ahead into pinned memory. On the CPU they are read from the
+memory map.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,10 +34,10 @@ _UPLOAD_FRAMES = 64  # at a time, so that no second copy of the view exists on t
 
 
 class BatchSource:
-    """Training batches of `view`, scoring batches for saliency, evaluation batches of any view.
+    """Gives training and scoring batches of `view`, and evaluation batches of any view.
 
-    tasks: whose targets are read. seed: the trial's. device: a torch device, as text.
-    resident_share: of free CUDA memory that a view may occupy; 0 streams always.
+    tasks: the tasks whose targets are read. seed: the trial's. device: a torch device, as text.
+    resident_share: share of the free CUDA memory that a view may occupy; 0 always streams.
     """
 
     def __init__(
@@ -62,19 +63,19 @@ class BatchSource:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps in which every frame is seen once; batches run on across epochs."""
+        """Return the steps in which every frame is seen once; a batch may span two epochs."""
         return self.view.num_frames / self.batch_size
 
     def train_batch(self, step: int) -> Batch:
-        """The augmented batch of a step (from 0). Every frame is seen once per epoch."""
+        """Return the augmented batch of a step (from 0). Every frame is seen once per epoch."""
         stored = self._reader(self.view).fetch(self._positions(step), self._positions(step + 1))
         return self._augmented(stored, generator(self.seed, "augmentation", step))
 
     def scoring_batches(self, n: int, step: int) -> Iterator[Batch]:
-        """Give n augmented batches to score weights on, apart from the training stream.
+        """Yield n augmented batches to score weights on, without touching the training stream.
 
-        Frames are drawn without replacement until all have been seen. The same batches for the
-        same (seed, step).
+        Frames are drawn without replacement until all have been seen. The same (seed, step) gives
+        the same batches.
         """
         draws = generator(self.seed, "scores", step)
         needed, count = n * self.batch_size, self.view.num_frames
@@ -85,11 +86,11 @@ class BatchSource:
             yield self._augmented(self._reader(self.view).fetch(chunk, upcoming), draws)
 
     def evaluation_batches(self, view: View, batch_size: int) -> Iterator[Batch]:
-        """All frames of `view` in order, unaugmented, at full size; the last batch may be short."""
+        """Yield all frames of `view` in order and unaugmented; the last batch may be short."""
         yield from map(self._by_task, _in_order(self._reader(view), batch_size))
 
     def close(self) -> None:
-        """Stop reading ahead and let go of device memory; the source stays usable."""
+        """Stop reading ahead and free device memory; the source stays usable."""
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
@@ -128,7 +129,7 @@ class BatchSource:
         return self._by_task(batch)
 
     def _by_task(self, batch: Batch) -> Batch:
-        """Targets by task, where they were by column of the store."""
+        """Return the batch with targets by task instead of by column of the store."""
         columns = {task: known_task(task).target for task in self.tasks}
         targets = {task: batch.targets[column] for task, column in columns.items()}
         return Batch(images_BCHW=batch.images_BCHW, targets=targets)
@@ -151,10 +152,10 @@ class BatchSource:
 
 
 def _free_memory(device: torch.device) -> float:
-    """Bytes of CUDA memory that this process may still take.
+    """Return the bytes of CUDA memory that this process may still take.
 
-    What the device has free, or less where the process is held to a share of the device
-    (`torch.cuda.set_per_process_memory_fraction`: several trials on one GPU).
+    This is the free memory of the device, or less if the process is limited to a share of it
+    (`torch.cuda.set_per_process_memory_fraction`, for several trials on one GPU).
     """
     index = torch.cuda.current_device() if device.index is None else device.index
     free, total = torch.cuda.mem_get_info(index)
@@ -177,14 +178,14 @@ class _Reader(Protocol):
     view: View
 
     def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None) -> dict[str, Tensor]:
-        """`upcoming`: the positions most likely to be fetched next."""
+        """Fetch the frames at `positions`; `upcoming` are most likely to be fetched next."""
         ...
 
     def close(self) -> None: ...
 
 
 class MappedReader:
-    """Copies each batch out of the memory map; nothing else is held."""
+    """Copies each batch out of the memory map and holds nothing else."""
 
     def __init__(self, view: View, modalities: Sequence[str], device: torch.device) -> None:
         self.view, self.device = view, device
@@ -201,7 +202,7 @@ class MappedReader:
         return {m: torch.from_numpy(column[indices]) for m, column in self.columns.items()}
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing, because nothing is held."""
 
 
 class ResidentReader:
@@ -228,7 +229,7 @@ class ResidentReader:
         return {m: column.index_select(0, chosen) for m, column in self.columns.items()}
 
     def close(self) -> None:
-        """Let go of the device memory."""
+        """Free the device memory."""
         self.columns.clear()
 
 
@@ -244,12 +245,12 @@ class StreamedReader:
     def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> dict[str, Tensor]:
         """Take the frames that were read ahead, or read them now, and read `upcoming` ahead."""
         future = self.pending.pop(positions.tobytes(), None)
-        # Batches that were read ahead and not asked for (the order was broken) are dropped.
+        # Drop batches that were read ahead but are not asked for, because the order changed.
         self.pending.clear()
         host = future.result() if future else self._pinned(positions)
         if upcoming is not None:
             self.pending[upcoming.tobytes()] = self.pool.submit(self._pinned, upcoming)
-        # PyTorch keeps a pinned block from reuse until the copy out of it has been made.
+        # PyTorch does not reuse a pinned block before the copy out of it has finished.
         return {m: tensor.to(self.device, non_blocking=True) for m, tensor in host.items()}
 
     def _pinned(self, positions: np.ndarray) -> dict[str, Tensor]:
@@ -259,16 +260,16 @@ class StreamedReader:
         return {m: tensor.pin_memory() for m, tensor in gathered.items()}
 
     def close(self) -> None:
-        """Stop the thread; what it is reading is finished first."""
+        """Stop the thread after the batch that it is reading."""
         self.pool.shutdown(wait=True, cancel_futures=True)
 
 
 def decode(stored: dict[str, Tensor], split: Split) -> Batch:
-    """Stored values as the network and the losses want them; unknown becomes NaN or 255.
+    """Convert stored values to those the network and the losses use; unknown is NaN or 255.
 
-    Targets are by column of the store, which is the task's name for the built-in ones.
+    Targets are named by the store's columns; for built-in tasks that is the task's name.
     """
-    # Every written split has them; they are optional only while it is being written.
+    # Every finished split has image statistics; they are optional only while it is being written.
     assert split.meta.image_mean is not None
     assert split.meta.image_std is not None
     image = stored["image"]

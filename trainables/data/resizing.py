@@ -1,10 +1,10 @@
-"""Resizing a frame so that each modality stays what it means.
+"""Resizes frames so that each modality keeps its meaning.
 
-The image is averaged over area; labels, depth and other values take the pixel at the new pixel's
-centre, since a mean of labels, or one across an occlusion, means nothing; normals and responses are
-averaged over area where known, and normals made unit vectors again. Depth is not rescaled: the
-camera's focal length in pixels shrinks with the image, so the geometry is the same. Nor is
-disparity: its unit is that of the native image.
+The image is averaged over area. Labels, depth and other values take the pixel at the new pixel's
+centre, because a mean of labels, or a mean across an occlusion, has no meaning. Normals and
+responses are averaged over the area where they are known, and normals are made unit vectors again.
+Depth is not rescaled: the camera's focal length in pixels shrinks with the image, so the geometry
+is the same. Disparity is not rescaled either: its unit is that of the native image.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ Size = tuple[int, int]
 
 
 def resize_frame(frame: Frame, size: Size, own_kinds: Mapping[str, str] | None = None) -> Frame:
-    """The frame at `size` (height, width).
+    """Return the frame resized to `size` (height, width).
 
-    own_kinds: of `frame.extra`, by name. Raises `UserError` where one is missing.
+    own_kinds: the kinds of `frame.extra`, by name. Raises `UserError` if one is missing.
     """
     if frame.size == size:
         return frame
@@ -34,7 +34,7 @@ def resize_frame(frame: Frame, size: Size, own_kinds: Mapping[str, str] | None =
 
 
 def resize_array(array: np.ndarray, size: Size, kind: str) -> np.ndarray:
-    """A column's array at `size`, by the column's kind."""
+    """Return a column's array at `size`, resized by the rule of its kind."""
     if kind in ("labels", "values", "depth"):
         return resize_nearest(array, size)
     if kind == "vectors":
@@ -45,7 +45,7 @@ def resize_array(array: np.ndarray, size: Size, kind: str) -> np.ndarray:
 
 
 def resize_nearest(array: np.ndarray, size: Size) -> np.ndarray:
-    """The pixel under each new pixel's centre."""
+    """Return the array at `size`, taking the pixel under each new pixel's centre."""
     rows, columns = (
         ((np.arange(new) * 2 + 1) * old // (2 * new))
         for new, old in zip(size, array.shape, strict=False)
@@ -54,18 +54,18 @@ def resize_nearest(array: np.ndarray, size: Size) -> np.ndarray:
 
 
 def resize_area(array: np.ndarray, size: Size) -> np.ndarray:
-    """The mean over the area that each new pixel covers, fractions of pixels included."""
+    """Return the mean over the area that each new pixel covers, fractions of pixels included."""
     height, width = array.shape[:2]
     rows, columns = area_weights(height, size[0]), area_weights(width, size[1])
     vertical = (rows @ array.reshape(height, -1)).reshape(size[0], width, -1)
-    # Channels beside rows: one large product, where three columns at a time would crawl.
+    # Channels go with the rows into one large product; products of three columns are very slow.
     lines = np.ascontiguousarray(vertical.transpose(0, 2, 1)).reshape(-1, width)
     result = (lines @ columns.T).reshape(size[0], -1, size[1]).transpose(0, 2, 1)
     return np.ascontiguousarray(result).reshape(*size, *array.shape[2:]).astype(np.float32)
 
 
 def resize_normals(normals: np.ndarray, size: Size) -> np.ndarray:
-    """Mean of the known normals as unit vectors; NaN where less than half of the area is known."""
+    """Return the mean known normals as unit vectors; NaN if less than half the area is known."""
     known = ~np.isnan(normals[..., 0])
     total = resize_area(np.where(known[..., None], normals, 0).astype(np.float32), size)
     share = resize_area(known.astype(np.float32), size)
@@ -77,7 +77,7 @@ def resize_normals(normals: np.ndarray, size: Size) -> np.ndarray:
 
 
 def resize_response(response: np.ndarray, size: Size) -> np.ndarray:
-    """Mean of the known responses (H, W); NaN where less than half of the area is known."""
+    """Return the mean known responses (H, W); NaN if less than half the area is known."""
     known = ~np.isnan(response)
     if known.all():
         return resize_area(response, size)
@@ -90,7 +90,7 @@ def resize_response(response: np.ndarray, size: Size) -> np.ndarray:
 
 @cache
 def area_weights(old: int, new: int) -> np.ndarray:
-    """float32 (new, old): what share of each new pixel every old pixel covers; rows sum to 1."""
+    """Return the share of each new pixel that every old one covers: float32 (new, old)."""
     edges = np.arange(new + 1) * (old / new)
     starts, ends = edges[:-1, None], edges[1:, None]
     pixels = np.arange(old)[None, :]

@@ -1,4 +1,4 @@
-"""Where the store of a data set lies, generated or converted on first use."""
+"""Finds the store of a data set, and generates or converts it on first use."""
 
 import functools
 import hashlib
@@ -24,16 +24,17 @@ SCENES_NUM_TRAIN = 960  # where the configuration does not say
 SCENES_NUM_TEST = 240
 ANOTHER_FOLDER = "name another folder for the frames to be generated in"
 GENERATE_AGAIN = f"delete its folder to have it generated again, or {ANOTHER_FOLDER}"
-_THREADED_PIXELS = 128 * 128  # smaller frames are drawn faster by one thread
+_THREADED_PIXELS = 128 * 128  # one thread draws smaller frames faster
 
 
 def store_root(config: DataConfig, progress: Progress | None = None) -> str:
-    """The store folder (absolute) or URI behind `config`, generated or converted when it must be.
+    """Return the store's absolute folder or URI; generate or convert the store if it is missing.
 
-    Raw data are converted once for every size, into a folder named after where they lie and what
-    their top folder looks like.
+    Raw data are converted once for every size, into a folder whose name depends on their path and
+    on the names and times in their top folder.
 
-    Trials that run in other working directories need it resolved once: pass it as `data.root`.
+    For trials that run in other working directories, call this once and pass the result as
+    `data.root`. Raises `UserError` for a root that is missing, empty, or not of this data set.
     """
     spec = DATASET.find(config.dataset)
     _require_targets(config, spec)
@@ -59,7 +60,7 @@ def store_root(config: DataConfig, progress: Progress | None = None) -> str:
 
 
 def _require_targets(config: DataConfig, spec: DatasetDescription) -> None:
-    """Raises `UserError` for a task whose target the data set does not have."""
+    """Raise `UserError` for a task whose target the data set does not have."""
     targets = {task.target for task in tasks_of(spec).values()}
     valid = [name for name, task in known_tasks().items() if task.target in targets]
     for task in config.tasks:
@@ -68,14 +69,14 @@ def _require_targets(config: DataConfig, spec: DatasetDescription) -> None:
 
 
 def _holds_store(folder: Path) -> bool:
-    # Not Path.exists, which raises below a folder that may not be searched.
+    # Not Path.exists, which raises in a folder without permission to search.
     return any(os.path.exists(split_file(folder, split)) for split in SPLITS)
 
 
 def _converted(
     config: DataConfig, spec: DatasetDescription, raw: Path, progress: Progress | None
 ) -> Path:
-    """The store of the raw data in a folder. Raises `UserError` where they are not of `spec`."""
+    """Return the store of the raw data in a folder. Raises `UserError` for data of another set."""
     try:
         if spec.open_source is None:
             raise UserError("not a data set that can be converted")
@@ -95,19 +96,19 @@ def _converted(
 
 
 def _generated_folder(config: DataConfig) -> Path:
-    """Named by everything that shapes the frames."""
+    """Return the cache folder, named by everything that determines the frames."""
     return _cache_folder(config, (config.size, sorted(generation(config).items())))
 
 
 def _cache_folder(config: DataConfig, key: object) -> Path:
-    """Of the store that `key` decides."""
+    """Return the cache folder of the store that `key` identifies."""
     name = config.dataset.replace(":", "-").replace("/", "-")
     digest = hashlib.blake2b(repr(key).encode(), digest_size=6).hexdigest()
     return GENERATED_ROOT / f"{name}-{digest}"
 
 
 def generation(config: DataConfig) -> dict[str, str | int]:
-    """What decides the frames besides their size, the generator's own source included."""
+    """Return what determines the frames besides their size, including the generator's code."""
     num_train, num_test = _generated_counts(config)
     return {
         "num_train": num_train,
@@ -146,7 +147,7 @@ def _generate(
         )
     with building(folder) as scratch:
         if _holds_store(folder):
-            return  # another process generated it while this one waited
+            return  # another process generated it in the meantime
         meta = SplitMeta(
             dataset=config.dataset,
             size=config.size,

@@ -1,1 +1,1 @@
-"""The procedural indoor scenes: geometry, layout, textures and exact ray casting."""
+"""Makes the procedural indoor scenes: geometry, layout, textures and exact ray casting."""

@@ -1,4 +1,4 @@
-"""The solids, lights and cameras of a procedural room.
+"""Defines the solids, lights and cameras of a procedural room.
 
 The world is right-handed, in metres, z up; the room is the box (0, 0, 0)…`Scene.room`.
 """
@@ -15,9 +15,9 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Primitive:
-    """A convex solid, upright, turned by `yaw` (radians) about the vertical.
+    """Describes an upright convex solid, turned by `yaw` (radians) about the vertical.
 
-    half: half extents; (r, r, half height) of a "cylinder", (r, r, r) of a "sphere".
+    half: half extents in metres; (r, r, half height) for a "cylinder", (r, r, r) for a "sphere".
     """
 
     shape: str  # "box" | "cylinder" | "sphere"
@@ -30,35 +30,35 @@ class Primitive:
 
     @property
     def bounding_radius(self) -> float:
-        """Of the sphere about `centre` that holds the solid."""
+        """Return the radius of the sphere about `centre` that holds the solid."""
         x, y, z = self.half
         if self.shape == "sphere":
             return x
         return hypot(x, z) if self.shape == "cylinder" else hypot(x, y, z)
 
     def to_local(self, vector: np.ndarray) -> np.ndarray:
-        """World directions (3, N) in the solid's own axes."""
+        """Return world directions (3, N) in the solid's own axes."""
         if self.yaw == 0.0:
             return vector
         c, s = np.float32(cos(self.yaw)), np.float32(sin(self.yaw))
         return np.stack((c * vector[0] + s * vector[1], c * vector[1] - s * vector[0], vector[2]))
 
     def to_world(self, vector: np.ndarray) -> np.ndarray:
-        """The inverse of `to_local`."""
+        """Return directions (3, N) in the solid's axes in world axes; the inverse of `to_local`."""
         if self.yaw == 0.0:
             return vector
         c, s = np.float32(cos(self.yaw)), np.float32(sin(self.yaw))
         return np.stack((c * vector[0] - s * vector[1], c * vector[1] + s * vector[0], vector[2]))
 
     def corners(self) -> np.ndarray:
-        """The (8, 3) corners of a box, (0, 3) for the round solids."""
+        """Return the (8, 3) corners of a box, or an empty (0, 3) array for round solids."""
         if self.shape != "box":
             return np.empty((0, 3))
         signs = np.array([(i & 1, i >> 1 & 1, i >> 2 & 1) for i in range(8)]) * 2.0 - 1.0
         return self.to_world((signs * self.half).T).T + self.centre
 
     def clearance(self, point: Point) -> float:
-        """Metres from `point` to the surface; negative inside."""
+        """Return the metres from `point` to the surface; negative inside."""
         offset = np.subtract(point, self.centre)[:, None]
         x, y, z = (float(v) for v in self.to_local(offset)[:, 0])
         if self.shape == "sphere":
@@ -73,7 +73,7 @@ class Primitive:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Light:
-    """A small spherical area light; `power` is linear RGB, at one metre."""
+    """Describes a small spherical area light; `power` is linear RGB at one metre."""
 
     position: Point
     power: Point
@@ -82,7 +82,7 @@ class Light:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """A room, its furniture and its lights. `surfaces`: floor, wall, ceiling."""
+    """Holds a room, its furniture and its lights; `surfaces` are floor, wall and ceiling."""
 
     room: Point
     surfaces: tuple[Material, Material, Material]
@@ -93,7 +93,7 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Camera:
-    """A pinhole with square pixels and a central principal point.
+    """Describes a pinhole camera with square pixels and a central principal point.
 
     rotation: rows are the camera's x (right), y (down), z (forward) axes in the world.
     focal: focal length as a fraction of the image's width.
@@ -105,7 +105,7 @@ class Camera:
 
     @classmethod
     def looking_at(cls, position: Point, target: Point, *, roll: float, focal: float) -> "Camera":
-        """`roll` in radians, clockwise as seen by the camera; never straight up or down."""
+        """Return a camera towards `target`; never straight up or down, `roll` in radians clockwise."""
         forward = np.subtract(target, position)
         forward /= np.linalg.norm(forward)
         right = np.cross(forward, (0.0, 0.0, 1.0))
@@ -116,7 +116,7 @@ class Camera:
         return cls(position=position, rotation=rotation, focal=focal)
 
     def project(self, points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel coordinates (N, 2) as (u, v), pixel centres at halves, and depths (N,)."""
+        """Return pixel coordinates (N, 2) as (u, v), with centres at halves, and depths (N,)."""
         height, width = size
         local = (points - self.position) @ self.rotation.T
         depth = local[:, 2]

@@ -1,9 +1,9 @@
-"""What a procedural room holds, and from where it is seen.
+"""Furnishes a procedural room and places the camera in it.
 
-Sizes are generous against real furniture, so that an object spans several cells of a
-stride-8 network at 64x64. Colour is a hint at best (see `scene_textures`): a crate and a
-pouf can be the same box and differ in texture, a pouf and a pillar the same cylinder and
-differ in context, a lamp and a ball the same sphere, one of them shining.
+Objects are larger than real furniture, so that each spans several cells of a stride-8 network at
+64x64. Colour is only a hint (see `textures`). A crate and a pouf can be the same box with
+different textures. A pouf and a pillar can be the same cylinder in different places. A lamp and a
+ball can be the same sphere, but only the lamp shines.
 """
 
 from dataclasses import dataclass, field
@@ -32,12 +32,12 @@ CLASS_NAMES = (
 NUM_CLASSES = len(CLASS_NAMES)
 LABELS = {name: label for label, name in enumerate(CLASS_NAMES)}
 
-_WALL_GAP = 0.02  # metres: no two faces are coplanar, so no ray has two first hits
+_WALL_GAP = 0.02  # metres; keeps faces from being coplanar, so that no ray has two first hits
 
 
 @dataclass(slots=True)
 class _Plan:
-    """A room being furnished."""
+    """Holds a room while it is being furnished."""
 
     rng: np.random.Generator
     room: Point
@@ -51,7 +51,7 @@ class _Plan:
         return bool(self.rng.random() < probability)
 
     def claim(self, radius: float, margin: float = 0.08) -> tuple[float, float] | None:
-        """A free place on the floor for a disc, or None when the room is too full."""
+        """Return a free place on the floor for a disc, or None if the room is too full."""
         for _ in range(12):
             x = self.uniform(radius + margin, self.room[0] - radius - margin)
             y = self.uniform(radius + margin, self.room[1] - radius - margin)
@@ -75,7 +75,7 @@ class _Plan:
         material: Material | None = None,
         yaw: float = 0.0,
     ) -> Primitive:
-        """Append a solid of class `kind`; "unlabelled" is in no class."""
+        """Append a solid of class `kind`; "unlabelled" belongs to no class."""
         primitive = Primitive(
             shape=shape,
             centre=centre,
@@ -83,7 +83,7 @@ class _Plan:
             label=LABELS.get(kind, IGNORE_LABEL),
             material=material or random_material(self.rng, kind),
             yaw=yaw,
-            # A light sits inside its lamp: were the lamp to cast shadows, it would go dark.
+            # A lamp casts no shadows, because its light is inside it and would be blocked.
             casts_shadow=kind != "lamp",
         )
         self.primitives.append(primitive)
@@ -157,7 +157,7 @@ def place_camera(rng: np.random.Generator, scene: Scene) -> Camera:
 
 
 def _add_lamps(plan: _Plan) -> list[Light]:
-    """A ceiling light or an unseen one high up, and often a standing lamp."""
+    """Add a ceiling light or an invisible light high up, and often a standing lamp."""
     width, depth, height = plan.room
     warm = plan.uniform(0.0, 1.0)
     tint = (1.0, 1.0 - 0.16 * warm, 1.0 - 0.38 * warm)
@@ -200,7 +200,7 @@ def _add_pillar(plan: _Plan) -> None:
 
 
 def _add_cabinet(plan: _Plan) -> None:
-    """A large box with its back to a wall."""
+    """Add a large box with its back to a wall."""
     half = (plan.uniform(0.4, 0.75), plan.uniform(0.2, 0.3), plan.uniform(0.45, 1.0))
     wall = int(plan.rng.integers(4))
     length = plan.room[wall % 2]
@@ -215,7 +215,7 @@ def _add_cabinet(plan: _Plan) -> None:
 
 
 def _add_table(plan: _Plan) -> None:
-    """A slab on four round legs, sometimes with something on it."""
+    """Add a slab on four round legs, sometimes with something on it."""
     half_x, half_y = plan.uniform(0.45, 0.75), plan.uniform(0.32, 0.5)
     place = plan.claim(hypot(half_x, half_y))
     if place is None:
@@ -236,7 +236,7 @@ def _add_table(plan: _Plan) -> None:
 
 
 def _add_loose(plan: _Plan, kind: str) -> None:
-    """A crate, pouf or ball on the floor; a crate may carry another thing."""
+    """Add a crate, pouf or ball on the floor; a crate may have another thing on it."""
     size = plan.uniform(0.26, 0.46)
     place = plan.claim(size * 1.3)
     if place is None:
@@ -250,7 +250,7 @@ def _add_loose(plan: _Plan, kind: str) -> None:
 def _add_solid(
     plan: _Plan, kind: str, place: tuple[float, float], base: float, size: float
 ) -> float:
-    """A solid of about `size` half extent standing at height `base`; returns its top."""
+    """Add a solid of about `size` half extent at height `base` and return the height of its top."""
     x, y = place
     if kind == "ball":
         plan.add("sphere", kind, (x, y, base + size), (size, size, size))
@@ -265,7 +265,7 @@ def _add_solid(
 
 
 def _add_unlabelled(plan: _Plan) -> None:
-    """Something the annotator left out: any shape, any texture."""
+    """Add a solid of any shape and texture that has no label."""
     size = plan.uniform(0.18, 0.35)
     place = plan.claim(size * 1.3)
     if place is not None:
@@ -277,8 +277,8 @@ def _add_unlabelled(plan: _Plan) -> None:
 
 
 def _add_rug(plan: _Plan) -> None:
-    """A thin patch; what stands in the room may stand on it."""
-    # Thinner than a rug: a side below a pixel's size would dot the edges.
+    """Add a thin patch on the floor; other things may stand on it."""
+    # Thinner than a real rug, so that its side, smaller than a pixel, does not dot the edges.
     half = (plan.uniform(0.6, 1.1), plan.uniform(0.5, 0.9), 1e-4)
     x = plan.uniform(half[0] + 0.3, plan.room[0] - half[0] - 0.3)
     y = plan.uniform(half[1] + 0.3, plan.room[1] - half[1] - 0.3)
@@ -286,7 +286,7 @@ def _add_rug(plan: _Plan) -> None:
 
 
 def _add_picture(plan: _Plan) -> None:
-    """A thin box on a wall; cabinets may stand before it."""
+    """Add a thin box on a wall; cabinets may stand in front of it."""
     half = (plan.uniform(0.25, 0.55), 0.012, plan.uniform(0.2, 0.42))
     wall = int(plan.rng.integers(4))
     along = plan.uniform(half[0] + 0.2, plan.room[wall % 2] - half[0] - 0.2)

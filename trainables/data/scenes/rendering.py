@@ -1,4 +1,4 @@
-"""Exact ray casting of a procedural room, vectorised over rays.
+"""Casts rays through a procedural room exactly, vectorised over rays.
 
 Rays are (3, N) float32 in the world, scaled so that the ray parameter is the depth along
 the optical axis. Each ray is tested only against solids whose bounding sphere it meets.
@@ -20,7 +20,7 @@ _SHADOW_OFFSET = np.float32(3e-3)  # metres along the normal, against self-shado
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surfaces:
-    """What N rays meet first.
+    """Holds what N rays meet first.
 
     points, normals: world (3, N), the normals unit and facing the ray. labels: uint8 (N,).
     faces: int32 (N,), equal where two rays meet the same smooth face of the same solid.
@@ -37,7 +37,7 @@ class Surfaces:
 
 
 def cast(scene: Scene, camera: Camera, pixels: np.ndarray, width: int) -> np.ndarray:
-    """Ray directions (3, N) through pixel coordinates (2, N) relative to the image's centre."""
+    """Return ray directions (3, N) through pixels (2, N) relative to the image's centre."""
     plane = (pixels / (camera.focal * width)).astype(np.float32)
     axes = camera.rotation.astype(np.float32)
     rays = plane[0] * axes[0][:, None] + plane[1] * axes[1][:, None] + axes[2][:, None]
@@ -46,7 +46,7 @@ def cast(scene: Scene, camera: Camera, pixels: np.ndarray, width: int) -> np.nda
 
 
 def trace(scene: Scene, camera: Camera, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Depth (N,) of the first hit of each ray and the index of its solid, `ROOM` if none."""
+    """Return each ray's depth (N,) at its first hit and the index of its solid, `ROOM` if none."""
     origin = np.array(camera.position, dtype=np.float32)[:, None]
     room = np.array(scene.room, dtype=np.float32)[:, None]
     depth = ((np.where(rays > 0, room, np.float32(0)) - origin) / rays).min(axis=0)
@@ -62,7 +62,7 @@ def trace(scene: Scene, camera: Camera, rays: np.ndarray) -> tuple[np.ndarray, n
 def describe(
     scene: Scene, camera: Camera, rays: np.ndarray, depth: np.ndarray, owner: np.ndarray
 ) -> Surfaces:
-    """Normals, labels and materials where the rays of `trace` end."""
+    """Return normals, labels and materials where the rays of `trace` end."""
     num = rays.shape[1]
     origin = np.array(camera.position, dtype=np.float32)[:, None]
     surfaces = Surfaces(
@@ -89,10 +89,10 @@ def describe(
 def shade(
     scene: Scene, camera: Camera, surfaces: Surfaces, light_samples: np.ndarray
 ) -> np.ndarray:
-    """Linear radiance (3, N).
+    """Return the linear radiance (3, N) of the surfaces.
 
-    light_samples: (3, N), the point of a light's unit ball each ray's shadow is tested at;
-    averaged over the rays of a pixel this makes penumbrae.
+    light_samples: (3, N), the point in a light's unit ball to which each ray's shadow is tested.
+    The average over the rays of a pixel gives penumbrae.
     """
     occlusion = _ambient_occlusion(scene, surfaces)
     light = np.broadcast_to(np.float32(scene.ambient) * occlusion, surfaces.points.shape).copy()
@@ -110,13 +110,13 @@ def shade(
 def _candidates(
     primitives: tuple[Primitive, ...], origin: np.ndarray, rays: np.ndarray, inflate: float
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(solid, rays whose line meets its inflated bounding sphere), conservatively."""
+    """Yield every solid with the rays that may meet its inflated bounding sphere."""
     if not primitives:
         return
     centres = np.array([p.centre for p in primitives], dtype=np.float32) - origin.T
     radii = np.array([p.bounding_radius + inflate for p in primitives], dtype=np.float32) * 1.001
     squares = (centres * centres).sum(axis=1) - radii * radii
-    # |ray| cos(angle) >= tangent length; a start inside the sphere meets it anyway.
+    # |ray| cos(angle) >= tangent length; a ray that starts inside the sphere always meets it.
     tangent = np.where(squares > 0, np.sqrt(np.maximum(squares, 0)) * 0.9999, -np.inf)
     lengths = np.sqrt((rays * rays).sum(axis=0))
     meets = centres @ rays >= tangent.astype(np.float32)[:, None] * lengths - np.float32(1e-4)
@@ -127,7 +127,7 @@ def _candidates(
 
 
 def _first_hit(primitive: Primitive, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """Ray parameter (n,) of the entry into a solid; infinite where it is missed."""
+    """Return the ray parameter (n,) at the entry into a solid; infinite for rays that miss it."""
     start = primitive.to_local(origin - np.array(primitive.centre, dtype=np.float32)[:, None])
     ray = primitive.to_local(rays)
     half = np.array(primitive.half, dtype=np.float32)[:, None]
@@ -157,7 +157,7 @@ def _first_hit(primitive: Primitive, origin: np.ndarray, rays: np.ndarray) -> np
 def _describe_room(scene: Scene, surfaces: Surfaces, where: np.ndarray) -> None:
     points = surfaces.points[:, where]
     far = np.array(scene.room, dtype=np.float32)[:, None]
-    # Six distances; the ray ends on the face with the least.
+    # Of the six faces, the ray ends on the nearest.
     face = np.abs(np.concatenate((points, points - far))).argmin(axis=0)
     axis, upper = face % 3, face // 3
     normals = np.zeros_like(points)
@@ -210,17 +210,17 @@ def _describe_primitive(
 
 
 def _ambient_occlusion(scene: Scene, surfaces: Surfaces) -> np.ndarray:
-    """Openness (N,) in [0, 1]: darker in the room's creases and beside bulky solids.
+    """Return the openness (N,) in [0, 1]: less in the room's creases and beside bulky solids.
 
-    An approximation in closed form: each wall dims by its angle and an exponential of its
-    distance, each solid as a sphere of its mean size.
+    This is a closed-form approximation: each wall dims by its angle and an exponential of its
+    distance, and each solid counts as a sphere of its mean size.
     """
     points, normals = surfaces.points, surfaces.normals
     openness = np.ones(points.shape[1], dtype=np.float32)
     for axis, length in enumerate(scene.room):
         towards = np.exp(points[axis] * np.float32(-1 / 0.35))
         away = np.exp((points[axis] - np.float32(length)) * np.float32(1 / 0.35))
-        # (1 - n·m)/2: nothing from the face the point itself lies on.
+        # (1 - n·m)/2 is 0 for the face on which the point lies.
         openness -= np.float32(0.3) * (towards * (1 - normals[axis]) + away * (1 + normals[axis]))
     bulky = [p for p in scene.primitives if min(p.half) > 0.1]
     for primitive in bulky:
@@ -244,7 +244,7 @@ def _add_light(
     light: np.ndarray,
     highlight: np.ndarray,
 ) -> None:
-    """Add a light's share to `light` (3, N) and its glint to `highlight` (N,), in place."""
+    """Add a light's share to `light` (3, N) and its highlight to `highlight` (N,), in place."""
     centre = np.array(source.position, dtype=np.float32)[:, None]
     towards = centre + np.float32(source.radius) * light_samples - surfaces.points
     square = (towards * towards).sum(axis=0)

@@ -1,8 +1,8 @@
-"""The `scenes` data set: procedural indoor views with five targets that agree.
+"""Generates the `scenes` data set: procedural indoor views with five consistent targets.
 
 Every frame is a function of (seed, index) alone. Consecutive frames show one room from
 `VIEWS_PER_SCENE` places: frame i belongs to room i // VIEWS_PER_SCENE. Nothing is
-downloaded; geometry is exact, so every pixel has depth and a normal.
+downloaded. Geometry is exact, so every pixel has depth and a normal.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,15 +23,15 @@ VIEWS_PER_SCENE = 4
 
 _LUMINANCE = np.array([0.3, 0.59, 0.11], dtype=np.float32)  # of linear red, green, blue
 _SMALLEST_SIDE = 16  # pixels
-KEYPOINT_SIGMA = 0.08  # of the shorter side; an eighth of the resolution still shows it
+KEYPOINT_SIGMA = 0.08  # of the shorter side; still visible at an eighth of the resolution
 EDGE_SIGMA = 0.04  # of the shorter side; the same
 _STEP = 0.1  # metres: an occlusion at least this deep is a full edge
-_VISIBLE = 1e-2  # metres a corner may lie behind the first hit and be seen: under a rug, say
+_VISIBLE = 1e-2  # metres that a visible corner may lie behind the first hit, e.g. under a rug
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sensor:
-    """The camera's electronics. exposure: mean luminance aimed at; noise: shot and read."""
+    """Describes the camera's electronics; `exposure` is the mean luminance aimed at."""
 
     exposure: float
     white_balance: tuple[float, ...]  # gains of red, green, blue
@@ -40,10 +40,10 @@ class Sensor:
 
 
 def render_scenes(seed: int, indices: Sequence[int], size: tuple[int, int]) -> Iterator[Frame]:
-    """Frames `indices` of the endless sequence that `seed` names, at `size` (height, width).
+    """Yield frames `indices` of the endless sequence of `seed`, at `size` (height, width).
 
-    All five targets are present and finite; segmentation is 255 on the few objects left
-    unlabelled. Raises `UserError` for a negative seed or index or a side below 16 pixels.
+    All five targets are present and finite; segmentation is 255 on the few unlabelled
+    objects. Raises `UserError` for a negative seed or index or a side below 16 pixels.
     """
     if min(size) < _SMALLEST_SIDE:
         raise UserError(
@@ -61,7 +61,7 @@ def render_scenes(seed: int, indices: Sequence[int], size: tuple[int, int]) -> I
 def render_view(
     scene: Scene, camera: Camera, size: tuple[int, int], sensor: Sensor, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """The arrays of a `Frame` for one view of one room; `rng` draws the sensor's noise."""
+    """Return the arrays of a `Frame` for one view of one room; `rng` draws the sensor's noise."""
     height, width = size
     centres, lattice = _pixel_grid(size)
     num, num_shaded = height * width, height * width + lattice.shape[1]
@@ -113,16 +113,16 @@ def _frames(seed: int, indices: Sequence[int], size: tuple[int, int]) -> Iterato
 
 
 def _stream(seed: int, room: int, part: int) -> np.random.Generator:
-    """Random numbers of a room (part 0) or of one of its views (from 1)."""
+    """Return the generator of a room (part 0) or of one of its views (part 1 and up)."""
     derived = derive_seed(seed, "scenes", room * (VIEWS_PER_SCENE + 1) + part)
     return np.random.Generator(np.random.PCG64(derived))
 
 
 def _pixel_grid(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel centres (2, HW) and pixel corners (2, (H+1)(W+1)), from the image's centre.
+    """Return pixel centres (2, HW) and corners (2, (H+1)(W+1)) relative to the image's centre.
 
-    Truth is taken at the centres; colour from both, a quincunx: twice the rays of one per
-    pixel and as smooth as four.
+    Ground truth is taken at the centres. Colour is taken from centres and corners (a quincunx),
+    which costs two rays per pixel and is as smooth as four.
     """
     height, width = size
     grids = []
@@ -133,8 +133,11 @@ def _pixel_grid(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _light_samples(size: tuple[int, int]) -> np.ndarray:
-    """Places in the unit ball (3, rays): its centre for pixel centres, and one of four
-    around it for pixel corners so that every pixel's corners have all four."""
+    """Return points in the unit ball (3, rays) at which shadows are sampled.
+
+    Pixel centres get its centre, and pixel corners one of four points around it, so that the
+    corners of every pixel have all four.
+    """
     height, width = size
     directions = ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))
     tetrahedron = 0.5 * np.array(directions, dtype=np.float32).T
@@ -146,7 +149,7 @@ def _light_samples(size: tuple[int, int]) -> np.ndarray:
 def _develop(
     radiance: np.ndarray, size: tuple[int, int], sensor: Sensor, rng: np.random.Generator
 ) -> np.ndarray:
-    """Exposure, saturation, anti-aliasing, noise and gamma; uint8 (H, W, 3)."""
+    """Return the image, uint8 (H, W, 3): exposure, saturation, anti-aliasing, noise and gamma."""
     height, width = size
     means = radiance[:, : height * width].mean(axis=1)
     gain = sensor.exposure / max(float(means @ _LUMINANCE), 1e-3)
@@ -165,7 +168,7 @@ def _develop(
 def _projected_corners(
     scene: Scene, camera: Camera, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel coordinates (K, 2) and depths (K,) of the corners inside the image."""
+    """Return pixel coordinates (K, 2) and depths (K,) of the corners inside the image."""
     unit = np.array([(i & 1, i >> 1 & 1, i >> 2 & 1) for i in range(8)], dtype=float)
     points = np.concatenate([unit * scene.room, *(p.corners() for p in scene.primitives)])
     pixels, depth = camera.project(points, size)
@@ -174,7 +177,7 @@ def _projected_corners(
 
 
 def _keypoint_response(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A Gaussian at each corner (u, v); the greatest where they meet. float32 (H, W)."""
+    """Return a Gaussian at each corner (u, v), the greatest where they overlap; float32 (H, W)."""
     response = np.zeros(size, dtype=np.float32)
     if len(corners):
         sigma = KEYPOINT_SIGMA * min(size)
@@ -188,11 +191,11 @@ def _keypoint_response(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray
 
 
 def _edge_response(faces: np.ndarray, normals: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Creases and occlusions between neighbouring pixels, spread a little. float32 (H, W).
+    """Return creases and occlusions between neighbouring pixels, slightly spread: float32 (H, W).
 
-    Between two faces the response is 1 - cos of the crease's angle, or the distance of
-    either point from the other's plane in units of 10 cm, whichever is greater, at most 1.
-    Within a smooth face it is 0, however curved.
+    Between two faces the response is the greater of 1 - cos of the crease's angle and the
+    distance of either point from the other's plane in units of 10 cm, at most 1. Within a smooth
+    face it is 0, even if the face is curved.
     """
     strength = np.zeros(faces.shape, dtype=np.float32)
     for axis in (0, 1):
@@ -209,7 +212,7 @@ def _edge_response(faces: np.ndarray, normals: np.ndarray, points: np.ndarray) -
         link = np.where(faces[p] != faces[q], link, np.float32(0))
         for side in (p, q):
             strength[side] = np.maximum(strength[side], link)
-    # The greatest of Gaussian-weighted neighbours; separable, as the weights are.
+    # The greatest of the Gaussian-weighted neighbours; separable because the weights are.
     sigma = EDGE_SIGMA * min(faces.shape)
     for axis in (0, 1):
         spread = strength.copy()

@@ -1,6 +1,6 @@
-"""Materials of the procedural rooms: a pattern over the surface, three colours, grain.
+"""Makes the materials of the procedural rooms: a surface pattern, three colours and grain.
 
-A texture maps surface coordinates (metres) to a place between the colours, 0…1.
+A texture maps surface coordinates (metres) to a position between the colours, 0…1.
 """
 
 import colorsys
@@ -19,10 +19,11 @@ Texture = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Material:
-    """palette: linear RGB (3, 3), the texture's low, middle and high colours.
+    """Describes the look of a surface.
 
-    scale: metres per repeat. phase: metres, shifts the pattern. grain: relative strength
-    of the fine noise. gloss: of the highlight. emission: added light, linear.
+    palette: linear RGB (3, 3), the texture's low, middle and high colours. scale: metres per
+    repeat. phase: shift of the pattern in metres. grain: relative strength of the fine noise.
+    gloss: strength of the highlight. emission: added light, linear.
     """
 
     texture: str
@@ -35,7 +36,7 @@ class Material:
     emission: float = 0.0
 
     def albedo(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Linear RGB (3, N) at surface coordinates in metres, each (N,)."""
+        """Return linear RGB (3, N) at surface coordinates in metres, each (N,)."""
         u, v = u + np.float32(self.phase[0]), v + np.float32(self.phase[1])
         if self.turned:
             u, v = v, u
@@ -51,7 +52,7 @@ class Material:
 
 @cache
 def _noise_table() -> np.ndarray:
-    """Periodic fractal noise in [0, 1], the same in every scene; materials shift into it."""
+    """Return periodic fractal noise in [0, 1], the same in all scenes; materials shift it."""
     rng = np.random.Generator(np.random.PCG64(20_240_501))
     table = np.zeros((_NOISE_SIZE, _NOISE_SIZE))
     for level, weight in ((8, 0.5), (32, 0.9), (128, 0.6), (512, 0.5)):
@@ -68,7 +69,7 @@ def _noise_table() -> np.ndarray:
 
 
 def noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Fractal noise in [0, 1] at coordinates in metres; period 8."""
+    """Return fractal noise in [0, 1] at coordinates in metres, with a period of 8 metres."""
     scale = np.float32(_NOISE_CELLS_PER_METRE)
     row = np.floor(u * scale).astype(np.int32) & (_NOISE_SIZE - 1)
     column = np.floor(v * scale).astype(np.int32) & (_NOISE_SIZE - 1)
@@ -80,7 +81,7 @@ def _fraction(x: np.ndarray) -> np.ndarray:
 
 
 def _cell(i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """A value in [0, 1] per lattice cell, unrelated between neighbours."""
+    """Return a value in [0, 1] per lattice cell, unrelated between neighbours."""
     row = (i * np.float32(37) + j * np.float32(101)).astype(np.int32) & (_NOISE_SIZE - 1)
     column = (i * np.float32(71) + j * np.float32(13)).astype(np.int32) & (_NOISE_SIZE - 1)
     return _noise_table()[row, column]
@@ -114,7 +115,7 @@ def _weave(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _planks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Boards along v, each its own shade, grained, with dark joints."""
+    """Draw grained boards along v, each in its own shade, with dark joints."""
     board = np.floor(u * 2)
     shift = _cell(board, board)
     length = np.floor(v * np.float32(0.3) + 5 * shift)
@@ -124,7 +125,7 @@ def _planks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _slats(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """A crate's face: broad boards with wide dark gaps and a batten across."""
+    """Draw a crate's face: broad boards with wide dark gaps and a batten across them."""
     board = np.floor(u * 2)
     shade = np.float32(0.5) + np.float32(0.3) * _cell(board, board)
     gap = _fraction(u * 2) < 0.22
@@ -155,7 +156,7 @@ def _clouds(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _panels(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Doors or drawers: a groove around a field, with a knob."""
+    """Draw doors or drawers: a groove around a field, with a knob."""
     x, y = _fraction(u), _fraction(v)
     distance = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y))
     knob = (x - np.float32(0.85)) ** 2 + (y - np.float32(0.5)) ** 2 < 0.004
@@ -164,7 +165,7 @@ def _panels(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _painting(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Large soft forms in three colours, hard where they meet."""
+    """Draw large soft forms in three colours with hard borders."""
     form = noise(u * np.float32(0.35), v * np.float32(0.35))
     return np.floor(form * 3 + np.float32(0.8) * v) % 3 * np.float32(0.5)
 
@@ -186,8 +187,8 @@ TEXTURES: dict[str, Texture] = {
     "painting": _painting,
 }
 
-# By kind of thing: (texture, smallest and largest scale in metres). The overlaps are the
-# distractors; "slats" alone tells a crate from a pouf of the same shape.
+# By kind of thing: (texture, smallest and largest scale in metres). Textures that several kinds
+# share are distractors; only "slats" tells a crate from a pouf of the same shape.
 _CHOICES: dict[str, tuple[tuple[str, float, float], ...]] = {
     "floor": (
         ("planks", 0.25, 0.5),
@@ -251,8 +252,8 @@ _BRIGHTNESS: dict[str, tuple[float, float]] = {
     "lamp": (0.9, 1.0),
 }
 
-# The hue a kind tends to, as wood tends to brown: a hint to start learning from. A third
-# of all things have any hue, and the hints overlap, so colour alone names few pixels.
+# The usual hue of a kind, as wood is usually brown: a hint to start learning from. A third of all
+# things have a random hue, and the hints overlap, so colour alone classifies few pixels.
 _HABITUAL_HUE: dict[str, float] = {
     "floor": 0.09,
     "wall": 0.13,
@@ -276,14 +277,14 @@ def random_material(rng: np.random.Generator, kind: str) -> Material:
     hue, value = rng.random(), rng.uniform(darkest, brightest)
     if kind in _HABITUAL_HUE and rng.random() < _HABIT:
         hue = _HABITUAL_HUE[kind] + rng.normal(0, 0.05)
-    # Rooms are muted: the furniture, not the walls, fills the frame with colour.
+    # Rooms are muted, so that most of the colour comes from the furniture.
     muted = 0.5 if kind in ("wall", "ceiling") else 1.0
     saturation = muted * rng.beta(1.8, 2.2)
     contrast = muted * rng.uniform(0.3, 0.7)
     if kind == "lamp":
         saturation *= 0.25
     second = hue + rng.normal(0, 0.15)
-    # Bright on dark as often as dark on bright.
+    # Bright on dark and dark on bright are equally frequent.
     low_value, high_value = value * (1 - contrast), min(1.0, value * (1 + 0.5 * contrast))
     if rng.random() < 0.5 and texture not in ("slats", "planks", "tiles", "panels"):
         low_value, high_value = high_value, low_value

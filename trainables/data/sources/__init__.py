@@ -1,1 +1,1 @@
-"""Readers of raw data sets: one frame at a time, in the layouts people have on disk."""
+"""Reads raw data sets, one frame at a time, in the layouts that people have on disk."""

@@ -1,10 +1,10 @@
-"""Cityscapes: colour, 19 classes and disparity of street scenes (Cordts et al. 2016).
+"""Reads Cityscapes: colour, 19 classes and disparity of street scenes (Cordts et al. 2016).
 
-Two layouts are read, told apart by what is in the folder:
+Two layouts are read; the content of the folder tells which one it is:
 - the official one: `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png`, with
-  `gtFine/…/NAME_gtFine_labelIds.png` (label ids; the 19 that are evaluated become train ids 0-18,
+  `gtFine/…/NAME_gtFine_labelIds.png` (label ids; the 19 evaluated ones become train ids 0-18,
   all others are ignored), `disparity/…/NAME_disparity.png` (16 bits: p > 0 is a disparity of
-  (p - 1) / 256 pixels, p = 0 unknown) and `camera/…/NAME_camera.json`;
+  (p - 1) / 256 pixels, p = 0 is unknown) and `camera/…/NAME_camera.json`;
 - AdaShare's, which DiSparse reads too: `.npy` files named by `cityscape.json` (lists of
   `[image, depth, label2, label7, label19]`) or, without it, in folders `train/` and `val/` (or
   `test/`) with `image/`, `label_19/` (or `label/`) and `depth/`. Images are floats in [0, 1],
@@ -12,13 +12,14 @@ Two layouts are read, told apart by what is in the folder:
 
 The official `test` labels are withheld, so `val` is our test split in both layouts.
 
-Depth is disparity, in the published unit: the share u = (p - 1) / 65535 of the 16-bit range, so
-1 is 255.996 pixels of the 2048 pixels wide image, whatever size the frame is stored at. AdaShare
-keeps the "- 1" in (u + 1/65535): at most a thousandth of what disparities within 100 m are.
-p = 1, a disparity of nothing, is unknown: no ratio to it exists, and AdaShare leaves it out too.
+Depth is disparity, in the published unit: the share u = (p - 1) / 65535 of the 16-bit range. A
+value of 1 is 255.996 pixels of the 2048 pixels wide image, whatever size the frame is stored at.
+AdaShare does not subtract the 1 and has u + 1/65535; the difference is at most a thousandth of the
+disparity within 100 m. p = 1, a disparity of 0, is unknown, because no ratio to it exists;
+AdaShare leaves it out too.
 
 `cityscapes-metric` is the same data with depth in metres, baseline * fx / disparity, unknown where
-that is below a pixel. It needs the camera files, which the official layout alone has.
+the disparity is below a pixel. It needs the camera files, which only the official layout has.
 """
 
 import json
@@ -56,7 +57,7 @@ LAYOUTS = DATASETS["cityscapes"].layouts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Camera:
-    """What of a `camera.json` depth needs. baseline: metres; fx: pixels of the native width."""
+    """Holds a camera's `baseline` in metres and `fx` in pixels of the native width."""
 
     baseline: float
     fx: float
@@ -64,7 +65,7 @@ class Camera:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameFiles:
-    """Where one frame of the official layout lies; None for what is left out."""
+    """Holds the files of one frame of the official layout; None for those left out."""
 
     name: str
     scene: str
@@ -76,9 +77,9 @@ class FrameFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CityscapesSource:
-    """Raw Cityscapes in either layout; see `trainables.data.sources.source.Source`.
+    """Reads raw Cityscapes in either layout; see `trainables.data.sources.source.Source`.
 
-    notes: what was left out, for the user.
+    notes: sentences for the user on what was left out.
     """
 
     files: dict[str, tuple[FrameFiles | ArrayFiles, ...]]
@@ -86,7 +87,7 @@ class CityscapesSource:
     notes: tuple[str, ...] = ()
 
     def num_frames(self, split: str) -> int:
-        """How many frames "train" or "test" has."""
+        """Return how many frames "train" or "test" has."""
         return len(self.files[split])
 
     def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
@@ -99,8 +100,8 @@ class CityscapesSource:
 def open_source(root: Path) -> CityscapesSource:
     """List the frames of a folder in either layout; depth is disparity.
 
-    Raises `UserError` for a folder of no known layout, one without frames, and for frames of
-    which a file is missing. What is missing for all frames is left out, with a note.
+    Raises `UserError` for a folder of no known layout, a folder without frames, and frames with a
+    missing file. A target that is missing for all frames is left out, with a note.
     """
     if (root / "leftImg8bit").is_dir():
         return _open_official(root, metric=False)
@@ -116,7 +117,7 @@ def open_source(root: Path) -> CityscapesSource:
 
 
 def open_metric_source(root: Path) -> CityscapesSource:
-    """The official layout with depth in metres. Raises `UserError` as `open_source` does."""
+    """List the frames of the official layout, with depth in metres; errors as in `open_source`."""
     if not (root / "leftImg8bit").is_dir():
         raise UserError(
             f"cityscapes-metric must lie in the official layout, got {root} without leftImg8bit/; "
@@ -175,7 +176,7 @@ def _open_official(root: Path, *, metric: bool) -> CityscapesSource:
 
 
 def _list_official(root: Path, theirs: str) -> list[str]:
-    """Names CITY_SEQUENCE_FRAME, in order."""
+    """Return the names CITY_SEQUENCE_FRAME, in order."""
     found = sorted((root / "leftImg8bit" / theirs).glob("*/*_leftImg8bit.png"))
     names = [path.name.removesuffix("_leftImg8bit.png") for path in found]
     for path, name in zip(found, names, strict=True):
@@ -198,7 +199,7 @@ def _image_path(root: Path, theirs: str, name: str) -> Path:
 
 
 def load_frame(files: FrameFiles) -> Frame:
-    """One frame of the official layout at its own size. Raises `UserError` naming the file."""
+    """Read one frame of the official layout at its own size. Raises `UserError` naming the file."""
     image = read_image(files.image, ("RGB",))
     segmentation = depth = None
     others: dict[Path, np.ndarray] = {}
@@ -217,7 +218,7 @@ def load_frame(files: FrameFiles) -> Frame:
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """uint8 (H, W) train ids 0-18 and 255 from a picture of label ids 0-33."""
+    """Read train ids 0-18, or 255, as uint8 (H, W) from a picture of label ids 0-33."""
     label_ids = read_image(path, ("L", "P"))
     known = label_ids[label_ids != IGNORE_LABEL]
     if known.size and known.max() > _LARGEST_LABEL_ID:
@@ -231,15 +232,15 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def disparity_share(steps: np.ndarray) -> np.ndarray:
-    """float32 (p - 1) / 65535 of 16-bit values p; NaN where p <= 1. Shape as given."""
+    """Return float32 (p - 1) / 65535 of 16-bit values p, in the same shape; NaN where p <= 1."""
     share = (steps.astype(np.float32) - 1) / np.float32(DISPARITY_RANGE)
     return np.where(steps > 1, share, np.nan).astype(np.float32)
 
 
 def metric_depth(steps: np.ndarray, camera: Camera) -> np.ndarray:
-    """float32 metres of 16-bit values p; NaN where the disparity is unknown or below a pixel.
+    """Return metres as float32 for 16-bit values p; NaN if unknown or below a pixel.
 
-    A pixel is some 470 m, far beyond what this camera pair can tell from infinity.
+    A disparity of one pixel is about 470 m, which this camera pair cannot tell from infinity.
     """
     pixels = np.maximum(steps.astype(np.float64) - 1, 1) / _STEPS_PER_PIXEL
     metres = camera.baseline * camera.fx / pixels
@@ -247,7 +248,7 @@ def metric_depth(steps: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def read_camera(path: Path) -> Camera:
-    """Raises `UserError` unless the file gives a positive baseline and focal length."""
+    """Read a camera. Raises `UserError` unless its baseline and focal length are positive."""
     try:
         values = json.loads(path.read_text())
         camera = Camera(

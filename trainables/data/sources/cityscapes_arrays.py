@@ -1,4 +1,4 @@
-"""Cityscapes as AdaShare and DiSparse read it: `.npy` files; see also `cityscapes`."""
+"""Reads Cityscapes as AdaShare and DiSparse do, from `.npy` files; see also `cityscapes`."""
 
 import json
 from collections import Counter
@@ -18,14 +18,14 @@ _LABEL_FOLDERS = ("label_19", "label")
 _SPLIT_FOLDERS = {"train": ("train",), "test": ("val", "test")}
 _NUM_CLASSES = DATASETS["cityscapes"].num_classes
 _RANGE = 65535
-# The released files are numbered in an order of their own and say no city, so that blocks of
-# neighbours are the most that validation can be kept apart by.
+# The released files are numbered in their own order and do not name the city. Validation can only
+# be kept apart by blocks of neighbouring numbers.
 _BLOCK = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArrayFiles:
-    """Where one frame lies; None for what is left out."""
+    """Holds the files of one frame; None for those left out."""
 
     name: str
     scene: str
@@ -36,7 +36,7 @@ class ArrayFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArrayListing:
-    """Frames by split, the size of the first one, and what was left out."""
+    """Holds frames by split, the size of the first one, and notes on what was left out."""
 
     files: dict[str, tuple[ArrayFiles, ...]]
     native_size: tuple[int, int]
@@ -44,7 +44,7 @@ class ArrayListing:
 
 
 def list_arrays(root: Path) -> ArrayListing | None:
-    """The frames of a folder; None where it is not of this layout.
+    """List the frames of a folder; None if it does not have this layout.
 
     Raises `UserError` for a malformed index, a split without frames or a missing file.
     """
@@ -151,7 +151,7 @@ def _list_folders(root: Path) -> tuple[dict[str, tuple[ArrayFiles, ...]], tuple[
 
 
 def scene_of(name: str) -> str:
-    """The city where the name begins with one, else a block of ten numbers, else the name."""
+    """Return the city in the name, else the block of ten numbers it is in, else the name."""
     city, separator, _ = name.partition("_")
     if separator and city.isalpha():
         return city
@@ -163,7 +163,7 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def load_arrays(files: ArrayFiles) -> Frame:
-    """One frame at its own size. Raises `UserError` naming the file at fault."""
+    """Read one frame at its own size. Raises `UserError` naming the file at fault."""
     image = _read_image(files.image)
     segmentation = depth = None
     others: dict[Path, np.ndarray] = {}
@@ -178,7 +178,7 @@ def load_arrays(files: ArrayFiles) -> Frame:
 
 
 def _read_image(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3) from floats in [0, 1]."""
+    """Read uint8 (H, W, 3) from floats in [0, 1]."""
     values = read_array(path, "image")
     if values.ndim != 3 or values.shape[2] != 3:
         raise UserError(
@@ -196,10 +196,10 @@ def _read_image(path: Path) -> np.ndarray:
 
 
 def _read_labels(path: Path) -> np.ndarray:
-    """uint8 (H, W), 255 ignored, from train ids with -1 (or 255) ignored."""
+    """Read uint8 (H, W), 255 where ignored, from train ids with -1 (or 255) where ignored."""
     values = _plane(path, read_array(path, "label map"))
     ignored = (values == -1) | (values == IGNORE_LABEL)
-    # NaN fails, being equal to nothing.
+    # NaN fails too, because it equals nothing.
     wrong = ~ignored & ~((values == np.floor(values)) & (values >= 0) & (values < _NUM_CLASSES))
     if wrong.any():
         raise UserError(
@@ -210,7 +210,7 @@ def _read_labels(path: Path) -> np.ndarray:
 
 
 def _read_depth(path: Path) -> np.ndarray:
-    """float32 (H, W) in the unit of `cityscapes`: p / 65535 less one step; NaN where p <= 1."""
+    """Read float32 (H, W) in the unit of `cityscapes`, (p - 1) / 65535; NaN where p <= 1."""
     values = _plane(path, read_array(path, "depth map")).astype(np.float64)
     if not (values.min() >= 0 and values.max() <= 1):
         raise UserError(
@@ -218,7 +218,7 @@ def _read_depth(path: Path) -> np.ndarray:
             f"[{values.min()}, {values.max()}]; divide the PNG's values by {_RANGE}"
         )
     steps = values * _RANGE
-    # Whole steps, where a frame was not interpolated, are told from float32's rounding.
+    # If a frame was not interpolated, its values are whole steps up to float32's rounding.
     whole = np.rint(steps)
     steps = np.where(np.abs(steps - whole) < 0.02, whole, steps)
     share = (steps.astype(np.float32) - 1) / np.float32(_RANGE)
@@ -226,7 +226,7 @@ def _read_depth(path: Path) -> np.ndarray:
 
 
 def _plane(path: Path, values: np.ndarray) -> np.ndarray:
-    """(H, W) from that or (H, W, 1)."""
+    """Return values of shape (H, W) or (H, W, 1) as (H, W). Raises `UserError` for other shapes."""
     plane = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
     if plane.ndim != 2 or not plane.size:
         raise UserError(

@@ -1,8 +1,8 @@
-"""Numeric matrices of MATLAB files of version 5 (before HDF5), which SciPy is not needed for.
+"""Reads numeric matrices from MATLAB files of version 5 (before HDF5) without SciPy.
 
-The small files that come with NYU-v2 are of this kind: `splits.mat`, `classMapping40.mat`. Source:
-MathWorks, "MAT-File Format", the chapter on level 5. Only what those hold is read: real, full
-matrices of numbers, compressed or not; other variables are passed over.
+The small files that come with NYU-v2 have this format: `splits.mat`, `classMapping40.mat`. Source:
+MathWorks, "MAT-File Format", the chapter on level 5. Only real, full matrices of numbers are read,
+compressed or not; other variables are skipped.
 """
 
 import struct
@@ -22,7 +22,7 @@ _NUMERIC_CLASSES = range(6, 16)  # double, single and the integers
 
 
 def read_matrices(path: Path) -> dict[str, np.ndarray]:
-    """Every numeric matrix of a file by name, with MATLAB's shape. Raises `UserError` naming it."""
+    """Read the numeric matrices by name, in MATLAB's shape. Raises `UserError` naming the file."""
     try:
         content = path.read_bytes()
         order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
@@ -40,7 +40,7 @@ def read_matrices(path: Path) -> dict[str, np.ndarray]:
 
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
-    """(type, content) of the elements that follow one another."""
+    """Yield (type, content) of consecutive elements."""
     position = 0
     while position + 8 <= len(data):
         kind, size = struct.unpack_from(f"{order}II", data, position)

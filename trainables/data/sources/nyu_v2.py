@@ -1,6 +1,6 @@
-"""NYU-Depth-v2: colour, 40 classes, normals and depth of 480x640 indoor frames.
+"""Reads NYU-Depth-v2: colour, 40 classes, normals and depth of 480x640 indoor frames.
 
-Three layouts are read, told apart by what is in the folder:
+Three layouts are read; the content of the folder tells which one it is:
 - the official `nyu_depth_v2_labeled.mat`, see `trainables.data.sources.nyu_v2_labeled`; normals are
   derived from depth;
 - plain folders: `splits.json`, `rgb/NNNN.jpg`, `seg/NNNN.png` (0-39, 255 ignored) and
@@ -8,10 +8,10 @@ Three layouts are read, told apart by what is in the folder:
 - AdaShare's, which DiSparse reads too: `nyu_v2_3task.json`, lists of paths to image, labels
   (0-39, 255 ignored), normals (RGB = x, z, -y) and depth (`.npy`, metres).
 
-The images have a white frame, left by undistortion, of 5-7 pixels, and JPEG spreads it to 8. It
-shows nothing, so there the image continues its outermost pixels and every target is ignored.
-The frame is not cut off because that would move the frames off the published pixel grid; the
-published labels and normals ignore it as well, the published depth does not.
+Undistortion left a white border of 5-7 pixels around the images, and JPEG spreads it to 8. It
+shows nothing, so the image continues its outermost pixels there and every target is ignored.
+The border is not cut off, because that would move the frames off the published pixel grid. The
+published labels and normals ignore it as well; the published depth does not.
 """
 
 import json
@@ -48,7 +48,7 @@ LAYOUTS = DATASETS["nyu-v2"].layouts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameFiles:
-    """Where one frame lies. `normals` is None where they are to be derived."""
+    """Holds the files of one frame; `normals` is None if they are to be derived."""
 
     name: str
     scene: str
@@ -60,13 +60,13 @@ class FrameFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NyuSource:
-    """Raw NYU-v2 in plain folders or AdaShare's layout; see `sources.source.Source`."""
+    """Reads raw NYU-v2 in plain folders or AdaShare's layout; see `sources.source.Source`."""
 
     files: dict[str, tuple[FrameFiles, ...]]
     native_size: tuple[int, int] = NATIVE_SIZE
 
     def num_frames(self, split: str) -> int:
-        """How many frames "train" or "test" has."""
+        """Return how many frames "train" or "test" has."""
         return len(self.files[split])
 
     def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
@@ -76,17 +76,17 @@ class NyuSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabeledSource:
-    """Raw NYU-v2 in the official file; see `trainables.data.sources.source.Source`."""
+    """Reads raw NYU-v2 in the official file; see `trainables.data.sources.source.Source`."""
 
     file: LabeledFile
 
     @property
     def native_size(self) -> tuple[int, int]:
-        """(height, width) of the frames in the file."""
+        """Return (height, width) of the frames in the file."""
         return self.file.size
 
     def num_frames(self, split: str) -> int:
-        """How many frames "train" or "test" has."""
+        """Return how many frames "train" or "test" has."""
         return len(self.file.numbers[split])
 
     def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
@@ -174,7 +174,7 @@ def _list_adashare(root: Path, listing: dict[str, list[list[str]]]) -> dict[str,
         entries = sorted(listing[split])
         names = [Path(entry[0]).stem for entry in entries]
         if all(name.isdecimal() for name in names):
-            # By number: as text, "10" comes before "2", and runs would be cut to pieces.
+            # Sort by number: as text, "10" comes before "2" and runs would be broken up.
             entries.sort(key=lambda entry: int(Path(entry[0]).stem))
             names = [Path(entry[0]).stem for entry in entries]
             scenes = scenes_of_runs([int(name) for name in names])
@@ -197,7 +197,7 @@ def _list_adashare(root: Path, listing: dict[str, list[list[str]]]) -> dict[str,
 
 
 def load_frame(files: FrameFiles) -> Frame:
-    """One frame at its own size. Raises `UserError` naming the file at fault."""
+    """Read one frame at its own size. Raises `UserError` naming the file at fault."""
     image = read_image(files.image, ("RGB",), convert="RGB")
     segmentation = read_image(files.segmentation, ("L", "P"))
     known = segmentation[segmentation != IGNORE_LABEL]
@@ -223,7 +223,7 @@ def _assemble(
     depth: np.ndarray,
     normals: np.ndarray | None,
 ) -> Frame:
-    """The frame, with normals derived where there are none and the white frame marked."""
+    """Return the frame, with missing normals derived and the white border marked as unknown."""
     if normals is None:
         vertical, horizontal = (
             side / full for side, full in zip(depth.shape, NATIVE_SIZE, strict=True)
@@ -251,7 +251,7 @@ def _assemble(
 
 
 def has_white_frame(image: np.ndarray) -> bool:
-    """Whether the outermost pixels of a frame of the native size are white all around."""
+    """Return whether the outermost pixels of a frame of the native size are white all around."""
     if image.shape[:2] != NATIVE_SIZE:
         return False
     sides = (image[:3], image[-3:], image[:, :3], image[:, -3:])
@@ -259,7 +259,7 @@ def has_white_frame(image: np.ndarray) -> bool:
 
 
 def _read_depth(path: Path) -> np.ndarray:
-    """Metres, float32 (H, W); NaN where unknown (not positive)."""
+    """Read metres as float32 (H, W); NaN where unknown (not positive)."""
     if path.suffix == ".npy":
         depth = read_array(path, "depth map").squeeze().astype(np.float32)
         if depth.ndim != 2:
@@ -275,12 +275,12 @@ def _read_depth(path: Path) -> np.ndarray:
 
 
 def _known_depth(depth: np.ndarray) -> np.ndarray:
-    """NaN where not positive or not finite."""
+    """Return the depth with NaN where it is not positive or not finite."""
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.nan).astype(np.float32)
 
 
 def _decode_normals(pixels: np.ndarray) -> np.ndarray:
-    """Unit vectors from AdaShare's RGB = (x, z, -y); NaN where white."""
+    """Decode unit vectors from AdaShare's RGB = (x, z, -y); NaN where white."""
     red, green, blue = np.moveaxis(pixels.astype(np.float32) / 127.5 - 1, 2, 0)
     normals = np.stack([red, -blue, green], axis=2)
     length = np.linalg.norm(normals, axis=2, keepdims=True)

@@ -1,10 +1,10 @@
-"""NYU-v2 from the official `nyu_depth_v2_labeled.mat` (Silberman et al. 2012).
+"""Reads NYU-v2 from the official `nyu_depth_v2_labeled.mat` (Silberman et al. 2012).
 
 The file is HDF5 (MATLAB 7.3). MATLAB stores the first axis fastest, so the axes read here are
-reversed: `images` (1449, 3, 640, 480) uint8, `depths` (1449, 640, 480) float32 metres, in-painted,
+reversed: `images` (1449, 3, 640, 480) uint8, `depths` (1449, 640, 480) float32 metres, inpainted,
 `labels` (1449, 640, 480) uint16, 0 unlabelled, 1-894.
 
-Two facts are not in it and are read from files beside it, or in a folder `meta/` there:
+Two facts are not in it. They are read from files beside it or in a folder `meta/` there:
 - which frames are train and test: the official `splits.mat` (`trainNdxs`, `testNdxs`, from 1) or
   `official_splits_1_based.json` (`train`, `test`);
 - the 40 classes of Gupta et al. 2013: `classMapping40.mat` (`mapClass`, 894 numbers 1-40) or
@@ -39,9 +39,10 @@ _SPLIT_NAMES = {"train": "trainNdxs", "test": "testNdxs"}
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledFile:
-    """The opened file. mapping: uint8 (895,), class by raw label, 255 for label 0.
+    """Holds the opened file.
 
-    numbers: of the frames of each split, from 0, ascending.
+    mapping: uint8 (895,), class by raw label, 255 for label 0.
+    numbers: frame numbers of each split, from 0, ascending.
     """
 
     path: Path
@@ -54,7 +55,7 @@ class LabeledFile:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width)."""
+        """Return (height, width) of the frames in pixels."""
         return self._arrays[1].shape[2], self._arrays[1].shape[1]
 
     def read(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -78,7 +79,7 @@ class LabeledFile:
 
 
 def open_labeled(path: Path) -> LabeledFile:
-    """Raises `UserError` naming the file that is missing, damaged or not what it should be."""
+    """Open the file. Raises `UserError` naming a file that is missing, damaged or unsuitable."""
     images, _, _ = _open(path)
     numbers = _read_splits(_beside(path, _SPLIT_FILES, "the official split"), len(images))
     mapping = _read_mapping(_beside(path, _MAPPING_FILES, "the classes of the raw labels"))
@@ -86,7 +87,7 @@ def open_labeled(path: Path) -> LabeledFile:
 
 
 def _open(path: Path) -> "tuple[h5py.Dataset, h5py.Dataset, h5py.Dataset]":
-    import h5py  # needed for this one file, and slow to load
+    import h5py  # needed only for this file, and slow to load
 
     try:
         file = h5py.File(path, "r")

@@ -1,4 +1,4 @@
-"""Files of raw data as arrays; whatever is wrong with one, the error names it."""
+"""Reads files of raw data into arrays; every error names the file."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,9 +14,11 @@ _MISSING_SHOWN = 3
 
 
 def read_image(path: Path, modes: tuple[str, ...], convert: str | None = None) -> np.ndarray:
-    """uint8 (H, W) or (H, W, channels). `modes` are Pillow's; `convert` accepts any and converts.
+    """Read an image as uint8 (H, W) or (H, W, channels).
 
-    Raises `UserError` for a file that is no image, is cut short or has another mode.
+    modes: the accepted modes, Pillow's names. convert: if given, any mode is accepted and converted
+    to this one. Raises `UserError` for a file that is not an image, is cut short or has another
+    mode.
     """
     try:
         with Image.open(path) as picture:
@@ -36,7 +38,7 @@ def read_image(path: Path, modes: tuple[str, ...], convert: str | None = None) -
 
 
 def read_sixteen_bits(path: Path) -> np.ndarray:
-    """uint16 (H, W) of a PNG of one channel; 8-bit pictures are refused, they lost the values."""
+    """Read uint16 (H, W) from a one-channel PNG. Raises `UserError` for one of 8 bits."""
     values = read_image(path, _SIXTEEN_BITS)
     if values.size and not (values.min() >= 0 and values.max() <= np.iinfo(np.uint16).max):
         raise UserError(
@@ -47,7 +49,7 @@ def read_sixteen_bits(path: Path) -> np.ndarray:
 
 
 def read_array(path: Path, what: str) -> np.ndarray:
-    """The array of an `.npy` file, of real numbers. `what` is for messages."""
+    """Read an array of real numbers from an `.npy` file; `what` is its name in messages."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -63,7 +65,7 @@ def read_array(path: Path, what: str) -> np.ndarray:
 def require_image_size(
     image: np.ndarray, image_path: Path, others: Mapping[Path, np.ndarray]
 ) -> None:
-    """Raises `UserError` naming the first of `others` whose height or width is not the image's."""
+    """Raise `UserError` naming the first of `others` whose size differs from the image's."""
     for path, array in others.items():
         if array.shape[:2] != image.shape[:2]:
             raise UserError(
@@ -74,7 +76,7 @@ def require_image_size(
 
 
 def require_files(paths: Iterable[Path], rule: str, remedy: str) -> None:
-    """Raises `UserError` naming the first few of `paths` that do not exist, and how many there are.
+    """Raise `UserError` naming the first few missing `paths` and how many are missing.
 
     rule: what must hold, e.g. "every image must have its disparity".
     """
@@ -86,5 +88,5 @@ def require_files(paths: Iterable[Path], rule: str, remedy: str) -> None:
 
 
 def unreadable(path: Path, kind: str, error: Exception) -> UserError:
-    """The error for a file that is damaged or of another kind."""
+    """Return the error for a file that is damaged or of another kind."""
     return UserError(f"{path} must be a readable {kind}, got {error}; copy it again")

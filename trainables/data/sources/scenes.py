@@ -1,4 +1,4 @@
-"""The procedural scenes as a source of frames."""
+"""Offers the procedural scenes as a source of frames."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,18 @@ from trainables.data.frame import Frame
 from trainables.data.scenes.scenes import VIEWS_PER_SCENE, render_scenes
 
 SCENES_SEED = 0  # of the rooms; a trial's seed never changes the data
-_FIRST_TEST_SCENE = 1_000_000  # test rooms stay the same however many train frames there are
+_FIRST_TEST_SCENE = 1_000_000  # test rooms do not depend on the number of train frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScenesSource:
-    """The procedural frames as a source; rooms of train and test are disjoint."""
+    """Renders the procedural frames; rooms of train and test are disjoint."""
 
     counts: dict[str, int]
     native_size: tuple[int, int] = (120, 160)
 
     def num_frames(self, split: str) -> int:
-        """How many frames "train" or "test" has."""
+        """Return how many frames "train" or "test" has."""
         return self.counts[split]
 
     def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
@@ -27,5 +27,5 @@ class ScenesSource:
 
 
 def generate(num_train: int, num_test: int) -> ScenesSource:
-    """The source of so many frames."""
+    """Return the source of so many frames."""
     return ScenesSource(counts={"train": num_train, "test": num_test})

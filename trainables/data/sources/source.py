@@ -1,4 +1,4 @@
-"""What `convert` and the cache need of a data set's raw form."""
+"""Defines what `convert` and the cache need of raw data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,22 +10,22 @@ SPLITS = ("train", "test")
 
 
 class Source(Protocol):
-    """Raw data that can be read frame by frame, from several threads.
+    """Describes raw data that several threads can read frame by frame.
 
     A source may also have `notes`: sentences on what it leaves out, which `convert` shows.
     """
 
     @property
     def native_size(self) -> tuple[int, int]:
-        """(height, width) of the raw frames."""
+        """Return (height, width) of the raw frames in pixels."""
         ...
 
     def num_frames(self, split: str) -> int:
-        """Of "train" or "test"."""
+        """Return how many frames "train" or "test" has."""
         ...
 
     def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
-        """The frame at `size`. Raises `UserError` naming the file at fault."""
+        """Read the frame at `size`. Raises `UserError` naming the file at fault."""
         ...
 
 

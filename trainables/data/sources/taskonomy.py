@@ -1,22 +1,22 @@
-"""Tiny-Taskonomy: five targets of 512x512 indoor frames (Zamir et al. 2018).
+"""Reads Tiny-Taskonomy: five targets of 512x512 indoor frames (Zamir et al. 2018).
 
-Files `point_X_view_Y_domain_NAME.png` lie in folders of a building and a domain, in any of three
+Files `point_X_view_Y_domain_NAME.png` are in folders of a building and a domain, in any of three
 orders: `BUILDING/DOMAIN/`, `DOMAIN/BUILDING/` or `DOMAIN/taskonomy/BUILDING/` (as the download
 tool of Omnidata leaves them). Their encodings, by domain:
 - `rgb`: colour;
 - `segment_semantic`: uint8, 0 uncertain (ignored), 1 background, 2-17 sixteen kinds of objects
   (`CLASS_NAMES`), which become classes 0-16;
 - `normal`: RGB, n = value / 127.5 - 1 along right, down and towards the camera; grey (no
-  direction) is unknown, and so is what has no depth: there the mesh has a hole;
+  direction) is unknown, and so are pixels without depth, where the mesh has a hole;
 - `depth_zbuffer`: 16 bits, 1/512 m along the optical axis; from 64500 on (65535 marks holes) and
   at 0 unknown;
 - `keypoints2d`, `edge_texture`: 16 bits; the share of 65536, clipped to 0.005 and 0.08, is the
   response; 65535 unknown.
 
 The limits, the clipping and the 17 classes are those of the released AdaShare and DiSparse code.
-Three things differ: depth is in metres (theirs is log(1 + value) / log(65536)), since only then
-can resizing treat it rightly; responses lie in [0, 1] (theirs in [-1, 1]); uncertain pixels are
-ignored (theirs are background to the loss).
+Three things differ. Depth is in metres (theirs is log(1 + value) / log(65536)), because only then
+can resizing treat it correctly. Responses are in [0, 1] (theirs in [-1, 1]). Uncertain pixels are
+ignored (in theirs they are background to the loss).
 """
 
 import re
@@ -60,12 +60,13 @@ DOMAINS = {
     "keypoints": "keypoints2d",
     "edges": "edge_texture",
 }
-# Where a file is named by another word than its folder.
+# Domains whose files carry another name than their folder.
 _FILE_DOMAINS = {"segment_semantic": ("segmentsemantic", "segment_semantic")}
-# Of the official `tiny` partition; its other buildings train. The official validation buildings
-# (collierville, corozal, darden, markleeville, wiconisco) do too: validation is carved from train.
+# The test buildings of the official `tiny` partition; all others are for training. The official
+# validation buildings (collierville, corozal, darden, markleeville, wiconisco) are too, because
+# validation is split off from train.
 TEST_BUILDINGS = ("ihlen", "mcdade", "muleshoe", "noxapater", "uvalda")
-_TEST_SHARE = 1 / 7  # of the buildings, where none of the above is there: 5 of 35 in `tiny`
+_TEST_SHARE = 1 / 7  # of the buildings if none of the above is there; 5 of 35 in `tiny`
 _POINT = re.compile(r"(point_(\d+)_view_(\d+))_domain_(\w+)\.png")
 
 LAYOUTS = DATASETS["taskonomy"].layouts
@@ -73,7 +74,7 @@ LAYOUTS = DATASETS["taskonomy"].layouts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameFiles:
-    """Where one frame lies. targets: the file of each modality that is not left out."""
+    """Holds the files of one frame; `targets` has the file of each modality not left out."""
 
     name: str
     scene: str
@@ -83,14 +84,14 @@ class FrameFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskonomySource:
-    """Raw Taskonomy; see `trainables.data.sources.source.Source`. notes: what was left out."""
+    """Reads raw Taskonomy (a `sources.source.Source`); `notes` say what was left out."""
 
     files: dict[str, tuple[FrameFiles, ...]]
     native_size: tuple[int, int] = NATIVE_SIZE
     notes: tuple[str, ...] = ()
 
     def num_frames(self, split: str) -> int:
-        """How many frames "train" or "test" has."""
+        """Return how many frames "train" or "test" has."""
         return len(self.files[split])
 
     def load(self, split: str, position: int, size: tuple[int, int]) -> Frame:
@@ -101,8 +102,8 @@ class TaskonomySource:
 def open_source(root: Path) -> TaskonomySource:
     """List the frames of a folder in any of the three orders.
 
-    Raises `UserError` for a folder of no known layout, fewer than two buildings, and frames of
-    which a file is missing. A domain that no building has is left out, with a note.
+    Raises `UserError` for a folder of no known layout, fewer than two buildings, and frames with a
+    missing file. A domain that no building has is left out, with a note.
     """
     images = _list_domain(root, _IMAGE_DOMAIN)
     if not images:
@@ -150,9 +151,9 @@ def open_source(root: Path) -> TaskonomySource:
 
 
 def buildings_for_test(buildings: Iterable[str]) -> frozenset[str]:
-    """Which buildings are test: the official ones, else a seventh chosen by a hash of their names.
+    """Return the test buildings: the official ones, else a seventh by a hash of their names.
 
-    Raises `UserError` unless both train and test get one.
+    Raises `UserError` unless both train and test get a building.
     """
     names = sorted(buildings)
     chosen = frozenset(name for name in names if name.lower() in TEST_BUILDINGS)
@@ -169,7 +170,7 @@ def buildings_for_test(buildings: Iterable[str]) -> frozenset[str]:
 
 
 def _list_domain(root: Path, domain: str) -> dict[tuple[str, int, int], Path]:
-    """The files of a domain by (building, point, view)."""
+    """Return the files of a domain by (building, point, view)."""
     folders = (
         *((folder, folder.parent.name) for folder in sorted(root.glob(f"*/{domain}"))),
         *((folder, folder.name) for folder in sorted(root.glob(f"{domain}/*"))),
@@ -196,7 +197,7 @@ def _list_domain(root: Path, domain: str) -> dict[tuple[str, int, int], Path]:
 
 
 def _expected(image: Path, domain: str) -> Path:
-    """Where the file of `domain` belongs that stands beside an image, for messages."""
+    """Return the expected path of an image's file of `domain`, for messages."""
     name = image.name.replace(
         f"_domain_{_IMAGE_DOMAIN}.png", f"_domain_{_FILE_DOMAINS.get(domain, (domain,))[0]}.png"
     )
@@ -207,7 +208,7 @@ def _expected(image: Path, domain: str) -> Path:
 
 
 def load_frame(files: FrameFiles) -> Frame:
-    """One frame at its own size. Raises `UserError` naming the file at fault."""
+    """Read one frame at its own size. Raises `UserError` naming the file at fault."""
     image = read_image(files.image, ("RGB",))
     readers = {
         "segmentation": _read_labels,
