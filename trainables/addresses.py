@@ -37,7 +37,8 @@ def scrubbed(text: str, address: str) -> str:
 def absolute(address: str) -> str:
     """Return the address with the path of a local file made absolute."""
     path = local_file(address)
-    return address if path is None else f"{address.partition(':')[0]}:///{path}"
+    scheme, rest = address.partition(":")[0], "".join(address.partition("?")[1:])
+    return address if path is None else f"{scheme}:///{path}{rest}"
 
 
 def local_file(address: str, *schemes: str) -> Path | None:
@@ -45,7 +46,7 @@ def local_file(address: str, *schemes: str) -> Path | None:
 
     schemes: `sqlite` or `journal` (Optuna's); both if none is given.
     """
-    scheme, _, path = address.partition(":///")
+    scheme, _, path = address.partition("?")[0].partition(":///")
     known = path and scheme in (schemes or _HEADERS)
     return Path(path).expanduser().absolute() if known else None
 
@@ -110,7 +111,7 @@ def _check_header(path: Path, scheme: str) -> None:
     if path.is_file():
         with path.open("rb") as file:
             header = file.read(len(wanted))
-    # A journal's first line may be cut short; Optuna removes such a line before it writes another.
+    # A journal's first line may be cut short; such a line is removed before another is written.
     if not wanted.startswith(header.partition(b"\n")[0] if scheme == "journal" else header):
         raise damaged(path, scheme)
 

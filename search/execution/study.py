@@ -242,6 +242,8 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) ->
     from ray.tune.error import TuneError
     from sqlalchemy.exc import SQLAlchemyError
 
+    from search.record.storage import BrokenConnection
+
     try:
         yield
         return
@@ -252,7 +254,7 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) ->
         # Its text may be a traceback: what was raised in the end.
         raised = re.findall(r"^[\w.]*(?:Error|Exception|Failure)\b.*", str(error), re.MULTILINE)
         cause, what = error, f"Ray Tune ended the study ({[first_line(error), *raised][-1]})"
-    except (StorageInternalError, SQLAlchemyError) as error:
+    except (StorageInternalError, SQLAlchemyError, BrokenConnection) as error:
         cause, said = error, first_line(error.__cause__ or error)
         what = f"the study storage {masked(addresses.study_storage)!r} went away ({said})"
     command = again("resume", plan.study, files.storage)

@@ -40,11 +40,27 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
             return optuna.storages.JournalStorage(Journal(str(path)))
         except (ValueError, KeyError) as error:  # of JSON, and of what a line lacks
             raise damaged(path) from error
+    import sqlalchemy
+
     engine: dict[str, Any] = {"pool_pre_ping": True}  # a restarted server costs no error
     if address.partition("://")[0] in _WITH_TIMEOUT and "connect_timeout" not in address:
         # Otherwise a server that accepts a connection and says nothing is waited for for ever.
         engine["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
-    return optuna.storages.RDBStorage(address, engine_kwargs=engine)
+    storage = optuna.storages.RDBStorage(address, engine_kwargs=engine)
+    sqlalchemy.event.listen(storage.engine, "handle_error", _raise_broken)
+    return storage
+
+
+class BrokenConnection(RuntimeError):
+    """The connection to the study storage broke: the same call may succeed over another one."""
+
+
+def _raise_broken(context: Any) -> None:
+    """Replace SQLAlchemy's error: after that one, Optuna (5.0) itself adds a trial once more,
+    though the server may have added it unanswered."""
+    error = context.sqlalchemy_exception
+    if context.is_disconnect or (error is not None and is_broken_connection(error)):
+        raise BrokenConnection(first_line(context.original_exception))
 
 
 def is_broken_connection(error: BaseException) -> bool:
@@ -55,7 +71,7 @@ def is_broken_connection(error: BaseException) -> bool:
     # Optuna wraps what SQLAlchemy raises, most of the time. After a failure within a
     # transaction, SQLAlchemy raises the third whatever the first was.
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    broken = (OperationalError, InterfaceError, PendingRollbackError)
+    broken = (BrokenConnection, OperationalError, InterfaceError, PendingRollbackError)
     return isinstance(cause, broken) or (
         isinstance(cause, DBAPIError) and cause.connection_invalidated
     )
@@ -85,7 +101,7 @@ class StudyRecord:
     """One study in an Optuna storage. One driver writes it; other processes may read.
 
     Every call survives a server that is away or restarted: it is repeated for up to
-    `PATIENCE_SECONDS`, then raises Optuna's `StorageInternalError`. Nothing is written twice as
+    `PATIENCE_SECONDS`, then raises `BrokenConnection`. Nothing is written twice as
     long as one process alone adds trials.
     """
 
