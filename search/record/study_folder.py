@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from search.plans.recipe import check_study_name
 from trainables.command_line import write_json as write_json  # its counterpart is below
 from trainables.errors import UserError
 
 _DEFAULT_STORAGE = "runs"
+_PROJECTOR_SECONDS = 60.0
 
 
 class StudyFiles:
@@ -30,7 +33,6 @@ class StudyFiles:
         self.description = self.directory / "study.json"
         self.trials = self.directory / "trials.parquet"
         self.warm_start = self.directory / "warm_start.json"
-        self.tracking_lock = self.directory / "tracking.lock"
         self.launches = self.directory / "ray"
         self.default_study_storage = f"journal:///{self.directory / 'optuna.journal'}"
         self.default_tracking_uri = f"sqlite:///{storage / 'mlflow.db'}"
@@ -44,6 +46,13 @@ class StudyFiles:
     def reports(self, number: int) -> Path:
         """Return the file of a trial's reports, one line for each."""
         return self.trial(number) / "reports.jsonl"
+
+    def projecting(self) -> filelock.BaseFileLock:
+        """Return the lock of whoever writes to MLflow: two would make every run twice.
+
+        The projector of a driver that was killed holds it for some seconds more.
+        """
+        return filelock.FileLock(self.directory / "tracking.lock", timeout=_PROJECTOR_SECONDS)
 
     def exists(self) -> bool:
         """Return whether there is such a study."""

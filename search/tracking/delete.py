@@ -6,7 +6,7 @@ import optuna
 
 from search.record.storage import open_storage
 from search.record.study_file import locked_study, plan_of
-from search.record.study_folder import study_files
+from search.record.study_folder import StudyFiles, study_files
 from search.tracking.connection import open_client
 from search.tracking.run_content import TAG_STUDY_ID
 from trainables.addresses import first_line
@@ -29,15 +29,11 @@ def delete_study(storage: str, study: str, **addresses: str | None) -> str:
     """
     with locked_study(storage, study, **addresses) as (files, known, found):
         try:
-            client, experiment = open_client(found.tracking_uri, files.artifacts)
-            where = f"tags.`{TAG_STUDY_ID}` = '{known['study_id']}'"
-            num_runs = 0
-            while runs := client.search_runs([experiment], where, max_results=1000):
-                for run in runs:
-                    client.delete_run(run.info.run_id)
-                num_runs += len(runs)
-            if found.study_storage != files.default_study_storage:
-                optuna.delete_study(study_name=study, storage=open_storage(found.study_storage))
+            with files.projecting():
+                num_runs = _delete_runs(found.tracking_uri, files, str(known["study_id"]))
+                if found.study_storage != files.default_study_storage:
+                    record = open_storage(found.study_storage)
+                    optuna.delete_study(study_name=study, storage=record)
         except Exception as error:
             raise UserError(
                 f"the records of {study!r} must answer to be deleted, got {first_line(error)}; "
@@ -45,3 +41,13 @@ def delete_study(storage: str, study: str, **addresses: str | None) -> str:
             ) from None
         shutil.rmtree(files.directory)
     return f"deleted {files.directory} and {num_runs} runs in MLflow"
+
+
+def _delete_runs(uri: str, files: StudyFiles, study_id: str) -> int:
+    client, experiment = open_client(uri, files.artifacts)
+    num_runs = 0
+    while runs := client.search_runs([experiment], f"tags.`{TAG_STUDY_ID}` = '{study_id}'"):
+        for run in runs:
+            client.delete_run(run.info.run_id)
+        num_runs += len(runs)
+    return num_runs

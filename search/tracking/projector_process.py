@@ -20,8 +20,6 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import filelock
-
 from search.record.storage import StudyRecord, is_broken_connection
 from search.record.study_folder import StudyFiles
 from search.tracking.connection import open_client
@@ -32,7 +30,6 @@ _MIN_WAIT_SECONDS = 0.5  # gathers the reports of short trials into few calls
 _MAX_WAIT_SECONDS = 5.0  # below, as long as the last pass took: half of a core at most
 _RECORD_SECONDS = 60.0  # between two copies of the table, and two complaints
 _NICENESS = 15  # as Ray's workers have: trials are not to wait for their own record
-_LOCK_SECONDS = 60.0  # for the projector of a driver that was killed
 _ORPHAN_SECONDS = 20.0  # a projector without a driver ends by then, done or not
 
 
@@ -51,9 +48,7 @@ class ProjectorProcess:
         files = StudyFiles(storage=Path(wishes["storage"]), study=wishes["study"])
         with contextlib.ExitStack() as stack:
             try:
-                # Two projectors would make every run twice.
-                lock = filelock.FileLock(files.tracking_lock, timeout=_LOCK_SECONDS)
-                stack.enter_context(lock)
+                stack.enter_context(files.projecting())
                 client, experiment = open_client(wishes["uri"], files.artifacts)
                 record = StudyRecord.load(wishes["study_storage"], wishes["study"])
                 projection = Projection(

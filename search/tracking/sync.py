@@ -15,8 +15,6 @@ from trainables.addresses import refused, scrubbed, without_password
 from trainables.command_line import masked
 from trainables.errors import Failure
 
-_LOCK_SECONDS = 60.0
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyncEnd:
@@ -47,7 +45,7 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
         record = StudyRecord.load(found.study_storage, study)
         check_record(files, known, record.num_trials(), found.study_storage)
         try:
-            with filelock.FileLock(files.tracking_lock, timeout=_LOCK_SECONDS):
+            with files.projecting():
                 try:
                     client, experiment = open_client(uri, files.artifacts)
                     projection = Projection(client, experiment, files, record, thorough=True)

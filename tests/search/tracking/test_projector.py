@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
 import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
@@ -215,7 +214,7 @@ def test_a_study_given_up_while_mlflow_is_loaded_leaves_no_run(study: Recorded, 
 def test_two_projectors_of_one_study_do_not_meet(study: Recorded, uri: str) -> None:
     """That of a driver that was killed may still be writing when the next one begins."""
     study.whole("snip")
-    with filelock.FileLock(study.files.tracking_lock):
+    with study.files.projecting():
         projector = start(study)
         time.sleep(3)
         assert MlflowClient(uri).get_experiment_by_name("disparse") is None  # it waits
