@@ -1,4 +1,4 @@
-"""The errors a user can cause, told apart from our own bugs.
+"""Defines the errors that are not bugs of ours.
 
 Command-line entry points turn a `UserError` into one message on stderr and exit
 code 2, without a traceback. Anything else is a failure (exit code 1).
@@ -13,15 +13,15 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(ValueError):
-    """A mistake that the user can correct; the message names the rule, the value and the remedy."""
+    """Reports a mistake the user can correct; the message names rule, value and remedy."""
 
 
 class Failure(RuntimeError):
-    """Neither the user's mistake nor our bug: a diverged loss, no memory left."""
+    """Reports what is neither the user's mistake nor our bug: a diverged loss, no memory left."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
-    """The error for a name that a registry does not hold; lists the valid ones."""
+    """Return the error for a name that a registry does not hold; it lists the valid names."""
     names = sorted(valid)
     close = get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -29,9 +29,9 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
 
 
 def is_full_disk(error: BaseException | str) -> bool:
-    """Whether the disk is to blame, by an exception or by what was said of one.
+    """Return whether an exception, or its text, means that the disk is full.
 
-    PyTorch has no exception of its own for that, and not all libraries keep the number.
+    PyTorch has no exception of its own for that, and not all libraries keep the error number.
     """
     if isinstance(error, OSError) and error.errno in _FULL_DISK:
         return True

@@ -1,6 +1,6 @@
-"""Every metric's name, unit and direction, and the words a study's record uses.
+"""Defines every metric's name, unit and direction, and the words a study's record uses.
 
-Standard library only: `analysis` and `search` import this without loading torch.
+It uses only the standard library, so `analysis` and `search` import it without loading torch.
 Full names are `<split>/<task>/<metric>` for task quality, `multitask/…` per split,
 and `cost/<metric>` (no split).
 """
@@ -108,10 +108,10 @@ PRIMARY_METRICS: dict[str, str] = {name: task.primary for name, task in TASKS.it
 
 
 def add_task(task: TaskDescription) -> None:
-    """Make a task of a user's own known in this process, and its metrics with it.
+    """Make a user's own task and its metrics known in this process.
 
-    From then on `METRICS`, `PRIMARY_METRICS` and every function here hold for it. Adding the
-    same task again changes nothing. Raises `UserError` where another task has its name.
+    Afterwards `METRICS`, `PRIMARY_METRICS` and every function here include it. Adding the same
+    task again changes nothing. Raises `UserError` if another task has its name.
     """
     remember(task)
     METRICS.update({metric.name: metric for metric in task.metrics})
@@ -119,9 +119,9 @@ def add_task(task: TaskDescription) -> None:
 
 
 def add_recorded_tasks(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Make the tasks known that a study's record describes, one dict of plain values for each.
+    """Make the tasks of a study's record known, each given as a dict of plain values.
 
-    So a process that reads a study knows the metrics of a user's own tasks without their code.
+    A process that reads a study then knows the metrics of a user's own tasks without their code.
     """
     for row in rows:
         metrics = tuple(Metric(**metric) for metric in row["metrics"])
@@ -129,13 +129,13 @@ def add_recorded_tasks(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def without_split(name: str) -> str:
-    """`val/depth/absolute_error` → `depth/absolute_error`; names without a split pass through."""
+    """Return `depth/absolute_error` for `val/depth/absolute_error`; others are unchanged."""
     head, _, tail = name.partition("/")
     return tail if head in SPLITS else name
 
 
 def describe(name: str) -> Metric:
-    """The metric behind a full or split-less name. Raises `UserError` for an unknown one."""
+    """Return the metric of a full or split-less name. Raises `UserError` for an unknown one."""
     try:
         return METRICS[without_split(name)]
     except KeyError:
@@ -143,17 +143,17 @@ def describe(name: str) -> Metric:
 
 
 def minimised(name: str, value: float) -> float:
-    """`value` turned so that smaller is better: the one place where direction is converted."""
+    """Return `value` so that smaller is better; direction is converted only here."""
     return describe(name).sign * value
 
 
 def task_metrics(task: str) -> tuple[str, ...]:
-    """All metric names of one task, without split."""
+    """Return all metric names of one task, without split."""
     return tuple(name for name in METRICS if name.startswith(f"{task}/"))
 
 
 def objective_names(tasks: Iterable[str], cost: str = "cost/density") -> tuple[str, ...]:
-    """The search's objectives: one primary metric per task on `val`, then one cost."""
+    """Return the search's objectives: one primary metric per task on `val`, then one cost."""
     names = []
     for task in tasks:
         if task not in PRIMARY_METRICS:
@@ -165,12 +165,12 @@ def objective_names(tasks: Iterable[str], cost: str = "cost/density") -> tuple[s
 
 
 def non_finite(metrics: Mapping[str, float], names: Iterable[str]) -> tuple[str, ...]:
-    """Those of `names` that are missing from `metrics`, NaN or infinite."""
+    """Return those of `names` that are missing from `metrics`, NaN or infinite."""
     return tuple(n for n in names if n not in metrics or not math.isfinite(metrics[n]))
 
 
 def delta_percent(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> float:
-    """Mean signed relative change to the baseline over all metrics, in percent.
+    """Return the mean signed relative change to the baseline over all metrics, in percent.
 
     AdaShare (Sun et al. 2020, section 4.1), Δ_T: the mean over tasks of the mean over a task's
     metrics; positive is better. Both mappings hold the same split-less names; a metric that the

@@ -1,4 +1,4 @@
-"""Which frames belong together, and carving validation from train by them."""
+"""Groups frames into scenes and splits validation off from train by whole scenes."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from trainables.seeds import generator
 
 
 def scenes_of_runs(numbers: Sequence[int]) -> tuple[str, ...]:
-    """A scene name per frame: one per run of consecutive frame numbers.
+    """Return a scene name per frame, the same for a run of consecutive frame numbers.
 
     numbers: ascending, of one split. NYU-v2 is ordered by scene and its official split never
-    divides one. Frames between two runs of a split belong to the other split, and so to other
-    scenes: a scene lies within one run (a run may hold several).
+    divides a scene. Frames between two runs of a split belong to the other split and therefore to
+    other scenes, so a scene lies within one run (a run may hold several scenes).
     """
     scenes: list[str] = []
     for index, number in enumerate(numbers):
@@ -26,10 +26,10 @@ def scenes_of_runs(numbers: Sequence[int]) -> tuple[str, ...]:
 def carve_validation(
     scenes: Sequence[str], fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (train, validation), ascending, that share no scene.
+    """Return ascending indices (train, validation) that share no scene.
 
     Whole scenes are taken in a seeded order as long as they fit in `fraction` of the frames, so
-    validation has at most that many; at least one scene is taken and one is left.
+    validation has at most that share. At least one scene is taken and at least one is left.
     Raises `UserError` for fewer than two scenes.
     """
     names, inverse, counts = np.unique(np.array(scenes), return_inverse=True, return_counts=True)
@@ -54,7 +54,7 @@ def carve_validation(
 
 
 def spread(available: int, wanted: int | None) -> np.ndarray:
-    """`wanted` of `available` indices, evenly spaced so that a cap keeps all kinds of scenes."""
+    """Return `wanted` of `available` indices, evenly spaced so that all kinds of scenes remain."""
     if wanted is None or wanted >= available:
         return np.arange(available)
     return (np.arange(wanted) * available) // wanted

@@ -1,7 +1,7 @@
-"""What the columns of a frame are: the image, the targets of built-in tasks, and a user's own.
+"""Defines the columns of a frame: the image, the targets of built-in tasks, and a user's own.
 
-A column is an array of every frame, one value (or three) for each pixel. Its kind says how the
-array looks and how it may be resized, augmented and stored (`trainables.registry.tasks`).
+A column is an array that every frame has, with one value (or three) for each pixel. Its kind tells
+the array's form and how it is resized, augmented and stored (`trainables.registry.tasks`).
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from trainables.registry.lookup import tasks_of
 from trainables.registry.tasks import TASKS
 
 IMAGE = "image"
-# Of the built-in tasks, in their order.
+# Targets of the built-in tasks, in the order of the tasks.
 TARGETS = tuple(dict.fromkeys(task.target for task in TASKS.values()))
 COLUMNS = (IMAGE, *TARGETS)
 
@@ -40,9 +40,10 @@ DTYPES: dict[str, type[np.generic]] = {
 
 
 def kind_of(column: str, own_kinds: Mapping[str, str] | None = None) -> str:
-    """The kind of a column: "image" or one of `TARGET_KINDS`.
+    """Return the kind of a column: "image" or one of `TARGET_KINDS`.
 
-    own_kinds: of the columns that no built-in task reads. Raises `UserError` for an unknown one.
+    own_kinds: kinds of the columns that no built-in task reads. Raises `UserError` for an unknown
+    column.
     """
     kinds = {**(own_kinds or {}), **_BUILT_IN_KINDS}
     if column not in kinds:
@@ -51,6 +52,9 @@ def kind_of(column: str, own_kinds: Mapping[str, str] | None = None) -> str:
 
 
 def own_kinds_of(dataset: DatasetDescription) -> dict[str, str]:
-    """The kinds of the columns that a data set has for own tasks of a user. Raises `UserError`."""
+    """Return the kinds of a data set's columns that only a user's own tasks read.
+
+    Raises `UserError` for a task that cannot be found.
+    """
     tasks = tasks_of(dataset).values()
     return {task.target: task.kind for task in tasks if task.target not in _BUILT_IN_KINDS}

@@ -1,7 +1,7 @@
-"""Length and direction of vectors held in a channel dimension, (B, C, H, W).
+"""Computes length and direction of vectors held in a channel dimension, (B, C, H, W).
 
-Written out, because torch's own norms take a strided dimension element by element on a CPU:
-measured 53 ms against 0.4 ms for 16 × 3 × 120 × 160.
+It does not use torch's own norms, which process a strided dimension element by element on a CPU:
+they took 53 ms instead of 0.4 ms for 16 × 3 × 120 × 160.
 """
 
 from torch import Tensor
@@ -10,10 +10,10 @@ _SHORTEST = 1e-12  # shorter vectors have no direction; as in `torch.nn.function
 
 
 def length(vectors_BCHW: Tensor) -> Tensor:
-    """(B, 1, H, W)."""
+    """Return the lengths, (B, 1, H, W)."""
     return vectors_BCHW.square().sum(dim=1, keepdim=True).sqrt()
 
 
 def unit(vectors_BCHW: Tensor) -> Tensor:
-    """The vectors at length 1; a zero vector stays zero, NaN and infinity become NaN."""
+    """Return the vectors scaled to length 1; zero stays zero, NaN and infinity become NaN."""
     return vectors_BCHW / length(vectors_BCHW).clamp(min=_SHORTEST)

@@ -1,1 +1,1 @@
-"""Networks: a shared trunk, one head per task."""
+"""Holds the networks: shared or mixed trunks and one head per task."""

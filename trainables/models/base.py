@@ -1,4 +1,4 @@
-"""The contract of a multitask network, ours or a user's."""
+"""Defines the contract of a multitask network, ours or a user's."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
@@ -12,15 +12,16 @@ SHARED = "shared"
 
 @runtime_checkable
 class MultitaskModel(Protocol):
-    """Any `nn.Module` with these members, ours or by `--set model.name=package.module:factory`.
+    """Describes an `nn.Module` with these members, ours or a user's own.
 
-    The factory is called as `factory(config: ModelConfig, num_channels: dict[task, int])`.
+    A user's own is named by `--set model.name=package.module:factory`. The factory is called as
+    `factory(config: ModelConfig, num_channels: dict[task, int])`.
 
-    A model may also have any of these; the training loop honours them, nothing else reads them:
+    A model may also have any of these members, which only the training loop reads:
 
     - `start_step(phase: str, step: int) -> None`: called before every training step; `phase` is
-      "pretrain" or "train", `step` counts from 0 within it. A fresh model must behave as in
-      "train", for that is how a finished one is loaded.
+      "pretrain" or "train", `step` counts from 0 within it. A new model must behave as in "train",
+      because a finished model is loaded into a new one.
     - `auxiliary_loss(image_losses: Mapping[str, Tensor]) -> Tensor`: a scalar, called after the
       forward pass of every training step of phase "train" and added to the weighted losses of
       the tasks. With accumulation it is called once for each micro-batch.
@@ -29,23 +30,23 @@ class MultitaskModel(Protocol):
     - `learning_rate_scales() -> Mapping[str, float]`: factors on the learning rate by parameter
       name; parameters not named have 1.
 
-    Whatever forward draws in training comes from torch's global generator, which the loop seeds
-    for each step; in evaluation it draws nothing.
+    In training, forward draws random numbers from torch's global generator, which the loop seeds
+    for each step. In evaluation it must not draw any.
     """
 
     tasks: tuple[str, ...]
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """`{task: prediction_BCHW}` at the network's output stride, for all or the named tasks."""
+        """Return `{task: prediction_BCHW}` at the output stride, for all or the named tasks."""
         ...
 
     def owners(self) -> dict[str, str]:
-        """For every parameter name (as in `named_parameters`): `SHARED`, or the task it serves."""
+        """Return `SHARED` or the task it serves for every name in `named_parameters`."""
         ...
 
 
 def chosen_tasks(valid: Sequence[str], tasks: Sequence[str] | None) -> tuple[str, ...]:
-    """The tasks that `forward` was asked for; None means all. Unknown ones: `UserError`."""
+    """Return the tasks asked for; None means all. Raises `UserError` for an unknown task."""
     wanted = tuple(valid) if tasks is None else tuple(tasks)
     for task in wanted:
         if task not in valid:
@@ -54,7 +55,7 @@ def chosen_tasks(valid: Sequence[str], tasks: Sequence[str] | None) -> tuple[str
 
 
 def owners_by_group(model: nn.Module, private: Collection[str]) -> dict[str, str]:
-    """`owners()` of a model whose `private` members are dicts by task; the rest is `SHARED`."""
+    """Return the owners in a model whose `private` members are dicts by task; else `SHARED`."""
     owners = {}
     for name, _ in model.named_parameters():
         group, _, rest = name.partition(".")
@@ -63,7 +64,7 @@ def owners_by_group(model: nn.Module, private: Collection[str]) -> dict[str, str
 
 
 def prunable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Convolution and linear weights, by parameter name, in definition order.
+    """Return convolution and linear weights, by parameter name, in definition order.
 
     Biases and normalisation are never pruned.
     """

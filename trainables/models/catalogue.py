@@ -1,4 +1,4 @@
-"""Building a network from its description, ours or a user's own, and checking what was built."""
+"""Builds a network from its description, ours or a user's own, and checks the result."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -21,8 +21,8 @@ _PROBE_SIZE = (64, 64)  # pixels
 def build_model(config: ModelConfig, num_channels: Mapping[str, int], seed: int) -> nn.Module:
     """Build a `MultitaskModel` on the CPU, initialised from the trial's "init" stream.
 
-    num_channels: of the prediction, by task; its order becomes the order of the heads.
-    The same config, channels and seed give the same weights; no global random state moves.
+    num_channels: channels of the prediction, by task; its order becomes the order of the heads.
+    The same config, channels and seed give the same weights; global random state does not change.
     Raises `UserError` for an unknown name and for a model that breaks the contract.
     """
     built_in = config.name in MODELS
@@ -40,7 +40,7 @@ def build_model(config: ModelConfig, num_channels: Mapping[str, int], seed: int)
 
 
 def _guarded(name: str, factory: Factory) -> Factory:
-    """The user's factory, with whatever it raises as a `UserError` that says where."""
+    """Return the user's factory with its errors turned into a `UserError` that says where."""
 
     def build(config: ModelConfig, num_channels: dict[str, int]) -> nn.Module:
         try:
@@ -102,9 +102,9 @@ def _check_owners(
 
 @torch.no_grad()
 def _check_predictions(name: str, model: nn.Module, num_channels: Mapping[str, int]) -> None:
-    """One small image through a user's model: the right keys and channels, or an error.
+    """Raise `UserError` unless a user's model returns the right keys and channels for one image.
 
-    A model that cannot run at this size (fixed-size inputs) is left to the trainer.
+    A model that cannot run at this small size (fixed-size inputs) is not checked.
     """
     was_training = model.training
     model.eval()

@@ -1,14 +1,14 @@
-"""Cross-Stitch: a network for each task, their features mixed after each stage.
+"""Defines Cross-Stitch: a network for each task, with features mixed after each stage.
 
 Cross-stitch Networks for Multi-task Learning, Misra et al., CVPR 2016. After a stage, channel c
 of task t becomes Σ_s α[t, s, c] · (channel c of task s). α starts at 0.9 for the task itself and
 shares 0.1 among the others, and learns at `model.unit_rate` (100) times the rate. The networks
-start from ones trained alone: in phase "pretrain" the units stand aside.
+start from networks that were trained alone: in phase "pretrain" the units are off.
 
-Choices of ours, in docs/decisions/0008: units after all four stages (the authors: after pooling
-layers), no constraint on α, and ownership by network: what serves task t first is t's, although
-through the units its weights come to serve the others too. Only the units are shared, so
-a method that looks for shared weights to prune finds none.
+Our choices, explained in docs/decisions/0008: there are units after all four stages (the authors:
+after pooling layers), and α is not constrained. Task t's network belongs to t, although through
+the units its weights also serve other tasks. Only the units are shared, so a method that looks for
+shared weights to prune finds none.
 
 Shape suffixes: B batch, C channels, H height, W width; h, w at the output stride; T tasks.
 """
@@ -27,7 +27,7 @@ SELF_WEIGHT = 0.9  # the other tasks share the rest, so that a row sums to 1
 
 
 class CrossStitchUnit(nn.Module):
-    """T×T mixing for each channel: `weight_TTC[t, s]` is what task t takes of task s."""
+    """Mixes T tasks channel by channel: `weight_TTC[t, s]` is what task t takes of task s."""
 
     def __init__(self, num_tasks: int, channels: int) -> None:
         super().__init__()
@@ -38,25 +38,25 @@ class CrossStitchUnit(nn.Module):
         self.weight = nn.Parameter(weight_TT[..., None].repeat(1, 1, channels))
 
     def forward(self, features_BCHW: Sequence[Tensor]) -> list[Tensor]:
-        """One feature map for each task, in and out, in the order of the tasks."""
+        """Return the mixed feature maps; one per task, in and out, in the order of the tasks."""
         mixed = []
         for row_TC in self.weight:
             terms = [
                 weight_C[:, None, None] * features
                 for weight_C, features in zip(row_TC, features_BCHW, strict=True)
             ]
-            # Under autocast the weights' float32 would spread to all that follows.
+            # Under autocast, float32 weights would make everything after them float32.
             total = cast(Tensor, sum(terms[1:], start=terms[0]))
             mixed.append(total.to(features_BCHW[0].dtype))
         return mixed
 
 
 class CrossStitchNetwork(nn.Module):
-    """Cross-Stitch: a DeepLab-ResNet per task, mixed channel by channel after each stage.
+    """Mixes a DeepLab-ResNet per task channel by channel after each stage.
 
-    Gives `{task: prediction_BChw}`.
+    Calling it gives `{task: prediction_BChw}`.
 
-    num_channels: of each task's prediction; its order is the order of `tasks`.
+    num_channels: channels of each task's prediction; its order is the order of `tasks`.
     """
 
     def __init__(self, config: ModelConfig, num_channels: Mapping[str, int]) -> None:
@@ -73,9 +73,9 @@ class CrossStitchNetwork(nn.Module):
         initialise(self)
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Only the heads of `tasks` are computed; None means all. Unknown tasks: `UserError`.
+        """Compute the heads of `tasks`; None means all. Raises `UserError` for an unknown task.
 
-        All trunks run, whichever tasks are asked for, unless they are apart (pre-training).
+        All trunks run, whichever tasks are asked for, except in pre-training.
         """
         wanted = chosen_tasks(self.tasks, tasks)
         running = self.tasks if self.stitched else wanted
@@ -91,15 +91,15 @@ class CrossStitchNetwork(nn.Module):
         return {task: self.heads[task](by_task[task]) for task in wanted}
 
     def owners(self) -> dict[str, str]:
-        """A task's trunk and head are its own; `SHARED` for the units."""
+        """Return the task for its trunk and head, and `SHARED` for the units."""
         return owners_by_group(self, ("backbones", "heads"))
 
     def start_step(self, phase: str, step: int) -> None:
-        """In phase "pretrain" every network trains alone."""
+        """Train every network alone in phase "pretrain", and mix their features in "train"."""
         self.stitched = phase != "pretrain"
 
     def learning_rate_scales(self) -> dict[str, float]:
-        """The units' factor on the learning rate (`ModelConfig.unit_rate`), by parameter name."""
+        """Return the units' learning-rate factor (`ModelConfig.unit_rate`) by parameter name."""
         return {
             name: self._unit_rate
             for name, _ in self.named_parameters()

@@ -1,11 +1,11 @@
-"""DeepLab-ResNet with hard parameter sharing: one trunk, one multi-branch head per task.
+"""Defines DeepLab-ResNet with hard parameter sharing: one trunk, one multi-branch head per task.
 
-The network of AdaShare (Sun et al. 2020) and DiSparse (Sun et al. 2022): a ResNet whose last
-two stages are dilated instead of strided, and per task parallel dilated branches, summed.
-Layers keep the published names (`blocks.1.0.conv1`, `ds.2.0`) and order, so that figures
-by layer line up with the papers'.
+This is the network of AdaShare (Sun et al. 2020) and DiSparse (Sun et al. 2022): a ResNet whose
+last two stages are dilated instead of strided, and for each task parallel dilated branches that
+are summed. Layers keep the published names (`blocks.1.0.conv1`, `ds.2.0`) and order, so that
+figures by layer can be compared with the papers'.
 
-Where we deviate, and why:
+Deviations and their reasons:
 - no dropout in the heads (published: 0.5 before both 1×1 convolutions). Saliencies taken in
   training mode would measure the drawn units, and one forward pass could not serve all tasks;
 - the max-pool rounds down (published: `ceil_mode=True`), so the output has exactly
@@ -41,7 +41,7 @@ def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) ->
 
 
 class BasicBlock(nn.Module):
-    """The residual branch: conv → norm → ReLU → conv → norm. The trunk adds the shortcut."""
+    """Computes the residual branch, conv → norm → ReLU → conv → norm, without the shortcut."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, dilation: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, features_BCHW: Tensor, gate_BC11: Tensor | None = None) -> Tensor:
-        """`gate_BC11` (elastic networks): a factor for the output channels of both convolutions."""
+        """Return the branch's output; `gate_BC11` scales the channels of both convolutions."""
         hidden = F.relu(self.bn1(self.conv1(features_BCHW)))
         if gate_BC11 is None:
             return self.bn2(self.conv2(hidden))
@@ -59,9 +59,11 @@ class BasicBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The trunk: a stem, then stages. Output stride = 4 (stem) × the product of `config.strides`.
+    """Computes the trunk: a stem, then stages.
 
-    stage_channels: of every stage's output.
+    The output stride is 4 (stem) × the product of `config.strides`.
+
+    stage_channels: channels of every stage's output.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -100,16 +102,16 @@ class Backbone(nn.Module):
         self.output_stride = 4 * math.prod(config.strides)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """Features (B, C, h, w) at the output stride, of images (B, 3, H, W)."""
+        """Return features (B, C, h, w) at the output stride, for images (B, 3, H, W)."""
         features = self.stem(images_BCHW)
         for stage in range(len(self.blocks)):
             features = self.stage(stage, features)
         return features
 
     def stem(self, images_BCHW: Tensor) -> Tensor:
-        """What the first stage reads, at stride 4.
+        """Return the input of the first stage, at stride 4.
 
-        Raises `UserError` in training where batch normalisation would see one value per channel.
+        Raises `UserError` in training if batch normalisation would see one value per channel.
         """
         if self.training:
             self._require_statistics(images_BCHW.shape)
@@ -118,7 +120,7 @@ class Backbone(nn.Module):
     def stage(
         self, stage: int, features: Tensor, gates_BC11: Sequence[Tensor] | None = None
     ) -> Tensor:
-        """One stage's output; `gates_BC11`: one for each of its blocks, see `BasicBlock`."""
+        """Return one stage's output; `gates_BC11` holds a gate for each block (`BasicBlock`)."""
         shortcut = self.ds[str(stage)](features) if str(stage) in self.ds else features
         for i, block in enumerate(cast(nn.ModuleList, self.blocks[stage])):
             gate = None if gates_BC11 is None else gates_BC11[i]
@@ -127,7 +129,7 @@ class Backbone(nn.Module):
         return features
 
     def _require_statistics(self, shape: torch.Size) -> None:
-        """Raises `UserError` where batch normalisation would see one value per channel."""
+        """Raise `UserError` if batch normalisation would see one value per channel."""
         batch, (height, width) = shape[0], shape[-2:]
         if batch * -(-height // self.output_stride) * -(-width // self.output_stride) == 1:
             raise UserError(
@@ -139,7 +141,7 @@ class Backbone(nn.Module):
 
 
 class HeadBranch(nn.Module):
-    """3×3 dilated → ReLU → 1×1 → ReLU → 1×1, with biases and without normalisation."""
+    """Computes 3×3 dilated → ReLU → 1×1 → ReLU → 1×1, with biases, without normalisation."""
 
     def __init__(self, in_channels: int, width: int, out_channels: int, dilation: int) -> None:
         super().__init__()
@@ -148,12 +150,12 @@ class HeadBranch(nn.Module):
         self.conv3 = nn.Conv2d(width, out_channels, 1)
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
-        """A prediction (B, C, h, w) of features at the same stride."""
+        """Return a prediction (B, C, h, w) from features at the same stride."""
         return self.conv3(F.relu(self.conv2(F.relu(self.conv1(features_BCHW)))))
 
 
 class Head(nn.Module):
-    """One task's branches, one per dilation; their outputs are summed."""
+    """Sums one task's branches, one per dilation."""
 
     def __init__(
         self, in_channels: int, width: int, out_channels: int, dilations: Sequence[int]
@@ -164,7 +166,7 @@ class Head(nn.Module):
         )
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
-        """The sum of the branches' predictions, (B, C, h, w)."""
+        """Return the sum of the branches' predictions, (B, C, h, w)."""
         prediction = self.branches[0](features_BCHW)
         for branch in self.branches[1:]:
             prediction = prediction + branch(features_BCHW)
@@ -174,7 +176,7 @@ class Head(nn.Module):
 def build_heads(
     config: ModelConfig, in_channels: int, num_channels: Mapping[str, int]
 ) -> nn.ModuleDict:
-    """A head for each task, in the order of `num_channels` (of the predictions, by task)."""
+    """Return a head for each task, in the order of `num_channels` (predictions' channels)."""
     return nn.ModuleDict(
         {
             task: Head(in_channels, config.head_width, channels, config.head_dilations)
@@ -184,7 +186,7 @@ def build_heads(
 
 
 def initialise(network: nn.Module) -> None:
-    """He initialisation of every convolution, in definition order; unit gain for each head."""
+    """Initialise every convolution by He, in definition order, with unit gain for each head."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             # fan_in where there is no normalisation (heads): it keeps the forward scale.
@@ -203,11 +205,11 @@ def initialise(network: nn.Module) -> None:
 
 
 class DeepLabResNet(nn.Module):
-    """DeepLab-ResNet with hard sharing: one trunk, one head per task.
+    """Computes all tasks with one shared trunk and one head per task.
 
-    Gives `{task: prediction_BChw}` at output stride 8 (for the published strides).
+    Calling it gives `{task: prediction_BChw}` at output stride 8 (for the published strides).
 
-    num_channels: of each task's prediction; its order is the order of `tasks`.
+    num_channels: channels of each task's prediction; its order is the order of `tasks`.
     """
 
     def __init__(self, config: ModelConfig, num_channels: Mapping[str, int]) -> None:
@@ -218,11 +220,11 @@ class DeepLabResNet(nn.Module):
         initialise(self)
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Only the heads of `tasks` are computed; None means all. Unknown tasks: `UserError`."""
+        """Compute the heads of `tasks`; None means all. Raises `UserError` for an unknown task."""
         wanted = chosen_tasks(self.tasks, tasks)
         features = self.backbone(images_BCHW)
         return {task: self.heads[task](features) for task in wanted}
 
     def owners(self) -> dict[str, str]:
-        """`SHARED` for the trunk, normalisation included; the task for its head."""
+        """Return `SHARED` for the trunk, normalisation included, and the task for its head."""
         return owners_by_group(self, ("heads",))

@@ -1,24 +1,24 @@
-"""DEN: for every image and task a selector chooses how many channels of each block to use.
+"""Defines DEN: for every image and task a selector chooses how many channels each block uses.
 
 Deep Elastic Networks with Model Selection for Multi-Task Learning, Ahn et al., ICCV 2019, in
-the form in which AdaShare (Sun et al. 2020) compares against it. One trunk serves all tasks. Each
+the form that AdaShare (Sun et al. 2020) compares against. One trunk serves all tasks. Each
 residual block runs at a level, 0, 25, 50 or 100 % of its channels. A small network reads the
 image and gives, for every task and block, the probabilities of the four levels. It learns by
 REINFORCE from the reward (1 − density²) / ρ − loss + 1 with ρ = 10, where density is the share
-of the trunk's channels in use; in training a level is drawn uniformly with probability
-ε = 0.99^step. In evaluation the likeliest level is taken and nothing is drawn.
+of the trunk's channels in use. In training a level is drawn uniformly with probability
+ε = 0.99^step. In evaluation the most likely level is taken and nothing is drawn.
 
-Choices of ours, in docs/decisions/0008:
+Our choices, explained in docs/decisions/0008:
 - a level keeps a prefix of the output channels of both convolutions of a block (nested, as in
   the paper), as a mask for each image after normalisation; at 0 % only the shortcut is left;
 - batch statistics are those of all images and tasks in the batch, masked or not;
-- T policies make T passes through the trunk (the stem is common), as one larger batch: masks
-  save nothing in time here, and the FLOPs counted are those of T full passes;
-- exploration belongs to the policy: levels come from ε · uniform + (1 − ε) · selector for each
-  block by itself, and the log-probabilities are those of this mixture, which keeps the gradient
-  unbiased at every ε;
-- the reward's baseline is the mean over the other images of the batch. It leaves the expected
-  gradient as it is, as images are drawn independently. A batch of one has no baseline.
+- T policies need T passes through the trunk (the stem is common), which run as one larger batch.
+  Masks save no time here, and the FLOPs counted are those of T full passes;
+- exploration is part of the policy: levels are drawn from ε · uniform + (1 − ε) · selector for
+  each block separately, and the log-probabilities are those of this mixture, which keeps the
+  gradient unbiased at every ε;
+- the reward's baseline is the mean over the other images of the batch. It does not change the
+  expected gradient, because images are drawn independently. A batch of one has no baseline.
 
 Shape suffixes: B batch, C channels, H height, W width; h, w at the output stride; T tasks,
 K blocks, L levels.
@@ -42,10 +42,10 @@ EXPLORATION_DECAY = 0.99  # ε = this to the power of the step
 
 
 class Selector(nn.Module):
-    """Image → for every task the logits of the levels of each block, (B, K, L).
+    """Computes the logits (B, K, L) of the levels of each block, for every task, from images.
 
-    Three strided convolutions, the mean over positions, and a linear layer for each task.
-    Without normalisation, so that an image's policy depends on no other image.
+    It has three strided convolutions, a mean over positions, and a linear layer for each task.
+    There is no normalisation, so that an image's policy does not depend on other images.
     """
 
     def __init__(self, width: int, num_blocks: int, tasks: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ class Selector(nn.Module):
             nn.init.zeros_(output.bias)
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
-        """Give the logits of each block's level by task: float32 (B, blocks, levels)."""
+        """Return the logits of each block's level by task: float32 (B, blocks, levels)."""
         hidden = F.relu(self.conv1(images_BCHW))
         hidden = F.relu(self.conv2(hidden))
         features_BC = F.relu(self.conv3(hidden)).mean(dim=(-2, -1))
@@ -74,9 +74,9 @@ class Selector(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawn:
-    """One task's levels, for each image.
+    """Holds one task's drawn levels for each image.
 
-    log_probability_B: of the image's levels together, with gradient.
+    log_probability_B: of all levels of the image together, with gradient.
     density_B: share of the trunk's channels in use.
     """
 
@@ -85,11 +85,11 @@ class Drawn:
 
 
 class ElasticNetwork(nn.Module):
-    """DEN: a selector picks the width of every block for each image and task.
+    """Runs one trunk whose blocks have a width that a selector picks for each image and task.
 
-    Gives `{task: prediction_BChw}` with one trunk whose blocks run at a level of their own.
+    Calling it gives `{task: prediction_BChw}`.
 
-    num_channels: of each task's prediction; its order is the order of `tasks`.
+    num_channels: channels of each task's prediction; its order is the order of `tasks`.
     """
 
     needs_image_losses: ClassVar[bool] = True
@@ -104,7 +104,7 @@ class ElasticNetwork(nn.Module):
         # By block: its stage, and its width.
         self._stages = [stage for stage, count in enumerate(config.blocks) for _ in range(count)]
         self._widths = [self.backbone.stage_channels[stage] for stage in self._stages]
-        # Rounded up: every level above 0 keeps a channel, however narrow the block.
+        # Rounded up, so that every level above 0 keeps a channel even in a narrow block.
         kept = [[-int(-width * share // 1) for share in LEVELS] for width in self._widths]
         self.register_buffer("channels_kept", torch.tensor(kept), persistent=False)
         self.exploration = 1.0
@@ -112,9 +112,10 @@ class ElasticNetwork(nn.Module):
         initialise(self)
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Only the policies, trunk passes and heads of `tasks`; None means all.
+        """Compute the policies, trunk passes and heads of `tasks`; None means all.
 
-        In training it draws levels from torch's global generator. Unknown tasks: `UserError`.
+        In training it draws levels from torch's global generator. Raises `UserError` for an
+        unknown task.
         """
         wanted = chosen_tasks(self.tasks, tasks)
         logits = self.selector(images_BCHW, wanted)
@@ -125,7 +126,7 @@ class ElasticNetwork(nn.Module):
         return self.forward_at(images_BCHW, levels)
 
     def forward_at(self, images_BCHW: Tensor, levels_BK: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Predictions with given levels: by task, indices into `LEVELS` of shape (B, K)."""
+        """Return predictions with given levels: by task, indices into `LEVELS` of shape (B, K)."""
         features = self.backbone.stem(images_BCHW).repeat(len(levels_BK), 1, 1, 1)
         gates = self._gates(torch.cat(list(levels_BK.values())), features.dtype)
         for stage in range(len(self.backbone.blocks)):
@@ -135,8 +136,10 @@ class ElasticNetwork(nn.Module):
         return {task: self.heads[task](part) for task, part in zip(levels_BK, parts, strict=True)}
 
     def owners(self) -> dict[str, str]:
-        """`SHARED` for the trunk and the selector's convolutions; a task's head and the selector's
-        output for it are its own."""
+        """Return `SHARED` for the trunk and the selector's convolutions, else the task.
+
+        A task owns its head and the selector's output for it.
+        """
         owners = owners_by_group(self, ("heads",))
         for task in self.tasks:
             for name in ("weight", "bias"):
@@ -144,13 +147,14 @@ class ElasticNetwork(nn.Module):
         return owners
 
     def start_step(self, phase: str, step: int) -> None:
-        """ε = 0.99^step; in phase "pretrain" all levels are drawn uniformly."""
+        """Set ε = 0.99^step; in phase "pretrain" all levels are drawn uniformly."""
         self.exploration = EXPLORATION_DECAY**step if phase == "train" else 1.0
 
     def auxiliary_loss(self, image_losses: Mapping[str, Tensor]) -> Tensor:
-        """Its gradient is the policy gradient of the latest training-mode forward pass.
+        """Return a scalar whose gradient is the policy gradient of the last training-mode forward.
 
-        image_losses: by task, (B,). Its value means nothing. Only the selector gets a gradient.
+        image_losses: by task, (B,). The scalar's value has no meaning. Only the selector gets a
+        gradient.
         """
         surrogates = []
         for task, loss_B in image_losses.items():
@@ -161,14 +165,14 @@ class ElasticNetwork(nn.Module):
         return torch.stack(surrogates).sum()
 
     def density(self, levels_BK: Tensor) -> Tensor:
-        """(B,): channels in use over all channels, of all blocks of the trunk."""
+        """Return the share of the channels of all trunk blocks that are in use, (B,)."""
         return self._kept(levels_BK).sum(dim=1) / sum(self._widths)
 
     def _draw(self, task: str, logits_BKL: Tensor) -> Tensor:
         policy_BKL = mixed_policy(logits_BKL, self.exploration)
         levels_BK = draw_levels(policy_BKL.detach())
         chosen_BK = policy_BKL.gather(-1, levels_BK[..., None]).squeeze(-1)
-        # Rounding in a draw may hit a level whose probability underflowed.
+        # By rounding, a draw may give a level whose probability underflowed.
         chosen_BK = chosen_BK.clamp_min(torch.finfo(chosen_BK.dtype).tiny)
         self._drawn[task] = Drawn(
             log_probability_B=chosen_BK.log().sum(dim=1), density_B=self.density(levels_BK)
@@ -176,13 +180,13 @@ class ElasticNetwork(nn.Module):
         return levels_BK
 
     def _kept(self, levels_BK: Tensor) -> Tensor:
-        """(B, K): how many channels each block keeps."""
+        """Return how many channels each block keeps, (B, K)."""
         return self.channels_kept.expand(len(levels_BK), -1, -1).gather(-1, levels_BK[..., None])[
             ..., 0
         ]
 
     def _gates(self, levels_BK: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """By block: 1 for the channels an image keeps and 0 for the others, (B, C, 1, 1)."""
+        """Return 1 for the channels an image keeps and 0 for others, (B, C, 1, 1) by block."""
         return [
             (torch.arange(width, device=kept_B.device) < kept_B[:, None]).to(dtype)[..., None, None]
             for kept_B, width in zip(self._kept(levels_BK).unbind(dim=1), self._widths, strict=True)
@@ -190,12 +194,12 @@ class ElasticNetwork(nn.Module):
 
 
 def reward(density: Tensor, loss: Tensor) -> Tensor:
-    """(1 − density²) / ρ − loss + 1; higher is better."""
+    """Return (1 − density²) / ρ − loss + 1; higher is better."""
     return (1 - density.square()) / SPARSITY_TEMPERATURE - loss + 1
 
 
 def less_others_mean(reward_B: Tensor) -> Tensor:
-    """Each image's reward minus the mean of the others'; a single reward stays as it is."""
+    """Return each image's reward minus the mean of the others'; a single reward is unchanged."""
     count = len(reward_B)
     if count == 1:
         return reward_B
@@ -203,16 +207,16 @@ def less_others_mean(reward_B: Tensor) -> Tensor:
 
 
 def policy_surrogate(log_probability_B: Tensor, reward_B: Tensor) -> Tensor:
-    """A scalar whose gradient is, in expectation, that of minus the mean expected reward."""
+    """Return a scalar whose expected gradient is that of the negative mean expected reward."""
     return -(less_others_mean(reward_B) * log_probability_B).mean()
 
 
 def mixed_policy(logits_BKL: Tensor, exploration: float) -> Tensor:
-    """ε · uniform + (1 − ε) · softmax: what levels are drawn from in training."""
+    """Return the policy of training, ε · uniform + (1 − ε) · softmax, (B, K, L)."""
     return exploration / logits_BKL.shape[-1] + (1 - exploration) * logits_BKL.softmax(dim=-1)
 
 
 def draw_levels(policy_BKL: Tensor) -> Tensor:
-    """(B, K): one draw each from torch's global generator, by inverting the distribution."""
+    """Draw levels (B, K) from torch's global generator by inverting the distribution."""
     below_BKL = policy_BKL.cumsum(dim=-1)[..., :-1]  # without the end, where rounding may miss 1
     return (torch.rand_like(below_BKL[..., :1]) >= below_BKL).sum(dim=-1)

@@ -1,4 +1,4 @@
-"""Sluice: a network for each task; halves of their features mix, and all stages reach the head.
+"""Defines Sluice: a network per task, with mixed feature halves and all stages at the head.
 
 Latent Multi-task Architecture Learning, Ruder et al., AAAI 2019:
 - after a stage, each task's channels are two subspaces (the first half and the second), and
@@ -6,13 +6,13 @@ Latent Multi-task Architecture Learning, Ruder et al., AAAI 2019:
 - a task's head reads Σ_i β_i · (stage i), over its own mixed stage outputs;
 - 0.1 · ‖W₁ᵀW₂‖²_F, summed over stages and tasks, keeps the subspaces apart.
 
-The paper works on recurrent networks whose layers are alike; choices of ours are in
-docs/decisions/0008:
+The paper uses recurrent networks whose layers are alike. Our choices for convolutional networks
+are explained in docs/decisions/0008:
 - W₁ and W₂ come from the convolution that ends a stage, the last block's `conv2`: the filters of
   the first and of the second half of its output channels, each filter flattened to a column.
   So W₁ᵀW₂ holds every inner product between a filter of one subspace and one of the other,
-  and is 0 exactly when these are orthogonal. (The released code has filters as rows: there the
-  product vanishes only as filters do, for there are more inputs than filters.)
+  and is 0 exactly when these are orthogonal. (The released code has filters as rows: its
+  product vanishes only if the filters do, because there are more inputs than filters.)
 - α starts at 0.95 on the diagonal, and a row shares 0.05 among the rest; β at 0.9 for the last
   stage, and the others share 0.1: the released "imbalanced" values, made to sum to 1.
 - stages differ in width and resolution, so all but the last pass average pooling and a 1×1
@@ -40,7 +40,7 @@ PENALTY_WEIGHT = 0.1
 
 
 class SubspaceMixing(nn.Module):
-    """The α of one stage: `weight[i, j]` is what subspace i takes of subspace j.
+    """Mixes the subspaces of one stage by α: `weight[i, j]` is what i takes of j.
 
     Subspaces are numbered task by task: 2t and 2t + 1 are task t's.
     """
@@ -52,7 +52,7 @@ class SubspaceMixing(nn.Module):
         self.weight = nn.Parameter(weight.fill_diagonal_(SELF_WEIGHT))
 
     def forward(self, features_BCHW: Sequence[Tensor]) -> list[Tensor]:
-        """One feature map for each task, in and out, in the order of the tasks."""
+        """Return the mixed feature maps; one per task, in and out, in the order of the tasks."""
         subspaces = [half for own in features_BCHW for half in own.chunk(NUM_SUBSPACES, dim=1)]
         mixed = []
         for row in self.weight:
@@ -63,7 +63,7 @@ class SubspaceMixing(nn.Module):
 
 
 class StageMixture(nn.Module):
-    """The β of one task, with the projections of the stages before the last."""
+    """Mixes the stages of one task by β; it projects the stages before the last."""
 
     def __init__(self, stage_channels: Sequence[int]) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class StageMixture(nn.Module):
         )
 
     def forward(self, stages_BCHW: Sequence[Tensor]) -> Tensor:
-        """The outputs of all stages, first to last → (B, last C, h, w)."""
+        """Return the mixture (B, last C, h, w) of the outputs of all stages, first to last."""
         *earlier, last = stages_BCHW
         mixed = self.weight[-1] * last
         for weight, projection, features in zip(
@@ -91,18 +91,19 @@ class StageMixture(nn.Module):
 
 
 def subspace_penalty(weight: Tensor) -> Tensor:
-    """‖W₁ᵀW₂‖²_F of a convolution's weight (2n, C, k, k): a scalar ≥ 0."""
+    """Return ‖W₁ᵀW₂‖²_F of a convolution's weight (2n, C, k, k), a scalar ≥ 0."""
     first, second = weight.flatten(1).chunk(NUM_SUBSPACES)
     return (first @ second.T).square().sum()
 
 
 class SluiceNetwork(nn.Module):
-    """Sluice: a network per task, mixed by subspaces after each stage.
+    """Mixes a network per task by subspaces after each stage.
 
-    Gives `{task: prediction_BChw}`; every task has a trunk, a mixture of its stages and a head.
+    Calling it gives `{task: prediction_BChw}`. Every task has a trunk, a mixture of its stages and
+    a head.
 
-    num_channels: of each task's prediction; its order is the order of `tasks`.
-    Raises `UserError` for an odd width, which has no two halves.
+    num_channels: channels of each task's prediction; its order is the order of `tasks`.
+    Raises `UserError` for an odd width, which cannot be halved.
     """
 
     def __init__(self, config: ModelConfig, num_channels: Mapping[str, int]) -> None:
@@ -123,7 +124,7 @@ class SluiceNetwork(nn.Module):
         initialise(self)
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Only the heads of `tasks` are computed; None means all. Unknown tasks: `UserError`.
+        """Compute the heads of `tasks`; None means all. Raises `UserError` for an unknown task.
 
         All trunks run, whichever tasks are asked for.
         """
@@ -140,11 +141,11 @@ class SluiceNetwork(nn.Module):
         return {task: self.heads[task](self.mixtures[task](by_task[task])) for task in wanted}
 
     def owners(self) -> dict[str, str]:
-        """A task's trunk, stage mixture (β, projections) and head are its own; α is `SHARED`."""
+        """Return the task for its trunk, mixture (β, projections) and head; α is `SHARED`."""
         return owners_by_group(self, ("backbones", "mixtures", "heads"))
 
     def auxiliary_loss(self, image_losses: Mapping[str, Tensor]) -> Tensor:
-        """The orthogonality penalty, over all stages of all tasks."""
+        """Return the orthogonality penalty over all stages of all tasks."""
         penalties = []
         for trunk in self.backbones.values():
             for blocks in cast(Backbone, trunk).blocks:

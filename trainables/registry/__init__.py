@@ -1,1 +1,1 @@
-"""What exists: one description per method, model, task and data set; standard library only."""
+"""Describes every method, model, task and data set, using only the standard library."""

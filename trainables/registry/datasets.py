@@ -1,4 +1,4 @@
-"""The data sets: what each one holds, and where its frames come from.
+"""Describes the data sets: what each one holds, and where its frames come from.
 
 Readers of raw data are in `trainables.data.sources`; they are loaded when frames are needed.
 Sizes, loss weights and learning rates of the built-in ones are defaults (`spaces`).
@@ -15,23 +15,23 @@ DEPTH_KINDS = ("metric", "disparity")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetDescription:
-    """What is known of a data set before any file is opened.
+    """Describes a data set, without opening any file.
 
-    tasks: those it has targets for; one of a user's own by its import path.
-    num_classes: of `segmentation`; 0 where there is none.
+    tasks: those it has targets for; a user's own task by its import path.
+    num_classes: of `segmentation`; 0 without that task.
     depth_kind: "metric" (metres) or "disparity".
-    open_source: opens the raw data for `convert`, by their folder; None where there are none.
-    generate: makes frames where the data set is procedural, by (num_train, num_test).
-      Both give a `trainables.data.sources.source.Source`, and are callable or the import path
-      `package.module:function` of what is.
-    layouts: of the raw data, for messages.
+    open_source: opens the raw data in a folder for `convert`; None if there are none.
+    generate: makes the frames of a procedural data set, from (num_train, num_test).
+      Both give a `trainables.data.sources.source.Source`. They are functions or import paths
+      `package.module:function`.
+    layouts: layouts of the raw data, for messages.
     unknown_responses: whether keypoints and edges may have unknown pixels.
-    task_options: by task, what its implementation is told on this data set.
+    task_options: by task, extra arguments of its implementation on this data set.
     loss_weights: by task; 1 for tasks left out. size, crop: (height, width) in pixels, as stored
-      and as trained; None for those of the preset. For data sets of a user's own: defaults of
-      the built-in ones depend on the preset.
+      and as trained; None for those of the preset. These three are for a user's own data sets;
+      defaults of the built-in ones depend on the preset.
 
-    Raises `UserError` for facts that contradict one another.
+    Raises `UserError` for facts that contradict each other.
     """
 
     summary: str
@@ -57,7 +57,7 @@ class DatasetDescription:
 
 _SOURCES = "trainables.data.sources"
 _OFFICIAL_CITYSCAPES = "the official one (leftImg8bit/, gtFine/, disparity/, camera/)"
-# The published evaluation of Cityscapes counts unlabelled pixels, which it marks -1.
+# The published evaluation of Cityscapes counts unlabelled pixels, which are -1 there.
 _CITYSCAPES_OPTIONS = {"segmentation": {"counts_ignored": True}}
 
 DATASETS: dict[str, DatasetDescription] = {

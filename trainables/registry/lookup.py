@@ -1,9 +1,9 @@
 """Finds what a name stands for: built in, an entry point, or a user's own by import path.
 
-One rule for methods, models, tasks and data sets. A reference is the name of a built-in one, the
-name of an entry point (groups `disparse.methods`, `disparse.models`, `disparse.tasks`,
+Methods, models, tasks and data sets follow one rule. A reference is a built-in name, the name of
+an entry point (groups `disparse.methods`, `disparse.models`, `disparse.tasks`,
 `disparse.datasets`) of an installed package, or `package.module:ATTRIBUTE`. Built-in names come
-first. A module of a user's is imported here, and whatever it raises becomes a `UserError`.
+first. A user's module is imported here, and any error it raises becomes a `UserError`.
 """
 
 import functools
@@ -22,7 +22,7 @@ from trainables.registry.methods import METHODS, MethodDescription
 from trainables.registry.models import MODELS, ModelDescription
 from trainables.registry.tasks import TASKS, TaskDescription
 
-# Where errors pass through, but are not raised: this package and Python's importer.
+# Frames that errors only pass through: this package and Python's importer.
 _OURS = {Path(__file__).parents[1], Path(importlib.__file__).parent}
 
 Description = TypeVar("Description")
@@ -30,11 +30,11 @@ Description = TypeVar("Description")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind(Generic[Description]):
-    """One kind of thing that exists, and where its descriptions are found.
+    """Finds the descriptions of one kind: methods, models, tasks or data sets.
 
-    noun: for messages. group: of entry points. form: how an import path reads.
-    described_by: the class of a description.
-    wrap: makes a description of another value that is accepted too, or gives None.
+    noun: name of the kind in messages. group: group of entry points. form: form of import paths.
+    described_by: class of the descriptions.
+    wrap: makes a description of another accepted value, or returns None.
     """
 
     noun: str
@@ -45,7 +45,7 @@ class Kind(Generic[Description]):
     wrap: Callable[[str, Any], Description | None] = lambda reference, value: None
 
     def find(self, reference: str) -> Description:
-        """The description that `reference` stands for.
+        """Return the description that `reference` stands for.
 
         Raises `UserError` for an unknown name, which lists the valid ones, for an import path
         that leads nowhere, and for a module that does not import or holds something else.
@@ -55,7 +55,7 @@ class Kind(Generic[Description]):
         return self._described(self.path(reference))
 
     def path(self, reference: str) -> str:
-        """The import path behind a reference that is not built in. Raises `UserError`."""
+        """Return the import path of a reference that is not built in. Raises `UserError`."""
         if ":" in reference:
             return reference
         installed = _installed(self.group)
@@ -67,11 +67,11 @@ class Kind(Generic[Description]):
         return installed[reference]
 
     def is_installed(self, name: str) -> bool:
-        """Whether an installed package has an entry point of that name."""
+        """Return whether an installed package has an entry point of that name."""
         return name in _installed(self.group)
 
     def listed(self) -> Iterator[tuple[str, Description | UserError]]:
-        """Every name with its description; an entry point that fails comes with its error."""
+        """Yield every name with its description, or with the error if its entry point fails."""
         yield from self.built_in.items()
         for name in _installed(self.group):
             if name not in self.built_in:
@@ -92,7 +92,7 @@ class Kind(Generic[Description]):
 
 
 def _factory(path: str, value: Any) -> ModelDescription | None:
-    """A model named by its factory alone."""
+    """Return the description of a model that is named by its factory."""
     if not callable(value):
         raise UserError(
             f"model {path!r} must be callable as factory(config, num_channels), "
@@ -134,13 +134,13 @@ DATASET = Kind(
 
 
 def tasks_of(dataset: DatasetDescription) -> dict[str, TaskDescription]:
-    """The tasks that a data set has targets for, by name. Raises `UserError`."""
+    """Return the tasks that a data set has targets for, by name. Raises `UserError`."""
     described = (TASK.find(reference) for reference in dataset.tasks)
     return {task.name: task for task in described}
 
 
 def implementation(value: str | Callable[..., Any], noun: str) -> Callable[..., Any]:
-    """What a description calls its implementation, loaded where it is an import path."""
+    """Return a description's implementation, loaded if it is an import path."""
     loaded = load(value, noun, "package.module:Class") if isinstance(value, str) else value
     if not callable(loaded):
         raise UserError(
@@ -151,10 +151,10 @@ def implementation(value: str | Callable[..., Any], noun: str) -> Callable[..., 
 
 
 def load(path: str, noun: str, form: str) -> Any:
-    """The attribute behind an import path.
+    """Load the attribute behind an import path.
 
-    noun, form: what it is and how its path reads, for messages. Raises `UserError` for a path of
-    another form, an unknown module or attribute, and for whatever the module raises on import.
+    noun, form: its kind and the form of its path, for messages. Raises `UserError` for a path of
+    another form, an unknown module or attribute, and any error of the module on import.
     """
     module_name, _, attribute = path.partition(":")
     if not module_name or module_name.startswith(".") or not attribute:
@@ -165,7 +165,7 @@ def load(path: str, noun: str, form: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # A module that exists but lacks a dependency deserves that dependency's name.
+        # If the module exists but lacks a dependency, the message names the dependency.
         raise UserError(
             f"{noun} {path!r}: no module named {error.name!r}; put its folder on PYTHONPATH "
             f"(searched: {', '.join(entry or '.' for entry in sys.path[:3])}, …)"
@@ -185,7 +185,7 @@ def load(path: str, noun: str, form: str) -> Any:
 
 
 def told(error: BaseException) -> str:
-    """An error of a user's code in words, with the place that raised it."""
+    """Return the text of an error in a user's code, with the place that raised it."""
     said = f"{type(error).__name__}: {error}"
     theirs = [
         frame
@@ -197,5 +197,5 @@ def told(error: BaseException) -> str:
 
 @functools.cache
 def _installed(group: str) -> dict[str, str]:
-    """Import paths by name, of the entry points of installed packages; read once by a process."""
+    """Return the import paths of installed entry points by name; a process reads them once."""
     return {point.name: point.value for point in metadata.entry_points(group=group)}

@@ -1,4 +1,4 @@
-"""What is said of a sparsity method."""
+"""Defines the description of a sparsity method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,8 @@ from typing import Any
 from trainables.errors import UserError, unknown_name
 
 # never: a dense method. once: to the target at the start. schedule: at once or gradually, as
-# `sparsity.schedule` says. levels: a fixed share of what remains at a time, over all of training.
+# `sparsity.schedule` says. levels: a fixed share of the remaining weights each time, over all of
+# training.
 PRUNINGS = ("never", "once", "schedule", "levels")
 
 
@@ -15,25 +16,25 @@ PRUNINGS = ("never", "once", "schedule", "levels")
 class MethodDescription:
     """Describes one sparsity method.
 
-    name: how it is named on the command line and in a study.
-    summary: one line. paper: its source, "RigL, Evci et al. 2020".
+    name: its name on the command line and in a study.
+    summary: one line. paper: its source, e.g. "RigL, Evci et al. 2020".
     implementation: import path `package.module:Class` of a `trainables.sparsity.method.Method`.
     prunes: when `Method.prune` is called, one of `PRUNINGS`.
-    needs_pretraining: it starts from a model that was trained dense for `training.pretrain_steps`.
+    needs_pretraining: it starts from a model trained densely for `training.pretrain_steps`.
     rewinds: after each pruning, training starts again from step k of that dense run.
     regrows: `Method.regrow` is called every `regrowth.interval_steps`.
     regrows_by_gradient: that call looks at a batch's gradients and replaces the optimiser's step.
-    votes: tasks vote on shared weights, so the arbiter has a say.
-    reads: dotted settings that the rule looks at and that are worth searching, beyond those that
+    votes: tasks vote on shared weights, so `sparsity.arbiter` matters.
+    reads: dotted settings that the rule reads and that are worth searching, besides those that
       the facts above imply (`settings`). A rule that ranks all layers together by default leaves
-      `sparsity.allocation` out, although it obeys one that is set.
+      out `sparsity.allocation`, although it obeys it if set.
     defaults: its settings, by dotted name, where they differ from those of all methods.
-    family: of methods that plots and tables put side by side.
-    label, colour, marker, symbol: how plots draw it; `marker` is Matplotlib's name of the shape,
-      `symbol` Plotly's name of the same one. Without a colour, plots choose a look of its own
-      that never changes; `label` defaults to `name`.
+    family: group of methods that plots and tables put side by side.
+    label, colour, marker, symbol: how plots draw it. `marker` is Matplotlib's name of the shape,
+      `symbol` Plotly's name of the same shape. Without a colour, plots choose a look that never
+      changes. `label` defaults to `name`.
 
-    Raises `UserError` for facts that contradict one another.
+    Raises `UserError` for facts that contradict each other.
     """
 
     name: str
@@ -70,12 +71,12 @@ class MethodDescription:
 
     @property
     def sparse(self) -> bool:
-        """Whether any weight is pruned; False for the dense systems."""
+        """Return whether any weight is pruned; False for the dense systems."""
         return self.prunes != "never"
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Every dotted setting of `sparsity` and `regrowth` that a search may vary for it."""
+        """Return every dotted setting of `sparsity` and `regrowth` that a search may vary."""
         implied = {
             "sparsity.target": self.sparse,
             "sparsity.schedule": self.prunes == "schedule",
@@ -93,6 +94,6 @@ class MethodDescription:
 
     @property
     def default_settings(self) -> dict[str, Any]:
-        """Its settings by dotted name where they differ, with those that its facts imply."""
+        """Return its own default settings by dotted name, with those that its facts imply."""
         implied = {"sparsity.schedule": "levels"} if self.prunes == "levels" else {}
         return {**implied, **self.defaults}

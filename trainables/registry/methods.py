@@ -1,8 +1,8 @@
-"""The sparsity methods: what each one is, when it acts and what it reads.
+"""Describes the sparsity methods: what each one is, when it acts and what it reads.
 
 The rules themselves are classes in `trainables.sparsity.methods`; they are loaded when a trial
-needs them. Everything else that is known of a method is here, and is read by the presets, the
-search spaces, the plots and the README.
+needs them. Everything else about a method is here. The presets, the search spaces, the plots and
+the README read it.
 """
 
 from trainables.registry.method_description import PRUNINGS, MethodDescription

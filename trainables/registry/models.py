@@ -1,4 +1,4 @@
-"""The networks: what each one is, and what its cost is measured against.
+"""Describes the networks: what each one is, and what its cost is measured against.
 
 The networks themselves are in `trainables.models`; they are loaded when a trial needs them.
 """
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 class ModelDescription:
     """Describes one network.
 
-    name: how `model.name` names it. summary: one line. paper: its source.
+    name: its name in `model.name`. summary: one line. paper: its source.
     implementation: import path `package.module:factory`; the factory is called as
       `factory(config: ModelConfig, num_channels: dict[task, int])` and returns a
       `trainables.models.base.MultitaskModel`.
-    reads: settings by dotted name that this network alone makes use of.
+    reads: dotted settings that only this network uses.
     reference: the model of the same sizes whose dense FLOPs count as 1 in `cost/flops_fraction`;
-      None for its own.
+      None if it is its own reference.
     """
 
     name: str

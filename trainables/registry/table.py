@@ -1,6 +1,6 @@
-"""The README's table of methods, written from their descriptions.
+"""Writes the README's table of methods from their descriptions.
 
-`python -m trainables.registry.table README.md` (or `make methods`) writes it anew.
+Run `make methods`, or `python -m trainables.registry.table README.md`.
 """
 
 import sys
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
 
 
 def methods_table() -> str:
-    """The table as Markdown, one row for each built-in method."""
+    """Return the table as Markdown, one row for each built-in method."""
     rows = [("method", "masks", "from"), ("---", "---", "---")]
     rows += [(f"`{m.name}`", m.summary, m.paper) for m in METHODS.values()]
     return "\n".join(
@@ -22,9 +22,9 @@ def methods_table() -> str:
 
 
 def with_table(text: str) -> str:
-    """A document with the table between its two marks.
+    """Return a document with the table between its two marks.
 
-    Raises `UserError` where it lacks them.
+    Raises `UserError` if a mark is missing.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

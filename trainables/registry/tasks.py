@@ -1,7 +1,7 @@
-"""The tasks: what each one predicts, what it reads and how it is measured.
+"""Describes the tasks: what each one predicts, what it reads and how it is measured.
 
 Losses and metric accumulators are classes in `trainables.tasks`, loaded when a trial needs them.
-Tasks of a user's own join `known_tasks` when a configuration that names them is made
+A user's own tasks are added to `known_tasks` when a configuration that names them is made
 (`trainables.report.add_task`).
 """
 
@@ -14,8 +14,8 @@ from trainables.errors import UserError, unknown_name
 Direction = Literal["maximize", "minimize"]
 Channels = int | Literal["classes"]
 
-# labels: class ids, 255 where unlabelled. values: a map of numbers that belong to the pixel
-# itself. depth: a map of distances (or disparities), which change as the view is magnified.
+# labels: class ids, 255 where unlabelled. values: a map of numbers that magnifying the view does
+# not change. depth: a map of distances (or disparities), which magnifying the view changes.
 # vectors: unit vectors of the camera frame. response: strengths in [0, 1].
 TARGET_KINDS = ("labels", "values", "depth", "vectors", "response")
 _TAKEN = ("image", "frame", "scene", "multitask", "cost", "val", "test", "shared", "training")
@@ -23,7 +23,7 @@ _TAKEN = ("image", "frame", "scene", "multitask", "cost", "val", "test", "shared
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """One quantity that a trial reports. `name` is `task/metric`, without a split."""
+    """Describes one quantity that a trial reports; `name` is `task/metric`, without a split."""
 
     name: str
     unit: str
@@ -32,7 +32,7 @@ class Metric:
 
     @property
     def sign(self) -> float:
-        """Multiply by this to minimise."""
+        """Return the factor, 1 or -1, after which smaller is better."""
         return -1.0 if self.direction == "maximize" else 1.0
 
 
@@ -40,16 +40,17 @@ class Metric:
 class TaskDescription:
     """Describes one task.
 
-    name: how it is named on the command line and in metrics.
+    name: its name on the command line and in metrics.
     summary: one line.
     implementation: import path `package.module:Class` of a `trainables.tasks.base.Task`; it is
       called with the number of channels, and with what the data set adds (`task_options`).
-    metrics: all that it reports, each named `name/…`; `primary` is the one a search optimises.
-    channels: of the prediction: a number, or "classes" for as many as the data set has classes.
-    kind: of the target, one of `TARGET_KINDS`; resizing, augmentation and the store follow it.
+    metrics: all metrics it reports, each named `name/…`; a search optimises `primary`.
+    channels: channels of the prediction: a number, or "classes" for one per class of the data set.
+    kind: kind of the target, one of `TARGET_KINDS`; it determines resizing, augmentation and
+      storage.
     target: the column of the store that it reads; its own name unless several tasks share one.
 
-    Raises `UserError` for facts that contradict one another.
+    Raises `UserError` for facts that contradict each other.
     """
 
     name: str
@@ -191,16 +192,16 @@ TASKS: dict[str, TaskDescription] = {
     )
 }
 
-_own: dict[str, TaskDescription] = {}  # of a user's, in this process
+_own: dict[str, TaskDescription] = {}  # a user's own tasks, in this process
 
 
 def known_tasks() -> Mapping[str, TaskDescription]:
-    """All tasks that this process knows by name: the built-in ones, then a user's own."""
+    """Return all tasks that this process knows by name: the built-in ones, then a user's own."""
     return {**TASKS, **_own}
 
 
 def known_task(name: str) -> TaskDescription:
-    """The task of that name. Raises `UserError`, listing the known ones, for another name."""
+    """Return the task of that name. Raises `UserError` that lists the known names."""
     found = TASKS.get(name) or _own.get(name)
     if found is None:
         raise unknown_name("task", name, known_tasks())
@@ -210,7 +211,7 @@ def known_task(name: str) -> TaskDescription:
 def remember(task: TaskDescription) -> None:
     """Make a task known in this process; doing so again changes nothing.
 
-    Raises `UserError` where another task has its name, or its target is known as another kind.
+    Raises `UserError` if another task has its name, or its target is known as another kind.
     """
     for known in known_tasks().values():
         if known.name == task.name and known != task:

@@ -105,7 +105,10 @@ class Camera:
 
     @classmethod
     def looking_at(cls, position: Point, target: Point, *, roll: float, focal: float) -> "Camera":
-        """Return a camera towards `target`; never straight up or down, `roll` in radians clockwise."""
+        """Return a camera that looks towards `target`, never straight up or down.
+
+        roll: in radians, clockwise as seen by the camera.
+        """
         forward = np.subtract(target, position)
         forward /= np.linalg.norm(forward)
         right = np.cross(forward, (0.0, 0.0, 1.0))

@@ -1,10 +1,10 @@
-"""The columnar store: one Arrow file per split, memory-mapped, and the conversion into it."""
+"""Holds the columnar store, one memory-mapped Arrow file per split, and the conversion to it."""
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """Give out `Split` on first use: importing the room alone loads no Arrow."""
+    """Import `Split` on first use, so that importing this package loads no Arrow."""
     if name == "Split":
         from trainables.data.store.split_file import Split
 

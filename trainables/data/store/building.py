@@ -1,4 +1,4 @@
-"""A store folder from a source: both splits, frames loaded by several threads, in order."""
+"""Writes a store folder from a source: both splits, in order, with several threads."""
 
 import dataclasses
 from collections import deque
@@ -16,7 +16,7 @@ Progress = Callable[[str, int, int], None]  # (split, frames done, frames in all
 
 
 def split_file(folder: Path | str, split: str) -> str:
-    """Where a split lies in a store folder; `folder` may be a URI with a query string."""
+    """Return where a split lies in a store folder; `folder` may be a URI with a query string."""
     base, mark, query = str(folder).partition("?")
     return f"{base.rstrip('/')}/{split}{SUFFIX}{mark}{query}"
 
@@ -29,7 +29,7 @@ def write_store(
     progress: Progress | None = None,
     num_threads: int = 1,
 ) -> dict[str, SplitMeta]:
-    """Write train and test into `folder`; test carries the image statistics of train."""
+    """Write train and test into `folder`; test gets the image statistics of train."""
     written: dict[str, SplitMeta] = {}
     for split in SPLITS:
         frames = _load(source, split, meta.size, progress, num_threads)
@@ -47,7 +47,7 @@ def _load(
     progress: Progress | None,
     num_threads: int,
 ) -> Iterator[Frame]:
-    """All frames in order; at most two per thread are held."""
+    """Yield all frames in order; at most two per thread are held."""
     count = source.num_frames(split)
     with ThreadPoolExecutor(num_threads, thread_name_prefix="convert") as pool:
         pending: deque[Future[Frame]] = deque()

@@ -1,4 +1,4 @@
-"""Raw data of any supported layout into the columnar store."""
+"""Converts raw data of any supported layout into the columnar store."""
 
 import os
 import time
@@ -21,9 +21,10 @@ _MAX_THREADS = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversionSummary:
-    """What `convert` wrote. num_frames: by split; num_bytes: on disk; size: (height, width).
+    """Describes what `convert` wrote.
 
-    notes: what the source left out, for the user; empty where nothing was.
+    num_frames: by split. num_bytes: on disk. size: (height, width) in pixels.
+    notes: sentences for the user on what the source left out; empty if nothing was.
     """
 
     dataset: str
@@ -46,10 +47,10 @@ def convert(
 ) -> ConversionSummary:
     """Write the store of `dataset` from the raw data at `source`; `size` None keeps its own.
 
-    `destination` appears, or replaces an earlier store, when all is written and checked; a
-    killed conversion leaves it as it was. keep: a store that exists already stays, also one that
-    another process wrote while this call waited. Raises `UserError` for anything wrong with the
-    names, the source's files or the destination.
+    `destination` appears, or replaces an earlier store, when everything is written and checked. A
+    killed conversion does not change it. keep: an existing store stays, also one that another
+    process wrote while this call waited. Raises `UserError` for anything wrong with the names, the
+    source's files or the destination.
     """
     started = time.perf_counter()
     spec = DATASET.find(dataset)
@@ -111,7 +112,7 @@ def convert(
 
 
 def _require_destination(source: Path, destination: Path) -> None:
-    """A conversion replaces its destination, so that must be new, empty or a store."""
+    """Raise `UserError` unless the destination, which is replaced, is new, empty or a store."""
     if not destination.exists():
         return
     if not destination.is_dir():

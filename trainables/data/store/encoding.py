@@ -1,8 +1,8 @@
-"""How a frame's arrays become bytes in the store, and back.
+"""Converts a frame's arrays to the bytes in the store and back.
 
-Two steps: to the stored type of the column's kind (lossy within half a quantisation step for unit
-vectors and responses; half a unit in the last place of float16 for depth), then, for encoded
-columns, compression (lossless but for JPEG).
+There are two steps. First, values are converted to the stored type of the column's kind, with an
+error of at most half a quantisation step for unit vectors and responses, and half a unit in the
+last place of float16 for depth. Then encoded columns are compressed, without loss except for JPEG.
 """
 
 import io
@@ -33,7 +33,7 @@ TRAILING_SHAPE: dict[str, tuple[int, ...]] = {
 }
 NORMAL_SCALE = 127.0
 RESPONSE_SCALE = 255.0
-# Where responses may be unknown, the highest byte says so and the others hold what is known.
+# If responses may be unknown, the highest byte value marks that and the others hold responses.
 UNKNOWN_RESPONSE, MARKED_RESPONSE_SCALE = 255, 254.0
 JPEG_QUALITY = 95
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by bytes per pixel
@@ -47,15 +47,15 @@ def to_stored(
     kind: str | None = None,
     unknown_responses: bool = False,
 ) -> np.ndarray:
-    """A `Frame`'s array in the stored type; unknown (NaN) becomes the type's own mark.
+    """Convert a `Frame`'s array to the stored type; unknown (NaN) becomes the type's own mark.
 
-    kind: of the column; None for one of a built-in task.
-    unknown_responses: as in `SplitMeta`; without, responses must be known everywhere.
-    Raises `UserError` for values that the type cannot hold, naming the frame.
+    kind: kind of the column; None for a column of a built-in task.
+    unknown_responses: as in `SplitMeta`; if False, responses must be known everywhere.
+    Raises `UserError`, naming the frame, for values that the type cannot hold.
     """
     kind = kind_of(column) if kind is None else kind
     if kind == "vectors":
-        # A unit vector has a component of at least 0.57, so no known one rounds to all zero.
+        # A unit vector has a component of at least 0.57, so a known one never rounds to all zero.
         return np.rint(np.nan_to_num(array) * NORMAL_SCALE).astype(np.int8)
     if kind == "depth":
         return _stored_depth(column, array, frame)
@@ -97,7 +97,7 @@ def _stored_response(
 
 
 def compress(stored: np.ndarray, encoding: str) -> bytes:
-    """One frame, (H, W) or (H, W, 3), as a PNG or JPEG file; PNG keeps every byte."""
+    """Return one frame, (H, W) or (H, W, 3), as a PNG or JPEG file; PNG is lossless."""
     height, width = stored.shape[:2]
     pixels = np.ascontiguousarray(stored).view(np.uint8).reshape(height, width, -1)
     mode = _MODES[pixels.shape[2]]
@@ -111,7 +111,7 @@ def compress(stored: np.ndarray, encoding: str) -> bytes:
 
 
 def decompress(data: object, kind: str, size: tuple[int, int]) -> np.ndarray:
-    """The inverse of `compress`, for a column of that kind.
+    """Return the frame that `compress` was given, for a column of that kind.
 
     Raises `OSError` or `ValueError` for a damaged picture.
     """

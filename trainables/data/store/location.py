@@ -1,4 +1,4 @@
-"""Where a store lies: paths and URIs, and what can go wrong there."""
+"""Handles the paths and URIs of stores, and errors of reading and writing them."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ from trainables.errors import UserError
 
 
 def require_folder(folder: Path, what: str) -> None:
-    """Raises `UserError` unless `folder` is a readable folder with something in it."""
+    """Raise `UserError` unless `folder` is a readable folder with something in it."""
     try:
         empty = not any(folder.iterdir())
     except FileNotFoundError:
@@ -36,10 +36,11 @@ def require_folder(folder: Path, what: str) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path, *, any_error: bool = False) -> Iterator[None]:
-    """Turns a full disk or a destination that cannot be written into a `UserError`.
+    """Turn errors of a full disk or a destination that cannot be written into a `UserError`.
 
-    any_error: for blocks that touch nothing but the destination, where any `OSError` (in /proc a
-      folder cannot be made: "no such file") says that another one must be chosen.
+    any_error: turn every `OSError` into one. Use it for blocks that touch only the destination,
+      where any error means that the user must choose another (in /proc, for example, making a
+      folder fails with "no such file").
     """
     try:
         yield
@@ -65,12 +66,12 @@ def writing(path: Path, *, any_error: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def building(destination: Path) -> Iterator[Path]:
-    """A scratch folder that takes the place of `destination` when the block ends well.
+    """Yield a scratch folder that replaces `destination` if the block ends without an error.
 
-    One builder at a time: others wait, and find `destination` done (look again inside the block;
-    leaving the scratch folder empty changes nothing). The lock is the kernel's, so a killed
-    builder frees it; what it left behind is removed by the next. Where a file system has no locks,
-    builders may work twice, but the rename still leaves one whole store.
+    Only one builder works at a time. The others wait and may then find `destination` finished, so
+    look again inside the block; leaving the scratch folder empty changes nothing. The kernel frees
+    the lock of a killed builder, and the next builder removes what it left. On a file system
+    without locks the work may be done twice, but the rename still leaves one complete store.
     """
     destination = destination.absolute()
     with contextlib.ExitStack() as stack:
@@ -87,7 +88,7 @@ def building(destination: Path) -> Iterator[Path]:
                     shutil.rmtree(stale, ignore_errors=True)
             scratch = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=destination.parent))
             stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-            # mkdtemp is private to its owner; a store is as open as any folder made here.
+            # mkdtemp makes private folders; a store gets the usual permissions of a new folder.
             umask = os.umask(0)
             os.umask(umask)
             scratch.chmod(0o777 & ~umask)
@@ -98,7 +99,7 @@ def building(destination: Path) -> Iterator[Path]:
 
 
 def _replace_directory(new: Path, destination: Path) -> None:
-    """Rename over `destination`; what it held before is removed after."""
+    """Rename `new` to `destination` and then remove what was there before."""
     try:
         os.rename(new, destination)  # succeeds over an empty folder
     except OSError as error:
@@ -113,7 +114,7 @@ def _replace_directory(new: Path, destination: Path) -> None:
 
 
 def local_path(location: str) -> Path:
-    """A path on this node for a path or URI; fetches a remote file once."""
+    """Return a path on this node for a path or URI; a remote file is fetched once."""
     if "://" not in location:
         return Path(location)
     try:
@@ -129,10 +130,10 @@ def local_path(location: str) -> Path:
 
 
 def fetch(filesystem: pa.fs.FileSystem, path: str, location: str) -> Path:
-    """Copy a remote file into this node's cache, keyed by its address, length and age.
+    """Copy a remote file into this node's cache, keyed by its address, length and change time.
 
     Processes that fetch at the same time each write a temporary file and rename it over the
-    other's, which is the same; none ever maps half a file.
+    identical file of the other, so that none maps an incomplete file.
     """
     try:
         info = filesystem.get_file_info(path)
@@ -161,5 +162,5 @@ def fetch(filesystem: pa.fs.FileSystem, path: str, location: str) -> Path:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its type where it says nothing."""
+    """Return the first line of an error's text, or its type if it has none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

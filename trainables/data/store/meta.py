@@ -1,4 +1,4 @@
-"""What a split file of the store says of itself."""
+"""Defines the metadata of a split file."""
 
 import dataclasses
 import hashlib
@@ -14,19 +14,19 @@ from trainables.registry.datasets import DEPTH_KINDS
 from trainables.registry.tasks import TARGET_KINDS
 
 SCHEMA_VERSION = 2
-READABLE_VERSIONS = (1, 2)  # 1: without columns of a user's own
+READABLE_VERSIONS = (1, 2)  # 1: without columns of a user's own tasks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitMeta:
-    """What a split file says of itself. Size is (height, width) in pixels.
+    """Holds the metadata of a split file; size is (height, width) in pixels.
 
     image_mean, image_std: per channel, of pixel values in [0, 1]; `None` until measured
-      (`write_split` measures them; a test split is given those of train).
+      (`write_split` measures them; a test split gets those of train).
     checksums: BLAKE2b of each column's bytes, by column. encodings: by modality.
-    unknown_responses: keypoints and edges may be unknown, for which their encoding has a mark.
-    own_kinds: of the columns that tasks of a user's own read, by column.
-    generation: of a procedural data set, what decides its frames besides their size; `None`
+    unknown_responses: keypoints and edges may be unknown, and their encoding has a mark for it.
+    own_kinds: by column, the kinds of those that a user's own tasks read.
+    generation: what determines the frames of a procedural data set besides their size; `None`
       for converted data.
     """
 
@@ -60,21 +60,21 @@ class SplitMeta:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All that a frame of this split may have, in the store's order."""
+        """Return all columns that a frame of this split may have, in the store's order."""
         return (*COLUMNS, *self.own_kinds)
 
     def kind(self, column: str) -> str:
-        """The kind of a column, which decides how it is stored."""
+        """Return the kind of a column, which determines how it is stored."""
         return kind_of(column, self.own_kinds)
 
     def to_json(self) -> bytes:
-        """JSON with its own checksum, so that a flipped byte in it is noticed on opening."""
+        """Return JSON with its own checksum, so that opening detects damage to it."""
         fields = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return json.dumps({"fields": fields, "checksum": digest([fields.encode()])}).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "SplitMeta":
-        """Raises `ValueError` or `KeyError` on anything `to_json` did not write."""
+        """Read the JSON of `to_json`. Raises `ValueError` or `KeyError` for anything else."""
         envelope = json.loads(text)
         if digest([envelope["fields"].encode()]) != envelope["checksum"]:
             raise ValueError("its metadata does not match their checksum")
@@ -90,7 +90,7 @@ class SplitMeta:
 
 
 def digest(parts: Iterable[Any]) -> str:
-    """BLAKE2b of some bytes, in hexadecimal."""
+    """Return the BLAKE2b hash of some bytes in hexadecimal."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         state.update(part)

@@ -1,4 +1,4 @@
-"""The columnar store: one Arrow IPC file per split, memory-mapped.
+"""Reads and writes the columnar store: one Arrow IPC file per split, memory-mapped.
 
 A file holds one record batch, so that every raw column is one contiguous block: `Split.column`
 is a zero-copy NumPy view of a whole split, and all readers on a node share the page cache.
@@ -10,7 +10,7 @@ Column types by modality, N frames of H x W pixels:
   normals int8 (N, H, W, 3), round(127 n), all zero where unknown;
   depth float16 (N, H, W), 0 where unknown; keypoints, edges uint8 (N, H, W), round(255 r), or
   round(254 r) and 255 where unknown, if the data set has such pixels (`unknown_responses`);
-  of a user's own tasks, by kind: labels, vectors, depth and responses as above; values
+  targets of a user's own tasks, by kind: labels, vectors, depth and responses as above; values
   float32 (N, H, W), NaN where unknown.
 Encoded columns (PNG, or JPEG for the image) hold one compressed frame per row; they are
 decoded once, on first use, into memory of the process.
@@ -44,12 +44,12 @@ CONVERT_AGAIN = "write the store again (`python -m trainables convert`) or copy 
 
 
 class Split:
-    """A split file, opened for reading; cheap to open, safe to open many times.
+    """Reads a split file; opening it is cheap and may be repeated.
 
-    `location` is a path or a URI that `pyarrow.fs` understands (s3://, gs://, file://); a remote
-    file is fetched once into a cache on this node. Raises `UserError` for a file that is missing,
-    truncated, foreign or of another schema version; the message ends in `remedy`. Contents are
-    checked by `verify` only.
+    location: a path or a URI that `pyarrow.fs` understands (s3://, gs://, file://); a remote file
+    is fetched once into a cache on this node. Raises `UserError` for a file that is missing,
+    truncated, foreign or of another schema version; the message ends in `remedy`. Only `verify`
+    checks the contents.
     """
 
     def __init__(self, location: str | os.PathLike[str], *, remedy: str = CONVERT_AGAIN) -> None:
@@ -72,11 +72,11 @@ class Split:
         self._decoded: dict[str, np.ndarray] = {}
 
     def __reduce__(self) -> tuple[Callable[[str, str], "Split"], tuple[str, str]]:
-        """Pickles as its location: another process maps the same pages, no data travels."""
+        """Pickle as the location only, so that another process maps the same pages."""
         return _reopen, (self.location, self.remedy)
 
     def column(self, modality: str) -> np.ndarray:
-        """The stored values of all frames, read-only; a view of the file where it is raw."""
+        """Return the stored values of all frames, read-only; a view of the file if they are raw."""
         if modality not in self.modalities:
             raise unknown_name(f"modality in {self.location}", modality, self.modalities)
         if modality not in self._decoded:
@@ -104,7 +104,7 @@ class Split:
         return array
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Copies of the named frames, by modality, in the stored types."""
+        """Return copies of the frames at `indices`, by modality, in the stored types."""
         return {modality: self.column(modality)[indices] for modality in self.modalities}
 
     def verify(self) -> None:
@@ -131,12 +131,13 @@ def write_split(
     *,
     encodings: Mapping[str, str] | None = None,
 ) -> SplitMeta:
-    """Write one split; returns the metadata as written (statistics, checksums).
+    """Write one split and return its metadata as written (statistics, checksums).
 
     The file appears complete or not at all: it is built under a temporary name next to `path`
-    and renamed. Frames are streamed, so memory holds one at a time; every frame must have the
+    and renamed. Frames are streamed, so memory holds one at a time. Every frame must have the
     same modalities and `meta.size`. `encodings` names the columns that are not raw.
-    Raises `UserError` for no frames, frames that differ, a full or unwritable destination.
+    Raises `UserError` without frames, for frames that differ, and for a full or unwritable
+    destination.
     """
     path = Path(path)
     with writing(path):
@@ -160,7 +161,7 @@ def write_split(
 
 
 class _Columns:
-    """Columns under construction, spilled to files so that a split need not fit in memory."""
+    """Collects columns in files while a split is written, so that it need not fit in memory."""
 
     def __init__(self, scratch: Path, meta: SplitMeta, encodings: Mapping[str, str]) -> None:
         self.scratch, self.meta = scratch, meta
@@ -273,14 +274,14 @@ def _open(path: Path) -> tuple[pa.RecordBatch, SplitMeta]:
         if reader.num_record_batches != 1:
             raise ValueError(f"{reader.num_record_batches} record batches, not 1")
         batch = reader.get_batch(0)
-    # Structure and names only: no page of image data is touched.
+    # Check only structure and names, which reads no image data.
     batch.validate()
     if set(batch.schema.names) != set(meta.checksums):
         raise ValueError(f"columns {batch.schema.names}, not {sorted(meta.checksums)}")
     for name in ("frame", "scene"):
         if batch.schema.field(name).type != pa.large_string():
             raise ValueError(f"column {name!r} of type {batch.schema.field(name).type}")
-        # Offsets first: a damaged one would be followed out of the file.
+        # Check offsets first: reading with a damaged one would leave the file.
         batch.column(name).validate(full=True)
         if _column_digest(batch, name) != meta.checksums[name]:
             raise ValueError(f"column {name!r} does not match its checksum")
