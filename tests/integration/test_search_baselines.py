@@ -1,6 +1,7 @@
 """`search baselines` with real Ray and a killed driver, and as a user types it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -86,8 +87,12 @@ def _with_test_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     real = serial_study.result_of
 
     def result_of(density: float, step: int) -> dict[str, Any]:
-        last = step == serial_study.STEPS[-1]
-        return real(density, step) | ({"test/segmentation/miou": density / 2} if last else {})
+        on_test = {
+            "test/segmentation/miou": density / 2,
+            "test/normals/mean_error_deg": 60.0 - 20.0 * density,
+            "test/depth/absolute_error": 2.0 - density,
+        }
+        return real(density, step) | (on_test if step == serial_study.STEPS[-1] else {})
 
     monkeypatch.setattr(serial_study, "result_of", result_of)
     monkeypatch.setattr("search.execution.launch.run_trials", serial_study.run_trials)
@@ -110,13 +115,16 @@ def test_the_command_starts_reports_and_resumes(tmp_path: Path) -> None:
         "--storage", str(tmp_path / "runs"), "--no-report",
     ]  # fmt: skip
     said = invoke(*command)
-    lines = [line.split() for line in said.splitlines()]
-    table = lines[[words[:1] for words in lines].index(["system"]) + 1 :][:4]
-    assert table == [
-        ["dense", "-", "2/2", "0+100", "0.5", "-", "-"],
-        ["snip", "0.75", "2/2", "0+100", "0.125", "-", "-"],
-        ["rigl", "0.75", "2/2", "0+100", "0.125", "-", "-"],
-        ["rigl", "regrowth.fraction=0.5", "0.75", "2/2", "0+100", "0.125", "-", "-"],
+    lines = said.splitlines()
+    heading = lines.index("Primary metrics on test, mean ± sample deviation over seeds")
+    table = [re.split(r" {2,}", line.strip()) for line in lines[heading + 1 :][:5]]
+    assert table[0][:3] == ["system", "sparsity", "seeds"]
+    assert [row[:6] for row in table[1:]] == [
+        ["Dense", "0 %", "2", "0.5000 ± 0.0000", "40.00 ± 0.00", "1.00 ± 0.00"],
+        *(
+            [name, "75 %", "2", "0.1250 ± 0.0000", "55.00 ± 0.00", "1.75 ± 0.00"]
+            for name in ("SNIP", "RigL", "RigL (regrowth.fraction=0.5)")
+        ),
     ]
     assert sum(line.startswith("[") for line in said.splitlines()) == 8
     rows = check_everything(tmp_path / "runs", "demo-baselines", 8, serial_study.STEPS)
