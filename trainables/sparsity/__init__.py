@@ -1,1 +1,1 @@
-"""Masks, scores, allocation, schedules, and the rules that turn scores into masks."""
+"""Holds masks, scores, allocation, schedules, and the rules that turn scores into masks."""

@@ -1,4 +1,4 @@
-"""How far the tasks want the same shared weights: the paper's “watershed”, by layer."""
+"""Measures how far tasks want the same shared weights, by layer: the paper's “watershed”."""
 
 from collections.abc import Mapping
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 from trainables.models.base import SHARED
 
-Ballots = dict[str, tuple[int, int]]  # by shared layer: weights that all, and that any task wants
+Ballots = dict[str, tuple[int, int]]  # by shared layer: weights that all tasks, or any task, want
 
 
 def count_ballots(
     votes: Mapping[str, Mapping[str, Tensor]] | None, owner: Mapping[str, str]
 ) -> Ballots:
-    """|∩_k B_k| and |∪_k B_k| over all tasks, by shared layer. Empty without votes."""
+    """Return |∩_k B_k| and |∪_k B_k| over all tasks, by shared layer; empty without votes."""
     if not votes:
         return {}
     names = [n for n in owner if owner[n] == SHARED and all(n in vote for vote in votes.values())]
@@ -29,7 +29,7 @@ def count_ballots(
 
 
 def add_ballots(first: Ballots, second: Ballots) -> Ballots:
-    """The sum by layer, over several votes."""
+    """Return the sum by layer of two counts."""
     total = dict(first)
     for name, (both, either) in second.items():
         earlier_both, earlier_either = total.get(name, (0, 0))
@@ -38,11 +38,11 @@ def add_ballots(first: Ballots, second: Ballots) -> Ballots:
 
 
 def agreement(ballots: Ballots) -> dict[str, float]:
-    """By shared layer, |∩_k B_k| / |∪_k B_k|; in [0, 1], 1 = the same weights.
+    """Return |∩_k B_k| / |∪_k B_k| by shared layer, in [0, 1]; 1 means the same weights.
 
-    Two random votes of density d agree to d / (2 - d), not to 0. A layer that no task wants at
-    all counts as agreed, 1. DiSparse (Sun et al. 2022) plots this curve for two tasks; its
-    released analysis counts weights that exactly two tasks keep, which for more tasks is neither
-    intersection nor union, so ours differs there.
+    For two random votes of density d it is d / (2 - d), not 0. A layer that no task wants counts
+    as agreed, 1. DiSparse (Sun et al. 2022) plots this curve for two tasks. Its released analysis
+    counts weights that exactly two tasks keep, which for more tasks is neither intersection nor
+    union, so ours differs there.
     """
     return {name: both / either if either else 1.0 for name, (both, either) in ballots.items()}

@@ -1,4 +1,4 @@
-"""How many weights each layer keeps: exact whole numbers that add up to the target."""
+"""Decides how many weights each layer keeps: whole numbers that sum exactly to the target."""
 
 import math
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ PER_LAYER = ("uniform", "er", "erk")
 
 
 def target_count(density: float, total: int) -> int:
-    """The number of weights to keep: `round(density * total)`."""
+    """Return the number of weights to keep, `round(density * total)`."""
     return round(density * total)
 
 
 def prune_budget(kind: str, registry: MaskRegistry, density: float) -> int | dict[str, int]:
-    """What a pruning within the current masks keeps: a number overall, or one for each layer.
+    """Return how many weights a pruning within the current masks keeps, in total or by layer.
 
-    kind: of `trainables.config.ALLOCATIONS`; "global" lets the scores decide between layers.
-    The sum is `target_count`, or all that is kept where that is fewer: DiSparse's published
-    regrowth may leave fewer weights than a gradual schedule still asks for.
+    kind: one of `trainables.config.ALLOCATIONS`; "global" lets the scores decide between layers.
+    The sum is `target_count`, or the number of weights now kept if that is smaller: DiSparse's
+    published regrowth may leave fewer weights than a gradual schedule asks for.
     """
     count = min(target_count(density, registry.total), registry.kept)
     if kind == "global":
@@ -28,7 +28,7 @@ def prune_budget(kind: str, registry: MaskRegistry, density: float) -> int | dic
 
 
 def regrow_budget(kind: str, registry: MaskRegistry, density: float) -> dict[str, int]:
-    """What each layer keeps after a drop-and-grow update at `density`.
+    """Return how many weights each layer keeps after a drop-and-grow update at `density`.
 
     "global" layers keep the counts that the first masks gave them, scaled as the target moves.
     """
@@ -46,7 +46,7 @@ def allocate(
     count: int,
     caps: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """Kept weights by layer; they sum to `count` exactly and never exceed a layer.
+    """Return kept weights by layer, which sum exactly to `count` and never exceed a layer.
 
     kind: "uniform" (the same density everywhere), "er" (density ∝ (in + out) / (in · out);
       SET, Mocanu et al. 2018, eq. 3) or "erk" (∝ Σ shape / ∏ shape, kernel sides included;
@@ -54,8 +54,8 @@ def allocate(
       leaves the first convolution dense, which we do not).
     shapes: weight shapes (out, in, *kernel) by name.
     caps: no layer gets more than this (default: its size). A gradual schedule passes the
-      current counts, for rounding by remainders alone may raise a layer while the sum
-      falls (the Alabama paradox), and pruned weights must stay pruned.
+      current counts, because rounding by remainders may raise a layer while the sum falls
+      (the Alabama paradox), and pruned weights must stay pruned.
     """
     return apportion({n: _share(kind, s) for n, s in shapes.items()}, _caps(shapes, caps), count)
 
@@ -63,16 +63,16 @@ def allocate(
 def rescale(
     counts: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]], count: int
 ) -> dict[str, int]:
-    """`counts` scaled in proportion to sum to `count`: how "global" layers follow a target."""
+    """Return `counts` scaled in proportion to sum to `count`, for "global" layers."""
     return apportion(counts, _caps(shapes, None), count)
 
 
 def apportion(shares: Mapping[str, int], caps: Mapping[str, int], count: int) -> dict[str, int]:
-    """`count` split in proportion to `shares` under `caps`, by largest remainder.
+    """Split `count` in proportion to `shares` under `caps`, by largest remainder.
 
     A layer whose quota exceeds its cap is set to the cap and the rest is shared among the
-    others, as RigL's epsilon iteration does. Integer arithmetic throughout, so neither the
-    sum nor a tie depends on rounding; equal remainders go to the earlier layer.
+    others, as RigL's epsilon iteration does. All arithmetic is on integers, so neither the
+    sum nor a tie depends on rounding. Of equal remainders the earlier layer gets the weight.
     """
     assert 0 <= count <= sum(caps.values()), (count, sum(caps.values()))
     result = {name: 0 for name in shares}

@@ -1,4 +1,4 @@
-"""The sparsity methods, ready to be called: rules loaded by their descriptions."""
+"""Loads the rules of sparsity methods by their descriptions."""
 
 from trainables.errors import UserError
 from trainables.registry.lookup import METHOD, implementation
@@ -8,7 +8,7 @@ from trainables.sparsity.method import Method
 
 
 def load_method(description: MethodDescription) -> Method:
-    """The rule behind a description. Raises `UserError` where it is no `Method`."""
+    """Return the rule of a description. Raises `UserError` if it is not a `Method`."""
     rule = implementation(description.implementation, METHOD.noun)
     if not (isinstance(rule, type) and issubclass(rule, Method)):
         raise UserError(
@@ -19,7 +19,7 @@ def load_method(description: MethodDescription) -> Method:
 
 
 def get_method(reference: str) -> Method:
-    """The method of that name, or a user's own by import path.
+    """Return the method of that name, or a user's own by import path.
 
     Raises `UserError`, listing the valid names, for an unknown one.
     """

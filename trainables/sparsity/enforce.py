@@ -1,13 +1,13 @@
-"""What an optimiser remembers of a weight, and how to make it forget."""
+"""Clears what an optimiser remembers of pruned weights."""
 
 import torch
 from torch import Tensor
 
 from trainables.errors import unknown_name
 
-# Per-weight state that moves the weight after its gradient is gone. A name missing here would
-# let a pruned weight come back to life, so an optimiser that is not listed is refused.
-# Adam's `step` counts steps of the tensor, not of a weight, and stays.
+# Per-weight state that moves a weight even when its gradient is zero. A missing name would let a
+# pruned weight become non-zero again, so an optimiser that is not listed is refused.
+# Adam's `step` counts steps of the tensor, not of a weight, and is not cleared.
 MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
     torch.optim.SGD: ("momentum_buffer",),
     torch.optim.Adam: ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
@@ -16,7 +16,7 @@ MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
 
 
 def moment_names(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
-    """The names of the moments `optimiser` may hold for a weight (fused or not).
+    """Return the names of the moments `optimiser` may hold for a weight (fused or not).
 
     Raises `UserError` for any other class, subclasses included: they may keep more.
     """
@@ -32,7 +32,7 @@ def moment_names(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
 def clear_moments(optimiser: torch.optim.Optimizer, weight: Tensor, lost: Tensor) -> None:
     """Set every moment of `weight` to 0 where `lost` (bool, the weight's shape).
 
-    Filled, not multiplied: 0 · inf would be NaN.
+    It fills instead of multiplying, because 0 · inf is NaN.
     """
     state = optimiser.state.get(weight, {})
     for name in moment_names(optimiser):

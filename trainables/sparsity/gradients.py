@@ -1,7 +1,7 @@
-"""Every task's gradient from one forward pass; nothing of the model changes.
+"""Computes every task's gradient from one forward pass without changing the model.
 
-Under `torch.distributed` gradients are averaged over the ranks here, so whatever is computed
-from them, masks above all, is identical on every rank.
+Under `torch.distributed` gradients are averaged over the ranks here, so everything computed
+from them, above all masks, is identical on every rank.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +18,12 @@ Gradients = dict[str, Tensor]  # by parameter name
 
 
 def task_gradients(context: MethodContext, batch: Batch) -> Iterator[tuple[str, Gradients]]:
-    """(task, ∂L_k/∂w of the weights it sees: shared and its own) for every task in turn.
+    """Yield (task, ∂L_k/∂w of the shared weights and its own) for every task in turn.
 
-    One forward pass and T backward passes per micro-batch (`training.accumulation` of them;
-    their gradients are averaged, as in the training step). Without accumulation only one task's
-    gradients are alive at a time: drop them before asking for the next. Loss weights are left
-    out: a positive factor changes no ranking within a task.
+    It does one forward pass and T backward passes per micro-batch. There are
+    `training.accumulation` micro-batches, whose gradients are averaged, as in the training step.
+    Without accumulation only one task's gradients exist at a time, so drop them before asking for
+    the next. Loss weights are left out, because a positive factor changes no ranking in a task.
     """
     parts = micro_batches(batch, context.config.training.accumulation)
     visible = {task: context.registry.visible(task) for task in context.tasks}
@@ -44,7 +44,7 @@ def task_gradients(context: MethodContext, batch: Batch) -> Iterator[tuple[str, 
 
 
 def joint_gradients(context: MethodContext, batch: Batch) -> Gradients:
-    """∂(Σ_k weight_k · L_k)/∂w of every prunable weight; one forward, one backward."""
+    """Return ∂(Σ_k weight_k · L_k)/∂w of every prunable weight, from one forward and backward."""
     parts = micro_batches(batch, context.config.training.accumulation)
     parameters = context.registry.parameters
     total: Gradients = {}
@@ -62,7 +62,7 @@ def joint_gradients(context: MethodContext, batch: Batch) -> Gradients:
 
 
 def micro_batches(batch: Batch, num_parts: int) -> list[Batch]:
-    """The batch cut along its first dimension, as gradient accumulation cuts it."""
+    """Return the batch cut along its first dimension, as gradient accumulation cuts it."""
     if num_parts == 1:
         return [batch]
     images = batch.images_BCHW.chunk(num_parts)
@@ -75,10 +75,10 @@ def micro_batches(batch: Batch, num_parts: int) -> list[Batch]:
 
 @contextmanager
 def scoring_mode(model: nn.Module) -> Iterator[None]:
-    """Training mode (batch statistics), with modes, buffers and random state restored after.
+    """Enter training mode (batch statistics) and restore modes, buffers and random state after.
 
-    So a scoring pass moves no running statistic and no dropout stream, and a resumed
-    run need not know that one took place.
+    A scoring pass therefore changes no running statistics and no dropout stream, and a resumed
+    run is the same with or without it.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     modes = [(module, module.training) for module in model.modules()]
@@ -105,8 +105,8 @@ def _one_forward(
         losses = _losses(context, batch)
         while losses:
             task = next(iter(losses))
-            # Popped: with the loss goes the only reference to that head's part of the graph, so
-            # its activations are freed although the trunk's are retained for the others.
+            # Pop the loss: it holds the only reference to that head's part of the graph, so its
+            # activations are freed although the trunk's are retained for the others.
             loss = losses.pop(task)
             parameters = {name: context.registry.parameters[name] for name in visible[task]}
             gradients = _grad(loss, parameters, retain_graph=bool(losses))
@@ -118,8 +118,8 @@ def _one_forward(
 def _losses(context: MethodContext, batch: Batch) -> dict[str, Tensor]:
     with torch.enable_grad():
         with context.autocast():
-            # `forward`, not the call: a model compiled in place must run uncompiled here, because
-            # compiled backward graphs free (donate) their buffers and refuse `retain_graph`.
+            # Use `forward`, not the call: a model compiled in place must run uncompiled here,
+            # because compiled backward graphs free their buffers and refuse `retain_graph`.
             model = getattr(context.model, "_orig_mod", context.model)
             predictions = dict(model.forward(batch.images_BCHW, tuple(context.tasks)))
         return {

@@ -1,8 +1,8 @@
-"""Which weights are kept: the `Mask` type and the registry that holds a model's masks.
+"""Defines which weights are kept: the `Mask` type and the registry of a model's masks.
 
-Weights stay ordinary leaf parameters: no parametrisation, no tensor hooks, nothing in
-the graph. The registry multiplies gradients before the optimiser's step and weights
-after it, so a compiled or channels-last model needs no special care.
+Weights stay ordinary leaf parameters: there is no parametrisation, no tensor hook and nothing in
+the graph. The registry multiplies gradients before the optimiser's step and weights after it, so
+compiled and channels-last models need no special treatment.
 """
 
 from collections.abc import Mapping
@@ -21,17 +21,17 @@ from trainables.sparsity.enforce import clear_moments, moment_names
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Mask:
-    """One tensor's mask. `keep` is boolean, in the weight's shape; True = the weight lives."""
+    """Holds one tensor's mask; `keep` is boolean, in the weight's shape, True where kept."""
 
     name: str
     keep: Tensor
 
     @classmethod
     def checked(cls, name: str, keep: Tensor, weight: Tensor) -> "Mask":
-        """`keep` as the mask of `weight`, on the weight's device.
+        """Return `keep` as the mask of `weight`, on the weight's device.
 
         Raises `UserError`, naming the tensor, for a wrong type or shape. A float mask is
-        refused rather than thresholded: what 0.3 should mean is anybody's guess.
+        refused and not thresholded, because the meaning of 0.3 would be unclear.
         """
         if keep.dtype is not torch.bool:
             raise UserError(
@@ -47,25 +47,25 @@ class Mask:
 
     @property
     def total(self) -> int:
-        """How many weights the tensor has."""
+        """Return how many weights the tensor has."""
         return self.keep.numel()
 
     @property
     def kept(self) -> int:
-        """How many of them are kept."""
+        """Return how many of them are kept."""
         return int(self.keep.count_nonzero())
 
     def as_factor(self, weight: Tensor) -> Tensor:
-        """0/1 in the weight's dtype and memory layout, so foreach takes its fast path."""
+        """Return 0/1 in the weight's dtype and memory layout, so foreach takes its fast path."""
         return torch.empty_like(weight, requires_grad=False).copy_(self.keep)
 
     def packed(self) -> Tensor:
-        """uint8 on the CPU, eight weights a byte, in row-major order whatever the layout."""
+        """Return uint8 on the CPU, eight weights per byte, in row-major order for every layout."""
         return torch.from_numpy(np.packbits(self.keep.cpu().contiguous().numpy().reshape(-1)))
 
     @classmethod
     def from_packed(cls, name: str, bits: Tensor, weight: Tensor) -> "Mask":
-        """The inverse of `packed`. Raises `UserError` where the number of bytes does not fit."""
+        """Return the mask that `packed` wrote. Raises `UserError` for a wrong number of bytes."""
         if bits.dtype is not torch.uint8 or bits.shape != ((weight.numel() + 7) // 8,):
             raise UserError(
                 f"the stored mask of `{name}` must be {(weight.numel() + 7) // 8} bytes for "
@@ -78,15 +78,15 @@ class Mask:
 
 
 class MaskRegistry:
-    """The masks of all prunable weights of a multitask model; starts with every weight kept.
+    """Holds the masks of all prunable weights of a multitask model; at first all are kept.
 
-    Build it after the model stands on its device and in its memory format.
+    Build it when the model is on its device and in its memory format.
 
     names: prunable parameters in definition order.
     owner: by name, `SHARED` or the one task the weight serves.
-    masks: by name, 0/1 in the weight's dtype, device and layout. Change them by `update` only.
-    votes: what each task wanted to keep at the last `update` that came with votes
-      (task → name → bool), for the agreement among tasks.
+    masks: by name, 0/1 in the weight's dtype, device and layout. Change them only by `update`.
+    votes: what each task wanted to keep at the last `update` with votes (task → name → bool),
+      for the agreement among tasks.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -121,47 +121,47 @@ class MaskRegistry:
 
     @property
     def total(self) -> int:
-        """How many prunable weights the model has."""
+        """Return how many prunable weights the model has."""
         return sum(weight.numel() for weight in self.parameters.values())
 
     @property
     def kept(self) -> int:
-        """How many of them are kept."""
+        """Return how many of them are kept."""
         return sum(self._kept.values())
 
     @property
     def density(self) -> float:
-        """Kept / prunable weights."""
+        """Return kept / prunable weights."""
         return self.kept / self.total
 
     @property
     def kept_by_layer(self) -> dict[str, int]:
-        """Kept weights, by parameter name."""
+        """Return the number of kept weights, by parameter name."""
         return dict(self._kept)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the prunable tensors, by parameter name."""
+        """Return the shapes of the prunable tensors, by parameter name."""
         return {name: tuple(weight.shape) for name, weight in self.parameters.items()}
 
     def layers(self) -> dict[str, dict[str, int | str]]:
-        """`{name: {"kept": int, "total": int, "owner": str}}`, JSON-ready."""
+        """Return `{name: {"kept": int, "total": int, "owner": str}}`, ready for JSON."""
         return {
             name: {"kept": self._kept[name], "total": weight.numel(), "owner": self.owner[name]}
             for name, weight in self.parameters.items()
         }
 
     def keep(self) -> dict[str, Tensor]:
-        """The masks as booleans, fresh tensors."""
+        """Return the masks as new boolean tensors."""
         return {name: mask.bool() for name, mask in self.masks.items()}
 
     def visible(self, task: str) -> tuple[str, ...]:
-        """The weights `task` depends on: the shared ones and its own."""
+        """Return the weights that `task` depends on: the shared ones and its own."""
         return tuple(name for name in self.names if self.owner[name] in (SHARED, task))
 
     @torch.no_grad()
     def apply_to_gradients(self) -> None:
-        """Zero the gradients of pruned weights. After unscaling, before clipping."""
+        """Zero the gradients of pruned weights; call it after unscaling and before clipping."""
         gradients, masks = [], []
         for weight, mask in self._sparse:
             if weight.grad is not None:
@@ -191,14 +191,14 @@ class MaskRegistry:
         optimiser: torch.optim.Optimizer | None,
         votes: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
-        """Change the masks: only weights kept before *and* after retain value and moments.
+        """Change the masks; only weights kept before *and* after retain value and moments.
 
-        So a newly grown weight starts at 0 with moments 0, a dropped one ends so, and one
-        that a method dropped and regrew within this update never noticed.
+        A newly grown weight starts at 0 with moments 0, and a dropped weight is set to the same.
+        A weight that a method drops and regrows within this update does not change.
 
         new_masks: by name, bool; every prunable weight must be there.
-        optimiser: the one whose moments follow; None before training.
-        Raises `UserError` that names the tensor which is missing, foreign or misshapen.
+        optimiser: the one whose moments are cleared; None before training.
+        Raises `UserError`, naming a tensor that is missing, foreign or misshapen.
         """
         checked = self._checked(new_masks)
         if optimiser is not None:
@@ -209,12 +209,12 @@ class MaskRegistry:
             if optimiser is not None:
                 clear_moments(optimiser, weight, lost)
         self._set(checked)
-        self.apply_to_gradients()  # a gradient left from before must not revive what was dropped
+        self.apply_to_gradients()  # an old gradient must not revive dropped weights
         if votes is not None:
             self.votes = {task: dict(masks) for task, masks in votes.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Bit-packed masks and votes; plain containers and uint8 tensors (weights-only safe)."""
+        """Return bit-packed masks and votes in plain containers (safe to load as weights only)."""
         masks = {n: Mask(name=n, keep=keep).packed() for n, keep in self.keep().items()}
         votes = None
         if self.votes is not None:
@@ -225,9 +225,9 @@ class MaskRegistry:
         return {"masks": masks, "votes": votes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore masks and votes; weights and moments come from their own state.
+        """Restore masks and votes, but not weights and moments, which have their own state.
 
-        Raises `UserError` that names the first tensor which does not fit this model.
+        Raises `UserError`, naming the first tensor that does not fit this model.
         """
         self._require_names(state["masks"])
         self._set(
@@ -259,7 +259,7 @@ class MaskRegistry:
         counts = torch.stack([mask.keep.count_nonzero() for mask in masks.values()]).tolist()
         self._kept = dict(zip(self.names, counts, strict=True))
         self.masks = {n: masks[n].as_factor(w) for n, w in self.parameters.items()}
-        # A layer that is still dense costs nothing.
+        # Dense layers need no masking.
         self._sparse = [
             (weight, self.masks[name])
             for name, weight in self.parameters.items()

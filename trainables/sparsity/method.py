@@ -1,6 +1,6 @@
-"""A sparsity method: a rule from scores and old masks to new masks.
+"""Defines a sparsity method: a rule from scores and old masks to new masks.
 
-Loops, phases and caching live in `trainables.training`; here nothing trains.
+Loops, phases and caching are in `trainables.training`; nothing is trained here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,10 +21,10 @@ Masks = dict[str, Tensor]  # by parameter name; bool, in the parameter's shape a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proposal:
-    """New masks, and where a method lets tasks vote, what each would keep.
+    """Holds new masks and, if the method lets tasks vote, what each task voted for.
 
-    votes: by task, then by parameter name; a task votes on the shared tensors and its own. Of
-      `prune` what it would keep, of `regrow` what it would grow.
+    votes: by task, then by parameter name; a task votes on the shared tensors and its own. They
+      say what a task would keep (from `prune`) or would grow (from `regrow`).
     """
 
     masks: Masks
@@ -33,10 +33,10 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodContext:
-    """What a rule may look at.
+    """Holds what a rule may look at.
 
-    batches: `batches(n)` yields n training batches meant for scoring; the same ones
-      for the same trial seed and call site (`step`).
+    batches: `batches(n)` yields n training batches for scoring, the same ones for the same
+      trial seed and step.
     autocast: a fresh context manager for the forward pass (no-op in fp32).
     generator: the trial's "masks" stream, on the CPU, so that draws agree on every rank.
     """
@@ -52,9 +52,9 @@ class MethodContext:
 
 
 class Method:
-    """The rule of a method, with the description that says what it is and when it acts.
+    """Holds the rule of a method, with the description of what it is and when it acts.
 
-    A rule holds no state between calls: masks live in the registry.
+    A rule has no state between calls: masks are in the registry.
     """
 
     def __init__(self, description: MethodDescription) -> None:
@@ -62,47 +62,48 @@ class Method:
 
     @property
     def name(self) -> str:
-        """The method's own name."""
+        """Return the method's name."""
         return self.description.name
 
     @property
     def sparse(self) -> bool:
-        """Whether `prune` is called at all."""
+        """Return whether `prune` is called at all."""
         return self.description.sparse
 
     @property
     def needs_pretraining(self) -> bool:
-        """Whether `prune` is called on a trained dense model."""
+        """Return whether `prune` is called on a trained dense model."""
         return self.description.needs_pretraining
 
     @property
     def rewinds(self) -> bool:
-        """Whether training starts again from step k after each `prune`."""
+        """Return whether training starts again from step k after each `prune`."""
         return self.description.rewinds
 
     @property
     def regrows(self) -> bool:
-        """Whether `regrow` is called every `regrowth.interval_steps`."""
+        """Return whether `regrow` is called every `regrowth.interval_steps`."""
         return self.description.regrows
 
     @property
     def regrows_by_gradient(self) -> bool:
-        """Whether `regrow` takes the place of the optimiser's step."""
+        """Return whether `regrow` replaces the optimiser's step."""
         return self.description.regrows_by_gradient
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
-        """Give masks that keep exactly `round(density * total)` weights.
+        """Return masks that keep exactly `round(density * total)` weights.
 
-        Called once for a one-shot schedule and at every interval of a gradual one, with
-        the current masks in `context.registry`; then the new masks lie within the old.
+        It is called once for a one-shot schedule and at every interval of a gradual one. The
+        current masks are in `context.registry`; the new masks must lie within them.
         """
         raise NotImplementedError
 
     def regrow(
         self, context: MethodContext, batch: Batch, drop_fraction: float, density: float
     ) -> Proposal:
-        """Drop and grow, by one training batch where `regrows_by_gradient`. Only where `regrows`.
+        """Return masks after drop and grow, using `batch` if `regrows_by_gradient`.
 
-        Every layer ends at its allocated count for `density` (which a gradual schedule moves).
+        It is only called if `regrows`. Every layer must end at its allocated count for `density`,
+        which a gradual schedule changes.
         """
         raise NotImplementedError

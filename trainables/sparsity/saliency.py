@@ -1,7 +1,7 @@
-"""How much each weight matters: by task, or for the joint loss. Higher is better.
+"""Scores how much each weight matters, by task or for the joint loss; higher is better.
 
 Published code divides each task's saliency by its sum. That changes no ranking within
-a task, and across tasks only ranks are compared here, so scores stay as they are.
+a task, and only ranks are compared across tasks here, so scores are not divided.
 """
 
 from collections.abc import Iterator
@@ -20,23 +20,23 @@ Scores = dict[str, Tensor]  # by parameter name, in the parameter's shape
 
 
 def magnitude(registry: MaskRegistry) -> Scores:
-    """|w|."""
+    """Return |w| of every prunable weight."""
     return {name: weight.detach().abs() for name, weight in registry.parameters.items()}
 
 
 def task_saliency(context: MethodContext, kind: str, *, trained: bool = False) -> dict[str, Scores]:
-    """By task, the scores of the weights it sees, over `sparsity.saliency_batches` batches.
+    """Return the scores of each task's weights over `sparsity.saliency_batches` batches, by task.
 
-    trained: the weights come from pre-training, so they are what is scored, always.
+    trained: the weights come from pre-training and are scored whatever `saliency_weights` says.
 
     taylor: Σ_batches |g_k · w|, which is |∂L_k/∂m| at m = 1 (SNIP, Lee et al. 2019, by task:
       DiSparse, Sun et al. 2022; absolute per batch as in its released `disparse_prune_static`,
-      so batches that pull either way do not cancel).
+      so batches with opposite signs do not cancel).
     published: Σ_batches |g_k| · w², as the released `disparse_prune_pretrained` computes, the
       path of Taskonomy.
     magnitude: |w| (Han et al. 2015), as the released `disparse_prune_pretrained_l1`, the path of
-      NYU-v2 and Cityscapes; the same for all tasks on shared weights. It looks at the weights
-      that are there, whatever `saliency_weights` says.
+      NYU-v2 and Cityscapes; the same for all tasks on shared weights. It uses the current weights,
+      whatever `saliency_weights` says.
     """
     registry = context.registry
     if kind == "magnitude":
@@ -47,7 +47,7 @@ def task_saliency(context: MethodContext, kind: str, *, trained: bool = False) -
     power = 1 if kind == "taylor" else 2
     totals: dict[str, Scores] = {}
     with nullcontext() if trained else initial_weights(context):
-        # The weights stand still while batches go by, so |g·w| sums to |w|·Σ|g|.
+        # The weights are the same for all batches, so |g·w| sums to |w|·Σ|g|.
         for batch in context.batches(context.config.sparsity.saliency_batches):
             for task, gradients in task_gradients(context, batch):
                 absolute = torch._foreach_abs(list(gradients.values()))
@@ -63,7 +63,7 @@ def task_saliency(context: MethodContext, kind: str, *, trained: bool = False) -
 
 
 def joint_saliency(context: MethodContext) -> Scores:
-    """|Σ_batches g · w| of the joint loss: |∂L/∂m| on one large batch (SNIP, Lee et al. 2019)."""
+    """Return |Σ_batches g · w| of the joint loss, |∂L/∂m| on one large batch (SNIP)."""
     parameters = context.registry.parameters
     totals: Scores = {}
     with initial_weights(context):
@@ -80,13 +80,13 @@ def joint_saliency(context: MethodContext) -> Scores:
 
 @contextmanager
 def initial_weights(context: MethodContext) -> Iterator[None]:
-    """For `sparsity.saliency_weights` "xavier": prunable weights drawn anew, restored after.
+    """Draw new prunable weights if `sparsity.saliency_weights` is "xavier", and restore them after.
 
-    "actual" scores the initial weights that are then trained, as SNIP is written (Lee et al.
-    2019, Algorithm 1). Its released code, and DiSparse's after it (`disparse_prune_static`),
-    scores a copy of the network with Xavier-normal weights (Glorot & Bengio 2010).
-    Only a first pruning of a network not yet sparse is scored so: later ones of a gradual
-    schedule look at what was trained.
+    "actual" scores the initial weights that are then trained, as in the SNIP paper (Lee et al.
+    2019, Algorithm 1). Its released code, and DiSparse's (`disparse_prune_static`), scores a copy
+    of the network with Xavier-normal weights (Glorot & Bengio 2010). New weights are drawn only for
+    the first pruning of a dense network; later prunings of a gradual schedule score the trained
+    weights.
     """
     registry = context.registry
     fresh = registry.kept == registry.total
@@ -97,7 +97,7 @@ def initial_weights(context: MethodContext) -> Iterator[None]:
     try:
         with torch.no_grad():
             for weight in registry.parameters.values():
-                # Drawn on the CPU in row-major order, so every device and layout gets the same.
+                # Drawn on the CPU in row-major order, so that devices and layouts agree.
                 drawn = torch.empty(weight.shape)
                 torch.nn.init.xavier_normal_(drawn, generator=context.generator)
                 weight.copy_(drawn)

@@ -1,6 +1,6 @@
-"""When to prune how much, and when to drop and grow.
+"""Decides when to prune how much, and when to drop and grow.
 
-Steps count from 0; what is due at a step is due before that step's forward pass.
+Steps count from 0. A pruning that is due at a step is done before that step's forward pass.
 """
 
 import bisect
@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 from trainables.config import RegrowthConfig, SparsityConfig
 
-# Progress in [0, 1] and the final sparsity → sparsity now. All are 0 at 0 and final at 1.
+# Current sparsity by progress in [0, 1] and final sparsity: 0 at progress 0, final at 1.
 _SPARSITY: dict[str, Callable[[float, float], float]] = {
     "linear": lambda progress, final: final * progress,
     # Zhu & Gupta 2017, eq. 1, with initial sparsity 0.
     "cubic": lambda progress, final: final * (1.0 - (1.0 - progress) ** 3),
     "cosine": lambda progress, final: final * 0.5 * (1.0 - math.cos(math.pi * progress)),
-    # The same fraction of the remaining weights goes at every pruning, as in IMP.
+    # Every pruning removes the same fraction of the remaining weights, as in IMP.
     "exponential": lambda progress, final: 1.0 - (1.0 - final) ** progress,
 }
 
-# Progress in [0, 1) to T_end → the factor of alpha_0. RigL, Evci et al. 2020, §3 and appendix.
+# The factor of alpha_0 by progress in [0, 1) to T_end. RigL, Evci et al. 2020, §3 and appendix.
 _ANNEALING: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
@@ -29,7 +29,7 @@ _ANNEALING: dict[str, Callable[[float], float]] = {
 
 
 def _window(config: SparsityConfig, total_steps: int) -> tuple[int, int]:
-    # A fraction of 1 means the last step there is: a later pruning would never happen.
+    # A fraction of 1 means the last step, because a later pruning would never happen.
     last = total_steps - 1
     return (
         min(round(config.start_fraction * total_steps), last),
@@ -38,9 +38,9 @@ def _window(config: SparsityConfig, total_steps: int) -> tuple[int, int]:
 
 
 def num_levels(target: float, level_fraction: float) -> int:
-    """How many times `level_fraction` of the remaining weights must go to reach `target`.
+    """Return how many prunings of `level_fraction` of the remaining weights reach `target`.
 
-    At least 1. The last level prunes less where the powers of `1 - level_fraction` miss the target.
+    It is at least 1. The last level prunes less if powers of `1 - level_fraction` miss the target.
     """
     if target <= 0.0:
         return 1
@@ -49,7 +49,7 @@ def num_levels(target: float, level_fraction: float) -> int:
 
 
 def level_at(config: SparsityConfig, step: int, total_steps: int) -> tuple[int, int]:
-    """Of schedule "levels": the 0-based level that `step` belongs to, and its first step."""
+    """Return the 0-based level that `step` belongs to in schedule "levels", and its first step."""
     levels = num_levels(config.target, config.level_fraction)
     starts = [level * total_steps // levels for level in range(levels)]
     level = bisect.bisect_right(starts, step) - 1
@@ -57,15 +57,15 @@ def level_at(config: SparsityConfig, step: int, total_steps: int) -> tuple[int, 
 
 
 def rewind_step(rewind_fraction: float, pretrain_steps: int) -> int:
-    """k: the step of the dense run whose state `lth` goes back to; 0 is initialisation."""
+    """Return k, the step of the dense run that `lth` goes back to; 0 is initialisation."""
     return round(rewind_fraction * pretrain_steps)
 
 
 def prune_steps(config: SparsityConfig, total_steps: int) -> tuple[int, ...]:
-    """The steps at which masks are computed anew from scores, ascending, never empty.
+    """Return the steps at which new masks are computed from scores, ascending and never empty.
 
-    One-shot: the start alone. Gradual: every interval after the start, and the end itself,
-    so the target is reached whether or not the interval divides the window.
+    One-shot: only the start. Gradual: every interval after the start, and the end itself, so
+    that the target is reached even if the interval does not divide the window.
     """
     if config.schedule == "levels":
         levels = num_levels(config.target, config.level_fraction)
@@ -77,7 +77,7 @@ def prune_steps(config: SparsityConfig, total_steps: int) -> tuple[int, ...]:
 
 
 def prune_due(config: SparsityConfig, step: int, total_steps: int) -> bool:
-    """Whether masks must be computed anew before training step `step`."""
+    """Return whether new masks must be computed before training step `step`."""
     if config.schedule == "levels":
         return step == level_at(config, step, total_steps)[1]
     start, end = _window(config, total_steps)
@@ -87,9 +87,9 @@ def prune_due(config: SparsityConfig, step: int, total_steps: int) -> bool:
 
 
 def density_at(config: SparsityConfig, step: int, total_steps: int) -> float:
-    """The density the masks have during training step `step`: 1 minus the scheduled sparsity.
+    """Return the density during training step `step`: 1 minus the scheduled sparsity.
 
-    Constant between prunings; exactly `1 - target` from the last one on.
+    It is constant between prunings and exactly `1 - target` from the last one on.
     """
     if config.schedule == "levels":
         level, _ = level_at(config, step, total_steps)
@@ -109,12 +109,12 @@ def density_at(config: SparsityConfig, step: int, total_steps: int) -> float:
 
 
 def regrow_due(config: RegrowthConfig, step: int, total_steps: int) -> bool:
-    """Every `interval_steps` from the first interval on, before T_end (RigL, Algorithm 1)."""
+    """Return whether `step` is a multiple of `interval_steps`, above 0 and before T_end (RigL)."""
     return 0 < step < config.end_fraction * total_steps and step % config.interval_steps == 0
 
 
 def drop_fraction_at(config: RegrowthConfig, step: int, total_steps: int) -> float:
-    """alpha_t: the share of a layer's kept weights to drop at `step`; 0 from T_end on."""
+    """Return alpha_t, the share of a layer's kept weights to drop at `step`; 0 from T_end on."""
     end = config.end_fraction * total_steps
     if step >= end:
         return 0.0

@@ -1,8 +1,8 @@
-"""Exact top-k with ties broken by a seeded order that is equal on every rank and device.
+"""Selects exact top-k, with ties broken by a seeded order that is equal on all ranks and devices.
 
 A score and its place in the seeded order are packed into one 64-bit key, so no two keys are
-equal: "at or above the k-th largest key" keeps k weights, never k + 1, and one
-sort gives every weight its rank.
+equal. "At or above the k-th largest key" therefore keeps k weights, never k + 1, and one sort
+gives every weight its rank.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ _LOW_32 = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class TieOrder:
-    """A seeded permutation of the 32-bit integers, evaluated where it is needed.
+    """Represents a seeded permutation of the 32-bit integers, computed where it is needed.
 
-    i ↦ ((i·a + b) xor ((i·a + b) >> 16))·c  (mod 2³²) with odd a, c: each part can be undone,
+    i ↦ ((i·a + b) xor ((i·a + b) >> 16))·c  (mod 2³²) with odd a, c. Each part is invertible,
     so distinct indices stay distinct and `index` recovers them. A stored permutation of
-    67 M weights would cost half a gigabyte and a transfer to the device.
+    67 M weights would take half a gigabyte and a transfer to the device.
     """
 
     a: int
@@ -30,12 +30,12 @@ class TieOrder:
 
     @classmethod
     def drawn(cls, generator: torch.Generator) -> "TieOrder":
-        """Advances `generator` (on the CPU, seeded alike on every rank) by three draws."""
+        """Draw an order, taking three numbers from `generator` (on the CPU, equal on all ranks)."""
         a, b, c = torch.randint(0, 2**31, (3,), generator=generator).tolist()
         return cls(a=a | 1, b=b, c=c | 1)
 
     def place(self, index: Tensor) -> Tensor:
-        """Places (int64, below 2³²) of indices (int64, below 2³²)."""
+        """Return the places (int64, below 2³²) of indices (int64, below 2³²)."""
         x = index * self.a
         x += self.b
         x &= _LOW_32
@@ -45,7 +45,7 @@ class TieOrder:
         return x
 
     def index(self, place: Tensor) -> Tensor:
-        """The inverse of `place`. Products wrap at 64 bits, which leaves the low 32 right."""
+        """Return the indices of places. Products wrap at 64 bits; the low 32 stay correct."""
         x = place * pow(self.c, -1, 2**32)
         x &= _LOW_32
         x ^= x >> 16
@@ -56,23 +56,23 @@ class TieOrder:
 
 
 def order_keys(scores: Tensor, ties: TieOrder, index: Tensor) -> Tensor:
-    """int64 keys, all distinct, that sort as `scores` (flat; compared as float32), then by place.
+    """Return distinct int64 keys that sort as `scores` (flat, as float32) and then by place.
 
-    index: each weight's number, the same whichever subset is being ranked.
+    index: each weight's number, the same for every subset that is ranked.
     """
-    bits = (scores.float() + 0.0).view(torch.int32)  # + 0.0: −0 and 0 are one score
+    bits = (scores.float() + 0.0).view(torch.int32)  # + 0.0 makes −0 and 0 the same score
     # The bits of non-negative floats sort as integers; those of negative ones sort backwards.
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (bits.long() << 32) | ties.place(index)
 
 
 def place_of(keys: Tensor) -> Tensor:
-    """The places in the seeded order that `order_keys` packed into `keys`."""
+    """Return the places in the seeded order that `order_keys` packed into `keys`."""
     return keys & _LOW_32
 
 
 def keep_largest(keys: Tensor, count: int) -> Tensor:
-    """bool: the `count` largest of distinct `keys`. O(n)."""
+    """Return the `count` largest of distinct `keys` as bool, in O(n)."""
     assert 0 <= count <= keys.numel(), (count, keys.numel())
     if count == 0:
         return torch.zeros_like(keys, dtype=torch.bool)
@@ -82,7 +82,7 @@ def keep_largest(keys: Tensor, count: int) -> Tensor:
 
 
 def kth_smallest(values: Tensor, index: int) -> Tensor:
-    """The 0-dimensional value at `index` of the sorted flat `values`."""
+    """Return the 0-dimensional value at `index` of the sorted flat `values`."""
     if values.is_cuda:
         # kthvalue runs one block per row: a full radix sort of one long row is far faster.
         return values.sort().values[index]
@@ -91,7 +91,7 @@ def kth_smallest(values: Tensor, index: int) -> Tensor:
 
 
 def sort_descending(keys: Tensor, limit: int | None = None) -> Tensor:
-    """Flat `keys` from the largest down, the first `limit` of them (default: all)."""
+    """Return flat `keys` from the largest down, the first `limit` of them (default: all)."""
     if limit is None or limit > keys.numel():
         limit = keys.numel()
     if keys.is_cuda:
@@ -108,11 +108,11 @@ def select(
     ties: TieOrder,
     within: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Select the weights of highest score, exactly as many as the budget says: bool by name.
+    """Return masks (bool by name) of the weights of highest score, exactly as many as budgeted.
 
     budget: a number of weights over all tensors together, or one for each tensor.
-    within: bool by name; weights outside rank below every other, whatever they score. The
-      budget must not exceed what lies within (a bug of ours otherwise).
+    within: bool by name; weights outside rank below all others, whatever their score. The budget
+      must not exceed the weights within.
     Raises `FloatingPointError`, naming the tensor, for a score that is NaN or infinite.
     """
     require_finite(scores)
@@ -133,9 +133,9 @@ def select(
 
 
 def require_finite(scores: Mapping[str, Tensor]) -> None:
-    """A NaN has no rank; a silent one would choose weights at random.
+    """Raise `FloatingPointError`, naming the first tensor with a score that is not finite.
 
-    Raises `FloatingPointError` that names the first offending tensor.
+    NaN has no rank and would otherwise select arbitrary weights without notice.
     """
     finite = torch.stack([score.isfinite().all() for score in scores.values()])
     if not bool(finite.all()):  # one sync for all tensors

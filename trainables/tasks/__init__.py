@@ -1,1 +1,1 @@
-"""Dense prediction tasks: a loss and its metrics stand together."""
+"""Holds the dense prediction tasks, each with its loss and its metrics."""

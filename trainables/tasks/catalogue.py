@@ -1,4 +1,4 @@
-"""The tasks of a trial, built from their descriptions."""
+"""Builds the tasks of a trial from their descriptions."""
 
 from collections.abc import Iterable, Mapping
 
@@ -13,11 +13,11 @@ def build_tasks(
 ) -> dict[str, Task]:
     """Build the named tasks, in that order.
 
-    num_channels: of each task's prediction, as the data set says.
-    dataset: adds what its description tells the implementations of tasks (`task_options`). Of
-      the built-in ones these matter to "published" metrics alone, whose evaluation treats the
-      unlabelled pixels of Cityscapes (`SegmentationAccumulator`) and the normals of Taskonomy
-      (`NormalsAccumulator`) differently.
+    num_channels: channels of each task's prediction, from the data set.
+    dataset: its description adds arguments for the tasks (`task_options`). For built-in data sets
+      they only affect "published" metrics, whose evaluation treats the unlabelled pixels of
+      Cityscapes (`SegmentationAccumulator`) and the normals of Taskonomy (`NormalsAccumulator`)
+      differently.
     Raises `UserError` for an unknown task, a number of channels that does not fit, and a user's
     implementation that cannot be built.
     """

@@ -1,4 +1,4 @@
-"""Depth or disparity: L1; absolute and relative error, and shares within a ratio.
+"""Defines depth or disparity: L1; absolute and relative error, and shares within a ratio.
 
 Shape suffixes: B batch, C = 1; h, w of the prediction; H, W of the target.
 """
@@ -16,7 +16,7 @@ _RATIOS = {"within_1_25": 1.25, "within_1_25_squared": 1.25**2, "within_1_25_cub
 
 
 class Depth:
-    """The distance at every pixel: L1 loss; mean absolute and relative error.
+    """Predicts the distance at every pixel: L1 loss; mean absolute and relative error.
 
     The target is float32 (B, 1, H, W), positive, NaN where unknown.
     """
@@ -27,20 +27,20 @@ class Depth:
         self.num_channels = num_channels
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
-        """`l1_loss`, in the data set's unit."""
+        """Return `l1_loss`, in the data set's unit."""
         return l1_loss(prediction_BCHW, target)
 
     def accumulator(self, definition: str, device: str) -> "DepthAccumulator":
-        """Errors and shares, streamed over a split."""
+        """Return an accumulator of errors and shares over a split."""
         return DepthAccumulator(definition=definition, device=device)
 
 
 class DepthAccumulator:
-    """Errors in the data set's unit, and the shares of pixels whose ratio is inside δ.
+    """Accumulates errors in the data set's unit, and shares of pixels whose ratio is inside δ.
 
     The ratio is max(p / t, t / p) for prediction p and truth t.
 
-    corrected: bilinear up-sampling, means over all known pixels; a prediction <= 0 is no
+    corrected: bilinear up-sampling, means over all known pixels; a prediction <= 0 is not a
       depth and lies outside every δ; ratio < δ.
     published: nearest up-sampling; the two errors are means of per-image means, the shares
       are over all pixels; ratio <= δ, and a negative prediction has a negative ratio, which
@@ -73,7 +73,7 @@ class DepthAccumulator:
             self._within[name].update(indicator(inside, prediction), valid)
 
     def compute(self) -> Mapping[str, float]:
-        """The metrics of all batches so far."""
+        """Return the metrics of all batches so far."""
         return {
             "depth/absolute_error": self._absolute.compute(),
             "depth/relative_error": self._relative.compute(),

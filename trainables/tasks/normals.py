@@ -1,4 +1,4 @@
-"""Surface normals: cosine distance; the angle between prediction and truth.
+"""Defines surface normals: cosine distance; the angle between prediction and truth.
 
 Shape suffixes: B batch, C = 3; h, w of the prediction; H, W of the target.
 """
@@ -16,8 +16,8 @@ BIN_WIDTH_DEG = 0.005
 _NUM_BINS = round(180 / BIN_WIDTH_DEG)
 _THRESHOLDS_DEG = {"within_11_25": 11.25, "within_22_5": 22.5, "within_30": 30.0}
 
-# Below this length a prediction has hardly a direction, and the cosine's gradient grows with
-# 1 / length: a head pruned to zero would send 1e12 into the trunk. Unit vectors lose 5e-5.
+# Below this length a prediction has almost no direction, and the cosine's gradient grows with
+# 1 / length: a head pruned to zero would send 1e12 into the trunk. Unit vectors change by 5e-5.
 _SOFT_LENGTH = 1e-2
 
 
@@ -28,14 +28,13 @@ _UNKNOWN_ON_TASKONOMY = (3**-0.5, 3**-0.5, -(3**-0.5))
 
 
 class Normals:
-    """The direction of the surface at every pixel: cosine distance; angle.
+    """Predicts the direction of the surface at every pixel: cosine distance; angle.
 
-    The target is float32 (B, 3, H, W), unit vectors, NaN where unknown.
-
-    The prediction is any vector of that direction; its length carries no meaning.
+    The target is float32 (B, 3, H, W), unit vectors, NaN where unknown. The prediction is any
+    vector of that direction; its length has no meaning.
 
     as_colours: whether the published evaluation compares the colours in which normals are
-    stored, as it does on all but Taskonomy; see `NormalsAccumulator`.
+    stored, as it does except on Taskonomy; see `NormalsAccumulator`.
     """
 
     name = "normals"
@@ -45,7 +44,7 @@ class Normals:
         self._as_colours = as_colours
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
-        """1 - cosine, mean over known pixels, of the bilinearly up-sampled prediction."""
+        """Return 1 - cosine of the bilinearly up-sampled prediction, mean over known pixels."""
         prediction = upsample_bilinear(prediction_BCHW, target.shape[-2:])
         valid = _known(target)
         target = torch.where(valid.unsqueeze(1), target, 0.0)
@@ -54,36 +53,36 @@ class Normals:
         return ((1 - cosine) * valid).sum() / valid.sum().clamp(min=1)
 
     def accumulator(self, definition: str, device: str) -> "NormalsAccumulator":
-        """Angles, streamed over a split."""
+        """Return an accumulator of angles over a split."""
         return NormalsAccumulator(definition=definition, device=device, as_colours=self._as_colours)
 
 
 class NormalsAccumulator:
-    """Angles in degrees over the pixels of the split; the median from a histogram.
+    """Accumulates angles in degrees over the pixels of the split; the median by a histogram.
 
     corrected: bilinear up-sampling; known pixels; angle by atan2(|p × t|, p · t), which unlike
       arccos is accurate near 0°; a zero prediction has no direction and counts as 90°.
     published: nearest up-sampling; arccos of the clipped cosine in float32, which is coarse
-      (0.03°) near 0°. Of what, depends on the loader.
+      (0.03°) near 0°. The compared vectors depend on the loader.
     published, `as_colours`: AdaShare's NYU-v2 files hold normals as colours, 127.5 · (1 + n) with
       n = (x, z, -y), which are compared as they are, never mapped back to [-1, 1]. All
       colours lie in one octant, so angles shrink (two opposite normals differ by at most
-      90°, most by far less): the published errors near 16° are angles between colours. The
+      90°, and most by far less): the published errors near 16° are angles between colours. The
       channel order (BGR there) permutes both vectors alike and changes no angle; the offset
-      does. The truth is rounded to 8 bits, and a pixel with a channel of 255 is left out:
-      the marker of "unknown", and also every normal within 5° of +x, +z or -y, such as a
-      floor seen by a level camera. Our networks learn true unit vectors, so their prediction is
-      turned into that colour too; a published network predicts the colour directly.
+      does. The truth is rounded to 8 bits, and a pixel with a channel of 255 is left out. This
+      is the marker of "unknown", but also holds for every normal within 5° of +x, +z or -y, such
+      as a floor seen by a level camera. Our networks learn true unit vectors, so their prediction
+      is turned into that colour too; a published network predicts the colour directly.
     published, not `as_colours`: the Taskonomy loaders of AdaShare and DiSparse map bytes p to
       2p / 255 - 1, so true vectors are compared and no pixel is 255. Every pixel counts: the
-      loaders' `normal_mask` is never given to the evaluation, so that an unknown pixel, grey 128,
-      has for its truth the direction (1, 1, -1) / √3 of our frame (right, down and back). Not
-      reproduced: a pixel that is unknown to us for its lack of depth alone has in the file a
-      normal of its own; it counts as the grey ones do, for our targets hold NaN for both.
+      loaders' `normal_mask` is never passed to the evaluation, so the truth of an unknown pixel,
+      grey 128, is the direction (1, 1, -1) / √3 of our frame (right, down and back). Not
+      reproduced: a pixel that is unknown to us only because it has no depth has its own normal in
+      the file. It counts as a grey pixel here, because our targets hold NaN for both.
 
-    `within_*` compare with < where corrected and <= where published. The median is the mean
-    of the two middle angles, each known to half a bin of 0.005°. All metrics are NaN when the
-    prediction at a known pixel is NaN or infinite.
+    `within_*` compare with < for corrected and <= for published. The median is the mean of the two
+    middle angles, each known to half a bin of 0.005°. All metrics are NaN if the prediction at a
+    known pixel is NaN or infinite.
     """
 
     def __init__(self, *, definition: str, device: str, as_colours: bool = True) -> None:
@@ -92,7 +91,7 @@ class NormalsAccumulator:
         self._as_colours = as_colours
         self._mean = PixelMean(device)
         self._within = {name: PixelMean(device) for name in _THRESHOLDS_DEG}
-        # One cell past the end takes the unknown pixels: no data-dependent shapes.
+        # One cell past the end takes the unknown pixels, so that no shape depends on the data.
         self._counts = torch.zeros(_NUM_BINS + 1, dtype=torch.int64, device=device)
 
     @torch.no_grad()
@@ -120,7 +119,7 @@ class NormalsAccumulator:
         self._counts += torch.bincount(bins.flatten(), minlength=_NUM_BINS + 1)
 
     def compute(self) -> Mapping[str, float]:
-        """The metrics of all batches so far."""
+        """Return the metrics of all batches so far."""
         mean = self._mean.compute()
         median = torch.nan if mean != mean else self._median()
         return {
@@ -139,12 +138,12 @@ class NormalsAccumulator:
 
 
 def angles_deg(first_BCHW: Tensor, second_BCHW: Tensor) -> Tensor:
-    """(B, H, W): the angle between two fields of vectors in [0, 180]; 90 for a zero vector."""
+    """Return the angles (B, H, W) between vectors, in [0, 180]; 90 for a zero vector."""
     first, second = unit(first_BCHW), unit(second_BCHW)
     cross = length(torch.linalg.cross(first, second, dim=1)).squeeze(1)
     dot = (first * second).sum(dim=1)
     degrees = torch.rad2deg(torch.atan2(cross, dot))
-    # atan2(0, 0) = 0 would make a head that was pruned away a perfect one.
+    # atan2(0, 0) = 0 would give a head that was pruned away a perfect score.
     return torch.where((cross == 0) & (dot == 0), 90.0, degrees)
 
 

@@ -1,4 +1,4 @@
-"""L1 regression of one channel: the loss that depth, keypoints and edges share.
+"""Implements L1 regression of one channel, which depth, keypoints and edges share.
 
 Shape suffixes: B batch, C = 1; h, w of the prediction; H, W of the target.
 """
@@ -13,16 +13,16 @@ from trainables.tasks.upsampling import upsample_bilinear, upsample_for
 
 
 def l1_loss(prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
-    """Mean |prediction - truth| over pixels with a truth (not NaN), prediction up-sampled."""
+    """Return mean |up-sampled prediction - truth| over pixels with a truth (not NaN)."""
     prediction = upsample_bilinear(prediction_BCHW, target_BCHW.shape[-2:])
     valid = ~torch.isnan(target_BCHW)
-    # NaN must leave before the subtraction: the gradient of a masked NaN is NaN.
+    # NaN must be removed before the subtraction, because the gradient of a masked NaN is NaN.
     error = (prediction - torch.where(valid, target_BCHW, 0.0)).abs()
     return (error * valid).sum() / valid.sum().clamp(min=1)
 
 
 class ResponseAccumulator:
-    """Mean |prediction - truth| of a response map; lower is better.
+    """Accumulates mean |prediction - truth| of a response map; lower is better.
 
     corrected: bilinear up-sampling, mean over all known pixels.
     published: nearest up-sampling, mean of per-image means. (The published Taskonomy run
@@ -43,12 +43,12 @@ class ResponseAccumulator:
         self._error.update(error, ~torch.isnan(target).squeeze(1))
 
     def compute(self) -> Mapping[str, float]:
-        """The mean error of all batches so far."""
+        """Return the mean error of all batches so far."""
         return {f"{self._name}/error": self._error.compute()}
 
 
 class ResponseTask:
-    """A task whose target is float32 (B, 1, H, W), a response in [0, 1], NaN where unknown."""
+    """Predicts a response in [0, 1]; the target is float32 (B, 1, H, W), NaN where unknown."""
 
     name: str
 
@@ -56,9 +56,9 @@ class ResponseTask:
         self.num_channels = num_channels
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
-        """`l1_loss`."""
+        """Return `l1_loss`."""
         return l1_loss(prediction_BCHW, target)
 
     def accumulator(self, definition: str, device: str) -> ResponseAccumulator:
-        """The mean error, streamed over a split."""
+        """Return an accumulator of the mean error over a split."""
         return ResponseAccumulator(self.name, definition=definition, device=device)

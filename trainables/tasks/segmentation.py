@@ -1,4 +1,4 @@
-"""Semantic segmentation: cross-entropy; mean IoU, pixel accuracy, mean cross-entropy.
+"""Defines semantic segmentation: cross-entropy; mean IoU, pixel accuracy, mean cross-entropy.
 
 Shape suffixes: B batch, C classes; h, w of the prediction; H, W of the target.
 """
@@ -15,9 +15,10 @@ from trainables.tasks.upsampling import upsample_bilinear, upsample_for
 
 
 def _cross_entropy(logits_BCHW: Tensor, target_BHW: Tensor) -> Tensor:
-    """(B, H, W) in nats, 0 where ignored. Unreduced: torch's 2-d reduction on CUDA uses atomics.
+    """Return the cross-entropy (B, H, W) in nats, 0 where ignored.
 
-    Classes go last first: on a CPU the softmax over a strided dimension takes twice as long.
+    It is not reduced, because torch's 2-d reduction on CUDA uses atomics. Classes are moved last
+    first, because on a CPU the softmax over a strided dimension takes twice as long.
     """
     logits_NC = logits_BCHW.movedim(1, -1).flatten(0, -2)
     entropy = F.cross_entropy(
@@ -27,12 +28,12 @@ def _cross_entropy(logits_BCHW: Tensor, target_BHW: Tensor) -> Tensor:
 
 
 class Segmentation:
-    """A class for every pixel: cross-entropy; mean IoU.
+    """Predicts a class for every pixel: cross-entropy; mean IoU.
 
     The target is int64 (B, H, W), classes 0…C-1, `IGNORE_LABEL` where unlabelled.
 
-    counts_ignored: the published Cityscapes loader marks unlabelled pixels -1, which the
-    published evaluation takes for a label; see `SegmentationAccumulator`.
+    counts_ignored: the published Cityscapes loader marks unlabelled pixels by -1, which the
+    published evaluation treats as a label; see `SegmentationAccumulator`.
     """
 
     name = "segmentation"
@@ -42,17 +43,17 @@ class Segmentation:
         self._counts_ignored = counts_ignored
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
-        """Mean cross-entropy of the bilinearly up-sampled logits over labelled pixels.
+        """Return the mean cross-entropy of bilinearly up-sampled logits over labelled pixels.
 
-        The published loss samples the target down to the logits instead, which never sees
-        63 pixels of 64 and drops thin classes.
+        The published loss instead samples the target down to the logits, which ignores 63 of 64
+        pixels and drops thin classes.
         """
         logits = upsample_bilinear(prediction_BCHW, target.shape[-2:])
         num_labelled = (target != IGNORE_LABEL).sum().clamp(min=1)
         return _cross_entropy(logits, target).sum() / num_labelled
 
     def accumulator(self, definition: str, device: str) -> "SegmentationAccumulator":
-        """The confusion matrix and mean cross-entropy, streamed over a split."""
+        """Return an accumulator of the confusion matrix and mean cross-entropy over a split."""
         return SegmentationAccumulator(
             self.num_channels,
             definition=definition,
@@ -62,20 +63,20 @@ class Segmentation:
 
 
 class SegmentationAccumulator:
-    """Confusion matrix (rows truth, columns prediction) and mean cross-entropy.
+    """Accumulates a confusion matrix (rows truth, columns prediction) and mean cross-entropy.
 
     corrected: bilinear logits; mean IoU over the classes that occur in the split's truth or
       in its predictions (union > 0); accuracy and cross-entropy over all labelled pixels.
     published: nearest logits; mean IoU over classes with a true positive only, which drops
       a class exactly when its IoU is 0; accuracy and cross-entropy are means of per-image
       means. On Cityscapes (`counts_ignored`) unlabelled pixels, -1 there, pass the filter
-      `label < num_classes` and count in the accuracy, always as wrong; scikit-learn's
-      confusion matrix and the cross-entropy ignore them, so nothing else moves.
+      `label < num_classes` and count in the accuracy, always as wrong. scikit-learn's
+      confusion matrix and the cross-entropy ignore them, so nothing else changes.
       Not reproduced: the class weights of the published Taskonomy cross-entropy.
 
-    Both: all three metrics are NaN when the cross-entropy is, which one NaN or +inf logit at a
-    labelled pixel brings about. argmax alone would make a broken network look like a poor
-    one: it takes NaN for the largest value.
+    Both: all three metrics are NaN if the cross-entropy is NaN, for which one NaN or +inf logit at
+    a labelled pixel is enough. With argmax alone, which takes NaN for the largest value, a broken
+    network would look like a poor one.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class SegmentationAccumulator:
         mean = ImageMean if definition == "published" else PixelMean
         self._error = mean(device)
         self._accuracy = mean(device)
-        # One cell past the matrix takes the ignored pixels: no data-dependent shapes.
+        # One cell past the matrix takes the ignored pixels, so that no shape depends on the data.
         self._counts = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
 
     @torch.no_grad()
@@ -106,11 +107,11 @@ class SegmentationAccumulator:
 
     @property
     def confusion(self) -> Tensor:
-        """int64 (C, C): rows truth, columns prediction."""
+        """Return the confusion matrix, int64 (C, C): rows truth, columns prediction."""
         return self._counts[:-1].view(self._num_classes, self._num_classes)
 
     def compute(self) -> Mapping[str, float]:
-        """The metrics of all batches so far."""
+        """Return the metrics of all batches so far."""
         error = self._error.compute()
         broken = error != error
         confusion = self.confusion.cpu()

@@ -1,4 +1,4 @@
-"""From the network's stride to the size of the ground truth.
+"""Up-samples predictions from the network's stride to the size of the ground truth.
 
 Shape suffixes: B batch, C channels; h, w of the prediction; H, W of the target.
 """
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 @lru_cache(maxsize=64)
 def _weights(num_in: int, num_out: int, device: str) -> Tensor:
-    """(num_out, num_in): linear interpolation with half-pixel centres and clamped borders."""
+    """Return linear interpolation weights (num_out, num_in), with clamped borders."""
     centres = (torch.arange(num_out, dtype=torch.float64) + 0.5) * (num_in / num_out) - 0.5
     centres = centres.clamp(0, num_in - 1)
     left = centres.floor().long().clamp(max=max(num_in - 2, 0))
@@ -31,8 +31,11 @@ def _weights(num_in: int, num_out: int, device: str) -> Tensor:
 
 @contextlib.contextmanager
 def _exact(device: torch.device) -> Iterator[None]:
-    """Matrix products in full float32: the interpolation weights survive neither autocast's bf16
-    nor the 10 bits of TF32, which training allows itself."""
+    """Compute matrix products in full float32.
+
+    The precision of the interpolation weights would be lost in autocast's bf16 and in the 10 bits
+    of TF32, which training may use.
+    """
     allowed = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -43,7 +46,7 @@ def _exact(device: torch.device) -> Iterator[None]:
 
 
 class _Separable(torch.autograd.Function):
-    """rows @ prediction @ columnsᵀ; a function of its own to be exact in the backward pass too."""
+    """Computes rows @ prediction @ columnsᵀ with exact forward and backward passes."""
 
     @staticmethod
     def forward(ctx: Any, prediction: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -60,12 +63,12 @@ class _Separable(torch.autograd.Function):
 
 
 def upsample_bilinear(prediction_BChw: Tensor, size: Sequence[int]) -> Tensor:
-    """float32 (B, C, H, W); equals `F.interpolate(mode="bilinear", align_corners=False)`.
+    """Up-sample as `F.interpolate(mode="bilinear", align_corners=False)`, to float32 (B, C, H, W).
 
-    Written as two matrix products because the backward pass of `F.interpolate` adds with
-    atomics on CUDA: the same seed would not give the same result twice. The dense product
-    also spreads a NaN over its whole image, so none can hide between samples. Both passes are
-    in full float32, whatever autocast and TF32 do to the network.
+    It uses two matrix products because the backward pass of `F.interpolate` adds with
+    atomics on CUDA, so that the same seed would not give the same result twice. The dense product
+    also spreads a NaN over its whole image, so that none is missed between samples. Both passes
+    are in full float32, whatever autocast and TF32 do to the network.
     """
     prediction = prediction_BChw.float()
     if tuple(prediction.shape[-2:]) == tuple(size):
@@ -77,11 +80,11 @@ def upsample_bilinear(prediction_BChw: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def upsample_nearest(prediction_BChw: Tensor, size: Sequence[int]) -> Tensor:
-    """float32 (B, C, H, W), as the published evaluation up-samples (`F.interpolate`'s default)."""
+    """Up-sample by the nearest pixel, as the published evaluation does, to float32 (B, C, H, W)."""
     return F.interpolate(prediction_BChw.float(), size=tuple(size), mode="nearest")
 
 
 def upsample_for(definition: str, prediction_BChw: Tensor, size: Sequence[int]) -> Tensor:
-    """Up-sampling as a metric definition wants it: "corrected" bilinear, "published" nearest."""
+    """Up-sample as a metric definition requires: "corrected" bilinear, "published" nearest."""
     upsample = upsample_nearest if definition == "published" else upsample_bilinear
     return upsample(prediction_BChw, size)

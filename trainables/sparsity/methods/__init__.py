@@ -1,1 +1,1 @@
-"""The sparsity methods, one file per family: rules from scores and old masks to new masks."""
+"""Holds the sparsity methods, one file per family of rules from scores to masks."""

@@ -1,16 +1,16 @@
-"""DiSparse: every task ranks the weights it sees alone, and an arbiter settles the shared ones.
+"""Implements DiSparse: tasks rank their weights alone, and an arbiter decides on shared ones.
 
 DiSparse: Disentangled Sparsification for Multitask Model Compression, Sun et al., CVPR 2022.
 
-How the count is made exact. Task k ranks the n_k weights of Θ_s ∪ Θ_k by its own scores;
-the weight of rank r (1 = best) *enters* k's vote at ρ = r / n_k, for the vote B_k(ρ) is the
+The count is made exact as follows. Task k ranks the n_k weights of Θ_s ∪ Θ_k by its own scores.
+The weight of rank r (1 = best) *enters* k's vote at ρ = r / n_k, because the vote B_k(ρ) is the
 top ρ·n_k. A private weight is kept from its entry on. A shared weight is kept from the j-th
-smallest of its T entries on, j being the number of votes the arbiter asks for. So every weight
+smallest of its T entries on, where j is the number of votes the arbiter requires. So every weight
 has one entry ρ, the number kept is monotone in ρ, and bisecting ρ for a count K is the same as
 taking the K smallest entries: one sort per task and one selection, O(n log n).
 At the ρ where the K-th enters, at most T weights enter together (each task's ranks are
-distinct); if they are more than there is room for, the seeded order decides among them. The
-published code tunes ρ by hand for every data set and ratio instead.
+distinct). If not all of them fit, the seeded order decides among them. The published code
+instead tunes ρ by hand for every data set and ratio.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,13 +38,12 @@ from trainables.sparsity.selection import (
 
 
 def votes_required(arbiter: str, num_tasks: int) -> int:
-    """How many tasks must keep a shared weight for it to be kept.
+    """Return how many tasks must vote to keep a shared weight for it to be kept.
 
     Tasks vote on *pruning*. unanimous (DiSparse, Sun et al. 2022, and all of its released code):
-    pruned only if all prune, so one keep is enough. The paper writes the arbiter as any
-    element-wise function of the votes; two more are ours, for study. majority: pruned if more
-    than half prune, so a tie keeps (with two tasks that is unanimous); intersection: kept only if
-    all keep.
+    pruned only if all prune, so one keep is enough. The paper allows any element-wise function of
+    the votes as arbiter, and two more are ours. majority: pruned if more than half prune, so a tie
+    keeps (with two tasks this equals unanimous). intersection: kept only if all keep.
     """
     required = {"unanimous": 1, "majority": (num_tasks + 1) // 2, "intersection": num_tasks}
     if arbiter not in required:
@@ -61,12 +60,12 @@ def settle(
     arbiter: str,
     ties: TieOrder,
 ) -> Proposal:
-    """The masks of `names` that keep exactly `count` weights, with the votes behind them.
+    """Return the masks of `names` that keep exactly `count` weights, with the tasks' votes.
 
     scores: by task, then by name, higher is better; finite. A task scores the shared tensors and
       its own; every tensor of `names` is scored by its owner, a shared one by all tasks.
-    within: by name, bool; weights outside are never kept. They count in n_k all the same, so
-      ρ remains a fraction of what the task sees.
+    within: by name, bool; weights outside are never kept. They still count in n_k, so ρ remains
+      a fraction of all weights that the task sees.
     """
     sizes = {name: within[name].numel() for name in names}
     offsets, total = {}, 0
@@ -74,8 +73,8 @@ def settle(
         offsets[name], total = total, total + sizes[name]
     device = within[names[0]].device
     required = votes_required(arbiter, len(scores))
-    # Where one vote is enough, the `count` best of any task fill the budget by themselves, so
-    # no task's later ranks matter; at 90 % sparsity that spares most of the sorting.
+    # If one vote is enough, the `count` best of any task fill the budget alone, so no task's
+    # later ranks matter. At 90 % sparsity this avoids most of the sorting.
     limit = count if required == 1 else None
     entries: dict[str, Tensor] = {}
     for task, task_scores in scores.items():
@@ -114,8 +113,10 @@ def _entries(
     ties: TieOrder,
     limit: int | None,
 ) -> Tensor:
-    """float64 (total,): rank / n_k of one task, up to rank `limit`; infinite beyond it and where
-    the task sees or may keep nothing."""
+    """Return rank / n_k of one task up to rank `limit`, float64 (total,).
+
+    It is infinite beyond the limit and for weights that the task does not see or may not keep.
+    """
     keys = []
     for name in visible:
         score = scores[name].masked_fill(~within[name], -torch.inf).reshape(-1)
@@ -134,7 +135,7 @@ def _entries(
 
 
 def _first_to_enter(entry: Tensor, count: int, ties: TieOrder) -> tuple[Tensor, float]:
-    """bool: the `count` smallest entries; and the entry ρ of the last one let in."""
+    """Return the `count` smallest entries as bool, and the entry ρ of the last of them."""
     if count == 0:
         return torch.zeros_like(entry, dtype=torch.bool), 0.0
     entered = entry[entry < torch.inf]  # far fewer, and NumPy's selection is slow on equal values
@@ -150,7 +151,7 @@ def _first_to_enter(entry: Tensor, count: int, ties: TieOrder) -> tuple[Tensor, 
 def vote(
     context: MethodContext, scores: Mapping[str, Scores], budget: int | Mapping[str, int]
 ) -> Proposal:
-    """Settle over all layers together (a whole-number budget) or within each layer."""
+    """Settle the vote over all layers together (a whole-number budget) or within each layer."""
     registry, arbiter = context.registry, context.config.sparsity.arbiter
     for task_scores in scores.values():
         require_finite(task_scores)
@@ -168,12 +169,12 @@ def vote(
 
 
 class DisparseStatic(Method):
-    """The vote before training: head masks from their own task, shared ones from the arbiter.
+    """Prunes by a vote before training: tasks decide on their heads, the arbiter on shared weights.
 
     Deviations. ρ is solved so that the count is exact (see the module). The actual initial
     weights are scored unless `saliency_weights` is "xavier". Per-layer allocations
     settle within each layer. Under a gradual schedule the remaining weights are scored and
-    voted on anew at every pruning, and the pruned stay pruned.
+    voted on again at every pruning, and pruned weights stay pruned.
     """
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
@@ -184,39 +185,39 @@ class DisparseStatic(Method):
 
 
 class DisparsePretrained(DisparseStatic):
-    """The same vote on a trained dense model, then fine-tuning.
+    """Prunes a trained dense model by the same vote, before fine-tuning.
 
     Scores: `taylor` |g·w| (default of the presets); `published` Σ|g|·w²; `magnitude`, the
     released path for NYU-v2 and Cityscapes (`saliency.task_saliency` has the sources).
-    Magnitude is the same for all tasks on shared weights, so nothing is disentangled there: tasks
-    differ only in where their heads push ρ.
+    Magnitude is the same for all tasks on shared weights, so nothing is disentangled there. Tasks
+    differ only by the effect of their heads on ρ.
     """
 
 
 class DisparseDynamic(Method):
-    """Drop by magnitude, grow what the tasks vote for, layer by layer.
+    """Drops by magnitude and grows what the tasks vote for, layer by layer.
 
-    Every task alone ranks a layer's inactive weights, those just dropped included, by
+    Every task alone ranks a layer's inactive weights, including those just dropped, by
     |∂L_k/∂w| at the sparse weights. `regrowth.budget`:
     exact (ours): the vote is settled by rank, so a layer ends at its allocated count.
     published (the released `dynamic_disparse`): every task grows as many as were to be dropped
       and the arbiter combines them; the union ("unanimous") overshoots, to (1 + (T-1)·alpha) of
       the count at most, until the next drop (which, as in the released
       `dynamic_disparse_prune`, goes down to (1 - alpha) of the allocated count).
-      An arbiter that asks for several votes undershoots where tasks disagree, to (1 - alpha) of
+      An arbiter that requires several votes undershoots if tasks disagree, to (1 - alpha) of
       the count at least; a pruning of a gradual schedule then removes less, or nothing.
-      What the last update leaves stays: annealing that vanishes by T_end (cosine, linear,
-      inverse power) leaves next to nothing, constant annealing all of it. `cost/density` tells.
+      The difference after the last update remains. It is almost nothing if annealing vanishes by
+      T_end (cosine, linear, inverse power) and full with constant annealing; see `cost/density`.
 
-    The votes are what each task wants to grow: on what survives, all agree by construction.
+    The votes hold only what each task wants to grow; on the surviving weights all tasks agree.
 
     Deviations. Gradients are averaged over micro-batches before the absolute value, as the step
     itself averages them; the released code sums absolute gradients of two or eight chunks.
-    A dropped weight grown again keeps its value.
+    A weight that is dropped and grown again keeps its value.
     """
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
-        """Give the masks to start from (`rigl.starting_masks`)."""
+        """Return the masks to start from (`rigl.starting_masks`)."""
         return Proposal(masks=starting_masks(context, density))
 
     def regrow(

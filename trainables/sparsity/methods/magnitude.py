@@ -1,7 +1,7 @@
-"""Magnitude pruning: the smallest |w| go. One rule; methods differ in when, and in what follows.
+"""Implements magnitude pruning: all its methods prune the smallest |w|, but at different times.
 
-When is the sparsity schedule's business (`trainables.sparsity.schedule`); pre-training and
-rewinding are the training loop's (`trainables.training.loop.loop`).
+The sparsity schedule decides when (`trainables.sparsity.schedule`). The training loop does
+pre-training and rewinding (`trainables.training.loop.loop`).
 """
 
 from trainables.sparsity.allocation import prune_budget
@@ -11,9 +11,9 @@ from trainables.sparsity.selection import TieOrder, select
 
 
 class MagnitudePruning(Method):
-    """Keeps the largest |w| among those still kept, so levels nest.
+    """Keeps the largest |w| among the weights still kept, so that levels nest.
 
-    Over all layers together (allocation "global"), or in each layer with a per-layer one.
+    Weights are compared over all layers together (allocation "global") or within each layer.
     """
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
@@ -25,40 +25,40 @@ class MagnitudePruning(Method):
 
 
 class GradualMagnitude(MagnitudePruning):
-    """GMP, Zhu & Gupta 2017: pruned by magnitude while training, on the cubic schedule (eq. 1).
+    """Prunes by magnitude during training on the cubic schedule: GMP, Zhu & Gupta 2017, eq. 1.
 
-    From scratch, initial sparsity 0, every layer at the same sparsity (allocation "uniform" in
-    the presets). Deviation. Pruned weights are zero and stay pruned; the paper masks them and
-    ranks all weights anew at every pruning.
+    Training is from scratch with initial sparsity 0 and the same sparsity in every layer
+    (allocation "uniform" in the presets). Deviation. Pruned weights are zero and stay pruned; the
+    paper masks them and ranks all weights again at every pruning.
     """
 
 
 class IterativeMagnitude(MagnitudePruning):
-    """IMP as the papers' baseline: a trained dense model is pruned by magnitude, level by level,
-    and fine-tuned after each (Han et al. 2015; DiSparse, Sun et al. 2022, table 1).
+    """Prunes a trained dense model by magnitude in levels, with fine-tuning after each: IMP.
 
-    A level prunes `sparsity.level_fraction` of what remains; the last one meets the target
-    exactly. The levels share `training.steps` evenly, and the learning-rate schedule starts again
-    at each (Renda et al. 2020, learning-rate rewinding), else the last would hardly learn.
+    It is the papers' baseline (Han et al. 2015; DiSparse, Sun et al. 2022, table 1). A level prunes
+    `sparsity.level_fraction` of the remaining weights; the last one meets the target exactly. The
+    levels share `training.steps` evenly. The learning-rate schedule starts again at each level
+    (Renda et al. 2020, learning-rate rewinding), because otherwise the last would hardly learn.
     """
 
 
 class LotteryTicket(MagnitudePruning):
-    """LTH: the levels of `imp`, but every level trains again from step k of the dense run.
+    """Prunes in the levels of `imp`, but every level trains from step k of the dense run: LTH.
 
     Frankle & Carbin 2019 rewind to initialisation (`sparsity.rewind_fraction` 0), Frankle et
-    al. 2020 (linear mode connectivity) to an early step k. At each level the weights and the
-    statistics of the normalisation layers, the learning-rate schedule, the data order and
-    what dropout draws go back to step k; moments start at zero.
+    al. 2020 (linear mode connectivity) to an early step k. At each level the weights, the
+    statistics of the normalisation layers, the learning-rate schedule, the data order and the
+    draws of dropout go back to step k; moments start at zero.
 
-    The repetition is exact for networks that train alike in both phases; those that do not
+    The repetition is exact for networks that train alike in both phases. The others
     (cross-stitch, den) start their levels from the weights alone.
 
-    Deviation. The levels share `training.steps` evenly, and the dense run is as long as one
-    level and its first k steps; the literature gives every level a full training run. Raise
-    `training.steps` for that.
+    Deviation. The levels share `training.steps` evenly, and the dense run is k steps longer than
+    one level; the literature gives every level a full training run. Raise `training.steps` for
+    that.
     """
 
 
 class OneShotTicket(LotteryTicket):
-    """The lottery ticket with a single level: pruned to the target at once, then rewound."""
+    """Prunes the lottery ticket to the target in a single level and then rewinds."""

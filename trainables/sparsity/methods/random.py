@@ -1,4 +1,4 @@
-"""Random masks: what a method must beat."""
+"""Draws random masks, the baseline that a method must beat."""
 
 import torch
 
@@ -9,9 +9,10 @@ from trainables.sparsity.selection import TieOrder, select
 
 
 class Random(Method):
-    """Each layer keeps a random set of its allocated size; gradual levels nest.
+    """Keeps a random set of the allocated size in each layer; gradual levels nest.
 
-    Allocation "global" draws from all layers together, so counts follow sizes by chance.
+    Allocation "global" draws from all layers together, so counts are proportional to sizes only
+    on average.
     """
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
@@ -20,11 +21,11 @@ class Random(Method):
 
 
 class RandomPretrained(Random):
-    """Random masks on a trained dense model, then fine-tuning (DiSparse's "pretrained" tables)."""
+    """Keeps random weights of a trained dense model (DiSparse's "pretrained" tables)."""
 
 
 def random_masks(context: MethodContext, density: float) -> Masks:
-    """A random subset of the current masks."""
+    """Return a random subset of the current masks."""
     registry = context.registry
     budget = prune_budget(context.config.sparsity.allocation, registry, density)
     scores = random_scores(context)
@@ -32,7 +33,7 @@ def random_masks(context: MethodContext, density: float) -> Masks:
 
 
 def random_scores(context: MethodContext) -> Scores:
-    """Uniform in [0, 1), drawn on the CPU: alike on every rank and device."""
+    """Return uniform scores in [0, 1), drawn on the CPU so that ranks and devices agree."""
     return {
         name: torch.rand(weight.shape, generator=context.generator).to(weight.device)
         for name, weight in context.registry.parameters.items()

@@ -1,4 +1,4 @@
-"""RigL: drop the smallest weights, grow where the dense gradient of the joint loss is largest."""
+"""Implements RigL, which grows weights by the dense gradient of the joint loss, and SET."""
 
 from collections.abc import Mapping
 
@@ -13,18 +13,19 @@ from trainables.sparsity.selection import TieOrder, select
 
 
 class RigL(Method):
-    """RigL, Evci et al. 2020, Algorithm 1, on the joint loss of all tasks.
+    """Drops the smallest weights and grows those of largest gradient of the tasks' joint loss.
 
-    As in the released code, weights just dropped are candidates for growth; one that is grown
-    again in the same update keeps its value and moments (`MaskRegistry.update`).
+    Source: RigL, Evci et al. 2020, Algorithm 1. As in the released code, weights just dropped are
+    candidates for growth. A weight that is grown again in the same update keeps its value and
+    moments (`MaskRegistry.update`).
 
-    Deviations. The first layer is not exempt. With a gradual schedule the network is
-    first pruned by magnitude level by level (as GraNet, Liu et al. 2021) and layers move to the
-    counts of the density then due.
+    Deviations. The first layer is not exempt. With a gradual schedule the network is first pruned
+    by magnitude in steps (as in GraNet, Liu et al. 2021), and the layers' counts follow the
+    scheduled density.
     """
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
-        """Give the masks to start from (`starting_masks`)."""
+        """Return the masks to start from (`starting_masks`)."""
         return Proposal(masks=starting_masks(context, density))
 
     def regrow(
@@ -47,30 +48,32 @@ class RigL(Method):
         return Proposal(masks={name: kept[name] | grown[name] for name in registry.names})
 
     def growth_scores(self, context: MethodContext, batch: Batch) -> Scores:
-        """What inactive weights are ranked by: |∂L/∂w| at the sparse weights."""
+        """Return what inactive weights are ranked by: |∂L/∂w| at the sparse weights."""
         return {name: g.abs_() for name, g in joint_gradients(context, batch).items()}
 
 
 class Set(RigL):
-    """SET, Mocanu et al. 2018, Algorithm 1: drop by magnitude, grow at random.
+    """Drops by magnitude and grows at random: SET, Mocanu et al. 2018, Algorithm 1.
 
-    The update costs no gradient, so unlike RigL's it takes no step's place.
+    The update needs no gradient, so unlike RigL's it does not replace a training step.
 
-    Deviations. The smallest |w| are dropped, where the paper drops a share of the positive and
-    the same share of the negative weights, each the closest to zero; densities are ERK where the
-    paper has ER (`sparsity.allocation`), the replaced share is annealed where the
-    paper's is constant (`regrowth.annealing`), and updates come every `regrowth.interval_steps`
-    where the paper's come every epoch.
+    Deviations. The smallest |w| are dropped; the paper drops the same share of the positive and of
+    the negative weights, those closest to zero. Densities are ERK; the paper has ER
+    (`sparsity.allocation`). The replaced share is annealed; the paper's is constant
+    (`regrowth.annealing`). Updates are made every `regrowth.interval_steps`; the paper's are made
+    every epoch.
     """
 
     def growth_scores(self, context: MethodContext, batch: Batch) -> Scores:
-        """What inactive weights are ranked by: a uniform draw."""
+        """Return what inactive weights are ranked by: a uniform draw."""
         return random_scores(context)
 
 
 def starting_masks(context: MethodContext, density: float) -> Masks:
-    """Random with a one-shot schedule, as published; by magnitude with a gradual one,
-    for by then the weights are trained and a random choice would waste that."""
+    """Return random masks for a one-shot schedule, as published, else masks by magnitude.
+
+    In a gradual schedule the weights are already trained, and a random choice would waste that.
+    """
     registry = context.registry
     if context.config.sparsity.schedule == "one-shot":
         return random_masks(context, density)
@@ -81,15 +84,15 @@ def starting_masks(context: MethodContext, density: float) -> Masks:
 def num_survivors(
     registry: MaskRegistry, counts: Mapping[str, int], drop_fraction: float
 ) -> dict[str, int]:
-    """By layer, the weights an update leaves untouched: the count less ⌊drop_fraction · count⌋.
+    """Return how many weights of each layer an update keeps: count - ⌊drop_fraction · count⌋.
 
-    Counted from where the layer will end, not from what it holds, so a layer that
-    overshot, or whose target fell, is brought back by the same drop.
+    It starts from the count that the layer will end with, not from its current count. A layer
+    that overshot, or whose target fell, is therefore corrected by the same drop.
     """
     active = registry.kept_by_layer
     return {n: min(active[n], count - int(drop_fraction * count)) for n, count in counts.items()}
 
 
 def drop(registry: MaskRegistry, survivors: Mapping[str, int], ties: TieOrder) -> Masks:
-    """The active weights of largest |w|, so many in each layer."""
+    """Return masks of the active weights of largest |w|, `survivors` of them in each layer."""
     return select(magnitude(registry), survivors, ties, within=registry.keep())

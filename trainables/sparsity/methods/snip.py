@@ -1,4 +1,4 @@
-"""SNIP: prune before training by connection sensitivity of the joint loss."""
+"""Implements SNIP, which prunes before training by connection sensitivity of the joint loss."""
 
 from trainables.sparsity.allocation import prune_budget
 from trainables.sparsity.method import Method, MethodContext, Proposal
@@ -11,9 +11,9 @@ class Snip(Method):
 
     Deviations. The loss is the weighted sum over tasks. Gradients are summed over several
     batches before the absolute value, so the sensitivity is that of one large batch. The
-    actual initial weights are scored (`saliency_weights` "xavier" for the released
-    code's way). With a per-layer allocation the top-k is taken in each layer. Under a
-    gradual schedule the remaining weights are scored anew at every pruning.
+    actual initial weights are scored (the released code does what `saliency_weights` "xavier"
+    does). With a per-layer allocation the top-k is taken in each layer. Under a gradual
+    schedule the remaining weights are scored again at every pruning.
     """
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
