@@ -1,7 +1,7 @@
-"""The Ray Tune trainable: the one file of this package that imports ray.
+"""Defines the Ray Tune trainable; this is the only file of the package that imports ray.
 
-What goes wrong inside a trial (a diverged loss, no memory, a refused setting) becomes a result
-with `status: failed` and a reason, never an exception: Ray then neither retries it nor stops. A
+An error inside a trial (a diverged loss, no memory, a refused setting) becomes a result with
+`status: failed` and a reason, never an exception, so that Ray neither retries it nor stops. A
 full disk is not the trial's fault. It is raised, so that the driver ends the launch.
 """
 
@@ -30,36 +30,36 @@ from trainables.training.watchdog import Watchdog, silence_of
 
 
 class DiSparseTrainable(tune.Trainable):
-    """One trial as an actor; `step` trains to the next report.
+    """Runs one trial as an actor; `step` trains to the next report.
 
     The configuration is plain JSON, as `search.execution.launch` builds it:
       name: the trial's identity, `demo-00003`.
-      config: `TrialConfig.to_dict()` as JSON text, because Tune copies, flattens and writes out
-        every leaf of what is not text, many times for every trial.
-      objectives: metrics that must be finite for the trial to be of use.
-      directory: where `summary.json` goes.
-      import_folder: of modules of the user's own, or None.
+      config: `TrialConfig.to_dict()` as JSON text, because Tune copies, flattens and writes
+        every leaf of a dict many times for every trial.
+      objectives: metrics that must be finite for the trial to be useful.
+      directory: the folder of `summary.json`.
+      import_folder: the folder of the user's own modules, or None.
       restore_from: a checkpoint of an earlier launch, or None.
       dense_cache: the folder of dense runs that trials share, or None (or absent).
       time_limit_seconds: how long one report, the first one included, or one checkpoint may
         take; None (or absent) for no limit. Beyond it the process ends itself; the next
         process that gets the trial reports the reason.
-      reference, final_density: for the scheduler alone, see `search.schedulers.study_scheduler`.
-      baseline: as `config`, the dense trial to compare with, or None (or absent); needs
-        `dense_cache`.
+      reference, final_density: only for the scheduler, see `search.schedulers.study_scheduler`.
+      baseline: the dense trial to compare with, in the form of `config`, or None (or absent);
+        needs `dense_cache`.
 
-    The run itself is built in the first `step`, so that even a failing construction is a
-    result, and an actor that is reused holds one trial's memory at a time.
+    The run itself is built in the first `step`, so that even an error in its construction is a
+    result, and a reused actor holds one trial's memory at a time.
     """
 
     _run: TrialRun | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the first trial's configuration; Ray calls it once per process."""
+        """Set the first trial's configuration; Ray calls this once per process."""
         self._use(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take another trial's configuration in the same process; always possible."""
+        """Set another trial's configuration in the same process; this is always possible."""
         self.cleanup()
         self._use(new_config)
         return True
@@ -73,14 +73,14 @@ class DiSparseTrainable(tune.Trainable):
         self._checkpoint = config.get("restore_from")
         self._started = time.time()
         self._failure: dict[str, Any] | None = None
-        # An attempt that hung is not repeated.
+        # Do not repeat an attempt that hung.
         self._silence = silence_of(Path(config["directory"]))
         self._watchdog = Watchdog(Path(config["directory"]), config.get("time_limit_seconds"))
 
     def step(self) -> dict[str, Any]:
-        """Train to the next report and return it as Tune's result, or the reason of a failure.
+        """Train to the next report and return it as Tune's result, or the reason for a failure.
 
-        Raises only what is not the trial's fault, such as a full disk.
+        Raises only errors that are not the trial's fault, such as a full disk.
         """
         if self._silence:
             return self._fail(self._silence)
@@ -109,7 +109,7 @@ class DiSparseTrainable(tune.Trainable):
             return self._fail(f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def _open(self) -> TrialRun:
-        """Return the trial from its checkpoint, or a new run where that cannot be read."""
+        """Return the trial from its checkpoint, or a new run if that cannot be read."""
         device = self._prepare_process()
         config = _configuration(self._trial["config"])
         arguments = self._dense_arguments(device)
@@ -130,14 +130,14 @@ class DiSparseTrainable(tune.Trainable):
         }
 
     def _prepare_process(self) -> str:
-        """Keep to the trial's share of the machine; returns the device."""
+        """Limit the process to the trial's share of the machine and return the device."""
         resources = _required_resources(self._trial_info)
         torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
         num_gpus = _num_gpus(self._trial_info)
         if not num_gpus or not torch.cuda.is_available():
             return "cpu"
         if num_gpus < 1:
-            # Ray only books fractions of a GPU; the cap makes a greedy trial fail alone.
+            # Ray does not enforce fractions of a GPU; with this limit a greedy trial fails alone.
             torch.cuda.set_per_process_memory_fraction(float(num_gpus))
         return "cuda"
 
@@ -156,7 +156,7 @@ class DiSparseTrainable(tune.Trainable):
         }
 
     def _used(self, run: TrialRun) -> dict[str, float]:
-        """Return what this trial has used of a study's budget since it first began."""
+        """Return how much of a study's budget this trial has used since its first start."""
         hours = run.total_seconds / 3600
         return {
             "training/epochs": run.epochs,
@@ -215,7 +215,7 @@ class DiSparseTrainable(tune.Trainable):
             print(f"cannot write {directory / 'summary.json'}: {error}", flush=True)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the run, then a manifest of its files, by which an incomplete copy is noticed."""
+        """Write the run and then a manifest of its files, which reveals an incomplete copy."""
         directory = Path(checkpoint_dir)
         if self._run is None or self._failure is not None:
             (directory / "failed.json").write_text(json.dumps(self._failure))
@@ -228,23 +228,23 @@ class DiSparseTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Resume from `checkpoint`; Ray calls this when it moves a trial.
 
-        It is read at once, because its folder may be gone before `step` runs.
+        The checkpoint is read at once, because its folder may be gone before `step` runs.
         """
         self.cleanup()
         directory = Path(str(checkpoint))
         if self._silence:
-            return  # what hung may hang again
+            return  # it may hang again
         if valid_checkpoint(directory) is None:
-            return  # start again from what the configuration names, or from the beginning
+            return  # start again from `restore_from`, or from the beginning
         self._checkpoint = str(directory)
         try:
             with self._watchdog.watching():
                 self._run = self._open()
-        except Exception as error:  # `step` tries again, and makes a result of what goes wrong
+        except Exception as error:  # `step` tries again and turns an error into a result
             print(f"{self._trial['name']} cannot resume: {error}", flush=True)
 
     def cleanup(self) -> None:
-        """Free the trial's memory, before the process takes another trial or ends."""
+        """Free the trial's memory before the process takes another trial or ends."""
         self._run = None
         if not self._silence:
             self._watchdog.close()

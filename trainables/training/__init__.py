@@ -1,1 +1,1 @@
-"""One training run: optimiser, loop, evaluation, checkpoints."""
+"""Trains one trial: optimiser, loop, evaluation, checkpoints."""

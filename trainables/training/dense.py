@@ -1,6 +1,6 @@
-"""The dense runs that a trial may take from others instead of training them itself.
+"""Defines the dense runs that a trial may take from a cache instead of training them itself.
 
-Here is what a trial asks for; `trainables.training.dense_runs` trains and keeps the runs.
+This module says what a trial asks for; `trainables.training.dense_runs` trains and keeps the runs.
 """
 
 import math
@@ -23,11 +23,11 @@ BEST_STEP = -1  # stands for the step of the weights that did best on validation
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenseRun:
-    """A finished dense trial.
+    """Holds a finished dense trial.
 
-    reports: all of them, in order; the last is final.
-    timing: as in `TrialRun.summary`, of the process that trained it.
-    weights: after the steps that were asked for.
+    reports: all reports, in order; the last is final.
+    timing: as in `TrialRun.summary`, from the process that trained it.
+    weights: by step, for the steps that were asked for.
     """
 
     reports: tuple[Report, ...]
@@ -36,20 +36,20 @@ class DenseRun:
 
     @property
     def best_step(self) -> int:
-        """The step of the weights that did best on validation."""
+        """Return the step of the weights that did best on validation."""
         return int(self.reports[-1].metrics["training/best_step"])
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The finite metrics of the final report, which other trials are compared with."""
+        """Return the finite metrics of the final report, with which other trials are compared."""
         found = self.reports[-1].metrics
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 class DenseRuns(Protocol):
-    """Whoever trains or finds dense runs."""
+    """Describes an object that trains or finds dense runs."""
 
-    say: Callable[[str], None]  # for a line that a person should read
+    say: Callable[[str], None]  # called with a line for the user
 
     def get(
         self,
@@ -61,17 +61,17 @@ class DenseRuns(Protocol):
         """Return the dense trial `config` with its weights after `steps`.
 
         steps: any of `BEST_STEP`, the last step, and `rewind_step` of `REWIND_FRACTIONS`.
-        Raises `Failure` where its training fails.
+        Raises `Failure` if its training fails.
         """
         ...
 
 
 class Baseline:
-    """The dense model that a trial is compared with.
+    """Compares a trial with a dense model.
 
-    metrics: its final metrics by full name, where they are known.
-    config: the dense trial to take them from, when they are first needed; None for no
-      comparison. `runs` must be given with it, else `ValueError` is raised.
+    metrics: the model's final metrics by full name, if they are known.
+    config: the dense trial from which the metrics are taken when first needed; None for no
+      comparison. Raises `ValueError` if it is given without `runs`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Baseline:
         """Return Δ_T of the split's metrics, higher is better; empty without a baseline.
 
         metrics: by full name; those of other splits are ignored. If the baseline's training
-        fails, that is said once and the trial continues without the comparison.
+        fails, a message says so once and the trial continues without the comparison.
         """
         prefix = f"{split}/"
         if not any(name.startswith(prefix) for name in metrics):
@@ -137,8 +137,8 @@ def dense_config(config: TrialConfig) -> TrialConfig:
 def starts_from_dense_trial(method: Method, model: nn.Module) -> bool:
     """Return whether the pre-training of `method` is an ordinary dense trial.
 
-    It is not where the model behaves otherwise in that phase (Cross-Stitch trains single-task
-    networks then), nor for a dense method, which would be pre-training for itself.
+    It is not if the model behaves differently in that phase (Cross-Stitch trains single-task
+    networks then), nor for a dense method, which would be its own pre-training.
     """
     own_phases = hasattr(model, "start_step") or hasattr(model, "auxiliary_loss")
     return method.needs_pretraining and method.sparse and not own_phases

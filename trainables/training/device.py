@@ -1,4 +1,4 @@
-"""Where a trial runs and in which precision."""
+"""Chooses where a trial runs and in which precision."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str) -> str:
-    """Return "cpu" or "cuda"; "auto" is "cuda" where there is one.
+    """Return "cpu" or "cuda"; "auto" is "cuda" if there is a GPU.
 
     Raises `UserError` for an unknown name and for a missing GPU.
     """
@@ -36,8 +36,8 @@ def prepare_device(device: str, *, deterministic: bool = False) -> None:
 
     deterministic: use repeatable kernels on CUDA, which are slower.
 
-    Denormal numbers are flushed: they slow sparse training on a CPU many times over, as decaying
-    moments of pruned weights pass through them on their way to zero.
+    Denormal numbers are flushed to zero. Decaying moments of pruned weights become denormal, which
+    makes sparse training on a CPU many times slower.
     """
     torch.set_flush_denormal(True)
     if device == "cuda":
@@ -74,7 +74,7 @@ def explained_memory(config: TrialConfig, device: str) -> Iterator[None]:
     try:
         yield
     except Failure:
-        raise  # explained where it happened
+        raise  # already explained
     except (RuntimeError, MemoryError) as error:
         # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a plain one.
         known = isinstance(error, (torch.OutOfMemoryError, MemoryError))

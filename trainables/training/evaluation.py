@@ -1,4 +1,4 @@
-"""A model's metrics on one split, streamed batch by batch, and what the model costs."""
+"""Measures a model's metrics on one split, batch by batch, and what the model costs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -16,9 +16,9 @@ from trainables.training.loop.loop import TrainingLoop
 
 
 class Evaluator:
-    """Measures the model of a training loop as it stands.
+    """Measures the model of a training loop in its current state.
 
-    dataset: its `val` and `test` are evaluated on. baseline: adds `multitask/delta_percent`.
+    dataset: its `val` and `test` are used. baseline: adds `multitask/delta_percent`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A trained model as one file, for use outside a study."""
+"""Writes and reads a trained model as one file, for use outside a study."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ EXPORT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedModel:
-    """A model in evaluation mode and what its images must look like.
+    """Holds a model in evaluation mode and what its images must look like.
 
     model: `model(images_BCHW)` gives `{task: prediction_BChw}` at the output stride; pruned
       weights are zeros.

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live line on a terminal, plain lines elsewhere."""
+"""Shows the progress of a run: a live line on a terminal, plain lines elsewhere."""
 
 import sys
 from types import TracebackType
@@ -14,7 +14,7 @@ _PLAIN_LINE_FRACTION = 0.1  # without a terminal, one progress line per tenth of
 
 
 class TrialProgress:
-    """Shows phases and reports on stderr; silent with `quiet`."""
+    """Shows phases and reports on stderr, or nothing with `quiet`."""
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
         self._title = title

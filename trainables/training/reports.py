@@ -1,4 +1,4 @@
-"""What a trial tells others while it trains: reports and progress."""
+"""Defines what a trial tells others while it trains: reports and progress."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """A trial's metrics at a fixed fraction of its training.
+    """Holds a trial's metrics at a fixed fraction of its training.
 
-    step, fraction: of training, pre-training not counted.
-    metrics: full names of `trainables.report` (`val/…`, `cost/…`; `test/…` in the final report
-      only), and `training/loss`. In the final report `val/…` belong to the best weights by
-      validation, which are also the ones evaluated on test, and `training/best_step` is theirs.
+    step, fraction: position in training, without pre-training.
+    metrics: full names of `trainables.report` (`val/…`, `cost/…`; `test/…` only in the final
+      report), and `training/loss`. In the final report `val/…` are those of the best weights by
+      validation, which are also evaluated on test, and `training/best_step` is their step.
     """
 
     step: int

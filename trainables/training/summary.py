@@ -1,4 +1,4 @@
-"""A finished trial as the one JSON object that `--json` and `summary.json` hold."""
+"""Summarises a finished trial as the JSON object in `--json` and `summary.json`."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ def summarise(
     ballots: Ballots,
     timing: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the contract's object; `masks.agreement` is in it only where tasks voted.
+    """Return the object of `--json`; `masks.agreement` is in it only if tasks voted.
 
-    metrics: of the final report. ballots: how tasks voted, empty where they did not.
+    metrics: those of the final report. ballots: how tasks voted; empty if they did not.
     timing: seconds and the device, as in `TrialRun.summary`.
     """
     flops = cost.layers()

@@ -1,4 +1,4 @@
-"""One trial from configuration to final evaluation, in steps that a scheduler can watch."""
+"""Runs one trial from configuration to final evaluation, in steps that a scheduler can watch."""
 
 import dataclasses
 import time
@@ -55,7 +55,7 @@ class TrialRun:
     baseline_config: the dense trial to take the baseline's metrics from; needs `dense_cache`
       (else `ValueError`). If its training fails, this trial continues without the comparison.
     dense_cache: where dense runs are kept. A `dense` trial and the dense pre-training of other
-      methods are then trained once, by whoever comes first, with the same result.
+      methods are then trained only once, by the first trial that needs them, with the same result.
     latency: measure `cost/latency_ms` for the final report.
     on_progress: is called after every step.
 
@@ -82,13 +82,13 @@ class TrialRun:
         self._baseline = Baseline(
             baseline, baseline_config, dense_cache, self._dense_progress("dense baseline")
         )
-        self._dense: DenseRun | None = None  # that this one replays
+        self._dense: DenseRun | None = None  # the cached run that this one replays
         self._latency = latency
         self.on_progress = on_progress
         self._best = BestWeights(config.data.tasks)
         self.last_report: Report | None = None
         self._train_seconds = 0.0
-        self._earlier_seconds = 0.0  # of the runs that this one resumes
+        self._earlier_seconds = 0.0  # seconds of the runs that this one resumes
         with explained_memory(config, self.device):
             self._build(config)
 
@@ -141,22 +141,22 @@ class TrialRun:
             return self._next_report()
 
     def save(self, directory: Path) -> None:
-        """Replace the checkpoint in `directory`; a kill leaves the old one or the new one."""
+        """Replace the checkpoint in `directory`; after a kill it is the old or the new one."""
         save_checkpoint(directory, self.config, self._state())
 
     def write(self, directory: Path) -> None:
-        """Write a checkpoint into a folder that the caller makes appear at once."""
+        """Write a checkpoint into a folder; the caller must make the folder appear atomically."""
         write_checkpoint(directory, self.config, self._state())
 
     def export(self, path: Path) -> None:
-        """Write the model as it stands (after the final report: the best) for `load_model`."""
+        """Write the current model (the best one after the final report) for `load_model`."""
         save_model(path, self.config, self.model, self.registry, self.dataset)
 
     @classmethod
     def resume(cls, directory: Path, config: TrialConfig, **arguments: Any) -> Self:
         """Return the run saved in `directory`; arguments as for the constructor.
 
-        Raises `UserError` if there is none, or it is damaged or of another configuration.
+        Raises `UserError` if it is missing, damaged or of another configuration.
         """
         run = cls(config, **arguments)
         state = load_checkpoint(directory, config, run.device)
@@ -167,7 +167,7 @@ class TrialRun:
         return run
 
     def summary(self, command: list[str]) -> dict[str, Any]:
-        """Return the contract's `--json` object. Raises `RuntimeError` before the final report.
+        """Return the `--json` object. Raises `RuntimeError` before the final report.
 
         command: the command line that the object names.
         """
@@ -197,7 +197,7 @@ class TrialRun:
 
     @property
     def epochs(self) -> float:
-        """Passes over the training split up to the last report.
+        """Return the passes over the training split up to the last report.
 
         Pre-training is included, whether it was trained here or taken from the cache.
         """
@@ -206,12 +206,12 @@ class TrialRun:
 
     @property
     def total_seconds(self) -> float:
-        """Seconds that the run has taken so far, with the runs that it resumes."""
+        """Return the seconds that the run has taken so far, with the runs that it resumes."""
         return self._earlier_seconds + time.perf_counter() - self._started
 
     def _next_report(self) -> Report:
         if self._dense_cache is not None:
-            # A dense trial that began by itself, without a cache, is not replaced half-way.
+            # A dense trial that started without a cache is not replaced half-way.
             if self.config.method == "dense" and self.loop.step == 0:
                 return self._replay(self._dense_cache)
             at_start = self.loop.in_pretraining and self.loop.pretrain_step == 0
@@ -220,7 +220,7 @@ class TrialRun:
         return self._train_to_report()
 
     def _replay(self, cache: DenseRuns) -> Report:
-        """Give the next report of this very trial's run in the cache, and at the end its model."""
+        """Return the next report of this trial's run in the cache; at the end load its model."""
         if self._dense is None:
             progress = self._dense_progress("training")
             self._dense = cache.get(self.config, progress, steps=(BEST_STEP,))
@@ -259,12 +259,12 @@ class TrialRun:
     def _train_to_report(self) -> Report:
         due = report_steps(self.config.training)
         for step in due:
-            # It was replayed from a cache that is not there any more: train up to it again.
+            # It was replayed from a cache that no longer exists: train up to it again.
             if self.loop.step < step <= self._reported_step:
                 self._train_to(step)
                 self.loop.mean_loss()
                 self._remember_if_best(self._evaluator.quality("val"))
-        # A checkpoint may have been taken right at this step, before its report.
+        # A checkpoint may have been written at this very step, before its report.
         self._train_to(next(step for step in due if step > self._reported_step))
         training_loss = self.loop.mean_loss()
         metrics = self._evaluator.quality("val") | self._evaluator.costs()
@@ -291,7 +291,7 @@ class TrialRun:
                     self.on_progress("training", self.loop.step, self.config.training.steps)
         started = time.perf_counter()
         if self.device == "cuda":
-            torch.cuda.synchronize()  # what the steps above have only queued
+            torch.cuda.synchronize()  # the steps above are only queued
         self._train_seconds += time.perf_counter() - started
 
     @property
@@ -305,7 +305,7 @@ class TrialRun:
         self._best.offer(metrics, self.loop.step, self.model, self.registry, eligible=eligible)
 
     def _finish(self, last: Mapping[str, float]) -> dict[str, float]:
-        """Put the best weights in place and evaluate them on test, once."""
+        """Put the best weights in place and evaluate them on test."""
         metrics = dict(last)
         best_step = self.loop.step
         if self._best.step is not None:

@@ -1,4 +1,4 @@
-"""Ends a process that hangs: otherwise its trial would hold its share of the machine for ever."""
+"""Ends a process that hangs, which would otherwise hold its share of the machine for ever."""
 
 import contextlib
 import faulthandler
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import IO
 
 _FILE = "silence.txt"
-_FIRED = "Timeout ("  # as `faulthandler` begins its dump
+_FIRED = "Timeout ("  # how `faulthandler` begins its dump
 _FRAME = re.compile(r'File "(?:.*/)?([^"/]+)", line (\d+) in (\S+)')
 _OUR_THREAD = "in train"  # Tune's `Trainable.train` calls `step` in the thread that matters
 
 
 class Watchdog:
-    """A limit on how long one call may last, after which the process ends at once.
+    """Limits how long one call may last, after which the process ends at once.
 
-    The timer is a thread in C (`faulthandler`), so that it fires even where a library holds the
+    The timer is a thread in C (`faulthandler`), so that it fires even if a library holds the
     interpreter's lock. It leaves a traceback of all threads in the trial's folder, from which
-    `silence_of` says what happened. One timer per process: a trial has its process to itself.
+    `silence_of` tells what happened. There is one timer per process, which runs only one trial.
 
     directory: the trial's own folder. seconds: None for no limit.
     """
@@ -31,7 +31,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Return a context that may last as long as the limit; beyond it the process ends."""
+        """Return a context that ends the process if it lasts longer than the limit."""
         if self._seconds is None:
             yield
             return
@@ -42,7 +42,7 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def close(self) -> None:
-        """Remove the file: the trial is over, or its process is another trial's now."""
+        """Remove the file, because the trial is over or the process takes another one."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -50,7 +50,7 @@ class Watchdog:
                 self._path.unlink()
 
     def _open(self) -> IO[str]:
-        """Open the file in advance: at the limit there is no Python left to do it."""
+        """Open the file in advance, because Python cannot run at the limit."""
         if self._file is None:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class Watchdog:
                 file.write(f"no report within {self._seconds:g} s\n")
                 file.flush()
             except OSError:
-                return sys.stderr  # with a full disk the limit still holds, without an explanation
+                return sys.stderr  # with a full disk the limit still works, without an explanation
             self._file = file
         return self._file
 
@@ -67,7 +67,7 @@ def silence_of(directory: Path) -> str:
     """Return why the watchdog ended the trial of this folder; '' if it did not.
 
     For example 'no report within 60 s (in step, trial.py line 9); see silence.txt in the trial's
-    folder'. The answer is also '' where the watchdog could not write its file.
+    folder'. It is also '' if the watchdog could not write its file.
     """
     try:
         text = (directory / _FILE).read_text(errors="replace")

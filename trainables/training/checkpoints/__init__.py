@@ -1,1 +1,1 @@
-"""Saving and restoring a run: checkpoint folders, their manifests, and the best weights so far."""
+"""Saves and restores a run: checkpoint folders, their manifests, and the best weights so far."""

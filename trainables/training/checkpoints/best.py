@@ -1,4 +1,4 @@
-"""The weights that did best on validation, kept during training."""
+"""Keeps the weights that did best on validation during training."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -15,11 +15,11 @@ class BestWeights:
     """Keeps the best weights of one trial by its reports (docs/decisions/0004).
 
     The tasks' primary metrics have different units, so each task's error (1 - mIoU, an angle, a
-    distance) counts relative to its value at the trial's first report; their mean is compared
-    within this trial only.
+    distance) is divided by its value at the trial's first report. The mean of these ratios is
+    compared only within this trial.
 
-    step: of the best report so far, None before any was eligible.
-    metrics: its `val/…`.
+    step: step of the best report so far; None if none was eligible yet.
+    metrics: the `val/…` metrics of that report.
     """
 
     def __init__(self, tasks: Iterable[str]) -> None:
@@ -41,9 +41,9 @@ class BestWeights:
     ) -> None:
         """Compare a report with the best so far, and copy the weights if it is better.
 
-        metrics: the report's; step, model, registry: what they were measured on.
+        metrics: the report's. step, model, registry: what they were measured on.
         eligible: False before a gradual schedule has ended, when weights are denser than asked
-          for; such a report may still be the first, which the others are relative to.
+          for. Such a report may still be the first, to which the others are relative.
         """
         errors = {task: _error(metrics, task) for task in self._tasks}
         if not all(map(math.isfinite, errors.values())):
@@ -64,7 +64,7 @@ class BestWeights:
         registry.load_state_dict(self._weights["registry"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that `load_state_dict` needs, weights included."""
+        """Return everything that `load_state_dict` needs, weights included."""
         return {
             "first_errors": self._first_errors,
             "score": self._score,
@@ -74,7 +74,7 @@ class BestWeights:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned; its weights are copied to the CPU."""
+        """Restore what `state_dict` returned; its weights are copied to the CPU."""
         self._first_errors = state["first_errors"]
         self._score = state["score"]
         self.step = state["step"]

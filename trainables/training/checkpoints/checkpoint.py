@@ -1,4 +1,4 @@
-"""Checkpoints: one folder, complete or absent, that resumes a run bit for bit."""
+"""Writes and reads checkpoints, folders that are complete or absent and resume bit for bit."""
 
 import json
 import os
@@ -20,17 +20,17 @@ CHECKPOINT_VERSION = 2
 def save_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]) -> None:
     """Replace the checkpoint in `directory`.
 
-    It is written to a sibling, flushed to disk and renamed, so a kill at any moment leaves the
-    old one or the new one for `find_checkpoint`. Raises `OSError` where the disk refuses.
+    It is written to a folder beside it, flushed to disk and renamed, so that a kill at any moment
+    leaves the old or the new checkpoint for `find_checkpoint`. Raises `OSError` if writing fails.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     for stale in directory.parent.glob(f".{directory.name}.*.partial"):
-        shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed while it wrote
+        shutil.rmtree(stale, ignore_errors=True)  # left by a process that was killed while writing
     partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
     try:
         write_checkpoint(partial, config, state)
         previous = directory.with_name(f".{directory.name}.previous")
-        if directory.exists():  # else `previous` is all that a killed process left: keep it
+        if directory.exists():  # otherwise keep `previous`, all that a killed process left
             shutil.rmtree(previous, ignore_errors=True)
             directory.rename(previous)
         partial.rename(directory)
@@ -40,7 +40,7 @@ def save_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any])
 
 
 def write_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]) -> None:
-    """Write a checkpoint's files, for callers that make the folder appear at once themselves."""
+    """Write a checkpoint's files; the caller must make the folder appear atomically."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / _STATE_FILE).open("wb") as file:
         torch.save({"version": CHECKPOINT_VERSION, **state}, file)
@@ -53,7 +53,7 @@ def write_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]
 def find_checkpoint(directory: Path) -> Path | None:
     """Return the checkpoint at `directory`, or the one a killed `save_checkpoint` was replacing.
 
-    None where there is neither.
+    Returns None if there is neither.
     """
     for candidate in (directory, directory.with_name(f".{directory.name}.previous")):
         if (candidate / _STATE_FILE).is_file() and (candidate / _CONFIG_FILE).is_file():
@@ -64,7 +64,7 @@ def find_checkpoint(directory: Path) -> Path | None:
 def checkpoint_config(directory: Path) -> TrialConfig:
     """Return the configuration of the checkpoint in `directory`.
 
-    Raises an exception of any kind where it cannot be read.
+    Raises an exception of any kind if it cannot be read.
     """
     return TrialConfig.from_dict(json.loads((directory / _CONFIG_FILE).read_text())["config"])
 
@@ -72,8 +72,8 @@ def checkpoint_config(directory: Path) -> TrialConfig:
 def load_checkpoint(directory: Path, config: TrialConfig, device: str) -> dict[str, Any]:
     """Return the state that was saved for exactly this configuration, on `device`.
 
-    Raises `UserError` where there is none, where it is damaged, or where it belongs to another
-    configuration (and says which settings differ).
+    Raises `UserError` if there is none, if it is damaged, or if it belongs to another
+    configuration; the message names the settings that differ.
     """
     found = find_checkpoint(directory)
     if found is None:
@@ -93,7 +93,7 @@ def load_checkpoint(directory: Path, config: TrialConfig, device: str) -> dict[s
             f"{CHECKPOINT_VERSION}; start again"
         )
     theirs, ours = saved.flat(), config.flat()
-    # The same data may lie elsewhere now; another size or data set shows in other settings.
+    # The same data may have moved; another size or data set differs in other settings.
     theirs["data.root"] = ours["data.root"]
     if theirs != ours:
         differing = [

@@ -1,4 +1,4 @@
-"""Tells whether a checkpoint's folder is whole, however it was copied. It needs no torch."""
+"""Tells whether a checkpoint's folder is complete, even after copying, without torch."""
 
 import json
 import zlib
@@ -10,7 +10,7 @@ MANIFEST = "manifest.json"
 def write_manifest(directory: Path, *, step: int) -> None:
     """Write the manifest of a folder: its files with size and CRC-32, and the training step.
 
-    It must be written last. Raises `OSError` where it cannot be.
+    It must be written last. Raises `OSError` if it cannot be written.
     """
     files = {}
     for path in sorted(directory.rglob("*")):
@@ -31,9 +31,9 @@ def valid_checkpoint(directory: Path) -> int | None:
 
 
 def listed_files(directory: Path) -> dict[Path, int] | None:
-    """Return the files of a folder with the CRC-32 that each should have; it is not checked.
+    """Return the files of a folder with the CRC-32 that each should have, without checking it.
 
-    None where a file is missing or of another size.
+    Returns None if a file is missing or has another size.
     """
     try:
         listed = {}
@@ -48,7 +48,7 @@ def listed_files(directory: Path) -> dict[Path, int] | None:
 
 
 def file_crc32(path: Path) -> int:
-    """Return a file's CRC-32, read in blocks: it may be larger than the free memory."""
+    """Return a file's CRC-32; it reads blocks, because the file may exceed the free memory."""
     value = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):

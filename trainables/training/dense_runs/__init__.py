@@ -1,1 +1,1 @@
-"""The shared cache of dense runs: each is trained once for all trials and studies."""
+"""Holds the shared cache of dense runs, each trained once for all trials and studies."""

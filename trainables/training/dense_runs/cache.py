@@ -1,7 +1,7 @@
-"""Dense runs by content: whoever needs one, it is trained once.
+"""Caches dense runs by content, so that each is trained only once.
 
-A file lock decides who builds, and the kernel frees the lock of a killed builder. Hosts that
-share the cache need a file system that carries locks between them, as NFS does.
+A file lock decides which process builds a run, and the kernel frees the lock of a killed builder.
+Hosts that share the cache need a file system with locks across hosts, such as NFS.
 """
 
 import contextlib
@@ -27,16 +27,17 @@ from trainables.training.reports import Progress, Report
 from trainables.training.trial import TrialRun
 
 POLL_SECONDS = 0.5
-CHECKPOINT_SECONDS = 60.0  # between a builder's checkpoints beyond those at reports
-PROGRESS_SECONDS = 1.0  # between two notes of a builder on how far it is
+CHECKPOINT_SECONDS = 60.0  # between a builder's checkpoints, besides those at reports
+PROGRESS_SECONDS = 1.0  # between a builder's notes on its progress
 WAITING = "waiting for the dense model"
 
 
 class DenseCache:
-    """The dense runs kept in `directory`, which processes may share.
+    """Keeps dense runs in `directory`, which several processes may share.
 
     device: of the training, "auto", "cpu" or "cuda". deterministic: as in `TrialRun`.
-    say: is told of damage, and once if the folder cannot be used; standard error by default.
+    say: called with messages about damage, and once if the folder cannot be used; prints to
+      standard error by default.
     """
 
     def __init__(
@@ -56,20 +57,20 @@ class DenseCache:
     def get(
         self, config: TrialConfig, on_progress: Progress | None = None, *, steps: Sequence[int] = ()
     ) -> DenseRun:
-        """Return the dense trial `config`: from the cache, or trained here, or waited for.
+        """Return the dense trial `config` from the cache; train it, or wait for it, if missing.
 
-        on_progress: is called with phase "training", or `WAITING` and how far the builder is.
-        steps: whose weights are needed. Kept are those of `BEST_STEP`, of the last step, and of
-          `rewind_step` for `REWIND_FRACTIONS`.
-        Raises `Diverged` if the loss diverges, here or before in another process: the same trial
-        would do so again. Raises `Failure` if memory runs out here; others still try themselves.
-        A folder that cannot be used costs no more than itself: the run is then trained for this
-        asker alone. Damaged files are noticed when they are read, and the run is trained again.
+        on_progress: is called with phase "training", or with `WAITING` and the builder's progress.
+        steps: the steps whose weights are needed. The cache keeps those of `BEST_STEP`, of the
+          last step, and of `rewind_step` for `REWIND_FRACTIONS`.
+        Raises `Diverged` if the loss diverges, or did so in another process, because the same
+        trial would diverge again. Raises `Failure` if memory runs out; other processes still try.
+        If the folder cannot be used, the run is trained only for this caller. Damaged files are
+        noticed when they are read, and the run is trained again.
         """
         folder = self.directory / entry_key(config, **self._how)
         lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
         try:
-            # It may be finished between a look and the lock, so look once more with the lock.
+            # Another process may have finished the run before the lock was acquired, so look again.
             while (found := entry.read_entry(folder, steps)) is None and not lock.is_locked:
                 try:
                     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ class DenseCache:
     def _train(
         self, config: TrialConfig, folder: Path | None, on_progress: Progress | None
     ) -> DenseRun:
-        """Train the run into `folder`; for this asker alone without one or where it fails."""
+        """Train the run and keep it in `folder`, or only return it if that is None or unusable."""
         last = config.training.steps
         kept = {rewind_step(fraction, last) for fraction in REWIND_FRACTIONS} | {last}
         run, reports, weights = self._open(config, folder)
@@ -138,7 +139,7 @@ class DenseCache:
                 save()
             timing = run.summary([])["timing"]
             trained = DenseRun(reports=tuple(reports), timing=timing, weights=weights)
-            # In place since the final report.
+            # The final report has put the best weights in place.
             weights[trained.best_step] = on_cpu(run.model.state_dict())
         finally:
             run.loop.source.close()
@@ -150,8 +151,8 @@ class DenseCache:
     def _open(
         self, config: TrialConfig, folder: Path | None
     ) -> tuple[TrialRun, list[Report], dict[int, Weights]]:
-        """Return a killed builder's run, reports and weights; a new run where there are none."""
-        # Whatever is wrong with what a builder left costs its work and nothing else.
+        """Return a killed builder's run, reports and weights, or a new run if there are none."""
+        # If a builder left anything damaged, its work is lost but the run is trained anew.
         with contextlib.suppress(Exception):
             if folder and (found := entry.read_run(folder / "building")):
                 checkpoint = folder / "building" / "checkpoint"

@@ -1,10 +1,10 @@
-"""The files of one dense run, in a folder of its own.
+"""Reads and writes the files of one dense run, which has its own folder.
 
 run/          the finished run: `run.json` (reports, timing), `STEP.pt` (the model's state after
               that many steps), and a manifest with their checksums
 building/     the same for an unfinished run, and a checkpoint to continue from
-failure.json  why there is no run: training diverges, and would do so again
-lock          held by the process that builds, which writes into it how many steps are done
+failure.json  why there is no run: training diverges, and would diverge again
+lock          held by the building process, which writes the number of steps done into it
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from trainables.training.reports import Report
 def read_entry(folder: Path, steps: Iterable[int]) -> DenseRun | None:
     """Return the finished run with its weights after `steps`; None if it is absent or damaged.
 
-    Raises `Diverged` if it is known that there will be none.
+    Raises `Diverged` if the run is known to diverge.
     """
     if (found := read_run(folder / "run", steps)) is not None:
         return found
@@ -37,7 +37,7 @@ def read_entry(folder: Path, steps: Iterable[int]) -> DenseRun | None:
 
 
 def write_failure(folder: Path, error: Diverged) -> None:
-    """Remember that this run diverges. If that cannot be written, the next asker finds out."""
+    """Record that this run diverges; if writing fails, the next caller trains it again."""
     discard_building(folder)
     with contextlib.suppress(OSError):
         (folder / ".failure.partial").write_text(json.dumps({"diverged": str(error)}))
@@ -47,10 +47,10 @@ def write_failure(folder: Path, error: Diverged) -> None:
 def write_run(
     directory: Path, run: DenseRun, write_checkpoint: Callable[[Path], None] | None = None
 ) -> None:
-    """Replace the folder `directory` by `run`, all at once.
+    """Replace the folder `directory` by `run` atomically.
 
     write_checkpoint: writes the folder `checkpoint` of an unfinished run.
-    Raises `OSError` or `RuntimeError` (from `torch.save`) where the disk refuses.
+    Raises `OSError` or `RuntimeError` (from `torch.save`) if writing fails.
     """
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -69,7 +69,7 @@ def write_run(
 def read_run(directory: Path, steps: Iterable[int] | None = None) -> DenseRun | None:
     """Return what `write_run` wrote, with the weights after `steps`; all of them by default.
 
-    None if a file is missing or of another size, or if one that is read here is damaged.
+    Returns None if a file is missing or has another size, or if one read here is damaged.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         listed = listed_files(directory) or {}
@@ -92,13 +92,13 @@ def read_run(directory: Path, steps: Iterable[int] | None = None) -> DenseRun | 
 
 
 def discard_building(folder: Path) -> None:
-    """Delete what is there of an unfinished run."""
+    """Delete the files of an unfinished run."""
     for name in ("building", ".building.partial", ".run.partial"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def read_progress(folder: Path) -> int:
-    """Return how many steps the builder has done; 0 before it has said."""
+    """Return how many steps the builder has done; 0 before it has written the number."""
     try:
         return int((folder / "lock").read_text())
     except (OSError, ValueError):

@@ -1,9 +1,10 @@
-"""Which dense trials are the same one: the name of a run's folder in the cache.
+"""Computes the name of a run's folder in the cache, equal for equal dense trials.
 
-It covers the settings that a dense trial reads, the data by content, torch's version, and the code
-that trains: this package's own and a user's (model, task, data set). Comments, docstrings and
-layout of code do not count. Not covered, and a reason to delete the cache by hand: what a user's
-code takes from outside its package or folder, other libraries, drivers and hardware.
+The name depends on the settings that a dense trial reads, the content of the data, torch's
+version, and the code that trains: this package's own and a user's (model, task, data set).
+Comments, docstrings and layout of code do not count. The name does not depend on what a user's
+code uses outside its package or folder, other libraries, drivers and hardware. If these change,
+delete the cache by hand.
 """
 
 import functools
@@ -20,7 +21,7 @@ from trainables.training.device import resolve_precision
 
 ENTRY_VERSION = 2  # raise it when entries hold other files than before
 
-# What decides a dense trial's weights and reports, in this package.
+# The code of this package that determines a dense trial's weights and reports.
 _PACKAGE = Path(__file__).parents[2]
 _MODULES = (
     *("checks.py", "config.py", "coercion.py", "cost.py", "report.py", "seeds.py"),
@@ -30,9 +31,9 @@ _FOLDERS = ("data", "models", "tasks", "training", "sparsity")
 
 
 def entry_key(config: TrialConfig, device: str, *, deterministic: bool = False) -> str:
-    """Return the hash of all that decides what a dense trial gives on a type of device.
+    """Return the hash of everything that determines a dense trial's result on a type of device.
 
-    deterministic: as in `TrialRun`. Raises `UserError` where the data cannot be opened.
+    deterministic: as in `TrialRun`. Raises `UserError` if the data cannot be opened.
     """
     dataset = open_dataset(config.data)
     own = [DATASET.path(name) for name in [config.data.dataset] if name not in DATASET.built_in]
@@ -52,7 +53,7 @@ def entry_key(config: TrialConfig, device: str, *, deterministic: bool = False) 
 
 
 def _settings_read(config: TrialConfig, device: str) -> dict[str, object]:
-    """Return the settings that a dense trial reads. The data count by content, not by folder."""
+    """Return the settings that a dense trial reads, with the data's content for its folder."""
     assert config.method == "dense", config.method
     unread = {"data.root", "training.pretrain_steps"}
     if config.optimiser.name != "sgd":
@@ -68,7 +69,7 @@ def _settings_read(config: TrialConfig, device: str) -> dict[str, object]:
 
 @functools.cache
 def package_digest(package: Path = _PACKAGE) -> str:
-    """Return the digest of the code that decides a dense trial; read once by a process."""
+    """Return the digest of the code that determines a dense trial; a process reads it once."""
     found = [package / name for name in _MODULES]
     found += [path for name in _FOLDERS for path in (package / name).rglob("*.py")]
     return digest_files(package, found)

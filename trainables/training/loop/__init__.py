@@ -1,1 +1,1 @@
-"""The training loop: its step, its phases, the losses and the optimiser."""
+"""Holds the training loop: its step, its phases, the losses and the optimiser."""

@@ -1,6 +1,6 @@
 """Steps through the phases of a trial: when to pre-train, prune, regrow, rewind and train.
 
-No reports and no files here. A gradient step is `trainables.training.loop.step`'s.
+It makes no reports and writes no files. `trainables.training.loop.step` does a gradient step.
 """
 
 import contextlib
@@ -36,15 +36,15 @@ _COUNTERS = (
 
 
 class Diverged(Failure):
-    """The training loss, or a score, became NaN or infinite."""
+    """Reports that the training loss, or a score, became NaN or infinite."""
 
 
 class TrainingLoop:
     """Steps a model through its phases: dense pre-training where needed, then training.
 
-    step, pretrain_step: how many steps of the two phases are done.
-    density_sum, flops_sum: over the steps of training; FLOPs as a fraction of a dense step's.
-    scoring_steps: spent on saliency, in dense training steps.
+    step, pretrain_step: how many steps of training and of pre-training are done.
+    density_sum, flops_sum: sums over the steps of training; FLOPs as a fraction of a dense step's.
+    scoring_steps: cost of saliency so far, in dense training steps.
     num_updates: how often the masks have changed.
     """
 
@@ -60,7 +60,7 @@ class TrainingLoop:
         device: str,
         flops_fraction: Callable[[], float],
     ) -> None:
-        """`flops_fraction`: of the present masks; asked for only when masks have changed."""
+        """Set up the loop; `flops_fraction` is called again whenever masks have changed."""
         self.config = config
         self.model = model
         self.tasks = tasks
@@ -71,7 +71,7 @@ class TrainingLoop:
         self.gradient_step = GradientStep(
             config, model=model, tasks=tasks, registry=registry, device=device
         )
-        # Scoring scales no loss, and in fp16 small gradients would all tie at zero.
+        # Scoring does not scale the loss, so in fp16 all small gradients would become zero and tie.
         precision = resolve_precision(config.training.precision, device)
         self._scoring_autocast = autocast_factory(
             "fp32" if precision == "fp16" else precision, device
@@ -88,38 +88,38 @@ class TrainingLoop:
         self._present_flops = flops_fraction()
         self.num_updates = 0
         self.growth_ballots: Ballots = {}  # over all updates
-        # The dense run at step k, on the CPU; only of methods that rewind, once it got there.
+        # The dense run at step k, on the CPU; None before step k and without rewinding.
         self._rewind_state: dict[str, Tensor] | None = None
 
     @property
     def pretrain_steps(self) -> int:
-        """The length of pre-training; 0 where the method needs none."""
+        """Return the length of pre-training in steps; 0 if the method needs none."""
         return self._phases.pretrain_steps
 
     @property
     def in_pretraining(self) -> bool:
-        """Whether the next step is one of pre-training."""
+        """Return whether the next step is one of pre-training."""
         return self.pretrain_step < self.pretrain_steps
 
     @property
     def optimiser(self) -> torch.optim.Optimizer:
-        """The optimiser of the present phase."""
+        """Return the optimiser of the current phase."""
         return self.gradient_step.optimiser
 
     @property
     def average_training_density(self) -> float:
-        """Mean over the steps of training so far; 1 before the first."""
+        """Return the mean density over the steps of training so far; 1 before the first."""
         return self.density_sum / self.step if self.step else 1.0
 
     @property
     def average_step_flops(self) -> float:
-        """Mean FLOPs of the training steps so far, as a fraction of a dense one's."""
+        """Return the mean FLOPs of the training steps so far, as a fraction of a dense one's."""
         return self.flops_sum / self.step if self.step else 1.0
 
     def advance(self) -> None:
-        """Take one step of the present phase. Raises `Diverged` for a loss that is not finite.
+        """Take one step of the current phase. Raises `Diverged` for a loss that is not finite.
 
-        Whatever the model draws (dropout) depends on the seed and the position alone.
+        Random numbers that the model draws (dropout) depend only on the seed and the position.
         """
         position = self._phases.position(self.pretrain_step, self.step)
         devices = [torch.cuda.current_device()] if self.device == "cuda" else []
@@ -130,7 +130,7 @@ class TrainingLoop:
     def finish_pretraining(
         self, final: Mapping[str, Tensor], rewind: Mapping[str, Tensor] | None
     ) -> None:
-        """End pre-training with weights that were trained elsewhere, as if they had been here.
+        """End pre-training with weights that were trained elsewhere, with the same effect.
 
         final: the dense model's `state_dict` after `pretrain_steps`; rewind: after `rewind_step`
         of them, for methods that rewind. Raises `ValueError` if such a method is given none.
@@ -146,7 +146,8 @@ class TrainingLoop:
     def ballots(self) -> Ballots:
         """Return how the tasks voted on shared layers.
 
-        Where the method regrows: on what to grow, over all updates; else on the masks in place.
+        If the method regrows, these are votes on what to grow, over all updates; otherwise they are
+        votes on the current masks.
         """
         return self.growth_ballots or count_ballots(self.registry.votes, self.registry.owner)
 
@@ -156,7 +157,7 @@ class TrainingLoop:
             return self.gradient_step.mean_loss()
 
     def state_dict(self) -> dict[str, object]:
-        """Return all that `load_state_dict` needs to continue to the bit."""
+        """Return everything that `load_state_dict` needs to continue bit for bit."""
         return {
             "model": self.model.state_dict(),
             "registry": self.registry.state_dict(),
@@ -190,7 +191,7 @@ class TrainingLoop:
             self._take_gradient_step(position)
             self.pretrain_step += 1
             if not self.in_pretraining:
-                self.mean_loss()  # of pre-training: checked, and kept out of the first report
+                self.mean_loss()  # check pre-training's loss and keep it out of the first report
                 self.gradient_step.start_phase()
             return
         self._prune_if_due()
@@ -237,10 +238,10 @@ class TrainingLoop:
         return self.method.regrows and not still_dense and regrow_due(config, self.step, steps)
 
     def _regrow(self, position: int) -> None:
-        """Drop and grow.
+        """Drop and grow weights.
 
-        By gradients it uses this step's batch in place of the optimiser's step (RigL,
-        Algorithm 1); else it happens before that step and costs nothing.
+        If the method regrows by gradient, this uses the step's batch and replaces the optimiser's
+        step (RigL, Algorithm 1). Otherwise it is done before that step and costs nothing.
         """
         steps = self.config.training.steps
         flops = self._present_flops

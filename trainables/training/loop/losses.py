@@ -1,4 +1,4 @@
-"""The training loss of one micro-batch: every task's, weighted, and what the network adds."""
+"""Computes the training loss of one micro-batch: the tasks' weighted losses and the network's."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -33,9 +33,9 @@ def auxiliary_loss(
     predictions: Mapping[str, Tensor],
     batch: Batch,
 ) -> Tensor | None:
-    """Return the scalar that the network itself adds, or None where it adds nothing.
+    """Return the scalar that the network itself adds, or None if it adds nothing.
 
-    `trainables.models.base` says what such a network must have.
+    `trainables.models.base` describes the members of such a network.
     """
     if not hasattr(model, "auxiliary_loss"):
         return None
@@ -48,7 +48,7 @@ def auxiliary_loss(
 def _image_losses(
     tasks: Mapping[str, Task], predictions: Mapping[str, Tensor], batch: Batch
 ) -> dict[str, Tensor]:
-    """Return the unweighted loss of every image alone, (B,) by task."""
+    """Return the unweighted loss of every single image, (B,) by task."""
     return {
         name: torch.stack(
             [

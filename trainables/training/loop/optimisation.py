@@ -1,4 +1,4 @@
-"""The optimiser and its learning-rate schedule, both functions of the step alone."""
+"""Builds the optimiser and computes its learning rate from the step."""
 
 import math
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from trainables.config import OptimiserConfig
 def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return SGD, Adam or AdamW over the model's parameters.
 
-    Parameters that the model wants at another rate (`learning_rate_scales`) get groups with a
+    Parameters for which the model sets another rate (`learning_rate_scales`) get groups with a
     "scale", in order of scale, after the group of all others.
 
-    Adam is fused: one kernel on CUDA, a third of the time on a CPU. SGD is not: its fused kernel
-    leaves new momentum buffers uninitialised when a GradScaler skips the first step, and reads
+    Adam is fused: one kernel on CUDA, a third of the time on a CPU. SGD is not, because its fused
+    kernel leaves new momentum buffers uninitialised if a GradScaler skips the first step, and reads
     them at the second.
     """
     scales: Mapping[str, float] = getattr(model, "learning_rate_scales", dict)()
@@ -58,6 +58,6 @@ def learning_rate_at(config: OptimiserConfig, step: int, total_steps: int) -> fl
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group of `build_optimiser` this rate times its own scale."""
+    """Set the rate of every parameter group of `build_optimiser` to `rate` times its scale."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["scale"]

@@ -1,4 +1,4 @@
-"""Where a step stands: in the order of the data, on the learning-rate schedule, in its level."""
+"""Locates a step in the order of the data, on the learning-rate schedule and in its level."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,7 +10,7 @@ from trainables.sparsity.schedule import prune_steps, rewind_step
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phases:
-    """The lengths of a trial's phases: dense pre-training where its method needs it, then training.
+    """Holds the lengths of a trial's phases: dense pre-training, if needed, then training.
 
     steps, pretrain_steps: gradient steps of the two phases; the second is 0 without pre-training.
     rewind_step: k, the step of pre-training that `lth` goes back to.
@@ -39,7 +39,7 @@ class Phases:
         )
 
     def position(self, pretrain_step: int, step: int) -> int:
-        """Return where training stands in the order of its data. Rewinding goes back in it."""
+        """Return the position of training in the order of its data; rewinding goes back in it."""
         if not self.rewinds or pretrain_step < self.pretrain_steps:
             return pretrain_step + step
         return self.rewind_step + step - self._level_start(step)
@@ -47,9 +47,9 @@ class Phases:
     def rate_position(self, pretrain_step: int, step: int) -> tuple[int, int]:
         """Return the step and the length of the run that the learning rate follows.
 
-        A method that rewinds repeats the dense run's schedule from step k. Levels without
-        rewinding are each a run of their own: on one schedule for all, the last level would
-        hardly learn at all.
+        A method that rewinds repeats the dense run's schedule from step k. Without rewinding, every
+        level has its own schedule, because on one schedule for all the last level would hardly
+        learn.
         """
         if pretrain_step < self.pretrain_steps:
             return pretrain_step, self.pretrain_steps

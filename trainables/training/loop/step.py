@@ -1,4 +1,4 @@
-"""One gradient step, with masks around it.
+"""Takes gradient steps that keep pruned weights at zero.
 
 The order within a step is the contract that keeps zeros zero: backward → unscale →
 mask the gradients → clip → optimiser → mask the weights (the registry's step-post hook).
@@ -23,16 +23,16 @@ from trainables.training.loop.optimisation import (
     set_learning_rate,
 )
 
-# On a GPU every look at the loss waits for the device; a diverged run may waste this many steps.
+# On a GPU reading the loss waits for the device; a diverged run may waste this many steps.
 _LOSS_CHECK_STEPS = {"cpu": 1, "cuda": 50}
 
 
 class GradientStep:
-    """Takes gradient steps with one optimiser, which every phase starts anew.
+    """Takes gradient steps with one optimiser, which every phase creates anew.
 
     autocast: a factory of contexts for the forward pass, also of evaluation.
-    optimiser: of the present phase.
-    loss_sum, loss_count: of the steps since `mean_loss` was called last.
+    optimiser: the optimiser of the current phase.
+    loss_sum, loss_count: sum and number of losses since the last call of `mean_loss`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class GradientStep:
 
         rate_position: the step and the length of the run that the learning rate follows.
         auxiliary: whether what the network itself adds to the loss counts.
-        Raises `FloatingPointError` for a loss that is not finite; on a GPU it is looked at only
+        Raises `FloatingPointError` for a loss that is not finite; on a GPU the loss is only checked
         every so many steps.
         """
         config = self.config
@@ -92,7 +92,7 @@ class GradientStep:
         self._scaler.update()
 
     def mean_loss(self) -> float:
-        """Return the mean loss since the last call, NaN without a step since then.
+        """Return the mean loss since the last call; NaN if there was no step since then.
 
         Raises `FloatingPointError` if the mean is not finite.
         """
@@ -117,7 +117,7 @@ class GradientStep:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken, in the same phase of the same trial.
 
-        Starts the phase anew first, so the model's weights must be in place already.
+        It first starts the phase anew, so the model's weights must already be in place.
         """
         self.start_phase()
         self.optimiser.load_state_dict(state["optimiser"])
