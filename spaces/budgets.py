@@ -99,7 +99,7 @@ def require_a_ticket(config: TrialConfig) -> None:
     if sparsity.schedule != schedule or (schedule == "one-shot" and sparsity.start_fraction > 0):
         raise UserError(
             f"`{config.method}` needs `sparsity.schedule` = {schedule} from the start, got "
-            f"{sparsity.schedule} from {sparsity.start_fraction}; imp follows every schedule"
+            f"{sparsity.schedule} from {sparsity.start_fraction}; use imp for other schedules"
         )
     levels = budget_for(method, config.flat()).levels
     longest = -(-training.steps // levels)

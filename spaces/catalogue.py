@@ -253,7 +253,7 @@ def _optimiser_details() -> list[Parameter]:
         Parameter(
             name="optimiser.name",
             kind="categorical",
-        # SGD needs another range of learning rates. To use it, set its name and rate by --set.
+            # SGD needs another range of learning rates. To use it, set its name and rate by --set.
             choices=("adam", "adamw"),
             default="adam",
             doc="the update rule",

@@ -99,8 +99,8 @@ def defaults_for(dataset: str) -> DatasetDefaults:
     unknown = [task for task in described.loss_weights if task not in tasks]
     if unknown:
         raise UserError(
-            f"`loss_weights` of {dataset} must weigh its tasks, got {unknown[0]!r}, which is none "
-            f"of {', '.join(tasks)}; name the task in `tasks`"
+            f"`loss_weights` of {dataset} must weigh its tasks, got {unknown[0]!r}, which is not "
+            f"one of {', '.join(tasks)}; name the task in `tasks`"
         )
     base = DATASET_DEFAULTS["nyu-v2"]
     own = replace(

@@ -63,20 +63,20 @@ def train(
     ] = "scenes",
     data_root: Annotated[
         str | None,
-        typer.Option(help="Folder (or URI) of the store, or of raw data: converted once."),
+        typer.Option(help="Folder or URI of the store, or raw data, which is converted once."),
     ] = None,
     preset: Annotated[str, typer.Option(help="tiny, small or paper.")] = "tiny",
     tasks: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated, see `list tasks`, or package.module:TASK; default: all usual."
+            help="Comma-separated, see `list tasks`, or package.module:TASK; default: usual ones."
         ),
     ] = None,
     sparsity: Annotated[
         float | None,
         typer.Option(help="Fraction of prunable weights at zero, in [0, 1); dense ignores it."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Every random stream derives from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of every random stream.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     metrics: Annotated[
@@ -95,10 +95,10 @@ def train(
     ] = None,
     dense_cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of dense runs: what is in it is not trained again."),
+        typer.Option(help="Folder of dense runs, which are reused and not trained again."),
     ] = None,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="On CUDA: repeatable kernels, slower.")
+        bool, typer.Option("--deterministic", help="Use repeatable, slower kernels on CUDA.")
     ] = False,
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure cost/latency_ms at the end.")
@@ -219,7 +219,7 @@ def list_names(
         str | None, typer.Option("--json", help="Write as JSON to a file, or - for stdout.")
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Accepted as everywhere; the list is the result.")
+        bool, typer.Option("--quiet", help="Accepted for consistency, without effect.")
     ] = False,
 ) -> None:
     """List the methods, models, data sets, tasks or metrics, one per line."""
