@@ -90,7 +90,10 @@ def resize_response(response: np.ndarray, size: Size) -> np.ndarray:
 
 @cache
 def area_weights(old: int, new: int) -> np.ndarray:
-    """Return the share of each new pixel that every old one covers: float32 (new, old)."""
+    """Return the share of each new pixel that every old one covers: float32 (new, old).
+
+    Rows sum to 1.
+    """
     edges = np.arange(new + 1) * (old / new)
     starts, ends = edges[:-1, None], edges[1:, None]
     pixels = np.arange(old)[None, :]

@@ -63,7 +63,10 @@ def task_saliency(context: MethodContext, kind: str, *, trained: bool = False) -
 
 
 def joint_saliency(context: MethodContext) -> Scores:
-    """Return |Σ_batches g · w| of the joint loss, |∂L/∂m| on one large batch (SNIP)."""
+    """Return |Σ_batches g · w| of the joint loss, which is |∂L/∂m| on one large batch.
+
+    Source: SNIP, Lee et al. 2019, eq. 5.
+    """
     parameters = context.registry.parameters
     totals: Scores = {}
     with initial_weights(context):

@@ -109,7 +109,10 @@ def density_at(config: SparsityConfig, step: int, total_steps: int) -> float:
 
 
 def regrow_due(config: RegrowthConfig, step: int, total_steps: int) -> bool:
-    """Return whether `step` is a multiple of `interval_steps`, above 0 and before T_end (RigL)."""
+    """Return whether masks are updated at `step`: every `interval_steps`, before T_end.
+
+    The first update is after one interval (RigL, Evci et al. 2020, Algorithm 1).
+    """
     return 0 < step < config.end_fraction * total_steps and step % config.interval_steps == 0
 
 

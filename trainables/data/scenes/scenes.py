@@ -31,7 +31,10 @@ _VISIBLE = 1e-2  # metres that a visible corner may lie behind the first hit, e.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sensor:
-    """Describes the camera's electronics; `exposure` is the mean luminance aimed at."""
+    """Describes the camera's electronics.
+
+    exposure: mean luminance aimed at. shot_noise, read_noise: strengths of the two noises.
+    """
 
     exposure: float
     white_balance: tuple[float, ...]  # gains of red, green, blue
