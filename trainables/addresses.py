@@ -13,6 +13,7 @@ from trainables.command_line import masked
 from trainables.errors import UserError
 
 PROBE_SECONDS = 3.0
+_ASIDE = "(raised as a result of"  # SQLAlchemy says where before it says what
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 STUDY_SCHEMES = ("journal", "sqlite", "postgresql", "mysql")
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -127,7 +128,8 @@ def damaged(path: Path, scheme: str = "journal") -> UserError:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its type if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith(_ASIDE)]
+    return (lines or [type(error).__name__])[0]
 
 
 def refused(option: str, address: str, error: BaseException) -> UserError:

@@ -40,6 +40,8 @@ class ProjectorProcess:
         self._woken = threading.Event()  # the study ends, or its driver has gone
         self._end = ""  # what the driver said of that
         self._last_said = 0.0
+        self._projection: Projection | None = None
+        self._changes = -1  # that were made when a pass failed last
 
     def main(self, commands: BinaryIO) -> None:
         """Project what the first line of `commands` names."""
@@ -57,6 +59,7 @@ class ProjectorProcess:
             except Exception as error:
                 say(refused=first_line(error))
                 return
+            self._projection = projection
             say(opened=projection.parent_run_id)
             os.nice(_NICENESS)
             self._follow(projection)
@@ -81,7 +84,8 @@ class ProjectorProcess:
             except Exception as error:
                 if not isinstance(error, (Away, OSError)) and not is_broken_connection(error):
                     raise
-                if began - said > _RECORD_SECONDS or ending:
+                self._changes = projection.num_changes
+                if began - said > _RECORD_SECONDS:
                     said = began
                     say(trouble=f"{first_line(error)}; will try again")
             seconds = max(_MIN_WAIT_SECONDS, time.monotonic() - began)
@@ -98,8 +102,10 @@ class ProjectorProcess:
         os._exit(1)
 
     def _say_alive(self) -> None:
-        """Give a sign of life now and then."""
+        """Give a sign of life now and then; none where MLflow answers and takes nothing."""
         now = time.monotonic()
+        if self._projection is not None and self._projection.num_changes == self._changes:
+            return
         if now - self._last_said >= 1.0:
             self._last_said = now
             say(alive=True)

@@ -64,7 +64,7 @@ def test_an_edit_of_what_trains_makes_other_entries(copied: Path) -> None:
 
 
 def test_a_comment_or_a_docstring_keeps_the_key_and_a_constant_changes_it(copied: Path) -> None:
-    path = copied / "training" / "optimisation.py"
+    path = copied / "training" / "loop" / "optimisation.py"
     source = path.read_text()
 
     def digest_of(text: str) -> str:
