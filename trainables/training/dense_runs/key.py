@@ -1,10 +1,9 @@
 """Computes the name of a run's folder in the cache, equal for equal dense trials.
 
-The name depends on the settings that a dense trial reads, the content of the data, torch's
-version, and the code that trains: this package's own and a user's (model, task, data set).
-Comments, docstrings and layout of code do not count. The name does not depend on what a user's
-code uses outside its package or folder, other libraries, drivers and hardware. If these change,
-delete the cache by hand.
+It depends on the settings that a dense trial reads, the content of the data, torch's version, and
+the code that trains: this package's own and a user's (model, task, data set), without comments,
+docstrings and layout. It does not depend on what a user's code uses outside its package or folder,
+on other libraries, drivers and hardware. If these change, delete the cache by hand.
 """
 
 import functools
