@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spaces.budgets import PRETRAINED_METHODS, REWINDING_METHODS
 from spaces.presets import trial_config, without_effect
-from trainables.cost import training_flops_fraction
+from trainables.cost.cost_model import training_flops_fraction
 from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.schedule import num_levels, prune_steps, rewind_step

@@ -55,7 +55,7 @@ def test_missing_nan_and_infinite_values_are_all_non_finite():
 
 
 def test_parameters_kept_says_what_it_counts() -> None:
-    # As `trainables.cost.parameters_kept`: all parameters of the model, less the pruned.
+    # As `trainables.cost.cost_model.parameters_kept`: all parameters of the model, less the pruned.
     metric = describe("cost/parameters_kept")
     assert metric.unit == "parameters"
     assert "biases and normalisation included" in metric.description

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainables.config import TrialConfig
-from trainables.cost import CostModel
+from trainables.cost.cost_model import CostModel
 from trainables.data.batch import Batch
 from trainables.data.catalogue import Dataset
 from trainables.tasks.base import Task

@@ -9,7 +9,7 @@ import torch
 
 import trainables
 from trainables.config import TrialConfig
-from trainables.cost import CostModel
+from trainables.cost.cost_model import CostModel
 from trainables.sparsity.agreement import Ballots, agreement
 from trainables.sparsity.masks import MaskRegistry
 

@@ -9,7 +9,8 @@ from typing import Any, Self
 import torch
 
 from trainables.config import TrialConfig
-from trainables.cost import CostModel, reference_flops
+from trainables.cost.cost_model import CostModel
+from trainables.cost.flops import reference_flops
 from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
 from trainables.errors import UserError

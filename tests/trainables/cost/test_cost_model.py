@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.config import ModelConfig
-from trainables.cost import (
+from trainables.cost.cost_model import (
     CostModel,
-    forward_flops,
     measure_latency_ms,
     parameters_kept,
-    reference_flops,
     regrowth_step_flops,
     training_flops_fraction,
 )
+from trainables.cost.flops import forward_flops, reference_flops
 from trainables.errors import UserError
 from trainables.models.base import prunable_parameters
 from trainables.models.catalogue import build_model

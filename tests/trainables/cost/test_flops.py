@@ -12,12 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spaces.presets import trial_config
 from trainables.config import ModelConfig
-from trainables.cost import (
-    ForwardFlops,
-    forward_flops,
-    regrowth_step_flops,
-    training_flops_fraction,
-)
+from trainables.cost.cost_model import regrowth_step_flops, training_flops_fraction
+from trainables.cost.flops import ForwardFlops, forward_flops
 from trainables.models.catalogue import build_model
 from trainables.sparsity.allocation import allocate
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.trainables.models.baselines import BASELINES, CHANNELS, CONFIG, build, images
 from tests.trainables.sparsity.toys import toy_context
-from trainables.cost import forward_flops
+from trainables.cost.flops import forward_flops
 from trainables.errors import UserError
 from trainables.models.base import SHARED, MultitaskModel, prunable_parameters
 from trainables.models.catalogue import build_model

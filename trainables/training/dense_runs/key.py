@@ -23,10 +23,10 @@ ENTRY_VERSION = 2  # raise it when entries hold other files than before
 # The code of this package that determines a dense trial's weights and reports.
 _PACKAGE = Path(__file__).parents[2]
 _MODULES = (
-    *("checks.py", "config.py", "coercion.py", "cost.py", "report.py", "seeds.py"),
+    *("checks.py", "config.py", "coercion.py", "report.py", "seeds.py"),
     *("registry/datasets.py", "registry/lookup.py", "registry/tasks.py"),
 )
-_FOLDERS = ("data", "models", "tasks", "training", "sparsity")
+_FOLDERS = ("cost", "data", "models", "tasks", "training", "sparsity")
 
 
 def entry_key(config: TrialConfig, device: str, *, deterministic: bool = False) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import TrialConfig
-from trainables.cost import regrowth_step_flops
+from trainables.cost.cost_model import regrowth_step_flops
 from trainables.data.batch import Batch
 from trainables.data.loader import BatchSource
 from trainables.errors import Failure

@@ -1,0 +1,1 @@
+"""What a model costs: a file for each kind of cost metric."""
