@@ -99,7 +99,9 @@ def make_plan(
     )
     tasks = reference.data.tasks
     rungs = _rungs(scheduler, recipe.scheduling, _taken(wanted, _SCHEDULER_PREFIX))
-    bounds = {**recipe.constraints, **_taken(wanted, CONSTRAINT_PREFIX)}
+    # A grid runs every system: a recipe's own bounds are for searches.
+    bounds = dict(recipe.constraints) if grid is None else {}
+    bounds |= _taken(wanted, CONSTRAINT_PREFIX)
     constraints = Constraints.parse(bounds, tasks)
     if grid is not None:
         if bounds:
