@@ -1,6 +1,7 @@
 """The projector as a study sees it: a process that writes, for real, to a file and to a server."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -290,6 +291,27 @@ def test_a_server_that_is_away_loses_nothing(server: Server, tmp_path: Path) -> 
     assert time.monotonic() - began < 10
     assert said.startswith("MLflow lacks a part of the study (")
     assert is_gone(projector.process_id)
+
+
+@pytest.mark.timeout(180)
+def test_a_database_that_answers_and_takes_nothing_is_given_up(study: Recorded, uri: str) -> None:
+    """As on a full disk: every question is answered, and no write is."""
+    projector = opened(study)
+    number = study.begin()
+    wait_for(lambda: "s-00000" in runs_of(uri))
+    resource.prlimit(projector.process_id, resource.RLIMIT_FSIZE, (0, 0))
+    study.report(number)
+    study.end(number)
+    began = time.monotonic()
+    said = projector.close(finished=True, timeout_seconds=5)
+    assert time.monotonic() - began < 60
+    assert said.startswith("MLflow lacks a part of the study (")
+    assert "disk" in said  # SQLite's own words
+    assert is_gone(projector.process_id)
+    assert opened(study).close(finished=True) == ""
+    runs = runs_of(uri)
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert len(points(uri, runs["s-00000"])) == 3
 
 
 def test_files_of_tracking_lie_in_the_studys_folder(study: Recorded) -> None:
