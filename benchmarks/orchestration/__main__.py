@@ -48,7 +48,7 @@ _SHOWN = (
 )
 def orchestration(
     trials: Annotated[str, typer.Option(help="Comma-separated numbers of trials.")] = "200",
-    concurrent: Annotated[str, typer.Option(help="How many at once.")] = "1,2,8",
+    concurrent: Annotated[str, typer.Option(help="How many at once.")] = "2",
     systems: Annotated[str, typer.Option(help=f"Of {', '.join(SYSTEMS)}.")] = ",".join(SYSTEMS),
     rounds: Annotated[int, typer.Option(min=1, help="Of all systems, one after another.")] = 1,
     grow: Annotated[
