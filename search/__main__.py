@@ -186,21 +186,23 @@ def extend(
 ) -> None:
     """Raise a study's budget, in the unit it was started with, and continue it.
 
-    The same command raises the budget again: after an interruption use `search resume`.
+    Given again, it raises the budget again: after an interruption use `search resume`.
 
     Example: python -m search extend demo --trials 12
     """
     from search.plans.budget import Budget
-    from search.record.study_file import extend_budget
+    from search.record.study_file import plan_of
 
     more = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
-    _run(extend_budget(launch["storage"], name, more), **launch)
+    plan, _ = plan_of(launch["storage"], name)
+    _run(plan, **launch, more=more)
 
 
 @app.command()
 def status(
     name: NameArgument,
     storage: StorageOption = "runs",
+    study_storage: StudyStorageOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say how a study stands; change nothing.
@@ -211,7 +213,7 @@ def status(
     from search.messages import status_lines
     from search.record.study_status import study_status
 
-    found = study_status(storage, name)
+    found = study_status(storage, name, study_storage=study_storage)
     for line in [json.dumps(found, indent=2)] if as_json else status_lines(found, storage):
         typer.echo(line)
 
@@ -287,12 +289,16 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
     from search.execution.launch_options import Launch
     from search.execution.study import run_study
     from search.messages import end_lines, problem_lines
+    from search.record.study_folder import again
 
     _quiet_libraries()
     try:
         end = run_study(plan, Launch(quiet=quiet, **launch))
     except KeyboardInterrupt:
-        typer.echo("Interrupted. Run the same command again to resume.", err=True)
+        how = "Run the same command again to resume."
+        if launch.get("more"):
+            how = f"Resume by: {again('resume', plan.study, launch['storage'])}"
+        typer.echo(f"Interrupted. {how}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     for line in () if quiet else end_lines(plan, end):
         typer.echo(line)

@@ -50,13 +50,13 @@ def problem_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
             yield f"Warning: {problem}"
     if end.unwritten:
         sync = again("sync", plan.study, storage)
-        yield f"When the server is back, the same command writes them, or: {sync}"
+        yield f"To write the rest when MLflow takes it: {sync}"
     if end.remaining:
         left = f"with {end.remaining} trials to go"
         if plan.budget.trials is None:
             left = f"before {plan.budget.text} were used"
         resume = again("resume", plan.study, storage)
-        yield f"Interrupted {left}. Run the same command again to resume, or: {resume}"
+        yield f"Interrupted {left}. To resume: {resume}"
 
 
 def _short(path: Path) -> str:

@@ -136,7 +136,10 @@ def refused(option: str, address: str, error: BaseException) -> UserError:
     """Return the error for an address that cannot be used."""
     kind = "an MLflow server or database" if option == "--tracking-uri" else "a database"
     said = scrubbed(first_line(error), address)
+    remedy = "start it, or leave the option out for a local file"
+    if "@" in address and masked(address) == address:
+        variable = "MLFLOW_TRACKING_URI" if option == "--tracking-uri" else "DISPARSE_STUDY_STORAGE"
+        remedy = f"start it; its password is not recorded: set {variable} to the whole address"
     return UserError(
-        f"`{option}` must be {kind} that answers, got {masked(address)!r} ({said}); "
-        "start it, or leave the option out for a local file"
+        f"`{option}` must be {kind} that answers, got {masked(address)!r} ({said}); {remedy}"
     )

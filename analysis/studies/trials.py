@@ -101,7 +101,10 @@ def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None
     directory = storage / name
     if any((directory / file).exists() for file in tracking.RECORD_FILES):
         facts, table = _read_record(directory)
-        uri = tracking.resolve_uri(tracking_uri, facts.get("tracking_uri"), storage)
+        recorded = facts.get("tracking_uri")
+        if recorded is None and "tracking_uri" in facts:  # the default, which follows the folder
+            recorded = f"sqlite:///{storage.absolute() / 'mlflow.db'}"
+        uri = tracking.resolve_uri(tracking_uri, recorded, storage)
         return _study(name, directory, facts, table, uri=uri, source="parquet")
     uri = tracking.resolve_uri(tracking_uri, None, storage)
     if uri is None:

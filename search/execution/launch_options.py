@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from search.plans.budget import Budget
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
@@ -13,6 +15,7 @@ class Launch:
       (or this launch) began and again after every report; None for no limit.
     warm_start: as `Plan.warm_start`, but with passwords.
     check_data: whether data and model are opened once before anything runs.
+    more: by how much to raise the study's budget.
     """
 
     storage: str = "runs"
@@ -26,3 +29,4 @@ class Launch:
     trainable: type | None = None
     warm_start: Sequence[str] = ()
     check_data: bool = True
+    more: Budget | None = None

@@ -36,6 +36,9 @@ class Monitor(Callback):
 
     def assigned(self, assignment: Assignment) -> None:
         """Note that a trial starts, or starts again; ended ones need no checkpoint now."""
+        if not assignment.resumed:  # a trial of this number that a lost host's record forgot
+            shutil.rmtree(self._files.trial(assignment.number), ignore_errors=True)
+            self._to_clear.append(assignment.name)
         self._guard(self.clear_checkpoints)
         self._guard(lambda: self._progress.started(assignment.name, assignment.config.method))
         rows = read_json_lines(self._files.reports(assignment.number))

@@ -19,7 +19,7 @@ class Scratch:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = filelock.FileLock(path / _LOCK, timeout=0)
+        self._lock = filelock.FileLock(path / _LOCK, timeout=0, fallback_to_soft=False)
         with contextlib.suppress(OSError, NotImplementedError):  # a file system without locks
             self._lock.acquire()
 
@@ -45,7 +45,7 @@ def remove_abandoned() -> None:
         # Somebody else's, in use, or gone just now.
         with contextlib.suppress(OSError, NotImplementedError):
             if (path / _LOCK).exists():
-                with filelock.FileLock(path / _LOCK, timeout=0):
+                with filelock.FileLock(path / _LOCK, timeout=0, fallback_to_soft=False):
                     shutil.rmtree(path, ignore_errors=True)
             elif time.time() - path.stat().st_mtime > _YOUNG_SECONDS:
                 path.rmdir()  # refused unless it is empty

@@ -17,11 +17,11 @@ from typing import Any
 from search.execution.launch_options import Launch
 from search.execution.progress_display import Progress
 from search.execution.ray_cluster import set_ray_environment
-from search.plans.budget import Budget, no_gpu_for
+from search.plans.budget import no_gpu_for
 from search.plans.description import describe_study
 from search.plans.plan import Plan
 from search.record.driver_lock import StudyLock
-from search.record.study_file import Addresses, check_same_study, find_addresses
+from search.record.study_file import Addresses, check_same_study, find_addresses, raised_budget
 from search.record.study_folder import StudyFiles, again, read_json, study_files, write_json
 from trainables.addresses import check_ray_answers, first_line, local_file, scrubbed
 from trainables.command_line import masked, require_writable
@@ -100,10 +100,11 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles) -> StudyEnd:
     addresses = find_addresses(
         files, known, tracking_uri=launch.tracking_uri, study_storage=launch.study_storage
     )
-    if known:  # the command that began it also continues what was extended since
-        plan = dataclasses.replace(plan, budget=Budget.from_json(known["budget"]))
-    if launch.check_data:
-        _check_first_trial(plan)
+    # The command that began it also continues what was extended since.
+    plan = raised_budget(plan, known, launch.more)
+    if plan.data_root is None and known:
+        plan = dataclasses.replace(plan, data_root=known["data_root"])
+    data = _check_first_trial(plan, known) if launch.check_data else known.get("data")
     set_ray_environment()
     # Imported late: `--help` and a user's mistakes should not wait for these.
     from search.execution.earlier_launches import clear_dead_launches
@@ -116,12 +117,13 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles) -> StudyEnd:
     from search.tracking.projector import Projector
     from trainables.report import describe
 
+    described = describe_study(plan, known) | addresses.recorded(files)
+    described |= {"parent_run_id": known.get("parent_run_id"), "finished": False, "data": data}
     directions = {name: describe(name).direction for name in plan.objectives}
-    record = StudyRecord.create(addresses.study_storage, plan.study, directions)
+    study_id = str(described["study_id"])
+    record = StudyRecord.create(addresses.study_storage, plan.study, directions, study_id)
     check_record(files, known, record.num_trials(), addresses.study_storage)
     warm = _warm_trials(plan, launch, files, addresses.tracking_uri, begun=bool(known))
-    described = describe_study(plan, known) | addresses.recorded(files)
-    described |= {"parent_run_id": known.get("parent_run_id"), "finished": False}
     # With the study's id, by which the next driver finds its runs should this one be killed.
     write_json(files.description, described)
     projector = Projector(addresses.tracking_uri, addresses.study_storage, files)
@@ -224,8 +226,13 @@ def _warm_trials(
     return read_snapshot(files)
 
 
-def _check_first_trial(plan: Plan) -> None:
-    """Open the data and build the model once: their faults are the user's, in every trial."""
+def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
+    """Open the data and build the model once: their faults are the user's, in every trial.
+
+    Returns a digest of the data's content. Raises `UserError` where `known`, the study's
+    `study.json`, has another one.
+    """
+    from trainables.code_digest import digest
     from trainables.data.catalogue import open_dataset
     from trainables.models.catalogue import build_model
 
@@ -233,6 +240,15 @@ def _check_first_trial(plan: Plan) -> None:
     dataset = open_dataset(config.data)
     num_channels = {task: dataset.num_channels(task) for task in config.data.tasks}
     build_model(config.model, num_channels, config.seed)
+    metas = [view.split.meta.to_json() for view in (dataset.train, dataset.test)]
+    found = digest(b"".join(metas))
+    if known.get("data", found) not in (found, None):
+        raise UserError(
+            f"the data of {plan.study!r} must stay the same, got others in "
+            f"{config.data.root or 'the default folder'}; name the --data-root it began with, or "
+            "give a new study another --name"
+        )
+    return found
 
 
 @contextlib.contextmanager
@@ -259,8 +275,7 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) ->
         what = f"the study storage {masked(addresses.study_storage)!r} went away ({said})"
     command = again("resume", plan.study, files.storage)
     raise Failure(
-        f"{scrubbed(what, addresses.study_storage)}. Fix the cause, then run the same command "
-        f"again, or: {command}"
+        f"{scrubbed(what, addresses.study_storage)}. Fix the cause, then resume by: {command}"
     ) from cause
 
 

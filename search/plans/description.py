@@ -9,10 +9,11 @@ from search.plans.grid import Grid
 from search.plans.plan import Plan
 from search.plans.recipe import Recipe
 from search.plans.resolve import make_plan, with_space
+from trainables.code_digest import digest_import
 from trainables.coercion import to_plain
 from trainables.config import flatten
 from trainables.errors import UserError
-from trainables.registry.lookup import METHOD
+from trainables.registry.lookup import DATASET, METHOD, MODEL
 from trainables.registry.methods import METHODS
 from trainables.registry.tasks import TASKS, known_task
 
@@ -33,6 +34,9 @@ _IDENTITY = (
     "settings",
     "warm_start",
     "resolved_recipe",
+    "own_tasks",
+    "own_methods",
+    "own_code",
     "defaults",
 )
 # Of a recipe, what a study does not depend on: its words, and defaults of the command line.
@@ -53,6 +57,7 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "task_references": list(plan.task_references),
         "own_tasks": [to_plain(known_task(t)) for t in plan.tasks if t not in TASKS],
         "own_methods": {m: to_plain(METHOD.find(m)) for m in plan.methods if m not in METHODS},
+        "own_code": _own_code(plan),
         "objectives": list(plan.objectives),
         "constraints": plan.constraints.to_json(),
         "budget": plan.budget.to_json(),
@@ -73,6 +78,20 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _own_code(plan: Plan) -> dict[str, str | None]:
+    """Return digests of the user's own code by import path; comments do not count."""
+    config = plan.sample_config()
+    paths = [*config.data.own_tasks]
+    for method in plan.methods:
+        if method not in METHODS:
+            paths += [METHOD.path(method), METHOD.find(method).implementation]
+    if config.data.dataset not in DATASET.built_in:
+        paths.append(DATASET.path(config.data.dataset))
+    if config.model.name not in MODEL.built_in:
+        paths.append(MODEL.path(config.model.name))
+    return {path: digest_import(path) for path in sorted(set(paths))}
+
+
 def plan_from_description(known: Mapping[str, Any]) -> Plan:
     """Return the plan that a study began with, whatever recipes and presets have become since."""
     grid, rungs = known.get("grid"), known["scheduler"]
@@ -90,6 +109,7 @@ def plan_from_description(known: Mapping[str, Any]) -> Plan:
             **known["settings"],
             **{f"scheduler.{name}": text for name, text in scheduling.items()},
             **{f"constraint.{name}": text for name, text in known["constraints"].items()},
+            "data.dataset": known["dataset"],
             "data.tasks": ",".join(known["task_references"]),
             "objective.cost": known["objectives"][-1],
         },

@@ -21,7 +21,8 @@ TARGET = "sparsity.target"
 STEPS, PRETRAINING = "training.steps", "training.pretrain_steps"
 # What a study's defaults do not fix: each trial's own, or the place of the data.
 _NO_DEFAULT = ("method", "seed", "data.root")
-_LENGTHS = (STEPS, PRETRAINING, "training.reference_steps")
+# And what follows from others, drawn ones among them.
+_DERIVED = (PRETRAINING, "training.reference_steps")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +119,7 @@ class Plan:
 
     def with_defaults(self, known: Mapping[str, Mapping[str, Any]]) -> "Plan":
         """Return this plan with the defaults that a study began with, as `defaults` gave them."""
-        ignored = _LENGTHS if self.grid is not None else ()
+        ignored = (*_DERIVED, STEPS) if self.grid is not None else _DERIVED
         found = {}
         for method, ours in self.defaults().items():
             theirs = {n: v for n, v in known.get(method, {}).items() if n not in ignored}
@@ -172,7 +173,8 @@ class Plan:
         # Spread, so that the front has many places from the beginning.
         wanted = [(m, low + (high - low) * ((i + 0.5) / len(own))) for i, m in enumerate(own)]
         if target and any(METHOD.find(method).sparse for method in own):
-            best = self.recipe.flagship if self.recipe.flagship in own else own[-1]
+            sparse = [method for method in own if METHOD.find(method).sparse]
+            best = self.recipe.flagship if self.recipe.flagship in sparse else sparse[-1]
             wanted += [(best, high), (best, low)]
         for method, sparsity in wanted:
             params = self._known(self.space, method, sparsity)

@@ -4,7 +4,6 @@ The built-in ones lie in `recipes/` beside this module. A user's own is any file
 keys; names of methods, models, tasks and data sets may be import paths (`my_package.rules:METHOD`).
 """
 
-import os
 import re
 import sys
 import tomllib
@@ -153,15 +152,13 @@ def _typed(where: str, key: str, value: Any) -> Any:
 
 
 def make_importable(folder: str | None) -> None:
-    """Let this process, and those that it starts, import the modules in `folder`.
+    """Let this process import the modules in `folder`; what is importable keeps its place.
 
-    What is importable already keeps its place: the folder is looked at last. None changes nothing.
+    Trials get the folder with their configuration. It is not put on PYTHONPATH, where it would
+    come before the standard library. None changes nothing.
     """
-    if folder is None or folder in sys.path:
-        return
-    sys.path.append(folder)
-    known = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (known, folder) if part)
+    if folder is not None and folder not in sys.path:
+        sys.path.append(folder)
 
 
 def check_study_name(name: str) -> None:

@@ -27,7 +27,7 @@ class StudyLock:
     def __init__(self, directory: Path, study: str) -> None:
         self._study = study
         self._holder = directory / "driver.json"
-        self._lock = filelock.FileLock(directory / "driver.lock")
+        self._lock = filelock.FileLock(directory / "driver.lock", fallback_to_soft=False)
 
     def __enter__(self) -> Self:
         try:
@@ -57,7 +57,7 @@ def is_driven(directory: Path) -> bool:
     if not _read_holder(directory / "driver.json"):
         return False
     try:
-        with filelock.FileLock(directory / "driver.lock", timeout=0):
+        with filelock.FileLock(directory / "driver.lock", timeout=0, fallback_to_soft=False):
             return False
     except (filelock.Timeout, NotImplementedError, OSError):
         return True

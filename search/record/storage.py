@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.record.journal import Journal
 from trainables.addresses import damaged, first_line, local_file, refused
+from trainables.command_line import masked
 from trainables.errors import UserError
 
 PATIENCE_SECONDS = 120.0
@@ -21,6 +22,7 @@ _RETRY_SECONDS = 1.0
 _CONNECT_SECONDS = 10
 _WITH_TIMEOUT = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
 
+_STUDY_ID = "study_id"  # an attribute of the study
 # The two user attributes of a trial: a single one is written ten times as fast as many.
 GIVEN = "given"  # what it was given when it was handed out
 OUTCOME = "outcome"  # what had become of it when it ended
@@ -115,10 +117,13 @@ class StudyRecord:
         self._study_id = storage.get_study_id_from_name(study.study_name)
 
     @classmethod
-    def create(cls, address: str, name: str, directions: Mapping[str, str]) -> Self:
+    def create(
+        cls, address: str, name: str, directions: Mapping[str, str], study_id: str = ""
+    ) -> Self:
         """Create or load a study. directions: "minimize" or "maximize", by objective.
 
-        Raises `UserError` where the storage cannot be opened.
+        study_id: as `study.json` has it. Raises `UserError` where the storage cannot be opened,
+        or holds another study of the name.
         """
         with _opened(address) as storage:
             study = optuna.create_study(
@@ -127,17 +132,25 @@ class StudyRecord:
                 directions=list(directions.values()),
                 load_if_exists=True,
             )
+            if not study.user_attrs and not study.get_trials(deepcopy=False):
+                study.set_user_attr(_STUDY_ID, study_id)
             study.set_metric_names(list(directions))
+            _require_same(study, address, study_id)
             return cls(address, storage, study)
 
     @classmethod
-    def load(cls, address: str, name: str) -> Self:
-        """Load a study that exists. Raises `UserError` where it does not; makes nothing."""
+    def load(cls, address: str, name: str, study_id: str = "") -> Self:
+        """Load a study that exists. Raises `UserError` where it does not; makes nothing.
+
+        study_id: as `study.json` has it; another study of the name is refused.
+        """
         path = local_file(address)
         if path is not None and not path.exists():
             raise refused("--study-storage", address, KeyError("no such file"))
         with _opened(address) as storage:
-            return cls(address, storage, optuna.load_study(study_name=name, storage=storage))
+            study = optuna.load_study(study_name=name, storage=storage)
+            _require_same(study, address, study_id)
+            return cls(address, storage, study)
 
     @_patient
     def trials(self, wanted: Callable[[int], bool] = lambda number: True) -> list[FrozenTrial]:
@@ -200,6 +213,16 @@ class StudyRecord:
         """Have the record on the disk; a database has it there already."""
         if self._journal is not None:
             Journal(str(self._journal)).flush()
+
+
+def _require_same(study: optuna.Study, address: str, study_id: str) -> None:
+    """Raise `UserError` for a study of the same name that another folder writes."""
+    known = study.user_attrs.get(_STUDY_ID)
+    if known and study_id and known != study_id:
+        raise UserError(
+            f"the study {study.study_name!r} in {masked(address)!r} must be the one of this "
+            "folder, got another study of that name; give yours another --name or --study-storage"
+        )
 
 
 def flattened(trial: FrozenTrial) -> FrozenTrial:

@@ -10,7 +10,7 @@ from search.plans.budget import Budget
 from search.plans.description import check_version, differences, plan_from_description
 from search.plans.plan import Plan
 from search.record.driver_lock import StudyLock
-from search.record.study_folder import StudyFiles, again, read_json, study_files, write_json
+from search.record.study_folder import StudyFiles, again, read_json, study_files
 from trainables import addresses
 from trainables.addresses import without_password
 from trainables.command_line import masked
@@ -27,13 +27,16 @@ class Addresses:
     def recorded(self, files: StudyFiles) -> dict[str, str | None]:
         """Return what `study.json` says of them.
 
-        Without passwords, and null for a journal in the study's own folder, wherever that is.
+        Without passwords, and null for the defaults, which follow the study's folder.
         """
-        own = self.study_storage == files.default_study_storage
-        return {
-            "tracking_uri": without_password(self.tracking_uri),
-            "study_storage": None if own else without_password(self.study_storage),
-        }
+        defaults = (files.default_tracking_uri, files.default_study_storage)
+        kept = [
+            None if address == default else without_password(address)
+            for address, default in zip(
+                (self.tracking_uri, self.study_storage), defaults, strict=True
+            )
+        ]
+        return {"tracking_uri": kept[0], "study_storage": kept[1]}
 
 
 def find_addresses(
@@ -47,7 +50,8 @@ def find_addresses(
 
     known: the study's `study.json` so far, or nothing. Raises `UserError` where nobody answers.
     """
-    recorded, default = known.get("tracking_uri"), files.default_tracking_uri
+    default = files.default_tracking_uri
+    recorded = known.get("tracking_uri") or (default if known else None)
     uri = addresses.choose(tracking_uri, "MLFLOW_TRACKING_URI", recorded, default)
     addresses.check_answers("--tracking-uri", uri, addresses.TRACKING_SCHEMES)
     return Addresses(tracking_uri=uri, study_storage=find_storage(files, known, study_storage))
@@ -70,18 +74,18 @@ def locked_study(
 
     Raises `UserError` where there is no such study, it has a driver at work, or nobody answers.
     """
-    plan_of(storage, study)
-    files = study_files(storage, study)
+    files, _ = description_of(storage, study)
     with StudyLock(files.directory, study):
         known = read_json(files.description)
         found = find_addresses(files, known, tracking_uri=tracking_uri, study_storage=study_storage)
         yield files, known, found
 
 
-def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
-    """Return the plan a study was started with, and its `study.json`.
+def description_of(storage: str, study: str) -> tuple[StudyFiles, dict[str, Any]]:
+    """Return the files of a study that exists and its `study.json`; needs no code of the user's.
 
-    Raises `UserError` for a study that does not exist; lists those that do.
+    Raises `UserError` for a study that does not exist, and lists those that do; and for a folder
+    that was copied or renamed, which would act on another study's record.
     """
     files = study_files(storage, study)
     if not files.exists():
@@ -93,27 +97,33 @@ def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
         )
     known = read_json(files.description)
     check_version(known)
+    if known["name"] != study:
+        raise UserError(
+            f"the folder {str(files.directory)!r} must hold the study {study!r}, got "
+            f"{known['name']!r}: it was copied or renamed, and shares its record in MLflow with "
+            f"the original; rename it to {known['name']!r}"
+        )
+    return files, known
+
+
+def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
+    """Return the plan a study was started with, and its `study.json`; errors as above."""
+    _, known = description_of(storage, study)
     return plan_from_description(known), known
 
 
-def extend_budget(storage: str, study: str, more: Budget) -> Plan:
-    """Raise the recorded budget of a study by `more`, and return its new plan.
+def raised_budget(plan: Plan, known: Mapping[str, Any], more: Budget | None) -> Plan:
+    """Return the plan with the budget that `known`, its `study.json`, records, and `more`.
 
-    Raises `UserError` for a study that does not exist, has a driver at work, or is a grid, and
-    for another unit than the one that the study counts in.
+    Raises `UserError` for more of a grid, and for another unit than the one of the study.
     """
-    plan, _ = plan_of(storage, study)
-    if plan.grid is not None:
+    budget = Budget.from_json(known["budget"]) if known else plan.budget
+    if more is not None and plan.grid is not None:
         raise UserError(
-            f"a study to extend must be a search, got {study!r}, a grid of baselines, which is "
-            "finished when all its systems are; run further ones under another --name"
+            f"a study to extend must be a search, got {plan.study!r}, a grid of baselines, which "
+            "is finished when all its systems are; run further ones under another --name"
         )
-    files = study_files(storage, study)
-    with StudyLock(files.directory, study):
-        known = read_json(files.description)  # as the last driver left it
-        budget = Budget.from_json(known["budget"]).raised(more)
-        write_json(files.description, known | {"budget": budget.to_json(), "finished": False})
-    return dataclasses.replace(plan, budget=budget)
+    return dataclasses.replace(plan, budget=budget if more is None else budget.raised(more))
 
 
 def check_same_study(

@@ -52,7 +52,9 @@ class StudyFiles:
 
         The projector of a driver that was killed holds it for some seconds more.
         """
-        return filelock.FileLock(self.directory / "tracking.lock", timeout=_PROJECTOR_SECONDS)
+        return filelock.FileLock(
+            self.directory / "tracking.lock", timeout=_PROJECTOR_SECONDS, fallback_to_soft=False
+        )
 
     def exists(self) -> bool:
         """Return whether there is such a study."""

@@ -4,29 +4,31 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from search.plans.budget import Budget
 from search.record.driver_lock import is_driven
 from search.record.ledger import FINISHED, front_of
 from search.record.storage import StudyRecord
-from search.record.study_file import find_storage, plan_of
-from search.record.study_folder import StudyFiles, read_json_lines, study_files
+from search.record.study_file import description_of, find_storage
+from search.record.study_folder import StudyFiles, read_json_lines
 from search.record.trials_table import num_recorded
 from trainables.addresses import local_file, without_password
 from trainables.command_line import masked
 from trainables.errors import UserError
-from trainables.report import STATUSES
+from trainables.report import STATUSES, add_recorded_tasks
 
 
-def study_status(storage: str, study: str) -> dict[str, Any]:
+def study_status(storage: str, study: str, *, study_storage: str | None = None) -> dict[str, Any]:
     """Return counts by status, the front's size, and whether a driver is at work.
 
     Raises `UserError` for a study that does not exist or whose storage does not answer.
     """
-    plan, known = plan_of(storage, study)
-    files = study_files(storage, study)
-    address = find_storage(files, known)
+    files, known = description_of(storage, study)
+    add_recorded_tasks(known["own_tasks"])
+    budget = Budget.from_json(known["budget"])
+    address = find_storage(files, known, study_storage)
     path = local_file(address)
     if path is None or path.exists():
-        trials = StudyRecord.load(address, study).trials()
+        trials = StudyRecord.load(address, study, known["study_id"]).trials()
     else:  # a driver died before the first trial was recorded; opening would make a new file
         check_record(files, known, 0, address)
         trials = []
@@ -36,12 +38,12 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
     )
     finished = len(trials) - counts["running"]
     used = float(finished)
-    if plan.budget.metric is not None:  # what each has last said, ended or not
+    if budget.metric is not None:  # what each has last said, ended or not
         used = 0.0
         for trial in trials:
             rows = [row["metrics"] for row in read_json_lines(files.reports(trial.number))]
             last = trial.user_attrs.get("metrics") or (rows[-1] if rows else {})
-            used += last.get(plan.budget.metric, 0.0)
+            used += last.get(budget.metric, 0.0)
     return {
         "study": study,
         "recipe": known["recipe"],
@@ -50,10 +52,10 @@ def study_status(storage: str, study: str) -> dict[str, Any]:
         "used": used,
         "finished": finished,
         "counts": {status: counts[status] for status in (*STATUSES, "running")},
-        "front": len(front_of(trials, plan.objectives)),
+        "front": len(front_of(trials, known["objectives"])),
         "driven": is_driven(files.directory),
         "directory": str(files.directory),
-        "tracking_uri": known["tracking_uri"],
+        "tracking_uri": known["tracking_uri"] or files.default_tracking_uri,
         "study_storage": masked(address),
     }
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from analysis.statistics.pareto import non_dominated
 from search.samplers.gaussian_process import GaussianProcess
@@ -107,6 +108,7 @@ class CurveModel:
         if values is not None:
             self._add(number, 1.0, (1.0, tuple(values), dict(violations or {})))
 
+    @threadpool_limits.wrap(limits=1)  # small matrices: threads that wait for a busy core lose
     def propose(self, number: int, space: Space) -> dict[str, Any] | None:
         """Return values for all parameters of trial `number`; None if too little is known."""
         curves = {n: c for n, c in sorted(self._curves.items()) if _is_drawn(c.params, space)}

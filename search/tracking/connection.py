@@ -27,7 +27,7 @@ def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
     Raises what MLflow raises, or `TimeoutError`.
     """
     # MLflow's own retries last minutes; a projection calls again by itself.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     opened: Future[tuple[MlflowClient, str]] = Future()
 

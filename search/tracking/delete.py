@@ -2,22 +2,23 @@
 
 import shutil
 
+import filelock
 import optuna
 
-from search.record.storage import open_storage
-from search.record.study_file import locked_study, plan_of
-from search.record.study_folder import StudyFiles, study_files
+from search.record.storage import StudyRecord, open_storage
+from search.record.study_file import description_of, locked_study
+from search.record.study_folder import StudyFiles
 from search.tracking.connection import open_client
 from search.tracking.run_content import TAG_STUDY_ID
-from trainables.addresses import first_line
-from trainables.errors import UserError
+from trainables.addresses import first_line, scrubbed
+from trainables.errors import Failure, UserError
 
 
 def describe_deletion(storage: str, study: str) -> str:
     """Return in words what `delete_study` would delete. Raises `UserError` without a study."""
-    _, known = plan_of(storage, study)
-    files = study_files(storage, study)
-    return f"{files.directory}, its record, and its runs at {known['tracking_uri']}"
+    files, known = description_of(storage, study)
+    uri = known["tracking_uri"] or files.default_tracking_uri
+    return f"{files.directory}, its record, and its runs at {uri}"
 
 
 def delete_study(storage: str, study: str, **addresses: str | None) -> str:
@@ -25,19 +26,25 @@ def delete_study(storage: str, study: str, **addresses: str | None) -> str:
 
     MLflow marks its runs as deleted, as its own interface does; `mlflow gc` removes them for good.
     Raises `UserError` for a study that does not exist or has a driver at work, and where its
-    storage or MLflow does not answer; nothing is deleted then.
+    storage or MLflow does not answer: running it again deletes the rest.
     """
     with locked_study(storage, study, **addresses) as (files, known, found):
         try:
             with files.projecting():
                 num_runs = _delete_runs(found.tracking_uri, files, str(known["study_id"]))
                 if found.study_storage != files.default_study_storage:
-                    record = open_storage(found.study_storage)
-                    optuna.delete_study(study_name=study, storage=record)
+                    _delete_record(found.study_storage, study, str(known["study_id"]))
+        except filelock.Timeout:
+            raise Failure(
+                "the projector of an earlier driver does not end; run the same command again"
+            ) from None
+        except UserError:
+            raise
         except Exception as error:
+            said = scrubbed(scrubbed(first_line(error), found.tracking_uri), found.study_storage)
             raise UserError(
-                f"the records of {study!r} must answer to be deleted, got {first_line(error)}; "
-                "start them, then run the same command again"
+                f"MLflow and the study storage of {study!r} must answer to be deleted, got: "
+                f"{said}; start them, then run the same command again"
             ) from None
         shutil.rmtree(files.directory)
     return f"deleted {files.directory} and {num_runs} runs in MLflow"
@@ -51,3 +58,11 @@ def _delete_runs(uri: str, files: StudyFiles, study_id: str) -> int:
             client.delete_run(run.info.run_id)
         num_runs += len(runs)
     return num_runs
+
+
+def _delete_record(address: str, study: str, study_id: str) -> None:
+    """Delete a study from a shared storage; one that is gone already is deleted."""
+    storage = open_storage(address)
+    if study in optuna.get_all_study_names(storage):
+        StudyRecord.load(address, study, study_id)  # refuses another study of the name
+        optuna.delete_study(study_name=study, storage=storage)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import requests
 from mlflow.entities import LifecycleStage, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -23,6 +24,7 @@ from search.record.study_folder import StudyFiles, read_json, read_json_lines
 from search.tracking import run_content
 from search.tracking.run_content import TAG_INCOMPLETE, TAG_KIND, TAG_PARENT, TAG_STUDY_ID
 from trainables.addresses import first_line
+from trainables.errors import is_full_disk
 from trainables.report import TAG_FRONT, TAG_STUDY, TAG_TRIAL, add_recorded_tasks
 
 ARTIFACT_FOLDER = "record"
@@ -114,6 +116,7 @@ class Projection:
     def close(self, *, finished: bool) -> None:
         """Write everything, and leave no run RUNNING. finished: whether no trial is left."""
         self.update(live=False)
+        self._find_children()  # deletes what a server made twice, unknown to us
         self._set_parent_status("FINISHED" if finished else "KILLED")
         self.send_record()
 
@@ -320,4 +323,7 @@ def is_passing(error: BaseException) -> bool:
             "RESOURCE_DOES_NOT_EXIST",
             "RESOURCE_ALREADY_EXISTS",
         )
-    return isinstance(error, OSError) or is_broken_connection(error)
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code == 429 or error.response.status_code >= 500
+    passing = (requests.RequestException, ConnectionError, TimeoutError)
+    return isinstance(error, passing) or is_full_disk(error) or is_broken_connection(error)

@@ -22,6 +22,7 @@ from trainables.addresses import refused, scrubbed
 _ROOT = Path(__file__).resolve().parents[2]  # where `search` is imported from
 _MAX_PROCESSES = 4  # of which three replace one that died
 _REPLACE_SECONDS = 5.0
+_LONG_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +131,11 @@ class Projector:
     def _hear(self) -> None:
         """Take what the process says; start another in place of one that died."""
         try:
-            for number in range(_MAX_PROCESSES):
+            deaths = 0  # one soon after another
+            while deaths < _MAX_PROCESSES:
+                began = time.monotonic()
                 with self._changed:
-                    if number:
+                    if deaths:
                         said = scrubbed(self._problem, self._uri)
                         logger.warning("tracking: %s; another process takes its place", said)
                         self._changed.wait_for(lambda: self._stopping, _REPLACE_SECONDS)
@@ -152,6 +155,9 @@ class Projector:
                     self._problem = last[0]
                 if not self.parent_run_id:
                     return
+                deaths = 1 if time.monotonic() - began > _LONG_SECONDS else deaths + 1
+            said = scrubbed(self._problem, self._uri)
+            logger.warning("tracking: %s; given up, `search sync` writes what is missing", said)
         finally:
             with self._changed:
                 self._dead = True

@@ -79,8 +79,8 @@ class ProjectorProcess:
                     return
                 projection.update()
                 if began - sent > _RECORD_SECONDS:
-                    projection.send_record()
                     sent = began
+                    projection.send_record()
             except Exception as error:
                 if not isinstance(error, (Away, OSError)) and not is_broken_connection(error):
                     raise

@@ -11,7 +11,7 @@ from search.record.study_folder import write_json
 from search.record.study_status import check_record
 from search.tracking.connection import open_client
 from search.tracking.projection import Away, Projection
-from trainables.addresses import refused, scrubbed, without_password
+from trainables.addresses import refused, scrubbed
 from trainables.command_line import masked
 from trainables.errors import Failure
 
@@ -42,7 +42,7 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
     """
     with locked_study(storage, study, **addresses) as (files, known, found):
         uri = found.tracking_uri
-        record = StudyRecord.load(found.study_storage, study)
+        record = StudyRecord.load(found.study_storage, study, known["study_id"])
         check_record(files, known, record.num_trials(), found.study_storage)
         try:
             with files.projecting():
@@ -51,7 +51,7 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
                     projection = Projection(client, experiment, files, record, thorough=True)
                 except Exception as error:
                     raise refused("--tracking-uri", uri, error) from None
-                where: dict[str, Any] = {"tracking_uri": without_password(uri)}
+                where: dict[str, Any] = found.recorded(files)
                 where["parent_run_id"] = projection.parent_run_id
                 if known | where != known:
                     write_json(files.description, known | where)
