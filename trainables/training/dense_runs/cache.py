@@ -18,12 +18,12 @@ from trainables.config import REWIND_FRACTIONS, TrialConfig
 from trainables.sparsity.schedule import rewind_step
 from trainables.training.checkpoints.best import on_cpu
 from trainables.training.checkpoints.checkpoint import checkpoint_config
-from trainables.training.dense import BEST_STEP, DenseRun, Weights
+from trainables.training.dense import BEST_STEP, DenseRun
 from trainables.training.dense_runs import entry
 from trainables.training.dense_runs.key import entry_key
 from trainables.training.device import resolve_device
 from trainables.training.loop.loop import Diverged
-from trainables.training.reports import Progress, Report
+from trainables.training.reports import Progress
 from trainables.training.trial import TrialRun
 
 POLL_SECONDS = 0.5
@@ -36,8 +36,7 @@ class DenseCache:
     """Keeps dense runs in `directory`, which several processes may share.
 
     device: of the training, "auto", "cpu" or "cuda". deterministic: as in `TrialRun`.
-    say: called with messages about damage, and once if the folder cannot be used; prints to
-      standard error by default.
+    say: called with messages about unusable files; prints to standard error by default.
     """
 
     def __init__(
@@ -49,9 +48,9 @@ class DenseCache:
         say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
         self.directory = directory
-        self.device = resolve_device(device)
         self.say = say
-        self._how: dict[str, Any] = {"device": self.device, "deterministic": deterministic}
+        device = resolve_device(device)
+        self._how: dict[str, Any] = {"device": device, "deterministic": deterministic}
         self._said = False
 
     def get(
@@ -60,12 +59,10 @@ class DenseCache:
         """Return the dense trial `config` from the cache; train it, or wait for it, if missing.
 
         on_progress: is called with phase "training", or with `WAITING` and the builder's progress.
-        steps: the steps whose weights are needed. The cache keeps those of `BEST_STEP`, of the
-          last step, and of `rewind_step` for `REWIND_FRACTIONS`.
-        Raises `Diverged` if the loss diverges, or did so in another process, because the same
-        trial would diverge again. Raises `Failure` if memory runs out; other processes still try.
-        If the folder cannot be used, the run is trained only for this caller. Damaged files are
-        noticed when they are read, and the run is trained again.
+        steps: the steps whose weights are needed, as in `DenseRuns.get`.
+        Raises `Diverged` if the loss diverges, or did so in another process: it would do so again.
+        Raises `Failure` if memory runs out; other processes still try. If the folder cannot be
+        used, the run is trained only for this caller. If files are damaged, it is trained again.
         """
         folder = self.directory / entry_key(config, **self._how)
         lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
@@ -92,13 +89,12 @@ class DenseCache:
         finally:
             lock.release()
 
-    def _train(
-        self, config: TrialConfig, folder: Path | None, on_progress: Progress | None
-    ) -> DenseRun:
+    def _train(self, config: TrialConfig, folder: Path | None, tell: Progress | None) -> DenseRun:
         """Train the run and keep it in `folder`, or only return it if that is None or unusable."""
         last = config.training.steps
         kept = {rewind_step(fraction, last) for fraction in REWIND_FRACTIONS} | {last}
-        run, reports, weights = self._open(config, folder)
+        run, found = self._open(config, folder)
+        reports, weights = list(found.reports), dict(found.weights)
         saved, told = time.monotonic(), 0.0
 
         def write(action: Callable[[Path], object]) -> None:
@@ -127,44 +123,37 @@ class DenseCache:
             if time.monotonic() - told > PROGRESS_SECONDS:
                 write(lambda into: (into / "lock").write_text(str(done)))
                 told = time.monotonic()
-            if on_progress is not None:
-                on_progress(phase, done, total)
+            if tell is not None:
+                tell(phase, done, total)
 
         run.on_progress = on_step
-        try:
-            if run.loop.step == 0:
-                weights[0] = on_cpu(run.model.state_dict())
+        with contextlib.closing(run.loop.source):
+            weights.setdefault(0, on_cpu(run.model.state_dict()))  # a continued run has them
             while (report := run.next_report()) is not None:
                 reports.append(report)
                 save()
             timing = run.summary([])["timing"]
             trained = DenseRun(reports=tuple(reports), timing=timing, weights=weights)
             # The final report has put the best weights in place.
-            weights[trained.best_step] = on_cpu(run.model.state_dict())
-        finally:
-            run.loop.source.close()
+            weights[trained.best_step] = best = on_cpu(run.model.state_dict())
         write(lambda into: entry.write_run(into / "run", trained))
         write(entry.discard_building)
-        best = {BEST_STEP: weights[trained.best_step]}
-        return dataclasses.replace(trained, weights={**weights, **best})
+        return dataclasses.replace(trained, weights={**weights, BEST_STEP: best})
 
-    def _open(
-        self, config: TrialConfig, folder: Path | None
-    ) -> tuple[TrialRun, list[Report], dict[int, Weights]]:
-        """Return a killed builder's run, reports and weights, or a new run if there are none."""
-        # If a builder left anything damaged, its work is lost but the run is trained anew.
-        with contextlib.suppress(Exception):
-            if folder and (found := entry.read_run(folder / "building")):
-                checkpoint = folder / "building" / "checkpoint"
-                saved = checkpoint_config(checkpoint).replace({"data.root": config.data.root})
-                run = TrialRun.resume(checkpoint, saved, **self._how)
-                return run, list(found.reports), dict(found.weights)
-        return TrialRun(config, **self._how), [], {}
+    def _open(self, config: TrialConfig, folder: Path | None) -> tuple[TrialRun, DenseRun]:
+        """Return a killed builder's trial and what it kept, or a new trial if it left none."""
+        for name in ("building", ".building.previous"):
+            # If a builder left anything damaged, its work is lost but the run is trained anew.
+            with contextlib.suppress(Exception):
+                if folder and (found := entry.read_run(folder / name)):
+                    checkpoint = folder / name / "checkpoint"
+                    saved = checkpoint_config(checkpoint).replace({"data.root": config.data.root})
+                    return TrialRun.resume(checkpoint, saved, **self._how), found
+        return TrialRun(config, **self._how), DenseRun(reports=(), timing={}, weights={})
 
     def _cannot_use(self, error: Exception) -> None:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        text = f"the dense cache {self.directory} cannot be used ({reason}); training without it"
         if not self._said:
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            self.say(
-                f"the dense cache {self.directory} cannot be used ({reason}); training without it"
-            )
+            self.say(text)
         self._said = True

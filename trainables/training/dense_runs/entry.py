@@ -47,7 +47,7 @@ def write_failure(folder: Path, error: Diverged) -> None:
 def write_run(
     directory: Path, run: DenseRun, write_checkpoint: Callable[[Path], None] | None = None
 ) -> None:
-    """Replace the folder `directory` by `run` atomically.
+    """Replace the folder `directory`; a kill leaves the old one there or as `.NAME.previous`.
 
     write_checkpoint: writes the folder `checkpoint` of an unfinished run.
     Raises `OSError` or `RuntimeError` (from `torch.save`) if writing fails.
@@ -62,8 +62,12 @@ def write_run(
     if write_checkpoint is not None:
         write_checkpoint(partial / "checkpoint")
     write_manifest(partial, step=len(reports) and run.reports[-1].step)
-    shutil.rmtree(directory, ignore_errors=True)
+    previous = directory.with_name(f".{directory.name}.previous")
+    if directory.exists():  # otherwise keep `previous`, all that a killed process left
+        shutil.rmtree(previous, ignore_errors=True)
+        directory.rename(previous)
     partial.rename(directory)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def read_run(directory: Path, steps: Iterable[int] | None = None) -> DenseRun | None:
@@ -93,13 +97,13 @@ def read_run(directory: Path, steps: Iterable[int] | None = None) -> DenseRun | 
 
 def discard_building(folder: Path) -> None:
     """Delete the files of an unfinished run."""
-    for name in ("building", ".building.partial", ".run.partial"):
+    names = ("building", ".building.previous", ".building.partial", ".run.previous", ".run.partial")
+    for name in names:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def read_progress(folder: Path) -> int:
     """Return how many steps the builder has done; 0 before it has written the number."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         return int((folder / "lock").read_text())
-    except (OSError, ValueError):
-        return 0
+    return 0

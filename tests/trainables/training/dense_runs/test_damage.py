@@ -125,6 +125,36 @@ def test_a_dead_builders_work_is_continued_unless_damaged(small_trial, cache, de
     assert not building.exists()
 
 
+@pytest.mark.parametrize("moved", ["building", ".building.partial"])
+def test_a_builder_killed_while_it_replaces_its_checkpoint_is_continued(
+    small_trial, cache, dense_steps, monkeypatch, moved
+):
+    """Twice, at its second checkpoint: before the old one is set aside, and before the new one
+    is in its place."""
+    config = small_trial("dense")
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name == moved and len(dense_steps) == 8:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get(config)
+        assert dense_steps == list(range(8))
+        dense_steps[:4] = []
+        with pytest.raises(KeyboardInterrupt):
+            cache.get(config)
+        assert dense_steps == [4, 5, 6, 7] * 2
+    dense_steps.clear()
+    assert list(cache.get(config).reports) == finish(TrialRun(config, device="cpu"))
+    assert dense_steps[:8] == list(range(4, 12))
+    (folder,) = cache.directory.iterdir()
+    assert {path.name for path in folder.iterdir()} == {"run", "lock"}
+
+
 def test_a_builder_killed_between_two_reports_is_continued_at_its_last_checkpoint(
     small_trial, cache, dense_steps, monkeypatch
 ):
