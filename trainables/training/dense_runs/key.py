@@ -9,24 +9,27 @@ on other libraries, drivers and hardware. If these change, delete the cache by h
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from trainables.code_digest import digest, digest_files, digest_import
 from trainables.config import TrialConfig
 from trainables.data.catalogue import open_dataset
-from trainables.registry.lookup import DATASET, MODEL, TASK
+from trainables.registry.lookup import DATASET, MODEL, TASK, Kind
 from trainables.training.device import resolve_precision
 
 ENTRY_VERSION = 2  # raise it when entries hold other files than before
 
 # The code of this package that determines a dense trial's weights and reports.
 _PACKAGE = Path(__file__).parents[2]
-_MODULES = (
+_CODE = (
     *("checks.py", "config.py", "coercion.py", "report.py", "seeds.py"),
     *("registry/datasets.py", "registry/lookup.py", "registry/tasks.py"),
+    *("cost", "data", "models", "tasks", "training", "sparsity"),
 )
-_FOLDERS = ("cost", "data", "models", "tasks", "training", "sparsity")
+_OURS = f"{_PACKAGE.name}."  # `package_digest` covers what it holds
+_NAMING_CODE = ("implementation", "open_source", "generate")  # the fields of descriptions that do
 
 
 def entry_key(config: TrialConfig, device: str, *, deterministic: bool = False) -> str:
@@ -35,14 +38,11 @@ def entry_key(config: TrialConfig, device: str, *, deterministic: bool = False) 
     deterministic: as in `TrialRun`. Raises `UserError` if the data cannot be opened.
     """
     dataset = open_dataset(config.data)
-    own = [DATASET.path(name) for name in [config.data.dataset] if name not in DATASET.built_in]
-    own += [MODEL.path(name) for name in [config.model.name] if name not in MODEL.built_in]
-    own += [TASK.path(name) for name in config.data.own_tasks]
     facts = {
         "config": _settings_read(config, device),
         "data": [view.split.meta.to_json().decode() for view in (dataset.train, dataset.test)],
         "code": package_digest(),
-        "own_code": [digest_import(path) for path in own],
+        "own_code": [digest_import(path) for path in _own_code(config)],
         "device": device,
         "deterministic": deterministic and device == "cuda",
         "torch": torch.__version__,
@@ -51,24 +51,31 @@ def entry_key(config: TrialConfig, device: str, *, deterministic: bool = False) 
     return digest(json.dumps(facts, sort_keys=True).encode())
 
 
+def _own_code(config: TrialConfig) -> list[str]:
+    """Return the import paths of a user's own descriptions, and of the code that they name."""
+    used: list[tuple[Kind[Any], str]] = [(TASK, path) for path in config.data.own_tasks]
+    used += [(DATASET, config.data.dataset), (MODEL, config.model.name)]
+    own = [(kind.path(name), kind.find(name)) for kind, name in used if name not in kind.built_in]
+    named = [getattr(described, field, None) for _, described in own for field in _NAMING_CODE]
+    theirs = [path for path in named if isinstance(path, str) and not path.startswith(_OURS)]
+    return [*(path for path, _ in own), *theirs]
+
+
 def _settings_read(config: TrialConfig, device: str) -> dict[str, object]:
     """Return the settings that a dense trial reads, with the data's content for its folder."""
     assert config.method == "dense", config.method
-    unread = {"data.root", "training.pretrain_steps"}
+    unread = ["sparsity.", "regrowth.", "data.root", "training.pretrain_steps"]
     if config.optimiser.name != "sgd":
-        unread.add("optimiser.momentum")
+        unread.append("optimiser.momentum")
     if config.optimiser.rate_schedule != "halving":
-        unread.add("optimiser.halve_every_fraction")
-    groups = ("sparsity.", "regrowth.")
-    flat = config.flat() | {
-        "training.precision": resolve_precision(config.training.precision, device)
-    }
-    return {n: v for n, v in flat.items() if n not in unread and not n.startswith(groups)}
+        unread.append("optimiser.halve_every_fraction")
+    precision = resolve_precision(config.training.precision, device)
+    flat = config.flat() | {"training.precision": precision}
+    return {name: value for name, value in flat.items() if not name.startswith(tuple(unread))}
 
 
 @functools.cache
 def package_digest(package: Path = _PACKAGE) -> str:
     """Return the digest of the code that determines a dense trial; a process reads it once."""
-    found = [package / name for name in _MODULES]
-    found += [path for name in _FOLDERS for path in (package / name).rglob("*.py")]
-    return digest_files(package, found)
+    found = [package / name for name in _CODE]
+    return digest_files(package, found + [file for path in found for file in path.rglob("*.py")])

@@ -38,11 +38,11 @@ EDITS = {
     "seeds.py": True,
     "report.py": True,
     "coercion.py": True,
-    "cost.py": True,  # of the metrics in the stored reports
+    "cost/cost_model.py": True,  # of the metrics in the stored reports
     "data/loader.py": True,
     "models/deeplab_resnet.py": True,
     "tasks/losses/added.py": True,
-    "training/loop.py": True,
+    "training/loop/loop.py": True,
     "sparsity/masks.py": True,
     "tune.py": False,
     "__main__.py": False,
@@ -91,13 +91,24 @@ def test_the_key_follows_the_code(small_trial, monkeypatch) -> None:
     assert entry_key(config, "cpu") != before
 
 
-OWN_TASK = """
+DESCRIPTIONS = """
+from trainables.registry.datasets import DatasetDescription
+from trainables.registry.models import ModelDescription
 from trainables.registry.tasks import Metric, TaskDescription
 
-thing = TaskDescription(
+model = ModelDescription(name="theirs", summary="a model", implementation="their_code:thing")
+raw = DatasetDescription(
+    summary="raw data", tasks=("depth",), num_classes=0, depth_kind="metric",
+    open_source="their_code:thing",
+)
+generated = DatasetDescription(
+    summary="frames", tasks=("depth",), num_classes=0, depth_kind="metric",
+    generate="their_code:thing",
+)
+task = TaskDescription(
     name="theirs",
     summary="a task of a user's own",
-    implementation="their_code:Nothing",
+    implementation="their_code:thing",
     metrics=(Metric(name="theirs/error", unit="m", direction="minimize", description="error"),),
     primary="theirs/error",
     channels=1,
@@ -106,25 +117,72 @@ thing = TaskDescription(
 """
 
 
-@pytest.mark.parametrize("setting", ["model.name", "data.dataset", "data.own_tasks"])
-def test_the_key_follows_a_users_own_code(small_trial, tmp_path, monkeypatch, setting) -> None:
-    """Of a model, a data set and a task, each named by import path."""
+@pytest.mark.parametrize("edited", ["descriptions/__init__.py", "their_code.py"])
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ("model.name", "model"),
+        ("data.dataset", "raw"),
+        ("data.dataset", "generated"),
+        ("data.own_tasks", "task"),
+    ],
+)
+def test_the_key_follows_a_users_own_code(
+    small_trial, tmp_path, monkeypatch, setting, name, edited
+) -> None:
+    """It follows a description named by import path, and the code that the description names."""
     config = dense_config(small_trial("imp"))
+    (tmp_path / "descriptions").mkdir()
+    (tmp_path / "descriptions" / "__init__.py").write_text(DESCRIPTIONS)
+    (tmp_path / "their_code.py").write_text("def thing(): ...\n")
+    source = (tmp_path / edited).read_text()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "path", [str(tmp_path), *sys.path])
-        patch.delitem(sys.modules, "their_code", raising=False)
+        patch.delitem(sys.modules, "descriptions", raising=False)
         # The data are those of before: only the code behind the name is looked at here.
         opened = dense_key.open_dataset(config.data)
         patch.setattr(dense_key, "open_dataset", lambda _: opened)
         keys = []
         for text in ("NUMBER = 1\n", "# Words.\nNUMBER = 1\n", "NUMBER = 2\n"):
-            (tmp_path / "their_code.py").write_text(OWN_TASK + text)
+            (tmp_path / edited).write_text(source + text)
             digest_import.cache_clear()
-            own = config.replace({setting: "their_code:thing"})
+            own = config.replace({setting: f"descriptions:{name}"})
             keys.append(entry_key(own, "cpu"))
     assert keys[0] == keys[1]
     assert keys[1] != keys[2]
     assert entry_key(config, "cpu") not in keys
+
+
+def test_a_model_named_by_its_class_has_a_key(small_trial, tmp_path, monkeypatch) -> None:
+    (tmp_path / "their_net.py").write_text("class Net: ...\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    config = dense_config(small_trial("imp"))
+    own = config.replace({"model.name": "their_net:Net"})
+    before = entry_key(own, "cpu")
+    assert before != entry_key(config, "cpu")
+    (tmp_path / "their_net.py").write_text("class Net: width = 2\n")
+    digest_import.cache_clear()
+    assert entry_key(own, "cpu") != before
+
+
+def test_an_own_description_of_this_packages_code_adds_no_digest_of_the_package(
+    small_trial, tmp_path, monkeypatch
+) -> None:
+    """`package_digest` covers that code; the whole package would make every edit count."""
+    network = "trainables.models.deeplab_resnet:DeepLabResNet"
+    described = DESCRIPTIONS.replace("their_code:thing", network)
+    (tmp_path / "our_network.py").write_text(described)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    read: list[str] = []
+
+    def logged(path: str) -> str | None:
+        read.append(path)
+        return digest_import(path)
+
+    monkeypatch.setattr(dense_key, "digest_import", logged)
+    config = dense_config(small_trial("imp"))
+    entry_key(config.replace({"model.name": "our_network:model"}), "cpu")
+    assert read == ["our_network:model"]
 
 
 @pytest.mark.parametrize(
