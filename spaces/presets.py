@@ -238,7 +238,7 @@ def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]
         },
     }
     dead = tuple(prefix for prefix, holds in unread.items() if holds)
-    return tuple(name for name in names if name.startswith(dead))
+    return tuple(name for name in names if name.startswith(dead) and name not in method.reads)
 
 
 def _require_sense(config: TrialConfig) -> None:

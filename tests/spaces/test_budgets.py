@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaces.budgets import PRETRAINED_METHODS, REWINDING_METHODS
+from spaces.catalogue import build_space
 from spaces.presets import trial_config, without_effect
 from trainables.cost.cost_model import training_flops_fraction
 from trainables.errors import UserError
+from trainables.registry.method_description import MethodDescription
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.schedule import num_levels, prune_steps, rewind_step
 
@@ -95,6 +97,24 @@ def test_pretraining_may_take_another_share() -> None:
 def test_settings_without_effect(method: str, dead: list[str], alive: list[str]) -> None:
     config = trial_config(method, "scenes", "tiny")
     assert without_effect(config, [*dead, *alive]) == tuple(dead)
+
+
+READING = MethodDescription(
+    name="reading",
+    summary="a rule of a user's own that does not regrow",
+    implementation="trainables.sparsity.methods.magnitude:MagnitudePruning",
+    reads=("regrowth.fraction",),
+)
+
+
+def test_what_a_users_own_method_reads_has_an_effect() -> None:
+    """The space draws it, whatever the other facts of the method imply."""
+    own = f"{__name__}:READING"
+    config = trial_config(own, "scenes", "tiny")
+    drawn = {parameter.name for parameter in build_space("full", config, (own,)).parameters}
+    names = ("regrowth.fraction", "regrowth.annealing")
+    assert drawn.intersection(names) == {"regrowth.fraction"}
+    assert without_effect(config, names) == ("regrowth.annealing",)
 
 
 @pytest.mark.parametrize(
