@@ -1,0 +1,70 @@
+"""Which study a folder and a storage hold: never another one that has the same name."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from search.plans.budget import Budget
+from search.plans.description import describe_study
+from search.plans.recipe import get_recipe
+from search.plans.resolve import make_plan
+from search.record.storage import StudyRecord
+from search.record.study_file import description_of, locked_study, plan_of, raised_budget
+from trainables.command_line import write_json
+from trainables.errors import UserError
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    """A storage folder with the study `demo`, which has not begun."""
+    plan = make_plan(get_recipe("demo"))
+    places = {"tracking_uri": None, "study_storage": None}
+    write_json(tmp_path / "demo" / "study.json", describe_study(plan, {}) | places)
+    return tmp_path
+
+
+def test_a_copied_or_renamed_folder_is_refused_wherever_it_is_named(storage: Path) -> None:
+    assert plan_of(str(storage), "demo")[0].study == "demo"
+    shutil.copytree(storage / "demo", storage / "copy")
+    for reads in (plan_of, description_of):
+        with pytest.raises(
+            UserError, match=r"must hold the study 'copy', got 'demo': it was copied"
+        ):
+            reads(str(storage), "copy")
+    with pytest.raises(UserError, match="copied or renamed"), locked_study(str(storage), "copy"):
+        pass
+
+
+def test_default_places_follow_a_moved_folder(
+    storage: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    moved = tmp_path_factory.mktemp("moved") / "runs"
+    shutil.move(storage, moved)
+    with locked_study(str(moved), "demo") as (files, _, found):
+        assert (
+            found.tracking_uri == files.default_tracking_uri == f"sqlite:///{moved / 'mlflow.db'}"
+        )
+        assert found.study_storage == f"journal:///{moved / 'demo' / 'optuna.journal'}"
+        assert found.recorded(files) == {"tracking_uri": None, "study_storage": None}
+
+
+def test_two_studies_of_one_name_do_not_share_a_storage(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'o.db'}"
+    directions = {"a": "minimize"}
+    StudyRecord.create(address, "demo", directions, "one")
+    StudyRecord.create(address, "demo", directions, "one")  # resumed
+    for opened in (
+        lambda: StudyRecord.create(address, "demo", directions, "other"),
+        lambda: StudyRecord.load(address, "demo", "other"),
+    ):
+        with pytest.raises(UserError, match="must be the one of this folder, got another study"):
+            opened()
+
+
+def test_a_budget_is_raised_in_its_own_unit_and_never_a_grids(storage: Path) -> None:
+    plan, known = plan_of(str(storage), "demo")
+    assert raised_budget(plan, known, None).budget == plan.budget
+    assert raised_budget(plan, known, Budget(trials=4)).budget.trials == 22
+    with pytest.raises(UserError, match="use --trials"):
+        raised_budget(plan, known, Budget(epochs=4.0))
