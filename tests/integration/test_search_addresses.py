@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from search.__main__ import app
 from search.execution.study import StudyEnd, run_study
-from search.record.study_file import extend_budget
+from search.plans.budget import Budget
 from search.record.study_folder import read_json, study_files
 from search.record.study_status import study_status
 from search.tracking.delete import delete_study, describe_deletion
@@ -70,8 +70,7 @@ def test_the_environment_is_where_a_new_study_goes_and_stays(
         assert (end.tracking_uri, end.changes) == (ours, 0)
         assert ours in describe_deletion(str(storage), "s")
         assert run(storage).tracking_uri == ours
-    plan = extend_budget(str(storage), "s", plan_of("s", 1).budget)
-    assert run_study(plan, launch_in(storage)).finished == 3
+    assert run(storage, more=Budget(trials=1)).finished == 3
     assert (num_runs(ours), num_runs(others)) == (4, 0)
     delete_study(str(storage), "s")
     assert (num_runs(ours), num_runs(others)) == (0, 0)
@@ -98,6 +97,11 @@ def test_without_either_it_is_a_file_of_the_storage(places: tuple[Path, str, str
     end = run(storage)
     assert end.tracking_uri == f"sqlite:///{storage / 'mlflow.db'}"
     assert sync_study(str(storage), "s").changes == 0
+    # A storage that was moved takes both along.
+    moved = storage.rename(storage.with_name("moved"))
+    assert study_status(str(moved), "s")["tracking_uri"] == f"sqlite:///{moved / 'mlflow.db'}"
+    assert run(moved).finished == 2
+    assert not storage.exists()
 
 
 def test_the_study_storage_of_the_environment_is_that_of_every_command(
@@ -121,7 +125,7 @@ def test_commands_as_they_are_typed(
 ) -> None:
     storage, ours, _ = places
     monkeypatch.setenv(VARIABLE, ours)
-    monkeypatch.setattr("search.execution.study._check_first_trial", lambda plan: None)
+    monkeypatch.setattr("search.execution.study._check_first_trial", lambda plan, known: None)
 
     def search(*arguments: str) -> str:
         place = ["--storage", str(storage)]

@@ -20,8 +20,10 @@ from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
 from search.record.ledger import Ledger
 from search.record.outcomes import Outcome
-from search.record.study_file import extend_budget
 from search.record.study_file import plan_of as recorded_plan
+from search.record.study_status import study_status
+from search.tracking.delete import delete_study
+from search.tracking.sync import sync_study
 from tests.integration import serial_study
 from tests.integration.records import REPOSITORY, check_everything, environment, mlflow_runs
 from tests.integration.serial_study import STEPS, launch_in, plan_of
@@ -173,6 +175,29 @@ def test_a_database_that_holds_a_study_of_the_name_is_not_adopted(
     assert not (folder / "adopted").exists()
 
 
+def test_two_studies_of_a_name_in_one_storage_do_not_mix(folder: Path, tmp_path: Path) -> None:
+    """Each with a folder of its own; they share a database by mistake."""
+    address = f"sqlite:///{tmp_path / 'shared.db'}"
+    run(folder, "twins", study_storage=address)
+    other = tmp_path / "other"
+    with pytest.raises(UserError, match="got another study of that name; give yours another"):
+        run(other, "twins", study_storage=address)
+    assert not (other / "twins").exists()
+    assert run(folder, "twins").finished == 3
+
+
+def test_a_copied_folder_does_not_act_on_the_originals_records(folder: Path) -> None:
+    run(folder, "original")
+    shutil.copytree(folder / "original", folder / "copy")
+    with pytest.raises(UserError, match=r"must hold the study 'copy', got 'original'.*copied"):
+        recorded_plan(str(folder), "copy")
+    for act in (study_status, sync_study, delete_study):
+        with pytest.raises(UserError, match="it was copied or renamed"):
+            act(str(folder), "copy")
+    shutil.rmtree(folder / "copy")
+    check_everything(folder, "original", 3, STEPS)
+
+
 def test_moved_data_is_the_same_study(folder: Path, tmp_path: Path) -> None:
     run(folder, "moved", plan=plan_of("moved", 2, data_root="/before"))
     plan = plan_of("moved", 2, data_root="/after")
@@ -241,14 +266,14 @@ def test_no_password_is_recorded(folder: Path, tmp_path: Path) -> None:
 def test_extended_studies_go_on_by_either_command(folder: Path) -> None:
     """The command that began a study does not take back what it was extended by since."""
     run(folder, "longer", 3)
-    plan = extend_budget(str(folder), "longer", Budget(trials=2))
-    assert plan.budget == Budget(trials=5)
-    end = run(folder, "longer", 3)
+    end = run(folder, "longer", 3, more=Budget(trials=2))
     assert (end.finished, end.remaining) == (5, 0)
+    again = run(folder, "longer", 3)
+    assert (again.finished, again.remaining) == (5, 0)
     assert json.loads((folder / "longer" / "study.json").read_text())["budget"] == {"trials": 5}
     check_everything(folder, "longer", 5, STEPS)
     with pytest.raises(UserError, match="can be extended in its own unit"):
-        extend_budget(str(folder), "longer", Budget(epochs=2.0))
+        run(folder, "longer", more=Budget(epochs=2.0))
     with pytest.raises(UserError, match="exists with a budget of 5 trials, got 4 trials"):
         run(folder, "longer", 4)
 
