@@ -202,6 +202,29 @@ def test_a_refused_report_costs_only_itself_and_is_written_later(
     assert last.num_changes == 0
 
 
+def test_a_report_that_was_refused_while_its_trial_was_at_work_is_written_later(
+    study: Recorded, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows is taken; the trial is incomplete all the same."""
+    number = study.begin()
+    study.report(number, [1])
+    projection = project(study, uri)
+    with monkeypatch.context() as patch:
+        refusing(patch, lambda metrics=(), **rest: any(p.step == 1 for p in metrics))
+        projection.update()
+        assert projection.num_refused == 1
+        study.report(number, [2, 3])
+        study.end(number)
+        projection.close(finished=True)
+    run = runs_of(uri)["s-00000"]
+    assert [step for step, _ in points(uri, run)] == [2, 3]
+    assert run.data.tags["disparse.incomplete"] == "true"
+    project(study, uri).close(finished=True)
+    run = runs_of(uri)["s-00000"]
+    assert len(points(uri, run)) == 3
+    assert run.data.tags["disparse.incomplete"] == "false"
+
+
 def test_refused_parameters_cost_no_point(
     study: Recorded, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
