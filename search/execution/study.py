@@ -104,7 +104,9 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles) -> StudyEnd:
     plan = raised_budget(plan, known, launch.more)
     if plan.data_root is None and known:
         plan = dataclasses.replace(plan, data_root=known["data_root"])
-    data = _check_first_trial(plan, known) if launch.check_data else known.get("data")
+    finished = known.get("finished") and launch.more is None  # nothing is trained
+    checks = launch.check_data and not finished
+    data = _check_first_trial(plan, known) if checks else known.get("data")
     set_ray_environment()
     # Imported late: `--help` and a user's mistakes should not wait for these.
     from search.execution.earlier_launches import clear_dead_launches

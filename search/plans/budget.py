@@ -56,6 +56,11 @@ class Budget:
         return unit
 
     @property
+    def option(self) -> str:
+        """The command-line option that gives it."""
+        return _OPTIONS[self.unit]
+
+    @property
     def metric(self) -> str | None:
         """Where a trial says how much it has used; None where trials are counted."""
         return _METRICS[self.unit]

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import filelock
 
-from trainables.errors import UserError
+from trainables.errors import UserError, is_full_disk
 
 _PATIENCE_SECONDS = 1.0  # `is_driven` holds the lock for a moment
 
@@ -44,7 +44,16 @@ class StudyLock:
                 f"`--storage` must be on a file system with file locks, got "
                 f"{str(self._holder.parent)!r} ({error}); choose another folder"
             ) from None
-        self._holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+        try:
+            self._holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+        except OSError as error:
+            self._lock.release()
+            if is_full_disk(error):
+                raise
+            raise UserError(
+                f"`--storage` must be writable, got {str(self._holder.parent)!r} "
+                f"({error.strerror}); choose another folder"
+            ) from None
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -144,10 +144,12 @@ def check_same_study(
             f"study another --name{further}"
         )
     if plan.budget.to_json() not in (known["budget"], known["first_budget"]):
+        budget = Budget.from_json(known["budget"])
+        command = again("extend", plan.study, files.storage)
         raise UserError(
-            f"the study {plan.study!r} exists with a budget of "
-            f"{Budget.from_json(known['budget']).text}, got {plan.budget.text}; raise it by "
-            f"`{again('extend', plan.study, files.storage)}`, or give the new study another --name"
+            f"the study {plan.study!r} exists with a budget of {budget.text}, got "
+            f"{plan.budget.text}; raise it by `{command} {budget.option} MORE`, or give the new "
+            "study another --name"
         )
     recorded = known.get("study_storage") or files.default_study_storage
     if study_storage and without_password(addresses.absolute(study_storage)) != recorded:

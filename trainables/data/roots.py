@@ -5,7 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from trainables.code_digest import digest_files
+from trainables.code_digest import digest_files, digest_import
 from trainables.config import DataConfig
 from trainables.data.sources.scenes import SCENES_SEED
 from trainables.data.sources.source import SPLITS
@@ -30,8 +30,8 @@ _THREADED_PIXELS = 128 * 128  # one thread draws smaller frames faster
 def store_root(config: DataConfig, progress: Progress | None = None) -> str:
     """Return the store's absolute folder or URI; generate or convert the store if it is missing.
 
-    Raw data are converted once for every size, into a folder whose name depends on their path and
-    on the names and times in their top folder.
+    Raw data are converted once for every size, into a folder whose name depends on their path, on
+    the names and times in their top folder, and on the code of a data set of the user's own.
 
     For trials that run in other working directories, call this once and pass the result as
     `data.root`. Raises `UserError` for a root that is missing, empty, or not of this data set.
@@ -89,10 +89,20 @@ def _converted(
         ) from None
     with os.scandir(raw) as entries:
         listed = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries)
-    folder = _cache_folder(config, (str(raw.resolve()), listed, config.size)).absolute()
+    code = [digest_import(path) for path in _own_code(config.dataset, spec)]
+    key = (str(raw.resolve()), listed, config.size, *code)
+    folder = _cache_folder(config, key).absolute()
     if not _holds_store(folder):
         convert(config.dataset, raw, folder, config.size, progress, keep=True)
     return folder
+
+
+def _own_code(dataset: str, spec: DatasetDescription) -> list[str]:
+    """Return the import paths of a user's own data set; none for a built-in one."""
+    if dataset in DATASETS:
+        return []
+    source = [spec.open_source] if isinstance(spec.open_source, str) else []
+    return [DATASET.path(dataset), *source]
 
 
 def _generated_folder(config: DataConfig) -> Path:

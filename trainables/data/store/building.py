@@ -10,6 +10,8 @@ from trainables.data.frame import Frame
 from trainables.data.sources.source import SPLITS, Source
 from trainables.data.store.meta import SplitMeta
 from trainables.data.store.split_file import write_split
+from trainables.errors import UserError, is_full_disk
+from trainables.registry.lookup import told
 
 SUFFIX = ".arrow"
 Progress = Callable[[str, int, int], None]  # (split, frames done, frames in all)
@@ -40,6 +42,21 @@ def write_store(
     return written
 
 
+def _load_one(source: Source, split: str, position: int, size: tuple[int, int]) -> Frame:
+    """Load a frame. Raises `UserError` that names it for whatever a source raises."""
+    try:
+        return source.load(split, position, size)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if is_full_disk(error):
+            raise
+        raise UserError(
+            f"frame {position} of {split} must load, got {told(error)} from "
+            f"{type(source).__name__}; fix its source or leave the frame out"
+        ) from error
+
+
 def _load(
     source: Source,
     split: str,
@@ -54,7 +71,7 @@ def _load(
         try:
             for position in range(count + 2 * num_threads):
                 if position < count:
-                    pending.append(pool.submit(source.load, split, position, size))
+                    pending.append(pool.submit(_load_one, source, split, position, size))
                 if position >= 2 * num_threads and pending:
                     yield pending.popleft().result()
                     if progress is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainables.errors import UserError
 from trainables.report import PRIMARY_METRICS, describe
 from trainables.sparsity.masks import MaskRegistry
 
@@ -85,7 +86,13 @@ class BestWeights:
 def _error(metrics: Mapping[str, float], task: str) -> float:
     """Return a task's primary metric on validation, as a non-negative error."""
     name = PRIMARY_METRICS[task]
-    value = metrics[f"val/{name}"]
+    value = metrics.get(f"val/{name}")
+    if value is None:
+        found = ", ".join(n for n in metrics if n.startswith(f"val/{task}/")) or "none of its own"
+        raise UserError(
+            f"the metrics of task {task!r} must hold its primary one, val/{name}, got {found}; "
+            "let its accumulator's compute() give the names of its description"
+        )
     return 1.0 - value if describe(name).direction == "maximize" else value
 
 
