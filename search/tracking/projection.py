@@ -41,13 +41,17 @@ class Away(Exception):
 
 @dataclass(slots=True)
 class _TrialRun:
-    """What MLflow has of a trial. steps: of its reports; None where that is not known."""
+    """What MLflow has of a trial. steps: of its reports; None where that is not known.
+
+    lacks: whether MLflow has refused a part since we looked.
+    """
 
     run_id: str
     status: str = "RUNNING"
     tags: dict[str, str] = field(default_factory=dict)
     params: set[str] = field(default_factory=set)
     steps: set[int] | None = field(default_factory=set)
+    lacks: bool = False
 
 
 class Projection:
@@ -222,9 +226,10 @@ class Projection:
         if run.status != wanted == "RUNNING":
             self._write(self._client.update_run, run.run_id, wanted)
             run.status = wanted
-        complete = self._log(run, settings, read_json_lines(self._files.reports(trial.number)))
-        if not complete or (was_incomplete and ended):
-            tags[TAG_INCOMPLETE] = str(not complete).lower()
+        reports = read_json_lines(self._files.reports(trial.number))
+        run.lacks |= not self._log(run, settings, reports)
+        if run.lacks or (was_incomplete and ended):
+            tags[TAG_INCOMPLETE] = str(run.lacks).lower()
         # Tags come after the reports: a run that has its status has all of its points.
         self._log_tags(run, tags)
         terminate = self._client.set_terminated
@@ -269,7 +274,17 @@ class Projection:
             self._parent_status = status
 
     def _attach(self, path: Path, folder: str | None) -> bool:
-        return bool(self._write(self._client.log_artifact, self.parent_run_id, str(path), folder))
+        log = self._client.log_artifact
+        try:
+            return bool(self._write(log, self.parent_run_id, str(path), folder))
+        except Away as away:
+            if isinstance(away.__cause__, OSError):
+                raise
+            # MLflow may be there, and the place that it names for files not be ours to use.
+            self._ask(self._client.get_run, self.parent_run_id)
+            self.problem = str(away)
+            self.num_refused += 1
+            return False
 
     # ------------------------------------------------------------------ calling
 

@@ -23,6 +23,7 @@ from sqlalchemy.exc import (
     PendingRollbackError,
 )
 
+from search.tracking.connection import EXPERIMENT
 from search.tracking.projection import Away, Projection, is_passing
 from tests.search.tracking.mlflow_files import Recorded, content, points, project, runs_of
 
@@ -282,6 +283,21 @@ def test_a_refused_front_is_said_and_written_later(
 
 
 # ---------------------------------------------------------------------------- who is away
+
+
+def test_files_that_cannot_be_sent_from_here_are_refused_and_the_runs_are_written(
+    study: Recorded, uri: str
+) -> None:
+    """A server made the experiment, so its artifacts are the server's to keep."""
+    MlflowClient(uri).create_experiment(EXPERIMENT, artifact_location="mlflow-artifacts:/1")
+    study.whole()
+    projection = project(study, uri)
+    projection.close(finished=True)
+    assert projection.num_refused == 1
+    assert "mlflow-artifacts" in projection.problem
+    runs = runs_of(uri)
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert len(points(uri, runs["s-00000"])) == 3
 
 
 def test_a_server_that_is_not_there_is_away(
