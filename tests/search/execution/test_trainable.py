@@ -102,7 +102,7 @@ def test_the_dense_cache_and_the_baseline_reach_the_run(
         trainable.train()
         arguments = trainable._run.arguments
         assert arguments["dense_cache"].directory == tmp_path / ".dense"
-        assert arguments["dense_cache"].device == "cpu"
+        assert arguments["dense_cache"]._how["device"] == "cpu"
         assert arguments["baseline_config"] == baseline
 
 
