@@ -279,10 +279,11 @@ def delete(
     _quiet_libraries()
     from search.tracking.delete import delete_study, describe_deletion
 
-    lines = describe_deletion(storage, name)
+    places = {"tracking_uri": tracking_uri, "study_storage": study_storage}
+    lines = describe_deletion(storage, name, **places)
     if not yes:
         typer.confirm(f"Delete {lines}?", abort=True, err=True)
-    typer.echo(delete_study(storage, name, tracking_uri=tracking_uri, study_storage=study_storage))
+    typer.echo(delete_study(storage, name, **places))
 
 
 def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:

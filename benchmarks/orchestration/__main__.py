@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_TARGET = 0.05  # of wall time, for trials of a minute
+_TARGET = 0.01  # of wall time, for trials of a minute
 _SHOWN = (
     "trials_per_second",
     "share_of_a_minute",

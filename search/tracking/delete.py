@@ -6,18 +6,19 @@ import filelock
 import optuna
 
 from search.record.storage import StudyRecord, open_storage
-from search.record.study_file import description_of, locked_study
+from search.record.study_file import description_of, find_addresses, locked_study
 from search.record.study_folder import StudyFiles
 from search.tracking.connection import open_client
 from search.tracking.run_content import TAG_STUDY_ID
 from trainables.addresses import first_line, scrubbed
+from trainables.command_line import masked
 from trainables.errors import Failure, UserError
 
 
-def describe_deletion(storage: str, study: str) -> str:
+def describe_deletion(storage: str, study: str, **addresses: str | None) -> str:
     """Return in words what `delete_study` would delete. Raises `UserError` without a study."""
     files, known = description_of(storage, study)
-    uri = known["tracking_uri"] or files.default_tracking_uri
+    uri = masked(find_addresses(files, known, **addresses).tracking_uri)
     return f"{files.directory}, its record, and its runs at {uri}"
 
 

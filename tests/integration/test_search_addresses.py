@@ -69,6 +69,7 @@ def test_the_environment_is_where_a_new_study_goes_and_stays(
         end = sync_study(str(storage), "s")
         assert (end.tracking_uri, end.changes) == (ours, 0)
         assert ours in describe_deletion(str(storage), "s")
+        assert others in describe_deletion(str(storage), "s", tracking_uri=others)
         assert run(storage).tracking_uri == ours
     assert run(storage, more=Budget(trials=1)).finished == 3
     assert (num_runs(ours), num_runs(others)) == (4, 0)
