@@ -120,7 +120,7 @@ def test_a_failed_generation_leaves_nothing(working_folder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(ScenesSource, "load", fail)
-        with pytest.raises(RuntimeError, match="out of luck"):
+        with pytest.raises(UserError, match=r"frame 0 of train must load.*out of luck"):
             open_dataset(config(root="store"))
     assert not (working_folder / "store").exists()
     assert list(working_folder.glob("*.partial")) == []
