@@ -25,7 +25,7 @@ ENTRY_VERSION = 2  # raise it when entries hold other files than before
 _PACKAGE = Path(__file__).parents[2]
 _CODE = (
     *("checks.py", "config.py", "coercion.py", "report.py", "seeds.py"),
-    *("registry/datasets.py", "registry/lookup.py", "registry/tasks.py"),
+    *(f"registry/{name}.py" for name in ("datasets", "lookup", "models", "tasks")),
     *("cost", "data", "models", "tasks", "training", "sparsity"),
 )
 _OURS = f"{_PACKAGE.name}."  # `package_digest` covers what it holds
