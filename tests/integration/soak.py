@@ -69,7 +69,7 @@ class Soak:
 
     def command(self, folder: Path) -> list[str]:
         if not self.real:
-            program = str(Path(__file__).with_name("cheap_study.py"))
+            program = str(Path(__file__).with_name("programs") / "cheap_study.py")
             return [
                 sys.executable,
                 program,

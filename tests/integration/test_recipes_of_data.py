@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.own_code import write_own_code
+from tests.integration.programs.own_code import write_own_code
 from tests.integration.records import mlflow_runs
 from tests.trainables.data.sources.official_files import (
     random_city,

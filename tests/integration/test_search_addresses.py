@@ -15,8 +15,8 @@ from search.record.study_folder import read_json, study_files
 from search.record.study_status import study_status
 from search.tracking.delete import delete_study, describe_deletion
 from search.tracking.sync import sync_study
-from tests.integration import serial_study
-from tests.integration.serial_study import launch_in, plan_of
+from tests.integration.programs import serial_study
+from tests.integration.programs.serial_study import launch_in, plan_of
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from search.__main__ import app
 from search.record.study_status import study_status
-from tests.integration import serial_study
+from tests.integration.programs import serial_study
 from tests.integration.records import REPOSITORY, check_everything, environment, optuna_study
 from trainables.errors import UserError
 
-PROGRAM = Path(__file__).with_name("cheap_baselines.py")
+PROGRAM = Path(__file__).with_name("programs") / "cheap_baselines.py"
 
 
 def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:

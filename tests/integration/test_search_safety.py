@@ -25,9 +25,9 @@ from search.record.study_file import plan_of as recorded_plan
 from search.record.study_status import study_status
 from search.tracking.delete import delete_study
 from search.tracking.sync import sync_study
-from tests.integration import serial_study
+from tests.integration.programs import serial_study
+from tests.integration.programs.serial_study import STEPS, launch_in, plan_of
 from tests.integration.records import REPOSITORY, check_everything, environment, mlflow_runs
-from tests.integration.serial_study import STEPS, launch_in, plan_of
 from trainables.addresses import without_password
 from trainables.errors import Failure, UserError
 

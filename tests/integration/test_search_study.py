@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 
 from search.execution.checkpoints import newest_checkpoint
 from search.record.study_folder import StudyFiles, study_files
-from tests.integration.cheap_study import TIME_LIMIT_SECONDS
+from tests.integration.programs.cheap_study import TIME_LIMIT_SECONDS
 from tests.integration.records import (
     REPOSITORY,
     check_everything,
@@ -28,7 +28,7 @@ from tests.integration.records import (
 )
 from trainables.training.checkpoints.manifest import valid_checkpoint
 
-PROGRAM = Path(__file__).with_name("cheap_study.py")
+PROGRAM = Path(__file__).with_name("programs") / "cheap_study.py"
 STEPS = (10, 20, 30, 40)
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(480)]

@@ -16,7 +16,7 @@ from benchmarks.claims.results.document import BEGIN, END, readme_section, rende
 from benchmarks.claims.results.figure import draw
 from benchmarks.claims.results.findings import collect
 from benchmarks.claims.studies import run_setting
-from tests.benchmarks.claims_studies import FakeSearch
+from tests.benchmarks.claims.claims_studies import FakeSearch
 from trainables.errors import UserError
 
 SMALL = ("data.num_train=24", "data.num_test=4", "data.size=32x32", "data.crop=32x32")

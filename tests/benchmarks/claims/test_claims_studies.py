@@ -12,7 +12,7 @@ from benchmarks.claims.jobs import Options, settle
 from benchmarks.claims.protocol import SETTINGS, get_settings
 from benchmarks.claims.results.findings import collect
 from benchmarks.claims.studies import run_setting
-from tests.benchmarks.claims_studies import FakeSearch
+from tests.benchmarks.claims.claims_studies import FakeSearch
 from trainables.errors import Failure, UserError
 
 SCENES = SETTINGS["scenes"]

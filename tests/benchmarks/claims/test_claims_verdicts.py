@@ -18,7 +18,7 @@ from benchmarks.claims.results.verdicts import (
     judge_watershed,
     scores_of,
 )
-from tests.benchmarks.claims_studies import metrics_of
+from tests.benchmarks.claims.claims_studies import metrics_of
 
 T_975_2 = 4.302653  # Student's t with two degrees of freedom
 

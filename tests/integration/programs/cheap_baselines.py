@@ -1,6 +1,6 @@
 """A driver of a grid of baselines whose trials cost nothing; a program, so that it can be killed.
 
-    python tests/integration/cheap_baselines.py FOLDER NUM_SEEDS SECONDS_PER_REPORT
+    python tests/integration/programs/cheap_baselines.py FOLDER NUM_SEEDS SECONDS_PER_REPORT
 
 The settings of one of the methods are refused by it: those trials fail, the others go on.
 """
@@ -14,7 +14,7 @@ from search.execution.study import run_study
 from search.plans.baselines import make_baselines_plan
 from search.plans.plan import Plan
 from search.plans.recipe import get_recipe
-from tests.integration.cheap_study import CheapTrainable
+from tests.integration.programs.cheap_study import CheapTrainable
 from trainables.command_line import run_command_line
 
 

@@ -1,6 +1,6 @@
 """A driver of a study whose trials cost nothing; run as a program, so that it can be killed.
 
-    python tests/integration/cheap_study.py FOLDER TRIALS SECONDS_PER_REPORT [MISBEHAVE]
+    python tests/integration/programs/cheap_study.py FOLDER TRIALS SECONDS_PER_REPORT [MISBEHAVE]
 
 Poor trials are stopped early, by ParetoASHA. With MISBEHAVE none is, and trials do, by number:
 1 raises, 2 returns NaN, 3 omits an objective, 4 dies with its process, 5 reports a failure, 6 hangs

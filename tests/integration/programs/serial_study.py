@@ -1,6 +1,6 @@
 """A study without Ray: the same driver, ledger and records, trials one after another, at once.
 
-    python tests/integration/serial_study.py FOLDER
+    python tests/integration/programs/serial_study.py FOLDER
 
 runs a study whose driver dies at every moment between two of its records, then to its end, and
 prints how each driver ended. Each is a fork, so that Optuna and MLflow are imported once.

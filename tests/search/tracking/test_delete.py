@@ -15,8 +15,8 @@ from search.record.driver_lock import StudyLock
 from search.record.storage import open_storage
 from search.record.study_folder import read_json, study_files, write_json
 from search.tracking.delete import delete_study, describe_deletion
-from tests.integration import serial_study
-from tests.integration.serial_study import launch_in, plan_of
+from tests.integration.programs import serial_study
+from tests.integration.programs.serial_study import launch_in, plan_of
 from tests.search.tracking.mlflow_files import runs_of
 from trainables.errors import UserError
 

@@ -17,9 +17,9 @@ from search.record.driver_lock import StudyLock
 from search.record.ledger import Ledger
 from search.record.study_folder import StudyFiles, read_json, study_files
 from search.tracking.sync import sync_study
-from tests.integration import serial_study
+from tests.integration.programs import serial_study
+from tests.integration.programs.serial_study import STEPS, launch_in, plan_of
 from tests.integration.records import REPOSITORY, environment
-from tests.integration.serial_study import STEPS, launch_in, plan_of
 from tests.search.tracking.mlflow_files import content, runs_of
 from trainables.errors import UserError
 
