@@ -73,13 +73,13 @@ def run_trials(
         while True:
             crashes = Crashes()
             scheduler = make_scheduler(plan)
-            if scheduler is not None:
-                replay(scheduler, files, ledger)
+            stopped = {} if scheduler is None else replay(scheduler, files, ledger)
             searcher = LedgerSearcher(
                 ledger,
                 to_config,
                 on_assigned=lambda _, assignment: monitor.assigned(assignment),
                 error_of=crashes.error_of,
+                stopped=stopped,
             )
             tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),

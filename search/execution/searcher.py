@@ -24,6 +24,8 @@ class LedgerSearcher(Searcher):
     on_assigned: called with Ray's trial id and the assignment, before the trial starts.
     error_of: what Ray knows of a crashed trial, by Ray's trial id; None where the trial is not to
       blame: it has not ended then, and is among `lost`, the numbers of trials to run again.
+    stopped: by number, the last reports after which trials are to stop; those that are handed out
+      end at once.
     failure: what went wrong with the record, to end the launch with.
     """
 
@@ -34,12 +36,14 @@ class LedgerSearcher(Searcher):
         *,
         on_assigned: Callable[[str, Assignment], None] = lambda trial_id, assignment: None,
         error_of: Callable[[str], str | None] = lambda trial_id: "",
+        stopped: Mapping[int, Mapping[str, float]] | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._ledger = ledger
         self._to_config = to_config
         self._on_assigned = on_assigned
         self._error_of = error_of
+        self._stopped = dict(stopped or {})
         self._numbers: dict[str, int] = {}
         self._last_results: dict[str, Mapping[str, Any]] = {}  # Tune reports none of a crash
         self.failure: Exception | None = None
@@ -55,6 +59,10 @@ class LedgerSearcher(Searcher):
         """Return the configuration of the next trial, or `Searcher.FINISHED`."""
         with self._ending_the_launch():
             while (assignment := self._ledger.next()) is not None:
+                last = self._stopped.pop(assignment.number, None)
+                if last is not None:
+                    self._end(assignment.number, {**last, "status": "running"})
+                    continue
                 try:
                     config = self._to_config(assignment)
                 except UserError as error:
@@ -93,10 +101,13 @@ class LedgerSearcher(Searcher):
                     "the trial's process died without a message (killed, or out of memory)"
                 )
                 result = result or last
-            plan = self._ledger.plan
-            outcome = judge(result, plan.objectives, constraints=plan.constraints, error=crash)
-            if outcome is not None:
-                self._ledger.finish(number, outcome)
+            self._end(number, result, crash)
+
+    def _end(self, number: int, result: Mapping[str, Any] | None, crash: str | None = None) -> None:
+        plan = self._ledger.plan
+        outcome = judge(result, plan.objectives, constraints=plan.constraints, error=crash)
+        if outcome is not None:
+            self._ledger.finish(number, outcome)
 
     @contextlib.contextmanager
     def _ending_the_launch(self) -> Iterator[None]:

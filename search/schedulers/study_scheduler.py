@@ -62,12 +62,22 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
     )
 
 
-def replay(scheduler: ParetoASHA, files: StudyFiles, ledger: Ledger) -> None:
-    """Tell a new scheduler all reports so far, so that it decides as the last one would have."""
+def replay(
+    scheduler: ParetoASHA, files: StudyFiles, ledger: Ledger
+) -> dict[int, Mapping[str, float]]:
+    """Tell a new scheduler all reports so far, so that it decides as the last one would have.
+
+    Returns, by number, the last reports of trials that are to be stopped after them. Of those that
+    have not ended, the driver was killed before it could carry the decision out.
+    """
     for trial in ledger.trials():
         scheduler.add(trial_name(files.study, trial.number), position=trial.number)
+    stopped: dict[int, Mapping[str, float]] = {}
     for trial, metrics in past_reports(files, ledger):
         if (given := trial.user_attrs.get("config")) is not None:
             reference, density = trial.user_attrs["reference"], final_density(given)
             config = {"reference": reference, "final_density": density}
-            scheduler.keeps(trial_name(files.study, trial.number), config, metrics)
+            stopped.pop(trial.number, None)
+            if not scheduler.keeps(trial_name(files.study, trial.number), config, metrics):
+                stopped[trial.number] = metrics
+    return stopped

@@ -37,6 +37,22 @@ def test_a_trial_whose_setup_raises_has_failed_and_the_study_goes_on() -> None:
     assert ledger.num_remaining == 0
 
 
+def test_a_trial_that_was_to_be_stopped_when_its_driver_died_ends_as_stopped() -> None:
+    plan = plan_of(trials=2)
+    record = record_of(plan)
+    driver_of(plan, record).next()
+    last = {"training/fraction": 0.5, "training/step": 20.0, "cost/density": 0.4}
+    ledger = driver_of(plan, record)
+    searcher = LedgerSearcher(
+        ledger, lambda assignment: {"number": assignment.number}, stopped={0: last}
+    )
+    assert searcher.suggest("a") == {"number": 1}
+    (trial,) = ledger.finished()
+    assert (trial.number, trial.user_attrs["status"]) == (0, "stopped")
+    assert trial.user_attrs["reason"] == "stopped by the scheduler at 50% of training"
+    assert trial.user_attrs["metrics"] == last
+
+
 def test_a_disk_that_is_away_loses_no_trial() -> None:
     plan = plan_of(trials=2)
     record = record_of(plan)
