@@ -235,7 +235,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_the_launch_and_loses_nothing(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = "Fix the cause, then run the same command again, or: python -m search resume cheap"
+    command = "Fix the cause, then resume by: python -m search resume cheap"
     # First a checkpoint finds no space: two trials want more than there is.
     monkeypatch.setenv("CHEAP_CHECKPOINT_BYTES", str(9 << 20))
     first = run(small_disk, 6, 0.1)
