@@ -59,6 +59,11 @@ def resolve_uri(option: str | None, recorded: object, storage: Path) -> str | No
     for uri in (option, recorded, environment):
         if isinstance(uri, str) and uri:
             return uri
+    return default_uri(storage)
+
+
+def default_uri(storage: Path) -> str | None:
+    """Return the address of the database that a storage folder holds; None if it holds none."""
     database = storage / "mlflow.db"
     return f"sqlite:///{database}" if database.is_file() else None
 

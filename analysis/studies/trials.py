@@ -102,9 +102,8 @@ def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None
     if any((directory / file).exists() for file in tracking.RECORD_FILES):
         facts, table = _read_record(directory)
         recorded = facts.get("tracking_uri")
-        default = storage.absolute() / "mlflow.db"  # follows the folder, unless left behind
-        if recorded is None and "tracking_uri" in facts and default.is_file():
-            recorded = f"sqlite:///{default}"
+        if recorded is None and "tracking_uri" in facts:
+            recorded = tracking.default_uri(storage.absolute())  # follows the folder
         uri = tracking.resolve_uri(tracking_uri, recorded, storage)
         return _study(name, directory, facts, table, uri=uri, source="parquet")
     uri = tracking.resolve_uri(tracking_uri, None, storage)
