@@ -2,7 +2,8 @@
 
 A process that died, or an exception out of a trainable, gets one more try from the last
 checkpoint: a neighbour may have taken the memory, but a trial that needs more than there is would
-die for ever. A lost node is not counted. A process that hung is not tried again
+die for ever. A lost node is not counted, nor is a lost connection, which is how the
+driver learns of a lost node before Ray does. A process that hung is not tried again
 (`trainables.training.watchdog`), and a full disk ends the launch: no trial has to fail for it.
 """
 
@@ -10,6 +11,7 @@ import errno
 import logging
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ _COLOURS = re.compile(r"\x1b\[\d*m")
 _MAX_CHARACTERS = 600
 # As Ray 2.60 words it.
 _NODE_LOST = ("its node has died", "the actor's node was ")
+_CONNECTION_LOST = "The actor is temporarily unavailable"
+MAX_LOST_CONNECTIONS = 8  # of one trial in one launch; a process may die in a way that looks alike
 _LOW_MEMORY = ("running low on memory", "OUT_OF_MEMORY")
 _DEATH = "The actor is dead because its worker process has died."
 _REST = re.compile(r" (?:Some common |Object store memory usage).*")  # guesses, and statistics
@@ -37,6 +41,7 @@ class Crashes(Callback):
 
     def __init__(self) -> None:
         self._trials: dict[str, Trial] = {}
+        self._num_lost_connections: Counter[str] = Counter()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Remember a trial."""
@@ -51,7 +56,7 @@ class Crashes(Callback):
         """
         self._trials[trial.trial_id] = trial  # it may have died before it started
         text = _last_failure(trial)
-        if _is_node_loss(text):
+        if self._is_node_loss(trial, text):
             trial.run_metadata.num_failures -= 1
         logger.info("%s is tried again: %s", trial, text)
 
@@ -66,9 +71,15 @@ class Crashes(Callback):
         if trial is None:
             return ""
         text = _last_failure(trial)
-        if _is_node_loss(text):
+        if self._is_node_loss(trial, text):
             return None
         return silence_of(Path(str(trial.config["directory"]))) or _words(text)
+
+    def _is_node_loss(self, trial: Trial, text: str) -> bool:
+        if _CONNECTION_LOST in text:
+            self._num_lost_connections[trial.trial_id] += 1
+            return self._num_lost_connections[trial.trial_id] <= MAX_LOST_CONNECTIONS
+        return any(words in text for words in _NODE_LOST)
 
     def __reduce__(self) -> Any:
         # Tune pickles its configuration to disk for `Tuner.restore`; a stand-in suffices.
@@ -90,10 +101,6 @@ def _last_failure(trial: Trial) -> str:
         directory = str(trial.config["directory"])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), directory)
     return text
-
-
-def _is_node_loss(text: str) -> bool:
-    return any(words in text for words in _NODE_LOST)
 
 
 def _words(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search.execution.crashes import Crashes
+from search.execution.crashes import MAX_LOST_CONNECTIONS, Crashes
 
 DIED = """The actor died unexpectedly before finishing this task.
 \tclass_name: with_resources.<locals>.ResourceTrainable
@@ -31,6 +31,12 @@ NODE_LOST = (
     f"{DIED}The actor died because its node has died. Node Id: b34f4caf\n"
     "\tthe actor's node was terminated unexpectedly: health check failed due to missing too many "
     "heartbeats"
+)
+# What a driver sees first of a lost node, before Ray has counted the missing heartbeats.
+CONNECTION_LOST = (
+    "The actor cd8ece3f is unavailable: The actor is temporarily unavailable: RpcError: RPC error: "
+    "recvmsg:Connection reset by peer rpc_code: 14. The task may or may not have been executed on "
+    "the actor."
 )
 RAISED = """\x1b[36mray::ResourceTrainable.train()\x1b[39m (pid=11, ip=10.0.0.2)
   File "/x/tune/trainable/trainable.py", line 331, in train
@@ -115,12 +121,24 @@ def test_a_lost_node_is_not_counted(tmp_path: Path) -> None:
         ((KILLED,), 1),
         ((KILLED, NODE_LOST), 1),
         ((NODE_LOST, LOW_MEMORY), 2),
+        ((CONNECTION_LOST,), 0),
+        ((KILLED, CONNECTION_LOST), 1),
     ]:
         known = trial(tmp_path, *failures)
         crashes.on_trial_recover(0, [known], known)
         assert known.run_metadata.num_failures == counted, failures
         # It may have died before it started: then it is known from its recovery alone.
-        assert (crashes.error_of("t") is None) == (failures[-1] is NODE_LOST)
+        assert (crashes.error_of("t") is None) == (failures[-1] in (NODE_LOST, CONNECTION_LOST))
+
+
+def test_a_connection_that_is_always_lost_is_the_trials_fault_in_the_end(tmp_path: Path) -> None:
+    crashes, counted = Crashes(), []
+    for _ in range(MAX_LOST_CONNECTIONS + 1):
+        known = trial(tmp_path, CONNECTION_LOST)
+        crashes.on_trial_recover(0, [known], known)
+        counted.append(known.run_metadata.num_failures)
+    assert counted == [0] * MAX_LOST_CONNECTIONS + [1]
+    assert "temporarily unavailable" in (crashes.error_of("t") or "")
 
 
 def test_a_full_disk_ends_the_launch(tmp_path: Path) -> None:
