@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned packages into $(VENV) (some minutes the first time) ..."
 	@$(RUN) -m pip install -qq --no-compile --disable-pip-version-check \
-	  -c constraints.txt -e '.[search,analysis,dev]'
+	  -c constraints.txt -e '.[search,analysis,ship,dev]'
 	@$(RUN) -m compileall -qq -j 0 $(VENV)/lib || true  # on all cores; pip would use one
 	@touch $@
 	@echo "Ready. Next: make demo"
