@@ -17,6 +17,7 @@ from trainables.models.catalogue import build_model
 from trainables.seeds import generator
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import MethodContext
+from trainables.sparsity.structures.catalogue import build_structure
 from trainables.tasks.base import Task
 from trainables.tasks.catalogue import build_tasks
 from trainables.training.device import autocast_factory, prepare_device, resolve_precision
@@ -49,6 +50,7 @@ class Workload:
             autocast=self._autocast(),
             generator=generator(self.config.seed, "masks"),
             config=self.config,
+            structure=build_structure(self.config.sparsity, self.registry, {}),
         )
 
     def step(self, batch: Batch | None = None, *, masked: bool) -> None:

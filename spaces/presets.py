@@ -17,6 +17,7 @@ from trainables.errors import UserError, unknown_name
 from trainables.registry.lookup import METHOD, MODEL
 from trainables.registry.methods import METHODS
 from trainables.registry.models import MODELS
+from trainables.registry.structures import CHANNEL, WEIGHT, group_sizes
 
 __all__ = ["DATASET_DEFAULTS", "DENSE_METHODS", "PRESETS", "trial_config", "without_effect"]
 
@@ -68,6 +69,8 @@ _TRAINING: dict[str, dict[str, Any]] = {
 # Only `paper` has about as many updates as the papers, 150 (delta_T = 100 in 20,000 steps, up to
 # 75 %). Shorter runs have fewer, so that a grown weight has time to learn between two updates.
 _UPDATE_INTERVAL_FRACTION = {"tiny": 0.04, "small": 0.03, "paper": 0.005}
+# Channels that kernels like; `tiny` has layers of eight.
+_ROUND_TO = {"tiny": 1, "small": 8, "paper": 8}
 _SALIENCY_BATCHES = {"tiny": 25, "small": 16, "paper": 50}
 
 _LEVEL_FRACTION, _REWIND_FRACTION = 0.2, 0.05
@@ -111,8 +114,12 @@ def trial_config(
     )
     training = dict(_TRAINING[preset])
     given = _num_steps(steps, overrides.pop("training.steps", None))
+    structure = overrides.get("sparsity.structure") or described.defaults.get(
+        "sparsity.structure", WEIGHT
+    )
+    target = _default_target(structure) if sparsity is None else sparsity
     levelled = {
-        "sparsity.target": 0.9 if sparsity is None else sparsity,
+        "sparsity.target": target,
         "sparsity.level_fraction": _LEVEL_FRACTION,
         "sparsity.rewind_fraction": _REWIND_FRACTION,
     }
@@ -154,7 +161,10 @@ def trial_config(
         },
         "model": _MODELS[preset],
         "sparsity": {
-            "target": 0.9 if sparsity is None else sparsity,
+            "structure": structure,
+            "target": target,
+            "counts": "parameters",
+            "round_to": _ROUND_TO[preset],
             "allocation": "global",
             "schedule": "one-shot",
             "start_fraction": 0.0,
@@ -194,11 +204,17 @@ def trial_config(
         },
     }
     config = TrialConfig.from_dict(values)
-    if not described.sparse:
+    if not (described.sparse or described.scales):
         config = config.replace({"sparsity.target": 0.0})
     config = config.replace({**described.default_settings, **overrides})
     _require_sense(config)
     return config
+
+
+def _default_target(structure: Any) -> float:
+    """Return the target of a trial that names none; N:M sets it."""
+    sizes = group_sizes(str(structure))
+    return 0.9 if sizes is None else 1 - sizes[0] / sizes[1]
 
 
 def _num_steps(steps: Any, setting: Any) -> int | None:
@@ -230,6 +246,9 @@ def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]
         "sparsity.interval_steps": schedule in ("one-shot", "levels"),
         "sparsity.end_fraction": schedule in ("one-shot", "levels"),
         "sparsity.": not method.sparse,
+        "sparsity.allocation": group_sizes(config.sparsity.structure) is not None,
+        "sparsity.round_to": config.sparsity.structure != CHANNEL,
+        "sparsity.counts": config.sparsity.structure != CHANNEL,
         "training.pretrain_steps": not method.needs_pretraining,
         **{
             name: name not in MODEL.find(config.model.name).reads
@@ -238,13 +257,15 @@ def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]
         },
     }
     dead = tuple(prefix for prefix, holds in unread.items() if holds)
-    return tuple(name for name in names if name.startswith(dead) and name not in method.reads)
+    read = {*method.reads, *(("sparsity.target", "sparsity.counts") if method.scales else ())}
+    return tuple(name for name in names if name.startswith(dead) and name not in read)
 
 
 def _require_sense(config: TrialConfig) -> None:
     """Raise `UserError` for settings that contradict the method, whether given or default."""
     method = METHOD.find(config.method)
-    if not method.sparse and config.sparsity.target > 0:
+    method.require_structure(config.sparsity.structure)
+    if not (method.sparse or method.scales) and config.sparsity.target > 0:
         raise UserError(
             f"`{config.method}` keeps every weight: `sparsity.target` must be 0 for it, got "
             f"{config.sparsity.target}; name a sparse method, e.g. disparse-static"
@@ -254,6 +275,12 @@ def _require_sense(config: TrialConfig) -> None:
             f"`training.pretrain_steps` must be at least 1 for {config.method}, which starts from "
             f"a trained model, got {config.training.pretrain_steps}; disparse-static prunes an "
             "untrained one"
+        )
+    grouped = group_sizes(config.sparsity.structure) is not None
+    if method.regrows and method.votes and grouped and config.regrowth.budget == "published":
+        raise UserError(
+            f"`regrowth.budget` must be exact for structure {config.sparsity.structure}, got "
+            "published, whose union would keep more than N of M weights; leave it out"
         )
     if method.rewinds:
         require_a_ticket(config)

@@ -214,7 +214,9 @@ def convert(
 
 @app.command("list", epilog="Example: `python -m trainables list methods --json -`")
 def list_names(
-    kind: Annotated[str, typer.Argument(help="methods, models, datasets, tasks or metrics.")],
+    kind: Annotated[
+        str, typer.Argument(help="methods, models, structures, datasets, tasks or metrics.")
+    ],
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write as JSON to a file, or - for stdout.")
     ] = None,
@@ -222,7 +224,7 @@ def list_names(
         bool, typer.Option("--quiet", help="Accepted for consistency, without effect.")
     ] = False,
 ) -> None:
-    """List the methods, models, data sets, tasks or metrics, one per line."""
+    """List the methods, models, structures, data sets, tasks or metrics, one per line."""
     del quiet
     rows = _rows(kind)
     if json_file is not None:
@@ -240,6 +242,7 @@ def list_names(
 def _rows(kind: str) -> list[tuple[str, str]]:
     """Return names and descriptions: the built-in ones, then those of installed packages."""
     from trainables.registry.lookup import DATASET, METHOD, MODEL, TASK, Kind
+    from trainables.registry.method_description import structure_rows
     from trainables.report import METRICS
 
     kinds: dict[str, Kind[Any]] = {
@@ -254,8 +257,10 @@ def _rows(kind: str) -> list[tuple[str, str]]:
             if not isinstance(task, UserError):
                 listed |= {metric.name: _metric_row(metric) for metric in task.metrics}
         return list(listed.items())
+    if kind == "structures":
+        return structure_rows([m for _, m in METHOD.listed() if not isinstance(m, UserError)])
     if kind not in kinds:
-        raise unknown_name("kind", kind, (*kinds, "metrics"))
+        raise unknown_name("kind", kind, (*kinds, "structures", "metrics"))
     rows = []
     for name, described in kinds[kind].listed():
         if isinstance(described, UserError):

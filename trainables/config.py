@@ -15,9 +15,11 @@ from trainables.checks import at_least, choice, fraction, positive, require
 from trainables.coercion import build, to_plain
 from trainables.errors import unknown_name
 from trainables.registry.lookup import TASK
+from trainables.registry.structures import group_sizes
 from trainables.report import add_task
 
 ALLOCATIONS = ("uniform", "er", "erk", "global")
+COUNTS = ("parameters", "flops")
 SPARSITY_SCHEDULES = ("one-shot", "linear", "cubic", "cosine", "exponential", "levels")
 REWIND_FRACTIONS = (0.0, 0.01, 0.05, 0.1, 0.2)
 ANNEALINGS = ("constant", "linear", "cosine", "inverse-power")
@@ -127,7 +129,10 @@ class ModelConfig:
 class SparsityConfig:
     """Describes how sparse the network becomes, in which layers and when."""
 
-    target: float  # fraction of the prunable weights that ends at zero
+    structure: str  # what is pruned together: "weight", "channel", or N:M, e.g. "2:4"
+    target: float  # fraction of the prunable weights that ends at zero; for channels, of `counts`
+    counts: str  # "channel" only: what the target is a fraction of, "parameters" or "flops"
+    round_to: int  # "channel" only: layers keep multiples of it, or all of their channels
     allocation: str  # of the kept weights over layers; "global" = by score
     schedule: str  # from dense to target; "one-shot" = in one step at `start_fraction`,
     # "levels" = a fixed share of the remaining weights each time, over all of training
@@ -148,6 +153,9 @@ class SparsityConfig:
             self.target,
             "0.9 keeps a tenth of the weights",
         )
+        _require_structure(self.structure, self.target)
+        choice("counted cost", self.counts, COUNTS)
+        at_least("sparsity.round_to", self.round_to, 1)
         choice("allocation", self.allocation, ALLOCATIONS)
         choice("schedule", self.schedule, SPARSITY_SCHEDULES)
         choice("score", self.score, SCORES)
@@ -175,6 +183,19 @@ class SparsityConfig:
             "the dense run is kept at these points only",
         )
         at_least("sparsity.saliency_batches", self.saliency_batches, 1)
+
+
+def _require_structure(structure: str, target: float) -> None:
+    sizes = group_sizes(structure)
+    if sizes is None or target == 0:
+        return
+    share = 1 - sizes[0] / sizes[1]
+    require(
+        math.isclose(target, share, abs_tol=1e-9),
+        f"`sparsity.target` must be {share:g} for structure {structure}, which sets it",
+        target,
+        "leave it out",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

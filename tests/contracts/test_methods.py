@@ -13,7 +13,7 @@ from trainables.errors import UserError
 from trainables.sparsity.agreement import agreement, count_ballots
 from trainables.sparsity.allocation import regrow_budget, target_count
 from trainables.sparsity.catalogue import METHODS, get_method
-from trainables.sparsity.methods.disparse import votes_required
+from trainables.sparsity.structures.voting import votes_required
 
 SPARSE = [name for name, method in METHODS.items() if method.sparse]
 REGROWING = [name for name, method in METHODS.items() if method.regrows]

@@ -8,6 +8,7 @@ Weights are written W00 W01 W10 W11 and a0 a1, b0 b1, c0 c1.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +65,7 @@ def one_example_each(inputs: Mapping[str, Sequence[float]]) -> Batch:
     )
 
 
-def worked_toy(
-    model: nn.Module, batches: Sequence[Batch] | None = None, **overrides: object
-) -> Toy:
+def worked_toy(model: nn.Module, batches: Sequence[Batch] | None = None, **overrides: Any) -> Toy:
     """The context of one call of a method; as many scoring batches as are given."""
     if batches is not None:
         overrides["sparsity__saliency_batches"] = len(batches)

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from trainables.models.base import SHARED
-from trainables.sparsity.methods.disparse import settle
 from trainables.sparsity.selection import TieOrder
+from trainables.sparsity.structures.voting import settle
 
 OWNER = {"s": SHARED, "a": "a", "b": "b"}
 SCORES = {

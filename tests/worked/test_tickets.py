@@ -22,6 +22,7 @@ from tests.worked.networks import AdditiveNetwork, example
 from trainables.data.batch import Batch
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.structures.catalogue import build_structure
 from trainables.training.loop.loop import TrainingLoop
 
 INPUTS = [(1, 1), (0, 2), (-2, 0), (4, 1), (2, 4), (1, 0), (0, 1), (1, 1), (2, 0)]
@@ -52,12 +53,14 @@ def loop_of(method: str, schedule: str) -> TrainingLoop:
         optimiser__halve_every_fraction=0.4,
     )
     model = AdditiveNetwork([8, -4], {"a": [5, 5], "b": [-5, 6]})
+    registry = MaskRegistry(model)
     return TrainingLoop(
         config,
         model=model,
         tasks={task: SumTask(task) for task in model.tasks},
-        registry=MaskRegistry(model),
+        registry=registry,
         method=METHODS[method],
+        structure=build_structure(config.sparsity, registry, {}),
         source=Inputs(),  # type: ignore[arg-type]
         device="cpu",
         flops_fraction=lambda: 1.0,

@@ -2,7 +2,7 @@
 
 Fractions are relative to the dense network's FLOPs. The multitask baselines with their own
 networks (cross-stitch and others) are measured against hard parameter sharing of the same sizes
-(`trainables.cost.flops.reference_flops`), so that all systems can be compared on one axis.
+(`trainables.cost.reference`), so that all systems can be compared on one axis.
 """
 
 import math
@@ -14,14 +14,18 @@ import torch
 from torch import nn
 
 from trainables.cost.flops import forward_flops
+from trainables.cost.reference import Reference
 from trainables.errors import UserError
 from trainables.sparsity.masks import MaskRegistry
 
 
 def parameters_kept(model: nn.Module, registry: MaskRegistry) -> int:
-    """Return how many parameters are not pruned; biases and normalisation count as kept."""
+    """Return how many parameters are not pruned.
+
+    Biases and normalisation are pruned with whole channels only.
+    """
     total = sum(parameter.numel() for parameter in model.parameters())
-    return total - (registry.total - registry.kept)
+    return total - (registry.total - registry.kept) - registry.pruned_companions
 
 
 def regrowth_step_flops(flops_fraction: float, num_backward: int = 1) -> float:
@@ -90,8 +94,8 @@ class CostModel:
     """Computes the `cost/*` metrics of one trial; dense FLOPs are traced only once.
 
     image_size: (height, width) of one image as evaluated.
-    reference_flops: the dense FLOPs of one image that fractions are relative to; None for the
-      model's own. See the function `reference_flops`.
+    reference: the dense network that fractions are relative to; None for the model itself. See
+      `trainables.cost.reference`.
     """
 
     def __init__(
@@ -100,13 +104,15 @@ class CostModel:
         registry: MaskRegistry,
         image_size: Sequence[int],
         *,
-        reference_flops: int | None = None,
+        reference: Reference | None = None,
     ) -> None:
         self._model = model
         self._registry = registry
         self._image_size = tuple(image_size)
         self.flops = forward_flops(model, image_size)
-        self._own_per_reference = self.flops.dense / (reference_flops or self.flops.dense)
+        reference = reference or Reference()
+        self._own_per_reference = self.flops.dense / (reference.flops or self.flops.dense)
+        self._own_weights = registry.total / (reference.weights or registry.total)
 
     def flops_fraction(self) -> float:
         """Return sparse over dense forward FLOPs under the current masks, at most 1."""
@@ -148,7 +154,7 @@ class CostModel:
         The other arguments are those of `training_flops_fraction`, relative to this model; they
         are converted to the reference.
         """
-        density = self._registry.density
+        density = self._own_weights * self._registry.density
         metrics = {
             "cost/density": density,
             "cost/sparsity": 1 - density,
@@ -162,7 +168,7 @@ class CostModel:
                 scoring_steps=scoring_steps,
                 reference_steps=reference_steps,
             ),
-            "cost/average_training_density": average_training_density,
+            "cost/average_training_density": self._own_weights * average_training_density,
         }
         if latency:
             metrics["cost/latency_ms"] = measure_latency_ms(self._model, self._image_size)

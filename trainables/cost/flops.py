@@ -6,16 +6,13 @@ that skips zeros would do: a layer's dense FLOPs times its density.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainables.config import ModelConfig
 from trainables.models.base import prunable_parameters
-from trainables.models.catalogue import build_model
-from trainables.registry.lookup import MODEL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,20 +96,3 @@ def _traced_flops(
     return ForwardFlops(
         layers=layers, other=max(0, counter.get_total_flops() - sum(layers.values()))
     )
-
-
-def reference_flops(
-    config: ModelConfig, num_channels: Mapping[str, int], image_size: Sequence[int]
-) -> int | None:
-    """Return the dense FLOPs of one image in the network that `config` is measured against.
-
-    The description of the model names its reference (`ModelDescription.reference`), which is
-    traced with the same sizes and heads on the meta device, where it takes no memory. Returns None
-    if the description names none: then the network is its own reference.
-    """
-    reference = MODEL.find(config.name).reference
-    if reference is None or reference == config.name:
-        return None
-    with torch.device("meta"):
-        model = build_model(replace(config, name=reference), num_channels, seed=0)
-    return forward_flops(model, image_size).dense

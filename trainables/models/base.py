@@ -17,7 +17,7 @@ class MultitaskModel(Protocol):
     A user's own is named by `--set model.name=package.module:factory`. The factory is called as
     `factory(config: ModelConfig, num_channels: dict[task, int])`.
 
-    A model may also have any of these members, which only the training loop reads:
+    A model may also have any of these members, which the training loop reads:
 
     - `start_step(phase: str, step: int) -> None`: called before every training step; `phase` is
       "pretrain" or "train", `step` counts from 0 within it. A new model must behave as in "train",
@@ -29,6 +29,13 @@ class MultitaskModel(Protocol):
       the unweighted loss of each image, detached; without it the mapping is empty.
     - `learning_rate_scales() -> Mapping[str, float]`: factors on the learning rate by parameter
       name; parameters not named have 1.
+
+    These members only matter for structure channel, which takes channels out of the network:
+
+    - `channel_parameters() -> Mapping[str, tuple[int, str]]`: parameters outside layers that run
+      along channels, by name: the dimension, and the layer whose output channels these are.
+    - `channel_subspaces() -> Mapping[str, int]`: layers whose C output channels are n subspaces,
+      so that channels c, c + C/n, … are kept or taken out together: n by layer name.
 
     In training, forward draws random numbers from torch's global generator, which the loop seeds
     for each step. In evaluation it must not draw any.

@@ -105,3 +105,11 @@ class CrossStitchNetwork(nn.Module):
             for name, _ in self.named_parameters()
             if name.startswith("units.")
         }
+
+    def channel_parameters(self) -> dict[str, tuple[int, str]]:
+        """Return the units' weights: their last dimension runs along a stage's channels."""
+        first = self.tasks[0]
+        return {
+            f"units.{stage}.weight": (2, f"backbones.{first}.blocks.{stage}.0.conv2")
+            for stage in range(len(self.units))
+        }

@@ -53,13 +53,23 @@ class SubspaceMixing(nn.Module):
 
     def forward(self, features_BCHW: Sequence[Tensor]) -> list[Tensor]:
         """Return the mixed feature maps; one per task, in and out, in the order of the tasks."""
-        subspaces = [half for own in features_BCHW for half in own.chunk(NUM_SUBSPACES, dim=1)]
+        half = features_BCHW[0].shape[1] // NUM_SUBSPACES
+        # A task's features as they are, and with their two subspaces in each other's place.
+        swapped_BCHW = [features.roll(half, dims=1) for features in features_BCHW]
         mixed = []
-        for row in self.weight:
-            terms = [weight * subspace for weight, subspace in zip(row, subspaces, strict=True)]
-            mixed.append(cast(Tensor, sum(terms[1:], start=terms[0])))
-        pairs = zip(mixed[::NUM_SUBSPACES], mixed[1::NUM_SUBSPACES], strict=True)
-        return [torch.cat(pair, dim=1) for pair in pairs]
+        for task in range(len(features_BCHW)):
+            terms = []
+            for other, (own, swapped) in enumerate(zip(features_BCHW, swapped_BCHW, strict=True)):
+                block = self.weight[2 * task : 2 * task + 2, 2 * other : 2 * other + 2]
+                terms.append(_along_channels(block[0, 0], block[1, 1], half) * own)
+                terms.append(_along_channels(block[0, 1], block[1, 0], half) * swapped)
+            mixed.append(sum(terms[1:], start=terms[0]))
+        return mixed
+
+
+def _along_channels(first: Tensor, second: Tensor, half: int) -> Tensor:
+    """Return (C, 1, 1): one weight for the first half of the channels, one for the second."""
+    return torch.stack([first, second]).repeat_interleave(half)[:, None, None]
 
 
 class StageMixture(nn.Module):
@@ -152,3 +162,13 @@ class SluiceNetwork(nn.Module):
                 last = cast(BasicBlock, cast(nn.ModuleList, blocks)[-1])
                 penalties.append(subspace_penalty(last.conv2.weight))
         return PENALTY_WEIGHT * torch.stack(penalties).sum()
+
+    def channel_subspaces(self) -> dict[str, int]:
+        """Return the layers that end a stage: their channels are mixed by subspace."""
+        return {
+            f"backbones.{task}.blocks.{stage}.{len(cast(nn.ModuleList, blocks)) - 1}.conv2": (
+                NUM_SUBSPACES
+            )
+            for task, trunk in self.backbones.items()
+            for stage, blocks in enumerate(cast(Backbone, trunk).blocks)
+        }

@@ -1,10 +1,11 @@
 """Defines the description of a sparsity method."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trainables.errors import UserError, unknown_name
+from trainables.registry.structures import CHANNEL, STRUCTURES, WEIGHT, structure_kind
 
 # never: a dense method. once: to the target at the start. schedule: at once or gradually, as
 # `sparsity.schedule` says. levels: a fixed share of the remaining weights each time, over all of
@@ -28,6 +29,10 @@ class MethodDescription:
     reads: dotted settings that the rule reads and that are worth searching, besides those that
       the facts above imply (`settings`). A rule that ranks all layers together by default leaves
       out `sparsity.allocation`, although it obeys it if set.
+    structures: what it can prune, keys of `trainables.registry.structures.STRUCTURES`. A rule that
+      leaves masks to `MethodContext.structure` has all of them, unless it regrows: a channel that
+      grows back starts at zero on both sides, so no gradient reaches it.
+    scales: it keeps every weight of a narrower network, whose cost is that of the target.
     defaults: its settings, by dotted name, where they differ from those of all methods.
     family: group of methods that plots and tables put side by side.
     label, colour, marker, symbol: how plots draw it. `marker` is Matplotlib's name of the shape,
@@ -48,6 +53,8 @@ class MethodDescription:
     regrows_by_gradient: bool = False
     votes: bool = False
     reads: tuple[str, ...] = ()
+    structures: tuple[str, ...] = (WEIGHT,)
+    scales: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     family: str = "own"
     label: str = ""
@@ -58,6 +65,9 @@ class MethodDescription:
     def __post_init__(self) -> None:
         if self.prunes not in PRUNINGS:
             raise unknown_name(f"`prunes` of method {self.name!r}:", self.prunes, PRUNINGS)
+        for structure in self.structures:
+            if structure not in STRUCTURES:
+                raise unknown_name(f"structure of method {self.name!r}:", structure, STRUCTURES)
         if self.rewinds and not self.needs_pretraining:
             raise UserError(
                 f"method {self.name!r} rewinds to a dense run, so it must need pre-training, got "
@@ -74,11 +84,24 @@ class MethodDescription:
         """Return whether any weight is pruned; False for the dense systems."""
         return self.prunes != "never"
 
+    def require_structure(self, structure: str) -> None:
+        """Raise `UserError` if the method cannot prune in that structure, e.g. "2:4"."""
+        kind = structure_kind(structure)
+        if not self.sparse or kind in self.structures:
+            return
+        why = ""
+        if kind == CHANNEL and self.regrows:
+            why = ": a channel that grows back starts at zero on both sides, so it cannot learn"
+        raise UserError(
+            f"`sparsity.structure` of {self.name} must be one of {', '.join(self.structures)}, got "
+            f"{structure}{why}; `python -m trainables list structures` shows which method has which"
+        )
+
     @property
     def settings(self) -> tuple[str, ...]:
         """Return every dotted setting of `sparsity` and `regrowth` that a search may vary."""
         implied = {
-            "sparsity.target": self.sparse,
+            "sparsity.target": self.sparse or self.scales,
             "sparsity.schedule": self.prunes == "schedule",
             "sparsity.level_fraction": self.prunes == "levels",
             "sparsity.rewind_fraction": self.rewinds,
@@ -97,3 +120,12 @@ class MethodDescription:
         """Return its own default settings by dotted name, with those that its facts imply."""
         implied = {"sparsity.schedule": "levels"} if self.prunes == "levels" else {}
         return {**implied, **self.defaults}
+
+
+def structure_rows(methods: Sequence[MethodDescription]) -> list[tuple[str, str]]:
+    """Return every structure with its summary and the methods that have it."""
+    rows = []
+    for structure, summary in STRUCTURES.items():
+        names = [method.name for method in methods if structure in method.structures]
+        rows.append((structure, f"{summary}; {', '.join(names)}"))
+    return rows

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from trainables.errors import UserError, unknown_name
 from trainables.models.base import SHARED, MultitaskModel, prunable_parameters
+from trainables.sparsity.channel_units import ChannelUnits
 from trainables.sparsity.enforce import clear_moments, moment_names
 
 
@@ -85,6 +86,8 @@ class MaskRegistry:
     names: prunable parameters in definition order.
     owner: by name, `SHARED` or the one task the weight serves.
     masks: by name, 0/1 in the weight's dtype, device and layout. Change them only by `update`.
+    units: the channel units, for structure channel; None otherwise. Whole units are then kept or
+      pruned, with their biases and normalisation.
     votes: what each task wanted to keep at the last `update` with votes (task → name → bool),
       for the agreement among tasks.
     """
@@ -114,10 +117,26 @@ class MaskRegistry:
         self.names: tuple[str, ...] = tuple(self.parameters)
         self.owner: dict[str, str] = {name: owners[name] for name in self.names}
         self.votes: Mapping[str, Mapping[str, Tensor]] | None = None
+        self.units: ChannelUnits | None = None
+        self._companions: dict[str, nn.Parameter] = {}  # biases and normalisation of the units
+        self._companion_masks: dict[str, Tensor] = {}
         self.masks: dict[str, Tensor] = {}
         self._kept: dict[str, int] = {}
         dense = {n: torch.ones_like(w, dtype=torch.bool) for n, w in self.parameters.items()}
         self._set(self._checked(dense))
+
+    def use_units(self, model: nn.Module, units: ChannelUnits) -> None:
+        """Keep or prune whole channels of the model from now on."""
+        parameters = dict(model.named_parameters())
+        self.units = units
+        self._companions = {name: parameters[name] for name in units.companions(self.names)}
+        self._set(self._checked(self.keep()))
+
+    @property
+    def pruned_companions(self) -> int:
+        """Return how many entries of biases and normalisation are pruned with their channels."""
+        masks = self._companion_masks
+        return sum(masks[n].numel() - int(masks[n].count_nonzero()) for n in masks)
 
     @property
     def total(self) -> int:
@@ -203,12 +222,14 @@ class MaskRegistry:
         checked = self._checked(new_masks)
         if optimiser is not None:
             moment_names(optimiser)
-        for name, weight in self.parameters.items():
-            lost = ~(checked[name].keep & self.masks[name].bool())
+        before = {**self.masks, **self._companion_masks}
+        self._set(checked)
+        after = {**self.masks, **self._companion_masks}
+        for name, weight in {**self.parameters, **self._companions}.items():
+            lost = ~(after[name].bool() & before[name].bool())
             weight.masked_fill_(lost, 0.0)
             if optimiser is not None:
                 clear_moments(optimiser, weight, lost)
-        self._set(checked)
         self.apply_to_gradients()  # an old gradient must not revive dropped weights
         if votes is not None:
             self.votes = {task: dict(masks) for task, masks in votes.items()}
@@ -265,3 +286,13 @@ class MaskRegistry:
             for name, weight in self.parameters.items()
             if self._kept[name] < weight.numel()
         ]
+        if self.units is not None:
+            self._set_companions(self.units)
+
+    def _set_companions(self, units: ChannelUnits) -> None:
+        keep = units.kept({name: mask.bool() for name, mask in self.masks.items()})
+        for name, mask in units.masks(keep, list(self._companions)).items():
+            parameter = self._companions[name]
+            factor = Mask(name=name, keep=mask.to(parameter.device)).as_factor(parameter)
+            self._companion_masks[name] = factor
+            self._sparse.append((parameter, factor))

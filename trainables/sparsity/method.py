@@ -8,27 +8,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from trainables.config import TrialConfig
 from trainables.data.batch import Batch
 from trainables.registry.methods import MethodDescription
 from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.proposal import Masks, Proposal
+from trainables.sparsity.structures.structure import Structure
 from trainables.tasks.base import Task
-
-Masks = dict[str, Tensor]  # by parameter name; bool, in the parameter's shape and on its device
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Proposal:
-    """Holds new masks and, if the method lets tasks vote, what each task voted for.
-
-    votes: by task, then by parameter name; a task votes on the shared tensors and its own. They
-      say what a task would keep (from `prune`) or would grow (from `regrow`).
-    """
-
-    masks: Masks
-    votes: Mapping[str, Masks] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +26,7 @@ class MethodContext:
       trial seed and step.
     autocast: a fresh context manager for the forward pass (no-op in fp32).
     generator: the trial's "masks" stream, on the CPU, so that draws agree on every rank.
+    structure: turns scores into masks: of single weights, N of M, or whole channels.
     """
 
     model: torch.nn.Module  # a MultitaskModel
@@ -49,6 +37,10 @@ class MethodContext:
     autocast: Callable[[], AbstractContextManager[object]]
     generator: torch.Generator
     config: TrialConfig
+    structure: Structure
+
+
+__all__ = ["Masks", "Method", "MethodContext", "Proposal"]
 
 
 class Method:
@@ -91,7 +83,8 @@ class Method:
         return self.description.regrows_by_gradient
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
-        """Return masks that keep exactly `round(density * total)` weights.
+        """Return masks that keep exactly `round(density * total)` weights, if single weights are
+        pruned; other structures have budgets of their own (`trainables.sparsity.structures`).
 
         It is called once for a one-shot schedule and at every interval of a gradual one. The
         current masks are in `context.registry`; the new masks must lie within them.

@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import Tensor
 
 from trainables.config import SCORES
 from trainables.errors import unknown_name
 from trainables.sparsity.gradients import joint_gradients, task_gradients
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import MethodContext
-
-Scores = dict[str, Tensor]  # by parameter name, in the parameter's shape
+from trainables.sparsity.proposal import Scores
 
 
 def magnitude(registry: MaskRegistry) -> Scores:

@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 from trainables.config import TrialConfig
+from trainables.cost.narrower import network_of
 from trainables.data.catalogue import Dataset
 from trainables.errors import UserError
 from trainables.models.catalogue import build_model
+from trainables.registry.lookup import METHOD
 from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.structures.catalogue import use_structure
 
 EXPORT_VERSION = 1
 
@@ -74,9 +77,12 @@ def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
             f"{str(path)!r} must have version {EXPORT_VERSION}, got {version}; train it again"
         )
     config = TrialConfig.from_dict(state["config"])
-    model = build_model(config.model, state["num_channels"], config.seed).to(device)
+    network = network_of(config, state["num_channels"])
+    model = build_model(network, state["num_channels"], config.seed).to(device)
     model.load_state_dict(state["model"])
     registry = MaskRegistry(model)
+    if METHOD.find(config.method).sparse:
+        use_structure(config.sparsity.structure, registry, model, config.data.size)
     registry.load_state_dict(state["registry"])
     return TrainedModel(
         model=model.eval(),

@@ -10,7 +10,8 @@ import torch
 
 from trainables.config import TrialConfig
 from trainables.cost.cost_model import CostModel
-from trainables.cost.flops import reference_flops
+from trainables.cost.narrower import network_of
+from trainables.cost.reference import reference_of
 from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
 from trainables.errors import UserError
@@ -19,6 +20,7 @@ from trainables.report import SPLITS
 from trainables.sparsity.catalogue import get_method
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.schedule import prune_steps, rewind_step
+from trainables.sparsity.structures.catalogue import build_structure, use_structure
 from trainables.tasks.catalogue import build_tasks
 from trainables.training.checkpoints.best import BestWeights
 from trainables.training.checkpoints.checkpoint import (
@@ -97,25 +99,31 @@ class TrialRun:
         self.dataset = open_dataset(config.data)
         num_channels = {task: self.dataset.num_channels(task) for task in config.data.tasks}
         self.tasks = build_tasks(config.data.tasks, num_channels, config.data.dataset)
-        model = build_model(config.model, num_channels, config.seed)
+        network = network_of(config, num_channels)
+        model = build_model(network, num_channels, config.seed)
         memory_format = (
             torch.channels_last if config.training.channels_last else torch.contiguous_format
         )
         self.model = model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.registry = MaskRegistry(self.model)
+        method = get_method(config.method)
+        method.description.require_structure(config.sparsity.structure)
+        if method.sparse:
+            use_structure(config.sparsity.structure, self.registry, self.model, config.data.size)
         _require_some_weights(config, self.registry)
         self._cost = CostModel(
             self.model,
             self.registry,
             config.data.size,
-            reference_flops=reference_flops(config.model, num_channels, config.data.size),
+            reference=reference_of(config.model, network, num_channels, config.data.size),
         )
         self.loop = TrainingLoop(
             config,
             model=self.model,
             tasks=self.tasks,
             registry=self.registry,
-            method=get_method(config.method),
+            method=method,
+            structure=build_structure(config.sparsity, self.registry, self._cost.flops.layers),
             source=BatchSource(
                 self.dataset.train,
                 config.data,

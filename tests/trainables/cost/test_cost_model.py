@@ -17,7 +17,8 @@ from trainables.cost.cost_model import (
     regrowth_step_flops,
     training_flops_fraction,
 )
-from trainables.cost.flops import forward_flops, reference_flops
+from trainables.cost.flops import forward_flops
+from trainables.cost.reference import Reference, reference_of
 from trainables.errors import UserError
 from trainables.models.base import prunable_parameters
 from trainables.models.catalogue import build_model
@@ -191,11 +192,11 @@ def test_another_network_is_measured_against_hard_sharing() -> None:
     """Two trunks for one: the fractions exceed 1 by what the second trunk costs."""
     shared = forward_flops(tiny(), (48, 40))
     trunk = sum(n for name, n in shared.layers.items() if name.startswith("backbone"))
-    reference = reference_flops(APART, CHANNELS, (48, 40))
-    assert reference == shared.dense
+    reference = reference_of(APART, APART, CHANNELS, (48, 40))
+    assert reference == Reference(flops=shared.dense)
     model = build_model(APART, CHANNELS, seed=0)
     registry = MaskRegistry(model)
-    cost = CostModel(model, registry, (48, 40), reference_flops=reference)
+    cost = CostModel(model, registry, (48, 40), reference=reference)
     expected = 1 + trunk / shared.dense
     assert cost.flops_fraction() == 1  # of its own: what the training loop counts in
     metrics = cost.metrics(
@@ -207,7 +208,7 @@ def test_another_network_is_measured_against_hard_sharing() -> None:
     prune(registry, {name: 1 for name in registry.names if name.startswith("networks.depth")})
     pruned = cost.metrics(average_training_density=1.0, average_step_flops=0.5, train_steps=10)
     assert pruned["cost/density"] == registry.density < 0.6
-    assert pruned["cost/flops_fraction"] == cost.sparse_flops() / reference
+    assert pruned["cost/flops_fraction"] == cost.sparse_flops() / shared.dense
     assert pruned["cost/train_flops_fraction"] == pytest.approx(0.5 * expected)
 
 
@@ -216,7 +217,7 @@ def test_our_multitask_baselines_cost_a_trunk_for_each_task(name: str) -> None:
     """Sluice adds projections between stages; DEN has one stem, and a selector."""
     config, shared = replace(TINY, name=name), forward_flops(tiny(), (48, 40))
     trunk = sum(n for layer, n in shared.layers.items() if layer.startswith("backbone"))
-    assert reference_flops(config, CHANNELS, (48, 40)) == shared.dense
+    assert reference_of(config, config, CHANNELS, (48, 40)) == Reference(flops=shared.dense)
     flops = forward_flops(build_model(config, CHANNELS, seed=0), (48, 40))
     own = sum(n for layer, n in flops.layers.items() if not layer.startswith("selector"))
     added = own - shared.dense - trunk
@@ -229,10 +230,11 @@ def test_our_multitask_baselines_cost_a_trunk_for_each_task(name: str) -> None:
 
 @pytest.mark.usefixtures("_apart")
 def test_hard_sharing_and_a_users_model_are_their_own_reference() -> None:
-    assert reference_flops(TINY, CHANNELS, (48, 40)) is None
-    assert reference_flops(replace(TINY, name=f"{__name__}:Apart"), CHANNELS, (48, 40)) is None
+    assert reference_of(TINY, TINY, CHANNELS, (48, 40)) == Reference()
+    own = replace(TINY, name=f"{__name__}:Apart")
+    assert reference_of(own, own, CHANNELS, (48, 40)) == Reference()
     state = torch.get_rng_state()
-    reference_flops(APART, CHANNELS, (48, 40))
+    reference_of(APART, APART, CHANNELS, (48, 40))
     assert torch.equal(torch.get_rng_state(), state)
 
 

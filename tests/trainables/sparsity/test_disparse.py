@@ -10,8 +10,8 @@ from torch import Tensor
 
 from trainables.errors import UserError
 from trainables.models.base import SHARED
-from trainables.sparsity.methods.disparse import settle, votes_required
 from trainables.sparsity.selection import TieOrder
+from trainables.sparsity.structures.voting import settle, votes_required
 
 
 def ties(seed: int = 0) -> TieOrder:

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from trainables.config import TrialConfig
 from trainables.data.batch import Batch
 from trainables.models.base import SHARED
+from trainables.sparsity.channel_units import ChannelUnits
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import MethodContext
+from trainables.sparsity.structures.catalogue import build_structure
 
 CONFIG = {
     "method": "random",
@@ -38,7 +40,10 @@ CONFIG = {
         "unit_rate": 100.0,
     },
     "sparsity": {
+        "structure": "weight",
         "target": 0.9,
+        "counts": "parameters",
+        "round_to": 1,
         "allocation": "global",
         "schedule": "one-shot",
         "start_fraction": 0.0,
@@ -196,6 +201,7 @@ def toy_context(
     task_type: type[ToyTask] = ToyTask,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     seed: int = 0,
+    units: ChannelUnits | None = None,
     **overrides: object,
 ) -> Toy:
     tasks: tuple[str, ...] = model.tasks  # type: ignore[assignment]
@@ -205,6 +211,9 @@ def toy_context(
             yield batches[i] if batches is not None else random_batch(100 + i, tasks)
 
     registry = MaskRegistry(model)
+    config = toy_config(**overrides)
+    if units is not None:
+        registry.use_units(model, units)
     context = MethodContext(
         model=model,
         registry=registry,
@@ -213,6 +222,7 @@ def toy_context(
         batches=source,
         autocast=autocast,
         generator=torch.Generator().manual_seed(seed),
-        config=toy_config(**overrides),
+        config=config,
+        structure=build_structure(config.sparsity, registry, {}),
     )
     return Toy(model, registry, context)

@@ -83,7 +83,10 @@ def test_the_summary_shows_flops_by_layer(small_trial: TrialFactory) -> None:
 def test_average_density_of_fine_schedules(schedule: str, mean: float) -> None:
     """Dense for a fifth of training, three fifths of schedule, a fifth at a tenth."""
     config = SparsityConfig(
+        structure="weight",
         target=0.9,
+        counts="parameters",
+        round_to=1,
         allocation="uniform",
         schedule=schedule,
         start_fraction=0.2,

@@ -1,171 +1,22 @@
 """Implements DiSparse: tasks rank their weights alone, and an arbiter decides on shared ones.
 
 DiSparse: Disentangled Sparsification for Multitask Model Compression, Sun et al., CVPR 2022.
-
-The count is made exact as follows. Task k ranks the n_k weights of Θ_s ∪ Θ_k by its own scores.
-The weight of rank r (1 = best) *enters* k's vote at ρ = r / n_k, because the vote B_k(ρ) is the
-top ρ·n_k. A private weight is kept from its entry on. A shared weight is kept from the j-th
-smallest of its T entries on, where j is the number of votes the arbiter requires. So every weight
-has one entry ρ, the number kept is monotone in ρ, and bisecting ρ for a count K is the same as
-taking the K smallest entries: one sort per task and one selection, O(n log n).
-At the ρ where the K-th enters, at most T weights enter together (each task's ranks are
-distinct). If not all of them fit, the seeded order decides among them. The published code
-instead tunes ρ by hand for every data set and ratio.
+`trainables.sparsity.structures.voting` settles the vote.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from trainables.data.batch import Batch
-from trainables.errors import unknown_name
 from trainables.models.base import SHARED
-from trainables.sparsity.allocation import prune_budget, regrow_budget
 from trainables.sparsity.gradients import task_gradients
-from trainables.sparsity.method import Masks, Method, MethodContext, Proposal
+from trainables.sparsity.method import Method, MethodContext
 from trainables.sparsity.methods.rigl import drop, num_survivors, starting_masks
-from trainables.sparsity.saliency import Scores, task_saliency
-from trainables.sparsity.selection import (
-    TieOrder,
-    kth_smallest,
-    order_keys,
-    place_of,
-    require_finite,
-    select,
-    sort_descending,
-)
-
-
-def votes_required(arbiter: str, num_tasks: int) -> int:
-    """Return how many tasks must vote to keep a shared weight for it to be kept.
-
-    Tasks vote on *pruning*. unanimous (DiSparse, Sun et al. 2022, and all of its released code):
-    pruned only if all prune, so one keep is enough. The paper allows any element-wise function of
-    the votes as arbiter, and two more are ours. majority: pruned if more than half prune, so a tie
-    keeps (with two tasks this equals unanimous). intersection: kept only if all keep.
-    """
-    required = {"unanimous": 1, "majority": (num_tasks + 1) // 2, "intersection": num_tasks}
-    if arbiter not in required:
-        raise unknown_name("arbiter", arbiter, required)
-    return required[arbiter]
-
-
-def settle(
-    names: Sequence[str],
-    scores: Mapping[str, Scores],
-    owner: Mapping[str, str],
-    within: Masks,
-    count: int,
-    arbiter: str,
-    ties: TieOrder,
-) -> Proposal:
-    """Return the masks of `names` that keep exactly `count` weights, with the tasks' votes.
-
-    scores: by task, then by name, higher is better; finite. A task scores the shared tensors and
-      its own; every tensor of `names` is scored by its owner, a shared one by all tasks.
-    within: by name, bool; weights outside are never kept. They still count in n_k, so ρ remains
-      a fraction of all weights that the task sees.
-    """
-    sizes = {name: within[name].numel() for name in names}
-    offsets, total = {}, 0
-    for name in names:
-        offsets[name], total = total, total + sizes[name]
-    device = within[names[0]].device
-    required = votes_required(arbiter, len(scores))
-    # If one vote is enough, the `count` best of any task fill the budget alone, so no task's
-    # later ranks matter. At 90 % sparsity this avoids most of the sorting.
-    limit = count if required == 1 else None
-    entries: dict[str, Tensor] = {}
-    for task, task_scores in scores.items():
-        visible = [name for name in names if name in task_scores]
-        if visible:
-            entries[task] = _entries(visible, task_scores, within, offsets, total, ties, limit)
-    entry = torch.full((total,), torch.inf, dtype=torch.float64, device=device)
-    for task_entry in entries.values():
-        torch.minimum(entry, task_entry, out=entry)
-    if required > 1:
-        for name in names:
-            if owner[name] == SHARED:
-                part = slice(offsets[name], offsets[name] + sizes[name])
-                ballots = torch.stack([e[part] for e in entries.values()])
-                entry[part] = ballots.sort(dim=0).values[required - 1]
-    kept, last = _first_to_enter(entry, count, ties)
-
-    def by_name(flat: Tensor, chosen: Sequence[str]) -> Masks:
-        return {
-            n: flat[offsets[n] : offsets[n] + sizes[n]].reshape(within[n].shape) for n in chosen
-        }
-
-    votes = {
-        task: by_name(e <= last, [n for n in names if n in scores[task]])
-        for task, e in entries.items()
-    }
-    return Proposal(masks=by_name(kept, names), votes=votes)
-
-
-def _entries(
-    visible: Sequence[str],
-    scores: Scores,
-    within: Masks,
-    offsets: Mapping[str, int],
-    total: int,
-    ties: TieOrder,
-    limit: int | None,
-) -> Tensor:
-    """Return rank / n_k of one task up to rank `limit`, float64 (total,).
-
-    It is infinite beyond the limit and for weights that the task does not see or may not keep.
-    """
-    keys = []
-    for name in visible:
-        score = scores[name].masked_fill(~within[name], -torch.inf).reshape(-1)
-        start = offsets[name]
-        index = torch.arange(start, start + score.numel(), device=score.device)
-        keys.append(order_keys(score, ties, index))
-    num_visible = sum(key.numel() for key in keys)
-    index = ties.index(place_of(sort_descending(torch.cat(keys), limit)))
-    entry = torch.full((total,), torch.inf, dtype=torch.float64, device=index.device)
-    ranks = torch.arange(1, index.numel() + 1, dtype=torch.float64, device=index.device)
-    entry[index] = ranks / num_visible
-    for name in visible:
-        part = entry[offsets[name] : offsets[name] + within[name].numel()]
-        part.masked_fill_(~within[name].reshape(-1), torch.inf)
-    return entry
-
-
-def _first_to_enter(entry: Tensor, count: int, ties: TieOrder) -> tuple[Tensor, float]:
-    """Return the `count` smallest entries as bool, and the entry ρ of the last of them."""
-    if count == 0:
-        return torch.zeros_like(entry, dtype=torch.bool), 0.0
-    entered = entry[entry < torch.inf]  # far fewer, and NumPy's selection is slow on equal values
-    assert count <= entered.numel(), "fewer weights lie within the masks than are to be kept"
-    last = kth_smallest(entered, count - 1)
-    kept = entry < last
-    boundary = (entry == last).nonzero().reshape(-1)
-    room = count - int(kept.count_nonzero())
-    kept[boundary[ties.place(boundary).argsort(descending=True)[:room]]] = True
-    return kept, float(last)
-
-
-def vote(
-    context: MethodContext, scores: Mapping[str, Scores], budget: int | Mapping[str, int]
-) -> Proposal:
-    """Settle the vote over all layers together (a whole-number budget) or within each layer."""
-    registry, arbiter = context.registry, context.config.sparsity.arbiter
-    for task_scores in scores.values():
-        require_finite(task_scores)
-    ties, within = TieOrder.drawn(context.generator), registry.keep()
-    if isinstance(budget, int):
-        return settle(registry.names, scores, registry.owner, within, budget, arbiter, ties)
-    masks: Masks = {}
-    votes: dict[str, Masks] = {task: {} for task in scores}
-    for name in registry.names:
-        part = settle([name], scores, registry.owner, within, budget[name], arbiter, ties)
-        masks |= part.masks
-        for task, task_votes in (part.votes or {}).items():
-            votes[task] |= task_votes
-    return Proposal(masks=masks, votes=votes)
+from trainables.sparsity.proposal import Masks, Proposal, Scores
+from trainables.sparsity.saliency import task_saliency
+from trainables.sparsity.selection import TieOrder, require_finite, select
+from trainables.sparsity.structures.voting import votes_required
 
 
 class DisparseStatic(Method):
@@ -179,9 +30,9 @@ class DisparseStatic(Method):
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
         """Let the tasks vote by their saliency, over all layers or within each."""
-        sparsity = context.config.sparsity
-        scores = task_saliency(context, sparsity.score, trained=self.needs_pretraining)
-        return vote(context, scores, prune_budget(sparsity.allocation, context.registry, density))
+        score = context.config.sparsity.score
+        scores = task_saliency(context, score, trained=self.needs_pretraining)
+        return context.structure.vote(scores, density, context.generator)
 
 
 class DisparsePretrained(DisparseStatic):
@@ -227,7 +78,7 @@ class DisparseDynamic(Method):
         registry, config = context.registry, context.config
         if density >= 1.0:  # nothing is inactive
             return Proposal(masks=registry.keep())
-        counts = regrow_budget(config.sparsity.allocation, registry, density)
+        counts = context.structure.counts(density)
         survivors = num_survivors(registry, counts, drop_fraction)
         ties = TieOrder.drawn(context.generator)
         kept = drop(registry, survivors, ties)
@@ -235,48 +86,33 @@ class DisparseDynamic(Method):
             task: {name: g.abs_() for name, g in gradients.items()}
             for task, gradients in task_gradients(context, batch)
         }
-        masks: Masks = {}
-        votes: dict[str, Masks] = {task: {} for task in scores}
         for task_scores in scores.values():
             require_finite(task_scores)
-        grow = _grow_exact if config.regrowth.budget == "exact" else _grow_published
-        for name in registry.names:
-            quota = counts[name] - survivors[name]
-            grown = grow(
-                name, scores, registry.owner, ~kept[name], quota, config.sparsity.arbiter, ties
-            )
-            masks[name] = kept[name] | grown.masks[name]
-            for task, task_votes in (grown.votes or {}).items():
-                votes[task][name] = task_votes[name]
-        return Proposal(masks=masks, votes=votes)
-
-
-def _grow_exact(
-    name: str,
-    scores: Mapping[str, Scores],
-    owner: Mapping[str, str],
-    inactive: Tensor,
-    quota: int,
-    arbiter: str,
-    ties: TieOrder,
-) -> Proposal:
-    return settle([name], scores, owner, {name: inactive}, quota, arbiter, ties)
+        if config.regrowth.budget == "exact":
+            grown = context.structure.grow_by_vote(scores, kept, counts, ties)
+        else:
+            quotas = {name: counts[name] - survivors[name] for name in registry.names}
+            grown = _grow_published(context, scores, kept, quotas, ties)
+        masks = {name: kept[name] | grown.masks[name] for name in registry.names}
+        return Proposal(masks=masks, votes=grown.votes)
 
 
 def _grow_published(
-    name: str,
+    context: MethodContext,
     scores: Mapping[str, Scores],
-    owner: Mapping[str, str],
-    inactive: Tensor,
-    quota: int,
-    arbiter: str,
+    kept: Masks,
+    quotas: Mapping[str, int],
     ties: TieOrder,
 ) -> Proposal:
-    votes = {
-        task: select({name: s[name]}, {name: quota}, ties, {name: inactive})
-        for task, s in scores.items()
-        if name in s
-    }
-    required = votes_required(arbiter, len(scores)) if owner[name] == SHARED else 1
-    keeps = torch.stack([vote[name] for vote in votes.values()]).sum(dim=0)
-    return Proposal(masks={name: keeps >= required}, votes=votes)
+    registry = context.registry
+    required = votes_required(context.config.sparsity.arbiter, len(scores))
+    masks: Masks = {}
+    votes: dict[str, Masks] = {task: {} for task in scores}
+    for name in registry.names:
+        for task, own in scores.items():
+            if name in own:
+                one_layer = ({name: own[name]}, {name: quotas[name]}, ties, {name: ~kept[name]})
+                votes[task] |= select(*one_layer)
+        keeps = torch.stack([vote[name] for vote in votes.values() if name in vote]).sum(dim=0)
+        masks[name] = keeps >= (required if registry.owner[name] == SHARED else 1)
+    return Proposal(masks=masks, votes=votes)

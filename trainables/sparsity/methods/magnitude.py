@@ -4,10 +4,8 @@ The sparsity schedule decides when (`trainables.sparsity.schedule`). The trainin
 pre-training and rewinding (`trainables.training.loop.loop`).
 """
 
-from trainables.sparsity.allocation import prune_budget
 from trainables.sparsity.method import Method, MethodContext, Proposal
 from trainables.sparsity.saliency import magnitude
-from trainables.sparsity.selection import TieOrder, select
 
 
 class MagnitudePruning(Method):
@@ -18,10 +16,8 @@ class MagnitudePruning(Method):
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
         """Keep the largest weights of those that are still kept."""
-        registry = context.registry
-        budget = prune_budget(context.config.sparsity.allocation, registry, density)
-        ties = TieOrder.drawn(context.generator)
-        return Proposal(masks=select(magnitude(registry), budget, ties, registry.keep()))
+        scores = magnitude(context.registry)
+        return Proposal(masks=context.structure.prune(scores, density, context.generator))
 
 
 class GradualMagnitude(MagnitudePruning):

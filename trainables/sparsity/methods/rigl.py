@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 
 from trainables.data.batch import Batch
-from trainables.sparsity.allocation import prune_budget, regrow_budget
 from trainables.sparsity.gradients import joint_gradients
 from trainables.sparsity.masks import MaskRegistry
-from trainables.sparsity.method import Masks, Method, MethodContext, Proposal
-from trainables.sparsity.methods.random import random_masks, random_scores
-from trainables.sparsity.saliency import Scores, magnitude
+from trainables.sparsity.method import Method, MethodContext
+from trainables.sparsity.proposal import Masks, Proposal, Scores
+from trainables.sparsity.saliency import magnitude
 from trainables.sparsity.selection import TieOrder, select
 
 
@@ -35,16 +34,12 @@ class RigL(Method):
         registry = context.registry
         if density >= 1.0:  # nothing is inactive
             return Proposal(masks=registry.keep())
-        counts = regrow_budget(context.config.sparsity.allocation, registry, density)
+        counts = context.structure.counts(density)
         survivors = num_survivors(registry, counts, drop_fraction)
         ties = TieOrder.drawn(context.generator)
         kept = drop(registry, survivors, ties)
-        grown = select(
-            self.growth_scores(context, batch),
-            {name: counts[name] - survivors[name] for name in registry.names},
-            ties,
-            within={name: ~keep for name, keep in kept.items()},
-        )
+        scores = self.growth_scores(context, batch)
+        grown = context.structure.grow(scores, kept, counts, ties)
         return Proposal(masks={name: kept[name] | grown[name] for name in registry.names})
 
     def growth_scores(self, context: MethodContext, batch: Batch) -> Scores:
@@ -66,7 +61,7 @@ class Set(RigL):
 
     def growth_scores(self, context: MethodContext, batch: Batch) -> Scores:
         """Return what inactive weights are ranked by: a uniform draw."""
-        return random_scores(context)
+        return context.structure.random_scores(context.generator)
 
 
 def starting_masks(context: MethodContext, density: float) -> Masks:
@@ -74,11 +69,10 @@ def starting_masks(context: MethodContext, density: float) -> Masks:
 
     In a gradual schedule the weights are already trained, and a random choice would waste that.
     """
-    registry = context.registry
     if context.config.sparsity.schedule == "one-shot":
-        return random_masks(context, density)
-    budget = prune_budget(context.config.sparsity.allocation, registry, density)
-    return select(magnitude(registry), budget, TieOrder.drawn(context.generator), registry.keep())
+        return context.structure.draw(density, context.generator)
+    scores = magnitude(context.registry)
+    return context.structure.prune(scores, density, context.generator)
 
 
 def num_survivors(

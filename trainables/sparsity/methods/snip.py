@@ -1,9 +1,7 @@
 """Implements SNIP, which prunes before training by connection sensitivity of the joint loss."""
 
-from trainables.sparsity.allocation import prune_budget
 from trainables.sparsity.method import Method, MethodContext, Proposal
 from trainables.sparsity.saliency import joint_saliency
-from trainables.sparsity.selection import TieOrder, select
 
 
 class Snip(Method):
@@ -18,8 +16,5 @@ class Snip(Method):
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
         """Keep the weights of largest connection sensitivity."""
-        registry = context.registry
         scores = joint_saliency(context)
-        budget = prune_budget(context.config.sparsity.allocation, registry, density)
-        ties = TieOrder.drawn(context.generator)
-        return Proposal(masks=select(scores, budget, ties, registry.keep()))
+        return Proposal(masks=context.structure.prune(scores, density, context.generator))

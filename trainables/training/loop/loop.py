@@ -19,6 +19,7 @@ from trainables.sparsity.agreement import Ballots, add_ballots, count_ballots
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import Method, MethodContext, Proposal
 from trainables.sparsity.schedule import density_at, drop_fraction_at, prune_due, regrow_due
+from trainables.sparsity.structures.structure import Structure
 from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
 from trainables.training.loop.phases import Phases
@@ -56,6 +57,7 @@ class TrainingLoop:
         tasks: Mapping[str, Task],
         registry: MaskRegistry,
         method: Method,
+        structure: Structure,
         source: BatchSource,
         device: str,
         flops_fraction: Callable[[], float],
@@ -66,6 +68,7 @@ class TrainingLoop:
         self.tasks = tasks
         self.registry = registry
         self.method = method
+        self._structure = structure
         self.source = source
         self.device = device
         self.gradient_step = GradientStep(
@@ -279,6 +282,7 @@ class TrainingLoop:
             autocast=self._scoring_autocast,
             generator=self._mask_generator,
             config=self.config,
+            structure=self._structure,
         )
 
     def _start_step(self) -> None:

@@ -1,0 +1,405 @@
+"""Finds a network's channel units by tracing one forward pass with Torch-Pruning.
+
+Torch-Pruning (Fang et al. 2023, DepGraph) says which layers have to change when one channel is
+taken out. What it says is then tried: units are taken out of a copy with random weights, and a
+group whose removal changes the outputs, or breaks the network, is left dense.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from trainables.errors import UserError
+from trainables.models.base import prunable_parameters
+from trainables.sparsity.channel_units import FIXED, ChannelUnits
+from trainables.sparsity.structures.compaction import without_units
+from trainables.sparsity.structures.layers import (
+    NORMALISATIONS,
+    input_dimension,
+    is_depthwise,
+    output_dimension,
+    why_fixed,
+)
+
+_TRACE_SIZE = (64, 64)  # pixels: small, and enough for an output stride of 32
+_TOLERANCE = 1e-4  # of the largest output, in float32
+_BROKEN = "the network counts on the number of its channels"
+_OUTPUT = "its channels are an output of the network"
+
+Entry = tuple[str, int, int]  # tensor name, dimension, position
+
+
+def trace_units(model: nn.Module, image_size: Sequence[int]) -> ChannelUnits:
+    """Return the channel units of a multitask network, ours or a user's.
+
+    image_size: (height, width) of an image that the network takes; a smaller one is tried first.
+    The model does not change. Raises `UserError` if Torch-Pruning is not installed, if the network
+    cannot be traced, or if it has no channel to take out.
+    """
+    pruning = _torch_pruning()
+    trial = _trial_copy(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image, graph = _traced(pruning, trial, image_size)
+        found = _Units(trial)
+        for group in _groups(graph, trial):
+            found.add_group(pruning, graph, group)
+    found.add_declared(model)
+    units = _tried(trial, _with_masks(trial, found.numbered()), image)
+    if units.num_units == 0:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(units.left_dense.items())[:3])
+        raise UserError(
+            f"structure channel needs a layer whose channels can be taken out, got none in "
+            f"{type(model).__name__} ({reasons}); use sparsity.structure=weight"
+        )
+    return units
+
+
+def _torch_pruning() -> ModuleType:
+    try:
+        import torch_pruning
+    except ImportError:
+        raise UserError(
+            "structure channel needs Torch-Pruning, which is not installed; "
+            "pip install 'disparse-search[ship]', or use sparsity.structure=weight"
+        ) from None
+    return torch_pruning
+
+
+def _trial_copy(model: nn.Module) -> nn.Module:
+    """Return a copy on the CPU with random weights, so that no channel is zero by chance.
+
+    Parameters outside layers need no gradient in it: a graph that shows no such parameter is one
+    of channels alone.
+    """
+    trial = copy.deepcopy(model).cpu().float().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in trial.parameters():
+            parameter.requires_grad_(False)
+        for module in trial.modules():
+            if output_dimension(module) is not None or isinstance(module, NORMALISATIONS):
+                for parameter in module.parameters(recurse=False):
+                    parameter.requires_grad_(True)
+                    noise = torch.randn(parameter.shape, generator=generator)
+                    parameter.add_(noise, alpha=0.1)
+            if isinstance(module, NORMALISATIONS):
+                if module.running_mean is not None:
+                    module.running_mean.normal_(std=0.1, generator=generator)
+                if module.running_var is not None:
+                    module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return trial
+
+
+def _predictions(model: nn.Module, image: Tensor) -> list[Tensor]:
+    return list(model(image).values())
+
+
+def _outputs(model: nn.Module, image: Tensor) -> list[Tensor]:
+    # Times 1, because the tracer takes no layer for an output.
+    return [1.0 * prediction for prediction in _predictions(model, image)]
+
+
+def _traced(pruning: ModuleType, trial: nn.Module, image_size: Sequence[int]) -> tuple[Tensor, Any]:
+    """Return the image that was used and Torch-Pruning's graph."""
+    problem: Exception | None = None
+    for size in (_TRACE_SIZE, tuple(image_size)):
+        image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        try:
+            with torch.enable_grad():
+                graph = pruning.DependencyGraph().build_dependency(
+                    trial, example_inputs=image, forward_fn=_outputs, verbose=False
+                )
+            return image, graph
+        except Exception as error:  # a user's network, or an operation the tracer does not know
+            problem = error
+    said = (str(problem).splitlines() or [""])[0]
+    raise UserError(
+        f"structure channel must be able to trace {type(trial).__name__}, got "
+        f"{type(problem).__name__}: {said}; compute tensors from layers in `forward`, or use "
+        "sparsity.structure=weight"
+    ) from problem
+
+
+def _groups(graph: Any, trial: nn.Module) -> Iterator[Any]:
+    """Yield a group for each layer that computes channels, in definition order."""
+    for module in trial.modules():
+        dimension = output_dimension(module)
+        if dimension is None or module not in graph.module2node:
+            continue
+        pruner = graph.get_pruner_of_module(module)
+        channels = list(range(len(cast(Tensor, module.weight).movedim(dimension, 0))))
+        yield graph.get_pruning_group(module, pruner.prune_out_channels, channels)
+
+
+class _Units:
+    """Joins the entries that have to go together, group by group."""
+
+    def __init__(self, trial: nn.Module) -> None:
+        self._trial = trial
+        self._names = {module: name for name, module in trial.named_modules()}
+        # Tied parameters have one name, that of `named_parameters`.
+        self._parameter_names = {id(p): name for name, p in trial.named_parameters()}
+        self._parent: dict[Entry, Entry] = {}
+        self._fixed: dict[Entry, str] = {}  # by root of its set
+        self._roots: list[tuple[str, str, int, int]] = []  # layer, weight, dimension, channels
+        self.left_dense: dict[str, str] = {}
+
+    def add_group(self, pruning: ModuleType, graph: Any, group: Any) -> None:
+        """Take in the group of all channels of one layer."""
+        root = group[0].dep.target.module
+        dimension = output_dimension(root)
+        assert dimension is not None
+        weight = self._parameter_names[id(root.weight)]
+        channels = root.weight.shape[dimension]
+        self._roots.append((self._names[root], weight, dimension, channels))
+        if self._is_plain(pruning, group, channels):
+            self._join(pruning, graph, group, range(channels))
+            return
+        # Concatenations, splits and the like may tie channels of one layer to each other, which
+        # only shows channel by channel.
+        for channel in range(channels):
+            one = graph.get_pruning_group(root, group[0].dep.handler, [channel])
+            self._join(pruning, graph, one, None)
+
+    def _is_plain(self, pruning: ModuleType, group: Any, channels: int) -> bool:
+        """Return whether every item has the root's channels, each at the root's position."""
+        types = pruning.ops.OPTYPE
+        simple = (types.ELEMENTWISE, types.OUTPUT)
+        return all(
+            list(item.idxs) == list(range(channels)) == list(item.root_idxs)
+            and (item.dep.target.module in self._names or item.dep.target.type in simple)
+            for item in group
+        )
+
+    def _join(
+        self, pruning: ModuleType, graph: Any, group: Any, channels: Iterable[int] | None
+    ) -> None:
+        """Join the entries of the items: position by position, or all of them (None)."""
+        tied: list[list[Entry]] = []
+        reason = ""
+        for item in group:
+            module = item.dep.target.module
+            if item.dep.target.type == pruning.ops.OPTYPE.OUTPUT:
+                reason = _OUTPUT
+            elif module in self._names:
+                reason = reason or why_fixed(module)
+                outwards = graph.is_out_channel_pruning_fn(item.dep.handler)
+                tied += self._entries(module, outwards, item.idxs)
+        if channels is None:
+            sets = [[entry for entries in tied for entry in entries]]
+        else:
+            sets = [list(position) for position in zip(*tied, strict=True)]
+        for entries in sets:
+            for other in entries[1:]:
+                self._union(entries[0], other)
+            if reason:
+                self._fix(entries[0], reason)
+
+    def _entries(
+        self, module: nn.Module, outwards: bool, positions: Sequence[int]
+    ) -> list[list[Entry]]:
+        """Return the entries of a layer at positions, a list for each tensor concerned."""
+        sides: list[tuple[str, int]] = []
+        dimension = output_dimension(module) if outwards else input_dimension(module)
+        if is_depthwise(module):
+            dimension, outwards = 0, True
+        if dimension is not None:
+            sides.append((self._parameter_names[id(module.weight)], dimension))
+            bias = getattr(module, "bias", None)
+            if outwards and bias is not None:
+                sides.append((self._parameter_names[id(bias)], 0))
+        elif isinstance(module, (*NORMALISATIONS, nn.PReLU)):
+            prefix = f"{self._names[module]}." if self._names[module] else ""
+            for leaf, tensor in (
+                *module.named_parameters(recurse=False),
+                *module.named_buffers(recurse=False),
+            ):
+                if tensor.dim() == 1 and len(tensor) > max(positions):
+                    name = self._parameter_names.get(id(tensor), prefix + leaf)
+                    sides.append((name, 0))
+        return [[(name, dim, position) for position in positions] for name, dim in sides]
+
+    def add_declared(self, model: nn.Module) -> None:
+        """Take in what the network itself says of its channels (`MultitaskModel`)."""
+        parameters: dict[str, tuple[int, str]] = getattr(model, "channel_parameters", dict)()
+        for name, (dimension, layer) in parameters.items():
+            weight, out = self._weight_of(layer)
+            for position in range(self._trial.get_parameter(name).shape[dimension]):
+                self._union((weight, out, position), (name, dimension, position))
+        for layer, num_subspaces in getattr(model, "channel_subspaces", dict)().items():
+            weight, out = self._weight_of(layer)
+            size = self._trial.get_parameter(weight).shape[out] // num_subspaces
+            for position in range(size):
+                for subspace in range(1, num_subspaces):
+                    other = position + subspace * size
+                    self._union((weight, out, position), (weight, out, other))
+
+    def _weight_of(self, layer: str) -> tuple[str, int]:
+        module = self._trial.get_submodule(layer)
+        dimension = output_dimension(module)
+        assert dimension is not None, f"{layer} is not a layer that computes channels"
+        return self._parameter_names[id(module.weight)], dimension
+
+    def numbered(self) -> ChannelUnits:
+        """Return the units, numbered in the order of the layers that compute them."""
+        number: dict[Entry, int] = {}
+        group: list[int] = []
+        groups: list[str] = []
+        left_dense: dict[str, str] = {}
+        for layer, weight, dimension, channels in self._roots:
+            new = []
+            for channel in range(channels):
+                root = self._find((weight, dimension, channel))
+                if root in self._fixed:
+                    if self._fixed[root] != _OUTPUT:  # outputs go without saying
+                        left_dense[layer] = self._fixed[root]
+                elif root not in number:
+                    number[root] = len(number)
+                    new.append(root)
+            if new:
+                group += [len(groups)] * len(new)
+                groups.append(layer)
+        tensors = dict(self._trial.named_parameters()) | dict(self._trial.named_buffers())
+        axes: dict[str, dict[int, Tensor]] = {}
+        for entry in self._parent:
+            unit = number.get(self._find(entry))
+            if unit is not None:
+                name, dim, position = entry
+                axis = axes.setdefault(name, {})
+                if dim not in axis:
+                    axis[dim] = torch.full((tensors[name].shape[dim],), FIXED)
+                axis[dim][position] = unit
+        rows = {weight: dim for _, weight, dim, _ in self._roots if dim in axes.get(weight, {})}
+        return ChannelUnits(
+            axes=axes,
+            rows=rows,
+            group=torch.tensor(group, dtype=torch.int64),
+            groups=tuple(groups),
+            shapes={name: tuple(p.shape) for name, p in self._trial.named_parameters()},
+            left_dense=left_dense,
+        )
+
+    def _find(self, entry: Entry) -> Entry:
+        self._parent.setdefault(entry, entry)
+        while (above := self._parent[entry]) != entry:
+            self._parent[entry] = self._parent[above]
+            entry = above
+        return entry
+
+    def _union(self, first: Entry, second: Entry) -> None:
+        a, b = self._find(first), self._find(second)
+        if a != b:
+            self._parent[b] = a
+            if b in self._fixed:
+                self._fixed.setdefault(a, self._fixed.pop(b))
+
+    def _fix(self, entry: Entry, reason: str) -> None:
+        self._fixed.setdefault(self._find(entry), reason)
+
+
+def _with_masks(trial: nn.Module, units: ChannelUnits) -> ChannelUnits:
+    """Return the units whose masks show whether they are kept: those beside a prunable weight."""
+    shown = torch.zeros(units.num_units + 1, dtype=torch.bool)
+    for name in prunable_parameters(trial):
+        for numbers in units.axes.get(name, {}).values():
+            shown[numbers] = True
+    unseen = set(units.group[~shown[:-1]].tolist())
+    good = [group for group in range(len(units.groups)) if group not in unseen]
+    return _only(units, good, "no layer beside it has weights that are pruned") if unseen else units
+
+
+def _tried(trial: nn.Module, units: ChannelUnits, image: Tensor) -> ChannelUnits:
+    """Return the units whose removal changes nothing but the network's size.
+
+    All groups are tried together first; those that fail together are tried in halves.
+    """
+    good = _agreeing(trial, units, image, list(range(len(units.groups))))
+    if len(good) == len(units.groups):
+        return units
+    kept = _only(units, good, _BROKEN)
+    if kept.num_units and not _agrees(trial, kept, _half(kept), image):
+        raise UserError(
+            f"structure channel must be able to follow the channels of {type(trial).__name__}, but "
+            "taking out channels of several layers at once changes its outputs; use "
+            "sparsity.structure=weight"
+        )
+    return kept
+
+
+def _agreeing(trial: nn.Module, units: ChannelUnits, image: Tensor, groups: list[int]) -> list[int]:
+    """Return those of the groups whose units can be taken out."""
+    if not groups:
+        return []
+    chosen = torch.zeros(len(units.groups), dtype=torch.bool)
+    chosen[groups] = True
+    if _agrees(trial, units, _half(units) | ~chosen[units.group], image):
+        return groups
+    if len(groups) == 1:
+        return []
+    middle = len(groups) // 2
+    return [
+        *_agreeing(trial, units, image, groups[:middle]),
+        *_agreeing(trial, units, image, groups[middle:]),
+    ]
+
+
+def _half(units: ChannelUnits) -> Tensor:
+    """Return a choice of half of every group's units, at least one."""
+    generator = torch.Generator().manual_seed(0)
+    keep = torch.zeros(units.num_units, dtype=torch.bool)
+    for group in range(len(units.groups)):
+        members = (units.group == group).nonzero().reshape(-1)
+        drawn = torch.randperm(len(members), generator=generator)
+        keep[members[drawn[: -(-len(members) // 2)]]] = True
+    return keep
+
+
+@torch.no_grad()
+def _agrees(trial: nn.Module, units: ChannelUnits, keep: Tensor, image: Tensor) -> bool:
+    """Return whether the network without units computes what it computes with them at zero."""
+    masked = copy.deepcopy(trial)
+    parameters = dict(masked.named_parameters())
+    names = [name for name in units.axes if name in parameters]
+    for name, mask in units.masks(keep, names).items():
+        parameters[name].mul_(mask)
+    try:
+        expected = _predictions(masked, image)
+        found = _predictions(without_units(masked, units, keep), image)
+    except Exception:  # whatever a network does that was built for other sizes
+        return False
+    return all(
+        one.shape == other.shape
+        and bool((one - other).abs().max() <= _TOLERANCE * one.abs().max().clamp_min(1e-30))
+        for one, other in zip(expected, found, strict=True)
+    )
+
+
+def _only(units: ChannelUnits, groups: Sequence[int], why: str) -> ChannelUnits:
+    """Return the units of some groups, numbered anew; the others are left dense, for `why`."""
+    chosen = torch.zeros(len(units.groups), dtype=torch.bool)
+    chosen[list(groups)] = True
+    alive = chosen[units.group] if units.num_units else torch.zeros(0, dtype=torch.bool)
+    renumbered = torch.full((units.num_units + 1,), FIXED)
+    renumbered[:-1][alive] = torch.arange(int(alive.sum()))
+    axes: dict[str, Mapping[int, Tensor]] = {}
+    for name, by_dimension in units.axes.items():
+        new = {dim: renumbered[numbers] for dim, numbers in by_dimension.items()}
+        new = {dim: numbers for dim, numbers in new.items() if bool((numbers >= 0).any())}
+        if new:
+            axes[name] = new
+    group_number = chosen.cumsum(0) - 1
+    dropped = [name for name, kept in zip(units.groups, chosen.tolist(), strict=True) if not kept]
+    return ChannelUnits(
+        axes=axes,
+        rows={name: dim for name, dim in units.rows.items() if dim in axes.get(name, {})},
+        group=group_number[units.group[alive]],
+        groups=tuple(n for n, kept in zip(units.groups, chosen.tolist(), strict=True) if kept),
+        shapes=units.shapes,
+        left_dense={**units.left_dense, **dict.fromkeys(dropped, why)},
+    )
