@@ -202,6 +202,12 @@ def trial_config(
             "channels_last": True,
             "compile": False,
         },
+        "deployment": {
+            "measure": False,
+            "runtime": "onnxruntime",
+            "device": "cpu",
+            "threads": 1,
+        },
     }
     config = TrialConfig.from_dict(values)
     if not (described.sparse or described.scales):

@@ -5,7 +5,6 @@ Dicts from Optuna, Ray Tune, JSON or the command line become a `TrialConfig` at 
 affect a result have no defaults here; their defaults are in `spaces.presets`.
 """
 
-import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -15,20 +14,47 @@ from trainables.checks import at_least, choice, fraction, positive, require
 from trainables.coercion import build, to_plain
 from trainables.errors import unknown_name
 from trainables.registry.lookup import TASK
-from trainables.registry.structures import group_sizes
 from trainables.report import add_task
+from trainables.sparsity_config import (
+    ALLOCATIONS,
+    ANNEALINGS,
+    ARBITERS,
+    REGROW_BUDGETS,
+    REWIND_FRACTIONS,
+    SALIENCY_WEIGHTS,
+    SCORES,
+    SPARSITY_SCHEDULES,
+    RegrowthConfig,
+    SparsityConfig,
+)
 
-ALLOCATIONS = ("uniform", "er", "erk", "global")
-COUNTS = ("parameters", "flops")
-SPARSITY_SCHEDULES = ("one-shot", "linear", "cubic", "cosine", "exponential", "levels")
-REWIND_FRACTIONS = (0.0, 0.01, 0.05, 0.1, 0.2)
-ANNEALINGS = ("constant", "linear", "cosine", "inverse-power")
-ARBITERS = ("unanimous", "majority", "intersection")
-SALIENCY_WEIGHTS = ("actual", "xavier")
-REGROW_BUDGETS = ("exact", "published")
-SCORES = ("taylor", "magnitude", "published")
+__all__ = [
+    "ALLOCATIONS",
+    "ANNEALINGS",
+    "ARBITERS",
+    "METRIC_DEFINITIONS",
+    "OPTIMISERS",
+    "RATE_SCHEDULES",
+    "REGROW_BUDGETS",
+    "REWIND_FRACTIONS",
+    "RUNTIMES",
+    "SALIENCY_WEIGHTS",
+    "SCORES",
+    "SPARSITY_SCHEDULES",
+    "DataConfig",
+    "DeploymentConfig",
+    "ModelConfig",
+    "OptimiserConfig",
+    "RegrowthConfig",
+    "SparsityConfig",
+    "TrainingConfig",
+    "TrialConfig",
+    "flatten",
+]
+
 OPTIMISERS = ("sgd", "adam", "adamw")
 RATE_SCHEDULES = ("constant", "halving", "cosine")
+RUNTIMES = ("onnxruntime", "torch")
 METRIC_DEFINITIONS = ("corrected", "published")
 
 
@@ -126,97 +152,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SparsityConfig:
-    """Describes how sparse the network becomes, in which layers and when."""
-
-    structure: str  # what is pruned together: "weight", "channel", or N:M, e.g. "2:4"
-    target: float  # fraction of the prunable weights that ends at zero; for channels, of `counts`
-    counts: str  # "channel" only: what the target is a fraction of, "parameters" or "flops"
-    round_to: int  # "channel" only: layers keep multiples of it, or all of their channels
-    allocation: str  # of the kept weights over layers; "global" = by score
-    schedule: str  # from dense to target; "one-shot" = in one step at `start_fraction`,
-    # "levels" = a fixed share of the remaining weights each time, over all of training
-    start_fraction: float  # of training
-    end_fraction: float
-    interval_steps: int  # between the prunings of a gradual schedule
-    level_fraction: float  # "levels" only: share of the remaining weights pruned at each level
-    rewind_fraction: float  # of pre-training, to which `lth` rewinds
-    score: str
-    saliency_batches: int
-    saliency_weights: str  # "actual" | "xavier": what the initial saliency is taken on
-    arbiter: str
-
-    def __post_init__(self) -> None:
-        require(
-            math.isfinite(self.target) and 0.0 <= self.target < 1.0,
-            "`sparsity.target` must be in [0, 1)",
-            self.target,
-            "0.9 keeps a tenth of the weights",
-        )
-        _require_structure(self.structure, self.target)
-        choice("counted cost", self.counts, COUNTS)
-        at_least("sparsity.round_to", self.round_to, 1)
-        choice("allocation", self.allocation, ALLOCATIONS)
-        choice("schedule", self.schedule, SPARSITY_SCHEDULES)
-        choice("score", self.score, SCORES)
-        choice("arbiter", self.arbiter, ARBITERS)
-        choice("saliency_weights", self.saliency_weights, SALIENCY_WEIGHTS)
-        fraction("sparsity.start_fraction", self.start_fraction)
-        fraction("sparsity.end_fraction", self.end_fraction)
-        require(
-            self.start_fraction <= self.end_fraction,
-            "`sparsity.start_fraction` <= `sparsity.end_fraction` must hold",
-            (self.start_fraction, self.end_fraction),
-            "swap them",
-        )
-        at_least("sparsity.interval_steps", self.interval_steps, 1)
-        require(
-            0.001 <= self.level_fraction < 1.0,
-            "`sparsity.level_fraction` must be in [0.001, 1)",
-            self.level_fraction,
-            "0.2 prunes a fifth of the remaining weights at each level",
-        )
-        require(
-            self.rewind_fraction in REWIND_FRACTIONS,
-            f"`sparsity.rewind_fraction` must be one of {REWIND_FRACTIONS}",
-            self.rewind_fraction,
-            "the dense run is kept at these points only",
-        )
-        at_least("sparsity.saliency_batches", self.saliency_batches, 1)
-
-
-def _require_structure(structure: str, target: float) -> None:
-    sizes = group_sizes(structure)
-    if sizes is None or target == 0:
-        return
-    share = 1 - sizes[0] / sizes[1]
-    require(
-        math.isclose(target, share, abs_tol=1e-9),
-        f"`sparsity.target` must be {share:g} for structure {structure}, which sets it",
-        target,
-        "leave it out",
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RegrowthConfig:
-    """Describes drop and grow (RigL, DiSparse dynamic); methods that never regrow ignore it."""
-
-    fraction: float  # alpha_0: share of a layer's kept weights replaced at the first update
-    annealing: str
-    interval_steps: int  # delta_T
-    end_fraction: float  # T_end as a fraction of training
-    budget: str  # "exact" keeps every layer's count; "published" lets the union overshoot
-
-    def __post_init__(self) -> None:
-        fraction("regrowth.fraction", self.fraction)
-        choice("annealing", self.annealing, ANNEALINGS)
-        choice("regrowth budget", self.budget, REGROW_BUDGETS)
-        fraction("regrowth.end_fraction", self.end_fraction)
-        at_least("regrowth.interval_steps", self.interval_steps, 1)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class OptimiserConfig:
     """Describes how weights are updated and how the learning rate falls."""
 
@@ -283,6 +218,25 @@ class TrainingConfig:
             positive(f"training.loss_weights.{task}", weight)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeploymentConfig:
+    """Describes where the model will run, if a trial is to report what it costs there.
+
+    The costs are those of the model as shipped: `cost/latency_fraction`, `cost/latency_ms`,
+    `cost/latency_spread` and `cost/model_bytes`, for one image of `data.size`.
+    """
+
+    measure: bool  # at every report after the masks have changed
+    runtime: str  # "onnxruntime" | "torch"
+    device: str  # "cpu" | "cuda"
+    threads: int
+
+    def __post_init__(self) -> None:
+        choice("runtime", self.runtime, RUNTIMES)
+        choice("device", self.device, ("cpu", "cuda"))
+        at_least("deployment.threads", self.threads, 1)
+
+
 def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
     """Return the dotted names and values of a nested configuration, as `TrialConfig.flat` does."""
     flat: dict[str, Any] = {}
@@ -307,6 +261,7 @@ class TrialConfig:
     regrowth: RegrowthConfig
     optimiser: OptimiserConfig
     training: TrainingConfig
+    deployment: DeploymentConfig
 
     def __post_init__(self) -> None:
         choice("metric definition", self.metrics, METRIC_DEFINITIONS)

@@ -15,7 +15,7 @@ from trainables.sparsity.allocation import regrow_budget, target_count
 from trainables.sparsity.catalogue import METHODS, get_method
 from trainables.sparsity.structures.voting import votes_required
 
-SPARSE = [name for name, method in METHODS.items() if method.sparse]
+SPARSE = [name for name, method in METHODS.items() if "weight" in method.description.structures]
 REGROWING = [name for name, method in METHODS.items() if method.regrows]
 SPARSITIES = [0.0, 0.3, 0.5, 0.9, 0.99, 0.999]
 

@@ -14,8 +14,10 @@ from trainables.registry.models import MODELS
 from trainables.sparsity.catalogue import METHODS
 from trainables.training.trial import TrialRun
 
-SPARSE = [name for name, method in METHODS.items() if method.sparse]
-DENSE = [name for name, method in METHODS.items() if not method.sparse]
+SPARSE = [name for name, method in METHODS.items() if "weight" in method.description.structures]
+DENSE = [
+    name for name, method in METHODS.items() if not (method.sparse or method.description.scales)
+]
 SPARSITIES = (0.3, 0.5, 0.7, 0.9, 0.99)
 # Every sparsity with two tasks; with three and with five the rest is marked slow.
 QUICK = {(2, sparsity) for sparsity in SPARSITIES} | {(3, 0.5), (3, 0.99), (5, 0.3), (5, 0.9)}

@@ -14,7 +14,6 @@ from trainables.cost.narrower import network_of
 from trainables.cost.reference import reference_of
 from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
-from trainables.errors import UserError
 from trainables.models.catalogue import build_model
 from trainables.report import SPLITS
 from trainables.sparsity.catalogue import get_method
@@ -37,6 +36,7 @@ from trainables.training.dense import (
     dense_config,
     starts_from_dense_trial,
 )
+from trainables.training.deployment import Deployment, DeploymentCosts
 from trainables.training.device import explained_memory, prepare_device, resolve_device
 from trainables.training.evaluation import Evaluator
 from trainables.training.export import save_model
@@ -60,6 +60,8 @@ class TrialRun:
     dense_cache: where dense runs are kept. A `dense` trial and the dense pre-training of other
       methods are then trained only once, by the first trial that needs them, with the same result.
     latency: measure `cost/latency_ms` for the final report.
+    deployment: measures what the model costs where it will run, for every report; given the
+      model, its registry, the configuration and the channels of each task's prediction.
     on_progress: is called after every step.
 
     Raises `UserError` for a configuration that cannot be trained.
@@ -75,6 +77,7 @@ class TrialRun:
         dense_cache: DenseRuns | None = None,
         deterministic: bool = False,
         latency: bool = False,
+        deployment: DeploymentCosts | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         self._started = time.perf_counter()
@@ -87,6 +90,7 @@ class TrialRun:
         )
         self._dense: DenseRun | None = None  # the cached run that this one replays
         self._latency = latency
+        self._deployment = Deployment(deployment)
         self.on_progress = on_progress
         self._best = BestWeights(config.data.tasks)
         self.last_report: Report | None = None
@@ -101,16 +105,15 @@ class TrialRun:
         self.tasks = build_tasks(config.data.tasks, num_channels, config.data.dataset)
         network = network_of(config, num_channels)
         model = build_model(network, num_channels, config.seed)
-        memory_format = (
-            torch.channels_last if config.training.channels_last else torch.contiguous_format
-        )
+        last = config.training.channels_last
+        memory_format = torch.channels_last if last else torch.contiguous_format
         self.model = model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.registry = MaskRegistry(self.model)
+        self._deployed = self._deployment.of(self.model, self.registry, config, num_channels)
         method = get_method(config.method)
         method.description.require_structure(config.sparsity.structure)
         if method.sparse:
             use_structure(config.sparsity.structure, self.registry, self.model, config.data.size)
-        _require_some_weights(config, self.registry)
         self._cost = CostModel(
             self.model,
             self.registry,
@@ -245,6 +248,7 @@ class TrialRun:
                 metrics[name] = self._evaluator.costs(latency=True)[name]
         for split in SPLITS:
             metrics |= self._baseline.delta(split, metrics)
+        metrics |= self._deployed()
         self.last_report = dataclasses.replace(found, metrics=metrics)
         return self.last_report
 
@@ -277,6 +281,7 @@ class TrialRun:
         self._train_to(next(step for step in due if step > self._reported_step))
         training_loss = self.loop.mean_loss()
         metrics = self._evaluator.quality("val") | self._evaluator.costs()
+        metrics |= self._deployed()
         self._remember_if_best(metrics)
         step, steps = self.loop.step, self.config.training.steps
         final = step >= steps
@@ -321,7 +326,7 @@ class TrialRun:
             best_step = self._best.step
             self._best.restore(self.model, self.registry)
             metrics |= self._best.metrics
-        metrics |= self._evaluator.costs(latency=self._latency)
+        metrics |= self._evaluator.costs(latency=self._latency) | self._deployed()
         metrics |= self._evaluator.quality("test")
         metrics["training/best_step"] = float(best_step)
         return metrics
@@ -343,13 +348,3 @@ class TrialRun:
         self.last_report = None if report is None else Report(**report)
         self._train_seconds = state["train_seconds"]
         self._earlier_seconds = state["total_seconds"]
-
-
-def _require_some_weights(config: TrialConfig, registry: MaskRegistry) -> None:
-    kept = round((1 - config.sparsity.target) * registry.total)
-    if kept == 0:
-        raise UserError(
-            "`sparsity.target` must keep at least one weight, got "
-            f"{config.sparsity.target} of {registry.total:,} prunable weights; at most "
-            f"{1 - 1 / registry.total:.8f} keeps one"
-        )

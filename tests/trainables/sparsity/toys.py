@@ -85,6 +85,7 @@ CONFIG = {
         "channels_last": False,
         "compile": False,
     },
+    "deployment": {"measure": False, "runtime": "torch", "device": "cpu", "threads": 1},
 }
 
 

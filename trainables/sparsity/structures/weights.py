@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 import torch
 
-from trainables.sparsity.allocation import prune_budget
+from trainables.config import SparsityConfig
+from trainables.errors import UserError
+from trainables.sparsity.allocation import prune_budget, target_count
+from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.proposal import Masks, Proposal, Scores
 from trainables.sparsity.selection import TieOrder, require_finite, select
 from trainables.sparsity.structures.structure import Structure
@@ -12,7 +15,19 @@ from trainables.sparsity.structures.voting import settle
 
 
 class WeightStructure(Structure):
-    """Keeps exactly `round(density · total)` weights, over all layers or by layer."""
+    """Keeps exactly `round(density · total)` weights, over all layers or by layer.
+
+    Raises `UserError` for a target that keeps no weight.
+    """
+
+    def __init__(self, registry: MaskRegistry, config: SparsityConfig) -> None:
+        super().__init__(registry, config)
+        if target_count(1 - config.target, registry.total) == 0:
+            raise UserError(
+                "`sparsity.target` must keep at least one weight, got "
+                f"{config.target} of {registry.total:,} prunable weights; at most "
+                f"{1 - 1 / registry.total:.8f} keeps one"
+            )
 
     def prune(self, scores: Scores, density: float, generator: torch.Generator) -> Masks:
         """Return the masks of the weights of highest score."""

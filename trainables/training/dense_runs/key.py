@@ -24,7 +24,7 @@ ENTRY_VERSION = 2  # raise it when entries hold other files than before
 # The code of this package that determines a dense trial's weights and reports.
 _PACKAGE = Path(__file__).parents[2]
 _CODE = (
-    *("checks.py", "config.py", "coercion.py", "report.py", "seeds.py"),
+    *("checks.py", "config.py", "sparsity_config.py", "coercion.py", "report.py", "seeds.py"),
     *(f"registry/{name}.py" for name in ("datasets", "lookup", "models", "tasks")),
     *("cost", "data", "models", "tasks", "training", "sparsity"),
 )
@@ -64,7 +64,7 @@ def _own_code(config: TrialConfig) -> list[str]:
 def _settings_read(config: TrialConfig, device: str) -> dict[str, object]:
     """Return the settings that a dense trial reads, with the data's content for its folder."""
     assert config.method == "dense", config.method
-    unread = ["sparsity.", "regrowth.", "data.root", "training.pretrain_steps"]
+    unread = ["sparsity.", "regrowth.", "deployment.", "data.root", "training.pretrain_steps"]
     if config.optimiser.name != "sgd":
         unread.append("optimiser.momentum")
     if config.optimiser.rate_schedule != "halving":
