@@ -21,6 +21,7 @@ from trainables.config import (
 from trainables.errors import UserError, unknown_name
 from trainables.registry.lookup import METHOD
 from trainables.registry.methods import METHODS
+from trainables.registry.structures import CHANNEL, group_sizes
 
 SPARSE_METHODS = tuple(name for name, method in METHODS.items() if method.sparse)
 
@@ -53,25 +54,36 @@ def _method(methods: Sequence[str]) -> Parameter:
     )
 
 
-def _target(methods: Sequence[str]) -> list[Parameter]:
+def _target(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]:
+    structure = reference.sparsity.structure
+    if group_sizes(structure) is not None:
+        return []  # N:M sets it
+    low, high, default = (0.2, 0.9, 0.5) if structure == CHANNEL else (0.5, 0.99, 0.9)
+    doc = "fraction of the prunable weights that ends at zero"
+    if structure == CHANNEL:
+        doc = f"fraction of the {reference.sparsity.counts} that is taken out"
     return _drawn_for(
         methods,
         name="sparsity.target",
         kind="float",
-        low=0.5,
-        high=0.99,
-        default=0.9,
-        doc="fraction of the prunable weights that ends at zero",
+        low=low,
+        high=high,
+        default=default,
+        doc=doc,
     )
 
 
-def _allocation(methods: Sequence[str]) -> list[Parameter]:
+def _allocation(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]:
+    structure = reference.sparsity.structure
+    if group_sizes(structure) is not None:
+        return []  # every group keeps the same share
+    channels = structure == CHANNEL
     return _drawn_for(
         methods,
         name="sparsity.allocation",
         kind="categorical",
-        choices=("uniform", "er", "erk"),
-        default="erk",
+        choices=("uniform", "global") if channels else ("uniform", "er", "erk"),
+        default="uniform" if channels else "erk",
         doc="how the kept weights are shared out over the layers",
     )
 
@@ -289,8 +301,8 @@ def _optimiser_details() -> list[Parameter]:
 def _compact(methods: Sequence[str], reference: TrialConfig) -> tuple[Parameter, ...]:
     return (
         _method(methods),
-        *_target(methods),
-        *_allocation(methods),
+        *_target(methods, reference),
+        *_allocation(methods, reference),
         *_regrowth(methods),
         _learning_rate(reference),
     )
