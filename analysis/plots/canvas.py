@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from analysis.labels import axis_label, is_percentage
+from analysis.labels import axis_label, shown_factor
 from analysis.methods import method_style
 from analysis.plots import style
 from trainables.errors import UserError
@@ -72,8 +72,9 @@ def cost_axis(axes: Axes, name: str, values: Sequence[float]) -> tuple[float, fl
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlim(low, high)
-    if is_percentage(name):  # the axis label says that it is percent
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}"))
+    factor = shown_factor(name)
+    if factor != 1.0:  # the axis label says the unit
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{factor * v:.4g}"))
     axes.set_xlabel(axis_label(name), fontsize=style.LABEL_SIZE)
     return low, high
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.statistics.pareto import non_dominated, non_dominated_order
+from analysis.statistics.choice import front_members
+from analysis.statistics.pareto import non_dominated_order
 from analysis.studies.constraints import Bound, axis_bound, off_axis_bounds, read_bounds
 from analysis.studies.trials import Study, Trial
 from trainables import report
@@ -86,10 +87,12 @@ def minimised_values(trials: Sequence[Trial], names: Sequence[str]) -> NDArray[n
 
 def joint_front(study: Study) -> tuple[Trial, ...]:
     """Return the eligible trials that no other dominates in all objectives, cheapest first."""
-    trials = eligible(study)
-    mask = non_dominated(minimised_values(trials, study.objectives))
-    members = [trial for trial, kept in zip(trials, mask, strict=True) if kept]
-    return tuple(sorted(members, key=lambda t: (t.metrics[study.cost], t.number)))
+    return front_members(eligible(study), study.objectives)
+
+
+def dense_trials(study: Study) -> tuple[Trial, ...]:
+    """Return the dense trials that ran to the end, whether or not they met the constraints."""
+    return tuple(t for t in (*eligible(study), *infeasible(study)) if t.method == "dense")
 
 
 def task_fronts(study: Study) -> tuple[TaskFront, ...]:
@@ -97,7 +100,7 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
     trials, missed = eligible(study), infeasible(study)
     bounds = read_bounds(study.facts)
     cost_bound = axis_bound(bounds, study.cost)
-    dense = tuple(t for t in (*trials, *missed) if t.method == "dense")
+    dense = dense_trials(study)
     random = tuple(t for t in trials if t.method == "random")
     return tuple(
         TaskFront(
