@@ -36,27 +36,35 @@ app = typer.Typer(
 @app.command()
 def front(
     name: Name,
+    cost: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC", help="Another measured cost to draw against; default: the study's."
+        ),
+    ] = None,
     storage: Storage = Path("runs"),
     tracking_uri: TrackingUri = None,
     out: Out = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write front.png and front.parquet.
+    """Write front.png, front.parquet and, for each task, fronts/TASK.png, .html and .csv.
 
     front.png has one panel per task; front.parquet has the trials of the joint front.
 
     Members are complete trials that no other dominates over the study's objectives, judged on
     the validation split. A trial that was stopped early or missed a constraint is never a member.
-    Both files are logged to the study's MLflow run as well.
+    With --cost, that cost takes the place of the study's, and its name is in the files' names:
+    front-latency_ms.png. front.* are logged to the study's MLflow run as well.
 
     \b
     Examples:
       python -m analysis front demo
       python -m analysis front demo --out figures --json front.json
+      python -m analysis front demo --cost cost/flops_fraction
       python -m analysis front demo --storage /shared/runs --tracking-uri http://mlflow:5000
     """
-    _produce("front", name, storage, tracking_uri, out, json_file, quiet)
+    _produce("front", name, storage, tracking_uri, out, json_file, quiet, cost)
 
 
 @app.command()
@@ -72,9 +80,9 @@ def report(
 
     It also does what `front` does. The page is one file that opens offline.
 
-    Pictures beside it: front, hypervolume, parallel, importance, agreement, layers (.png), as far
-    as the study has what they show. Everything is logged to the study's MLflow run as well; a
-    server that is away is said in a note and stops nothing.
+    Pictures beside it: front (and fronts/TASK), hypervolume, parallel, importance, agreement,
+    layers (.png), as far as the study has what they show. What is not in fronts/ is logged to the
+    study's MLflow run as well; a server that is away is said in a note and stops nothing.
 
     \b
     Examples:
@@ -170,18 +178,24 @@ def _produce(
     out: Path | None,
     json_file: Path | None,
     quiet: bool,
+    cost: str | None = None,
 ) -> None:
     # Imported late, so that --help and mistakes in the options are answered at once.
-    from analysis.report import figures
+    from analysis.report import figures, task_files
+    from analysis.statistics import fronts
     from analysis.studies.trials import load_study
 
     started = time.perf_counter()
     study = load_study(name, storage, tracking_uri)
+    suffix = ""
+    if cost is not None and cost != study.cost:
+        study, suffix = fronts.against(study, cost), f"-{cost.partition('/')[2]}"
     say = (lambda text: None) if quiet else print
     whole = command == "report"
     found = figures.find(study, with_masks=whole, with_importances=whole)
     folder = study.directory if out is None else out
-    paths = figures.write_front(found, folder)
+    paths = figures.write_front(found, folder, suffix)
+    of_tasks = task_files.write(found, folder, suffix)
     if whole:
         from analysis.report.report import write_report
 
@@ -190,6 +204,7 @@ def _produce(
             write_report(found, folder, shlex.join(["python", "-m", "analysis", *sys.argv[1:]]))
         )
     notes = [*study.notes, *_log(study, paths)]
+    paths += of_tasks
     for note in () if quiet else notes:
         print(f"note: {note}", file=sys.stderr)
     words = {"stopped": "stopped early", "infeasible": "infeasible", "failed": "failed"}

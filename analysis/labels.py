@@ -43,7 +43,7 @@ _METRIC_LABELS = {
     "cost/latency_ms": "latency per image",
     "cost/latency_fraction": "latency",
     "cost/latency_spread": "spread of the latency",
-    "cost/model_bytes": "size of the weights file",
+    "cost/model_bytes": "weights file",
 }
 
 _UNITS = {"deg": "°", "percent": "%", "dataset unit": "data units", "bytes": "MB"}

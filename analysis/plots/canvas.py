@@ -20,6 +20,14 @@ from trainables.errors import UserError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+# How an interactive figure behaves in a page.
+PAGE_CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "showSendToCloud": False,  # no button that gives the study away
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+}
+
 
 def new_figure(width_inches: float, height_inches: float, title: str, subtitle: str = "") -> Figure:
     """Return a white figure with a title at the left and a quieter line under it."""

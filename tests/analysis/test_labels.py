@@ -42,7 +42,7 @@ def test_one_number(value: float, name: str, text: str) -> None:
 def test_axes_of_costs_have_units() -> None:
     assert axis_label("cost/latency_fraction") == "latency (% of dense)"
     assert axis_label("cost/latency_ms") == "latency per image (ms)"
-    assert axis_label("cost/model_bytes") == "size of the weights file (MB)"
+    assert axis_label("cost/model_bytes") == "weights file (MB)"
 
 
 @given(

@@ -118,8 +118,7 @@ def test_what_was_measured_is_shown(record: Record, monkeypatch, capsys) -> None
     assert pick(monkeypatch, built, "--where", "cost/latency_fraction<=0.7") == 0
     said = capsys.readouterr().out
     assert (
-        "forward FLOPs 30 %, latency per image 5.25 ms, latency 60 %, size of the weights file "
-        "0.25 MB"
+        "forward FLOPs 30 %, latency per image 5.25 ms, latency 60 %, weights file 0.25 MB"
     ) in said
     assert "Δ_T      -7.5 % to the dense model" in said
     assert "cost/latency_fraction is 60 %, <= 70 %" in said
