@@ -204,7 +204,6 @@ def _produce(
             write_report(found, folder, shlex.join(["python", "-m", "analysis", *sys.argv[1:]]))
         )
     notes = [*study.notes, *_log(study, paths)]
-    paths += of_tasks
     for note in () if quiet else notes:
         print(f"note: {note}", file=sys.stderr)
     words = {"stopped": "stopped early", "infeasible": "infeasible", "failed": "failed"}
@@ -218,9 +217,12 @@ def _produce(
         say("no complete trial has finite objectives: the front is empty")
     for path in paths:
         say(f"  {path}")
+    if of_tasks:
+        names = ",".join(dict.fromkeys(path.stem for path in of_tasks))
+        say(f"  {of_tasks[0].parent}/{{{names}}}.{{png,html,csv}}")
     if json_file is not None:
         seconds = time.perf_counter() - started
-        write_json(json_file, _summary(command, found, notes, paths, seconds))
+        write_json(json_file, _summary(command, found, notes, [*paths, *of_tasks], seconds))
 
 
 def _no_model(study: "Study") -> str:

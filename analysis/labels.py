@@ -36,7 +36,7 @@ _METRIC_LABELS = {
     "multitask/delta_percent": "Δ_T",
     "cost/density": "density",
     "cost/sparsity": "sparsity",
-    "cost/parameters_kept": "weights kept",
+    "cost/parameters_kept": "parameters kept",
     "cost/flops_fraction": "forward FLOPs",
     "cost/train_flops_fraction": "training FLOPs",
     "cost/average_training_density": "average density in training",

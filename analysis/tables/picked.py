@@ -222,7 +222,7 @@ def _costs(pick: Pick) -> Iterable[tuple[str, str]]:
         yield "Δ_T", f"{numbers([pick.delta_percent])[0]} % to the dense model, positive is better"
     if pick.weights is not None:
         kept, total = pick.weights
-        yield "weights", f"{kept:,} of {total:,} kept"
+        yield "weights", f"{kept:,} of {total:,} prunable ones kept"
     found = [
         f"{metric_label(name)} {number(value, name)}"
         for name in report.METRICS

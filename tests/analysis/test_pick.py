@@ -78,7 +78,9 @@ def test_the_model_and_its_weights(built: BuiltStudy, monkeypatch, capsys) -> No
     assert pick(monkeypatch, built) == 0
     said = capsys.readouterr().out
     assert f"load_model('{folder / 'model.pt'}').model" in said
-    assert f"{written['masks']['kept']:,} of {written['masks']['total']:,} kept" in said
+    assert (
+        f"{written['masks']['kept']:,} of {written['masks']['total']:,} prunable ones kept" in said
+    )
 
 
 def test_json_has_the_whole_answer(built: BuiltStudy, monkeypatch, capsys) -> None:
