@@ -1,19 +1,22 @@
-"""Run `python -m analysis`: `front` and `report` are here, the other commands in `commands`.
+"""Run `python -m analysis`: `front`, `report` and `pick` are here, the others in `commands`.
 
 Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 """
 
+import json
 import shlex
 import sys
 import time
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from analysis import commands
 from analysis.options import JsonFile, Name, Out, Quiet, Storage, TrackingUri
 from trainables.command_line import masked, run_command_line, write_json
+from trainables.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.report.figures import Findings
@@ -33,27 +36,35 @@ app = typer.Typer(
 @app.command()
 def front(
     name: Name,
+    cost: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC", help="Another measured cost to draw against; default: the study's."
+        ),
+    ] = None,
     storage: Storage = Path("runs"),
     tracking_uri: TrackingUri = None,
     out: Out = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write front.png and front.parquet.
+    """Write front.png, front.parquet and, for each task, fronts/TASK.png, .html and .csv.
 
     front.png has one panel per task; front.parquet has the trials of the joint front.
 
     Members are complete trials that no other dominates over the study's objectives, judged on
     the validation split. A trial that was stopped early or missed a constraint is never a member.
-    Both files are logged to the study's MLflow run as well.
+    With --cost, that cost takes the place of the study's, and its name is in the files' names:
+    front-latency_ms.png. front.* are logged to the study's MLflow run as well.
 
     \b
     Examples:
       python -m analysis front demo
       python -m analysis front demo --out figures --json front.json
+      python -m analysis front demo --cost cost/flops_fraction
       python -m analysis front demo --storage /shared/runs --tracking-uri http://mlflow:5000
     """
-    _produce("front", name, storage, tracking_uri, out, json_file, quiet)
+    _produce("front", name, storage, tracking_uri, out, json_file, quiet, cost)
 
 
 @app.command()
@@ -69,9 +80,9 @@ def report(
 
     It also does what `front` does. The page is one file that opens offline.
 
-    Pictures beside it: front, hypervolume, parallel, importance, agreement, layers (.png), as far
-    as the study has what they show. Everything is logged to the study's MLflow run as well; a
-    server that is away is said in a note and stops nothing.
+    Pictures beside it: front (and fronts/TASK), hypervolume, parallel, importance, agreement,
+    layers (.png), as far as the study has what they show. What is not in fronts/ is logged to the
+    study's MLflow run as well; a server that is away is said in a note and stops nothing.
 
     \b
     Examples:
@@ -79,6 +90,80 @@ def report(
       python -m analysis report demo --out reports/demo --quiet
     """
     _produce("report", name, storage, tracking_uri, out, json_file, quiet)
+
+
+@app.command()
+def pick(
+    name: Name,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'METRIC<=VALUE'",
+            help="A bound on a metric, with <=, >=, < or >; VALUE may be a percentage of the dense "
+            "model's. Repeatable.",
+        ),
+    ] = None,
+    best: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC", help="Choose the best in this; default: the front's knee."),
+    ] = None,
+    storage: Storage = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE|-", help="Write the answer as JSON; - is stdout."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Pick one model of the front, and say why.
+
+    Members of the front that meet every bound are candidates. Of these it takes the best in
+    --best or else the knee: the one farthest below the line from the cheapest to the best member,
+    with every objective scaled over the front and tasks averaged (Das 1999). Ties go to the lower
+    number. Values are on val; a METRIC without a split means its val value.
+
+    \b
+    Examples:
+      python -m analysis pick demo
+      python -m analysis pick demo --where 'cost/density<=0.1' --best segmentation/miou
+      python -m analysis pick demo --where 'segmentation/miou>=95%' --best cost/density --json -
+    """
+    from analysis.report.versions import versions
+    from analysis.statistics import choice, conditions
+    from analysis.statistics.fronts import dense_trials, eligible
+    from analysis.studies.trials import load_study
+    from analysis.tables import picked
+
+    started = time.perf_counter()
+    study = load_study(name, storage, tracking_uri)
+    dense = choice.mean_metrics(dense_trials(study))
+    bounds = [conditions.parse_condition(text, study.objectives, dense) for text in where or ()]
+    if best is not None:
+        conditions.metric_name(best, study.objectives)
+    trials = eligible(study)
+    if not trials:
+        raise UserError(_no_model(study))
+    chosen = choice.choose(trials, study.objectives, bounds, best)
+    found = picked.Pick(study=study, choice=chosen, dense=dense)
+    for note in () if quiet else study.notes:
+        print(f"note: {note}", file=sys.stderr)
+    to_stdout = json_file == Path("-")
+    if not (quiet or to_stdout):
+        print(picked.text(found))
+    if json_file is None:
+        return
+    answer = {
+        "command": "pick",
+        "study": study.name,
+        **picked.to_json(found),
+        "notes": list(study.notes),
+        "timing": {"seconds": round(time.perf_counter() - started, 3)},
+        "versions": versions(),
+    }
+    if to_stdout:
+        print(json.dumps(answer, indent=2, allow_nan=False))
+    else:
+        write_json(json_file, answer)
 
 
 for _command in (commands.compare, commands.table, commands.published, commands.layers):
@@ -93,18 +178,24 @@ def _produce(
     out: Path | None,
     json_file: Path | None,
     quiet: bool,
+    cost: str | None = None,
 ) -> None:
     # Imported late, so that --help and mistakes in the options are answered at once.
-    from analysis.report import figures
+    from analysis.report import figures, task_files
+    from analysis.statistics import fronts
     from analysis.studies.trials import load_study
 
     started = time.perf_counter()
     study = load_study(name, storage, tracking_uri)
+    suffix = ""
+    if cost is not None and cost != study.cost:
+        study, suffix = fronts.against(study, cost), f"-{cost.partition('/')[2]}"
     say = (lambda text: None) if quiet else print
     whole = command == "report"
     found = figures.find(study, with_masks=whole, with_importances=whole)
     folder = study.directory if out is None else out
-    paths = figures.write_front(found, folder)
+    paths = figures.write_front(found, folder, suffix)
+    of_tasks = task_files.write(found, folder, suffix)
     if whole:
         from analysis.report.report import write_report
 
@@ -126,9 +217,22 @@ def _produce(
         say("no complete trial has finite objectives: the front is empty")
     for path in paths:
         say(f"  {path}")
+    if of_tasks:
+        names = ",".join(dict.fromkeys(path.stem for path in of_tasks))
+        say(f"  {of_tasks[0].parent}/{{{names}}}.{{png,html,csv}}")
     if json_file is not None:
         seconds = time.perf_counter() - started
-        write_json(json_file, _summary(command, found, notes, paths, seconds))
+        write_json(json_file, _summary(command, found, notes, [*paths, *of_tasks], seconds))
+
+
+def _no_model(study: "Study") -> str:
+    counts = Counter(trial.status for trial in study.trials)
+    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return (
+        f"a model must be picked from complete trials with finite objectives, got none of "
+        f"{len(study.trials)}{f' ({said})' if said else ''} in study {study.name!r}; "
+        f"`python -m search resume {study.name}` goes on with it"
+    )
 
 
 def _log(study: "Study", paths: list[Path]) -> list[str]:

@@ -3,6 +3,9 @@
 Tables, figures and sentences of all rooms take their words from here. Standard library only.
 """
 
+import math
+from collections.abc import Sequence
+
 from trainables import report
 
 _TASK_LABELS = {
@@ -33,21 +36,27 @@ _METRIC_LABELS = {
     "multitask/delta_percent": "Δ_T",
     "cost/density": "density",
     "cost/sparsity": "sparsity",
-    "cost/parameters_kept": "weights kept",
+    "cost/parameters_kept": "parameters kept",
     "cost/flops_fraction": "forward FLOPs",
     "cost/train_flops_fraction": "training FLOPs",
     "cost/average_training_density": "average density in training",
     "cost/latency_ms": "latency per image",
+    "cost/latency_fraction": "latency",
+    "cost/latency_spread": "spread of the latency",
+    "cost/model_bytes": "weights file",
 }
 
-_UNITS = {"deg": "°", "percent": "%", "dataset unit": "data units"}
-_COST_UNITS = {
+_UNITS = {"deg": "°", "percent": "%", "dataset unit": "data units", "bytes": "MB"}
+_PERCENTAGES = {  # costs that are stored as fractions, and their units on an axis
     "cost/density": "weights kept, % of dense",
     "cost/sparsity": "weights pruned, %",
     "cost/flops_fraction": "% of dense",
     "cost/train_flops_fraction": "% of dense",
     "cost/average_training_density": "% of dense",
+    "cost/latency_fraction": "% of dense",
+    "cost/latency_spread": "%",
 }
+_BYTES_TO_MB = 1e-6
 
 
 def task_label(task: str) -> str:
@@ -64,8 +73,8 @@ def metric_label(name: str) -> str:
 def unit_label(name: str) -> str:
     """Return the unit as written on an axis; empty for a quality that is a plain fraction."""
     bare = report.without_split(name)
-    if bare in _COST_UNITS:
-        return _COST_UNITS[bare]
+    if bare in _PERCENTAGES:
+        return _PERCENTAGES[bare]
     unit = report.describe(name).unit
     return "" if unit == "fraction" else _UNITS.get(unit, unit)
 
@@ -85,7 +94,14 @@ def better(name: str) -> str:
 
 def is_percentage(name: str) -> bool:
     """Tell whether the metric is a cost that is stored as a fraction and shown in percent."""
-    return report.without_split(name) in _COST_UNITS
+    return report.without_split(name) in _PERCENTAGES
+
+
+def shown_factor(name: str) -> float:
+    """Return what a stored value is multiplied by to be shown in the unit of `unit_label`."""
+    if is_percentage(name):
+        return 100.0
+    return _BYTES_TO_MB if report.describe(name).unit == "bytes" else 1.0
 
 
 _LAYER_WORDS = ("backbone", "heads", "blocks", "branches", "weight")
@@ -110,11 +126,55 @@ def is_shortcut(name: str) -> bool:
 def number(value: float, name: str | None = None) -> str:
     """Write a value for a reader, with four significant digits.
 
-    name: its metric; a cost that `is_percentage` is written in percent, with three digits.
+    name: its metric; a cost is written with its unit, one that `is_percentage` with three digits.
     """
     if value != value:
         return "NaN"
-    if name is not None and is_percentage(name):
-        percent = 100 * value
-        return f"{percent:.3g} %" if percent < 99.95 else f"{percent:.4g} %"
+    if name is not None and name.startswith("cost/"):
+        if is_percentage(name):
+            percent = 100 * value
+            return f"{percent:.3g} %" if percent < 99.95 else f"{percent:.4g} %"
+        return f"{_plain(shown_factor(name) * value)}{_unit_after(name)}"
+    return _plain(value)
+
+
+def numbers(values: Sequence[float], name: str | None = None) -> list[str]:
+    """Write values that a reader compares: with four significant digits, or more if they need it.
+
+    Values that differ are written differently and in their order, so 0.1001 beside 0.1 is never
+    10 %. name: their metric; they are written in its unit, a cost or an angle with it.
+    Counts are written whole.
+    """
+    factor = 1.0 if name is None else shown_factor(name)
+    if factor == 1.0 and all(value == round(value) for value in values if math.isfinite(value)):
+        return [f"{value:,.0f}{'' if name is None else _unit_after(name)}" for value in values]
+    texts: list[str] = []
+    for digits in range(4, 18):
+        texts = [f"{factor * value:.{digits}g}" for value in values]
+        if _order(list(map(float, texts))) == _order(values):
+            break
+    unit = "" if name is None else _unit_after(name)
+    return [_without_exponent(text) + unit for text in texts]
+
+
+def _order(values: Sequence[float]) -> list[int]:
+    """Return the place of each value among the distinct values."""
+    distinct = sorted(set(values))
+    return [distinct.index(value) for value in values]
+
+
+def _unit_after(name: str) -> str:
+    """Return what follows a number: " %", " MB" or " ms" for costs, "°", else nothing."""
+    if is_percentage(name):
+        return " %"
+    unit = unit_label(name)
+    return "°" if unit == "°" else f" {unit}" if unit in ("MB", "ms") else ""
+
+
+def _without_exponent(text: str) -> str:
+    """Write "1.2e+06" as "1,200,000"; small values keep their exponent."""
+    return f"{float(text):,.0f}" if "e+" in text else text
+
+
+def _plain(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.0f}"

@@ -96,6 +96,24 @@ _ACROSS_TASKS = (
         direction="minimize",
         description="median forward time of one image",
     ),
+    Metric(
+        name="cost/latency_fraction",
+        unit="fraction",
+        direction="minimize",
+        description="median time of one image / that of the dense network, measured in turns",
+    ),
+    Metric(
+        name="cost/model_bytes",
+        unit="bytes",
+        direction="minimize",
+        description="size of the packed weights file",
+    ),
+    Metric(
+        name="cost/latency_spread",
+        unit="fraction",
+        direction="minimize",
+        description="interquartile range of the ratios behind cost/latency_fraction",
+    ),
 )
 
 METRICS: dict[str, Metric] = {

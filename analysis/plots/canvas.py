@@ -12,13 +12,21 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from analysis.labels import axis_label, is_percentage
+from analysis.labels import axis_label, shown_factor
 from analysis.methods import method_style
 from analysis.plots import style
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+# How an interactive figure behaves in a page.
+PAGE_CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "showSendToCloud": False,  # no button that gives the study away
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+}
 
 
 def new_figure(width_inches: float, height_inches: float, title: str, subtitle: str = "") -> Figure:
@@ -72,8 +80,9 @@ def cost_axis(axes: Axes, name: str, values: Sequence[float]) -> tuple[float, fl
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlim(low, high)
-    if is_percentage(name):  # the axis label says that it is percent
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}"))
+    factor = shown_factor(name)
+    if factor != 1.0:  # the axis label says the unit
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{factor * v:.4g}"))
     axes.set_xlabel(axis_label(name), fontsize=style.LABEL_SIZE)
     return low, high
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.labels import axis_label, is_percentage, number, task_label
+from analysis.labels import axis_label, is_percentage, number, shown_factor, task_label
 from analysis.methods import method_order, method_style
 from analysis.plots import bounds, canvas, style
 from analysis.plots.bounds import Window, maximised
@@ -255,8 +255,10 @@ def _page_axes(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
         axis |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
         axis |= {"tickvals": ticks, "ticktext": [_tick(t, front.cost) for t in ticks]}
     else:
-        percent = is_percentage(front.cost)
-        axis |= {"range": [low, high], "tickformat": ".0%" if percent else None}
+        axis |= {"range": [low, high], "tickformat": ".0%" if is_percentage(front.cost) else None}
+        if not is_percentage(front.cost) and shown_factor(front.cost) != 1.0:
+            ticks = style.linear_ticks(low, high)
+            axis |= {"tickvals": ticks, "ticktext": [_tick(t, front.cost) for t in ticks]}
     figure.update_yaxes(range=list(shown.quality_limits))
     figure.update_xaxes(**axis)
     label = {"text": axis_label(front.quality), "standoff": 6}

@@ -31,6 +31,7 @@ from analysis.statistics.fronts import (
     infeasible,
     joint_front,
     minimised_values,
+    shown_costs,
     task_fronts,
 )
 from analysis.statistics.importance import Importances, measure, to_table
@@ -110,16 +111,16 @@ def spread(masks: Sequence[TrialMasks], limit: int) -> tuple[TrialMasks, ...]:
     return tuple(ordered[round(i * (len(ordered) - 1) / (limit - 1))] for i in range(limit))
 
 
-def write_front(found: Findings, out: Path) -> list[Path]:
+def write_front(found: Findings, out: Path, suffix: str = "") -> list[Path]:
     """Write front.png and front.parquet under `out` and return their paths.
 
-    Raises `UserError` where the folder is not writable.
+    suffix: put behind the files' names. Raises `UserError` where the folder is not writable.
     """
-    rows = write_parquet(out / "front.parquet", front_rows(found))
+    rows = write_parquet(out / f"front{suffix}.parquet", front_rows(found))
     picture = front.draw(
         found.fronts, found.member_names, front_title(found), front_subtitle(found)
     )
-    return [canvas.save(picture, out / "front.png"), rows]
+    return [canvas.save(picture, out / f"front{suffix}.png"), rows]
 
 
 def front_rows(found: Findings) -> pa.Table:
@@ -194,7 +195,7 @@ def front_subtitle(found: Findings) -> str:
 def hover_texts(study: Study) -> dict[str, str]:
     """Return by trial what hovering over it shows, as escaped HTML.
 
-    That is its name, its objectives with test beside val, and its parameters.
+    That is its name, its costs, its objectives with test beside val, and its parameters.
     """
     params = parallel.varying_params(study.trials)[:10]
     bounds = read_bounds(study.facts)
@@ -204,7 +205,7 @@ def hover_texts(study: Study) -> dict[str, str]:
 def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[Bound]) -> str:
     look = method_style(trial.method)
     lines = [f"<b>{html.escape(trial.trial)}</b> {html.escape(look.label)}"]
-    for name in (study.cost, *study.qualities):
+    for name in (*shown_costs(study.cost, [trial]), *study.qualities):
         if name in trial.metrics:
             label = metric_label(name)
             if name in study.qualities:

@@ -5,7 +5,6 @@ goes into the page as it is.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from analysis.labels import better, metric_label, number, task_label, unit_label
-from analysis.methods import MethodStyle, method_style
+from analysis.labels import better, metric_label, number, task_label
 from analysis.plots import (
     agreement,
     canvas,
@@ -26,12 +24,10 @@ from analysis.plots import (
     parallel,
     style,
 )
-from analysis.report.figures import Findings, hover_texts, test_name
+from analysis.report import trial_tables
+from analysis.report.figures import Findings, hover_texts
 from analysis.report.versions import versions
-from analysis.statistics.fronts import ineligible_reason
 from analysis.statistics.importance import SUMMARY, explanation
-from analysis.studies.constraints import misses
-from analysis.studies.masks import failure_reason
 from analysis.studies.terms import effort_text, saved_text, terms, trials_text
 from analysis.studies.trials import RUNNING, Study, Trial
 from analysis.tables.typeset import write_text
@@ -49,31 +45,6 @@ _COUNTED = {
     RUNNING: "still running",
 }
 _FACTS = ("recipe", "dataset", "preset", "tasks", "seed", "created", "command", "sampler")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Head:
-    """Hold a column's head: its lines, and the column's class in the style sheet."""
-
-    lines: tuple[str, ...]
-    kind: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """Hold a trial with its method's look and one text per further column."""
-
-    trial: str
-    look: MethodStyle
-    cells: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrialTable:
-    """Hold a table of trials. `heads` are those of the columns after trial and method."""
-
-    heads: tuple[Head, ...]
-    rows: tuple[Row, ...]
 
 
 def write_report(found: Findings, out: Path, command: str) -> Path:
@@ -95,7 +66,7 @@ def render(found: Findings, command: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    missed, failures = _missed(found), _failures(study)
+    missed, failures = trial_tables.missed(found), trial_tables.failures(study)
     return environment.get_template("page.html").render(
         study=study,
         found=found,
@@ -106,7 +77,8 @@ def render(found: Findings, command: str) -> str:
         links=_links(found, bool(missed.rows)),
         nothing=None if found.ended else _nothing(study),
         num_stopped=len(study.with_status("stopped")),
-        members=_members(found),
+        members=trial_tables.members(found),
+        measured=trial_tables.every_metric(found),
         missed=missed,
         failures=failures,
         made=_made(found),
@@ -214,18 +186,7 @@ def _markup(figure: "go.Figure") -> Markup:
             full_html=False,
             include_plotlyjs=False,
             default_width="100%",
-            config={
-                "displaylogo": False,
-                "showSendToCloud": False,  # no button that gives the study away
-                "responsive": True,
-                "modeBarButtonsToRemove": [
-                    "select2d",
-                    "lasso2d",
-                    "zoomIn2d",
-                    "zoomOut2d",
-                    "autoScale2d",
-                ],
-            },
+            config=canvas.PAGE_CONFIG,
         )
     )
 
@@ -233,73 +194,6 @@ def _markup(figure: "go.Figure") -> Markup:
 def _legend(entries: Iterable[tuple[str, str]]) -> list[tuple[str, Markup]]:
     """Names of traces and their look as SVG, which is ours and goes in as it is."""
     return [(name, Markup(look)) for name, look in entries]
-
-
-def _row(trial: Trial, cells: Iterable[str]) -> Row:
-    return Row(trial=trial.trial, look=method_style(trial.method), cells=tuple(cells))
-
-
-def _members(found: Findings) -> TrialTable:
-    study = found.study
-    heads = [_head(study.cost)]
-    for name in study.qualities:
-        heads += [_head(name), Head(lines=("test",), kind="test")]
-    rows = []
-    for trial in found.members:
-        cells = [number(trial.metrics[study.cost], study.cost)]
-        for name in study.qualities:
-            cells += [_digits(trial.metrics[name]), _digits(trial.metrics.get(test_name(name)))]
-        rows.append(_row(trial, [*cells, "–" if trial.seed is None else str(trial.seed)]))
-    return TrialTable(heads=(*heads, Head(lines=("seed",))), rows=tuple(rows))
-
-
-def _missed(found: Findings) -> TrialTable:
-    study = found.study
-    names = (study.cost, *study.qualities)
-    rows = []
-    for trial in study.with_status("infeasible"):
-        cost = trial.metrics.get(study.cost)
-        cells = ["–" if cost is None else number(cost, study.cost)]
-        cells += [_digits(trial.metrics.get(name)) for name in study.qualities]
-        said = "; ".join(misses(found.bounds, trial.metrics)) or failure_reason(study, trial)
-        rows.append(_row(trial, [*cells, said]))
-    last = Head(lines=("missed",), kind="text wrap")
-    return TrialTable(heads=(*map(_head, names), last), rows=tuple(rows))
-
-
-def _failures(study: Study) -> TrialTable:
-    rows = []
-    for trial in study.trials:
-        reason = ineligible_reason(trial, study.objectives)
-        if trial.status == "failed":
-            reason = failure_reason(study, trial)
-        if reason is not None:
-            trained = "–" if trial.fraction != trial.fraction else f"{100 * trial.fraction:.0f} %"
-            rows.append(_row(trial, (trial.status, trained, reason)))
-    heads = (
-        Head(lines=("status",), kind="text"),
-        Head(lines=("trained",)),
-        Head(lines=("reason",), kind="text wrap"),
-    )
-    return TrialTable(heads=heads, rows=tuple(rows))
-
-
-def _head(name: str) -> Head:
-    """The head of a column of objectives: what is measured, and the direction that is better."""
-    arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
-    label = metric_label(name)
-    if name.startswith("cost/"):
-        return Head(lines=(f"{label} {arrow}",))
-    task = task_label(report.without_split(name).partition("/")[0])
-    unit = unit_label(name)
-    measured = f"{label} ({unit})" if unit == "°" else label
-    return Head(lines=(task, f"{measured}\u00a0{arrow}", "val"), kind="wide")
-
-
-def _digits(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
 
 
 def _made(found: Findings) -> list[tuple[str, str]]:

@@ -7,15 +7,19 @@ member. Selection is on `val` alone.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.statistics.pareto import non_dominated, non_dominated_order
+from analysis.statistics.choice import front_members, unmeasured
+from analysis.statistics.pareto import non_dominated_order
 from analysis.studies.constraints import Bound, axis_bound, off_axis_bounds, read_bounds
 from analysis.studies.trials import Study, Trial
 from trainables import report
+from trainables.errors import unknown_name
+
+_SHOWN_COSTS = ("cost/density", "cost/latency_fraction", "cost/latency_ms", "cost/model_bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +79,12 @@ def ineligible_reason(trial: Trial, objectives: Sequence[str]) -> str | None:
     return f"complete, but {', '.join(f'{n} is {trial.metrics[n]}' for n in bad)}"
 
 
+def shown_costs(cost: str, trials: Iterable[Trial]) -> tuple[str, ...]:
+    """Return the costs that are shown beside `cost`, which is first: those that a trial reports."""
+    measured = {name for trial in trials for name in trial.metrics}
+    return (cost, *(name for name in _SHOWN_COSTS if name in measured and name != cost))
+
+
 def minimised_values(trials: Sequence[Trial], names: Sequence[str]) -> NDArray[np.float64]:
     """Return (N, M) of the named metrics, turned so that smaller is better; NaN if missing."""
     rows = [
@@ -86,10 +96,33 @@ def minimised_values(trials: Sequence[Trial], names: Sequence[str]) -> NDArray[n
 
 def joint_front(study: Study) -> tuple[Trial, ...]:
     """Return the eligible trials that no other dominates in all objectives, cheapest first."""
-    trials = eligible(study)
-    mask = non_dominated(minimised_values(trials, study.objectives))
-    members = [trial for trial, kept in zip(trials, mask, strict=True) if kept]
-    return tuple(sorted(members, key=lambda t: (t.metrics[study.cost], t.number)))
+    return front_members(eligible(study), study.objectives)
+
+
+def dense_trials(study: Study) -> tuple[Trial, ...]:
+    """Return the dense trials that ran to the end, whether or not they met the constraints."""
+    return tuple(t for t in (*eligible(study), *infeasible(study)) if t.method == "dense")
+
+
+def against(study: Study, cost: str) -> Study:
+    """Return the study with another cost among its objectives, to draw fronts against it.
+
+    A note says how many complete trials lack it. Raises `UserError` for what is no cost that less
+    of is better, and where no complete trial has measured it.
+    """
+    metrics = report.METRICS.values()
+    valid = [m.name for m in metrics if m.name.startswith("cost/") and m.direction == "minimize"]
+    if cost not in valid:
+        raise unknown_name("cost metric", cost, valid)
+    complete = study.with_status("complete")
+    lacking = sum(bool(report.non_finite(trial.metrics, [cost])) for trial in complete)
+    if complete and lacking == len(complete):
+        raise unmeasured(cost, "complete trial")
+    note = (
+        f"{lacking} of {len(complete)} complete trials did not measure {cost}: they are left out."
+    )
+    notes = (*study.notes, note) if lacking else study.notes
+    return replace(study, objectives=(*study.qualities, cost), notes=notes)
 
 
 def task_fronts(study: Study) -> tuple[TaskFront, ...]:
@@ -97,7 +130,7 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
     trials, missed = eligible(study), infeasible(study)
     bounds = read_bounds(study.facts)
     cost_bound = axis_bound(bounds, study.cost)
-    dense = tuple(t for t in (*trials, *missed) if t.method == "dense")
+    dense = dense_trials(study)
     random = tuple(t for t in trials if t.method == "random")
     return tuple(
         TaskFront(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.labels import axis_label, is_percentage, task_label
+from analysis.labels import axis_label, shown_factor, task_label
 from analysis.methods import method_style
 from analysis.studies.systems_by_seed import DELTA, Grid, System, percent
 from analysis.tables.typeset import Table, mean_and_deviation
@@ -100,8 +100,8 @@ def _table(grid: Grid, group: str, names: Sequence[str]) -> Table:
 
 
 def _shown(grid: Grid, name: str) -> list[list[float]]:
-    """Return a metric's values by system as written: costs that are fractions in percent."""
-    factor = 100.0 if is_percentage(name) else 1.0
+    """Return a metric's values by system as written, in the unit of its label."""
+    factor = shown_factor(name)
     return [[factor * v for v in values(grid, s, name).values()] for s in grid.systems]
 
 

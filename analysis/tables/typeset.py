@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 from trainables.errors import UserError
 
@@ -123,6 +124,14 @@ def write_parquet(path: Path, rows: pa.Table) -> Path:
     Raises `UserError` where the folder is not writable.
     """
     return _write(path, lambda partial: pq.write_table(rows, partial))
+
+
+def write_csv(path: Path, rows: pa.Table) -> Path:
+    """Write a CSV file, whole or not at all, and return its path.
+
+    Raises `UserError` where the folder is not writable.
+    """
+    return _write(path, lambda partial: csv.write_csv(rows, partial))
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> Path:

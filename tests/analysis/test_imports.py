@@ -33,7 +33,10 @@ def test_no_module_loads_torch_or_the_other_rooms() -> None:
     assert not loaded_after(*MODULES) & set(NEVER)
 
 
-@pytest.mark.parametrize("module", ["analysis", "analysis.statistics.pareto", "analysis.__main__"])
+@pytest.mark.parametrize(
+    "module",
+    ["analysis", "analysis.statistics.pareto", "analysis.statistics.choice", "analysis.__main__"],
+)
 def test_light_modules_stay_light(module: str) -> None:
     loaded = loaded_after(module)
     assert not loaded & {*NEVER, *HEAVY}

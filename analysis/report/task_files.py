@@ -1,0 +1,91 @@
+"""Write each task's front as files of its own: fronts/TASK.png, .html and .csv.
+
+The page is interactive and complete in itself (it holds Plotly, 5 MB), so that it opens wherever
+the file goes. The table has a row for each trial that the picture shows.
+"""
+
+import html
+from pathlib import Path
+
+import pyarrow as pa
+
+from analysis.labels import metric_label, task_label
+from analysis.plots import canvas, front
+from analysis.report.figures import Findings, front_subtitle, hover_texts
+from analysis.statistics.fronts import TaskFront
+from analysis.tables.typeset import write_csv, write_text
+from trainables import report
+
+FOLDER = "fronts"
+
+
+def write(found: Findings, out: Path, suffix: str = "") -> list[Path]:
+    """Write the files under `out` and return their paths; none before a trial ran to its end.
+
+    suffix: put behind the files' names. Raises `UserError` where the folder is not writable.
+    """
+    if not (found.ended or found.infeasible):
+        return []
+    hover, about = hover_texts(found.study), front_subtitle(found)
+    paths = []
+    for shown in found.fronts:
+        stem = f"{shown.task}{suffix}"
+        title = _title(found, shown)
+        picture = front.draw([shown], found.member_names, title, about)
+        paths += [
+            canvas.save(picture, out / FOLDER / f"{stem}.png"),
+            write_text(out / FOLDER / f"{stem}.html", _page(found, shown, hover, title, about)),
+            write_csv(out / FOLDER / f"{stem}.csv", rows(found, shown)),
+        ]
+    return paths
+
+
+def rows(found: Findings, shown: TaskFront) -> pa.Table:
+    """Return the trials of the picture, cheapest first, with the task's metrics and all costs.
+
+    on_front: on this task's front; on_joint_front: on that of all tasks and the cost.
+    """
+    trials = sorted(
+        (*shown.trials, *shown.infeasible), key=lambda t: (t.metrics[shown.cost], t.number)
+    )
+    members = {trial.trial for trial in shown.front}
+    columns: dict[str, list[object]] = {
+        "trial": [t.trial for t in trials],
+        "method": [t.method for t in trials],
+        "seed": [t.seed for t in trials],
+        "status": [t.status for t in trials],
+        "on_front": [t.trial in members for t in trials],
+        "on_joint_front": [t.trial in found.member_names for t in trials],
+    }
+    names = [name for name in report.METRICS if name.startswith("cost/")]
+    of_task = report.task_metrics(shown.task)
+    names += [f"{split}/{name}" for split in report.SPLITS for name in of_task]
+    for name in names:
+        values = [t.metrics.get(name) for t in trials]
+        if any(value is not None for value in values):
+            columns[name] = list(values)
+    return pa.table(columns)
+
+
+def _title(found: Findings, shown: TaskFront) -> str:
+    """Return for example "demo: depth against density"."""
+    task = task_label(shown.task)
+    return f"{found.study.name}: {task.lower()} against {metric_label(found.study.cost)}"
+
+
+def _page(found: Findings, shown: TaskFront, hover: dict[str, str], title: str, about: str) -> str:
+    """Return the interactive figure as a whole HTML page."""
+    figure = front.interactive(shown, found.member_names, hover)
+    below = f"{html.escape(about)} · outlined: on the joint front"
+    text = f"<b>{html.escape(title)}</b><br><span style='font-size:13px'>{below}</span>"
+    figure.update_layout(
+        title={"text": text, "font": {"size": 17}, "y": 0.94, "yanchor": "top"},
+        height=620,
+        showlegend=True,
+        margin={"l": 70, "r": 24, "t": 96, "b": 60},
+    )
+    seen: set[str] = set()
+    for trace in figure.data:
+        trace.showlegend = trace.name not in seen
+        seen.add(trace.name)
+    return str(figure.to_html(include_plotlyjs=True, config=canvas.PAGE_CONFIG))

@@ -1,0 +1,133 @@
+"""Fill the report's tables of trials: front members, missed constraints, failures."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from analysis.labels import metric_label, number, task_label, unit_label
+from analysis.methods import MethodStyle, method_style
+from analysis.report.figures import Findings, test_name
+from analysis.statistics.fronts import ineligible_reason, shown_costs
+from analysis.studies.constraints import misses
+from analysis.studies.masks import failure_reason
+from analysis.studies.trials import Study, Trial
+from trainables import report
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """Hold a column's head: its lines, and the column's class in the style sheet."""
+
+    lines: tuple[str, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """Hold a trial with its method's look and one text per further column."""
+
+    trial: str
+    look: MethodStyle
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialTable:
+    """Hold a table of trials. `heads` are those of the columns after trial and method."""
+
+    heads: tuple[Head, ...]
+    rows: tuple[Row, ...]
+
+
+def _row(trial: Trial, cells: Iterable[str]) -> Row:
+    return Row(trial=trial.trial, look=method_style(trial.method), cells=tuple(cells))
+
+
+def members(found: Findings) -> TrialTable:
+    """Tabulate the joint front: every objective on val and test, and the other costs."""
+    study = found.study
+    others = shown_costs(study.cost, found.members)[1:]
+    heads = [_head(study.cost)]
+    for name in study.qualities:
+        heads += [_head(name), Head(lines=("test",), kind="test")]
+    rows = []
+    for trial in found.members:
+        cells = _costs(trial, [study.cost])
+        for name in study.qualities:
+            cells += [_digits(trial.metrics[name]), _digits(trial.metrics.get(test_name(name)))]
+        cells += _costs(trial, others)
+        rows.append(_row(trial, [*cells, "–" if trial.seed is None else str(trial.seed)]))
+    heads += map(_head, others)
+    return TrialTable(heads=(*heads, Head(lines=("seed",))), rows=tuple(rows))
+
+
+def every_metric(found: Findings) -> TrialTable:
+    """Tabulate every metric that a member of the joint front reports, by its full name."""
+    full = [
+        n if n.startswith("cost/") else f"{s}/{n}" for s in report.SPLITS for n in report.METRICS
+    ]
+    names = [n for n in dict.fromkeys(full) if any(n in t.metrics for t in found.members)]
+    rows = [
+        _row(t, [number(t.metrics[n]) if n in t.metrics else "–" for n in names])
+        for t in found.members
+    ]
+    heads = tuple(Head(lines=(n,), kind="test" if n.startswith("test/") else "") for n in names)
+    return TrialTable(heads=heads, rows=tuple(rows))
+
+
+def missed(found: Findings) -> TrialTable:
+    """Tabulate the trials that ran to the end and missed a constraint, and which."""
+    study = found.study
+    trials = study.with_status("infeasible")
+    first, *others = shown_costs(study.cost, trials)
+    rows = []
+    for trial in trials:
+        cells = _costs(trial, [first])
+        cells += [_digits(trial.metrics.get(name)) for name in study.qualities]
+        cells += _costs(trial, others)
+        said = "; ".join(misses(found.bounds, trial.metrics)) or failure_reason(study, trial)
+        rows.append(_row(trial, [*cells, said]))
+    last = Head(lines=("missed",), kind="text wrap")
+    return TrialTable(
+        heads=(*map(_head, (first, *study.qualities, *others)), last), rows=tuple(rows)
+    )
+
+
+def failures(study: Study) -> TrialTable:
+    """Tabulate the trials that cannot be compared, and why."""
+    rows = []
+    for trial in study.trials:
+        reason = ineligible_reason(trial, study.objectives)
+        if trial.status == "failed":
+            reason = failure_reason(study, trial)
+        if reason is not None:
+            trained = "–" if trial.fraction != trial.fraction else f"{100 * trial.fraction:.0f} %"
+            rows.append(_row(trial, (trial.status, trained, reason)))
+    heads = (
+        Head(lines=("status",), kind="text"),
+        Head(lines=("trained",)),
+        Head(lines=("reason",), kind="text wrap"),
+    )
+    return TrialTable(heads=heads, rows=tuple(rows))
+
+
+def _head(name: str) -> Head:
+    """The head of a column of objectives: what is measured, and the direction that is better."""
+    arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
+    label = metric_label(name)
+    if name.startswith("cost/"):
+        first, _, last = label.rpartition(" ")
+        return Head(lines=(*filter(None, [first]), f"{last}\u00a0{arrow}"))
+    task = task_label(report.without_split(name).partition("/")[0])
+    unit = unit_label(name)
+    measured = f"{label} ({unit})" if unit == "°" else label
+    return Head(lines=(task, f"{measured}\u00a0{arrow}", "val"), kind="wide")
+
+
+def _costs(trial: Trial, names: Iterable[str]) -> list[str]:
+    return [number(trial.metrics[n], n) if n in trial.metrics else "–" for n in names]
+
+
+def _digits(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"

@@ -1,0 +1,137 @@
+"""Read the bounds that a chosen model must meet, `--where 'METRIC<=VALUE'`.
+
+`choice` chooses with them. Like `choice`, this module needs NumPy at most, and of `trainables` the
+names, units and directions of metrics, so that `search` may choose in the same way.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from operator import ge, gt, le, lt
+
+from trainables import report
+from trainables.errors import UserError, unknown_name
+
+_COMPARE = {"<=": le, ">=": ge, "<": lt, ">": gt}
+_BOUND = re.compile(
+    r"\s*([^<>=\s]+)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(%?)\s*"
+)
+_EXAMPLE = "e.g. --where 'cost/density<=0.1' --where 'segmentation/miou>=95%'"
+# Costs that are given relative to the dense network, which therefore has 1.
+_OF_DENSE = (
+    "cost/density",
+    "cost/flops_fraction",
+    "cost/train_flops_fraction",
+    "cost/average_training_density",
+    "cost/latency_fraction",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """Hold one `--where`: `metric` (its full name) compared with `value` by `operator`.
+
+    percent: as asked, where the bound was a percentage of `dense`, the dense model's value.
+    """
+
+    metric: str
+    operator: str
+    value: float
+    percent: float | None = None
+    dense: float = math.nan
+
+    @property
+    def text(self) -> str:
+        """Return what `parse_condition` takes, for example "segmentation/miou>=95%"."""
+        said = f"{self.value!r}" if self.percent is None else f"{self.percent:.12g}%"
+        return f"{self.metric.removeprefix('val/')}{self.operator}{said}"
+
+    def is_met(self, metrics: Mapping[str, float]) -> bool:
+        """Tell whether the values meet the bound; a missing or non-finite value does not."""
+        value = metrics.get(self.metric, math.nan)
+        return math.isfinite(value) and bool(_COMPARE[self.operator](value, self.value))
+
+    def miss(self, metrics: Mapping[str, float]) -> float:
+        """Return the distance to the bound in the metric's unit, 0 if met, infinite if unknown."""
+        value = metrics.get(self.metric, math.nan)
+        if not math.isfinite(value):
+            return math.inf
+        return 0.0 if self.is_met(metrics) else abs(value - self.value)
+
+    def admitting(self, value: float) -> "Condition":
+        """Return the condition with the nearest bound of four digits that `value` meets."""
+        upwards = "<" in self.operator
+        context = Context(prec=4, rounding=ROUND_CEILING if upwards else ROUND_FLOOR)
+        level = Decimal(repr(value))
+        if self.percent is not None:
+            level = 100 * level / Decimal(repr(self.dense))
+        digits = context.create_decimal(level)
+        while True:
+            found = self._with(float(digits))
+            if _COMPARE[self.operator](value, found.value):
+                return found
+            step = Decimal(1).scaleb(digits.adjusted() - 3)
+            digits = context.create_decimal(digits + (step if upwards else -step))
+
+    def _with(self, given: float) -> "Condition":
+        if self.percent is None:
+            return Condition(metric=self.metric, operator=self.operator, value=given)
+        return _share(self.metric, self.operator, given, self.dense)
+
+
+def metric_name(name: str, objectives: Sequence[str]) -> str:
+    """Return the full name that selection reads: `val/…` of a task's metric or Δ_T, `cost/…`.
+
+    Raises `UserError` for a name on test and for one that trials of the study do not report.
+    """
+    if name.startswith("test/"):
+        raise UserError(
+            f"a model must be chosen on val, got {name!r}: a test that decides is no test any "
+            f"more; use {report.without_split(name)}"
+        )
+    tasks = [report.without_split(n).partition("/")[0] for n in objectives]
+    heads = (*tasks, "multitask", "cost")
+    valid = [m for m in report.METRICS if m.partition("/")[0] in heads]
+    bare = report.without_split(name)
+    if bare not in valid or (bare.startswith("cost/") and bare != name):
+        raise unknown_name("metric", name, valid)
+    return bare if bare.startswith("cost/") else f"val/{bare}"
+
+
+def parse_condition(
+    text: str, objectives: Sequence[str], dense: Mapping[str, float] | None = None
+) -> Condition:
+    """Read `METRIC<=VALUE`; VALUE is a number, or a percentage of the dense model's value.
+
+    dense: its metrics by full name; None where the study knows none. Raises `UserError`.
+    """
+    found = _BOUND.fullmatch(text)
+    if found is None or not math.isfinite(float(found[3])):
+        raise UserError(
+            "`--where` must be a metric, one of <=, >=, < and >, and a number or a percentage of "
+            f"the dense model's value, in quotes, got {text!r}; {_EXAMPLE}"
+        )
+    metric, operator, value = metric_name(found[1], objectives), found[2], float(found[3])
+    if not found[4]:
+        return Condition(metric=metric, operator=operator, value=value)
+    bare = report.without_split(metric)
+    level = 1.0 if metric in _OF_DENSE else (dense or {}).get(metric, math.nan)
+    if report.describe(metric).unit == "percent" or level <= 0:
+        raise UserError(
+            f"a percentage must be of a positive value of the dense model, got {text!r}; "
+            f"give {bare} as a number"
+        )
+    if not math.isfinite(level):
+        raise UserError(
+            f"a percentage must be of the dense model's value, got {text!r}, but no dense trial "
+            f"of the study has {bare}; give it as a number"
+        )
+    return _share(metric, operator, value, level)
+
+
+def _share(metric: str, operator: str, percent: float, dense: float) -> Condition:
+    # As decimals, so that 86.4 % of 0.5 is 0.432 and not the next number above it.
+    value = float(Decimal(repr(percent)) * Decimal(repr(dense)) / 100)
+    return Condition(metric=metric, operator=operator, value=value, percent=percent, dense=dense)

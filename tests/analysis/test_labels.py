@@ -1,0 +1,58 @@
+"""Check that what a reader compares is written as it compares."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.labels import axis_label, number, numbers
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "texts"),
+    [
+        ([0.1001, 0.1], "cost/density", ["10.01 %", "10 %"]),
+        ([0.100001, 0.1], "cost/density", ["10.0001 %", "10 %"]),
+        ([0.1, 0.1], "cost/density", ["10 %", "10 %"]),
+        ([0.44, 0.4637], "val/segmentation/miou", ["0.44", "0.4637"]),
+        ([18.62, 17.5], "val/normals/mean_error_deg", ["18.62°", "17.5°"]),
+        ([1_234_567.0], "cost/model_bytes", ["1.235 MB"]),
+        ([7.2114], "cost/latency_ms", ["7.211 ms"]),
+        ([0.5], "cost/latency_fraction", ["50 %"]),
+        ([123_456.0, 1.0], "cost/parameters_kept", ["123,456", "1"]),
+        ([], "cost/density", []),
+    ],
+)
+def test_numbers_by_hand(values: list[float], name: str, texts: list[str]) -> None:
+    assert numbers(values, name) == texts
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "text"),
+    [
+        (0.0123, "cost/density", "1.23 %"),
+        (4.2, "cost/latency_ms", "4.2 ms"),
+        (30_000.0, "cost/model_bytes", "0.03 MB"),
+        (0.4123456, "val/segmentation/miou", "0.4123"),
+    ],
+)
+def test_one_number(value: float, name: str, text: str) -> None:
+    assert number(value, name) == text
+
+
+def test_axes_of_costs_have_units() -> None:
+    assert axis_label("cost/latency_fraction") == "latency (% of dense)"
+    assert axis_label("cost/latency_ms") == "latency per image (ms)"
+    assert axis_label("cost/model_bytes") == "weights file (MB)"
+
+
+@given(
+    values=st.lists(
+        st.floats(-1e4, 1e4, allow_subnormal=False).map(lambda v: round(v, 9)), max_size=4
+    ),
+    name=st.sampled_from(["cost/density", "cost/model_bytes", "val/segmentation/miou"]),
+)
+def test_what_is_shown_compares_as_what_is_compared(values: list[float], name: str) -> None:
+    read = [float(text.split()[0].replace(",", "")) for text in numbers(values, name)]
+    for i, first in enumerate(values):
+        for j, second in enumerate(values):
+            assert (first < second) == (read[i] < read[j])
