@@ -96,6 +96,24 @@ _ACROSS_TASKS = (
         direction="minimize",
         description="median forward time of one image",
     ),
+    Metric(
+        name="cost/latency_fraction",
+        unit="fraction",
+        direction="minimize",
+        description="forward time as shipped / that of the dense network, median of paired passes",
+    ),
+    Metric(
+        name="cost/latency_spread",
+        unit="fraction",
+        direction="minimize",
+        description="interquartile range of the paired ratios of cost/latency_fraction",
+    ),
+    Metric(
+        name="cost/model_bytes",
+        unit="bytes",
+        direction="minimize",
+        description="size of weights.safetensors: kept weights, and masks of one bit a weight",
+    ),
 )
 
 METRICS: dict[str, Metric] = {
