@@ -76,7 +76,10 @@ def notes(
     """Return what the reader of the card should know, in sentences."""
     remarks = []
     if small.unfolded_because is not None:
-        remarks.append(f"Normalisation is not folded: {small.unfolded_because}.")
+        remarks.append(
+            "Normalisation is not folded into the convolutions of model.pt2, because "
+            f"{small.unfolded_because}. ONNX Runtime folds it by itself."
+        )
     weights = sum(weight.numel() for weight in prunable_parameters(small.model).values())
     if trained.registry.kept < trained.registry.total == weights:
         remarks.append(

@@ -138,10 +138,11 @@ def _pair(
     passes: Mapping[str, Callable[[], object]], num_passes: int, device: str
 ) -> dict[str, float]:
     """Return the median seconds of a pass by network; the networks run in turn."""
-    taken: dict[str, list[float]] = {name: [] for name in passes}
+    names = tuple(passes)
+    taken: dict[str, list[float]] = {name: [] for name in names}
     for number in range(num_passes):
         # Neither always goes first: the second may find the caches warm.
-        for name in passes if number % 2 == 0 else reversed(passes):
+        for name in names if number % 2 == 0 else names[::-1]:
             taken[name].append(_seconds(passes[name], device))
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 

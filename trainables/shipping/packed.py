@@ -3,9 +3,11 @@
 A tensor with pruned weights is stored as two: `NAME::kept`, its kept values in row-major order, and
 `NAME::mask`, one bit per weight, eight per byte, 1 where kept. All other tensors are stored whole
 under their own names. The metadata hold, as JSON, the configuration, the channels of each task, the
-image statistics and the names of tied tensors, which are stored once. How tasks voted is not in it.
+image statistics, the names of tied tensors, which are stored once, and a digest of everything. How
+tasks voted is not in it.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,8 +59,8 @@ def packed(trained: TrainedModel) -> bytes:
         "image_std": list(trained.image_std),
         "tied": tied,
     }
-    metadata = {"format": FORMAT} | {name: json.dumps(value) for name, value in fields.items()}
-    return save(tensors, metadata)
+    metadata = {name: json.dumps(value) for name, value in fields.items()}
+    return save(tensors, metadata | {"format": FORMAT, "digest": _digest(metadata, tensors)})
 
 
 def load_packed(path: Path | str, device: str = "cpu") -> TrainedModel:
@@ -74,10 +76,13 @@ def load_packed(path: Path | str, device: str = "cpu") -> TrainedModel:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise ValueError("its metadata are not those of a packed model")
-            fields = {name: json.loads(v) for name, v in metadata.items() if name != "format"}
-            if fields["version"] != VERSION:
-                raise ValueError(f"version {fields['version']} where {VERSION} is known")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        texts = {name: text for name, text in metadata.items() if name not in ("format", "digest")}
+        if metadata.get("digest") != _digest(texts, tensors):
+            raise ValueError("its contents are not those that were written")
+        fields = {name: json.loads(text) for name, text in texts.items()}
+        if fields["version"] != VERSION:
+            raise ValueError(f"version {fields['version']} where {VERSION} is known")
         return _rebuilt(fields, tensors, device)
     except FileNotFoundError:
         raise UserError(f"no file {str(path)!r}; `ship --out DIR` writes it") from None
@@ -92,6 +97,15 @@ def _refused(path: Path | str, error: Exception) -> UserError:
         f"{str(path)!r} must be a whole weights.safetensors as `ship` writes it, got "
         f"{in_a_line(error)}; ship the model again"
     )
+
+
+def _digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return a digest of the whole contents: safetensors itself would miss a changed bit."""
+    digest = hashlib.blake2b(json.dumps(texts, sort_keys=True).encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _packed_tensors(
