@@ -29,9 +29,12 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
 
 
 def in_a_line(error: BaseException) -> str:
-    """Return an error's type and the first line of its text, for a message of ours."""
+    """Return an error's type and the first sentence of its text, for a message of ours."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    # Libraries go on with advice to whoever calls them, which a user of ours cannot follow.
+    return (
+        f"{type(error).__name__}: {lines[0].partition('. ')[0]}" if lines else type(error).__name__
+    )
 
 
 def is_full_disk(error: BaseException | str) -> bool:

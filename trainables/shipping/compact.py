@@ -78,9 +78,7 @@ def fold_normalisation(model: nn.Module) -> Compact:
         with torch.random.fork_rng(devices=[]):
             graph = fx.symbolic_trace(model, concrete_args={"tasks": None}).graph
     except Exception as error:  # whatever the network's forward raises on a proxy
-        # Its first sentence: torch.fx goes on with advice to whoever writes the network.
-        said = in_a_line(error).partition(". ")[0]
-        reason = f"torch.fx cannot trace {type(model).__name__} ({said})"
+        reason = f"torch.fx cannot trace {type(model).__name__} ({in_a_line(error)})"
         return Compact(
             model=model, num_parameters=num_parameters, num_folded=0, unfolded_because=reason
         )

@@ -108,7 +108,7 @@ def measure(
         num_passes = min(_MOST_PASSES, max(1, round(_PAIR_SECONDS / sum(warm.values()))))
         started = time.perf_counter()
         for pair in range(repeats):
-            for name, taken in _pair(passes, num_passes, device).items():
+            for name, taken in _pair(passes, num_passes, device, turn=pair).items():
                 seconds[name].append(taken)
             if progress is not None:
                 progress("latency", pair + 1, repeats)
@@ -135,12 +135,15 @@ def measure(
 
 
 def _pair(
-    passes: Mapping[str, Callable[[], object]], num_passes: int, device: str
+    passes: Mapping[str, Callable[[], object]], num_passes: int, device: str, turn: int = 0
 ) -> dict[str, float]:
-    """Return the median seconds of a pass by network; the networks run in turn."""
+    """Return the median seconds of a pass by network; the networks run in turn.
+
+    turn: the first network begins if it is even.
+    """
     names = tuple(passes)
     taken: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(num_passes):
+    for number in range(turn, turn + num_passes):
         # Neither always goes first: the second may find the caches warm.
         for name in names if number % 2 == 0 else names[::-1]:
             taken[name].append(_seconds(passes[name], device))

@@ -104,7 +104,7 @@ def _digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.blake2b(json.dumps(texts, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -62,6 +62,9 @@ class OnnxModel(nn.Module):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
+        # Idle threads that spin would take cores from whatever runs next, the other network of a
+        # measurement included.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         wanted = [_CUDA_PROVIDER] if device == "cuda" else []
         providers = [*wanted, "CPUExecutionProvider"]
         self._session = onnxruntime.InferenceSession(contents, options, providers=providers)
