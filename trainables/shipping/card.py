@@ -146,7 +146,7 @@ def _use(shipped: Mapping[str, Any]) -> str:
 def predict_in_five_lines() -> str:
     """Return Python code that predicts with ONNX Runtime; `pixels` is uint8 (B, H, W, 3)."""
     return (
-        "import json, numpy, onnxruntime\n"
+        "import json, numpy, onnxruntime\n\n"
         'session = onnxruntime.InferenceSession("model.onnx")\n'
         "about = session.get_modelmeta().custom_metadata_map\n"
         'mean, std = (numpy.float32(json.loads(about[k])) for k in ("image_mean", "image_std"))\n'

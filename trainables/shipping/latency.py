@@ -21,9 +21,9 @@ from trainables.training.reports import Progress
 
 _WARM_UP = 3
 _FEWEST_PAIRS = 5
-# A pass of a millisecond is at the mercy of the scheduler: each side of a pair is then the median
+# A pass of a millisecond is at the mercy of the scheduler: each side of a pair is then the fastest
 # of several passes, dense and shipped in turn, that together take about this long.
-_PAIR_SECONDS = 0.02
+_PAIR_SECONDS = 0.05
 _MOST_PASSES = 15
 
 
@@ -34,8 +34,8 @@ class Latency:
     shipped_ms, dense_ms: median milliseconds of one pass over the whole batch.
     fraction: median of the paired ratios shipped / dense; below 1 is faster than dense.
     fraction_quartiles: the first and the third quartile of those ratios.
-    pairs: how many were measured. passes_per_pair: the passes of each network in one pair, whose
-      median it enters with. device, runtime, threads, batch: what they were measured on.
+    pairs: how many were measured. passes_per_pair: of each network; the fastest one counts.
+    device, runtime, threads, batch: what they were measured on.
     size: (height, width) of the images in pixels.
     """
 
@@ -104,8 +104,8 @@ def measure(
         "shipped": lambda: shipped(images),
     }
     with torch.inference_mode(), torch_threads(threads):
-        warm = [_pair(passes, 1, device) for _ in range(_WARM_UP)][-1]
-        num_passes = min(_MOST_PASSES, max(1, round(_PAIR_SECONDS / sum(warm.values()))))
+        warm = min(sum(_pair(passes, 1, device).values()) for _ in range(_WARM_UP))
+        num_passes = min(_MOST_PASSES, max(1, round(_PAIR_SECONDS / warm)))
         started = time.perf_counter()
         for pair in range(repeats):
             for name, taken in _pair(passes, num_passes, device, turn=pair).items():
@@ -137,7 +137,7 @@ def measure(
 def _pair(
     passes: Mapping[str, Callable[[], object]], num_passes: int, device: str, turn: int = 0
 ) -> dict[str, float]:
-    """Return the median seconds of a pass by network; the networks run in turn.
+    """Return the seconds of the fastest pass by network; the networks run in turn.
 
     turn: the first network begins if it is even.
     """
@@ -147,7 +147,7 @@ def _pair(
         # Neither always goes first: the second may find the caches warm.
         for name in names if number % 2 == 0 else names[::-1]:
             taken[name].append(_seconds(passes[name], device))
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+    return {name: min(seconds) for name, seconds in taken.items()}
 
 
 def _device_name(device: str) -> str:
