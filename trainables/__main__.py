@@ -1,4 +1,4 @@
-"""Trains one trial, converts a data set or lists what there is: `python -m trainables`.
+"""Trains one trial, ships its model, converts data, lists what there is: `python -m trainables`.
 
 This is the only module of the package that may import `spaces.presets`.
 """
@@ -20,12 +20,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from trainables.command_line import (
     parse_settings,
+    parse_size,
     require_writable,
     run_command_line,
     write_json,
 )
 from trainables.errors import UserError, unknown_name
 from trainables.registry.tasks import Metric
+from trainables.shipping.command import EXAMPLES, ship
 
 app = typer.Typer(
     name="python -m trainables",
@@ -34,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Train one sparse multitask model, convert a data set, or list what there is.",
+    help="Train one sparse multitask model and ship it, convert a data set, or list what there is.",
 )
 
 _CHECKPOINT_SECONDS = 60.0  # between two saves of `train --out`, besides the saves at reports
@@ -186,6 +188,9 @@ def train(
         write_json(json_file, summary)
 
 
+app.command(epilog=EXAMPLES)(ship)
+
+
 @app.command(
     epilog="""Example:
 
@@ -203,7 +208,7 @@ def convert(
     from trainables.data.store.convert import convert as convert_dataset
     from trainables.training.progress import ConversionProgress
 
-    parsed = None if size is None else _parse_size(size)
+    parsed = None if size is None else parse_size(size)
     with ConversionProgress(f"converting {dataset}", quiet=quiet) as progress:
         summary = convert_dataset(dataset, source, destination, parsed, progress.step)
     for note in summary.notes:
@@ -273,13 +278,6 @@ def _rows(kind: str) -> list[tuple[str, str]]:
 
 def _metric_row(metric: Metric) -> str:
     return f"{metric.description} [{metric.unit}, {metric.direction}]"
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    height, separator, width = text.lower().partition("x")
-    if not separator or not height.isdecimal() or not width.isdecimal():
-        raise UserError(f"`--size` must be HEIGHTxWIDTH, got {text!r}; e.g. 120x160")
-    return int(height), int(width)
 
 
 def _baseline_metrics(path: Path, tasks: Sequence[str]) -> dict[str, float]:

@@ -89,6 +89,14 @@ def parse_settings(
     return settings
 
 
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """Parse "120x160" into (height, width) in pixels; raise `UserError` for other forms."""
+    height, separator, width = text.lower().partition("x")
+    if not separator or not height.isdecimal() or not width.isdecimal():
+        raise UserError(f"`{option}` must be HEIGHTxWIDTH, got {text!r}; e.g. 120x160")
+    return int(height), int(width)
+
+
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object, complete or not at all, with null for NaN and infinity."""
     target = Path(path)

@@ -28,6 +28,15 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}; valid: {', '.join(names)}.{hint}")
 
 
+def in_a_line(error: BaseException) -> str:
+    """Return an error's type and the first sentence of its text, for a message of ours."""
+    lines = str(error).strip().splitlines()
+    # Libraries go on with advice to whoever calls them, which a user of ours cannot follow.
+    return (
+        f"{type(error).__name__}: {lines[0].partition('. ')[0]}" if lines else type(error).__name__
+    )
+
+
 def is_full_disk(error: BaseException | str) -> bool:
     """Return whether an exception, or its text, means that the disk is full.
 

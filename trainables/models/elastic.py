@@ -132,7 +132,8 @@ class ElasticNetwork(nn.Module):
         for stage in range(len(self.backbone.blocks)):
             own = [gate for gate, where in zip(gates, self._stages, strict=True) if where == stage]
             features = self.backbone.stage(stage, features, own)
-        parts = features.chunk(len(levels_BK))
+        # Not `chunk`: an exporter could not leave the size of its last part open.
+        parts = features.unflatten(0, (len(levels_BK), -1)).unbind()
         return {task: self.heads[task](part) for task, part in zip(levels_BK, parts, strict=True)}
 
     def owners(self) -> dict[str, str]:
@@ -181,9 +182,9 @@ class ElasticNetwork(nn.Module):
 
     def _kept(self, levels_BK: Tensor) -> Tensor:
         """Return how many channels each block keeps, (B, K)."""
-        return self.channels_kept.expand(len(levels_BK), -1, -1).gather(-1, levels_BK[..., None])[
-            ..., 0
-        ]
+        # Not `len`: an exporter would fix the batch to the number of its example.
+        kept_BKL = self.channels_kept.expand(levels_BK.shape[0], -1, -1)
+        return kept_BKL.gather(-1, levels_BK[..., None])[..., 0]
 
     def _gates(self, levels_BK: Tensor, dtype: torch.dtype) -> list[Tensor]:
         """Return 1 for the channels an image keeps and 0 for others, (B, C, 1, 1) by block."""

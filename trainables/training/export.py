@@ -1,6 +1,7 @@
 """Writes and reads a trained model as one file, for use outside a study."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import nn
 from trainables.config import TrialConfig
 from trainables.cost.narrower import network_of
 from trainables.data.catalogue import Dataset
-from trainables.errors import UserError
+from trainables.errors import UserError, in_a_line
 from trainables.models.catalogue import build_model
 from trainables.registry.lookup import METHOD
 from trainables.sparsity.masks import MaskRegistry
@@ -26,12 +27,14 @@ class TrainedModel:
 
     model: `model(images_BCHW)` gives `{task: prediction_BChw}` at the output stride; pruned
       weights are zeros.
+    num_channels: channels of each task's prediction, in the order of the heads.
     image_mean, image_std: per channel; images are (pixel / 255 - mean) / std.
     """
 
     model: nn.Module
     registry: MaskRegistry
     config: TrialConfig
+    num_channels: Mapping[str, int]
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
 
@@ -68,14 +71,20 @@ def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
             f"no model in {str(path)!r}; `train --out DIR` writes DIR/model.pt"
         ) from None
     except Exception as error:
-        raise UserError(
-            f"{str(path)!r} must be a model written by `train --out`, got "
-            f"{type(error).__name__}: {str(error).splitlines()[0]}; train it again"
-        ) from None
+        raise _foreign(path, error) from None
     if version != EXPORT_VERSION:
         raise UserError(
             f"{str(path)!r} must have version {EXPORT_VERSION}, got {version}; train it again"
         )
+    try:
+        return _restored(state, device)
+    except (UserError, torch.OutOfMemoryError):
+        raise  # they say what is wrong, such as a user's module that is not there
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise _foreign(path, error) from None
+
+
+def _restored(state: Mapping[str, Any], device: str) -> TrainedModel:
     config = TrialConfig.from_dict(state["config"])
     network = network_of(config, state["num_channels"])
     model = build_model(network, state["num_channels"], config.seed).to(device)
@@ -88,6 +97,14 @@ def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
         model=model.eval(),
         registry=registry,
         config=config,
+        num_channels=dict(state["num_channels"]),
         image_mean=tuple(state["image_mean"]),
         image_std=tuple(state["image_std"]),
+    )
+
+
+def _foreign(path: Path | str, error: Exception) -> UserError:
+    return UserError(
+        f"{str(path)!r} must be a model written by `train --out`, got {in_a_line(error)}; "
+        "train it again"
     )

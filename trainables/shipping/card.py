@@ -1,0 +1,183 @@
+"""Writes the model card: what a shipped model is, in words and figures, for people."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainables.report import METRICS, task_metrics
+from trainables.shipping.onnx_export import INPUT_NAME
+
+# Two-sided 95 % quantiles of Student's t by degrees of freedom, from 1. Beyond the last one it is
+# used as it stands, which makes those intervals a little too wide.
+_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+def model_card(shipped: Mapping[str, Any], by_seed: Sequence[Mapping[str, float]] = ()) -> str:
+    """Return the card as Markdown.
+
+    shipped: the object of `ship.json`. by_seed: the metrics, by full name, of runs of the same
+    configuration with different seeds; with two or more, the card gives their intervals.
+    """
+    sections = [
+        _what(shipped),
+        _quality(shipped, by_seed),
+        _sizes(shipped),
+        _latency(shipped["latency"]),
+        _data(shipped),
+        _use(shipped),
+        _origin(shipped),
+        _limits(shipped),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean over seeds and half the width of its 95 % interval (Student's t).
+
+    Raises `statistics.StatisticsError` for fewer than two values.
+    """
+    degrees = min(len(values) - 1, len(_T_95))
+    deviation = statistics.stdev(values)
+    return statistics.fmean(values), _T_95[degrees - 1] * deviation / len(values) ** 0.5
+
+
+def _what(shipped: Mapping[str, Any]) -> str:
+    config, masks = shipped["config"], shipped["masks"]
+    tasks = config["data"]["tasks"]
+    kept = (
+        f"It was made sparse by `{config['method']}` and keeps {masks['kept']:,} of "
+        f"{masks['total']:,} prunable weights ({masks['kept'] / masks['total']:.2%})."
+        if masks["kept"] < masks["total"]
+        else f"It is dense: all of its {masks['total']:,} prunable weights are kept."
+    )
+    return (
+        f"# {config['model']['name']}, {config['method']}: {', '.join(tasks)}\n\n"
+        f"One network for {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} on images of "
+        f"{config['data']['dataset']}: {', '.join(tasks)}. {kept}"
+    )
+
+
+def _quality(shipped: Mapping[str, Any], by_seed: Sequence[Mapping[str, float]]) -> str:
+    metrics, verification = shipped["metrics"], shipped["verification"]
+    rows = []
+    for task in shipped["config"]["data"]["tasks"]:
+        for name in task_metrics(task):
+            full = f"test/{name}"
+            if full not in metrics:
+                continue
+            metric = METRICS[name]
+            better = "higher" if metric.direction == "maximize" else "lower"
+            row = [f"`{full}`", f"{metrics[full]:.4g}", metric.unit, better]
+            if len(by_seed) > 1:
+                values = [run[full] for run in by_seed if run.get(full) is not None]
+                mean, half = interval(values) if len(values) > 1 else (metrics[full], float("nan"))
+                row.insert(2, f"{mean:.4g} ± {half:.2g}")
+            rows.append(row)
+    if not rows:
+        return (
+            "## Quality\n\nNo data were at hand when this was shipped, so no metric was computed. "
+            f"The files were compared on {verification['num_images']} random images only."
+        )
+    header = ["metric", "this model", "unit", "better"]
+    if len(by_seed) > 1:
+        header.insert(2, f"{len(by_seed)} seeds, mean ± 95 %")
+    worst = max(error for errors in verification["errors"].values() for error in errors.values())
+    return (
+        f"## Quality\n\nOn the test split ({verification['num_images']} images, metrics "
+        f"`{shipped['config']['metrics']}`), computed with the shipped file in "
+        f"{shipped['verified_in']}. Its outputs differ from the trained network's by at most "
+        f"{worst:.1e} of their largest value.\n\n" + _table(header, rows)
+    )
+
+
+def _sizes(shipped: Mapping[str, Any]) -> str:
+    sizes = shipped["sizes"]
+    rows = [
+        ["parameters", f"{sizes['parameters_dense']:,}", f"{sizes['parameters']:,}"],
+        ["parameters not zero by pruning", "", f"{sizes['parameters_kept']:,}"],
+        ["FLOPs of one image", f"{sizes['flops_dense']:,}", f"{sizes['flops']:,}"],
+        ["FLOPs if zeros were skipped", "", f"{sizes['flops_skipping_zeros']:,}"],
+        ["bytes, weights.safetensors", f"{sizes['bytes_dense']:,}", f"{sizes['bytes']:,}"],
+    ]
+    for name, size in shipped["files"].items():
+        if name in ("model.onnx", "model.pt2"):
+            rows.append([f"bytes, {name}", "", f"{size:,}"])
+    return "## Size\n\n" + _table(["", "dense", "shipped"], rows)
+
+
+def _latency(latency: Mapping[str, Any]) -> str:
+    low, high = latency["fraction_quartiles"]
+    height, width = latency["size"]
+    return (
+        f"## Time\n\nOne pass over a batch of {latency['batch']} at {height}x{width} takes "
+        f"{latency['shipped_ms']:.3g} ms, the dense network {latency['dense_ms']:.3g} ms: "
+        f"{latency['fraction']:.3f} of its time (median of {latency['pairs']} pairs, "
+        f"quartiles {low:.3f} and {high:.3f}). {latency['runtime']}, {latency['device']} "
+        f"({latency['device_name']}), {latency['threads']} "
+        f"{'thread' if latency['threads'] == 1 else 'threads'}. Both networks ran in turn in one "
+        "process, each prepared in the same way."
+    )
+
+
+def _data(shipped: Mapping[str, Any]) -> str:
+    data = shipped["config"]["data"]
+    height, width = data["size"]
+    return (
+        f"## Data\n\nTrained and tested on `{data['dataset']}`, images of {height}x{width}. Images "
+        f"go in as float32 (batch, 3, height, width): (pixel / 255 - mean) / std, with mean "
+        f"{_list(shipped['image_mean'])} and std {_list(shipped['image_std'])} for red, green and "
+        "blue. The ONNX file's metadata hold them too. Predictions come out at the network's "
+        "output stride; up-sample them to the image's size."
+    )
+
+
+def _use(shipped: Mapping[str, Any]) -> str:
+    if "model.onnx" not in shipped["files"]:
+        return (
+            "## Use\n\nThere is no ONNX file, see the limits. In Python:\n\n```python\n"
+            "from trainables.shipping.packed import load_packed\n"
+            'trained = load_packed("weights.safetensors")\n'
+            "predictions = trained.model(images)\n```"
+        )
+    return "## Use\n\n```python\n" + predict_in_five_lines() + "```"
+
+
+def predict_in_five_lines() -> str:
+    """Return Python code that predicts with ONNX Runtime; `pixels` is uint8 (B, H, W, 3)."""
+    return (
+        "import json, numpy, onnxruntime\n\n"
+        'session = onnxruntime.InferenceSession("model.onnx")\n'
+        "about = session.get_modelmeta().custom_metadata_map\n"
+        'mean, std = (numpy.float32(json.loads(about[k])) for k in ("image_mean", "image_std"))\n'
+        "images = ((pixels / numpy.float32(255) - mean) / std).transpose(0, 3, 1, 2)\n"
+        f'predictions = dict(zip(json.loads(about["tasks"]), session.run(None, '
+        f'{{"{INPUT_NAME}": images}})))\n'
+    )
+
+
+def _origin(shipped: Mapping[str, Any]) -> str:
+    trained = shipped.get("trained_by")
+    lines = [" ".join(command) for command in (trained, shipped["command"]) if command]
+    versions = ", ".join(f"{name} {version}" for name, version in shipped["versions"].items())
+    return (
+        "## Made by\n\n```\n" + "\n".join(lines) + f"\n```\n\nSeed {shipped['seed']}; {versions}."
+    )
+
+
+def _limits(shipped: Mapping[str, Any]) -> str:
+    limits = [
+        "It was tested on images like those it was trained on, and says nothing about others.",
+        "Time depends on the machine; measure on yours.",
+        *shipped["notes"],
+    ]
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["--:" if i else ":--" for i in range(len(header))], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _list(values: Sequence[float]) -> str:
+    return json.dumps([round(value, 6) for value in values])
