@@ -115,6 +115,7 @@ def train(
     from trainables.data.catalogue import open_dataset
     from trainables.sparsity.catalogue import get_method
     from trainables.training.dense_runs.cache import DenseCache
+    from trainables.shipping.trial_costs import deployment_costs
     from trainables.training.device import resolve_device
     from trainables.training.progress import TrialProgress
     from trainables.training.trial import TrialRun
@@ -159,11 +160,14 @@ def train(
             and DenseCache(dense_cache, resolved_device, deterministic=deterministic),
             "deterministic": deterministic,
             "latency": latency,
+            "deployment": deployment_costs(config),
         }
         if resume and checkpoint is not None:
             run = TrialRun.resume(checkpoint, config, **arguments)
         else:
             run = TrialRun(config, **arguments)
+        for name, why in run.loop.structure.left_dense.items():
+            print(f"note: {name} stays dense: {why}", file=sys.stderr)
         saved = time.monotonic()
 
         def on_step(phase: str, done: int, total: int) -> None:

@@ -22,6 +22,7 @@ from ray.tune.experiment.trial import _TrialInfo
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError, is_full_disk
 from trainables.report import non_finite
+from trainables.shipping.trial_costs import deployment_costs
 from trainables.training.checkpoints.manifest import valid_checkpoint, write_manifest
 from trainables.training.dense_runs.cache import DenseCache
 from trainables.training.reports import Report
@@ -112,7 +113,7 @@ class DiSparseTrainable(tune.Trainable):
         """Return the trial from its checkpoint, or a new run if that cannot be read."""
         device = self._prepare_process()
         config = _configuration(self._trial["config"])
-        arguments = self._dense_arguments(device)
+        arguments = {**self._dense_arguments(device), "deployment": deployment_costs(config)}
         if self._checkpoint is not None:
             try:
                 return TrialRun.resume(Path(self._checkpoint), config, device=device, **arguments)

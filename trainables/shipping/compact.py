@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trainables.errors import in_a_line
 from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.structures.compaction import compacted
 
 _NORMALISATIONS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: nn.BatchNorm1d,
@@ -43,7 +44,7 @@ def compact(model: nn.Module, registry: MaskRegistry) -> Compact:
     Pruned channels are taken out. Masks of single weights and N:M masks leave nothing to take
     out: their zeros stay in place. `model` itself does not change.
     """
-    smaller = _without_pruned_channels(model, registry)
+    smaller = compacted(model, registry)
     # Training may have left it in channels-last; exporters and packed files are row-major.
     smaller = smaller.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return fold_normalisation(smaller.eval().requires_grad_(False))
@@ -53,16 +54,6 @@ def copied(model: nn.Module) -> Compact:
     """Return a network prepared as `compact` does it, but with all of its channels."""
     copy_of = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return fold_normalisation(copy_of.eval().requires_grad_(False))
-
-
-def _without_pruned_channels(model: nn.Module, registry: MaskRegistry) -> nn.Module:
-    try:
-        from trainables.sparsity.structures.compaction import compacted
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("trainables."):
-            raise
-        return copy.deepcopy(model)
-    return compacted(model, registry)
 
 
 def fold_normalisation(model: nn.Module) -> Compact:

@@ -13,10 +13,25 @@ from trainables.shipping.onnx_export import Metadata, export_program, onnx_bytes
 from trainables.shipping.packed import model_bytes
 from trainables.shipping.runtime import OnnxModel, Predict, require_runtime
 from trainables.sparsity.masks import MaskRegistry
+from trainables.training.deployment import DeploymentCosts
 from trainables.training.export import TrainedModel
 
 # The same for every trial, so that sizes can be compared; the data set's own change few bytes.
 _STATISTICS = (0.5, 0.5, 0.5)
+
+
+def deployment_costs(config: TrialConfig) -> DeploymentCosts | None:
+    """Return what measures a trial's model as its `deployment` says; None if it asks for nothing.
+
+    Raises `UserError` for a runtime that is not installed or without the device.
+    """
+    wanted = config.deployment
+    if not wanted.measure:
+        return None
+    require_runtime(wanted.runtime, wanted.device, wanted.threads)
+    return functools.partial(
+        costs_as_shipped, runtime=wanted.runtime, device=wanted.device, threads=wanted.threads
+    )
 
 
 def costs_as_shipped(

@@ -21,11 +21,13 @@ def summarise(
     registry: MaskRegistry,
     cost: CostModel,
     ballots: Ballots,
+    left_dense: Mapping[str, str],
     timing: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the object of `--json`; `masks.agreement` is in it only if tasks voted.
 
     metrics: those of the final report. ballots: how tasks voted; empty if they did not.
+    left_dense: layers that the structure cannot prune, each with the reason.
     timing: seconds and the device, as in `TrialRun.summary`.
     """
     flops = cost.layers()
@@ -35,6 +37,7 @@ def summarise(
         "total": registry.total,
         "flops": cost.flops.dense,
         "sparse_flops": cost.sparse_flops(),
+        "left_dense": dict(left_dense),
     }
     if ballots:
         masks["agreement"] = agreement(ballots)

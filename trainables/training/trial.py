@@ -198,6 +198,7 @@ class TrialRun:
             self.registry,
             self._cost,
             self.loop.ballots(),
+            self.loop.structure.left_dense,
             timing={
                 "train_seconds": self._train_seconds,
                 "total_seconds": self.total_seconds,
@@ -284,8 +285,7 @@ class TrialRun:
         metrics |= self._deployed()
         self._remember_if_best(metrics)
         step, steps = self.loop.step, self.config.training.steps
-        final = step >= steps
-        if final:
+        if final := step >= steps:
             metrics = self._finish(metrics)
         metrics["training/loss"] = training_loss
         self.last_report = Report(step=step, fraction=step / steps, metrics=metrics, final=final)

@@ -68,7 +68,7 @@ class TrainingLoop:
         self.tasks = tasks
         self.registry = registry
         self.method = method
-        self._structure = structure
+        self.structure = structure
         self.source = source
         self.device = device
         self.gradient_step = GradientStep(
@@ -282,7 +282,7 @@ class TrainingLoop:
             autocast=self._scoring_autocast,
             generator=self._mask_generator,
             config=self.config,
-            structure=self._structure,
+            structure=self.structure,
         )
 
     def _start_step(self) -> None:
