@@ -137,9 +137,10 @@ def onnx_bytes(program: torch.export.ExportedProgram, metadata: Metadata) -> byt
             assert exported is not None
             file = exported.model_proto
     except Exception as error:  # an unknown operation has an error of torch.onnx's own
+        cause = _innermost(error)
         raise ExportFailed(
-            f"the ONNX exporter cannot follow the network ({_reason(error)}); replace that "
-            "operation by ones that ONNX has, or use model.pt2"
+            f"the ONNX exporter cannot follow {_user_of(program, cause)} ({in_a_line(cause)}); "
+            "replace that operation by ones that ONNX has, or use model.pt2"
         ) from None
     _name_open_dims(file)
     onnx.helper.set_model_props(file, metadata.properties())
@@ -174,8 +175,21 @@ def _culprit(model: nn.Module, error: BaseException) -> str:
     return found or f"the network ({type(model).__name__})"
 
 
-def _reason(error: BaseException) -> str:
-    """Return what the innermost cause says: torch.onnx wraps it in a page of advice."""
+def _innermost(error: BaseException) -> BaseException:
+    """Return the first cause: torch.onnx wraps it in a page of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return in_a_line(error)
+    return error
+
+
+def _user_of(program: torch.export.ExportedProgram, error: BaseException) -> str:
+    """Return the module with the operation that the error names, for a message."""
+    named = re.search(r"op='\w+\.(\w+)'", str(error))
+    if named is None:
+        return "the network"
+    for node in program.graph.nodes:
+        if node.op == "call_function" and named[1] in str(node.target):
+            name, kind = list(node.meta["nn_module_stack"].values())[-1]
+            module = name.removeprefix("model").removeprefix(".")
+            return f"{module or 'the network'} ({kind.rpartition('.')[2]})"
+    return "the network"

@@ -66,7 +66,8 @@ def packed(trained: TrainedModel) -> bytes:
 def load_packed(path: Path | str, device: str = "cpu") -> TrainedModel:
     """Return the masked model that `save_packed` wrote, with the same bits in every weight.
 
-    Raises `UserError` for a file that is missing, damaged or not of this kind.
+    Raises `UserError` for a file that is missing, damaged or not of this kind, and for a model of
+    the user's own whose code is not there.
     """
     require_packages("safetensors")
     from safetensors import safe_open
@@ -83,19 +84,20 @@ def load_packed(path: Path | str, device: str = "cpu") -> TrainedModel:
         fields = {name: json.loads(text) for name, text in texts.items()}
         if fields["version"] != VERSION:
             raise ValueError(f"version {fields['version']} where {VERSION} is known")
-        return _rebuilt(fields, tensors, device)
     except FileNotFoundError:
         raise UserError(f"no file {str(path)!r}; `ship --out DIR` writes it") from None
-    except UserError as error:
-        raise _refused(path, error) from None
     except Exception as error:  # safetensors has its own, and a foreign file can raise anything
+        raise _refused(path, error) from None
+    try:
+        return _rebuilt(fields, tensors, device)
+    except (KeyError, RuntimeError) as error:  # the network is not the one it was
         raise _refused(path, error) from None
 
 
 def _refused(path: Path | str, error: Exception) -> UserError:
     return UserError(
-        f"{str(path)!r} must be a whole weights.safetensors as `ship` writes it, got "
-        f"{in_a_line(error)}; ship the model again"
+        f"{str(path)!r} must be a whole weights.safetensors as `ship` writes it, for a network "
+        f"that is still the same, got {in_a_line(error)}; ship the model again"
     )
 
 

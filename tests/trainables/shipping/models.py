@@ -89,6 +89,22 @@ class Untraceable(Own):
         return self.gate(super().features(images))
 
 
+class Bessel(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.special.bessel_j0(features)
+
+
+class WithoutOperator(Own):
+    """Uses an operation that ONNX does not have."""
+
+    def __init__(self, config: object, num_channels: dict[str, int]) -> None:
+        super().__init__(config, num_channels)
+        self.odd = Bessel()
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.odd(super().features(images))
+
+
 class Tied(Own):
     """Two names for one weight."""
 

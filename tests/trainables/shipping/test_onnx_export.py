@@ -8,7 +8,7 @@ import torch
 
 import trainables
 from tests.trainables.shipping.conftest import Config
-from tests.trainables.shipping.models import Untraceable, images, untrained
+from tests.trainables.shipping.models import Untraceable, WithoutOperator, images, untrained
 from trainables.errors import UserError
 from trainables.shipping.compact import compact
 from trainables.shipping.onnx_export import (
@@ -90,6 +90,12 @@ def test_what_cannot_be_followed_is_named() -> None:
     model = Untraceable(None, {"depth": 1}).eval()
     with pytest.raises(ExportFailed, match=r"cannot follow gate \(Branching\).*no branch on"):
         export_program(model, ("depth",), (32, 32))
+
+
+def test_an_operation_that_onnx_lacks_is_named_with_its_module() -> None:
+    program = export_program(WithoutOperator(None, {"depth": 1}).eval(), ("depth",), (32, 32))
+    with pytest.raises(ExportFailed, match=r"cannot follow odd \(Bessel\) .*bessel_j0.*model\.pt2"):
+        onnx_bytes(program, METADATA)
 
 
 def test_a_size_that_does_not_fit_is_the_users_mistake(config: Config) -> None:
