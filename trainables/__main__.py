@@ -113,9 +113,9 @@ def train(
     """Train one METHOD and evaluate it on test."""
     from spaces.presets import trial_config, without_effect
     from trainables.data.catalogue import open_dataset
+    from trainables.shipping.trial_costs import deployment_costs
     from trainables.sparsity.catalogue import get_method
     from trainables.training.dense_runs.cache import DenseCache
-    from trainables.shipping.trial_costs import deployment_costs
     from trainables.training.device import resolve_device
     from trainables.training.progress import TrialProgress
     from trainables.training.trial import TrialRun

@@ -24,6 +24,7 @@ MICRO = {
     "training.num_reports": 1,
     "training.batch_size": 2,
     "sparsity.saliency_batches": 1,
+    "sparsity.round_to": 1,
     "sparsity.interval_steps": 1,
     "sparsity.level_fraction": 0.6,
     "sparsity.rewind_fraction": 0.2,

@@ -14,8 +14,11 @@ BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
 
 def methods_table() -> str:
     """Return the table as Markdown, one row for each built-in method."""
-    rows = [("method", "masks", "from"), ("---", "---", "---")]
-    rows += [(f"`{m.name}`", m.summary, m.paper) for m in METHODS.values()]
+    rows = [("method", "masks", "structures", "from"), ("---",) * 4]
+    rows += [
+        (f"`{m.name}`", m.summary, ", ".join(m.structures) or "–", m.paper)
+        for m in METHODS.values()
+    ]
     return "\n".join(
         f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows
     )

@@ -14,12 +14,12 @@ def test_the_readme_is_up_to_date(repository: Path) -> None:
     assert with_table(text) == text, "run `make methods`"
 
 
-def test_every_method_has_a_row_of_three_cells() -> None:
+def test_every_method_has_a_row_of_four_cells() -> None:
     rows = with_table(f"before {BEGIN} old {END} after").splitlines()
     assert (rows[0], rows[-1]) == (f"before {BEGIN}", f"{END} after")
     cells = [row.replace(r"\|", "/").split(" | ") for row in rows[3:-1]]
     assert [row[0] for row in cells] == [f"| `{name}`" for name in METHODS]
-    assert {len(row) for row in cells} == {3}
+    assert {len(row) for row in cells} == {4}
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, END, f"{END} {BEGIN}"])
