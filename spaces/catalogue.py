@@ -21,9 +21,9 @@ from trainables.config import (
 from trainables.errors import UserError, unknown_name
 from trainables.registry.lookup import METHOD
 from trainables.registry.methods import METHODS
-from trainables.registry.structures import CHANNEL, group_sizes
+from trainables.registry.structures import CHANNEL, WEIGHT, group_sizes, structure_kind
 
-SPARSE_METHODS = tuple(name for name, method in METHODS.items() if method.sparse)
+SPARSE_METHODS = tuple(name for name, method in METHODS.items() if WEIGHT in method.structures)
 
 GRADUAL = ("linear", "cubic", "cosine", "exponential")
 
@@ -78,8 +78,9 @@ def _allocation(methods: Sequence[str], reference: TrialConfig) -> list[Paramete
     if group_sizes(structure) is not None:
         return []  # every group keeps the same share
     channels = structure == CHANNEL
+    kind = structure_kind(structure)
     return _drawn_for(
-        methods,
+        [method for method in methods if kind in METHOD.find(method).structures],
         name="sparsity.allocation",
         kind="categorical",
         choices=("uniform", "global") if channels else ("uniform", "er", "erk"),
