@@ -106,10 +106,8 @@ METHOD = '''
 """Keeps the smallest weights: a rule that should lose."""
 
 from trainables.registry.methods import MethodDescription
-from trainables.sparsity.allocation import prune_budget
 from trainables.sparsity.method import Method, Proposal
 from trainables.sparsity.saliency import magnitude
-from trainables.sparsity.selection import TieOrder, select
 
 BACKWARDS = MethodDescription(
     name="backwards",
@@ -121,11 +119,8 @@ BACKWARDS = MethodDescription(
 
 class Backwards(Method):
     def prune(self, context, density):
-        registry = context.registry
-        budget = prune_budget(context.config.sparsity.allocation, registry, density)
-        scores = {name: -score for name, score in magnitude(registry).items()}
-        ties = TieOrder.drawn(context.generator)
-        return Proposal(masks=select(scores, budget, ties, registry.keep()))
+        scores = {name: -score for name, score in magnitude(context.registry).items()}
+        return Proposal(masks=context.structure.prune(scores, density, context.generator))
 '''
 
 RECIPE = """
