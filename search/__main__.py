@@ -68,8 +68,8 @@ def run(
 
     --set also takes objective.cost, constraint.METRIC='<=BOUND' and settings of the scheduler:
     scheduler.grace, the fraction of training before which no trial is stopped;
-    scheduler.reduction_factor, one in so many continues at a rung; scheduler.brackets.
-    --warm-start takes a study's name, mlflow:NAME, or STORAGE#NAME.
+    scheduler.reduction_factor, one in so many continues at a rung.
+    --warm-start takes a study's name, or the path of its folder.
 
     \b
     Examples:
@@ -96,7 +96,7 @@ def run(
         overrides=parse_overrides(settings or []),
         warm_start=warm_start or (),
     )
-    _run(plan, **launch, warm_start=tuple(warm_start or ()))
+    _run(plan, **launch)
 
 
 @app.command()
@@ -277,13 +277,14 @@ def delete(
     Example: python -m search delete demo
     """
     _quiet_libraries()
-    from search.tracking.delete import delete_study, describe_deletion
+    from search.tracking.delete import delete_study
+
+    def ask(what: str) -> None:
+        if not yes:
+            typer.confirm(f"Delete {what}?", abort=True, err=True)
 
     places = {"tracking_uri": tracking_uri, "study_storage": study_storage}
-    lines = describe_deletion(storage, name, **places)
-    if not yes:
-        typer.confirm(f"Delete {lines}?", abort=True, err=True)
-    typer.echo(delete_study(storage, name, **places))
+    typer.echo(delete_study(storage, name, ask=ask, **places))
 
 
 def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:

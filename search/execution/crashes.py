@@ -28,8 +28,6 @@ _MAX_CHARACTERS = 600
 # As Ray 2.60 words it.
 _NODE_LOST = ("its node has died", "the actor's node was ")
 _LOW_MEMORY = ("running low on memory", "OUT_OF_MEMORY")
-_DEATH = "The actor is dead because its worker process has died."
-_REST = re.compile(r" (?:Some common |Object store memory usage).*")  # guesses, and statistics
 
 
 class Crashes(Callback):
@@ -102,11 +100,8 @@ def _words(text: str) -> str:
         return ""
     if lines[0].startswith("ray::"):  # a traceback, whose last line says what was raised
         return f"the trial raised {lines[-1]}"
-    said = " ".join(lines)
-    if any(words in said for words in _LOW_MEMORY):
+    if any(words in text for words in _LOW_MEMORY):
         begin = "out of memory: the trial's process was killed for the machine's sake"
     else:
         begin = "the trial's process died, killed (out of memory, perhaps) or by a crash of its own"
-    _, found, rest = said.partition(_DEATH)
-    said = _REST.sub("", rest.strip() if found else said)
-    return f"{begin}; Ray says: {said[:_MAX_CHARACTERS]}"
+    return f"{begin}; Ray says: {' '.join(lines)[:_MAX_CHARACTERS]}"

@@ -21,7 +21,7 @@ class LedgerSearcher(Searcher):
 
     to_config: the trainable's configuration of an assignment; must be JSON-plain and hold
       `name` and `number`. Where it raises `UserError`, the trial has failed.
-    on_assigned: called with Ray's trial id and the assignment, before the trial starts.
+    on_assigned: called before a trial starts.
     error_of: what Ray knows of a crashed trial, by Ray's trial id; None where the trial is not to
       blame: it has not ended then, and is among `lost`, the numbers of trials to run again.
     stopped: by number, the last reports after which trials are to stop; those that are handed out
@@ -34,7 +34,7 @@ class LedgerSearcher(Searcher):
         ledger: Ledger,
         to_config: Callable[[Assignment], dict[str, Any]],
         *,
-        on_assigned: Callable[[str, Assignment], None] = lambda trial_id, assignment: None,
+        on_assigned: Callable[[Assignment], None] = lambda assignment: None,
         error_of: Callable[[str], str | None] = lambda trial_id: "",
         stopped: Mapping[int, Mapping[str, float]] | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class LedgerSearcher(Searcher):
                     self._ledger.finish(assignment.number, outcome)
                     continue
                 self._numbers[trial_id] = assignment.number
-                self._on_assigned(trial_id, assignment)
+                self._on_assigned(assignment)
                 return config
             return Searcher.FINISHED
 

@@ -22,7 +22,7 @@ from search.plans.rung_settings import RungSettings
 from spaces.catalogue import build_space
 from spaces.presets import trial_config
 from spaces.space import Space
-from trainables.command_line import masked, parse_settings
+from trainables.command_line import parse_settings
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 from trainables.registry.lookup import METHOD
@@ -35,7 +35,7 @@ _COST = "objective.cost"
 # Known to `trainables.report`, but no trial of a study reports it.
 _UNMEASURED_COST = "cost/latency_ms"
 _SCHEDULER_PREFIX = "scheduler."
-_SCHEDULER_SETTINGS = {"grace": float, "reduction_factor": float, "brackets": int}
+_SCHEDULER_SETTINGS = ("grace", "reduction_factor")
 _ROUNDING = 1e-9
 _NARROW = 1e-3  # share of a cap on density that is left free, for rounding to whole weights
 
@@ -125,7 +125,7 @@ def make_plan(
         pins=_typed(reference, wanted, _ELSEWHERE if grid is None else _ELSEWHERE_IN_GRIDS),
         space=Space(name=GRID_SAMPLER, doc="nothing is drawn", parameters=()),
         grid=grid,
-        warm_start=tuple(masked(source).replace(":***@", "@", 1) for source in warm_start),
+        warm_start=tuple(warm_start),
     )
     plan = with_space(plan)
     plan.starts()  # an override that no method accepts is a mistake to hear of now
@@ -171,7 +171,7 @@ def _rungs(
         if name not in _SCHEDULER_SETTINGS:
             raise unknown_name("setting of the scheduler", name, _SCHEDULER_SETTINGS)
         try:
-            values[name] = _SCHEDULER_SETTINGS[name](str(text))
+            values[name] = float(str(text))
         except ValueError:
             raise UserError(
                 f"`{_SCHEDULER_PREFIX}{name}` must be a number, got {text!r}; e.g. 3"

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from analysis.statistics.pareto import non_dominated
 from search.plans.objective_values import final_costs, final_density, final_values
 from search.plans.plan import Plan
-from search.record.draws import Draw, Sampler
+from search.record.draws import Sampler
 from search.record.outcomes import Outcome
 from search.record.storage import GIVEN, OUTCOME, StudyRecord, flattened
 from search.record.warm_start import WarmTrial
@@ -77,7 +77,7 @@ class Ledger:
         record: StudyRecord,
         sampler: Sampler,
         on_finished: Callable[[int, Outcome], None] | None = None,
-        warm: Iterable[WarmTrial] = (),
+        warm: Sequence[WarmTrial] = (),
     ) -> None:
         self.plan = plan
         self.record = record
@@ -92,10 +92,11 @@ class Ledger:
         self._num_idle = 0  # trials of this driver that ended and used nothing of it, in a row
         self._last: dict[int, Mapping[str, float]] = {}  # the furthest report of a trial
         self._configurations: Counter[str] = Counter()
-        for one in warm:
-            draw, (values, violations) = one.draw(plan.space), self._vector(None, one.metrics)
-            if draw is not None and values is not None:
-                sampler.learn(draw, "complete", values, violations)
+        for number, one in enumerate(warm, start=-len(warm)):
+            drawn = one.drawn_from(plan.space)
+            values, violations = self._vector(None, one.metrics)
+            if drawn is not None and values is not None:
+                sampler.learn(number, drawn, "complete", values, violations)
         for trial in self._trials:
             self._recall(trial)
         self._num_idle = 0  # whoever starts again has removed the cause
@@ -234,21 +235,18 @@ class Ledger:
         """Take a trial of an earlier driver into account."""
         attributes = trial.user_attrs
         self._configurations[_key(attributes["params"])] += 1
-        draw = Draw(params=trial.params, distributions=trial.distributions)
-        self._sampler.recall(trial.number, draw)
-        ended = trial.state in FINISHED
-        if not ended:
-            self._sampler.resume(trial.number, draw)
-        if "status" not in attributes:
-            self._unfinished.append(trial.number)
-            return
-        self.reported(trial.number, attributes["metrics"])
-        if ended:
-            self._count_end(trial)
+        if trial.state in FINISHED:
             told = self._told(trial)
-            self._sampler.learn(draw, attributes["status"], *told, number=trial.number)
-        else:  # killed between the outcome and the state
+            self._sampler.learn(trial.number, trial, attributes["status"], *told)
+            self.reported(trial.number, attributes["metrics"])
+            self._count_end(trial)
+            return
+        self._sampler.resume(trial.number, trial)
+        if "status" in attributes:  # killed between the outcome and the state
+            self.reported(trial.number, attributes["metrics"])
             self._close(trial, self.record.id_of(trial.number))
+        else:
+            self._unfinished.append(trial.number)
 
     def _draw(self) -> FrozenTrial:
         """Draw and record a new trial; without a configuration where its own rules refuse it."""

@@ -127,7 +127,7 @@ def raised_budget(plan: Plan, known: Mapping[str, Any], more: Budget | None) -> 
 
 
 def check_same_study(
-    plan: Plan, known: dict[str, Any], files: StudyFiles, study_storage: str | None
+    plan: Plan, known: Mapping[str, Any], files: StudyFiles, study_storage: str | None
 ) -> None:
     """Raise `UserError` where `known`, the study of this name, is another than `plan`.
 

@@ -1,17 +1,19 @@
 """Where a study lives, and files that are complete or absent."""
 
+import contextlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import filelock
+from optuna.trial import FrozenTrial
 
 from search.plans.recipe import check_study_name
 from trainables.command_line import write_json as write_json  # its counterpart is below
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 
 _DEFAULT_STORAGE = "runs"
 _PROJECTOR_SECONDS = 60.0
@@ -47,14 +49,21 @@ class StudyFiles:
         """Return the file of a trial's reports, one line for each."""
         return self.trial(number) / "reports.jsonl"
 
-    def projecting(self) -> filelock.BaseFileLock:
-        """Return the lock of whoever writes to MLflow: two would make every run twice.
+    @contextlib.contextmanager
+    def projecting(self) -> Iterator[None]:
+        """Hold the lock of whoever writes to MLflow: two would make every run twice.
 
-        The projector of a driver that was killed holds it for some seconds more.
+        The projector of a driver that was killed holds it for some seconds more; `Failure` is
+        raised where it does not end.
         """
-        return filelock.FileLock(
-            self.directory / "tracking.lock", timeout=_PROJECTOR_SECONDS, fallback_to_soft=False
-        )
+        path = self.directory / "tracking.lock"
+        try:
+            with filelock.FileLock(path, timeout=_PROJECTOR_SECONDS, fallback_to_soft=False):
+                yield
+        except filelock.Timeout:
+            raise Failure(
+                "the projector of an earlier driver does not end; run the same command again"
+            ) from None
 
     def exists(self) -> bool:
         """Return whether there is such a study."""
@@ -118,3 +127,16 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return rows
+
+
+def past_reports(
+    files: StudyFiles, trials: Sequence[FrozenTrial]
+) -> list[tuple[FrozenTrial, dict[str, float]]]:
+    """Return trials and metrics of all reports on disk, in the order they came."""
+    reports = [
+        (row["at"], trial.number, trial, row["metrics"])
+        for trial in trials
+        for row in read_json_lines(files.reports(trial.number))
+    ]
+    reports.sort(key=lambda report: report[:2])
+    return [(trial, metrics) for _, _, trial, metrics in reports]

@@ -10,14 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import BaseTrial, TrialState, create_trial
 
-from analysis.statistics.pareto import non_domination_rank
 from search.plans.plan import Plan
 from search.plans.recipe import GRID_SAMPLER, SAMPLERS
-from search.record.draws import Draw
+from search.record.draws import Vector, Violations
 from search.record.storage import quiet
 from search.samplers.learning_curves import CurveModel
 from spaces.space import Space
@@ -25,13 +23,6 @@ from trainables.errors import unknown_name
 from trainables.seeds import derive_seed
 
 CURVES = "curves"  # our own, see `search.samplers.learning_curves`
-
-# Samplers whose cost of a draw grows with what they were told, and how many trials they are told
-# of at most: the best and the newest. A draw then takes tens of milliseconds, however long a study.
-_BOUNDED = ("tpe", "gp")
-_MAX_TOLD = 400
-
-_FOREIGN = 10**9  # numbers of other studies' trials begin so far below 0
 
 
 def sampler_of(plan: Plan) -> "TrialSampler":
@@ -76,18 +67,21 @@ class TrialSampler:
     def __init__(
         self, *, num_objectives: int, sampler: str, seed: int, num_startup_trials: int = 10
     ) -> None:
-        self._num_objectives = num_objectives
         self._sampler = sampler
         self._seed = seed
         self._num_startup_trials = num_startup_trials
-        self._num_foreign = 0
         self._curves = CurveModel(num_objectives=num_objectives, seed=seed)
-        self._study = self._empty_study()
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with quiet():
+            self._study = optuna.create_study(
+                directions=["minimize"] * num_objectives,
+                sampler=make_sampler(sampler, seed, num_startup_trials),
+            )
         self._live: dict[int, optuna.Trial] = {}  # by the trial's number in the record
 
     def ask(
         self, number: int, space: Space, fixed: Mapping[str, Any] | None = None
-    ) -> tuple[dict[str, Any], Draw]:
+    ) -> tuple[dict[str, Any], optuna.Trial]:
         """Draw trial `number`; `fixed` values are taken instead of drawn ones.
 
         Returns all active parameters with their values, and what was drawn, for the record.
@@ -104,14 +98,10 @@ class TrialSampler:
             drawn = space.suggest(trial)
         self._live[number] = trial
         self._curves.started(number, trial.params)
-        return drawn, _draw_of(trial)
+        return drawn, trial
 
     def report(
-        self,
-        number: int,
-        fraction: float,
-        values: Sequence[float],
-        violations: Mapping[str, float] | None = None,
+        self, number: int, fraction: float, values: Sequence[float], violations: Violations
     ) -> None:
         """Learn what a trial reports at a fraction of training, before its end is told.
 
@@ -120,11 +110,7 @@ class TrialSampler:
         self._curves.reported(number, fraction, values, violations)
 
     def tell(
-        self,
-        number: int,
-        status: str,
-        values: Sequence[float] | None = None,
-        violations: Mapping[str, float] | None = None,
+        self, number: int, status: str, values: Vector = None, violations: Violations | None = None
     ) -> None:
         """Learn how trial `number` ended, by a status of `trainables.report`.
 
@@ -140,86 +126,38 @@ class TrialSampler:
                 trial.set_constraint(name, value)
         with quiet():
             self._study.tell(trial, told, state)
-        self._forget()
 
     def learn(
         self,
-        draw: Draw,
+        number: int,
+        drawn: BaseTrial,
         status: str,
-        values: Sequence[float] | None = None,
-        violations: Mapping[str, float] | None = None,
-        *,
-        number: int | None = None,
+        values: Vector = None,
+        violations: Violations | None = None,
     ) -> None:
-        """Learn of a trial that ended before this driver began.
-
-        number: None for a trial of another study.
-        """
-        if number is None:
-            number = self._num_foreign - _FOREIGN  # in their order, before our own
-            self._num_foreign += 1
+        """Learn of a trial that ended before this driver began; below 0, in another study."""
         state, told = _view(status, values)
-        self._curves.started(number, draw.params)
+        self._curves.started(number, drawn.params)
         self._curves.ended(number, told, violations)
         with quiet():
             ended = create_trial(
                 state=state,
                 values=told,
-                params=dict(draw.params),
-                distributions=dict(draw.distributions),
+                params=drawn.params,
+                distributions=drawn.distributions,
                 constraints=dict(violations) if told is not None and violations else None,
             )
             self._study.add_trial(ended)
-        self._forget()
 
-    def recall(self, number: int, draw: Draw) -> None:
-        """Learn of a trial of an earlier driver, before its reports, and `learn` or `resume`."""
-        self._curves.started(number, draw.params)
-
-    def resume(self, number: int, draw: Draw) -> None:
+    def resume(self, number: int, drawn: BaseTrial) -> None:
         """Take over a trial that an earlier driver left running."""
-        self._curves.started(number, draw.params)
+        self._curves.started(number, drawn.params)
         with quiet():
-            self._study.enqueue_trial(dict(draw.params))
-            self._live[number] = self._study.ask(fixed_distributions=dict(draw.distributions))
-
-    def _empty_study(self) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        sampler = make_sampler(self._sampler, self._seed, self._num_startup_trials)
-        with quiet():
-            directions = ["minimize"] * self._num_objectives
-            return optuna.create_study(directions=directions, sampler=sampler)
-
-    def _forget(self) -> None:
-        """Where a bounded sampler was told of twice as many trials as need be, keep the best.
-
-        These are the better half by non-domination rank, and the newest of the others.
-        """
-        if self._sampler not in _BOUNDED:
-            return
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        told = self._study.get_trials(deepcopy=False, states=states)
-        if len(told) < 2 * _MAX_TOLD:
-            return
-        feasible = [t for t in told if t.values and all(v <= 0 for v in t.constraints.values())]
-        values = [t.values for t in feasible] or np.empty((0, self._num_objectives))
-        best_order = np.lexsort(([-t.number for t in feasible], non_domination_rank(values)))
-        kept = {feasible[index].number for index in best_order[: _MAX_TOLD // 2]}
-        others = [t.number for t in told if t.number not in kept]
-        kept.update(others[len(kept) - _MAX_TOLD :])
-        live = {number: _draw_of(trial) for number, trial in self._live.items()}
-        self._study = self._empty_study()
-        with quiet():
-            self._study.add_trials([t for t in told if t.number in kept])
-        for number, draw in live.items():
-            self.resume(number, draw)
+            self._study.enqueue_trial(drawn.params)
+            self._live[number] = self._study.ask(fixed_distributions=drawn.distributions)
 
 
-def _draw_of(trial: optuna.Trial) -> Draw:
-    return Draw(params=trial.params, distributions=trial.distributions)
-
-
-def _view(status: str, values: Sequence[float] | None) -> tuple[TrialState, list[float] | None]:
+def _view(status: str, values: Vector) -> tuple[TrialState, list[float] | None]:
     """Return what samplers are told of an end: of a stopped trial, that it is poor."""
     if status == "stopped":
         return TrialState.PRUNED, None

@@ -20,9 +20,6 @@ from search.record.study_folder import StudyFiles
 from trainables.addresses import refused, scrubbed
 
 _ROOT = Path(__file__).resolve().parents[2]  # where `search` is imported from
-_MAX_PROCESSES = 4  # of which three replace one that died
-_REPLACE_SECONDS = 5.0
-_LONG_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +27,7 @@ logger = logging.getLogger(__name__)
 class Projector:
     """One study's projection, in a process of its own.
 
-    parent_run_id: the study's run, once it is open. process_id: of the process that projects.
+    parent_run_id: the study's run, once it is open.
 
     Nothing raises or waits for MLflow, `wait_open` and `close` aside.
     """
@@ -38,26 +35,37 @@ class Projector:
     def __init__(self, uri: str, study_storage: str, files: StudyFiles) -> None:
         self.parent_run_id = ""
         self._uri = uri
-        self._wishes = {
+        self._closed: tuple[int, str] | None = None  # how many writes were refused, and why
+        self._problem = ""
+        self._heard = time.monotonic()
+        self._stopping = self._dead = False
+        self._changed = threading.Condition()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
+        paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "search.tracking.projector_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is the driver's to answer
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(p for p in paths if p),
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_LOGGING_LEVEL": "ERROR",
+            },
+        )
+        wishes = {
             "uri": uri,
             "study_storage": study_storage,
             "storage": str(files.storage),
             "study": files.study,
         }
-        self._closed: tuple[int, str] | None = None  # how many writes were refused, and why
-        self._problem = ""
-        self._heard = time.monotonic()
-        self._ending = ""  # what the process was told of the study's end
-        self._stopping = self._dead = False
-        self._changed = threading.Condition()
-        self._start_process()
+        # Through the pipe: a command line, with its passwords, is everybody's to read.
+        self._tell(json.dumps(wishes))
         self._hearing = threading.Thread(target=self._hear, name="tracking", daemon=True)
         self._hearing.start()
-
-    @property
-    def process_id(self) -> int:
-        """The id of the process that projects."""
-        return self._process.pid
 
     def wait_open(self) -> None:
         """Wait until the study's runs are open, which takes MLflow seconds.
@@ -78,13 +86,12 @@ class Projector:
         whose runs were never open undoes what it did, and is not waited for.
         """
         with self._changed:
-            self._ending = "finished" if finished else "unfinished"
             if not self.parent_run_id:
-                self._ending, self._stopping = "discard", True
-            self._heard = time.monotonic()
-            self._tell(self._ending)
-            if self._stopping:
+                self._stopping = True
+                self._tell("discard")
                 return ""
+            self._heard = time.monotonic()
+            self._tell("finished" if finished else "unfinished")
             while self._closed is None and not self._dead:
                 left = self._heard + timeout_seconds - time.monotonic()
                 if left <= 0:
@@ -93,35 +100,11 @@ class Projector:
             self._stopping = True
             if self._closed is None:
                 self._process.kill()
-            self._changed.notify_all()
         self._hearing.join()
         if self._closed is None:
             return f"MLflow lacks a part of the study ({self._problem or 'it does not answer'})"
         num_refused, problem = self._closed
         return f"MLflow refused {num_refused} writes ({problem})" if num_refused else ""
-
-    def _start_process(self) -> None:
-        """In a session of its own: Ctrl-C is the driver's to answer."""
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
-        paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "search.tracking.projector_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            bufsize=0,
-            start_new_session=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(p for p in paths if p),
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                "MLFLOW_LOGGING_LEVEL": "ERROR",
-            },
-        )
-        # Through the pipe: a command line, with its passwords, is everybody's to read.
-        self._tell(json.dumps(self._wishes))
-        if self._ending:
-            self._tell(self._ending)
 
     def _tell(self, line: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # it is dead: `_hear` finds out
@@ -129,39 +112,21 @@ class Projector:
             self._process.stdin.write(line.encode() + b"\n")
 
     def _hear(self) -> None:
-        """Take what the process says; start another in place of one that died."""
-        try:
-            deaths = 0  # one soon after another
-            while deaths < _MAX_PROCESSES:
-                began = time.monotonic()
-                with self._changed:
-                    if deaths:
-                        said = scrubbed(self._problem, self._uri)
-                        logger.warning("tracking: %s; another process takes its place", said)
-                        self._changed.wait_for(lambda: self._stopping, _REPLACE_SECONDS)
-                        if self._stopping:
-                            return
-                        self._start_process()
-                with self._process, self._errors:
-                    for line in self._process.stdout or ():
-                        self._take(json.loads(line))
-                    code = self._process.wait()
-                    self._errors.seek(0)
-                    complaint = self._errors.read().decode(errors="replace").strip()
-                if self._stopping or self._closed is not None:
-                    return
-                if code:
-                    last = complaint.splitlines()[-1:] or [f"its process ended with {code}"]
-                    self._problem = last[0]
-                if not self.parent_run_id:
-                    return
-                deaths = 1 if time.monotonic() - began > _LONG_SECONDS else deaths + 1
-            said = scrubbed(self._problem, self._uri)
-            logger.warning("tracking: %s; given up, `search sync` writes what is missing", said)
-        finally:
-            with self._changed:
-                self._dead = True
-                self._changed.notify_all()
+        """Take what the process says until it ends."""
+        with self._process, self._errors:
+            for line in self._process.stdout or ():
+                self._take(json.loads(line))
+            code = self._process.wait()
+            self._errors.seek(0)
+            complaint = self._errors.read().decode(errors="replace").strip()
+        with self._changed:
+            self._dead = True
+            if code and not self._stopping:
+                last = complaint.splitlines()[-1:] or [f"its process ended with {code}"]
+                self._problem = last[0]
+                said = scrubbed(self._problem, self._uri)
+                logger.warning("tracking: %s; `search sync` writes what is missing", said)
+            self._changed.notify_all()
 
     def _take(self, message: dict[str, Any]) -> None:
         with self._changed:

@@ -15,7 +15,6 @@ from trainables.report import TAG_FRONT, TAG_METHOD, TAG_STATUS, TAG_STUDY, TAG_
 TAG_KIND = "disparse.kind"
 TAG_REASON = "disparse.reason"
 TAG_STUDY_ID = "disparse.study_id"
-TAG_INCOMPLETE = "disparse.incomplete"  # "true" where MLflow refused a part of the trial
 TAG_PARENT = "mlflow.parentRunId"
 END_TAGS = (TAG_STATUS, TAG_REASON)
 STEP_METRIC = "training/fraction"  # in every report, so its history holds every step logged

@@ -34,7 +34,6 @@ def check_scheduler(folder: Path) -> dict[str, int]:
     files, reports, last, statuses = study_files(str(folder), STUDY), [], {}, {}
     for trial in recorded_trials(folder, STUDY):
         name, given = trial_name(STUDY, trial.number), trial.user_attrs
-        scheduler.add(name, position=trial.number)
         config = {
             "reference": given["reference"],
             "final_density": final_density(given["config"]),

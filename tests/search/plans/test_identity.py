@@ -63,7 +63,7 @@ def test_a_grid_is_rebuilt_from_its_description(tmp_path: Path) -> None:
                 "data.tasks": "depth,edges,segmentation",
             },
         },
-        {"data_root": "/data", "warm_start": ("old", "mlflow:older")},
+        {"data_root": "/data", "warm_start": ("old", "older")},
     ],
 )
 def test_a_search_is_rebuilt_from_its_description(arguments: dict[str, Any]) -> None:

@@ -118,8 +118,6 @@ DAMAGES: dict[str, str] = {
     "parameters are gone": "DELETE FROM params WHERE key LIKE 'optimiser.%'",
     "a status is wrong": "UPDATE tags SET value = 'failed' WHERE key = 'disparse.status'",
     "the front is wrong": "UPDATE tags SET value = 'false' WHERE key = 'disparse.front'",
-    "a write was refused": "INSERT INTO tags SELECT 'disparse.incomplete', 'true', run_uuid "
-    "FROM runs WHERE name = 'synced-00000'",
 }
 
 
@@ -133,8 +131,6 @@ def test_a_damaged_server_is_mended(storage: Path, damage: str) -> None:
     assert content(database(storage)) != before
     assert sync(storage) > 0
     after = content(database(storage))
-    for run in after.values():
-        run["tags"].pop("disparse.incomplete", None)  # "false" where there was a refusal
     assert without_times(after) == without_times(before)
     assert near(5.0, before, after)
     assert sync(storage) == 0
