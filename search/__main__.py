@@ -133,7 +133,6 @@ def baselines(
       python -m search baselines scenes-tiny --settings tuned.json --set training.steps=1000
     """
     from search.plans.baselines import (
-        ignored,
         make_baselines_plan,
         parse_list,
         parse_sparsities,
@@ -142,7 +141,6 @@ def baselines(
     from search.plans.recipe import get_recipe
     from search.plans.resolve import parse_overrides
 
-    variants = None if settings_file is None else read_settings(settings_file)
     plan = make_baselines_plan(
         get_recipe(recipe),
         study=name,
@@ -150,12 +148,10 @@ def baselines(
         sparsities=parse_sparsities(sparsities),
         seeds=seeds,
         seed=seed,
-        settings=variants,
+        settings=None if settings_file is None else read_settings(settings_file),
         data_root=data_root,
         overrides=parse_overrides(settings or []),
     )
-    for line in () if launch["quiet"] else ignored(plan, variants or {}):
-        typer.echo(f"note: {line}: its settings have no effect", err=True)
     _run(plan, **launch)
 
 

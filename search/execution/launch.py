@@ -47,9 +47,10 @@ def run_trials(
     def to_config(assignment: Assignment) -> dict[str, Any]:
         """Return what the trainable is given; JSON-plain."""
         config = assignment.config.to_dict()
-        if assignment.seed not in baselines:
+        seed = assignment.config.seed
+        if seed not in baselines:
             dense = ledger.baseline(assignment.config)
-            baselines[assignment.seed] = json.dumps(dense.to_dict()) if dense else None
+            baselines[seed] = json.dumps(dense.to_dict()) if dense else None
         checkpoint = newest_checkpoint(files, assignment.name) if assignment.resumed else None
         return {
             "name": assignment.name,
@@ -61,7 +62,7 @@ def run_trials(
             "directory": str(files.trial(assignment.number)),
             "restore_from": str(checkpoint) if checkpoint else None,
             "dense_cache": str(files.dense_cache),
-            "baseline": baselines[assignment.seed],
+            "baseline": baselines[seed],
             "time_limit_seconds": launch.trial_time_limit,
             "import_folder": plan.recipe.folder,
         }

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from trainables.coercion import to_plain
-from trainables.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,14 +22,6 @@ class System:
     method: str
     sparse: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
-    """Describes one trial of a grid: what `Plan.config` is given."""
-
-    params: Mapping[str, Any]
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,9 +47,9 @@ class Grid:
             if s.sparse
         ]
 
-    def cells(self) -> tuple[Cell, ...]:
-        """Return all trials, seed by seed."""
-        return tuple(Cell(params=p, seed=seed) for seed in self.seeds for p in self.params())
+    def cells(self) -> tuple[tuple[dict[str, Any], int], ...]:
+        """Return all trials, seed by seed: what `Plan.config` is given."""
+        return tuple((params, seed) for seed in self.seeds for params in self.params())
 
     def dense_params(self) -> Mapping[str, Any] | None:
         """Return what the dense trial of every seed is given (its first variant), if any."""
@@ -75,18 +66,12 @@ class Grid:
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Self:
-        """Make the grid that `to_json` gave. Raises `UserError` for anything else."""
-        try:
-            return cls(
-                systems=tuple(System(**system) for system in known["systems"]),
-                sparsities=tuple(map(float, known["sparsities"])),
-                seeds=tuple(map(int, known["seeds"])),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"the study's `grid` must hold systems, sparsities and seeds, got {known!r} "
-                f"({error}); restore its study.json from a backup"
-            ) from None
+        """Make the grid that `to_json` gave."""
+        return cls(
+            systems=tuple(System(**system) for system in known["systems"]),
+            sparsities=tuple(known["sparsities"]),
+            seeds=tuple(known["seeds"]),
+        )
 
     def facts(self) -> dict[str, str]:
         """Return the grid in words, for the study's run in MLflow and for messages."""

@@ -46,7 +46,7 @@ class Plan:
     """Holds what is fixed for the life of a study; equal plans make equal studies.
 
     budget: when the study is finished. Everything else stays as it is when that is raised.
-    warm_start: the studies whose trials the sampler begins with, see `search.record.warm_start`.
+    warm_start: the studies whose trials the sampler begins with.
     tasks: short names. task_references: the same as they were named; import paths of own ones.
     rungs: where the scheduler compares trials; None runs every trial to its end.
     pins: typed values by dotted name, from the recipe's settings and `--set`.
@@ -143,11 +143,9 @@ class Plan:
         return None if params is None else self._accepted(params, config.seed)
 
     def sample_config(self) -> TrialConfig:
-        """Return a trial whose data and model are the study's. Raises `UserError` without one."""
-        for cell in () if self.grid is None else self.grid.cells():
-            if (config := self._accepted(cell.params, cell.seed)) is not None:
-                return config
-        return self.config({"method": self.recipe.methods[0]}, self.seed)
+        """Return a trial whose data and model are the study's."""
+        first = {"method": self.recipe.methods[0]} if self.grid is None else self.grid.params()[0]
+        return self.config(first, self.seed)
 
     def starts(self) -> tuple[Start, ...]:
         """Return the trials that the study begins with.
@@ -157,9 +155,9 @@ class Plan:
         objective's extreme as far as it is known: the sparsest and the densest flagship.
         """
         if self.grid is not None:
-            cells = self.grid.cells()
             return tuple(
-                Start(pins=c.params, params={}, seed=c.seed, reference=True) for c in cells
+                Start(pins=params, params={}, seed=seed, reference=True)
+                for params, seed in self.grid.cells()
             )
         pinned = "method" in self.pins
         own = (str(self.pins["method"]),) if pinned else self.recipe.methods

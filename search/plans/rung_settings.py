@@ -39,9 +39,8 @@ class RungSettings:
         num_rungs = math.log(self.maximum / self.grace) / math.log(self.reduction_factor)
         if num_rungs > _MAX_RUNGS:
             raise UserError(
-                f"rungs at grace·reduction_factor^k must be at most {_MAX_RUNGS}, got "
-                f"{num_rungs:.4g} (grace={self.grace:g}, maximum={self.maximum:g}, "
-                f"reduction_factor={self.reduction_factor:g}); raise `grace` or `reduction_factor`"
+                f"rungs must be at most {_MAX_RUNGS}, got {num_rungs:.4g}; raise `grace` or "
+                "`reduction_factor`"
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
     """
     files, known = description_of(storage, study)
     add_recorded_tasks(known["own_tasks"])
-    budget = Budget.from_json(known["budget"])
+    budget = Budget(**known["budget"])
     address = find_storage(files, known, study_storage)
     path = local_file(address)
     if path is None or path.exists():

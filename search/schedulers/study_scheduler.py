@@ -6,7 +6,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from ray.tune.experiment import Trial
 
-from search.plans.objective_values import final_costs, final_density, final_values
+from search.plans.objective_values import final_costs, final_density, minimised_objectives
 from search.plans.plan import Plan
 from search.record.ledger import trial_name
 from search.record.outcomes import metrics_of
@@ -37,12 +37,12 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
         if config["reference"] or result.get("status") == "failed":
             return None
         metrics, density = metrics_of(result), config["final_density"]
-        vector = final_values(plan, density, metrics)
+        costs = final_costs(density, metrics)
+        vector = minimised_objectives(plan, {**metrics, **costs})
         if vector is None:
             return None
         # A task's floor may yet be reached, and a cap on cost while a gradual schedule is dense;
         # what is known of the end is missed from the beginning.
-        costs = final_costs(density, metrics)
         return vector, plan.constraints.of(costs).total_violation(costs)
 
     return StudyScheduler(

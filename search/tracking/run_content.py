@@ -102,7 +102,7 @@ def params_of_study(study: Mapping[str, Any]) -> dict[str, str]:
         **{n: str(study[n]) for n in ("recipe", "dataset", "preset", "seed", "sampler")},
         "tasks": ",".join(study["tasks"]),
         "objectives": ",".join(study["objectives"]),
-        "budget": Budget.from_json(study["first_budget"]).text,
+        "budget": Budget(**study["first_budget"]).text,
         "scheduler": "none" if study["scheduler"] is None else "pareto-asha",
         "constraints": ", ".join(f"{name}{text}" for name, text in constraints),
         "space": "grid" if grid else study["resolved_recipe"]["space"],

@@ -145,7 +145,7 @@ def first_free_draw(plan: Plan, warm: tuple[WarmTrial, ...]) -> dict[str, Any]:
         ledger.finish(number, outcome)
     assignment = ledger.next()
     assert assignment is not None
-    return dict(assignment.params)
+    return dict(ledger.trials()[assignment.number].user_attrs["params"])
 
 
 def test_the_first_free_draw_is_no_longer_random() -> None:
