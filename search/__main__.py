@@ -117,9 +117,8 @@ def baselines(
 ) -> None:
     """Run systems x sparsities x seeds as one study, under one protocol and budget.
 
-    The budget is the recipe's training.steps for every system: where one starts from a trained
-    model, pre-training and training add up to it. Dense systems are run once per seed. Seed 0 of
-    all systems comes first. The same command starts the study, resumes it, or reports the
+    The budget is the recipe's training.steps for every system, pre-training included. Dense
+    systems are run once per seed. The same command starts the study, resumes it, or reports the
     finished one. Methods: `python -m trainables list methods`.
 
     --settings takes a method's own settings, or a list of them for several variants:
@@ -224,9 +223,8 @@ def sync(
 ) -> None:
     """Project a study's record into MLflow once; a second time changes nothing.
 
-    Runs, parameters, reports, status and tags that MLflow lacks are written, and no run is left
-    RUNNING. What somebody added by hand stays. For a server that was away, lost its data, or is
-    new: one named by --tracking-uri is the study's from then on. Not while a driver is at work.
+    For a server that was away, lost its data, or is new: one named by --tracking-uri is the
+    study's from then on. What somebody added by hand stays. Not while a driver is at work.
 
     Examples: python -m search sync demo;
     python -m search sync demo --tracking-uri http://server:5000

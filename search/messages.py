@@ -31,8 +31,7 @@ def end_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
     yield f"study {plan.study}: {end.finished} trials{failed}, {end.front} on the joint front"
     if end.table:
         yield end.table
-    for name in ("trials.parquet", "report.html"):
-        path = end.directory / name
+    for path in (end.directory / "trials.parquet", end.directory / "report.html"):
         if path.is_file():
             yield f"{path.stem:7s} {_short(path)}"
     if end.tracking_uri.startswith("http"):

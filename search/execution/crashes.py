@@ -43,10 +43,7 @@ class Crashes(Callback):
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Take note that Tune has counted a failure and will start the trial again.
-
-        Raises `OSError` for a full disk.
-        """
+        """Take a lost node out of Tune's count of failures. Raises `OSError` for a full disk."""
         self._trials[trial.trial_id] = trial  # it may have died before it started
         text = _last_failure(trial)
         if _is_node_loss(text):
@@ -54,11 +51,10 @@ class Crashes(Callback):
         logger.info("%s is tried again: %s", trial, text)
 
     def error_of(self, trial_id: str) -> str | None:
-        """Return why a trial failed for good; '' where nothing is known.
+        """Return why a trial failed for good; '' where nothing is known, None for a lost node.
 
-        None where its node was lost: Tune gives a trial up whose process was still starting then
-        (ray 2.60 hears of that death twice). Raises `OSError` for a full disk: the trial is not
-        to be recorded as failed.
+        Tune gives a trial up whose process was still starting then (ray 2.60 hears of that death
+        twice). Raises `OSError` for a full disk: the trial is not to be recorded as failed.
         """
         trial = self._trials.get(trial_id)
         if trial is None:
@@ -74,10 +70,7 @@ class Crashes(Callback):
 
 
 def _last_failure(trial: Trial) -> str:
-    """Return what Ray wrote of a trial's last failure: a line, or a traceback; '' for nothing.
-
-    Raises `OSError` where that was a full disk.
-    """
+    """Return what Ray wrote of a trial's last failure; raise `OSError` for a full disk."""
     try:
         text = Path(trial.error_file or "").read_text(errors="replace")
     except OSError:

@@ -10,8 +10,7 @@ class Launch:
     """The options of one launch.
 
     trainable: the Tune trainable; None is `trainables.tune.DiSparseTrainable`.
-    trial_time_limit: seconds within which a trial has to report, for the first time after it
-      (or this launch) began and again after every report; None for no limit.
+    trial_time_limit: seconds within which a trial has to report, and again after every report.
     check_data: whether data and model are opened once before anything runs.
     more: by how much to raise the study's budget.
     """

@@ -62,13 +62,11 @@ def ray_cluster(address: str) -> Iterator[list[Mapping[str, float]]]:
 def shares(
     nodes: Sequence[Mapping[str, float]], concurrency: int | None
 ) -> tuple[int, dict[str, float]]:
-    """Return the largest equal shares with which `concurrency` trials find room at once.
+    """Return how many trials run at once, and the largest equal shares with which they find room.
 
-    nodes: the resources of each node, as Ray names them. A trial has to fit into one node: two
-      nodes of four CPUs have room for three trials of two, not for three of 8 / 3.
+    nodes: the resources of each, as Ray names them; where some have GPUs, only they are used. A
+      trial has to fit into one: two nodes of four CPUs have room for three trials of two.
     concurrency: None for a trial per GPU or, without any, per CPU.
-
-    Where nodes have GPUs, only they are used: a share of each is part of every trial.
     """
     with_gpus = [node for node in nodes if node.get("GPU")]
     gpus = [node.get("GPU", 0.0) for node in with_gpus]
@@ -104,9 +102,8 @@ def _share(totals: Sequence[float], parts: int, places: Sequence[int]) -> int:
 def _end_at_once(*_: Any) -> None:
     """Answer SIGTERM, to which Ray would dump its native stack.
 
-    A local Ray's processes often get it too, so that an orderly end would wait for them in vain;
-    and `ray job stop` waits three seconds. None is needed: the projector ends the open runs, and
-    the next launch clears away the rest and resumes.
+    An orderly end would wait for a local Ray's processes in vain. None is needed: the projector
+    ends the open runs, and the next launch clears away the rest and resumes.
     """
     os.write(2, b"Ended by SIGTERM. Run the same command again to resume.\n")
     os._exit(128 + signal.SIGTERM)

@@ -19,13 +19,11 @@ from trainables.errors import UserError
 class LedgerSearcher(Searcher):
     """Hands a ledger's trials to Tune and reports their ends back.
 
-    to_config: the trainable's configuration of an assignment; must be JSON-plain and hold
-      `name` and `number`. Where it raises `UserError`, the trial has failed.
+    to_config: the trainable's configuration; where it raises `UserError`, the trial has failed.
     on_assigned: called before a trial starts.
-    error_of: what Ray knows of a crashed trial, by Ray's trial id; None where the trial is not to
-      blame: it has not ended then, and is among `lost`, the numbers of trials to run again.
-    stopped: by number, the last reports after which trials are to stop; those that are handed out
-      end at once.
+    error_of: why a trial crashed, by Ray's trial id; None where its node was lost: it has not
+      ended then, and is among `lost`, the numbers of trials to run again.
+    stopped: by number, the last reports after which trials are to stop, at once.
     failure: what went wrong with the record, to end the launch with.
     """
 
@@ -66,8 +64,7 @@ class LedgerSearcher(Searcher):
                 try:
                     config = self._to_config(assignment)
                 except UserError as error:
-                    # Of this trial alone. A disk or a server that is away ends the launch
-                    # instead, and the next one hands the trial out again.
+                    # A disk or a server that is away ends the launch instead.
                     reason = f"the trial could not be set up: {error}"
                     outcome = Outcome(status="failed", reason=reason, metrics={}, fraction=0.0)
                     self._ledger.finish(assignment.number, outcome)
@@ -97,9 +94,7 @@ class LedgerSearcher(Searcher):
                 if crash is None:
                     self.lost.append(number)
                     return
-                crash = crash or (
-                    "the trial's process died without a message (killed, or out of memory)"
-                )
+                crash = crash or "the trial's process died without a message"
                 result = result or last
             self._end(number, result, crash)
 

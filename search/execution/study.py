@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -37,14 +36,11 @@ from trainables.errors import Failure, UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyEnd:
-    """What a launch left.
+    """What a launch left; texts are empty where there is nothing to say.
 
-    remaining: trials that are left to run; 0 when the study is finished.
-    idle: why a budget of epochs or hours was left unused, or ''.
-    reason: the most frequent one among trials that are not complete.
-    unwritten: what MLflow lacks, or ''.
-    tracking_uri: without a password.
-    report_problem: why there is no report or table, or ''. table: of a grid's systems, or ''.
+    tracking_uri: without a password. idle: why a budget was left unused.
+    reason: the most frequent one among trials that are not complete. unwritten: what MLflow lacks.
+    report_problem: why there is no report or table. table: of a grid's systems.
     """
 
     directory: Path
@@ -64,9 +60,8 @@ class StudyEnd:
 def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     """Start, resume or just report the study that `plan` describes.
 
-    Raises `UserError` for what the user can change (another study of that name, a driver at
-    work, no data, no MLflow) and `Failure` where Ray cannot be started or the study storage goes
-    away. A study that could not be started leaves nothing behind.
+    Raises `UserError` for what the user can change and `Failure` where Ray cannot be started or
+    the study storage goes away. A study that could not be started leaves nothing behind.
     """
     files = study_files(launch.storage, plan.study)
     _check_options(plan, launch)
@@ -252,9 +247,8 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) ->
         cause: Exception = error
         what = f"the study's files cannot be read or written ({error})"
     except TuneError as error:
-        # Its text may be a traceback: what was raised in the end.
-        raised = re.findall(r"^[\w.]*(?:Error|Exception|Failure)\b.*", str(error), re.MULTILINE)
-        cause, what = error, f"Ray Tune ended the study ({[first_line(error), *raised][-1]})"
+        # Its text may be a traceback, which ends with what was raised.
+        cause, what = error, f"Ray Tune ended the study ({str(error).strip().splitlines()[-1]})"
     except (StorageInternalError, SQLAlchemyError, BrokenConnection) as error:
         cause, said = error, first_line(error.__cause__ or error)
         what = f"the study storage {masked(addresses.study_storage)!r} went away ({said})"

@@ -18,9 +18,8 @@ from trainables.registry.methods import METHODS
 from trainables.registry.tasks import TASKS, known_task
 
 DESCRIPTION_VERSION = 3
-# What must be the same for two descriptions to be of one study. Not `data_root`: data that was
-# moved is the same data, and the stores' checksums guard their content. Not the budget, which
-# `search extend` raises.
+# What must be the same for two descriptions to be of one study: neither the budget, which
+# `search extend` raises, nor `data_root`, since data that was moved is the same data.
 _IDENTITY = (
     "recipe",
     "dataset",

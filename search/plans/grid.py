@@ -13,11 +13,7 @@ from trainables.coercion import to_plain
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
-    """Describes a method with settings of its own.
-
-    sparse: False for a dense system, which no sparsity applies to.
-    settings: typed values by dotted name, for this system alone.
-    """
+    """Describes a method with settings of its own, typed values by dotted name."""
 
     method: str
     sparse: bool
@@ -28,8 +24,7 @@ class System:
 class Grid:
     """Holds systems x sparsities x seeds; dense systems x seeds.
 
-    seeds: in the order they are run, each to its end before the next, so that an interrupted
-      study is a whole comparison of fewer seeds.
+    seeds: one after the other, so that an interrupted study compares fewer seeds.
     """
 
     systems: tuple[System, ...]

@@ -22,10 +22,8 @@ _PROJECTOR_SECONDS = 60.0
 class StudyFiles:
     """The folder of one study, below the storage folder that all studies share.
 
-    directory: the study's own folder. default_study_storage: a journal in it.
-    default_tracking_uri: the MLflow database that studies of this storage share, and artifacts
-      where it keeps files. launches: a folder for each, with Ray Tune's files and checkpoints.
-    dense_cache: dense runs of all studies of this storage; no study can have this name.
+    launches: a folder for each, with Ray Tune's files and checkpoints. artifacts: where the
+    MLflow database of the storage keeps files. dense_cache: dense runs of all studies.
     """
 
     def __init__(self, *, storage: Path, study: str) -> None:
@@ -73,26 +71,19 @@ class StudyFiles:
 def study_files(storage: str, study: str) -> StudyFiles:
     """Return a study's files. Raises `UserError` for a storage or a name that cannot be one."""
     check_study_name(study)
-    if "://" in storage:
+    if "://" in storage or "?" in storage:  # in a database's address a path ends at a '?'
         raise UserError(
-            f"`--storage` must be a folder, got {storage!r}; a cluster shares one by a network "
-            "file system"
-        )
-    if "?" in storage:
-        raise UserError(
-            f"`--storage` must not hold a '?', got {storage!r}: in a database's address the path "
-            "ends there; choose another folder"
+            f"`--storage` must be a folder, without a '?', got {storage!r}; a cluster shares one "
+            "by a network file system"
         )
     return StudyFiles(storage=Path(storage).expanduser().absolute(), study=study)
 
 
 def again(command: str, study: str, storage: Path | str) -> str:
     """Return the command to recommend to somebody who keeps studies in `storage`."""
-    place, here = Path(storage).absolute(), Path.cwd()
-    if place == here / _DEFAULT_STORAGE:
-        return f"python -m search {command} {study}"
-    shown = place.relative_to(here) if place.is_relative_to(here) else place
-    return f"python -m search {command} {study} --storage {shlex.quote(str(shown))}"
+    shown = os.path.relpath(storage) if Path(storage).is_relative_to(Path.cwd()) else str(storage)
+    option = "" if shown == _DEFAULT_STORAGE else f" --storage {shlex.quote(shown)}"
+    return f"python -m search {command} {study}{option}"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Draws trials, and tells Optuna's samplers of them apart from the record.
 
-The record (`search.record.ledger`) says what happened. A model of what to try next is another
-matter: a trial that was stopped early has no final values, and yet tells that its region is poor.
-So the sampler works on an Optuna study of its own, in memory, that is built anew from the record at
-every start, and costs no transaction per drawn value. Everything in it is minimised.
+A trial that was stopped early has no final values, and yet tells that its region is poor. So the
+sampler works on an Optuna study of its own, in memory, that is built anew from the record at every
+start. Everything in it is minimised.
 """
 
 import math
@@ -58,7 +57,6 @@ def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.sample
 class TrialSampler:
     """Draws trials and learns how they ended. One per driver; not thread-safe.
 
-    num_objectives: length of every vector of values, minimised.
     seed: with a trial's number and what was told before, all that a draw depends on. A restarted
       driver that tells of every trial so far, in the order of their numbers, draws the same by
       `curves` and `random`; Optuna's own samplers may draw otherwise while trials are at work.

@@ -31,17 +31,13 @@ Values = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[Sequence[float],
 class ParetoASHA(FIFOScheduler):
     """Stops trials by asynchronous successive halving, with non-domination as the order.
 
-    Nothing is random: equal reports in equal order make equal decisions. Trials that fail, or
-    omit a metric, never hold others up.
-
     metrics, modes: the objectives, each `min` or `max`.
     time_attr: what a trial has trained by, in the unit of `grace_period` and `max_t`.
     reduction_factor: see `search.plans.rung_settings.RungSettings`.
     values: from a trial's configuration and result, both flat, to its vector (minimised, in the
-      order of `metrics`) and the sum of its constraints' violations, 0 where all hold; e.g. to
-      give the cost that a configuration will end with. None lets the trial continue, unrecorded.
-      Default: the metrics, unconstrained; a result in which one of them is missing or no number
-      decides nothing.
+      order of `metrics`) and the sum of its constraints' violations, 0 where all hold. None lets
+      the trial continue, unrecorded. Default: the metrics, unconstrained; None where one of them
+      is missing or no number.
 
     Raises `UserError` for settings that do not fit together.
     """

@@ -13,9 +13,6 @@ then infeasible ones by how much they violate, then vectors that hold a NaN. Law
 - a trial that dominates every record is never stopped, and the first trial never is;
 - on the same records, whatever dominates a trial that is kept is kept too;
 - permuting the objectives, or rescaling any of them by an increasing function, changes nothing.
-
-Why not Syne Tune's MOASHA (0.16.0): it reads sorted indices as ranks, and may stop a trial that
-dominates all others.
 """
 
 import math

@@ -20,8 +20,7 @@ _CONNECT_SECONDS = 60.0  # a new SQLite file takes seconds for its tables, more 
 def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
     """Return the client and the experiment of all studies.
 
-    artifacts: where files go when `uri` is a database; a server keeps them in its own place.
-    Raises what MLflow raises, or `TimeoutError`.
+    artifacts: where files go when `uri` is a database. Raises as MLflow does, and `TimeoutError`.
     """
     # MLflow's own retries last minutes; a projection calls again by itself.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

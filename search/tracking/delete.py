@@ -26,9 +26,8 @@ def delete_study(
 
     ask: called with what would be deleted, in words; what it raises keeps everything.
 
-    MLflow marks its runs as deleted, as its own interface does; `mlflow gc` removes them for good.
-    Raises `UserError` for a study that does not exist or has a driver at work, and where its
-    storage or MLflow does not answer: running it again deletes the rest.
+    MLflow marks its runs as deleted; `mlflow gc` removes them for good. Raises as `locked_study`
+    does, and `UserError` where something goes away: running it again deletes the rest.
     """
     with locked_study(storage, study, **addresses) as (files, known, found):
         ask(f"{files.directory}, its record, and its runs at {masked(found.tracking_uri)}")

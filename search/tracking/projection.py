@@ -1,8 +1,8 @@
 """MLflow as a projection of a study's record: a parent run, and a child for every trial.
 
-`Projection.update` compares what MLflow has with what the record says and writes the difference,
-in order: a second time it changes nothing. Runs are found by their tags, and MLflow keeps one of
-two points that are equal down to their times, so a call whose answer was lost is made again.
+What MLflow has is compared with what the record says, and the difference written: a second time
+nothing changes. Runs are found by their tags, and MLflow keeps one of two equal points, so a call
+whose answer was lost is made again.
 """
 
 import hashlib
@@ -30,7 +30,6 @@ from trainables.report import TAG_FRONT, TAG_STUDY, TAG_TRIAL, add_recorded_task
 ARTIFACT_FOLDER = "record"
 _TAG_RECORD = "disparse.record"  # of the parent: a digest of these files, as they were sent
 _RECORD_FILES = ("study.json", "trials.parquet")
-_REPORT_FILES = ("report.html", "front.parquet", "*.png")  # what `analysis report` logs
 _MAX_PARAMS = 100  # MLflow's limits of one batch: so many parameters, 1,000 items in all
 _MAX_METRICS = 850
 
@@ -55,8 +54,8 @@ class Projection:
 
     thorough: also looks for missing reports in runs that seem complete, a call for each.
     on_answer: called after every answer of MLflow.
+    num_changes: writes that were made. num_refused: those that MLflow refused, for `problem`.
 
-    num_changes: how many writes were made. num_refused: how many MLflow refused, for `problem`.
     Opening and every method raise `Away` where MLflow does not answer; the next call continues.
     """
 
@@ -90,10 +89,7 @@ class Projection:
         self.parent_run_id = self._find_or_make_parent()
 
     def update(self, *, live: bool = True) -> None:
-        """Write what has changed in the record. live: whether a driver is at work.
-
-        What MLflow refuses is left out and counted.
-        """
+        """Write what has changed in the record. live: whether a driver is at work."""
         if self._stale:
             self._find_children()
             self._stale = False
@@ -130,18 +126,9 @@ class Projection:
         digest = hashlib.blake2b(
             b"".join(p.read_bytes() for p in paths), digest_size=16
         ).hexdigest()
-        if self._record_digest != digest and all([self._attach(p, ARTIFACT_FOLDER) for p in paths]):
+        if self._record_digest != digest and all([self._attach(p) for p in paths]):
             self._write(self._client.set_tag, self.parent_run_id, _TAG_RECORD, digest)
             self._record_digest = digest
-
-    def send_report(self) -> None:
-        """Keep what `analysis report` made as artifacts of the parent run, where it has none."""
-        directory = self._files.directory
-        paths = [path for pattern in _REPORT_FILES for path in sorted(directory.glob(pattern))]
-        known = {item.path for item in self._ask(self._client.list_artifacts, self.parent_run_id)}
-        for path in paths:
-            if path.name not in known:
-                self._attach(path, None)
 
     def _find_or_make_parent(self) -> str:
         study_id = self._study["study_id"]
@@ -263,10 +250,10 @@ class Projection:
         if self._parent_status != status and self._write(change, self.parent_run_id, status):
             self._parent_status = status
 
-    def _attach(self, path: Path, folder: str | None) -> bool:
+    def _attach(self, path: Path) -> bool:
         log = self._client.log_artifact
         try:
-            return bool(self._write(log, self.parent_run_id, str(path), folder))
+            return bool(self._write(log, self.parent_run_id, str(path), ARTIFACT_FOLDER))
         except Away as away:
             if isinstance(away.__cause__, OSError):
                 raise
@@ -277,7 +264,7 @@ class Projection:
             return False
 
     def _ask(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Return MLflow's answer. Raises `Away`, or what MLflow raises where it refuses."""
+        """Return MLflow's answer; raise `Away`, or what MLflow raises where it refuses."""
         try:
             answer = call(*arguments, **named)
         except Exception as error:
@@ -291,10 +278,7 @@ class Projection:
     def _write(
         self, change: Callable[..., Any], *arguments: Any, counted: bool = True, **named: Any
     ) -> Any:
-        """Change something; return the answer, or True, and False where MLflow refuses it.
-
-        counted: whether a refusal is one of `num_refused`. Raises `Away`.
-        """
+        """Change something; return the answer, or True, and False where MLflow refuses it."""
         try:
             answer = self._ask(change, *arguments, **named)
         except Away:

@@ -35,8 +35,7 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
     addresses: `tracking_uri` and `study_storage`, where they are not the recorded ones; the
       former is the study's from now on.
 
-    Raises `UserError` for a study that does not exist, has a driver at work, or whose storage or
-    MLflow does not answer, and `Failure` where MLflow goes away meanwhile.
+    Raises as `locked_study` does, and `Failure` where MLflow goes away meanwhile.
     """
     with locked_study(storage, study, **addresses) as (files, known, found):
         uri = found.tracking_uri
@@ -54,7 +53,6 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
                 if known | where != known:
                     write_json(files.description, known | where)
                 projection.close(finished=bool(known.get("finished")))
-                projection.send_report()
         except Away as error:
             raise Failure(
                 f"MLflow at {masked(uri)} went away ({scrubbed(str(error), uri)}); run the same "
