@@ -20,10 +20,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from analysis.statistics.pareto import non_dominated
 from search.plans.objective_values import final_costs, final_density, minimised_objectives
 from search.plans.plan import Plan
-from search.record.draws import Sampler
 from search.record.outcomes import Outcome
 from search.record.storage import GIVEN, OUTCOME, StudyRecord, flattened
 from search.record.warm_start import WarmTrial
+from search.samplers.trial_sampler import TrialSampler
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.report import describe
@@ -67,7 +67,7 @@ class Ledger:
         self,
         plan: Plan,
         record: StudyRecord,
-        sampler: Sampler,
+        sampler: TrialSampler,
         on_finished: Callable[[int, Outcome], None] | None = None,
         warm: Sequence[WarmTrial] = (),
     ) -> None:

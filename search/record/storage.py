@@ -26,6 +26,9 @@ _STUDY_ID = "study_id"  # an attribute of the study
 GIVEN = "given"  # what it was given when it was handed out
 OUTCOME = "outcome"  # what had become of it when it ended
 
+# Optuna's version is pinned: that some of it is experimental is no news.
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
 logger = logging.getLogger(__name__)
 
 
@@ -185,15 +188,15 @@ class StudyRecord:
     ) -> None:
         """Give a trial its final state; one that has it already stays as it is.
 
-        values: one for each objective, of a complete trial. violations: see `record.draws`.
+        values: one for each objective, of a complete trial. violations: of the constraints by
+          name, positive where missed.
         """
         if self._storage.get_trial(trial_id).state.is_finished():
             return
         if violations:
-            with quiet():
-                trial = Trial(self.study, trial_id)
-                for name, value in violations.items():
-                    trial.set_constraint(name, value)
+            trial = Trial(self.study, trial_id)
+            for name, value in violations.items():
+                trial.set_constraint(name, value)
         self._storage.set_trial_state_values(trial_id, state, values)
 
     def flush(self) -> None:
@@ -229,17 +232,8 @@ def _opened(address: str) -> Iterator[optuna.storages.BaseStorage]:
     """Raises `UserError` for whatever goes wrong with the storage."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with quiet():
-            yield open_storage(address)
+        yield open_storage(address)
     except UserError:
         raise
     except Exception as error:
         raise refused("--study-storage", address, error) from None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence Optuna's notes that an API is experimental: its version is pinned."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        yield

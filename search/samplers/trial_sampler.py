@@ -6,6 +6,7 @@ start. Everything in it is minimised.
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,16 @@ from optuna.trial import BaseTrial, TrialState, create_trial
 
 from search.plans.plan import Plan
 from search.plans.recipe import GRID_SAMPLER, SAMPLERS
-from search.record.draws import Vector, Violations
-from search.record.storage import quiet
 from search.samplers.learning_curves import CurveModel
 from spaces.space import Space
 from trainables.errors import unknown_name
 from trainables.seeds import derive_seed
+
+# Optuna's version is pinned: that some of it is experimental is no news.
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+Vector = Sequence[float] | None  # one value for each objective, minimised; None where unknown
+Violations = Mapping[str, float]  # of the constraints by name, positive where missed
 
 CURVES = "curves"  # our own, see `search.samplers.learning_curves`
 
@@ -36,21 +41,20 @@ def sampler_of(plan: Plan) -> "TrialSampler":
 
 def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.samplers.BaseSampler:
     """Return a multi-objective sampler of Optuna. Raises `UserError` for an unknown name."""
-    with quiet():
-        if name == "tpe":
-            # Groups: one joint density per set of parameters that occur together, so that
-            # conditional parameters are not drawn independently of their condition.
-            return optuna.samplers.TPESampler(
-                seed=seed,
-                n_startup_trials=num_startup_trials,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-            )
-        if name == "gp":
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=num_startup_trials)
-        if name in (CURVES, "random", GRID_SAMPLER):  # curves: what it does not propose
-            return optuna.samplers.RandomSampler(seed=seed)
+    if name == "tpe":
+        # Groups: one joint density per set of parameters that occur together, so that
+        # conditional parameters are not drawn independently of their condition.
+        return optuna.samplers.TPESampler(
+            seed=seed,
+            n_startup_trials=num_startup_trials,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=num_startup_trials)
+    if name in (CURVES, "random", GRID_SAMPLER):  # curves: what it does not propose
+        return optuna.samplers.RandomSampler(seed=seed)
     raise unknown_name("sampler", name, SAMPLERS)
 
 
@@ -70,11 +74,10 @@ class TrialSampler:
         self._num_startup_trials = num_startup_trials
         self._curves = CurveModel(num_objectives=num_objectives, seed=seed)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with quiet():
-            self._study = optuna.create_study(
-                directions=["minimize"] * num_objectives,
-                sampler=make_sampler(sampler, seed, num_startup_trials),
-            )
+        self._study = optuna.create_study(
+            directions=["minimize"] * num_objectives,
+            sampler=make_sampler(sampler, seed, num_startup_trials),
+        )
         self._live: dict[int, optuna.Trial] = {}  # by the trial's number in the record
 
     def ask(
@@ -86,14 +89,13 @@ class TrialSampler:
         """
         if fixed is None and self._sampler == CURVES:
             fixed = self._curves.propose(number, space)
-        with quiet():
-            if fixed:
-                self._study.enqueue_trial(dict(fixed))
-            # A fresh generator for every trial: a restarted driver needs no saved one.
-            seed = derive_seed(self._seed, "sampler", number) % 2**32
-            self._study.sampler = make_sampler(self._sampler, seed, self._num_startup_trials)
-            trial = self._study.ask()
-            drawn = space.suggest(trial)
+        if fixed:
+            self._study.enqueue_trial(dict(fixed))
+        # A fresh generator for every trial: a restarted driver needs no saved one.
+        seed = derive_seed(self._seed, "sampler", number) % 2**32
+        self._study.sampler = make_sampler(self._sampler, seed, self._num_startup_trials)
+        trial = self._study.ask()
+        drawn = space.suggest(trial)
         self._live[number] = trial
         self._curves.started(number, trial.params)
         return drawn, trial
@@ -122,8 +124,7 @@ class TrialSampler:
         if told is not None:
             for name, value in (violations or {}).items():
                 trial.set_constraint(name, value)
-        with quiet():
-            self._study.tell(trial, told, state)
+        self._study.tell(trial, told, state)
 
     def learn(
         self,
@@ -137,22 +138,20 @@ class TrialSampler:
         state, told = _view(status, values)
         self._curves.started(number, drawn.params)
         self._curves.ended(number, told, violations)
-        with quiet():
-            ended = create_trial(
-                state=state,
-                values=told,
-                params=drawn.params,
-                distributions=drawn.distributions,
-                constraints=dict(violations) if told is not None and violations else None,
-            )
-            self._study.add_trial(ended)
+        ended = create_trial(
+            state=state,
+            values=told,
+            params=drawn.params,
+            distributions=drawn.distributions,
+            constraints=dict(violations) if told is not None and violations else None,
+        )
+        self._study.add_trial(ended)
 
     def resume(self, number: int, drawn: BaseTrial) -> None:
         """Take over a trial that an earlier driver left running."""
         self._curves.started(number, drawn.params)
-        with quiet():
-            self._study.enqueue_trial(drawn.params)
-            self._live[number] = self._study.ask(fixed_distributions=drawn.distributions)
+        self._study.enqueue_trial(drawn.params)
+        self._live[number] = self._study.ask(fixed_distributions=drawn.distributions)
 
 
 def _view(status: str, values: Vector) -> tuple[TrialState, list[float] | None]:
