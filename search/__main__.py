@@ -166,8 +166,7 @@ def resume(name: NameArgument, launch: dict[str, Any]) -> None:
     """
     from search.record.study_file import plan_of
 
-    plan, _ = plan_of(launch["storage"], name)
-    _run(plan, **launch)
+    _run(plan_of(launch["storage"], name), **launch)
 
 
 @app.command()
@@ -189,8 +188,7 @@ def extend(
     from search.record.study_file import plan_of
 
     more = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
-    plan, _ = plan_of(launch["storage"], name)
-    _run(plan, **launch, more=more)
+    _run(plan_of(launch["storage"], name), **launch, more=more)
 
 
 @app.command()

@@ -1,9 +1,8 @@
 """What ended a trial's process, in words, and who is to blame: the trial, its node or the disk.
 
 A process that died, or an exception out of a trainable, gets one more try from the last
-checkpoint: a neighbour may have taken the memory, but a trial that needs more than there is would
-die for ever. A lost node is not counted. A process that hung is not tried again
-(`trainables.training.watchdog`), and a full disk ends the launch: no trial has to fail for it.
+checkpoint: a neighbour may have taken the memory. A lost node is not counted. A process that hung
+is not tried again, and a full disk ends the launch: no trial has to fail for it.
 """
 
 import errno

@@ -35,8 +35,7 @@ def run_trials(
 ) -> None:
     """Run what is left of the study; where trials were lost with their nodes, those once more.
 
-    reports: all so far. ready: called when Ray is there, before the first trial; what it raises
-    ends the launch. Raises `Failure` where Ray cannot be started.
+    reports: all so far. ready: called when Ray is there. Raises as `ray_cluster` does.
     """
     trainable = launch.trainable
     if trainable is None:

@@ -1,8 +1,7 @@
 """The Ray Tune searcher over Optuna's ask and tell, with vector objectives.
 
 Ray's own `OptunaSearch` (2.60) tells early-stopped trials COMPLETE, leaves a trial with a NaN
-objective RUNNING for ever and aborts the experiment when a metric is missing. Here a `Ledger`
-judges every end; only a record that cannot be written raises into Tune's loop and ends the launch.
+objective RUNNING for ever and aborts the experiment when a metric is missing.
 """
 
 import contextlib

@@ -42,11 +42,9 @@ def make_baselines_plan(
 
     methods: None for every method of the catalogue that can run there.
     seeds: how many; `seed` is the first.
-    settings: of one method alone; with several variants each is a system of the grid. Those of
-      methods that are not run have no effect.
+    settings: of one method alone; with several variants each is a system of the grid.
 
-    Raises `UserError` for a mistake in any of them: an unknown method or setting, a value out of
-    range, a repetition, settings that a method refuses.
+    Raises `UserError` for a mistake in any of them.
     """
     make_importable(recipe.folder)
     settings = settings or {}
@@ -154,9 +152,7 @@ def _variants(plan: Plan, system: System, variants: Sequence[Mapping[str, Any]])
 def read_settings(path: str | Path) -> dict[str, list[dict[str, Any]]]:
     """Return the settings in a file: a JSON object of one set, or a list of sets, by method.
 
-    `{"snip": {"optimiser.learning_rate": 0.001}, "rigl": [{"regrowth.fraction": 0.3},
-    {"regrowth.fraction": 0.5}]}`. Raises `UserError` for anything else; what the names and
-    values mean is not looked at.
+    Raises `UserError` for anything else; what the names and values mean is not looked at.
     """
     try:
         found = json.loads(Path(path).read_text())

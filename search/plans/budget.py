@@ -20,9 +20,8 @@ class Budget:
     """Holds how much a study may use, in exactly one of three units.
 
     trials: how many are run, early-stopped and failed ones included.
-    epochs: passes over the training split, summed over all trials, pre-training included. A
-      dense model that trials share counts for each of them.
-    gpu_hours: hours of a whole GPU, summed over all trials.
+    epochs: passes over the training split, of all trials, pre-training included.
+    gpu_hours: hours of a whole GPU, of all trials.
 
     Trials that are at work when the last of it is used run to their ends.
 

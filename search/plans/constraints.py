@@ -1,8 +1,7 @@
 """Holds floors and caps that a model has to meet: `--set constraint.segmentation/miou='>=0.3'`.
 
-A constraint is on a metric that every trial reports: a task's quality on validation, or a cost.
-How far it is missed, its violation, is relative to the bound, so that constraints in different
-units can be added up; 0 or less where it holds.
+A constraint is on a metric that every trial reports. How far it is missed, its violation, is
+relative to the bound, so that constraints in different units can be added up.
 """
 
 import math

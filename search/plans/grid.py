@@ -1,7 +1,6 @@
 """Lists the trials of `search baselines`: a grid of systems x sparsities x seeds. No torch here.
 
-A grid is resolved when a study is made (which methods, which of them are sparse, every setting in
-its field's type) and stored so in `study.json`: a method that is added later changes no study.
+A grid is stored in `study.json` as it was resolved: a method that is added later changes no study.
 """
 
 from collections.abc import Mapping

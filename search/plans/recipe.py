@@ -31,11 +31,10 @@ class Recipe:
     """Holds a study's defaults; everything here can be overridden on the command line.
 
     methods: what the sampler chooses from.
-    references: methods that are trained once each and never sampled: the dense model shows what
-      sparsity costs.
+    references: methods that are trained once each and never sampled.
     trials: the budget where the command line names none.
-    concurrency: trials at once; None for one per GPU, or one per CPU where there is no GPU.
-    num_startup_trials: trials, starting points included, before a sampler uses what it knows.
+    concurrency: trials at once; None for one per GPU, or per CPU where there is none.
+    num_startup_trials: trials before a sampler uses what it knows.
     flagship: the method whose sparsest and densest models a study begins with.
     settings: dotted names of `TrialConfig` that differ from the presets.
     constraints: bounds by metric, `{"segmentation/miou": ">=0.3"}`.
@@ -164,4 +163,7 @@ def check_study_name(name: str) -> None:
             f"letter or digit, got {name!r}; it becomes a folder and a tag"
         )
     if name in ("data", "mlartifacts") or name.startswith("mlflow.db"):
-        raise UserError(f"the storage folder uses {name!r} itself; choose another --name")
+        raise UserError(
+            f"a study's name must not be one that the storage folder uses itself, got {name!r}; "
+            "choose another --name"
+        )

@@ -218,9 +218,8 @@ def _require_same(study: optuna.Study, address: str, study_id: str) -> None:
 def flattened(trial: FrozenTrial) -> FrozenTrial:
     """Return the trial with what it was given, and what became of it, at the top.
 
-    Its user attributes then are `params` (drawn values and pins), `seed`, `config` (nested; not
-    of a refused one), `reference`, and of an ended one also `status`, `reason`, `metrics` and
-    `fraction`.
+    Its user attributes then are `params`, `seed`, `config` (nested; not of a refused one),
+    `reference`, and of an ended one also `status`, `reason`, `metrics` and `fraction`.
     """
     for name in (GIVEN, OUTCOME):
         trial.user_attrs |= trial.user_attrs.pop(name, {})

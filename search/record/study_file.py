@@ -94,16 +94,15 @@ def description_of(storage: str, study: str) -> tuple[StudyFiles, dict[str, Any]
     if known["name"] != study:
         raise UserError(
             f"the folder {str(files.directory)!r} must hold the study {study!r}, got "
-            f"{known['name']!r}: it was copied or renamed, and shares its record in MLflow with "
-            f"the original; rename it to {known['name']!r}"
+            f"{known['name']!r}: it was copied or renamed; rename it to {known['name']!r}"
         )
     return files, known
 
 
-def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
-    """Return the plan a study was started with, and its `study.json`; errors as above."""
+def plan_of(storage: str, study: str) -> Plan:
+    """Return the plan a study was started with; errors as of `description_of`."""
     _, known = description_of(storage, study)
-    return plan_from_description(known), known
+    return plan_from_description(known)
 
 
 def raised_budget(plan: Plan, known: Mapping[str, Any], more: Budget | None) -> Plan:

@@ -25,8 +25,7 @@ _FULL_LENGTH = ("complete", "infeasible")  # statuses whose metrics are final
 class WarmTrial:
     """A trial that another study trained to its end.
 
-    params: typed values by dotted name; values of the configuration may be among them.
-    metrics: final, by full name.
+    params: typed values by dotted name. metrics: final, by full name.
     """
 
     params: Mapping[str, Any]

@@ -114,9 +114,8 @@ class TrialSampler:
     ) -> None:
         """Learn how trial `number` ended, by a status of `trainables.report`.
 
-        values: the final ones; of a stopped trial, those of its last report; None if it has none.
-        violations: of the constraints by name, positive where one does not hold; the same names
-          for every trial, so that samplers can compare them.
+        values: the final ones; of a stopped trial, those of its last report.
+        violations: of the same constraints for every trial.
         """
         trial = self._live.pop(number)
         state, told = _view(status, values)

@@ -61,8 +61,8 @@ def replay(
 ) -> dict[int, Mapping[str, float]]:
     """Tell a new scheduler all reports so far, so that it decides as the last one would have.
 
-    Returns, by number, the last reports of trials that are to be stopped after them. Of those that
-    have not ended, the driver was killed before it could carry the decision out.
+    Returns, by number, the last reports of trials that are to be stopped after them: a driver may
+    have been killed before it could carry that out.
     """
     stopped: dict[int, Mapping[str, float]] = {}
     for trial, metrics in reports:

@@ -18,8 +18,6 @@ from trainables.addresses import first_line, refused, scrubbed
 
 logger = logging.getLogger(__name__)
 
-_GIVE_UP_SECONDS = 10.0  # for a study whose runs were never open
-
 
 class Projector:
     """One study's projection, in a process of its own.
@@ -60,16 +58,14 @@ class Projector:
     def close(self, *, finished: bool, timeout_seconds: float = 30.0) -> str:
         """Have everything written and all runs ended; return what went wrong, or ''.
 
-        finished: whether no trial is left. Runs of unfinished trials are ended as KILLED;
-        resuming the study opens them again.
+        finished: whether no trial is left. Runs of unfinished trials are ended as KILLED.
         Waits as long as MLflow answers, and at most `timeout_seconds` for an answer. A projector
-        whose runs were never open undoes what it did.
+        whose runs were never open undoes what it did, and is not waited for.
         """
         with self._changed:
             if not self.parent_run_id:
                 self._stopping = True
                 self._tell("discard")
-                self._changed.wait_for(lambda: self._dead, _GIVE_UP_SECONDS)
                 return ""
             self._heard = time.monotonic()
             self._tell("finished" if finished else "unfinished")

@@ -1,8 +1,7 @@
 """What the process that projects a study's record does.
 
-A process, not a thread, so that it takes no turn of the study's loop. The driver says `finished` or
-`unfinished` where the study ends, or `discard` where it is given up. It is told `opened`, then
-`alive` and `trouble`, and `closed`; a `problem` where it cannot begin.
+The driver says `finished` or `unfinished` where the study ends, or `discard` where it is given up.
+It is told `opened`, then `alive` and `trouble`, and `closed`; a `problem` where it cannot begin.
 
 When its driver has gone, it writes what is recorded, as long as MLflow answers, and ends all runs
 as KILLED: nothing stays RUNNING because a driver was killed.
@@ -10,6 +9,7 @@ as KILLED: nothing stays RUNNING because a driver was killed.
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -42,6 +42,8 @@ class ProjectorProcess:
     def main(self, uri: str, study_storage: str, files: StudyFiles) -> None:
         """Project a study; raise where MLflow cannot be used."""
         threading.Thread(target=self._listen, daemon=True).start()
+        # Sent by `multiprocessing` where the driver ends without a word.
+        signal.signal(signal.SIGTERM, self._hear_sigterm)
         with files.projecting():
             client, experiment = open_client(uri, files.artifacts)
             record = StudyRecord.load(study_storage, files.study)
@@ -85,6 +87,13 @@ class ProjectorProcess:
             while True:
                 self._end = self._line.recv()
                 self._woken.set()
+        self._hurry()
+
+    def _hear_sigterm(self, *_: Any) -> None:
+        threading.Thread(target=self._hurry, daemon=True).start()
+
+    def _hurry(self) -> None:
+        """End soon, done or not: there is no driver any more."""
         self._woken.set()
         time.sleep(_ORPHAN_SECONDS)
         os._exit(1)

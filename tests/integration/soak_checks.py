@@ -28,7 +28,7 @@ STUDY = "cheap"
 def check_scheduler(folder: Path) -> dict[str, int]:
     """Whether every trial that was stopped had to be, and no other: a scheduler that hears all
     reports in the order they came decides so. Returns trials by status."""
-    plan, _ = plan_of(str(folder), STUDY)
+    plan = plan_of(str(folder), STUDY)
     scheduler = make_scheduler(plan)
     assert scheduler is not None
     files, reports, last, statuses = study_files(str(folder), STUDY), [], {}, {}

@@ -206,7 +206,7 @@ def test_moved_data_is_the_same_study(folder: Path, tmp_path: Path) -> None:
     plan = plan_of("moved", 2, data_root="/after")
     end = run(folder, "moved", plan=plan)
     assert (end.finished, end.unwritten) == (2, "")
-    assert recorded_plan(str(folder), "moved")[0].data_root == "/after"
+    assert recorded_plan(str(folder), "moved").data_root == "/after"
 
 
 def test_points_that_could_not_be_written_are_written_by_a_synchronisation(folder: Path) -> None:
