@@ -48,8 +48,8 @@ def ray_cluster(address: str) -> Iterator[list[Mapping[str, float]]]:
             raise Failure(f"Ray could not be started: {first_line(error)}") from error
         raise UserError(
             f"`--ray-address` must be a Ray cluster that answers, got {address!r} "
-            f"({first_line(error)}); use local, start one with `ray start --head`, or, where it "
-            "wants its token, set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its head node"
+            f"({first_line(error)}); use local, start one with `ray start --head`, or, if it "
+            "wants its token: set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its head node"
         ) from None
     with contextlib.ExitStack() as at_exit:
         at_exit.callback(ray.shutdown)

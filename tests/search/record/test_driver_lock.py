@@ -99,7 +99,7 @@ def test_what_is_written_of_a_driver_decides_nothing(tmp_path: Path, holder: str
 
 @pytest.mark.parametrize(
     ("holder", "named"),
-    [('{"pid": 1, "host": "elsewhere"}', "1.*elsewhere"), ("{", "{"), (None, "another process")],
+    [('{"pid": 1, "host": "elsewhere"}', "1.*elsewhere"), ("{", "{"), (None, "process unknown")],
 )
 def test_a_held_kernel_lock_is_a_driver_whoever_is_written_down(
     tmp_path: Path, holder: str | None, named: str

@@ -68,7 +68,7 @@ def test_directions_are_those_of_the_modes() -> None:
         report(scheduler, f"t{number}", accuracy=0.5, cost=2.0)
     assert report(scheduler, "best", accuracy=0.6, cost=1.0) == CONTINUE
     assert report(scheduler, "worst", accuracy=0.4, cost=3.0) == STOP
-    assert scheduler.debug_string() == "Using ParetoASHA: records by rung {1: 8, 3.0: 0}"
+    assert scheduler.debug_string() == "Using ParetoASHA: records by rung {1: 8, 3: 0}"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_with_the_searcher_of_a_grid_and_no_metric(ray_tune: Path) -> None:
     lengths = {r.config["x"]: r.metrics["training_iteration"] for r in results}
     assert results.errors == []
     assert lengths == {0.5: 9, 0.6: 1, 0.1: 9, 0.8: 1}
-    assert scheduler.debug_string() == "Using ParetoASHA: records by rung {1: 4, 3.0: 2}"
+    assert scheduler.debug_string() == "Using ParetoASHA: records by rung {1: 4, 3: 2}"
 
 
 @pytest.mark.ray
