@@ -141,7 +141,7 @@ def test_a_study_keeps_the_rungs_it_began_with(folder: Path) -> None:
         UserError, match=r"scheduler.grace was 0.11\d*, is now 0.33\d*; continue it"
     ):
         run(folder, "older")
-    plan, _ = recorded_plan(str(folder), "older")
+    plan = recorded_plan(str(folder), "older")
     assert run(folder, "older", plan=plan).finished == 3
     assert json.loads(description.read_text())["scheduler"]["grace"] == 1.0 / 9.0
 
