@@ -68,8 +68,8 @@ def run(
 
     --set also takes objective.cost, constraint.METRIC='<=BOUND' and settings of the scheduler:
     scheduler.grace, the fraction of training before which no trial is stopped;
-    scheduler.reduction_factor, one in so many continues at a rung; scheduler.brackets.
-    --warm-start takes a study's name, mlflow:NAME, or STORAGE#NAME.
+    scheduler.reduction_factor, one in so many continues at a rung.
+    --warm-start takes a study's name, or the path of its folder.
 
     \b
     Examples:
@@ -96,7 +96,7 @@ def run(
         overrides=parse_overrides(settings or []),
         warm_start=warm_start or (),
     )
-    _run(plan, **launch, warm_start=tuple(warm_start or ()))
+    _run(plan, **launch)
 
 
 @app.command()
@@ -117,9 +117,8 @@ def baselines(
 ) -> None:
     """Run systems x sparsities x seeds as one study, under one protocol and budget.
 
-    The budget is the recipe's training.steps for every system: where one starts from a trained
-    model, pre-training and training add up to it. Dense systems are run once per seed. Seed 0 of
-    all systems comes first. The same command starts the study, resumes it, or reports the
+    The budget is the recipe's training.steps for every system, pre-training included. Dense
+    systems are run once per seed. The same command starts the study, resumes it, or reports the
     finished one. Methods: `python -m trainables list methods`.
 
     --settings takes a method's own settings, or a list of them for several variants:
@@ -133,7 +132,6 @@ def baselines(
       python -m search baselines scenes-tiny --settings tuned.json --set training.steps=1000
     """
     from search.plans.baselines import (
-        ignored,
         make_baselines_plan,
         parse_list,
         parse_sparsities,
@@ -142,7 +140,6 @@ def baselines(
     from search.plans.recipe import get_recipe
     from search.plans.resolve import parse_overrides
 
-    variants = None if settings_file is None else read_settings(settings_file)
     plan = make_baselines_plan(
         get_recipe(recipe),
         study=name,
@@ -150,12 +147,10 @@ def baselines(
         sparsities=parse_sparsities(sparsities),
         seeds=seeds,
         seed=seed,
-        settings=variants,
+        settings=None if settings_file is None else read_settings(settings_file),
         data_root=data_root,
         overrides=parse_overrides(settings or []),
     )
-    for line in () if launch["quiet"] else ignored(plan, variants or {}):
-        typer.echo(f"note: {line}: its settings have no effect", err=True)
     _run(plan, **launch)
 
 
@@ -171,8 +166,7 @@ def resume(name: NameArgument, launch: dict[str, Any]) -> None:
     """
     from search.record.study_file import plan_of
 
-    plan, _ = plan_of(launch["storage"], name)
-    _run(plan, **launch)
+    _run(plan_of(launch["storage"], name), **launch)
 
 
 @app.command()
@@ -194,8 +188,7 @@ def extend(
     from search.record.study_file import plan_of
 
     more = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
-    plan, _ = plan_of(launch["storage"], name)
-    _run(plan, **launch, more=more)
+    _run(plan_of(launch["storage"], name), **launch, more=more)
 
 
 @app.command()
@@ -228,9 +221,8 @@ def sync(
 ) -> None:
     """Project a study's record into MLflow once; a second time changes nothing.
 
-    Runs, parameters, reports, status and tags that MLflow lacks are written, and no run is left
-    RUNNING. What somebody added by hand stays. For a server that was away, lost its data, or is
-    new: one named by --tracking-uri is the study's from then on. Not while a driver is at work.
+    For a server that was away, lost its data, or is new: one named by --tracking-uri is the
+    study's from then on. What somebody added by hand stays. Not while a driver is at work.
 
     Examples: python -m search sync demo;
     python -m search sync demo --tracking-uri http://server:5000
@@ -277,13 +269,14 @@ def delete(
     Example: python -m search delete demo
     """
     _quiet_libraries()
-    from search.tracking.delete import delete_study, describe_deletion
+    from search.tracking.delete import delete_study
+
+    def ask(what: str) -> None:
+        if not yes:
+            typer.confirm(f"Delete {what}?", abort=True, err=True)
 
     places = {"tracking_uri": tracking_uri, "study_storage": study_storage}
-    lines = describe_deletion(storage, name, **places)
-    if not yes:
-        typer.confirm(f"Delete {lines}?", abort=True, err=True)
-    typer.echo(delete_study(storage, name, **places))
+    typer.echo(delete_study(storage, name, ask=ask, **places))
 
 
 def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:

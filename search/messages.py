@@ -17,7 +17,7 @@ def status_lines(found: Mapping[str, Any], storage: str) -> Iterator[str]:
     words = {} if found["driven"] else {"running": "interrupted"}
     counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in found["counts"].items() if n)
     driver = "a driver is at work" if found["driven"] else "no driver is at work"
-    name, budget = found["study"], Budget.from_json(found["budget"])
+    name, budget = found["study"], Budget(**found["budget"])
     yield f"study {name} ({found['recipe']}): {counts or 'no trial yet'}; {driver}"
     yield f"used {found['used']:g} of {budget.text}; {found['front']} on the front"
     yield f"folder {found['directory']}; MLflow {found['tracking_uri']}"
@@ -31,8 +31,7 @@ def end_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
     yield f"study {plan.study}: {end.finished} trials{failed}, {end.front} on the joint front"
     if end.table:
         yield end.table
-    for name in ("trials.parquet", "report.html"):
-        path = end.directory / name
+    for path in (end.directory / "trials.parquet", end.directory / "report.html"):
         if path.is_file():
             yield f"{path.stem:7s} {_short(path)}"
     if end.tracking_uri.startswith("http"):

@@ -89,8 +89,6 @@ def _scheduler(facts: Mapping[str, Any]) -> str:
         places = [*places[: _MAX_MILESTONES - 1], "…", places[-1]]
     at = f"{', '.join(places[:-1])} and {places[-1]}" if len(places) > 1 else places[0]
     words += f": trials are compared at {at} of training and about one in {factor} continues"
-    if known.get("brackets", 1) != 1:
-        words += f"; {known['brackets']} brackets, each of which leaves out one more milestone"
     return words
 
 

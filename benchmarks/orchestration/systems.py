@@ -88,7 +88,7 @@ def run_raw(
     from ray import tune
 
     from benchmarks.orchestration.trainables import NoOp
-    from search.execution.ray_cluster import RayCluster
+    from search.execution.ray_cluster import ray_cluster, shares
 
     callbacks: list[Any] = []
     if mlflow:
@@ -96,8 +96,8 @@ def run_raw(
 
         uri = f"sqlite:///{folder / 'mlflow.db'}"
         callbacks.append(MLflowLoggerCallback(tracking_uri=uri, experiment_name="raw"))
-    with RayCluster("local") as cluster:
-        concurrency, resources = cluster.shares(concurrent)
+    with ray_cluster("local") as nodes:
+        concurrency, resources = shares(nodes, concurrent)
         tuner = tune.Tuner(
             tune.with_resources(NoOp, resources),
             param_space={} if tpe else {"density": tune.uniform(0.01, 1.0)},

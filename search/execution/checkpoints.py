@@ -31,10 +31,8 @@ class _Saving:
 class Checkpoints(Callback):
     """Asks for a checkpoint where losing work would cost more than saving it; deletes old ones.
 
-    A crash so costs a trial half a second, or twenty times as long as saving it takes, and what
-    it trained since a report. A trainable may ask for more by `should_checkpoint` in its result.
-    Tune deletes too (`num_to_keep`), but then writes its state of all trials anew after every
-    other checkpoint of any of them.
+    A trainable may ask for more by `should_checkpoint` in its result. Tune deletes too
+    (`num_to_keep`), but then writes its state of all trials anew after every other checkpoint.
     """
 
     def __init__(self, files: StudyFiles) -> None:

@@ -1,10 +1,9 @@
 """What ended a trial's process, in words, and who is to blame: the trial, its node or the disk.
 
 A process that died, or an exception out of a trainable, gets one more try from the last
-checkpoint: a neighbour may have taken the memory, but a trial that needs more than there is would
-die for ever. A lost node is not counted, nor is a lost connection, which is how the
-driver learns of a lost node before Ray does. A process that hung is not tried again
-(`trainables.training.watchdog`), and a full disk ends the launch: no trial has to fail for it.
+checkpoint: a neighbour may have taken the memory. A lost node is not counted, nor is a lost
+connection, which is how the driver learns of a lost node before Ray does. A process that hung is not
+tried again, and a full disk ends the launch: no trial has to fail for it.
 """
 
 import errno
@@ -32,8 +31,6 @@ _NODE_LOST = ("its node has died", "the actor's node was ")
 _CONNECTION_LOST = "The actor is temporarily unavailable"
 MAX_LOST_CONNECTIONS = 8  # of one trial in one launch; a process may die in a way that looks alike
 _LOW_MEMORY = ("running low on memory", "OUT_OF_MEMORY")
-_DEATH = "The actor is dead because its worker process has died."
-_REST = re.compile(r" (?:Some common |Object store memory usage).*")  # guesses, and statistics
 
 
 class Crashes(Callback):
@@ -50,10 +47,7 @@ class Crashes(Callback):
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Take note that Tune has counted a failure and will start the trial again.
-
-        Raises `OSError` for a full disk.
-        """
+        """Take a lost node out of Tune's count of failures. Raises `OSError` for a full disk."""
         self._trials[trial.trial_id] = trial  # it may have died before it started
         text = _last_failure(trial)
         if self._is_node_loss(trial, text):
@@ -61,11 +55,10 @@ class Crashes(Callback):
         logger.info("%s is tried again: %s", trial, text)
 
     def error_of(self, trial_id: str) -> str | None:
-        """Return why a trial failed for good; '' where nothing is known.
+        """Return why a trial failed for good; '' where nothing is known, None for a lost node.
 
-        None where its node was lost: Tune gives a trial up whose process was still starting then
-        (ray 2.60 hears of that death twice). Raises `OSError` for a full disk: the trial is not
-        to be recorded as failed.
+        Tune gives a trial up whose process was still starting then (ray 2.60 hears of that death
+        twice). Raises `OSError` for a full disk: the trial is not to be recorded as failed.
         """
         trial = self._trials.get(trial_id)
         if trial is None:
@@ -87,10 +80,7 @@ class Crashes(Callback):
 
 
 def _last_failure(trial: Trial) -> str:
-    """Return what Ray wrote of a trial's last failure: a line, or a traceback; '' for nothing.
-
-    Raises `OSError` where that was a full disk.
-    """
+    """Return what Ray wrote of a trial's last failure; raise `OSError` for a full disk."""
     try:
         text = Path(trial.error_file or "").read_text(errors="replace")
     except OSError:
@@ -109,11 +99,8 @@ def _words(text: str) -> str:
         return ""
     if lines[0].startswith("ray::"):  # a traceback, whose last line says what was raised
         return f"the trial raised {lines[-1]}"
-    said = " ".join(lines)
-    if any(words in said for words in _LOW_MEMORY):
+    if any(words in text for words in _LOW_MEMORY):
         begin = "out of memory: the trial's process was killed for the machine's sake"
     else:
         begin = "the trial's process died, killed (out of memory, perhaps) or by a crash of its own"
-    _, found, rest = said.partition(_DEATH)
-    said = _REST.sub("", rest.strip() if found else said)
-    return f"{begin}; Ray says: {said[:_MAX_CHARACTERS]}"
+    return f"{begin}; Ray says: {' '.join(lines)[:_MAX_CHARACTERS]}"

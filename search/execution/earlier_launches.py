@@ -1,14 +1,8 @@
 """What a launch finds of those before it; and what killed drivers could not clear away."""
 
-import json
 from pathlib import Path
 
-from ray.tune.experiment import Trial
-
 from search.record.study_folder import StudyFiles
-
-_TUNE_STATE = "experiment_state-*.json"
-_ENDED = {Trial.TERMINATED, Trial.ERROR}
 
 
 def next_launch(files: StudyFiles) -> str:
@@ -22,32 +16,12 @@ def launch_number(launch: Path) -> int:
     return int(launch.name.removeprefix("launch-"))
 
 
-def clear_dead_launches(files: StudyFiles) -> None:
-    """Remove Tune's own state of launches that did not come to their end.
+def clear_tune_states(files: StudyFiles) -> None:
+    """Remove Tune's own state of earlier launches; checkpoints stay.
 
-    It would name trials as running for ever, and serves `Tuner.restore`, which is not used.
-    Checkpoints stay. Only while no driver is at work.
+    That of a killed driver would name trials as running for ever, and it serves `Tuner.restore`
+    alone, which is not used. Only while no driver is at work.
     """
-    for launch in files.launches.glob("launch-[0-9]*"):
-        states = list(launch.glob(_TUNE_STATE))
-        if not states or not all(map(_has_ended, states)):
-            for path in launch.iterdir():
-                if path.is_file():  # folders are trials
-                    path.unlink(missing_ok=True)
-
-
-def tune_statuses(path: Path) -> dict[str, str]:
-    """Return Tune's status by the trial's name, of an `experiment_state-….json`.
-
-    Raises what reading and parsing raise.
-    """
-    trials = [json.loads(text) for text, _ in json.loads(path.read_text())["trial_data"]]
-    return {str(trial["config"]["name"]): str(trial["status"]) for trial in trials}
-
-
-def _has_ended(path: Path) -> bool:
-    try:
-        statuses = set(tune_statuses(path).values())
-    except (OSError, ValueError, KeyError, TypeError):  # cut short
-        return False
-    return bool(statuses) and statuses <= _ENDED
+    for path in files.launches.glob("launch-[0-9]*/*"):
+        if path.is_file():  # folders are trials
+            path.unlink(missing_ok=True)

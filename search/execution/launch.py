@@ -1,9 +1,10 @@
 """One launch: Tune runs what the ledger hands out, from the checkpoints of earlier launches."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from optuna.trial import FrozenTrial
 from ray import tune
 from ray.tune.error import TuneError
 
@@ -12,7 +13,7 @@ from search.execution.crashes import MAX_FAILURES, Crashes
 from search.execution.earlier_launches import next_launch
 from search.execution.launch_options import Launch
 from search.execution.monitor import Monitor
-from search.execution.ray_cluster import RayCluster
+from search.execution.ray_cluster import ray_cluster, shares
 from search.execution.searcher import LedgerSearcher
 from search.plans.budget import no_gpu_for
 from search.plans.objective_values import final_density
@@ -29,12 +30,12 @@ def run_trials(
     files: StudyFiles,
     ledger: Ledger,
     monitor: Monitor,
+    reports: Sequence[tuple[FrozenTrial, Mapping[str, float]]],
     ready: Callable[[], None],
 ) -> None:
     """Run what is left of the study; where trials were lost with their nodes, those once more.
 
-    ready: called when Ray is there, before the first trial; what it raises ends the launch. Raises
-    `Failure` where Ray cannot be started.
+    reports: all so far. ready: called when Ray is there. Raises as `ray_cluster` does.
     """
     trainable = launch.trainable
     if trainable is None:
@@ -45,9 +46,10 @@ def run_trials(
     def to_config(assignment: Assignment) -> dict[str, Any]:
         """Return what the trainable is given; JSON-plain."""
         config = assignment.config.to_dict()
-        if assignment.seed not in baselines:
+        seed = assignment.config.seed
+        if seed not in baselines:
             dense = ledger.baseline(assignment.config)
-            baselines[assignment.seed] = json.dumps(dense.to_dict()) if dense else None
+            baselines[seed] = json.dumps(dense.to_dict()) if dense else None
         checkpoint = newest_checkpoint(files, assignment.name) if assignment.resumed else None
         return {
             "name": assignment.name,
@@ -59,25 +61,25 @@ def run_trials(
             "directory": str(files.trial(assignment.number)),
             "restore_from": str(checkpoint) if checkpoint else None,
             "dense_cache": str(files.dense_cache),
-            "baseline": baselines[assignment.seed],
+            "baseline": baselines[seed],
             "time_limit_seconds": launch.trial_time_limit,
             "import_folder": plan.recipe.folder,
         }
 
-    with RayCluster(launch.ray_address) as cluster:
+    scheduler = make_scheduler(plan)
+    stopped = {} if scheduler is None else replay(scheduler, plan.study, reports)
+    with ray_cluster(launch.ray_address) as nodes:
         wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
-        concurrency, resources = cluster.shares(wanted)
+        concurrency, resources = shares(nodes, wanted)
         if plan.budget.gpu_hours is not None and not resources.get("gpu"):
             raise UserError(no_gpu_for(plan.budget))
         ready()
         while True:
             crashes = Crashes()
-            scheduler = make_scheduler(plan)
-            stopped = {} if scheduler is None else replay(scheduler, files, ledger)
             searcher = LedgerSearcher(
                 ledger,
                 to_config,
-                on_assigned=lambda _, assignment: monitor.assigned(assignment),
+                on_assigned=monitor.assigned,
                 error_of=crashes.error_of,
                 stopped=stopped,
             )

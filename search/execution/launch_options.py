@@ -1,6 +1,5 @@
 """How one driver runs a study; nothing here changes what the study is."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.plans.budget import Budget
@@ -11,9 +10,7 @@ class Launch:
     """The options of one launch.
 
     trainable: the Tune trainable; None is `trainables.tune.DiSparseTrainable`.
-    trial_time_limit: seconds within which a trial has to report, for the first time after it
-      (or this launch) began and again after every report; None for no limit.
-    warm_start: as `Plan.warm_start`, but with passwords.
+    trial_time_limit: seconds within which a trial has to report, and again after every report.
     check_data: whether data and model are opened once before anything runs.
     more: by how much to raise the study's budget.
     """
@@ -27,6 +24,5 @@ class Launch:
     quiet: bool = False
     report: bool = True
     trainable: type | None = None
-    warm_start: Sequence[str] = ()
     check_data: bool = True
     more: Budget | None = None

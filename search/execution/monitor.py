@@ -35,7 +35,7 @@ class Monitor(Callback):
         ledger.on_finished = self.finished
 
     def assigned(self, assignment: Assignment) -> None:
-        """Note that a trial starts, or starts again; ended ones need no checkpoint now."""
+        """Note that a trial starts, or starts again."""
         if not assignment.resumed:  # a trial of this number that a lost host's record forgot
             shutil.rmtree(self._files.trial(assignment.number), ignore_errors=True)
             self._to_clear.append(assignment.name)

@@ -4,10 +4,9 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from search.execution.ray_scratch import Scratch
 from trainables.addresses import first_line
 from trainables.errors import Failure, UserError
 
@@ -16,74 +15,58 @@ _RAY_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-_SOCKET_CHARACTERS = 107  # the kernel's limit of a socket's path
-_SESSION_CHARACTERS = len("/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.0")
 
 
-class RayCluster:
-    """A Ray connection for one launch, shut down at its end.
+@contextlib.contextmanager
+def ray_cluster(address: str) -> Iterator[list[Mapping[str, float]]]:
+    """Connect to Ray for one launch; yield the resources of each of its nodes.
 
-    Raises on entry `Failure` where a local Ray cannot be started, and `UserError` where the
-    cluster at `address` does not answer.
+    Raises `Failure` where a local Ray cannot be started, and `UserError` where the cluster at
+    `address` does not answer.
     """
+    import ray
 
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._at_exit = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        import ray
-
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-        arguments: dict[str, Any] = {"address": self._address, **quiet}
-        if self._address == "local":
-            arguments |= {
-                "num_cpus": len(os.sched_getaffinity(0)),
-                "include_dashboard": False,
-                # Trials read data from memory-mapped files; the object store carries reports.
-                "object_store_memory": 128 * 1024 * 1024,
-            }
-            scratch = Scratch.make(_SOCKET_CHARACTERS - _SESSION_CHARACTERS)
-            if scratch is not None:
-                arguments["_temp_dir"] = str(scratch.path)
-                self._at_exit.callback(scratch.remove)
-        else:
-            arguments["runtime_env"] = {"env_vars": dict(_RAY_ENVIRONMENT)}
-        try:
-            ray.init(**arguments)
-        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            self._at_exit.close()
-            if self._address == "local":
-                raise Failure(f"Ray could not be started: {first_line(error)}") from error
-            raise UserError(
-                f"`--ray-address` must be a Ray cluster that answers, got {self._address!r} "
-                f"({first_line(error)}); {_remedy(error)}"
-            ) from None
-        self._at_exit.callback(ray.shutdown)
-        self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    arguments: dict[str, Any] = {
+        "address": address,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": True,
+    }
+    if address == "local":
+        arguments |= {
+            "num_cpus": len(os.sched_getaffinity(0)),
+            "include_dashboard": False,
+            # Trials read data from memory-mapped files; the object store carries reports.
+            "object_store_memory": 128 * 1024 * 1024,
+        }
+    else:
+        arguments["runtime_env"] = {"env_vars": dict(_RAY_ENVIRONMENT)}
+    try:
+        ray.init(**arguments)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        if address == "local":
+            raise Failure(f"Ray could not be started: {first_line(error)}") from error
+        raise UserError(
+            f"`--ray-address` must be a Ray cluster that answers, got {address!r} "
+            f"({first_line(error)}); use local, start one with `ray start --head`, or, if it "
+            "wants its token: set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its head node"
+        ) from None
+    with contextlib.ExitStack() as at_exit:
+        at_exit.callback(ray.shutdown)
         with contextlib.suppress(ValueError):  # not the main thread, which alone hears signals
             before = signal.signal(signal.SIGTERM, _end_at_once)
-            self._at_exit.callback(signal.signal, signal.SIGTERM, before)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._at_exit.close()
-
-    def shares(self, concurrency: int | None) -> tuple[int, dict[str, float]]:
-        """Return how many trials run at once, and each one's share of the cluster's nodes."""
-        return shares(self._nodes, concurrency)
+            at_exit.callback(signal.signal, signal.SIGTERM, before)
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def shares(
     nodes: Sequence[Mapping[str, float]], concurrency: int | None
 ) -> tuple[int, dict[str, float]]:
-    """Return the largest equal shares with which `concurrency` trials find room at once.
+    """Return how many trials run at once, and the largest equal shares with which they find room.
 
-    nodes: the resources of each node, as Ray names them. A trial has to fit into one node: two
-      nodes of four CPUs have room for three trials of two, not for three of 8 / 3.
+    nodes: the resources of each, as Ray names them; where some have GPUs, only they are used. A
+      trial has to fit into one: two nodes of four CPUs have room for three trials of two.
     concurrency: None for a trial per GPU or, without any, per CPU.
-
-    Where nodes have GPUs, only they are used: a share of each is part of every trial.
     """
     with_gpus = [node for node in nodes if node.get("GPU")]
     gpus = [node.get("GPU", 0.0) for node in with_gpus]
@@ -116,25 +99,11 @@ def _share(totals: Sequence[float], parts: int, places: Sequence[int]) -> int:
     return 1
 
 
-def _remedy(error: BaseException) -> str:
-    """Return what to do about a cluster that cannot be joined."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if "AuthToken" in str(cause) or "AuthenticationError" in type(cause).__name__:
-            return (
-                "it wants its token: set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from "
-                "its head node"
-            )
-        cause = cause.__cause__ or cause.__context__
-    return "use local, or start one with `ray start --head`"
-
-
 def _end_at_once(*_: Any) -> None:
     """Answer SIGTERM, to which Ray would dump its native stack.
 
-    A local Ray's processes often get it too, so that an orderly end would wait for them in vain;
-    and `ray job stop` waits three seconds. None is needed: the projector ends the open runs, and
-    the next launch clears away the rest and resumes.
+    An orderly end would wait for a local Ray's processes in vain. None is needed: the projector
+    ends the open runs, and the next launch clears away the rest and resumes.
     """
     os.write(2, b"Ended by SIGTERM. Run the same command again to resume.\n")
     os._exit(128 + signal.SIGTERM)

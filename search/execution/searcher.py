@@ -1,8 +1,7 @@
 """The Ray Tune searcher over Optuna's ask and tell, with vector objectives.
 
 Ray's own `OptunaSearch` (2.60) tells early-stopped trials COMPLETE, leaves a trial with a NaN
-objective RUNNING for ever and aborts the experiment when a metric is missing. Here a `Ledger`
-judges every end; only a record that cannot be written raises into Tune's loop and ends the launch.
+objective RUNNING for ever and aborts the experiment when a metric is missing.
 """
 
 import contextlib
@@ -19,13 +18,11 @@ from trainables.errors import UserError
 class LedgerSearcher(Searcher):
     """Hands a ledger's trials to Tune and reports their ends back.
 
-    to_config: the trainable's configuration of an assignment; must be JSON-plain and hold
-      `name` and `number`. Where it raises `UserError`, the trial has failed.
-    on_assigned: called with Ray's trial id and the assignment, before the trial starts.
-    error_of: what Ray knows of a crashed trial, by Ray's trial id; None where the trial is not to
-      blame: it has not ended then, and is among `lost`, the numbers of trials to run again.
-    stopped: by number, the last reports after which trials are to stop; those that are handed out
-      end at once.
+    to_config: the trainable's configuration; where it raises `UserError`, the trial has failed.
+    on_assigned: called before a trial starts.
+    error_of: why a trial crashed, by Ray's trial id; None where its node was lost: it has not
+      ended then, and is among `lost`, the numbers of trials to run again.
+    stopped: by number, the last reports after which trials are to stop, at once.
     failure: what went wrong with the record, to end the launch with.
     """
 
@@ -34,7 +31,7 @@ class LedgerSearcher(Searcher):
         ledger: Ledger,
         to_config: Callable[[Assignment], dict[str, Any]],
         *,
-        on_assigned: Callable[[str, Assignment], None] = lambda trial_id, assignment: None,
+        on_assigned: Callable[[Assignment], None] = lambda assignment: None,
         error_of: Callable[[str], str | None] = lambda trial_id: "",
         stopped: Mapping[int, Mapping[str, float]] | None = None,
     ) -> None:
@@ -66,14 +63,13 @@ class LedgerSearcher(Searcher):
                 try:
                     config = self._to_config(assignment)
                 except UserError as error:
-                    # Of this trial alone. A disk or a server that is away ends the launch
-                    # instead, and the next one hands the trial out again.
+                    # A disk or a server that is away ends the launch instead.
                     reason = f"the trial could not be set up: {error}"
                     outcome = Outcome(status="failed", reason=reason, metrics={}, fraction=0.0)
                     self._ledger.finish(assignment.number, outcome)
                     continue
                 self._numbers[trial_id] = assignment.number
-                self._on_assigned(trial_id, assignment)
+                self._on_assigned(assignment)
                 return config
             return Searcher.FINISHED
 
@@ -97,9 +93,7 @@ class LedgerSearcher(Searcher):
                 if crash is None:
                     self.lost.append(number)
                     return
-                crash = crash or (
-                    "the trial's process died without a message (killed, or out of memory)"
-                )
+                crash = crash or "the trial's process died without a message"
                 result = result or last
             self._end(number, result, crash)
 

@@ -4,12 +4,11 @@ import contextlib
 import dataclasses
 import math
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,14 @@ from search.plans.description import describe_study
 from search.plans.plan import Plan
 from search.record.driver_lock import StudyLock
 from search.record.study_file import Addresses, check_same_study, find_addresses, raised_budget
-from search.record.study_folder import StudyFiles, again, read_json, study_files, write_json
+from search.record.study_folder import (
+    StudyFiles,
+    again,
+    past_reports,
+    read_json,
+    study_files,
+    write_json,
+)
 from trainables.addresses import check_ray_answers, first_line, local_file, scrubbed
 from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
@@ -30,14 +36,11 @@ from trainables.errors import Failure, UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyEnd:
-    """What a launch left.
+    """What a launch left; texts are empty where there is nothing to say.
 
-    remaining: trials that are left to run; 0 when the study is finished.
-    idle: why a budget of epochs or hours was left unused, or ''.
-    reason: the most frequent one among trials that are not complete.
-    unwritten: what MLflow lacks, or ''.
-    tracking_uri: without a password.
-    report_problem: why there is no report or table, or ''. table: of a grid's systems, or ''.
+    tracking_uri: without a password. idle: why a budget was left unused.
+    reason: the most frequent one among trials that are not complete. unwritten: what MLflow lacks.
+    report_problem: why there is no report or table. table: of a grid's systems.
     """
 
     directory: Path
@@ -57,25 +60,33 @@ class StudyEnd:
 def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     """Start, resume or just report the study that `plan` describes.
 
-    Raises `UserError` for what the user can change (another study of that name, a driver at
-    work, no data, no MLflow) and `Failure` where Ray cannot be started or the study storage goes
-    away. A study that could not be started leaves nothing behind.
+    Raises `UserError` for what the user can change and `Failure` where Ray cannot be started or
+    the study storage goes away. A study that could not be started leaves nothing behind.
     """
     files = study_files(launch.storage, plan.study)
     _check_options(plan, launch)
     check_ray_answers(launch.ray_address)
-    new_storage, new_folder = not files.storage.exists(), not files.directory.exists()
+    is_new = not files.directory.exists()
     require_writable(files.directory, "--storage")
     with StudyLock(files.directory, plan.study):
+        known = read_json(files.description) if files.exists() else {}
         try:
-            return _run_locked(plan, launch, files)
+            return _run_locked(plan, launch, files, known)
         except BaseException:
-            if new_folder and not files.exists():
-                shutil.rmtree(files.directory, ignore_errors=True)
-                with contextlib.suppress(OSError):
-                    if new_storage:
-                        files.storage.rmdir()
+            if not known and not (files.exists() and read_json(files.description)["parent_run_id"]):
+                _leave_nothing(files, is_new=is_new)  # no trial has begun
             raise
+
+
+def _leave_nothing(files: StudyFiles, *, is_new: bool) -> None:
+    if is_new:
+        shutil.rmtree(files.directory, ignore_errors=True)
+        with contextlib.suppress(OSError):  # of other studies
+            files.storage.rmdir()
+        return
+    for path in (files.description, files.trials, local_file(files.default_study_storage)):
+        if path is not None:
+            path.unlink(missing_ok=True)
 
 
 def _check_options(plan: Plan, launch: Launch) -> None:
@@ -94,8 +105,9 @@ def _check_options(plan: Plan, launch: Launch) -> None:
             raise UserError(no_gpu_for(plan.budget))
 
 
-def _run_locked(plan: Plan, launch: Launch, files: StudyFiles) -> StudyEnd:
-    known = read_json(files.description) if files.exists() else {}
+def _run_locked(
+    plan: Plan, launch: Launch, files: StudyFiles, known: Mapping[str, Any]
+) -> StudyEnd:
     check_same_study(plan, known, files, launch.study_storage)
     addresses = find_addresses(
         files, known, tracking_uri=launch.tracking_uri, study_storage=launch.study_storage
@@ -104,43 +116,45 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles) -> StudyEnd:
     plan = raised_budget(plan, known, launch.more)
     if plan.data_root is None and known:
         plan = dataclasses.replace(plan, data_root=known["data_root"])
-    finished = known.get("finished") and launch.more is None  # nothing is trained
-    checks = launch.check_data and not finished
-    data = _check_first_trial(plan, known) if checks else known.get("data")
+    trains = launch.more is not None or not known.get("finished")
+    data = _check_first_trial(plan, known) if launch.check_data and trains else known.get("data")
     set_ray_environment()
     # Imported late: `--help` and a user's mistakes should not wait for these.
-    from search.execution.earlier_launches import clear_dead_launches
+    from search.execution.earlier_launches import clear_tune_states
     from search.execution.monitor import Monitor
     from search.record.ledger import Ledger
-    from search.record.reports import past_reports
     from search.record.storage import StudyRecord
     from search.record.study_status import check_record
+    from search.record.warm_start import warm_trials
     from search.samplers.trial_sampler import sampler_of
     from search.tracking.projector import Projector
     from trainables.report import describe
 
     described = describe_study(plan, known) | addresses.recorded(files)
-    described |= {"parent_run_id": known.get("parent_run_id"), "finished": False, "data": data}
+    described |= {"parent_run_id": None, "finished": False, "data": data}
     directions = {name: describe(name).direction for name in plan.objectives}
     study_id = str(described["study_id"])
     record = StudyRecord.create(addresses.study_storage, plan.study, directions, study_id)
     check_record(files, known, record.num_trials(), addresses.study_storage)
-    warm = _warm_trials(plan, launch, files, addresses.tracking_uri, begun=bool(known))
-    # With the study's id, by which the next driver finds its runs should this one be killed.
-    write_json(files.description, described)
+    warm = warm_trials(plan, files, begun=bool(known))
+    if not known:
+        # With the study's id, by which the next driver finds its runs should this one be killed.
+        write_json(files.description, described)
     projector = Projector(addresses.tracking_uri, addresses.study_storage, files)
 
     def open_runs() -> None:
         projector.wait_open()
-        write_json(files.description, described | {"parent_run_id": projector.parent_run_id})
+        described["parent_run_id"] = projector.parent_run_id
+        write_json(files.description, described)
 
-    remaining, unwritten = -1, ""
+    finished = False
     try:
         with _failures_of_storage(plan, files, addresses):
             if known:
                 open_runs()  # otherwise MLflow is loaded while Ray starts
             ledger = Ledger(plan, record, sampler_of(plan), warm=warm)
-            for trial, metrics in past_reports(files, ledger):
+            reports = past_reports(files, ledger.trials())
+            for trial, metrics in reports:
                 ledger.reported(trial.number, metrics)
             progress = Progress(
                 trials=plan.budget.trials,
@@ -150,33 +164,28 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles) -> StudyEnd:
             )
             monitor = Monitor(files, ledger, progress)
             try:
-                clear_dead_launches(files)
+                clear_tune_states(files)
                 if ledger.num_remaining:
                     from search.execution.launch import run_trials
 
-                    finished = ledger.num_finished
-                    begun = f"resumes with {finished} trials finished of"
+                    begun = f"resumes with {ledger.num_finished} trials finished of"
                     does = begun if ledger.num_asked else "starts:"
                     text = f"{does} {plan.budget.text}; objectives {', '.join(plan.objectives)}"
                     progress.say(f"study {plan.study} {text}")
                     with progress:
-                        run_trials(plan, launch, files, ledger, monitor, open_runs)
+                        run_trials(plan, launch, files, ledger, monitor, reports, open_runs)
             finally:
                 monitor.close()
-            remaining = ledger.num_remaining
-            trials, front = ledger.finished(), ledger.front()
-            if not remaining and (parent := projector.parent_run_id):
-                ended = {"parent_run_id": parent, "finished": True}
-                write_json(files.description, described | ended)
+            finished = not ledger.num_remaining
+            if finished:
+                write_json(files.description, described | {"finished": True})
     finally:
-        unwritten = projector.close(finished=remaining == 0)
-        if not projector.parent_run_id:  # no trial has begun
-            _take_back(files, known)
-    statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in trials)
-    reasons = Counter(str(t.user_attrs.get("reason", "")) for t in trials)
+        unwritten = projector.close(finished=finished)
+    statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in ledger.finished())
+    reasons = Counter(str(t.user_attrs.get("reason", "")) for t in ledger.finished())
     table = problem = ""
     if statuses["complete"]:
-        if launch.report and not remaining:
+        if launch.report and finished:
             _, problem = _analyse("report", files, addresses.tracking_uri)
         if plan.grid is not None and not launch.quiet:
             table, failure = _analyse("table", files, addresses.tracking_uri, "--primary")
@@ -184,48 +193,17 @@ def _run_locked(plan: Plan, launch: Launch, files: StudyFiles) -> StudyEnd:
     return StudyEnd(
         directory=files.directory,
         tracking_uri=masked(addresses.tracking_uri),
-        finished=len(trials),
+        finished=ledger.num_finished,
         complete=statuses["complete"],
         failed=statuses["failed"],
-        remaining=remaining,
-        front=len(front),
+        remaining=ledger.num_remaining,
+        front=len(ledger.front()),
         idle=ledger.idle,
         reason=next((reason for reason, _ in reasons.most_common() if reason), ""),
         unwritten=scrubbed(unwritten, addresses.tracking_uri),
         report_problem=problem,
         table=table,
     )
-
-
-def _take_back(files: StudyFiles, known: Mapping[str, Any]) -> None:
-    """Undo a launch whose runs were never opened."""
-    if known:
-        write_json(files.description, known)
-        return
-    for path in (files.description, files.trials, local_file(files.default_study_storage)):
-        if path is not None:
-            path.unlink(missing_ok=True)
-
-
-def _warm_trials(
-    plan: Plan, launch: Launch, files: StudyFiles, uri: str, *, begun: bool
-) -> Sequence[Any]:
-    """Return what the sampler knows beforehand: read once, when the study begins."""
-    if not plan.warm_start:
-        return ()
-    from search.record.warm_start import read_snapshot, read_warm_trials, write_snapshot
-    from search.tracking.connection import fetch_record
-
-    if not (begun and files.warm_start.exists()):
-        trials = read_warm_trials(
-            launch.warm_start or plan.warm_start,
-            storage=files.storage,
-            fetch=lambda study, folder: fetch_record(uri, study, folder),
-            space=plan.space,
-            objectives=plan.objectives,
-        )
-        write_snapshot(files, trials)
-    return read_snapshot(files)
 
 
 def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
@@ -269,9 +247,8 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) ->
         cause: Exception = error
         what = f"the study's files cannot be read or written ({error})"
     except TuneError as error:
-        # Its text may be a traceback: what was raised in the end.
-        raised = re.findall(r"^[\w.]*(?:Error|Exception|Failure)\b.*", str(error), re.MULTILINE)
-        cause, what = error, f"Ray Tune ended the study ({[first_line(error), *raised][-1]})"
+        # Its text may be a traceback, which ends with what was raised.
+        cause, what = error, f"Ray Tune ended the study ({str(error).strip().splitlines()[-1]})"
     except (StorageInternalError, SQLAlchemyError, BrokenConnection) as error:
         cause, said = error, first_line(error.__cause__ or error)
         what = f"the study storage {masked(addresses.study_storage)!r} went away ({said})"

@@ -1,9 +1,8 @@
 """Budgets say when a study is finished: after so many trials, epochs or GPU hours."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from trainables.errors import UserError
 
@@ -21,12 +20,10 @@ class Budget:
     """Holds how much a study may use, in exactly one of three units.
 
     trials: how many are run, early-stopped and failed ones included.
-    epochs: passes over the training split, summed over all trials, pre-training included. A
-      dense model that trials share counts for each of them.
-    gpu_hours: hours of a whole GPU, summed over all trials.
+    epochs: passes over the training split, of all trials, pre-training included.
+    gpu_hours: hours of a whole GPU, of all trials.
 
-    By epochs or hours, trials are begun while there is some left and then run to their ends, so
-    that a study may use more by what is at work at that moment.
+    Trials that are at work when the last of it is used run to their ends.
 
     Raises `UserError` for none or several of them, or for an amount that is not above 0.
     """
@@ -82,22 +79,11 @@ class Budget:
                 f"a study of {self.text} can be extended in its own unit, got {more.text}; use "
                 f"{_OPTIONS[self.unit]}"
             )
-        return Budget(**{n: value + more.to_json()[n] for n, value in self.to_json().items()})
+        return Budget(**{self.unit: self.to_json()[self.unit] + more.to_json()[self.unit]})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the unit and the amount, as `from_json` takes them."""
+        """Return the unit and the amount, as the constructor takes them."""
         return {unit: v for unit in _OPTIONS if (v := getattr(self, unit)) is not None}
-
-    @classmethod
-    def from_json(cls, known: Mapping[str, Any]) -> Self:
-        """Make the budget that `to_json` gave. Raises `UserError` for anything else."""
-        unknown = set(known) - set(_OPTIONS)
-        if unknown or not all(isinstance(value, int | float) for value in known.values()):
-            raise UserError(
-                f"a recorded budget must hold one of {', '.join(_OPTIONS)}, got {dict(known)}; "
-                "restore the study.json from a backup"
-            )
-        return cls(**known)
 
 
 def no_gpu_for(budget: Budget) -> str:

@@ -1,8 +1,7 @@
 """Holds floors and caps that a model has to meet: `--set constraint.segmentation/miou='>=0.3'`.
 
-A constraint is on a metric that every trial reports: a task's quality on validation, or a cost.
-How far it is missed, its violation, is relative to the bound, so that constraints in different
-units can be added up; 0 or less where it holds.
+A constraint is on a metric that every trial reports. How far it is missed, its violation, is
+relative to the bound, so that constraints in different units can be added up.
 """
 
 import math
@@ -32,9 +31,8 @@ class Constraint:
     def parse(cls, name: str, text: str, tasks: Sequence[str]) -> Self:
         """Read a constraint from `--set constraint.NAME=TEXT`.
 
-        Raises `UserError` for a metric that trials do not report, a task that the study does not
-        have, a bound that is no number, and a bound on the wrong side: "at most" of a metric
-        that should be high would ask for bad models.
+        Raises `UserError` for a metric that the study's trials do not report, a bound that is no
+        number, and one on the wrong side, which would ask for bad models.
         """
         found = _BOUND.fullmatch(text)
         option = f"--set {PREFIX}{name}"
@@ -69,7 +67,7 @@ class Constraint:
     def violation(self, metrics: Mapping[str, float]) -> float:
         """Return by how much the constraint is missed, relative to the bound.
 
-        Positive where it is missed; infinite where the metric is missing or not a number.
+        0 or less where it holds; infinite where the metric is missing or not a number.
         """
         value = metrics.get(self.metric, math.nan)
         if not math.isfinite(value):

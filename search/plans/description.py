@@ -18,9 +18,8 @@ from trainables.registry.methods import METHODS
 from trainables.registry.tasks import TASKS, known_task
 
 DESCRIPTION_VERSION = 3
-# What must be the same for two descriptions to be of one study. Not `data_root`: data that was
-# moved is the same data, and the stores' checksums guard their content. Not the budget, which
-# `search extend` raises.
+# What must be the same for two descriptions to be of one study: neither the budget, which
+# `search extend` raises, nor `data_root`, since data that was moved is the same data.
 _IDENTITY = (
     "recipe",
     "dataset",
@@ -94,8 +93,7 @@ def _own_code(plan: Plan) -> dict[str, str | None]:
 
 def plan_from_description(known: Mapping[str, Any]) -> Plan:
     """Return the plan that a study began with, whatever recipes and presets have become since."""
-    grid, rungs = known.get("grid"), known["scheduler"]
-    # Its full length is no setting: all of training.
+    grid, rungs = known["grid"], known["scheduler"]
     scheduling = {n: str(v) for n, v in (rungs or {}).items() if n != "maximum"}
     plan = make_plan(
         Recipe.from_mapping(known["resolved_recipe"], f"of the study {known['name']!r}"),
@@ -120,45 +118,33 @@ def plan_from_description(known: Mapping[str, Any]) -> Plan:
 
 
 def differences(plan: Plan, known: Mapping[str, Any]) -> list[str]:
-    """Return in what `plan` is another study than `known`: `NAME was THIS, is now THAT`.
-
-    Empty where both are the same study. Raises `UserError` for a description of another version.
-    """
-    check_version(known)
+    """Return in what `plan` is another study than `known`: `NAME was THIS, is now THAT`."""
     ours, theirs = _identity(to_plain(describe_study(plan, known))), _identity(known)
     found = [
-        f"{name} was {_shown(theirs.get(name))}, is now {_shown(ours.get(name))}"
+        f"{name} was {theirs.get(name)}, is now {ours.get(name)}"
         for name in theirs | ours
         if theirs.get(name) != ours.get(name)
     ]
     # Defaults that differ because a setting does would hide it.
     found = [line for line in found if not line.startswith("defaults.")] or found
-    further = len(found) - _MAX_DIFFERENCES
-    return found[:_MAX_DIFFERENCES] + [f"and {further} further differences"] * (further > 0)
+    return found[:_MAX_DIFFERENCES]
 
 
 def check_version(known: Mapping[str, Any]) -> None:
     """Raise `UserError` for a `study.json` that another release wrote."""
     if known.get("version") != DESCRIPTION_VERSION:
         raise UserError(
-            f"the study.json of {known.get('name')!r} must be of version {DESCRIPTION_VERSION}, "
-            f"got {known.get('version')}; continue it with the release that began it, or give a "
-            "new study another --name"
+            f"the study.json of {known['name']!r} must be of version {DESCRIPTION_VERSION}, got "
+            f"{known.get('version')}; continue it with the release that began it"
         )
 
 
 def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
     """Return what tells one study from another, by dotted name."""
-    grid = description.get("grid")
+    grid = description["grid"]
     # A grid says more than that its sampler or its seed is another, and so comes first.
     facts = {"grid": "none"} if grid is None else Grid.from_json(grid).facts()
-    recipe = description.get("resolved_recipe") or {}
-    counted = {name: description.get(name) for name in _IDENTITY}
+    counted = {name: description[name] for name in _IDENTITY}
+    recipe = description["resolved_recipe"]
     counted["resolved_recipe"] = {k: v for k, v in recipe.items() if k not in _FREE}
     return facts | flatten(counted)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(str, value)) + "]"
-    return "nothing" if value is None else str(value)

@@ -1,7 +1,6 @@
 """Lists the trials of `search baselines`: a grid of systems x sparsities x seeds. No torch here.
 
-A grid is resolved when a study is made (which methods, which of them are sparse, every setting in
-its field's type) and stored so in `study.json`: a method that is added later changes no study.
+A grid is stored in `study.json` as it was resolved: a method that is added later changes no study.
 """
 
 from collections.abc import Mapping
@@ -9,16 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from trainables.coercion import to_plain
-from trainables.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
-    """Describes a method with settings of its own.
-
-    sparse: False for a dense system, which no sparsity applies to.
-    settings: typed values by dotted name, for this system alone.
-    """
+    """Describes a method with settings of its own, typed values by dotted name."""
 
     method: str
     sparse: bool
@@ -26,19 +20,10 @@ class System:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
-    """Describes one trial of a grid: what `Plan.config` is given."""
-
-    params: Mapping[str, Any]
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
     """Holds systems x sparsities x seeds; dense systems x seeds.
 
-    seeds: in the order they are run, each to its end before the next, so that an interrupted
-      study is a whole comparison of fewer seeds.
+    seeds: one after the other, so that an interrupted study compares fewer seeds.
     """
 
     systems: tuple[System, ...]
@@ -56,9 +41,9 @@ class Grid:
             if s.sparse
         ]
 
-    def cells(self) -> tuple[Cell, ...]:
-        """Return all trials, seed by seed."""
-        return tuple(Cell(params=p, seed=seed) for seed in self.seeds for p in self.params())
+    def cells(self) -> tuple[tuple[dict[str, Any], int], ...]:
+        """Return all trials, seed by seed: what `Plan.config` is given."""
+        return tuple((params, seed) for seed in self.seeds for params in self.params())
 
     def dense_params(self) -> Mapping[str, Any] | None:
         """Return what the dense trial of every seed is given (its first variant), if any."""
@@ -75,18 +60,12 @@ class Grid:
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Self:
-        """Make the grid that `to_json` gave. Raises `UserError` for anything else."""
-        try:
-            return cls(
-                systems=tuple(System(**system) for system in known["systems"]),
-                sparsities=tuple(map(float, known["sparsities"])),
-                seeds=tuple(map(int, known["seeds"])),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"the study's `grid` must hold systems, sparsities and seeds, got {known!r} "
-                f"({error}); restore its study.json from a backup"
-            ) from None
+        """Make the grid that `to_json` gave."""
+        return cls(
+            systems=tuple(System(**system) for system in known["systems"]),
+            sparsities=tuple(known["sparsities"]),
+            seeds=tuple(known["seeds"]),
+        )
 
     def facts(self) -> dict[str, str]:
         """Return the grid in words, for the study's run in MLflow and for messages."""

@@ -14,55 +14,43 @@ from trainables.report import minimised
 
 # Costs that fall about in proportion to the density; the masks of the end are not known yet.
 _PROPORTIONAL = ("cost/flops_fraction", "cost/parameters_kept")
-_KNOWN_BEFORE = ("cost/density", "cost/sparsity", *_PROPORTIONAL)
 _ROUNDING = 1e-3  # of densities, to whole weights
 
 
 def final_density(config: Mapping[str, Any]) -> float | None:
-    """Return the share of weights that a trial's model will keep.
+    """Return the share of weights that a trial's model will keep; None for a dense method.
 
-    None for a dense method. config: nested, as `TrialConfig.to_dict` gives it.
+    config: nested, as `TrialConfig.to_dict` gives it.
     """
     if not METHOD.find(config["method"]).sparse:
         return None
     return 1.0 - float(config["sparsity"]["target"])
 
 
-def final_cost(name: str, density: float | None, metrics: Mapping[str, float]) -> float:
-    """Return the cost `name` at the end of training, as far as it is known; NaN if missing."""
-    reported = metrics.get(name, math.nan)
-    if density is None:
-        return reported
-    if name in ("cost/density", "cost/sparsity"):
-        return density if name == "cost/density" else 1.0 - density
-    now = metrics.get("cost/density", math.nan)
-    return reported * density / now if name in _PROPORTIONAL and now > density else reported
-
-
 def final_costs(density: float | None, metrics: Mapping[str, float]) -> dict[str, float]:
     """Return those costs among `metrics` whose value at the end of training is known.
 
-    While a gradual schedule is denser than its end, a mean over training (of density, of FLOPs)
-    is not.
+    density: that of the end, see `final_density`; None where the costs in `metrics` are final.
+    While a gradual schedule is denser than its end, a mean over training is not known.
     """
-    gradual = density is not None and metrics.get("cost/density", 0.0) > density * (1 + _ROUNDING)
-    return {
-        name: final_cost(name, density, metrics)
-        for name in metrics
-        if name.startswith("cost/") and (not gradual or name in _KNOWN_BEFORE)
-    }
+    costs = {name: value for name, value in metrics.items() if name.startswith("cost/")}
+    if density is None:
+        return costs
+    now = costs.get("cost/density", 0.0)
+    known = {"cost/density": density, "cost/sparsity": 1.0 - density}
+    if now > density:
+        known |= {n: costs[n] * density / now for n in _PROPORTIONAL if n in costs}
+    if now <= density * (1 + _ROUNDING):
+        known = {**costs, **known}
+    return {name: value for name, value in known.items() if name in costs}
 
 
-def final_values(
-    plan: Plan, density: float | None, metrics: Mapping[str, float]
-) -> list[float] | None:
-    """Return the vector of the study's objectives, minimised.
+def minimised_objectives(plan: Plan, metrics: Mapping[str, float]) -> list[float] | None:
+    """Return the vector of the study's objectives, minimised; None where one is no number.
 
-    None where one is missing or not a number. density: that of the end, see `final_density`;
-    None where the costs in `metrics` are final.
+    metrics: with the costs of the end.
     """
-    *qualities, cost = plan.objectives
-    values = [*(metrics.get(n, math.nan) for n in qualities), final_cost(cost, density, metrics)]
+    values = [metrics.get(name, math.nan) for name in plan.objectives]
     if not all(map(math.isfinite, values)):
         return None
     return list(map(minimised, plan.objectives, values))

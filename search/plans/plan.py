@@ -29,8 +29,7 @@ _DERIVED = (PRETRAINING, "training.reference_steps")
 class Start:
     """Describes a trial that the study begins with.
 
-    pins: parameters that are fixed rather than drawn (a reference's method).
-    params: values handed to the sampler as its first draws.
+    pins: parameters that are fixed rather than drawn. params: values in place of draws.
     seed: the trial's; None where the ledger gives one.
     reference: trained to its end and compared with, whatever it costs and the constraints say.
     """
@@ -43,17 +42,15 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Holds what is fixed for the life of a study; equal plans make equal studies.
+    """Holds what is fixed for the life of a study, its budget aside.
 
-    budget: when the study is finished. Everything else stays as it is when that is raised.
-    warm_start: the studies whose trials the sampler begins with, see `search.record.warm_start`.
     tasks: short names. task_references: the same as they were named; import paths of own ones.
     rungs: where the scheduler compares trials; None runs every trial to its end.
     pins: typed values by dotted name, from the recipe's settings and `--set`.
     grid: the trials of `search baselines`, whose `training.steps` among the pins is the budget
       of every one of them, pre-training included; None where a sampler draws them.
-    restored: by method, settings by dotted name in which the presets differ from what they were
-      when the study began. The study keeps its own.
+    warm_start: the studies whose trials the sampler begins with.
+    restored: by method, the settings that the presets had when the study began, where they differ.
     """
 
     study: str
@@ -108,8 +105,7 @@ class Plan:
     def defaults(self) -> dict[str, dict[str, Any]]:
         """Return, by method, the flat configuration of a trial that draws nothing.
 
-        The study's pins are in it; the seed and the place of the data are not. A method that
-        refuses the pins is left out.
+        A method that refuses the study's pins is left out.
         """
         found = {}
         for method in self.methods:
@@ -131,9 +127,7 @@ class Plan:
     def baseline_config(self, config: TrialConfig) -> TrialConfig | None:
         """Return the dense trial that `config` is compared with, of its seed.
 
-        None where the study trains no dense model, or its dense settings are refused: the trials
-        then do without the comparison. For a dense trial itself, what it is given (or in a grid
-        with several variants of `dense`, the first of them).
+        None where the study trains no dense model. In a grid, its first variant of `dense`.
         """
         if self.grid is not None:
             params = self.grid.dense_params()
@@ -143,23 +137,20 @@ class Plan:
         return None if params is None else self._accepted(params, config.seed)
 
     def sample_config(self) -> TrialConfig:
-        """Return a trial whose data and model are the study's. Raises `UserError` without one."""
-        for cell in () if self.grid is None else self.grid.cells():
-            if (config := self._accepted(cell.params, cell.seed)) is not None:
-                return config
-        return self.config({"method": self.recipe.methods[0]}, self.seed)
+        """Return a trial whose data and model are the study's."""
+        first = {"method": self.recipe.methods[0]} if self.grid is None else self.grid.params()[0]
+        return self.config(first, self.seed)
 
     def starts(self) -> tuple[Start, ...]:
-        """Return the trials that the study begins with.
+        """Return the trials that the study begins with; of a grid, all of them.
 
-        Of a grid these are all its trials. A search begins with the references, with the presets'
-        known-good settings of every method at sparsities from low to high, and with each
-        objective's extreme as far as it is known: the sparsest and the densest flagship.
+        A search begins with the references, with the presets' settings of every method at
+        sparsities from low to high, and with the sparsest and the densest flagship.
         """
         if self.grid is not None:
-            cells = self.grid.cells()
             return tuple(
-                Start(pins=c.params, params={}, seed=c.seed, reference=True) for c in cells
+                Start(pins=params, params={}, seed=seed, reference=True)
+                for params, seed in self.grid.cells()
             )
         pinned = "method" in self.pins
         own = (str(self.pins["method"]),) if pinned else self.recipe.methods
@@ -182,7 +173,6 @@ class Plan:
         return tuple(starts[: self.budget.trials])
 
     def _accepted(self, params: Mapping[str, Any], seed: int) -> TrialConfig | None:
-        """Return the trial that draws `params`, or None where it is refused."""
         with contextlib.suppress(UserError):
             return self.config(params, seed)
         return None

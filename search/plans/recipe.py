@@ -31,11 +31,10 @@ class Recipe:
     """Holds a study's defaults; everything here can be overridden on the command line.
 
     methods: what the sampler chooses from.
-    references: methods that are trained once each and never sampled: the dense model shows what
-      sparsity costs.
+    references: methods that are trained once each and never sampled.
     trials: the budget where the command line names none.
-    concurrency: trials at once; None for one per GPU, or one per CPU where there is no GPU.
-    num_startup_trials: trials, starting points included, before a sampler uses what it knows.
+    concurrency: trials at once; None for one per GPU, or per CPU where there is none.
+    num_startup_trials: trials before a sampler uses what it knows.
     flagship: the method whose sparsest and densest models a study begins with.
     settings: dotted names of `TrialConfig` that differ from the presets.
     constraints: bounds by metric, `{"segmentation/miou": ">=0.3"}`.
@@ -71,8 +70,8 @@ class Recipe:
     def from_mapping(cls, values: Mapping[str, Any], where: str) -> Self:
         """Make the recipe that a TOML file, or `to_json`, holds.
 
-        values: with `name`. where: what holds them, for messages.
-        Raises `UserError` for an unknown key, a missing one, or a value of another type.
+        where: what holds them, for messages. Raises `UserError` for a key or a value that does
+        not fit.
         """
         for key in values:
             if key not in _TYPES:
@@ -111,7 +110,6 @@ def recipe_text(name: str) -> str:
 def get_recipe(reference: str) -> Recipe:
     """Return the built-in recipe of that name, or the one that a file of the user's holds.
 
-    A file's recipe is called by the file's stem unless it has a `name`.
     Raises `UserError` for an unknown name, and for a file that cannot be read or makes no sense.
     """
     where, given = repr(reference), {"name": reference}
@@ -152,11 +150,7 @@ def _typed(where: str, key: str, value: Any) -> Any:
 
 
 def make_importable(folder: str | None) -> None:
-    """Let this process import the modules in `folder`; what is importable keeps its place.
-
-    Trials get the folder with their configuration. It is not put on PYTHONPATH, where it would
-    come before the standard library. None changes nothing.
-    """
+    """Let this process import the modules in `folder`; trials get it with their configuration."""
     if folder is not None and folder not in sys.path:
         sys.path.append(folder)
 
@@ -170,6 +164,6 @@ def check_study_name(name: str) -> None:
         )
     if name in ("data", "mlartifacts") or name.startswith("mlflow.db"):
         raise UserError(
-            "a study's name must not be one the storage folder uses itself (data, mlartifacts, "
-            f"mlflow.db), got {name!r}; choose another --name"
+            f"a study's name must not be one that the storage folder uses itself, got {name!r}; "
+            "choose another --name"
         )

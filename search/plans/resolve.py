@@ -22,7 +22,7 @@ from search.plans.rung_settings import RungSettings
 from spaces.catalogue import build_space
 from spaces.presets import trial_config
 from spaces.space import Space
-from trainables.command_line import masked, parse_settings
+from trainables.command_line import parse_settings
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 from trainables.registry.lookup import METHOD
@@ -35,7 +35,7 @@ _COST = "objective.cost"
 # Known to `trainables.report`, but no trial of a study reports it.
 _UNMEASURED_COST = "cost/latency_ms"
 _SCHEDULER_PREFIX = "scheduler."
-_SCHEDULER_SETTINGS = {"grace": float, "reduction_factor": float, "brackets": int}
+_SCHEDULER_SETTINGS = ("grace", "reduction_factor")
 _ROUNDING = 1e-9
 _NARROW = 1e-3  # share of a cap on density that is left free, for rounding to whole weights
 
@@ -60,9 +60,7 @@ def make_plan(
     trials, epochs, gpu_hours: one of them at most; without one, the recipe's trials.
     grid: decides the trials, and takes no sampler, scheduler or constraints.
 
-    Raises `UserError` for an unknown override, sampler or scheduler, a value that does not fit,
-    a cost that no trial measures, a constraint that no model can meet, a study name that could
-    not be a folder, or a budget that makes no sense (see `search.plans.budget`).
+    Raises `UserError` for names that are not known and values that do not fit.
     """
     name = recipe.name if study is None else study
     make_importable(recipe.folder)
@@ -125,7 +123,7 @@ def make_plan(
         pins=_typed(reference, wanted, _ELSEWHERE if grid is None else _ELSEWHERE_IN_GRIDS),
         space=Space(name=GRID_SAMPLER, doc="nothing is drawn", parameters=()),
         grid=grid,
-        warm_start=tuple(masked(source).replace(":***@", "@", 1) for source in warm_start),
+        warm_start=tuple(warm_start),
     )
     plan = with_space(plan)
     plan.starts()  # an override that no method accepts is a mistake to hear of now
@@ -134,9 +132,9 @@ def make_plan(
 
 def with_space(plan: Plan) -> Plan:
     """Return the plan with the space that its recipe, pins, constraints and defaults leave."""
-    recipe, pins = plan.recipe, plan.pins
     if plan.grid is not None:
         return plan
+    recipe, pins = plan.recipe, plan.pins
     methods = recipe.methods
     if "method" in pins and pins["method"] not in (*methods, *recipe.references):
         methods = (*methods, pins["method"])
@@ -161,17 +159,15 @@ def _rungs(
 ) -> RungSettings | None:
     """Return the recipe's rungs with `--set scheduler.NAME=…` applied; None for no scheduler."""
     if scheduler == "none":
-        for name in overrides:
-            raise UserError(
-                f"`--set {_SCHEDULER_PREFIX}{name}=…` needs a scheduler, got none; leave it out"
-            )
+        if overrides:
+            raise UserError("`--set scheduler.…` needs a scheduler, got none; leave it out")
         return None
     values = {}
     for name, text in {**scheduling, **overrides}.items():
         if name not in _SCHEDULER_SETTINGS:
             raise unknown_name("setting of the scheduler", name, _SCHEDULER_SETTINGS)
         try:
-            values[name] = _SCHEDULER_SETTINGS[name](str(text))
+            values[name] = float(str(text))
         except ValueError:
             raise UserError(
                 f"`{_SCHEDULER_PREFIX}{name}` must be a number, got {text!r}; e.g. 3"
@@ -185,20 +181,20 @@ def _narrowed(space: Space, constraints: Constraints, pins: Mapping[str, Any]) -
     Raises `UserError` where none is left.
     """
     density, sparsity = constraints.bound("cost/density"), constraints.bound("cost/sparsity")
-    caps = [c for c in (density, None if sparsity is None else 1.0 - sparsity) if c is not None]
-    if not caps:
+    cap = min(
+        1.0 if density is None else density,
+        1.0 if sparsity is None else 1.0 - sparsity,
+    )
+    if cap >= 1.0:
         return space
-    cap = min(caps)
-    if "method" in pins and not METHOD.find(pins["method"]).sparse and cap < 1.0:
-        raise UserError(
-            f"a cap on density must be one that the method can meet, got {cap:g} for "
-            f"{pins['method']}, which is dense; choose a sparse method"
-        )
-    target, pinned = space.parameter(TARGET), pins.get(TARGET)
-    lowest = 1.0 - cap * (1.0 - _NARROW)
-    if target is None and pinned is not None and 1.0 - cap <= pinned + _ROUNDING:
-        return space
-    highest = pinned if target is None else target.high
+    target = space.parameter(TARGET)
+    if "method" in pins and not METHOD.find(pins["method"]).sparse:
+        highest: float | None = 0.0
+    else:
+        highest = pins.get(TARGET) if target is None else target.high
+    # A pinned target has to meet the cap; a drawn one leaves room for rounding to whole weights.
+    room = _ROUNDING if target is None else -_NARROW * cap
+    lowest = 1.0 - cap - room
     if highest is not None and lowest > highest:
         raise UserError(
             f"a cap on density must leave some of the sparsities, got {cap:g} where the "

@@ -17,7 +17,6 @@ class RungSettings:
     grace: no trial is stopped before it has trained so long, in the unit of time.
     maximum: the full length, at which nothing is decided.
     reduction_factor: about one in so many continues (η); rungs are at grace·η^k.
-    brackets: bracket b leaves out the first b rungs; trials are spread evenly over them.
 
     Raises `UserError` for settings that do not fit together.
     """
@@ -25,7 +24,6 @@ class RungSettings:
     grace: float = 1.0 / 3.0
     maximum: float = 1.0
     reduction_factor: float = 3.0
-    brackets: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.grace <= self.maximum < math.inf:
@@ -41,25 +39,18 @@ class RungSettings:
         num_rungs = math.log(self.maximum / self.grace) / math.log(self.reduction_factor)
         if num_rungs > _MAX_RUNGS:
             raise UserError(
-                f"rungs at grace·reduction_factor^k must be at most {_MAX_RUNGS}, got "
-                f"{num_rungs:.4g} (grace={self.grace:g}, maximum={self.maximum:g}, "
-                f"reduction_factor={self.reduction_factor:g}); raise `grace` or `reduction_factor`"
-            )
-        num_milestones = len(self.milestones())
-        if not 1 <= self.brackets <= max(1, num_milestones):
-            raise UserError(
-                f"`brackets` must be between 1 and the number of rungs ({num_milestones}), got "
-                f"{self.brackets}; lower it, or `grace`"
+                f"rungs must be at most {_MAX_RUNGS}, got {num_rungs:.4g}; raise `grace` or "
+                "`reduction_factor`"
             )
 
     def to_json(self) -> dict[str, Any]:
         """Return what the constructor takes."""
         return asdict(self)
 
-    def milestones(self, bracket: int = 0) -> tuple[float, ...]:
-        """Return where trials of a bracket are compared, ascending, all below `maximum`."""
+    def milestones(self) -> tuple[float, ...]:
+        """Return where trials are compared, ascending, all below `maximum`."""
         found, milestone = [], self.grace
         while milestone < self.maximum * (1 - EPSILON):
             found.append(milestone)
             milestone *= self.reduction_factor
-        return tuple(found[bracket:])
+        return tuple(found)

@@ -14,10 +14,9 @@ class Journal(JournalFileBackend):
     """Optuna's journal in a file, with whole lines alone; other tools may read it at any time.
 
     Deviations from Optuna's (5.0). A line that a full disk or a killed process left unfinished is
-    removed before the next one, where Optuna would write on behind it and never read the file
-    again. The lock ends with the process that holds it, instead of after thirty seconds. And
-    nobody waits for the disk, `flush` aside: what is written outlives its process, and a host that
-    loses its power loses the lines since then, whose trials run once more.
+    removed before the next one, where Optuna would never read the file again. The lock ends with
+    the process that holds it. And nobody waits for the disk, `flush` aside: a host that loses its
+    power loses the lines since then, whose trials run once more.
     """
 
     def __init__(self, path: str) -> None:

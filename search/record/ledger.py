@@ -1,11 +1,9 @@
 """The study's own record of trials: hands them out and takes their ends. No Ray here.
 
-There is one Optuna trial per trial of the study, for ever: its number is the trial's identity
-(`demo-00003`), its user attributes carry what a trial was given and what became of it. A trial is
-written twice: when it is handed out, with everything it was given, and when it has ended. So a
-driver that dies leaves whole trials, some of them RUNNING; `next` hands those out first, under
-the same number and with the configuration that was recorded. What to try next is asked of a
-sampler, which is told of all that is recorded.
+There is one Optuna trial per trial of the study, whose number is the trial's identity
+(`demo-00003`). It is written twice: when it is handed out, with everything it was given, and when
+it has ended. So a driver that dies leaves whole trials, some of them RUNNING; `next` hands those
+out first, under the same number and with the configuration that was recorded.
 """
 
 import contextlib
@@ -20,12 +18,12 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.statistics.pareto import non_dominated
-from search.plans.objective_values import final_costs, final_density, final_values
+from search.plans.objective_values import final_costs, final_density, minimised_objectives
 from search.plans.plan import Plan
-from search.record.draws import Draw, Sampler
 from search.record.outcomes import Outcome
 from search.record.storage import GIVEN, OUTCOME, StudyRecord, flattened
 from search.record.warm_start import WarmTrial
+from search.samplers.trial_sampler import TrialSampler
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.report import describe
@@ -44,16 +42,10 @@ _FRACTION = "training/fraction"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """One trial to run.
-
-    params: drawn values and pins. config: everything, as it is recorded.
-    reference: trained to its end, whatever others do.
-    """
+    """One trial to run. reference: trained to its end, whatever others do."""
 
     name: str
     number: int
-    params: Mapping[str, Any]
-    seed: int
     config: TrialConfig
     reference: bool
     resumed: bool
@@ -75,9 +67,9 @@ class Ledger:
         self,
         plan: Plan,
         record: StudyRecord,
-        sampler: Sampler,
+        sampler: TrialSampler,
         on_finished: Callable[[int, Outcome], None] | None = None,
-        warm: Iterable[WarmTrial] = (),
+        warm: Sequence[WarmTrial] = (),
     ) -> None:
         self.plan = plan
         self.record = record
@@ -92,10 +84,11 @@ class Ledger:
         self._num_idle = 0  # trials of this driver that ended and used nothing of it, in a row
         self._last: dict[int, Mapping[str, float]] = {}  # the furthest report of a trial
         self._configurations: Counter[str] = Counter()
-        for one in warm:
-            draw, (values, violations) = one.draw(plan.space), self._vector(None, one.metrics)
-            if draw is not None and values is not None:
-                sampler.learn(draw, "complete", values, violations)
+        for number, one in enumerate(warm, start=-len(warm)):
+            drawn = one.drawn_from(plan.space)
+            values, violations = self._vector(None, one.metrics)
+            if drawn is not None and values is not None:
+                sampler.learn(number, drawn, "complete", values, violations)
         for trial in self._trials:
             self._recall(trial)
         self._num_idle = 0  # whoever starts again has removed the cause
@@ -112,11 +105,7 @@ class Ledger:
 
     @property
     def num_remaining(self) -> int:
-        """How many trials are still to be handed out or to end.
-
-        By a budget of epochs or hours these are the trials at work, and one more while there is
-        some left.
-        """
+        """How many trials are to be handed out or to end; of a budget in hours, at least."""
         budget = self.plan.budget
         if budget.trials is not None:
             return max(0, budget.trials - self.num_finished)
@@ -168,10 +157,8 @@ class Ledger:
         return None
 
     def baseline(self, config: TrialConfig) -> TrialConfig | None:
-        """Return the dense trial that `config` is compared with, of its seed; None without one.
-
-        It is the study's own dense reference as it was recorded, whatever the presets say now.
-        """
+        """Return the dense trial that `config` is compared with, of its seed; None without one."""
+        # As it was recorded, whatever the presets say now.
         for trial in self._trials[: len(self._starts)]:
             recorded = trial.user_attrs.get("config")
             if recorded and trial.user_attrs["reference"] and recorded["method"] == "dense":
@@ -220,7 +207,7 @@ class Ledger:
             self.on_finished(number, outcome)
 
     def give_back(self, number: int) -> None:
-        """Take back a trial that was lost through no fault of its own, to hand it out again."""
+        """Take back a trial that was lost with its node, to hand it out again."""
         del self._live[number]
         self._unfinished.append(number)
 
@@ -234,21 +221,18 @@ class Ledger:
         """Take a trial of an earlier driver into account."""
         attributes = trial.user_attrs
         self._configurations[_key(attributes["params"])] += 1
-        draw = Draw(params=trial.params, distributions=trial.distributions)
-        self._sampler.recall(trial.number, draw)
-        ended = trial.state in FINISHED
-        if not ended:
-            self._sampler.resume(trial.number, draw)
-        if "status" not in attributes:
-            self._unfinished.append(trial.number)
-            return
-        self.reported(trial.number, attributes["metrics"])
-        if ended:
-            self._count_end(trial)
+        if trial.state in FINISHED:
             told = self._told(trial)
-            self._sampler.learn(draw, attributes["status"], *told, number=trial.number)
-        else:  # killed between the outcome and the state
+            self._sampler.learn(trial.number, trial, attributes["status"], *told)
+            self.reported(trial.number, attributes["metrics"])
+            self._count_end(trial)
+            return
+        self._sampler.resume(trial.number, trial)
+        if "status" in attributes:  # killed between the outcome and the state
+            self.reported(trial.number, attributes["metrics"])
             self._close(trial, self.record.id_of(trial.number))
+        else:
+            self._unfinished.append(trial.number)
 
     def _draw(self) -> FrozenTrial:
         """Draw and record a new trial; without a configuration where its own rules refuse it."""
@@ -290,8 +274,6 @@ class Ledger:
         return Assignment(
             name=trial_name(self.plan.study, trial.number),
             number=trial.number,
-            params=params,
-            seed=seed,
             config=config,
             reference=bool(trial.user_attrs["reference"]),
             resumed=resumed,
@@ -314,7 +296,7 @@ class Ledger:
         self._num_idle = 0 if self._used.get(trial.number) else self._num_idle + 1
 
     def _told(self, trial: FrozenTrial) -> tuple[list[float] | None, dict[str, float]]:
-        """Return what the sampler is told of an end; the costs of a complete trial are final."""
+        # The costs of a complete trial are final.
         density = None if trial.state == TrialState.COMPLETE else _density(trial)
         return self._vector(density, trial.user_attrs["metrics"])
 
@@ -323,11 +305,10 @@ class Ledger:
     ) -> tuple[list[float] | None, dict[str, float]]:
         """Return objectives and violations, by the density that the trial will end with."""
         ending = {**metrics, **final_costs(density, metrics)}
-        return final_values(self.plan, density, metrics), self.plan.constraints.violations(ending)
+        return minimised_objectives(self.plan, ending), self.plan.constraints.violations(ending)
 
 
 def _density(trial: FrozenTrial) -> float | None:
-    """Return the density that a trial will end with, where its sparsity decides it."""
     config = trial.user_attrs.get("config")
     return None if config is None else final_density(config)
 
@@ -343,5 +324,4 @@ def front_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> list[i
 
 
 def _key(params: Mapping[str, Any]) -> str:
-    """Equal for equal configurations."""
     return json.dumps(dict(params), sort_keys=True)

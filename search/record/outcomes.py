@@ -28,11 +28,7 @@ def judge(
     constraints: Constraints | None = None,
     error: str | None = None,
 ) -> Outcome | None:
-    """Return what a trial's last result amounts to; None where it says nothing final.
-
-    error: why the trial crashed. Missing or non-finite objectives, a crash and an early stop are
-    outcomes too.
-    """
+    """Return what a trial's last result amounts to; None without one. error: why it crashed."""
     if result is None and error is None:
         return None
     result = result or {}

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -19,19 +20,20 @@ from trainables.errors import UserError
 
 PATIENCE_SECONDS = 120.0
 _RETRY_SECONDS = 1.0
-_CONNECT_SECONDS = 10
-_WITH_TIMEOUT = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
 
 _STUDY_ID = "study_id"  # an attribute of the study
 # The two user attributes of a trial: a single one is written ten times as fast as many.
 GIVEN = "given"  # what it was given when it was handed out
 OUTCOME = "outcome"  # what had become of it when it ended
 
+# Optuna's version is pinned: that some of it is experimental is no news.
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
 logger = logging.getLogger(__name__)
 
 
 def open_storage(address: str) -> optuna.storages.BaseStorage:
-    """Return Optuna's storage at an address, for `optuna.load_study` too.
+    """Return Optuna's storage at an address.
 
     Raises what SQLAlchemy raises where the server does not answer, OSError for a journal that
     cannot be made, and `UserError` for a damaged one.
@@ -44,11 +46,10 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
             raise damaged(path) from error
     import sqlalchemy
 
-    engine: dict[str, Any] = {"pool_pre_ping": True}  # a restarted server costs no error
-    if address.partition("://")[0] in _WITH_TIMEOUT and "connect_timeout" not in address:
-        # Otherwise a server that accepts a connection and says nothing is waited for for ever.
-        engine["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
-    storage = optuna.storages.RDBStorage(address, engine_kwargs=engine)
+    # PostgreSQL's: otherwise one that accepts a connection and says nothing is waited for for ever.
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+    # Connections are tried before they are used: a restarted server costs no error.
+    storage = optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
     sqlalchemy.event.listen(storage.engine, "handle_error", _raise_broken)
     return storage
 
@@ -103,8 +104,7 @@ class StudyRecord:
     """One study in an Optuna storage. One driver writes it; other processes may read.
 
     Every call survives a server that is away or restarted: it is repeated for up to
-    `PATIENCE_SECONDS`, then raises `BrokenConnection`. Nothing is written twice as
-    long as one process alone adds trials.
+    `PATIENCE_SECONDS`, then raises `BrokenConnection`. Nothing is written twice.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class StudyRecord:
     ) -> Self:
         """Create or load a study. directions: "minimize" or "maximize", by objective.
 
-        study_id: as `study.json` has it. Raises `UserError` where the storage cannot be opened,
+        study_id: as `study.json` has it. Raises `UserError` where the storage cannot be opened
         or holds another study of the name.
         """
         with _opened(address) as storage:
@@ -140,10 +140,7 @@ class StudyRecord:
 
     @classmethod
     def load(cls, address: str, name: str, study_id: str = "") -> Self:
-        """Load a study that exists. Raises `UserError` where it does not; makes nothing.
-
-        study_id: as `study.json` has it; another study of the name is refused.
-        """
+        """Load a study that exists; arguments and errors as of `create`."""
         path = local_file(address)
         if path is not None and not path.exists():
             raise refused("--study-storage", address, KeyError("no such file"))
@@ -154,10 +151,7 @@ class StudyRecord:
 
     @_patient
     def trials(self, wanted: Callable[[int], bool] = lambda number: True) -> list[FrozenTrial]:
-        """Return trials by number, with their attributes at the top (see `flattened`).
-
-        wanted: whether the trial of a number is to be among them.
-        """
+        """Return the `wanted` trials by number, with their attributes at the top."""
         found = self.study.get_trials(deepcopy=False)
         return [flattened(copy.deepcopy(trial)) for trial in found if wanted(trial.number)]
 
@@ -168,10 +162,7 @@ class StudyRecord:
 
     @_patient
     def add(self, template: FrozenTrial) -> int:
-        """Add a trial. Returns its id, with which it is written.
-
-        template: its user attributes must differ from those of every other trial.
-        """
+        """Add a trial, whose user attributes no other has; return its id to write it with."""
         newest = self.study.get_trials(deepcopy=False)[-1:]
         if newest and newest[0].user_attrs == template.user_attrs:  # added, without an answer
             return self.id_of(newest[0].number)
@@ -203,10 +194,9 @@ class StudyRecord:
         if self._storage.get_trial(trial_id).state.is_finished():
             return
         if violations:
-            with quiet():
-                trial = Trial(self.study, trial_id)
-                for name, value in violations.items():
-                    trial.set_constraint(name, value)
+            trial = Trial(self.study, trial_id)
+            for name, value in violations.items():
+                trial.set_constraint(name, value)
         self._storage.set_trial_state_values(trial_id, state, values)
 
     def flush(self) -> None:
@@ -228,9 +218,8 @@ def _require_same(study: optuna.Study, address: str, study_id: str) -> None:
 def flattened(trial: FrozenTrial) -> FrozenTrial:
     """Return the trial with what it was given, and what became of it, at the top.
 
-    Its user attributes then are `params` (drawn values and pins), `seed`, `config` (nested; not
-    of a refused one), `reference`, and of an ended one also `status`, `reason`, `metrics` and
-    `fraction`.
+    Its user attributes then are `params`, `seed`, `config` (nested; not of a refused one),
+    `reference`, and of an ended one also `status`, `reason`, `metrics` and `fraction`.
     """
     for name in (GIVEN, OUTCOME):
         trial.user_attrs |= trial.user_attrs.pop(name, {})
@@ -242,17 +231,8 @@ def _opened(address: str) -> Iterator[optuna.storages.BaseStorage]:
     """Raises `UserError` for whatever goes wrong with the storage."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with quiet():
-            yield open_storage(address)
+        yield open_storage(address)
     except UserError:
         raise
     except Exception as error:
         raise refused("--study-storage", address, error) from None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence Optuna's notes that an API is experimental: its version is pinned."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        yield

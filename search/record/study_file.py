@@ -25,18 +25,12 @@ class Addresses:
     study_storage: str
 
     def recorded(self, files: StudyFiles) -> dict[str, str | None]:
-        """Return what `study.json` says of them.
-
-        Without passwords, and null for the defaults, which follow the study's folder.
-        """
-        defaults = (files.default_tracking_uri, files.default_study_storage)
-        kept = [
-            None if address == default else without_password(address)
-            for address, default in zip(
-                (self.tracking_uri, self.study_storage), defaults, strict=True
-            )
-        ]
-        return {"tracking_uri": kept[0], "study_storage": kept[1]}
+        """Return what `study.json` says of them: no passwords, and null for the defaults."""
+        uri, storage = without_password(self.tracking_uri), without_password(self.study_storage)
+        return {
+            "tracking_uri": None if uri == files.default_tracking_uri else uri,
+            "study_storage": None if storage == files.default_study_storage else storage,
+        }
 
 
 def find_addresses(
@@ -48,7 +42,7 @@ def find_addresses(
 ) -> Addresses:
     """Return where a study writes: the option, else the record, the environment, the default.
 
-    known: the study's `study.json` so far, or nothing. Raises `UserError` where nobody answers.
+    known: its `study.json` so far, or nothing. Raises `UserError` where nobody answers.
     """
     default = files.default_tracking_uri
     recorded = known.get("tracking_uri") or (default if known else None)
@@ -82,7 +76,7 @@ def locked_study(
 
 
 def description_of(storage: str, study: str) -> tuple[StudyFiles, dict[str, Any]]:
-    """Return the files of a study that exists and its `study.json`; needs no code of the user's.
+    """Return the files of a study that exists and its `study.json`.
 
     Raises `UserError` for a study that does not exist, and lists those that do; and for a folder
     that was copied or renamed, which would act on another study's record.
@@ -100,16 +94,15 @@ def description_of(storage: str, study: str) -> tuple[StudyFiles, dict[str, Any]
     if known["name"] != study:
         raise UserError(
             f"the folder {str(files.directory)!r} must hold the study {study!r}, got "
-            f"{known['name']!r}: it was copied or renamed, and shares its record in MLflow with "
-            f"the original; rename it to {known['name']!r}"
+            f"{known['name']!r}: it was copied or renamed; rename it to {known['name']!r}"
         )
     return files, known
 
 
-def plan_of(storage: str, study: str) -> tuple[Plan, dict[str, Any]]:
-    """Return the plan a study was started with, and its `study.json`; errors as above."""
+def plan_of(storage: str, study: str) -> Plan:
+    """Return the plan a study was started with; errors as of `description_of`."""
     _, known = description_of(storage, study)
-    return plan_from_description(known), known
+    return plan_from_description(known)
 
 
 def raised_budget(plan: Plan, known: Mapping[str, Any], more: Budget | None) -> Plan:
@@ -117,7 +110,7 @@ def raised_budget(plan: Plan, known: Mapping[str, Any], more: Budget | None) -> 
 
     Raises `UserError` for more of a grid, and for another unit than the one of the study.
     """
-    budget = Budget.from_json(known["budget"]) if known else plan.budget
+    budget = Budget(**known["budget"]) if known else plan.budget
     if more is not None and plan.grid is not None:
         raise UserError(
             f"a study to extend must be a search, got {plan.study!r}, a grid of baselines, which "
@@ -127,7 +120,7 @@ def raised_budget(plan: Plan, known: Mapping[str, Any], more: Budget | None) -> 
 
 
 def check_same_study(
-    plan: Plan, known: dict[str, Any], files: StudyFiles, study_storage: str | None
+    plan: Plan, known: Mapping[str, Any], files: StudyFiles, study_storage: str | None
 ) -> None:
     """Raise `UserError` where `known`, the study of this name, is another than `plan`.
 
@@ -135,16 +128,16 @@ def check_same_study(
     """
     if not known:
         return
+    check_version(known)
     found = differences(plan, known)
     if found:
-        further = " (and --seed, for further seeds)" if found[0].startswith("seeds ") else ""
         raise UserError(
             f"the study {plan.study!r} exists and is another one: {'; '.join(found)}; continue "
             f"it as it began by `{again('resume', plan.study, files.storage)}`, or give the new "
-            f"study another --name{further}"
+            "study another --name"
         )
     if plan.budget.to_json() not in (known["budget"], known["first_budget"]):
-        budget = Budget.from_json(known["budget"])
+        budget = Budget(**known["budget"])
         command = again("extend", plan.study, files.storage)
         raise UserError(
             f"the study {plan.study!r} exists with a budget of {budget.text}, got "

@@ -1,17 +1,19 @@
 """Where a study lives, and files that are complete or absent."""
 
+import contextlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import filelock
+from optuna.trial import FrozenTrial
 
 from search.plans.recipe import check_study_name
 from trainables.command_line import write_json as write_json  # its counterpart is below
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 
 _DEFAULT_STORAGE = "runs"
 _PROJECTOR_SECONDS = 60.0
@@ -20,10 +22,8 @@ _PROJECTOR_SECONDS = 60.0
 class StudyFiles:
     """The folder of one study, below the storage folder that all studies share.
 
-    directory: the study's own folder. default_study_storage: a journal in it.
-    default_tracking_uri: the MLflow database that studies of this storage share, and artifacts
-      where it keeps files. launches: a folder for each, with Ray Tune's files and checkpoints.
-    dense_cache: dense runs of all studies of this storage; no study can have this name.
+    launches: a folder for each, with Ray Tune's files and checkpoints. artifacts: where the
+    MLflow database of the storage keeps files. dense_cache: dense runs of all studies.
     """
 
     def __init__(self, *, storage: Path, study: str) -> None:
@@ -47,14 +47,21 @@ class StudyFiles:
         """Return the file of a trial's reports, one line for each."""
         return self.trial(number) / "reports.jsonl"
 
-    def projecting(self) -> filelock.BaseFileLock:
-        """Return the lock of whoever writes to MLflow: two would make every run twice.
+    @contextlib.contextmanager
+    def projecting(self) -> Iterator[None]:
+        """Hold the lock of whoever writes to MLflow: two would make every run twice.
 
-        The projector of a driver that was killed holds it for some seconds more.
+        The projector of a driver that was killed holds it for some seconds more; `Failure` is
+        raised where it does not end.
         """
-        return filelock.FileLock(
-            self.directory / "tracking.lock", timeout=_PROJECTOR_SECONDS, fallback_to_soft=False
-        )
+        path = self.directory / "tracking.lock"
+        try:
+            with filelock.FileLock(path, timeout=_PROJECTOR_SECONDS, fallback_to_soft=False):
+                yield
+        except filelock.Timeout:
+            raise Failure(
+                "the projector of an earlier driver does not end; run the same command again"
+            ) from None
 
     def exists(self) -> bool:
         """Return whether there is such a study."""
@@ -64,26 +71,19 @@ class StudyFiles:
 def study_files(storage: str, study: str) -> StudyFiles:
     """Return a study's files. Raises `UserError` for a storage or a name that cannot be one."""
     check_study_name(study)
-    if "://" in storage:
+    if "://" in storage or "?" in storage:  # in a database's address a path ends at a '?'
         raise UserError(
-            f"`--storage` must be a folder, got {storage!r}; a cluster shares one by a network "
-            "file system"
-        )
-    if "?" in storage:
-        raise UserError(
-            f"`--storage` must not hold a '?', got {storage!r}: in a database's address the path "
-            "ends there; choose another folder"
+            f"`--storage` must be a folder, without a '?', got {storage!r}; a cluster shares one "
+            "by a network file system"
         )
     return StudyFiles(storage=Path(storage).expanduser().absolute(), study=study)
 
 
 def again(command: str, study: str, storage: Path | str) -> str:
     """Return the command to recommend to somebody who keeps studies in `storage`."""
-    place, here = Path(storage).absolute(), Path.cwd()
-    if place == here / _DEFAULT_STORAGE:
-        return f"python -m search {command} {study}"
-    shown = place.relative_to(here) if place.is_relative_to(here) else place
-    return f"python -m search {command} {study} --storage {shlex.quote(str(shown))}"
+    shown = os.path.relpath(storage) if Path(storage).is_relative_to(Path.cwd()) else str(storage)
+    option = "" if shown == _DEFAULT_STORAGE else f" --storage {shlex.quote(shown)}"
+    return f"python -m search {command} {study}{option}"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -118,3 +118,16 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return rows
+
+
+def past_reports(
+    files: StudyFiles, trials: Sequence[FrozenTrial]
+) -> list[tuple[FrozenTrial, dict[str, float]]]:
+    """Return trials and metrics of all reports on disk, in the order they came."""
+    reports = [
+        (row["at"], trial.number, trial, row["metrics"])
+        for trial in trials
+        for row in read_json_lines(files.reports(trial.number))
+    ]
+    reports.sort(key=lambda report: report[:2])
+    return [(trial, metrics) for _, _, trial, metrics in reports]

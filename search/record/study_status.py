@@ -9,9 +9,9 @@ from search.record.driver_lock import is_driven
 from search.record.ledger import FINISHED, front_of
 from search.record.storage import StudyRecord
 from search.record.study_file import description_of, find_storage
-from search.record.study_folder import StudyFiles, read_json_lines
+from search.record.study_folder import StudyFiles, past_reports
 from search.record.trials_table import num_recorded
-from trainables.addresses import local_file, without_password
+from trainables.addresses import without_password
 from trainables.command_line import masked
 from trainables.errors import UserError
 from trainables.report import STATUSES, add_recorded_tasks
@@ -24,14 +24,9 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
     """
     files, known = description_of(storage, study)
     add_recorded_tasks(known["own_tasks"])
-    budget = Budget.from_json(known["budget"])
+    budget = Budget(**known["budget"])
     address = find_storage(files, known, study_storage)
-    path = local_file(address)
-    if path is None or path.exists():
-        trials = StudyRecord.load(address, study, known["study_id"]).trials()
-    else:  # a driver died before the first trial was recorded; opening would make a new file
-        check_record(files, known, 0, address)
-        trials = []
+    trials = StudyRecord.load(address, study, known["study_id"]).trials()
     counts = Counter(
         trial.user_attrs.get("status", "failed") if trial.state in FINISHED else "running"
         for trial in trials
@@ -39,11 +34,8 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
     finished = len(trials) - counts["running"]
     used = float(finished)
     if budget.metric is not None:  # what each has last said, ended or not
-        used = 0.0
-        for trial in trials:
-            rows = [row["metrics"] for row in read_json_lines(files.reports(trial.number))]
-            last = trial.user_attrs.get("metrics") or (rows[-1] if rows else {})
-            used += last.get(budget.metric, 0.0)
+        last = {trial.number: metrics for trial, metrics in past_reports(files, trials)}
+        used = sum(metrics.get(budget.metric, 0.0) for metrics in last.values())
     return {
         "study": study,
         "recipe": known["recipe"],

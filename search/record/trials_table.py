@@ -34,14 +34,12 @@ def trials_table(study: str, trials: Iterable[FrozenTrial]) -> pa.Table:
 
     Its columns are:
     - the fixed columns above; `params` and `metrics` as JSON with sorted keys;
-    - `params/<name>` of every parameter that was drawn or given to the trial alone, and of the
-      two that say how long it trained, `training.steps` and `training.pretrain_steps` (0 where
-      the method has none), sorted by name, of the one type that holds all of its values: bool,
-      int64, float64 (integers among floats too), else string (other values as JSON);
+    - `params/<name>` of every parameter of a trial, and of `training.steps` and
+      `training.pretrain_steps` (0 where the method has none), sorted by name, of the one type that
+      holds all of its values: bool, int64, float64, else string (other values as JSON);
     - every metric under its own name, sorted, float64.
 
-    A trial without a parameter or metric has null there. The table depends on the trials alone,
-    not on their order or on that of their keys.
+    A trial without a parameter or metric has null there.
     """
     rows = [_row(study, trial) for trial in sorted(trials, key=lambda t: t.number)]
     columns = {name: pa.array([r[name] for r in rows], type=t) for name, t in _FIXED_COLUMNS}

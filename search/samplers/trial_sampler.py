@@ -1,37 +1,32 @@
 """Draws trials, and tells Optuna's samplers of them apart from the record.
 
-The record (`search.record.ledger`) says what happened. A model of what to try next is another
-matter: a trial that was stopped early has no final values, and yet tells that its region is poor.
-So the sampler works on an Optuna study of its own, in memory, that is built anew from the record at
-every start, and costs no transaction per drawn value. Everything in it is minimised.
+A trial that was stopped early has no final values, and yet tells that its region is poor. So the
+sampler works on an Optuna study of its own, in memory, that is built anew from the record at every
+start. Everything in it is minimised.
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import BaseTrial, TrialState, create_trial
 
-from analysis.statistics.pareto import non_domination_rank
 from search.plans.plan import Plan
 from search.plans.recipe import GRID_SAMPLER, SAMPLERS
-from search.record.draws import Draw
-from search.record.storage import quiet
 from search.samplers.learning_curves import CurveModel
 from spaces.space import Space
 from trainables.errors import unknown_name
 from trainables.seeds import derive_seed
 
+# Optuna's version is pinned: that some of it is experimental is no news.
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+Vector = Sequence[float] | None  # one value for each objective, minimised; None where unknown
+Violations = Mapping[str, float]  # of the constraints by name, positive where missed
+
 CURVES = "curves"  # our own, see `search.samplers.learning_curves`
-
-# Samplers whose cost of a draw grows with what they were told, and how many trials they are told
-# of at most: the best and the newest. A draw then takes tens of milliseconds, however long a study.
-_BOUNDED = ("tpe", "gp")
-_MAX_TOLD = 400
-
-_FOREIGN = 10**9  # numbers of other studies' trials begin so far below 0
 
 
 def sampler_of(plan: Plan) -> "TrialSampler":
@@ -46,28 +41,26 @@ def sampler_of(plan: Plan) -> "TrialSampler":
 
 def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.samplers.BaseSampler:
     """Return a multi-objective sampler of Optuna. Raises `UserError` for an unknown name."""
-    with quiet():
-        if name == "tpe":
-            # Groups: one joint density per set of parameters that occur together, so that
-            # conditional parameters are not drawn independently of their condition.
-            return optuna.samplers.TPESampler(
-                seed=seed,
-                n_startup_trials=num_startup_trials,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-            )
-        if name == "gp":
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=num_startup_trials)
-        if name in (CURVES, "random", GRID_SAMPLER):  # curves: what it does not propose
-            return optuna.samplers.RandomSampler(seed=seed)
+    if name == "tpe":
+        # Groups: one joint density per set of parameters that occur together, so that
+        # conditional parameters are not drawn independently of their condition.
+        return optuna.samplers.TPESampler(
+            seed=seed,
+            n_startup_trials=num_startup_trials,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=num_startup_trials)
+    if name in (CURVES, "random", GRID_SAMPLER):  # curves: what it does not propose
+        return optuna.samplers.RandomSampler(seed=seed)
     raise unknown_name("sampler", name, SAMPLERS)
 
 
 class TrialSampler:
     """Draws trials and learns how they ended. One per driver; not thread-safe.
 
-    num_objectives: length of every vector of values, minimised.
     seed: with a trial's number and what was told before, all that a draw depends on. A restarted
       driver that tells of every trial so far, in the order of their numbers, draws the same by
       `curves` and `random`; Optuna's own samplers may draw otherwise while trials are at work.
@@ -76,42 +69,39 @@ class TrialSampler:
     def __init__(
         self, *, num_objectives: int, sampler: str, seed: int, num_startup_trials: int = 10
     ) -> None:
-        self._num_objectives = num_objectives
         self._sampler = sampler
         self._seed = seed
         self._num_startup_trials = num_startup_trials
-        self._num_foreign = 0
         self._curves = CurveModel(num_objectives=num_objectives, seed=seed)
-        self._study = self._empty_study()
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._study = optuna.create_study(
+            directions=["minimize"] * num_objectives,
+            sampler=make_sampler(sampler, seed, num_startup_trials),
+        )
         self._live: dict[int, optuna.Trial] = {}  # by the trial's number in the record
 
     def ask(
         self, number: int, space: Space, fixed: Mapping[str, Any] | None = None
-    ) -> tuple[dict[str, Any], Draw]:
+    ) -> tuple[dict[str, Any], optuna.Trial]:
         """Draw trial `number`; `fixed` values are taken instead of drawn ones.
 
         Returns all active parameters with their values, and what was drawn, for the record.
         """
         if fixed is None and self._sampler == CURVES:
             fixed = self._curves.propose(number, space)
-        with quiet():
-            if fixed:
-                self._study.enqueue_trial(dict(fixed))
-            # A fresh generator for every trial: a restarted driver needs no saved one.
-            seed = derive_seed(self._seed, "sampler", number) % 2**32
-            self._study.sampler = make_sampler(self._sampler, seed, self._num_startup_trials)
-            trial = self._study.ask()
-            drawn = space.suggest(trial)
+        if fixed:
+            self._study.enqueue_trial(dict(fixed))
+        # A fresh generator for every trial: a restarted driver needs no saved one.
+        seed = derive_seed(self._seed, "sampler", number) % 2**32
+        self._study.sampler = make_sampler(self._sampler, seed, self._num_startup_trials)
+        trial = self._study.ask()
+        drawn = space.suggest(trial)
         self._live[number] = trial
         self._curves.started(number, trial.params)
-        return drawn, _draw_of(trial)
+        return drawn, trial
 
     def report(
-        self,
-        number: int,
-        fraction: float,
-        values: Sequence[float],
-        violations: Mapping[str, float] | None = None,
+        self, number: int, fraction: float, values: Sequence[float], violations: Violations
     ) -> None:
         """Learn what a trial reports at a fraction of training, before its end is told.
 
@@ -120,17 +110,12 @@ class TrialSampler:
         self._curves.reported(number, fraction, values, violations)
 
     def tell(
-        self,
-        number: int,
-        status: str,
-        values: Sequence[float] | None = None,
-        violations: Mapping[str, float] | None = None,
+        self, number: int, status: str, values: Vector = None, violations: Violations | None = None
     ) -> None:
         """Learn how trial `number` ended, by a status of `trainables.report`.
 
-        values: the final ones; of a stopped trial, those of its last report; None if it has none.
-        violations: of the constraints by name, positive where one does not hold; the same names
-          for every trial, so that samplers can compare them.
+        values: the final ones; of a stopped trial, those of its last report.
+        violations: of the same constraints for every trial.
         """
         trial = self._live.pop(number)
         state, told = _view(status, values)
@@ -138,88 +123,37 @@ class TrialSampler:
         if told is not None:
             for name, value in (violations or {}).items():
                 trial.set_constraint(name, value)
-        with quiet():
-            self._study.tell(trial, told, state)
-        self._forget()
+        self._study.tell(trial, told, state)
 
     def learn(
         self,
-        draw: Draw,
+        number: int,
+        drawn: BaseTrial,
         status: str,
-        values: Sequence[float] | None = None,
-        violations: Mapping[str, float] | None = None,
-        *,
-        number: int | None = None,
+        values: Vector = None,
+        violations: Violations | None = None,
     ) -> None:
-        """Learn of a trial that ended before this driver began.
-
-        number: None for a trial of another study.
-        """
-        if number is None:
-            number = self._num_foreign - _FOREIGN  # in their order, before our own
-            self._num_foreign += 1
+        """Learn of a trial that ended before this driver began; below 0, in another study."""
         state, told = _view(status, values)
-        self._curves.started(number, draw.params)
+        self._curves.started(number, drawn.params)
         self._curves.ended(number, told, violations)
-        with quiet():
-            ended = create_trial(
-                state=state,
-                values=told,
-                params=dict(draw.params),
-                distributions=dict(draw.distributions),
-                constraints=dict(violations) if told is not None and violations else None,
-            )
-            self._study.add_trial(ended)
-        self._forget()
+        ended = create_trial(
+            state=state,
+            values=told,
+            params=drawn.params,
+            distributions=drawn.distributions,
+            constraints=dict(violations) if told is not None and violations else None,
+        )
+        self._study.add_trial(ended)
 
-    def recall(self, number: int, draw: Draw) -> None:
-        """Learn of a trial of an earlier driver, before its reports, and `learn` or `resume`."""
-        self._curves.started(number, draw.params)
-
-    def resume(self, number: int, draw: Draw) -> None:
+    def resume(self, number: int, drawn: BaseTrial) -> None:
         """Take over a trial that an earlier driver left running."""
-        self._curves.started(number, draw.params)
-        with quiet():
-            self._study.enqueue_trial(dict(draw.params))
-            self._live[number] = self._study.ask(fixed_distributions=dict(draw.distributions))
-
-    def _empty_study(self) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        sampler = make_sampler(self._sampler, self._seed, self._num_startup_trials)
-        with quiet():
-            directions = ["minimize"] * self._num_objectives
-            return optuna.create_study(directions=directions, sampler=sampler)
-
-    def _forget(self) -> None:
-        """Where a bounded sampler was told of twice as many trials as need be, keep the best.
-
-        These are the better half by non-domination rank, and the newest of the others.
-        """
-        if self._sampler not in _BOUNDED:
-            return
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        told = self._study.get_trials(deepcopy=False, states=states)
-        if len(told) < 2 * _MAX_TOLD:
-            return
-        feasible = [t for t in told if t.values and all(v <= 0 for v in t.constraints.values())]
-        values = [t.values for t in feasible] or np.empty((0, self._num_objectives))
-        best_order = np.lexsort(([-t.number for t in feasible], non_domination_rank(values)))
-        kept = {feasible[index].number for index in best_order[: _MAX_TOLD // 2]}
-        others = [t.number for t in told if t.number not in kept]
-        kept.update(others[len(kept) - _MAX_TOLD :])
-        live = {number: _draw_of(trial) for number, trial in self._live.items()}
-        self._study = self._empty_study()
-        with quiet():
-            self._study.add_trials([t for t in told if t.number in kept])
-        for number, draw in live.items():
-            self.resume(number, draw)
+        self._curves.started(number, drawn.params)
+        self._study.enqueue_trial(drawn.params)
+        self._live[number] = self._study.ask(fixed_distributions=drawn.distributions)
 
 
-def _draw_of(trial: optuna.Trial) -> Draw:
-    return Draw(params=trial.params, distributions=trial.distributions)
-
-
-def _view(status: str, values: Sequence[float] | None) -> tuple[TrialState, list[float] | None]:
+def _view(status: str, values: Vector) -> tuple[TrialState, list[float] | None]:
     """Return what samplers are told of an end: of a stopped trial, that it is poor."""
     if status == "stopped":
         return TrialState.PRUNED, None

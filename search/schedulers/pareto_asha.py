@@ -15,16 +15,14 @@ For any Ray Tune experiment, with any searcher; the rule is in `search.scheduler
 `tune.TuneConfig` need not name a metric; one that it names has no effect here.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.schedulers.trial_scheduler import FIFOScheduler
 
-from search.schedulers.rungs import ParetoRungs, RungSettings, bracket_of, check_names
+from search.schedulers.rungs import ParetoRungs, RungSettings
 from trainables.errors import UserError
 
 Values = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[Sequence[float], float] | None]
@@ -33,17 +31,13 @@ Values = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[Sequence[float],
 class ParetoASHA(FIFOScheduler):
     """Stops trials by asynchronous successive halving, with non-domination as the order.
 
-    Nothing is random: equal reports in equal order make equal decisions. Trials that fail, or
-    omit a metric, never hold others up.
-
     metrics, modes: the objectives, each `min` or `max`.
     time_attr: what a trial has trained by, in the unit of `grace_period` and `max_t`.
-    reduction_factor, brackets: see `search.plans.rung_settings.RungSettings`.
+    reduction_factor: see `search.plans.rung_settings.RungSettings`.
     values: from a trial's configuration and result, both flat, to its vector (minimised, in the
-      order of `metrics`) and the sum of its constraints' violations, 0 where all hold; e.g. to
-      give the cost that a configuration will end with. None lets the trial continue, unrecorded.
-      Default: the metrics, unconstrained; a result in which one of them is missing or no number
-      decides nothing.
+      order of `metrics`) and the sum of its constraints' violations, 0 where all hold. None lets
+      the trial continue, unrecorded. Default: the metrics, unconstrained; None where one of them
+      is missing or no number.
 
     Raises `UserError` for settings that do not fit together.
     """
@@ -57,23 +51,17 @@ class ParetoASHA(FIFOScheduler):
         grace_period: float = 1.0,
         max_t: float = 100.0,
         reduction_factor: float = 3.0,
-        brackets: int = 1,
         values: Values | None = None,
     ) -> None:
         super().__init__()
-        check_names(metrics, modes)
+        _check_names(metrics, modes)
         self._signs = {n: -1.0 if m == "max" else 1.0 for n, m in zip(metrics, modes, strict=True)}
         self._time_attr = time_attr
         self._values = values or self._unconstrained
         settings = RungSettings(
-            grace=grace_period,
-            maximum=max_t,
-            reduction_factor=reduction_factor,
-            brackets=brackets,
+            grace=grace_period, maximum=max_t, reduction_factor=reduction_factor
         )
         self.rungs = ParetoRungs(settings, len(metrics))
-        self._bracket: dict[str, int] = {}  # by trial
-        self._num_stopped = 0
 
     @property
     def metric(self) -> None:
@@ -84,21 +72,10 @@ class ParetoASHA(FIFOScheduler):
         """Accept and ignore Tune's single metric; the objectives are this scheduler's own."""
         return True
 
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Give a trial its bracket."""
-        self.add(self.key(trial))
-
-    def add(self, key: str, position: int | None = None) -> None:
-        """Add a trial that is to run; once is enough. position: among all, default the next."""
-        place = len(self._bracket) if position is None else position
-        self._bracket.setdefault(key, bracket_of(place, self.rungs.settings))
-
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return Tune's word for what becomes of the trial after this report."""
-        if self.keeps(self.key(trial), trial.config, result):
-            return str(TrialScheduler.CONTINUE)
-        self._num_stopped += 1
-        return str(TrialScheduler.STOP)
+        kept = self.keeps(self.key(trial), trial.config, result)
+        return str(TrialScheduler.CONTINUE if kept else TrialScheduler.STOP)
 
     def key(self, trial: Trial) -> str:
         """Return what a trial is known by: Ray's id. Override it where trials outlive a driver."""
@@ -110,8 +87,8 @@ class ParetoASHA(FIFOScheduler):
         if judged is None or self._time_attr not in result:
             return True
         vector, violation = judged
-        time, bracket = float(result[self._time_attr]), self._bracket.get(key, 0)
-        return self.rungs.decide(key, time, vector, violation=violation, bracket=bracket)
+        time = float(result[self._time_attr])
+        return self.rungs.decide(key, time, vector, violation=violation)
 
     def _unconstrained(
         self, _: Mapping[str, Any], result: Mapping[str, Any]
@@ -122,27 +99,17 @@ class ParetoASHA(FIFOScheduler):
             return None
 
     def debug_string(self) -> str:
-        """Return a line for Tune's display: how many were stopped, and the records by rung."""
-        records = ", ".join(f"{m:g}: {n}" for m, n in self.rungs.num_records().items())
-        return f"Using ParetoASHA: {self._num_stopped} stopped; records by rung {{{records}}}"
+        """Return a line for Tune's display."""
+        return f"Using ParetoASHA: records by rung {self.rungs.num_records()}"
 
-    def save(self, checkpoint_path: str) -> None:
-        """Write what was decided so far, as JSON."""
-        state = {
-            "metrics": list(self._signs),
-            "bracket": self._bracket,
-            "num_stopped": self._num_stopped,
-            "rungs": self.rungs.state(),
-        }
-        Path(checkpoint_path).write_text(json.dumps(state))
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Take over what `save` wrote. Raises `UserError` for other objectives or rungs."""
-        state = json.loads(Path(checkpoint_path).read_text())
-        if state["metrics"] != list(self._signs):
-            raise UserError(
-                f"a saved scheduler must have the metrics {list(self._signs)}, got "
-                f"{state['metrics']}; restore it with the metrics it was saved with"
-            )
-        self.rungs.restore(state["rungs"])
-        self._bracket, self._num_stopped = dict(state["bracket"]), int(state["num_stopped"])
+def _check_names(metrics: Sequence[str], modes: Sequence[str]) -> None:
+    """Raise `UserError` unless there is one mode, min or max, for every metric."""
+    if not metrics or len(metrics) != len(modes) or len(set(metrics)) != len(metrics):
+        raise UserError(
+            f"`metrics` must name distinct objectives, with one mode each, got "
+            f"(metrics={list(metrics)}, modes={list(modes)})"
+        )
+    for mode in modes:
+        if mode not in ("min", "max"):
+            raise UserError(f"`modes` must be min or max, got {mode!r}")

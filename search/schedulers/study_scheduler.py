@@ -1,16 +1,15 @@
 """Sets ParetoASHA up for a study: objectives, constraints, and what an earlier driver decided."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from optuna.trial import FrozenTrial
 from ray.tune.experiment import Trial
 
-from search.plans.objective_values import final_costs, final_density, final_values
+from search.plans.objective_values import final_costs, final_density, minimised_objectives
 from search.plans.plan import Plan
-from search.record.ledger import Ledger, trial_name
+from search.record.ledger import trial_name
 from search.record.outcomes import metrics_of
-from search.record.reports import past_reports
-from search.record.study_folder import StudyFiles
 from search.schedulers.pareto_asha import ParetoASHA
 from trainables.report import describe
 
@@ -21,10 +20,6 @@ class StudyScheduler(ParetoASHA):
     def key(self, trial: Trial) -> str:
         """Return the trial's name in the study."""
         return str(trial.config["name"])
-
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Give a trial its bracket, by its number: a refused trial has one, but never starts."""
-        self.add(self.key(trial), position=int(trial.config["number"]))
 
 
 def make_scheduler(plan: Plan) -> StudyScheduler | None:
@@ -42,12 +37,12 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
         if config["reference"] or result.get("status") == "failed":
             return None
         metrics, density = metrics_of(result), config["final_density"]
-        vector = final_values(plan, density, metrics)
+        costs = final_costs(density, metrics)
+        vector = minimised_objectives(plan, {**metrics, **costs})
         if vector is None:
             return None
         # A task's floor may yet be reached, and a cap on cost while a gradual schedule is dense;
         # what is known of the end is missed from the beginning.
-        costs = final_costs(density, metrics)
         return vector, plan.constraints.of(costs).total_violation(costs)
 
     return StudyScheduler(
@@ -57,27 +52,23 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
         grace_period=plan.rungs.grace,
         max_t=plan.rungs.maximum,
         reduction_factor=plan.rungs.reduction_factor,
-        brackets=plan.rungs.brackets,
         values=values,
     )
 
 
 def replay(
-    scheduler: ParetoASHA, files: StudyFiles, ledger: Ledger
+    scheduler: ParetoASHA, study: str, reports: Iterable[tuple[FrozenTrial, Mapping[str, float]]]
 ) -> dict[int, Mapping[str, float]]:
     """Tell a new scheduler all reports so far, so that it decides as the last one would have.
 
-    Returns, by number, the last reports of trials that are to be stopped after them. Of those that
-    have not ended, the driver was killed before it could carry the decision out.
+    Returns, by number, the last reports of trials that are to be stopped after them: a driver may
+    have been killed before it could carry that out.
     """
-    for trial in ledger.trials():
-        scheduler.add(trial_name(files.study, trial.number), position=trial.number)
     stopped: dict[int, Mapping[str, float]] = {}
-    for trial, metrics in past_reports(files, ledger):
-        if (given := trial.user_attrs.get("config")) is not None:
-            reference, density = trial.user_attrs["reference"], final_density(given)
-            config = {"reference": reference, "final_density": density}
-            stopped.pop(trial.number, None)
-            if not scheduler.keeps(trial_name(files.study, trial.number), config, metrics):
-                stopped[trial.number] = metrics
+    for trial, metrics in reports:
+        given = trial.user_attrs
+        config = {"reference": given["reference"], "final_density": final_density(given["config"])}
+        stopped.pop(trial.number, None)
+        if not scheduler.keeps(trial_name(study, trial.number), config, metrics):
+            stopped[trial.number] = metrics
     return stopped

@@ -11,10 +11,7 @@ import tenacity
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from trainables.addresses import first_line, local_file
-from trainables.command_line import masked
-from trainables.errors import UserError
-from trainables.report import TAG_STUDY
+from trainables.addresses import local_file
 
 EXPERIMENT = "disparse"
 _CONNECT_SECONDS = 60.0  # a new SQLite file takes seconds for its tables, more on a busy disk
@@ -23,8 +20,7 @@ _CONNECT_SECONDS = 60.0  # a new SQLite file takes seconds for its tables, more 
 def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
     """Return the client and the experiment of all studies.
 
-    artifacts: where files go when `uri` is a database; a server keeps them in its own place.
-    Raises what MLflow raises, or `TimeoutError`.
+    artifacts: where files go when `uri` is a database. Raises as MLflow does, and `TimeoutError`.
     """
     # MLflow's own retries last minutes; a projection calls again by itself.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -51,32 +47,6 @@ def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
         return opened.result(_CONNECT_SECONDS)
     except TimeoutError as error:
         raise TimeoutError(str(error) or f"no answer within {_CONNECT_SECONDS:.0f} s") from None
-
-
-def fetch_record(uri: str, study: str, folder: Path) -> Path:
-    """Download the record that MLflow keeps of a study; return the folder that holds it.
-
-    Raises `UserError` where MLflow does not answer or keeps no record of such a study.
-    """
-    path = local_file(uri, "sqlite")
-    try:
-        if path is not None and not path.is_file():  # MLflow would make one
-            raise FileNotFoundError("no such file")
-        client = MlflowClient(tracking_uri=uri)
-        found = client.search_runs(
-            [e.experiment_id for e in client.search_experiments()],
-            f"tags.`{TAG_STUDY}` = '{study}' and tags.`disparse.kind` = 'study'",
-            order_by=["attributes.start_time DESC"],
-            max_results=1,
-        )
-        if not found:
-            raise FileNotFoundError(f"it knows no study {study!r}")
-        return Path(client.download_artifacts(found[0].info.run_id, "record", str(folder)))
-    except (MlflowException, OSError) as error:
-        raise UserError(
-            f"the record of {study!r} must be found in MLflow, got {masked(uri)!r} "
-            f"({masked(first_line(error))}); check the name and --tracking-uri"
-        ) from None
 
 
 def _check_login(uri: str) -> None:

@@ -1,12 +1,12 @@
 """`search delete`: a study's folder, its record and its runs in MLflow."""
 
 import shutil
+from collections.abc import Callable
 
-import filelock
 import optuna
 
 from search.record.storage import StudyRecord, open_storage
-from search.record.study_file import description_of, find_addresses, locked_study
+from search.record.study_file import locked_study
 from search.record.study_folder import StudyFiles
 from search.tracking.connection import open_client
 from search.tracking.run_content import TAG_STUDY_ID
@@ -15,31 +15,28 @@ from trainables.command_line import masked
 from trainables.errors import Failure, UserError
 
 
-def describe_deletion(storage: str, study: str, **addresses: str | None) -> str:
-    """Return in words what `delete_study` would delete. Raises `UserError` without a study."""
-    files, known = description_of(storage, study)
-    uri = masked(find_addresses(files, known, **addresses).tracking_uri)
-    return f"{files.directory}, its record, and its runs at {uri}"
-
-
-def delete_study(storage: str, study: str, **addresses: str | None) -> str:
+def delete_study(
+    storage: str,
+    study: str,
+    *,
+    ask: Callable[[str], object] = lambda what: None,
+    **addresses: str | None,
+) -> str:
     """Delete a study and return what was deleted, in words. addresses: as of `sync_study`.
 
-    MLflow marks its runs as deleted, as its own interface does; `mlflow gc` removes them for good.
-    Raises `UserError` for a study that does not exist or has a driver at work, and where its
-    storage or MLflow does not answer: running it again deletes the rest.
+    ask: called with what would be deleted, in words; what it raises keeps everything.
+
+    MLflow marks its runs as deleted; `mlflow gc` removes them for good. Raises as `locked_study`
+    does, and `UserError` where something goes away: running it again deletes the rest.
     """
     with locked_study(storage, study, **addresses) as (files, known, found):
+        ask(f"{files.directory}, its record, and its runs at {masked(found.tracking_uri)}")
         try:
             with files.projecting():
                 num_runs = _delete_runs(found.tracking_uri, files, str(known["study_id"]))
                 if found.study_storage != files.default_study_storage:
                     _delete_record(found.study_storage, study, str(known["study_id"]))
-        except filelock.Timeout:
-            raise Failure(
-                "the projector of an earlier driver does not end; run the same command again"
-            ) from None
-        except UserError:
+        except (UserError, Failure):
             raise
         except Exception as error:
             said = scrubbed(scrubbed(first_line(error), found.tracking_uri), found.study_storage)

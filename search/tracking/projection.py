@@ -1,8 +1,8 @@
 """MLflow as a projection of a study's record: a parent run, and a child for every trial.
 
-`Projection.update` compares what MLflow has with what the record says and writes the difference,
-in order: a second time it changes nothing. Runs are found by their tags, and MLflow keeps one of
-two points that are equal down to their times, so a call whose answer was lost is made again.
+What MLflow has is compared with what the record says, and the difference written: a second time
+nothing changes. Runs are found by their tags, and MLflow keeps one of two equal points, so a call
+whose answer was lost is made again.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from search.record.ledger import front_of, trial_name
 from search.record.storage import StudyRecord, is_broken_connection
 from search.record.study_folder import StudyFiles, read_json, read_json_lines
 from search.tracking import run_content
-from search.tracking.run_content import TAG_INCOMPLETE, TAG_KIND, TAG_PARENT, TAG_STUDY_ID
+from search.tracking.run_content import TAG_KIND, TAG_PARENT, TAG_STUDY_ID
 from trainables.addresses import first_line
 from trainables.errors import is_full_disk
 from trainables.report import TAG_FRONT, TAG_STUDY, TAG_TRIAL, add_recorded_tasks
@@ -30,7 +30,6 @@ from trainables.report import TAG_FRONT, TAG_STUDY, TAG_TRIAL, add_recorded_task
 ARTIFACT_FOLDER = "record"
 _TAG_RECORD = "disparse.record"  # of the parent: a digest of these files, as they were sent
 _RECORD_FILES = ("study.json", "trials.parquet")
-_REPORT_FILES = ("report.html", "front.parquet", "*.png")  # what `analysis report` logs
 _MAX_PARAMS = 100  # MLflow's limits of one batch: so many parameters, 1,000 items in all
 _MAX_METRICS = 850
 
@@ -41,17 +40,13 @@ class Away(Exception):
 
 @dataclass(slots=True)
 class _TrialRun:
-    """What MLflow has of a trial. steps: of its reports; None where that is not known.
-
-    lacks: whether MLflow has refused a part since we looked.
-    """
+    """What MLflow has of a trial. steps: of its reports; None where that is not known."""
 
     run_id: str
     status: str = "RUNNING"
     tags: dict[str, str] = field(default_factory=dict)
     params: set[str] = field(default_factory=set)
     steps: set[int] | None = field(default_factory=set)
-    lacks: bool = False
 
 
 class Projection:
@@ -59,8 +54,8 @@ class Projection:
 
     thorough: also looks for missing reports in runs that seem complete, a call for each.
     on_answer: called after every answer of MLflow.
+    num_changes: writes that were made. num_refused: those that MLflow refused, for `problem`.
 
-    num_changes: how many writes were made. num_refused: how many MLflow refused, for `problem`.
     Opening and every method raise `Away` where MLflow does not answer; the next call continues.
     """
 
@@ -94,11 +89,7 @@ class Projection:
         self.parent_run_id = self._find_or_make_parent()
 
     def update(self, *, live: bool = True) -> None:
-        """Write what has changed in the record. live: whether a driver is at work.
-
-        Everything that MLflow accepts is written; a trial of which it refuses a part is tagged
-        incomplete.
-        """
+        """Write what has changed in the record. live: whether a driver is at work."""
         if self._stale:
             self._find_children()
             self._stale = False
@@ -135,20 +126,9 @@ class Projection:
         digest = hashlib.blake2b(
             b"".join(p.read_bytes() for p in paths), digest_size=16
         ).hexdigest()
-        if self._record_digest != digest and all([self._attach(p, ARTIFACT_FOLDER) for p in paths]):
+        if self._record_digest != digest and all([self._attach(p) for p in paths]):
             self._write(self._client.set_tag, self.parent_run_id, _TAG_RECORD, digest)
             self._record_digest = digest
-
-    def send_report(self) -> None:
-        """Keep what `analysis report` made as artifacts of the parent run, where it has none."""
-        directory = self._files.directory
-        paths = [path for pattern in _REPORT_FILES for path in sorted(directory.glob(pattern))]
-        known = {item.path for item in self._ask(self._client.list_artifacts, self.parent_run_id)}
-        for path in paths:
-            if path.name not in known:
-                self._attach(path, None)
-
-    # ------------------------------------------------------------------ finding
 
     def _find_or_make_parent(self) -> str:
         study_id = self._study["study_id"]
@@ -200,8 +180,6 @@ class Projection:
                     known = (dict(run.data.tags), set(run.data.params))
                     self._runs[name] = _TrialRun(run_id, str(run.info.status), *known, None)
 
-    # ------------------------------------------------------------------ writing
-
     def _project(self, trial: FrozenTrial, *, on_front: bool, live: bool) -> None:
         """Write what a trial's run lacks."""
         name = trial_name(self._files.study, trial.number)
@@ -217,19 +195,19 @@ class Projection:
             run = self._runs[name] = _TrialRun(str(made.info.run_id), tags=now)
         wanted = run_content.status_of(trial, live=live)
         settings = run_content.settings_of(trial)
-        was_incomplete = run.tags.get(TAG_INCOMPLETE) == "true"
-        has_tags = tags.items() <= run.tags.items()
-        same = run.status == wanted and has_tags and run.params >= settings.keys()
-        ended = run_content.has_ended(trial)
-        if same and run.steps is None and ended and not was_incomplete and not self._thorough:
+        if (
+            run.steps is None  # unknown, but the status comes last
+            and run.status == wanted
+            and tags.items() <= run.tags.items()
+            and run.params >= settings.keys()
+            and run_content.has_ended(trial)
+            and not self._thorough
+        ):
             return
         if run.status != wanted == "RUNNING":
             self._write(self._client.update_run, run.run_id, wanted)
             run.status = wanted
-        reports = read_json_lines(self._files.reports(trial.number))
-        run.lacks |= not self._log(run, settings, reports)
-        if run.lacks or (was_incomplete and ended):
-            tags[TAG_INCOMPLETE] = str(run.lacks).lower()
+        self._log(run, settings, read_json_lines(self._files.reports(trial.number)))
         # Tags come after the reports: a run that has its status has all of its points.
         self._log_tags(run, tags)
         terminate = self._client.set_terminated
@@ -238,8 +216,8 @@ class Projection:
 
     def _log(
         self, run: _TrialRun, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-    ) -> bool:
-        """Log parameters and reports that are missing; False where MLflow refused any of them."""
+    ) -> None:
+        """Log parameters and reports that are missing."""
         if run.steps is None:
             ask = self._client.get_metric_history
             run.steps = {p.step for p in self._ask(ask, run.run_id, run_content.STEP_METRIC)}
@@ -247,20 +225,19 @@ class Projection:
         by_step = {row["step"]: row for row in reversed(rows) if row["step"] not in run.steps}
         reports = [run_content.metrics_of([by_step[step]]) for step in sorted(by_step)]
         metrics = [point for report in reports for point in report]
-        log, complete = self._client.log_batch, True
+        log = self._client.log_batch
         if params or metrics:
             fits = len(params) <= _MAX_PARAMS and len(metrics) <= _MAX_METRICS
             batch: dict[str, Any] = {"params": params, "metrics": metrics}
             if not fits or not self._write(log, run.run_id, **batch, counted=False):
                 # Too much for one batch, or something in it was refused: piece by piece.
-                pieces: list[dict[str, Any]]
-                pieces = [{"params": part} for part in _parts(params, _MAX_PARAMS)]
+                for part in _parts(params, _MAX_PARAMS):
+                    self._write(log, run.run_id, params=part)
                 for report in reports:
-                    pieces += [{"metrics": part} for part in _parts(report, _MAX_METRICS)]
-                complete = all([self._write(log, run.run_id, **piece) for piece in pieces])
+                    for part in _parts(report, _MAX_METRICS):
+                        self._write(log, run.run_id, metrics=part)
         run.params |= settings.keys()
         run.steps |= by_step.keys()
-        return complete
 
     def _log_tags(self, run: _TrialRun, tags: Mapping[str, str]) -> None:
         batch = [RunTag(key, value) for key, value in tags.items() if run.tags.get(key) != value]
@@ -273,10 +250,10 @@ class Projection:
         if self._parent_status != status and self._write(change, self.parent_run_id, status):
             self._parent_status = status
 
-    def _attach(self, path: Path, folder: str | None) -> bool:
+    def _attach(self, path: Path) -> bool:
         log = self._client.log_artifact
         try:
-            return bool(self._write(log, self.parent_run_id, str(path), folder))
+            return bool(self._write(log, self.parent_run_id, str(path), ARTIFACT_FOLDER))
         except Away as away:
             if isinstance(away.__cause__, OSError):
                 raise
@@ -286,10 +263,8 @@ class Projection:
             self.num_refused += 1
             return False
 
-    # ------------------------------------------------------------------ calling
-
     def _ask(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Return MLflow's answer. Raises `Away`, or what MLflow raises where it refuses."""
+        """Return MLflow's answer; raise `Away`, or what MLflow raises where it refuses."""
         try:
             answer = call(*arguments, **named)
         except Exception as error:
@@ -303,10 +278,7 @@ class Projection:
     def _write(
         self, change: Callable[..., Any], *arguments: Any, counted: bool = True, **named: Any
     ) -> Any:
-        """Change something; return the answer, or True, and False where MLflow refuses it.
-
-        counted: whether a refusal is one of `num_refused`. Raises `Away`.
-        """
+        """Change something; return the answer, or True, and False where MLflow refuses it."""
         try:
             answer = self._ask(change, *arguments, **named)
         except Away:

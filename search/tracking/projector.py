@@ -5,24 +5,16 @@ not be written is said at the end, and written by the next launch or by `search 
 """
 
 import contextlib
-import json
 import logging
+import multiprocessing
 import os
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any
 
 from search.record.study_folder import StudyFiles
-from trainables.addresses import refused, scrubbed
-
-_ROOT = Path(__file__).resolve().parents[2]  # where `search` is imported from
-_MAX_PROCESSES = 4  # of which three replace one that died
-_REPLACE_SECONDS = 5.0
-_LONG_SECONDS = 60.0
+from trainables.addresses import first_line, refused, scrubbed
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +22,7 @@ logger = logging.getLogger(__name__)
 class Projector:
     """One study's projection, in a process of its own.
 
-    parent_run_id: the study's run, once it is open. process_id: of the process that projects.
+    parent_run_id: the study's run, once it is open.
 
     Nothing raises or waits for MLflow, `wait_open` and `close` aside.
     """
@@ -38,26 +30,20 @@ class Projector:
     def __init__(self, uri: str, study_storage: str, files: StudyFiles) -> None:
         self.parent_run_id = ""
         self._uri = uri
-        self._wishes = {
-            "uri": uri,
-            "study_storage": study_storage,
-            "storage": str(files.storage),
-            "study": files.study,
-        }
         self._closed: tuple[int, str] | None = None  # how many writes were refused, and why
         self._problem = ""
         self._heard = time.monotonic()
-        self._ending = ""  # what the process was told of the study's end
         self._stopping = self._dead = False
         self._changed = threading.Condition()
-        self._start_process()
+        spawning = multiprocessing.get_context("spawn")
+        self._line, theirs = spawning.Pipe()
+        # Arguments go through a pipe: a command line, with its passwords, is everybody's to read.
+        arguments = (theirs, uri, study_storage, files)
+        self._process = spawning.Process(target=_project, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
         self._hearing = threading.Thread(target=self._hear, name="tracking", daemon=True)
         self._hearing.start()
-
-    @property
-    def process_id(self) -> int:
-        """The id of the process that projects."""
-        return self._process.pid
 
     def wait_open(self) -> None:
         """Wait until the study's runs are open, which takes MLflow seconds.
@@ -72,19 +58,17 @@ class Projector:
     def close(self, *, finished: bool, timeout_seconds: float = 30.0) -> str:
         """Have everything written and all runs ended; return what went wrong, or ''.
 
-        finished: whether no trial is left. Runs of unfinished trials are ended as KILLED;
-        resuming the study opens them again.
+        finished: whether no trial is left. Runs of unfinished trials are ended as KILLED.
         Waits as long as MLflow answers, and at most `timeout_seconds` for an answer. A projector
         whose runs were never open undoes what it did, and is not waited for.
         """
         with self._changed:
-            self._ending = "finished" if finished else "unfinished"
             if not self.parent_run_id:
-                self._ending, self._stopping = "discard", True
-            self._heard = time.monotonic()
-            self._tell(self._ending)
-            if self._stopping:
+                self._stopping = True
+                self._tell("discard")
                 return ""
+            self._heard = time.monotonic()
+            self._tell("finished" if finished else "unfinished")
             while self._closed is None and not self._dead:
                 left = self._heard + timeout_seconds - time.monotonic()
                 if left <= 0:
@@ -93,86 +77,57 @@ class Projector:
             self._stopping = True
             if self._closed is None:
                 self._process.kill()
-            self._changed.notify_all()
         self._hearing.join()
         if self._closed is None:
             return f"MLflow lacks a part of the study ({self._problem or 'it does not answer'})"
         num_refused, problem = self._closed
         return f"MLflow refused {num_refused} writes ({problem})" if num_refused else ""
 
-    def _start_process(self) -> None:
-        """In a session of its own: Ctrl-C is the driver's to answer."""
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
-        paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "search.tracking.projector_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            bufsize=0,
-            start_new_session=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(p for p in paths if p),
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                "MLFLOW_LOGGING_LEVEL": "ERROR",
-            },
-        )
-        # Through the pipe: a command line, with its passwords, is everybody's to read.
-        self._tell(json.dumps(self._wishes))
-        if self._ending:
-            self._tell(self._ending)
-
-    def _tell(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # it is dead: `_hear` finds out
-            assert self._process.stdin is not None
-            self._process.stdin.write(line.encode() + b"\n")
+    def _tell(self, word: str) -> None:
+        with contextlib.suppress(OSError):  # it is dead: `_hear` finds out
+            self._line.send(word)
 
     def _hear(self) -> None:
-        """Take what the process says; start another in place of one that died."""
-        try:
-            deaths = 0  # one soon after another
-            while deaths < _MAX_PROCESSES:
-                began = time.monotonic()
-                with self._changed:
-                    if deaths:
-                        said = scrubbed(self._problem, self._uri)
-                        logger.warning("tracking: %s; another process takes its place", said)
-                        self._changed.wait_for(lambda: self._stopping, _REPLACE_SECONDS)
-                        if self._stopping:
-                            return
-                        self._start_process()
-                with self._process, self._errors:
-                    for line in self._process.stdout or ():
-                        self._take(json.loads(line))
-                    code = self._process.wait()
-                    self._errors.seek(0)
-                    complaint = self._errors.read().decode(errors="replace").strip()
-                if self._stopping or self._closed is not None:
-                    return
-                if code:
-                    last = complaint.splitlines()[-1:] or [f"its process ended with {code}"]
-                    self._problem = last[0]
-                if not self.parent_run_id:
-                    return
-                deaths = 1 if time.monotonic() - began > _LONG_SECONDS else deaths + 1
-            said = scrubbed(self._problem, self._uri)
-            logger.warning("tracking: %s; given up, `search sync` writes what is missing", said)
-        finally:
-            with self._changed:
-                self._dead = True
-                self._changed.notify_all()
+        """Take what the process says until it ends."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self._take(self._line.recv())
+        self._process.join()
+        with self._changed:
+            self._dead = True
+            if self._process.exitcode and self.parent_run_id and not self._stopping:
+                self._problem = self._problem or f"its process ended with {self._process.exitcode}"
+                said = scrubbed(self._problem, self._uri)
+                logger.warning("tracking: %s; `search sync` writes what is missing", said)
+            self._changed.notify_all()
 
     def _take(self, message: dict[str, Any]) -> None:
         with self._changed:
+            self._problem = message.get("problem", self._problem)
             if "trouble" in message:
                 self._problem = message["trouble"]
                 logger.warning("tracking: %s", scrubbed(self._problem, self._uri))
                 return
             self._heard = time.monotonic()
-            self._problem = message.get("refused", self._problem)
             if not self._stopping:
                 self.parent_run_id = message.get("opened", self.parent_run_id)
             if "closed" in message:
                 self._closed = (message["closed"], message["problem"])
             self._changed.notify_all()
+
+
+def _project(line: Connection, uri: str, study_storage: str, files: StudyFiles) -> None:
+    """What the process does; MLflow's words of every run are for nobody."""
+    os.setsid()  # Ctrl-C is the driver's to answer
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silence, stream)
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+    try:
+        from search.tracking.projector_process import ProjectorProcess  # loads MLflow
+
+        ProjectorProcess(line).main(uri, study_storage, files)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            line.send({"problem": first_line(error)})
+        raise

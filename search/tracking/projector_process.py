@@ -1,24 +1,19 @@
-"""The process that projects a study's record: `python -m search.tracking.projector_process`.
+"""What the process that projects a study's record does.
 
-A process, not a thread, so that it takes no turn of the study's loop. The driver speaks on
-standard input: first one line of JSON that says what to project, then `finished` or `unfinished`
-where the study ends, or `discard` where it is given up. Lines of JSON on standard output answer:
-`opened` or `refused`, then `alive` and `trouble`, and `closed`.
+The driver says `finished` or `unfinished` where the study ends, or `discard` where it is given up.
+It is told `opened`, then `alive` and `trouble`, and `closed`; a `problem` where it cannot begin.
 
-When its driver has gone (the input ends), it writes what is recorded, as long as MLflow answers,
-and ends all runs as KILLED: nothing stays RUNNING because a driver was killed.
+When its driver has gone, it writes what is recorded, as long as MLflow answers, and ends all runs
+as KILLED: nothing stays RUNNING because a driver was killed.
 """
 
 import contextlib
-import json
 import os
 import signal
-import sys
 import threading
 import time
-import traceback
-from pathlib import Path
-from typing import Any, BinaryIO
+from multiprocessing.connection import Connection
+from typing import Any
 
 from search.record.storage import StudyRecord, is_broken_connection
 from search.record.study_folder import StudyFiles
@@ -36,31 +31,25 @@ _ORPHAN_SECONDS = 20.0  # a projector without a driver ends by then, done or not
 class ProjectorProcess:
     """Projects the record again and again, until the study ends or its driver has gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: Connection) -> None:
+        self._line = line
         self._woken = threading.Event()  # the study ends, or its driver has gone
         self._end = ""  # what the driver said of that
         self._last_said = 0.0
         self._projection: Projection | None = None
         self._changes = -1  # that were made when a pass failed last
 
-    def main(self, commands: BinaryIO) -> None:
-        """Project what the first line of `commands` names."""
-        wishes = json.loads(commands.readline())
-        threading.Thread(target=self._listen, args=(commands,), daemon=True).start()
-        files = StudyFiles(storage=Path(wishes["storage"]), study=wishes["study"])
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(files.projecting())
-                client, experiment = open_client(wishes["uri"], files.artifacts)
-                record = StudyRecord.load(wishes["study_storage"], wishes["study"])
-                projection = Projection(
-                    client, experiment, files, record, on_answer=self._say_alive
-                )
-            except Exception as error:
-                say(refused=first_line(error))
-                return
+    def main(self, uri: str, study_storage: str, files: StudyFiles) -> None:
+        """Project a study; raise where MLflow cannot be used."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        # Sent by `multiprocessing` where the driver ends without a word.
+        signal.signal(signal.SIGTERM, self._hear_sigterm)
+        with files.projecting():
+            client, experiment = open_client(uri, files.artifacts)
+            record = StudyRecord.load(study_storage, files.study)
+            projection = Projection(client, experiment, files, record, on_answer=self._say_alive)
             self._projection = projection
-            say(opened=projection.parent_run_id)
+            self._say(opened=projection.parent_run_id)
             os.nice(_NICENESS)
             self._follow(projection)
 
@@ -75,7 +64,7 @@ class ProjectorProcess:
                     return
                 if ending:
                     projection.close(finished=self._end == "finished")
-                    say(closed=projection.num_refused, problem=projection.problem)
+                    self._say(closed=projection.num_refused, problem=projection.problem)
                     return
                 projection.update()
                 if began - sent > _RECORD_SECONDS:
@@ -87,16 +76,24 @@ class ProjectorProcess:
                 self._changes = projection.num_changes
                 if began - said > _RECORD_SECONDS:
                     said = began
-                    say(trouble=f"{first_line(error)}; will try again")
+                    self._say(trouble=f"{first_line(error)}; will try again")
             seconds = max(_MIN_WAIT_SECONDS, time.monotonic() - began)
             if self._woken.wait(min(seconds, _MAX_WAIT_SECONDS)) and ending:
                 time.sleep(_MIN_WAIT_SECONDS)  # MLflow is asked until the driver gives up
 
-    def _listen(self, commands: BinaryIO) -> None:
+    def _listen(self) -> None:
         """Until the driver closes its end, or dies."""
-        for line in commands:
-            self._end = line.decode().strip()
-            self._woken.set()
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self._end = self._line.recv()
+                self._woken.set()
+        self._hurry()
+
+    def _hear_sigterm(self, *_: Any) -> None:
+        threading.Thread(target=self._hurry, daemon=True).start()
+
+    def _hurry(self) -> None:
+        """End soon, done or not: there is no driver any more."""
         self._woken.set()
         time.sleep(_ORPHAN_SECONDS)
         os._exit(1)
@@ -108,28 +105,8 @@ class ProjectorProcess:
             return
         if now - self._last_said >= 1.0:
             self._last_said = now
-            say(alive=True)
+            self._say(alive=True)
 
-
-def say(**message: Any) -> None:
-    """Write one answer to the driver."""
-    with contextlib.suppress(BrokenPipeError):  # the driver has gone
-        _answers.write(json.dumps(message) + "\n")
-        _answers.flush()
-
-
-if __name__ == "__main__":
-    # MLflow prints where a run can be seen: nothing but answers may get to the driver.
-    _answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which closes then
-    code = 0
-    try:
-        ProjectorProcess().main(sys.stdin.buffer)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    # Not by the interpreter's own way: a thread still reads the input, and Python aborts over
-    # that, with a complaint in which the true one is lost.
-    sys.stderr.flush()
-    os._exit(code)
+    def _say(self, **message: Any) -> None:
+        with contextlib.suppress(OSError):  # the driver has gone
+            self._line.send(message)

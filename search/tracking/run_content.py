@@ -15,14 +15,12 @@ from trainables.report import TAG_FRONT, TAG_METHOD, TAG_STATUS, TAG_STUDY, TAG_
 TAG_KIND = "disparse.kind"
 TAG_REASON = "disparse.reason"
 TAG_STUDY_ID = "disparse.study_id"
-TAG_INCOMPLETE = "disparse.incomplete"  # "true" where MLflow refused a part of the trial
 TAG_PARENT = "mlflow.parentRunId"
 END_TAGS = (TAG_STATUS, TAG_REASON)
 STEP_METRIC = "training/fraction"  # in every report, so its history holds every step logged
 
-# FINISHED means trained to the end: values that can be compared with one another. A trial that
-# the scheduler ended early is KILLED, as are those an interrupted study left; the latter have no
-# `disparse.status` yet.
+# FINISHED means trained to the end: values that can be compared with one another. KILLED are also
+# those that an interrupted study left, without a `disparse.status`.
 _STATUSES = {
     "complete": "FINISHED",
     "infeasible": "FINISHED",
@@ -97,16 +95,14 @@ def metrics_of(reports: Iterable[Mapping[str, Any]]) -> list[Metric]:
 
 def params_of_study(study: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters of the parent run. study: its `study.json`."""
-    grid = study["grid"]
     constraints = study["constraints"].items()
+    grid = {} if study["grid"] is None else Grid.from_json(study["grid"]).facts()
     return {
         **{n: str(study[n]) for n in ("recipe", "dataset", "preset", "seed", "sampler")},
-        "tasks": ",".join(study["tasks"]),
-        "objectives": ",".join(study["objectives"]),
-        "budget": Budget.from_json(study["first_budget"]).text,
+        **{n: ",".join(study[n]) for n in ("tasks", "objectives", "warm_start")},
+        "budget": Budget(**study["first_budget"]).text,
         "scheduler": "none" if study["scheduler"] is None else "pareto-asha",
         "constraints": ", ".join(f"{name}{text}" for name, text in constraints),
         "space": "grid" if grid else study["resolved_recipe"]["space"],
-        "warm_start": ", ".join(study["warm_start"]),
-        **({} if grid is None else {k: v for k, v in Grid.from_json(grid).facts().items() if v}),
+        **{name: text for name, text in grid.items() if text},
     }

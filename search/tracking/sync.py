@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import filelock
-
 from search.record.storage import StudyRecord
 from search.record.study_file import locked_study
 from search.record.study_folder import write_json
@@ -20,8 +18,8 @@ from trainables.errors import Failure
 class SyncEnd:
     """What a synchronisation did.
 
-    trials: in the record. changes: writes that were made; 0 where all was as it should be.
-    refused: writes that MLflow refused, for `reason`. tracking_uri: without a password.
+    trials: in the record. changes: writes that were made. refused: writes that MLflow refused, for
+    `reason`. tracking_uri: without a password.
     """
 
     trials: int
@@ -37,8 +35,7 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
     addresses: `tracking_uri` and `study_storage`, where they are not the recorded ones; the
       former is the study's from now on.
 
-    Raises `UserError` for a study that does not exist, has a driver at work, or whose storage or
-    MLflow does not answer, and `Failure` where MLflow goes away meanwhile.
+    Raises as `locked_study` does, and `Failure` where MLflow goes away meanwhile.
     """
     with locked_study(storage, study, **addresses) as (files, known, found):
         uri = found.tracking_uri
@@ -56,11 +53,6 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
                 if known | where != known:
                     write_json(files.description, known | where)
                 projection.close(finished=bool(known.get("finished")))
-                projection.send_report()
-        except filelock.Timeout:
-            raise Failure(
-                "the projector of an earlier driver does not end; run the same command again"
-            ) from None
         except Away as error:
             raise Failure(
                 f"MLflow at {masked(uri)} went away ({scrubbed(str(error), uri)}); run the same "

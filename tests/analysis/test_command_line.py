@@ -75,7 +75,7 @@ def test_report_of_a_search_that_stops_and_constrains(record: Record, monkeypatc
     facts = {
         "constraints": {"segmentation/miou": ">=0.38", "cost/density": "<=0.9"},
         "budget": {"trials": 40},
-        "scheduler": {"grace": 0.25, "maximum": 1.0, "reduction_factor": 2.0, "brackets": 1},
+        "scheduler": {"grace": 0.25, "maximum": 1.0, "reduction_factor": 2.0},
     }
     rows = searched_rows(40, TASKS, 0.38)
     built = record("searched", rows, tasks=TASKS, facts=facts)

@@ -12,7 +12,6 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
-from search.execution.earlier_launches import tune_statuses
 from search.record.storage import flattened, open_storage
 from search.record.study_folder import read_json_lines, study_files
 
@@ -143,6 +142,12 @@ def running_in_tune(folder: Path, name: str) -> list[str]:
         statuses = tune_statuses(path)
         found += [f"{path.parent.name}/{n}: {s}" for n, s in statuses.items() if s in _UNFINISHED]
     return found
+
+
+def tune_statuses(path: Path) -> dict[str, str]:
+    """Tune's status by the trial's name, of an `experiment_state-….json`."""
+    trials = [json.loads(text) for text, _ in json.loads(path.read_text())["trial_data"]]
+    return {str(trial["config"]["name"]): str(trial["status"]) for trial in trials}
 
 
 _UNFINISHED = ("PENDING", "RUNNING", "PAUSED")

@@ -117,7 +117,7 @@ class Soak:
         hit = self._waits[moment](driver)
         spared = self.draws.random() < 0.5
         alive = driver.poll() is None
-        kill_tree(driver, spare=("search.tracking.projector_process",) if spared else ())
+        kill_tree(driver, spare=("multiprocessing.spawn",) if spared else ())
         self.kills.append(
             {
                 "moment": moment,

@@ -28,13 +28,12 @@ STUDY = "cheap"
 def check_scheduler(folder: Path) -> dict[str, int]:
     """Whether every trial that was stopped had to be, and no other: a scheduler that hears all
     reports in the order they came decides so. Returns trials by status."""
-    plan, _ = plan_of(str(folder), STUDY)
+    plan = plan_of(str(folder), STUDY)
     scheduler = make_scheduler(plan)
     assert scheduler is not None
     files, reports, last, statuses = study_files(str(folder), STUDY), [], {}, {}
     for trial in recorded_trials(folder, STUDY):
         name, given = trial_name(STUDY, trial.number), trial.user_attrs
-        scheduler.add(name, position=trial.number)
         config = {
             "reference": given["reference"],
             "final_density": final_density(given["config"]),

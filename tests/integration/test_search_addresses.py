@@ -13,7 +13,7 @@ from search.execution.study import StudyEnd, run_study
 from search.plans.budget import Budget
 from search.record.study_folder import read_json, study_files
 from search.record.study_status import study_status
-from search.tracking.delete import delete_study, describe_deletion
+from search.tracking.delete import delete_study
 from search.tracking.sync import sync_study
 from tests.integration.programs import serial_study
 from tests.integration.programs.serial_study import launch_in, plan_of
@@ -68,8 +68,6 @@ def test_the_environment_is_where_a_new_study_goes_and_stays(
         assert study_status(str(storage), "s")["tracking_uri"] == ours
         end = sync_study(str(storage), "s")
         assert (end.tracking_uri, end.changes) == (ours, 0)
-        assert ours in describe_deletion(str(storage), "s")
-        assert others in describe_deletion(str(storage), "s", tracking_uri=others)
         assert run(storage).tracking_uri == ours
     assert run(storage, more=Budget(trials=1)).finished == 3
     assert (num_runs(ours), num_runs(others)) == (4, 0)

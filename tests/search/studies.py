@@ -1,6 +1,6 @@
 """What tests of a study share: the demo's plan, its record, and a ledger over it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from search.plans.plan import Plan
@@ -27,11 +27,11 @@ def record_of(plan: Plan, address: str = MEMORY) -> StudyRecord:
     return StudyRecord.create(address, plan.study, directions)
 
 
-def ledger_of(plan: Plan, address: str = MEMORY, *, warm: Iterable[WarmTrial] = ()) -> Ledger:
+def ledger_of(plan: Plan, address: str = MEMORY, *, warm: Sequence[WarmTrial] = ()) -> Ledger:
     """A new driver's ledger over the record at an address."""
     return driver_of(plan, record_of(plan, address), warm=warm)
 
 
-def driver_of(plan: Plan, record: StudyRecord, *, warm: Iterable[WarmTrial] = ()) -> Ledger:
+def driver_of(plan: Plan, record: StudyRecord, *, warm: Sequence[WarmTrial] = ()) -> Ledger:
     """A new driver's ledger over a record that is open."""
     return Ledger(plan, record, sampler_of(plan), warm=warm)

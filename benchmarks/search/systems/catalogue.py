@@ -86,11 +86,6 @@ SYSTEMS: dict[str, Entry] = {
             "TPE draws, no early stopping",
             replace(DEFAULT, sampler="tpe", rungs=None),
         ),
-        _ours(
-            "brackets-2",
-            "grace 1/9, two brackets",
-            replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 9, brackets=2)),
-        ),
         _ours("grace-1-27", "grace 1/27", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 27))),
         _ours("grace-1-9", "grace 1/9", replace(DEFAULT, rungs=replace(_RUNGS, grace=1 / 9))),
         _ours(

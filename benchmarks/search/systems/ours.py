@@ -67,7 +67,6 @@ class Ours:
             report.fraction,
             report.values,
             violation=report.violation if self._variant.constraints else 0.0,
-            bracket=number % self._rungs.settings.brackets,
         )
 
     def end(self, number: int, report: Report, *, complete: bool) -> None:

@@ -197,7 +197,7 @@ def test_an_old_study_is_drawn_over_its_trials(record: Record) -> None:
     assert picture.axes[0].get_xlim() == (0.5, len(found.ended) + 0.5)
 
 
-SCHEDULER = {"grace": 1 / 9, "maximum": 1.0, "reduction_factor": 3.0, "brackets": 1}
+SCHEDULER = {"grace": 1 / 9, "maximum": 1.0, "reduction_factor": 3.0}
 
 
 def test_terms_of_a_study_in_words() -> None:
@@ -206,7 +206,7 @@ def test_terms_of_a_study_in_words() -> None:
         "first_budget": {"epochs": 200.0},
         "scheduler": SCHEDULER,
         "constraints": {"segmentation/miou": ">=0.3", "cost/density": "<=0.2"},
-        "warm_start": ["demo", "mlflow:older"],
+        "warm_start": ["demo", "older"],
     }
     assert dict(terms(facts)) == {
         "budget": "300 epochs, extended from 200 epochs",
@@ -215,7 +215,7 @@ def test_terms_of_a_study_in_words() -> None:
             "continues"
         ),
         "constraints": "segmentation mIoU at least 0.3; density at most 20 %",
-        "warm start": "from the trials of demo, mlflow:older",
+        "warm start": "from the trials of demo, older",
     }
 
 
@@ -225,7 +225,6 @@ def test_terms_of_a_study_in_words() -> None:
         (None, "none: every trial is trained to its end"),
         ("none", "none: every trial is trained to its end"),
         ("pareto-asha", "pareto-asha"),
-        ({**SCHEDULER, "brackets": 2}, "2 brackets"),
         ({**SCHEDULER, "grace": 1.0}, "without a milestone before the end"),
         ({**SCHEDULER, "grace": 0.001, "reduction_factor": 1.5}, ", … and "),
         ({"grace": "?"}, "ParetoASHA: {'grace': '?'}"),

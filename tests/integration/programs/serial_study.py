@@ -62,6 +62,7 @@ def run_trials(
     files: StudyFiles,
     ledger: Ledger,
     monitor: Monitor,
+    reports: object,
     ready: Callable[[], None],
 ) -> None:
     """In the place of `search.execution.launch.run_trials`."""

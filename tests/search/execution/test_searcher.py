@@ -23,7 +23,7 @@ def test_a_trial_whose_setup_raises_has_failed_and_the_study_goes_on() -> None:
         return {"name": assignment.name, "number": assignment.number}
 
     searcher = LedgerSearcher(
-        ledger, to_config, on_assigned=lambda _, assignment: assigned.append(assignment.number)
+        ledger, to_config, on_assigned=lambda assignment: assigned.append(assignment.number)
     )
     given = [searcher.suggest(f"ray-{n}") for n in range(3)]
     assert [config["number"] for config in given[:2]] == assigned == [0, 2]

@@ -21,4 +21,4 @@ def cells_of(plan: Plan) -> list[tuple[Any, ...]]:
     """Seed, method and sparsity of every trial, in order."""
     assert plan.grid is not None
     cells = plan.grid.cells()
-    return [(c.seed, c.params["method"], c.params.get("sparsity.target")) for c in cells]
+    return [(seed, params["method"], params.get("sparsity.target")) for params, seed in cells]

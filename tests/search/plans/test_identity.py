@@ -41,7 +41,7 @@ def test_a_grid_is_rebuilt_from_its_description(tmp_path: Path) -> None:
         overrides={"training.steps": "200", "data.size": "48x64"},
     )
     written(plan, tmp_path)
-    rebuilt, _ = plan_of(str(tmp_path), plan.study)
+    rebuilt = plan_of(str(tmp_path), plan.study)
     assert [plan.config(s.pins, s.seed or 0) for s in plan.starts()] == [
         rebuilt.config(s.pins, s.seed or 0) for s in rebuilt.starts()
     ]
@@ -63,7 +63,7 @@ def test_a_grid_is_rebuilt_from_its_description(tmp_path: Path) -> None:
                 "data.tasks": "depth,edges,segmentation",
             },
         },
-        {"data_root": "/data", "warm_start": ("old", "mlflow:older")},
+        {"data_root": "/data", "warm_start": ("old", "older")},
     ],
 )
 def test_a_search_is_rebuilt_from_its_description(arguments: dict[str, Any]) -> None:
@@ -111,8 +111,7 @@ def test_another_grid_under_the_name_is_refused(
         check_same_study(small(**changed), known, files, None)
     assert f"exists and is another one: {message}" in str(caught.value)
     assert f"continue it as it began by `python -m search resume {plan.study} " in str(caught.value)
-    remedy = "--name (and --seed, for further seeds)" if message[:6] == "seeds " else "--name"
-    assert str(caught.value).endswith(f"`, or give the new study another {remedy}")
+    assert str(caught.value).endswith("`, or give the new study another --name")
 
 
 def test_a_grid_and_a_search_are_not_one_study(tmp_path: Path) -> None:
@@ -130,13 +129,16 @@ def test_a_grid_and_a_search_are_not_one_study(tmp_path: Path) -> None:
         ({"sampler": "tpe"}, "sampler was curves, is now tpe"),
         ({"overrides": {"scheduler.grace": "0.2"}}, "scheduler.grace was 0.333333333333"),
         ({"overrides": {"training.steps": "200"}}, "settings.training.steps was 300, is now 200"),
-        ({"overrides": {"optimiser.momentum": "0.8"}}, "settings.optimiser.momentum was nothing"),
-        ({"overrides": {"data.tasks": "depth"}}, r"tasks was \[segmentation, normals, depth\]"),
+        ({"overrides": {"optimiser.momentum": "0.8"}}, "settings.optimiser.momentum was None"),
+        (
+            {"overrides": {"data.tasks": "depth"}},
+            r"tasks was \['segmentation', 'normals'",
+        ),
         (
             {"overrides": {"constraint.cost/density": "<=0.2"}},
-            "constraints.cost/density was nothing, is now <=0.2",
+            "constraints.cost/density was None, is now <=0.2",
         ),
-        ({"warm_start": ("old",)}, r"warm_start was \[\], is now \[old\]"),
+        ({"warm_start": ("old",)}, r"warm_start was \[\], is now \['old'\]"),
     ],
 )
 def test_another_search_under_the_name_is_refused(
@@ -150,8 +152,8 @@ def test_another_search_under_the_name_is_refused(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"methods": ("snip", "rigl")}, "resolved_recipe.methods was .*is now .snip, rigl"),
-        ({"references": ()}, "resolved_recipe.references was .dense., is now "),
+        ({"methods": ("snip", "rigl")}, "resolved_recipe.methods was .*is now .*snip.*, .*rigl"),
+        ({"references": ()}, "resolved_recipe.references was .*dense.*, is now "),
         ({"space": "full"}, "resolved_recipe.space was compact, is now full"),
         ({"flagship": "rigl"}, "resolved_recipe.flagship was disparse-static, is now rigl"),
         ({"num_startup_trials": 9}, "resolved_recipe.num_startup_trials was 8, is now 9"),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from search.plans.objective_values import final_cost, final_costs, final_density, final_values
+from search.plans.objective_values import final_costs, final_density, minimised_objectives
 from tests.search.studies import plan_of
 
 PLAN = plan_of()
@@ -39,21 +39,18 @@ def test_final_density_is_what_sparsity_leaves() -> None:
         ("cost/sparsity", 0.9),
         ("cost/parameters_kept", 120.0),
         ("cost/flops_fraction", 0.12),
-        ("cost/train_flops_fraction", 0.7),
-        ("cost/average_training_density", 0.8),
     ],
 )
 def test_costs_fall_with_the_density_that_is_to_come(name: str, expected: float) -> None:
-    assert final_cost(name, 0.1, HALFWAY) == pytest.approx(expected)
-    assert final_cost(name, None, HALFWAY) == HALFWAY[name]
+    assert final_costs(0.1, HALFWAY)[name] == pytest.approx(expected)
+    assert final_costs(None, HALFWAY)[name] == HALFWAY[name]
 
 
 @pytest.mark.parametrize("name", ["cost/parameters_kept", "cost/flops_fraction"])
 def test_at_the_end_the_reported_costs_are_final(name: str) -> None:
     ended = HALFWAY | {COST: 0.0999}
-    assert final_cost(name, 0.1, ended) == HALFWAY[name]
-    assert final_cost(name, 0.1, {}) is not None
-    assert math.isnan(final_cost(name, 0.1, {}))
+    assert final_costs(0.1, ended)[name] == HALFWAY[name]
+    assert final_costs(0.1, {}) == {}
 
 
 def test_a_mean_over_training_is_not_known_before_its_end() -> None:
@@ -70,15 +67,13 @@ def test_a_mean_over_training_is_not_known_before_its_end() -> None:
 
 
 def test_the_vector_is_minimised_and_in_the_order_of_the_objectives() -> None:
-    assert final_values(PLAN, 0.1, HALFWAY) == [-0.4, 20.0, 0.5, 0.1]
-    assert final_values(PLAN, None, HALFWAY) == [-0.4, 20.0, 0.5, 0.5]
+    ending = {**HALFWAY, **final_costs(0.1, HALFWAY)}
+    assert minimised_objectives(PLAN, ending) == [-0.4, 20.0, 0.5, 0.1]
+    assert minimised_objectives(PLAN, HALFWAY) == [-0.4, 20.0, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("name", PLAN.objectives)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, ...])
 def test_no_vector_where_an_objective_is_missing_or_no_number(name: str, value: object) -> None:
     metrics = {n: v for n, v in {**HALFWAY, name: value}.items() if v is not ...}
-    assert final_values(PLAN, None, metrics) is None
-    # A density at the end is known without being reported.
-    known = final_values(PLAN, 0.1, metrics)
-    assert (known is None) == (name != COST)
+    assert minimised_objectives(PLAN, metrics) is None

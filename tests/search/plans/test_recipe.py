@@ -76,7 +76,7 @@ num_reports = 3
 
 [scheduling]
 grace = 0.2
-brackets = 2
+reduction_factor = 2
 """
     )
     plan = make_plan(get_recipe(written(tmp_path, text)))
@@ -85,7 +85,7 @@ brackets = 2
     assert plan.objectives[-1] == "cost/flops_fraction"
     assert plan.sampler == "tpe"
     assert plan.rungs is not None
-    assert (plan.rungs.grace, plan.rungs.brackets) == (0.2, 2)
+    assert (plan.rungs.grace, plan.rungs.reduction_factor) == (0.2, 2)
     assert plan.constraints.to_json() == {"segmentation/miou": ">=0.3"}
     assert plan.space.name == "full"
     starts = [plan.config({**s.pins, **s.params}, 0) for s in plan.starts()]

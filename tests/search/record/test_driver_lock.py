@@ -50,7 +50,7 @@ def test_the_lock_is_exclusive_and_opens_when_released(tmp_path: Path) -> None:
         with (
             pytest.raises(
                 UserError,
-                match=rf"'s' is driven by process {os.getpid()} on {platform.node()}; wait for it",
+                match=rf"'s' is driven by .*{os.getpid()}.*{platform.node()}.*; wait for it",
             ),
             StudyLock(tmp_path, "s"),
         ):
@@ -73,7 +73,7 @@ def test_a_killed_drivers_lock_opens_by_itself(tmp_path: Path) -> None:
         assert is_driven(tmp_path)
         began = time.monotonic()
         with (
-            pytest.raises(UserError, match=f"driven by process {driver.pid} on {platform.node()}"),
+            pytest.raises(UserError, match=rf"driven by .*{driver.pid}.*{platform.node()}"),
             StudyLock(tmp_path, "s"),
         ):
             pass
@@ -99,12 +99,13 @@ def test_what_is_written_of_a_driver_decides_nothing(tmp_path: Path, holder: str
 
 @pytest.mark.parametrize(
     ("holder", "named"),
-    [('{"pid": 1, "host": "elsewhere"}', "process 1 on elsewhere"), ("{", r"process \? on \?")],
+    [('{"pid": 1, "host": "elsewhere"}', "1.*elsewhere"), ("{", "{"), (None, "process unknown")],
 )
 def test_a_held_kernel_lock_is_a_driver_whoever_is_written_down(
-    tmp_path: Path, holder: str, named: str
+    tmp_path: Path, holder: str | None, named: str
 ) -> None:
-    (tmp_path / "driver.json").write_text(holder)
+    if holder is not None:
+        (tmp_path / "driver.json").write_text(holder)
     with (tmp_path / "driver.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UserError, match=f"one driver at a time.*{named}"):
@@ -140,5 +141,5 @@ def test_a_file_system_without_locks_is_said(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with pytest.raises(UserError, match=r"`--storage` must be on a file system with file locks"):
+    with pytest.raises(UserError, match=r"`--storage` must be a writable folder with file locks"):
         StudyLock(tmp_path, "s").__enter__()

@@ -1,10 +1,12 @@
 """A grid of baselines in the record: every trial handed out once, and the table of its systems."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from search.plans.budget import Budget
 from search.record.ledger import Ledger
 from search.record.outcomes import Outcome
 from search.record.trials_table import write_trials
@@ -29,9 +31,13 @@ def test_a_ledger_hands_out_the_grid_whatever_it_is_told_in_between(tmp_path: Pa
     plan = small(
         methods=("dense", "lth", "snip"),
         sparsities=(0.9,),
-        settings={"lth": [{}, REFUSED]},
         seed=4,
     )
+    assert plan.grid is not None
+    dense, lth, snip = plan.grid.systems
+    refused_lth = replace(lth, settings=REFUSED)
+    grid = replace(plan.grid, systems=(dense, lth, refused_lth, snip))
+    plan = replace(plan, grid=grid, budget=Budget(trials=8))
     record = record_of(plan)
     ledger = driver_of(plan, record)
     for _ in range(2):

@@ -108,8 +108,9 @@ def test_what_a_trial_was_given_is_in_the_record_whole(tmp_path: Path) -> None:
         assignment = ledger.next()
         assert assignment is not None
         given = record.trials()[number].user_attrs
-        assert given["params"] == dict(assignment.params)
-        assert given["seed"] == assignment.seed == 5
+        flat = assignment.config.flat()
+        assert given["params"] == {name: flat[name] for name in given["params"]}
+        assert given["seed"] == assignment.config.seed == 5
         assert given["reference"] == assignment.reference == (number == 0)
         assert TrialConfig.from_dict(given["config"]) == assignment.config
         assert "status" not in given

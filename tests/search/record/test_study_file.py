@@ -25,7 +25,7 @@ def storage(tmp_path: Path) -> Path:
 
 
 def test_a_copied_or_renamed_folder_is_refused_wherever_it_is_named(storage: Path) -> None:
-    assert plan_of(str(storage), "demo")[0].study == "demo"
+    assert plan_of(str(storage), "demo").study == "demo"
     shutil.copytree(storage / "demo", storage / "copy")
     for reads in (plan_of, description_of):
         with pytest.raises(
@@ -63,7 +63,8 @@ def test_two_studies_of_one_name_do_not_share_a_storage(tmp_path: Path) -> None:
 
 
 def test_a_budget_is_raised_in_its_own_unit_and_never_a_grids(storage: Path) -> None:
-    plan, known = plan_of(str(storage), "demo")
+    plan = plan_of(str(storage), "demo")
+    _, known = description_of(str(storage), "demo")
     assert raised_budget(plan, known, None).budget == plan.budget
     assert raised_budget(plan, known, Budget(trials=4)).budget.trials == 22
     with pytest.raises(UserError, match="use --trials"):

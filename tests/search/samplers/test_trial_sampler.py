@@ -5,10 +5,9 @@ import random
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import BaseTrial, TrialState
 
 from search.plans.recipe import SAMPLERS
-from search.record.draws import Draw
 from search.samplers.trial_sampler import TrialSampler
 from spaces.space import Parameter, Space, When
 from trainables.errors import UserError
@@ -64,7 +63,7 @@ class History:
     def __init__(self, sampler: str, num_objectives: int, seed: int) -> None:
         self.arguments = (sampler, num_objectives)
         self.model = self._new()
-        self.draws: list[Draw] = []
+        self.draws: list[BaseTrial] = []
         self.drawn: list[dict[str, Any]] = []
         self.ends: dict[int, End] = {}
         self.random = random.Random(seed)
@@ -94,9 +93,8 @@ class History:
         """As the ledger does: by number, what was drawn, and how it ended."""
         self.model = self._new()
         for number, draw in enumerate(self.draws):
-            self.model.recall(number, draw)
             if number in self.ends:
-                self.model.learn(draw, *self.ends[number], number=number)
+                self.model.learn(number, draw, *self.ends[number])
             else:
                 self.model.resume(number, draw)
 
@@ -116,7 +114,7 @@ def test_a_driver_that_was_told_the_same_draws_the_same(sampler: str, concurrenc
         for history in (whole, broken):
             while len(history.draws) - len(history.ends) < concurrency:
                 history.begin()
-        assert broken.draws == whole.draws, step
+        assert broken.drawn == whole.drawn, step
         for history in (whole, broken):
             history.end()
         if step % 2:
@@ -158,7 +156,7 @@ def test_what_is_not_a_number_blocks_nothing(sampler: str) -> None:
             model.tell(number, status, values)
         else:
             model.tell(number, "failed", None)
-            model.learn(draw, status, values)
+            model.learn(number + 100, draw, status, values)
     states = {t.state for t in model._study.get_trials()}
     assert states == {TrialState.FAIL, TrialState.PRUNED}  # none is left running, none is a value
     model.ask(99, SPACE)
@@ -169,7 +167,7 @@ def test_a_stopped_trial_is_told_as_poorer_than_every_complete_one() -> None:
     model = model_of("tpe")
     _, draw = model.ask(0, SPACE)
     model.tell(0, "stopped", [1.0, 2.0], {"cap": 0.5})
-    model.learn(draw, "stopped", [1.0, 2.0], {"cap": 0.5})
+    model.learn(1, draw, "stopped", [1.0, 2.0], {"cap": 0.5})
     trials = model._study.get_trials()
     assert [t.state for t in trials] == [TrialState.PRUNED] * 2
     assert [t.values for t in trials] == [None] * 2
@@ -215,7 +213,7 @@ def test_constraints_reach_optuna(sampler: str) -> None:
         assert (told.state, told.constraints) == (TrialState.COMPLETE, violations)
     assert {t.number for t in model._study.best_trials} <= {0, 2, 4}
     again = model_of(sampler)
-    again.learn(draw, "infeasible", [1.0, 1.0], {"val/a": 2.0})
+    again.learn(0, draw, "infeasible", [1.0, 1.0], {"val/a": 2.0})
     assert again._study.get_trials()[0].constraints == {"val/a": 2.0}
     model.ask(99, SPACE)
 
@@ -234,7 +232,7 @@ def test_what_other_studies_know_decides_the_first_draws() -> None:
     for i in range(30):
         x = i / 30
         _, draw = model_of("random").ask(0, SPACE, {"kind": "a", "x": x})
-        model.learn(draw, "complete", [abs(x - 0.93), 2 * abs(x - 0.93)], {})
+        model.learn(i - 30, draw, "complete", [abs(x - 0.93), 2 * abs(x - 0.93)], {})
     drawn = [model.ask(number, SPACE)[0] for number in range(20)]
     first = [random_draws.ask(number, SPACE)[0] for number in range(20)]
     assert drawn[0] != first[0]
@@ -245,20 +243,3 @@ def test_what_other_studies_know_decides_the_first_draws() -> None:
 def test_mistakes_list_what_is_valid() -> None:
     with pytest.raises(UserError, match=r"unknown sampler .*valid: curves, gp, random, tpe"):
         model_of("tpee")
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_what_is_forgotten_of_a_long_study_is_the_same_after_a_restart(
-    sampler: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("search.samplers.trial_sampler._MAX_TOLD", 12)
-    history = History(sampler, 2, seed=0)
-    for _ in range(60):
-        history.begin()
-        history.end()
-    told = len(history.model._study.get_trials())
-    assert (told < 30) == (sampler == "tpe")
-    whole = history.model
-    history.restart()
-    drawn = [model.ask(60, SPACE) for model in (whole, history.model)]
-    assert drawn[0] == drawn[1]

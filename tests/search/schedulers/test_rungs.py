@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.statistics.pareto import dominates
-from search.schedulers.rungs import ParetoRungs, RungSettings, bracket_of, check_names
+from search.schedulers.rungs import ParetoRungs, RungSettings
 from trainables.errors import UserError
 
 LEVELS = (-math.inf, -1.0, 0.0, 1.0, 2.0, math.inf)
@@ -180,18 +180,13 @@ def test_deciding_again_gives_one_record_and_one_answer(
     (vector, violation), *others = rows
     rungs = told(others, len(vector))
     first = rungs.decide("new", 0.5, vector, violation=violation)
-    state = json.dumps(rungs.state())
     for time in times:  # also with better values: the rung has been judged
         assert rungs.decide("new", time, [-math.inf] * len(vector)) == first
-    assert json.dumps(rungs.state()) == state
     assert rungs.num_records() == {0.5: len(rows)}
 
 
-def test_milestones_and_brackets() -> None:
-    rungs = RungSettings(grace=1.0, maximum=27.0, brackets=3)
-    assert rungs.milestones() == (1.0, 3.0, 9.0)
-    assert [rungs.milestones(b) for b in range(3)] == [(1.0, 3.0, 9.0), (3.0, 9.0), (9.0,)]
-    assert [bracket_of(position, rungs) for position in range(5)] == [0, 1, 2, 0, 1]
+def test_milestones() -> None:
+    assert RungSettings(grace=1.0, maximum=27.0).milestones() == (1.0, 3.0, 9.0)
     assert RungSettings().milestones() == pytest.approx((1 / 3,))
     assert RungSettings(grace=1 / 9).milestones() == pytest.approx((1 / 9, 1 / 3))
     assert RungSettings(grace=1.0, maximum=1.0).milestones() == ()
@@ -217,51 +212,6 @@ def test_a_milestone_is_reached_although_floats_fall_short() -> None:
     assert list(rungs.num_records().values()) == [1]
 
 
-def test_a_later_bracket_is_compared_later_and_with_all() -> None:
-    rungs = ParetoRungs(RungSettings(grace=1.0, maximum=9.0, brackets=2), 1)
-    for number in range(9):
-        rungs.decide(str(number), 3.0, [0.0], bracket=0)
-    assert rungs.decide("late", 1.0, [5.0], bracket=1)
-    assert not rungs.decide("late", 3.0, [5.0], bracket=1)
-    assert rungs.num_records() == {1.0: 0, 3.0: 10}
-
-
-@settings(max_examples=60, deadline=None)
-@given(rows=records(least=1), split=st.integers(0, 14))
-def test_saved_as_json_and_restored_is_equal(rows: list[Record], split: int) -> None:
-    num_objectives = len(rows[0][0])
-    settings_ = RungSettings(grace=1 / 9, brackets=2)
-    rungs, fractions = ParetoRungs(settings_, num_objectives), (1 / 9, 0.2, 1 / 3, 0.7)
-
-    def decide(target: ParetoRungs, number: int) -> list[bool]:
-        vector, violation = rows[number]
-        return [
-            target.decide(str(number), f, vector, violation=violation, bracket=number % 2)
-            for f in fractions[: 1 + number % 4]
-        ]
-
-    for number in range(min(split, len(rows))):
-        decide(rungs, number)
-    text = json.dumps(rungs.state())
-    again = ParetoRungs(settings_, num_objectives)
-    again.restore(json.loads(text))
-    assert json.dumps(again.state()) == text
-    assert again.num_records() == rungs.num_records()
-    for number in range(len(rows)):  # those already decided among them
-        assert decide(again, number) == decide(rungs, number)
-
-
-def test_a_state_of_other_rungs_or_objectives_is_refused_and_nothing_lost() -> None:
-    rungs = ParetoRungs(RungSettings(grace=0.5), 2)
-    rungs.decide("a", 0.5, [1.0, 2.0])
-    before = rungs.state()
-    with pytest.raises(UserError, match=r"must have the rungs \[0.5\], got \[0.25, 0.75\]"):
-        rungs.restore(ParetoRungs(RungSettings(grace=0.25), 2).state())
-    with pytest.raises(UserError, match="must be of 2 objectives, got 1"):
-        rungs.restore(ParetoRungs(RungSettings(grace=0.5), 1).state())
-    assert rungs.state() == before
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -274,8 +224,6 @@ def test_a_state_of_other_rungs_or_objectives_is_refused_and_nothing_lost() -> N
         ({"reduction_factor": math.inf}, r"`reduction_factor` must be above 1, got inf"),
         ({"reduction_factor": 1.0 + 1e-12}, r"must be at most 1000, got 1\.\d+e\+12"),
         ({"grace": 1e-300, "reduction_factor": 1.5}, r"must be at most 1000, got 1704"),
-        ({"brackets": 0}, r"`brackets` must be between 1 and the number of rungs \(1\), got 0"),
-        ({"grace": 1 / 9, "brackets": 3}, r"\(2\), got 3; lower it"),
     ],
 )
 def test_settings_that_do_not_fit_say_what_would(changes: dict[str, Any], message: str) -> None:
@@ -284,19 +232,12 @@ def test_settings_that_do_not_fit_say_what_would(changes: dict[str, Any], messag
 
 
 def test_other_mistakes() -> None:
-    with pytest.raises(UserError, match="at least one objective, got 0"):
-        ParetoRungs(RungSettings(), 0)
     with pytest.raises(ValueError, match=r"must hold 2 objectives, got shape \(3,\)"):
         ParetoRungs(RungSettings(), 2).decide("a", 0.5, [1.0, 2.0, 3.0])
-    for metrics, modes in ([], []), (["a"], []), (["a", "a"], ["min", "min"]):
-        with pytest.raises(UserError, match="`metrics` must name distinct objectives"):
-            check_names(metrics, modes)
-    with pytest.raises(UserError, match="`modes` must be min or max, got 'low'"):
-        check_names(["a"], ["low"])
 
 
 def test_settings_survive_json() -> None:
-    settings_ = RungSettings(grace=0.2, reduction_factor=2.0, brackets=2)
+    settings_ = RungSettings(grace=0.2, reduction_factor=2.0)
     assert RungSettings(**json.loads(json.dumps(settings_.to_json()))) == settings_
 
 

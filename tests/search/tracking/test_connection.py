@@ -10,9 +10,8 @@ from mlflow.tracking import MlflowClient
 from search.record.study_folder import read_json
 from search.record.trials_table import num_recorded, write_trials
 from search.tracking import connection
-from search.tracking.connection import _experiment, fetch_record, open_client
+from search.tracking.connection import _experiment, open_client
 from tests.search.tracking.mlflow_files import Recorded, project
-from trainables.errors import UserError
 
 LENGTHS = {"training": {"steps": 300, "pretrain_steps": 0}}
 
@@ -44,50 +43,29 @@ def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
         assert time.monotonic() - began < 5.0
 
 
-def test_the_record_is_kept_with_the_study_and_can_be_fetched(tmp_path: Path, uri: str) -> None:
+def test_the_record_is_kept_with_the_study(tmp_path: Path, uri: str) -> None:
     study = Recorded(tmp_path / "theirs", name="old")
     for method in ("snip", "rigl"):
         study.whole(method, params=LENGTHS)
     projection = project(study, uri)
     projection.update()
-    with pytest.raises(UserError, match="the record of 'old' must be found in MLflow"):
-        fetch_record(uri, "old", tmp_path)  # nothing was sent yet
     write_trials(study.files.trials, "old", study.record.trials())
     projection.send_record()
     changes = projection.num_changes
     projection.send_record()
     assert projection.num_changes == changes  # it is there
-    (tmp_path / "ours").mkdir()
-    fetched = fetch_record(uri, "old", tmp_path / "ours")
-    assert fetched.is_relative_to(tmp_path / "ours")
-    assert read_json(fetched / "study.json") == read_json(study.files.description)
-    assert num_recorded(fetched / "trials.parquet") == 2
+
+    def kept() -> Path:
+        folder = MlflowClient(uri).download_artifacts(projection.parent_run_id, "record")
+        return Path(folder)
+
+    assert read_json(kept() / "study.json") == read_json(study.files.description)
+    assert num_recorded(kept() / "trials.parquet") == 2
     # As it stands: what has changed since is sent anew.
     study.whole("set", params=LENGTHS)
     write_trials(study.files.trials, "old", study.record.trials())
     projection.close(finished=True)
-    again = fetch_record(uri, "old", tmp_path / "ours")
-    assert num_recorded(again / "trials.parquet") == 3
-
-
-def test_of_two_studies_of_a_name_the_newer_is_fetched(tmp_path: Path, uri: str) -> None:
-    for study_id in ("1f", "2f"):
-        study = Recorded(tmp_path / study_id, study_id=study_id)
-        study.whole(params=LENGTHS)
-        write_trials(study.files.trials, "s", study.record.trials())
-        project(study, uri).close(finished=True)
-        time.sleep(0.01)  # they begin at different milliseconds
-    fetched = fetch_record(uri, "s", tmp_path)
-    assert read_json(fetched / "study.json")["study_id"] == "2f"
-
-
-def test_what_mlflow_does_not_know_is_a_users_mistake(tmp_path: Path, uri: str) -> None:
-    with pytest.raises(UserError, match=r"it knows no study 'nobody'\); check the name and --tr"):
-        fetch_record(uri, "nobody", tmp_path)
-    missing = tmp_path / "absent" / "mlflow.db"
-    with pytest.raises(UserError, match=r"\(no such file\); check the name and --tracking-uri"):
-        fetch_record(f"sqlite:///{missing}", "old", tmp_path)
-    assert not missing.parent.exists()  # it is not made
+    assert num_recorded(kept() / "trials.parquet") == 3
 
 
 def test_the_experiment_is_one_for_all_studies(tmp_path: Path, uri: str) -> None:

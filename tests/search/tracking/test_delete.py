@@ -14,7 +14,7 @@ from search.execution.study import run_study
 from search.record.driver_lock import StudyLock
 from search.record.storage import open_storage
 from search.record.study_folder import read_json, study_files, write_json
-from search.tracking.delete import delete_study, describe_deletion
+from search.tracking.delete import delete_study
 from tests.integration.programs import serial_study
 from tests.integration.programs.serial_study import launch_in, plan_of
 from tests.search.tracking.mlflow_files import runs_of
@@ -49,11 +49,13 @@ def active(storage: Path) -> set[str]:
 
 def test_everything_of_one_study_goes(storage: Path) -> None:
     kept = {"kept", "kept-00000", "kept-00001"}
-    said = describe_deletion(str(storage), "gone")
-    assert str(storage / "gone") in said
-    assert uri_of(storage) in said
-    assert active(storage) == kept | {"gone", "gone-00000", "gone-00001"}  # nothing happened yet
-    done = delete_study(str(storage), "gone")
+
+    def asked(what: str) -> None:
+        assert str(storage / "gone") in what
+        assert uri_of(storage) in what
+        assert active(storage) == kept | {"gone", "gone-00000", "gone-00001"}  # nothing yet
+
+    done = delete_study(str(storage), "gone", ask=asked)
     assert done == f"deleted {storage / 'gone'} and 3 runs in MLflow"
     assert not (storage / "gone").exists()
     assert (storage / "kept" / "optuna.journal").is_file()

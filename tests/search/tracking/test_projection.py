@@ -194,7 +194,6 @@ def test_more_than_a_batch_holds(study: Recorded, uri: str) -> None:
     assert len(run.data.params["long"]) == 6000
     assert len(run.data.metrics) == 1202
     assert points(uri, run, "m1199") == [(1, 1199.0), (2, 1199.0)]
-    assert "disparse.incomplete" not in run.data.tags
 
 
 def test_a_second_projection_adds_nothing(study: Recorded, uri: str, calls: list[str]) -> None:

@@ -177,17 +177,15 @@ def test_a_refused_report_costs_only_itself_and_is_written_later(
     for name in ("s-00000", "s-00001"):
         run = runs[name]
         assert run.info.status == "FINISHED"  # nothing is left open meanwhile
-        assert run.data.tags["disparse.incomplete"] == "true"
         assert run.data.tags["disparse.status"] == "complete"
         assert [step for step, _ in points(uri, run)] == [1, 3]
     assert runs["s-00000"].data.params == {"method": "snip", "a": "1"}
-    again = project(study, uri)
+    again = project(study, uri, thorough=True)
     again.close(finished=True)
     assert again.num_refused == 0
     runs = runs_of(uri)
     for name in ("s-00000", "s-00001"):
         assert [step for step, _ in points(uri, runs[name])] == [1, 2, 3]
-        assert runs[name].data.tags["disparse.incomplete"] == "false"
     last = project(study, uri)
     last.close(finished=True)
     assert last.num_changes == 0
@@ -196,7 +194,6 @@ def test_a_refused_report_costs_only_itself_and_is_written_later(
 def test_a_report_that_was_refused_while_its_trial_was_at_work_is_written_later(
     study: Recorded, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What follows is taken; the trial is incomplete all the same."""
     number = study.begin()
     study.report(number, [1])
     projection = project(study, uri)
@@ -209,11 +206,9 @@ def test_a_report_that_was_refused_while_its_trial_was_at_work_is_written_later(
         projection.close(finished=True)
     run = runs_of(uri)["s-00000"]
     assert [step for step, _ in points(uri, run)] == [2, 3]
-    assert run.data.tags["disparse.incomplete"] == "true"
-    project(study, uri).close(finished=True)
+    project(study, uri, thorough=True).close(finished=True)
     run = runs_of(uri)["s-00000"]
     assert len(points(uri, run)) == 3
-    assert run.data.tags["disparse.incomplete"] == "false"
 
 
 def test_refused_parameters_cost_no_point(
@@ -227,11 +222,9 @@ def test_refused_parameters_cost_no_point(
         assert projection.num_refused == 1
     run = runs_of(uri)["s-00000"]
     assert len(points(uri, run)) == 3
-    assert run.data.tags["disparse.incomplete"] == "true"
     project(study, uri).update()
     run = runs_of(uri)["s-00000"]
     assert run.data.params == {"method": "snip", "bad": "x"}
-    assert run.data.tags["disparse.incomplete"] == "false"
 
 
 def test_a_refused_run_costs_no_other(

@@ -35,7 +35,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr("search.execution.launch.run_trials", serial_study.run_trials)
         end = run_study(plan_of(STUDY, TRIALS), launch_in(folder))
     assert (end.finished, end.unwritten) == (TRIALS, "")
-    (folder / STUDY / "report.html").write_text("<p>a report</p>")
     return folder
 
 
@@ -78,7 +77,6 @@ def without_times(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_finished_study_needs_nothing(storage: Path) -> None:
-    sync(storage)  # attaches the report
     before = content(database(storage))
     assert sync(storage) == 0
     assert content(database(storage)) == before
@@ -89,9 +87,9 @@ def test_an_empty_server_gets_everything(storage: Path, empty_database: Path) ->
     old = read_json(study_files(str(storage), STUDY).description)
     uri = f"sqlite:///{shutil.copyfile(empty_database, storage / 'new.db')}"
     # The parent and its parameters; of every trial the run, all that it said, its tags and its
-    # end; the parent's end; the record's two files and their digest; the report.
+    # end; the parent's end; the record's two files and their digest.
     front = sum(run["tags"].get("disparse.front") == "true" for run in before.values())
-    assert sync(storage, uri) == 2 + 4 * TRIALS + 1 + 3 + 1
+    assert sync(storage, uri) == 2 + 4 * TRIALS + 1 + 3
     after = content(uri)
     assert without_times(after) == without_times(before)
     assert near(5.0, before, after)
@@ -102,7 +100,7 @@ def test_an_empty_server_gets_everything(storage: Path, empty_database: Path) ->
     assert described["tracking_uri"] == uri
     client = MlflowClient(uri)
     kept = sorted(item.path for item in client.list_artifacts(parent.info.run_id))
-    assert kept == ["record", "report.html"]
+    assert kept == ["record"]
     assert sync_study(str(storage), STUDY).changes == 0  # where it is from now on
     assert content(uri) == after
 
@@ -118,8 +116,6 @@ DAMAGES: dict[str, str] = {
     "parameters are gone": "DELETE FROM params WHERE key LIKE 'optimiser.%'",
     "a status is wrong": "UPDATE tags SET value = 'failed' WHERE key = 'disparse.status'",
     "the front is wrong": "UPDATE tags SET value = 'false' WHERE key = 'disparse.front'",
-    "a write was refused": "INSERT INTO tags SELECT 'disparse.incomplete', 'true', run_uuid "
-    "FROM runs WHERE name = 'synced-00000'",
 }
 
 
@@ -133,8 +129,6 @@ def test_a_damaged_server_is_mended(storage: Path, damage: str) -> None:
     assert content(database(storage)) != before
     assert sync(storage) > 0
     after = content(database(storage))
-    for run in after.values():
-        run["tags"].pop("disparse.incomplete", None)  # "false" where there was a refusal
     assert without_times(after) == without_times(before)
     assert near(5.0, before, after)
     assert sync(storage) == 0
@@ -203,6 +197,6 @@ def test_as_a_user_types_it(storage: Path, empty_database: Path) -> None:
 
     shutil.copyfile(empty_database, storage / "mlflow.db")
     typed = ("sync", STUDY, "--storage", str(storage), "--tracking-uri", database(storage))
-    assert f"study {STUDY}: {TRIALS} trials, 23 changes at sqlite:///" in search(*typed)
+    assert f"study {STUDY}: {TRIALS} trials, 22 changes at sqlite:///" in search(*typed)
     assert f"study {STUDY}: {TRIALS} trials, nothing to change at" in search(*typed)
     assert "python -m search sync demo" in search("sync", "--help")
