@@ -8,6 +8,7 @@ The settings of one of the methods are refused by it: those trials fail, the oth
 import json
 import os
 import sys
+from dataclasses import replace
 
 from search.execution.launch_options import Launch
 from search.execution.study import run_study
@@ -19,14 +20,17 @@ from trainables.command_line import run_command_line
 
 
 def plan_of(num_seeds: int) -> Plan:
-    return make_baselines_plan(
+    plan = make_baselines_plan(
         get_recipe("demo"),
         study="cheap",
         methods=("snip", "lth", "dense"),
         sparsities=(0.5, 0.9),
         seeds=num_seeds,
-        settings={"lth": [{"sparsity.schedule": "one-shot"}]},
     )
+    assert plan.grid is not None
+    snip, lth, dense = plan.grid.systems
+    refused = replace(lth, settings={"sparsity.schedule": "one-shot"})
+    return replace(plan, grid=replace(plan.grid, systems=(snip, refused, dense)))
 
 
 def main(folder: str, num_seeds: str, seconds: str) -> None:
