@@ -2,8 +2,8 @@
 
 A process that died, or an exception out of a trainable, gets one more try from the last
 checkpoint: a neighbour may have taken the memory. A lost node is not counted, nor is a lost
-connection, which is how the driver learns of a lost node before Ray does. A process that hung is not
-tried again, and a full disk ends the launch: no trial has to fail for it.
+connection, which is how the driver learns of a lost node before Ray does. A process that hung is
+not tried again, and a full disk ends the launch: no trial has to fail for it.
 """
 
 import errno
