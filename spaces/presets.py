@@ -208,7 +208,7 @@ def trial_config(
         },
     }
     config = TrialConfig.from_dict(values)
-    if not (described.sparse or described.scales):
+    if not described.has_target:
         config = config.replace({"sparsity.target": 0.0})
     config = config.replace({**described.default_settings, **overrides})
     _require_sense(config)
@@ -269,7 +269,7 @@ def _require_sense(config: TrialConfig) -> None:
     """Raise `UserError` for settings that contradict the method, whether given or default."""
     method = METHOD.find(config.method)
     method.require_structure(config.sparsity.structure)
-    if not (method.sparse or method.scales) and config.sparsity.target > 0:
+    if not method.has_target and config.sparsity.target > 0:
         raise UserError(
             f"`{config.method}` keeps every weight: `sparsity.target` must be 0 for it, got "
             f"{config.sparsity.target}; name a sparse method, e.g. disparse-static"

@@ -13,6 +13,7 @@ from trainables.errors import unknown_name
 from trainables.registry.tasks import TASKS, Direction, Metric, TaskDescription, remember
 
 __all__ = [
+    "DEPLOYMENT_COSTS",
     "METRICS",
     "PRIMARY_METRICS",
     "SPLITS",
@@ -114,6 +115,14 @@ _ACROSS_TASKS = (
         direction="minimize",
         description="interquartile range of the ratios behind cost/latency_fraction",
     ),
+)
+
+# Reported by trials that are asked to measure them (`deployment.measure`).
+DEPLOYMENT_COSTS = (
+    "cost/latency_ms",
+    "cost/latency_fraction",
+    "cost/latency_spread",
+    "cost/model_bytes",
 )
 
 METRICS: dict[str, Metric] = {

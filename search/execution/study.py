@@ -32,6 +32,7 @@ from search.record.study_folder import (
 from trainables.addresses import check_ray_answers, first_line, local_file, scrubbed
 from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
+from trainables.registry.lookup import METHOD
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,11 +216,17 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
     from trainables.code_digest import digest
     from trainables.data.catalogue import open_dataset
     from trainables.models.catalogue import build_model
+    from trainables.shipping.trial_costs import deployment_costs
+    from trainables.sparsity.masks import MaskRegistry
+    from trainables.sparsity.structures.catalogue import use_structure
 
     config = plan.sample_config()
     dataset = open_dataset(config.data)
     num_channels = {task: dataset.num_channels(task) for task in config.data.tasks}
-    build_model(config.model, num_channels, config.seed)
+    model = build_model(config.model, num_channels, config.seed)
+    deployment_costs(config)
+    if METHOD.find(config.method).sparse:
+        use_structure(config.sparsity.structure, MaskRegistry(model), model, config.data.size)
     metas = [view.split.meta.to_json() for view in (dataset.train, dataset.test)]
     found = digest(b"".join(metas))
     if known.get("data", found) not in (found, None):

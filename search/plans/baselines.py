@@ -14,10 +14,11 @@ from search.plans.budget import Budget
 from search.plans.grid import Grid, System
 from search.plans.plan import PRETRAINING, TARGET, Plan
 from search.plans.recipe import Recipe, make_importable
-from search.plans.resolve import make_plan
+from search.plans.resolve import STRUCTURE, make_plan
 from trainables.errors import UserError
 from trainables.registry.lookup import METHOD
 from trainables.registry.methods import METHODS
+from trainables.registry.structures import CHANNEL, WEIGHT, structure_kind
 
 Settings = Mapping[str, Sequence[Mapping[str, Any]]]  # variants by method
 
@@ -40,7 +41,7 @@ def make_baselines_plan(
 ) -> Plan:
     """Return the plan of a grid of systems x sparsities x seeds on a recipe's data.
 
-    methods: None for every method of the catalogue that can run there.
+    methods: None for every method of the catalogue that can run there, in the same structure.
     seeds: how many; `seed` is the first.
     settings: of one method alone; with several variants each is a system of the grid.
 
@@ -48,11 +49,12 @@ def make_baselines_plan(
     """
     make_importable(recipe.folder)
     settings = settings or {}
-    chosen = tuple(METHODS if methods is None else methods)
+    structure = (overrides or {}).get(STRUCTURE) or recipe.settings.get(STRUCTURE, WEIGHT)
+    chosen = tuple(_comparable(str(structure)) if methods is None else methods)
     described = {method: METHOD.find(method) for method in (*chosen, *settings)}
     _check_lists(chosen, sparsities, seeds)
     grid = Grid(
-        systems=tuple(System(method=m, sparse=described[m].sparse) for m in chosen),
+        systems=tuple(System(method=m, sparse=described[m].has_target) for m in chosen),
         sparsities=tuple(sparsities),
         seeds=tuple(range(seed, seed + seeds)),
     )
@@ -84,6 +86,18 @@ def make_baselines_plan(
         grid, systems=tuple(systems), sparsities=grid.sparsities if sparse else ()
     )
     return dataclasses.replace(plan, grid=grid, budget=Budget(trials=len(grid.cells())))
+
+
+def _comparable(structure: str) -> list[str]:
+    """Return the dense systems and the methods that have a structure, e.g. "2:4"."""
+    kind = structure_kind(structure)
+    return [
+        name
+        for name, method in METHODS.items()
+        if not method.has_target
+        or kind in method.structures
+        or (method.scales and kind == CHANNEL)  # what channels have to beat
+    ]
 
 
 def parse_list(text: str, option: str) -> list[str]:

@@ -16,7 +16,7 @@ from trainables.report import METRICS, describe
 PREFIX = "constraint."
 
 # Known to `trainables.report`, but not reported by every trial of a study.
-_UNREPORTED = ("cost/latency_ms", "multitask/delta_percent")
+_UNREPORTED = ("cost/latency_spread", "multitask/delta_percent")
 _BOUND = re.compile(r"\s*(>=|<=)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 

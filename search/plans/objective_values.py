@@ -10,6 +10,7 @@ from typing import Any
 
 from search.plans.plan import Plan
 from trainables.registry.lookup import METHOD
+from trainables.registry.structures import WEIGHT
 from trainables.report import minimised
 
 # Costs that fall about in proportion to the density; the masks of the end are not known yet.
@@ -18,11 +19,14 @@ _ROUNDING = 1e-3  # of densities, to whole weights
 
 
 def final_density(config: Mapping[str, Any]) -> float | None:
-    """Return the share of weights that a trial's model will keep; None for a dense method.
+    """Return the share of weights that a trial's model will keep; None where it is not known.
 
+    It is known of single weights: N:M leaves layers dense, and channels are counted as parameters
+    or FLOPs, so their costs are taken as they are reported.
     config: nested, as `TrialConfig.to_dict` gives it.
     """
-    if not METHOD.find(config["method"]).sparse:
+    single = config["sparsity"]["structure"] == WEIGHT
+    if not (single and METHOD.find(config["method"]).sparse):
         return None
     return 1.0 - float(config["sparsity"]["target"])
 

@@ -83,7 +83,7 @@ class Plan:
         drawn = {**self.pins, **params}
         name = str(drawn.pop("method"))
         method = METHOD.find(name)
-        if not method.sparse:
+        if not method.has_target:
             drawn.pop(TARGET, None)
         values = {**self.restored.get(name, {}), **drawn}
         no_pretraining = self.grid is not None and not method.needs_pretraining
@@ -163,8 +163,8 @@ class Plan:
         low, high = (target.low or 0.0, target.high or 0.0) if target else (0.0, 0.0)
         # Spread, so that the front has many places from the beginning.
         wanted = [(m, low + (high - low) * ((i + 0.5) / len(own))) for i, m in enumerate(own)]
-        if target and any(METHOD.find(method).sparse for method in own):
-            sparse = [method for method in own if METHOD.find(method).sparse]
+        if target and any(METHOD.find(method).has_target for method in own):
+            sparse = [method for method in own if METHOD.find(method).has_target]
             best = self.recipe.flagship if self.recipe.flagship in sparse else sparse[-1]
             wanted += [(best, high), (best, low)]
         for method, sparsity in wanted:
@@ -181,6 +181,6 @@ class Plan:
         """Return the presets' point of a method at that sparsity, or the nearest in the space."""
         flat = self.config({"method": method}, self.seed).flat()
         target = space.parameter(TARGET)
-        if target is not None and METHOD.find(method).sparse:
+        if target is not None and METHOD.find(method).has_target:
             flat[TARGET] = min(max(sparsity, target.low or 0.0), target.high or 1.0)
         return space.known(flat)

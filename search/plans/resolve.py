@@ -26,14 +26,14 @@ from trainables.command_line import parse_settings
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 from trainables.registry.lookup import METHOD
-from trainables.report import METRICS, objective_names
+from trainables.report import DEPLOYMENT_COSTS, METRICS, objective_names
 
 # Settings with an option of their own; of a grid, which has options for more of them.
 _ELSEWHERE = {"seed": "use --seed", "data.root": "use --data-root"}
 _ELSEWHERE_IN_GRIDS = {**_ELSEWHERE, "method": "use --methods", TARGET: "use --sparsities"}
 _COST = "objective.cost"
-# Known to `trainables.report`, but no trial of a study reports it.
-_UNMEASURED_COST = "cost/latency_ms"
+_SPREAD = "cost/latency_spread"  # says how sure another cost is, and is none to search for
+_MEASURE, STRUCTURE = "deployment.measure", "sparsity.structure"
 _SCHEDULER_PREFIX = "scheduler."
 _SCHEDULER_SETTINGS = ("grace", "reduction_factor")
 _ROUNDING = 1e-9
@@ -80,9 +80,9 @@ def make_plan(
         data_root = str(Path(data_root).expanduser().absolute())
     wanted = {**recipe.settings, **(overrides or {})}
     cost = str(wanted.pop(_COST, recipe.cost))
-    if cost == _UNMEASURED_COST:
-        valid = (m for m in METRICS if m.startswith("cost/") and m != _UNMEASURED_COST)
-        raise unknown_name("cost that trials measure", cost, valid)
+    if cost == _SPREAD:
+        valid = (m for m in METRICS if m.startswith("cost/") and m != _SPREAD)
+        raise unknown_name("cost to search for", cost, valid)
     recipe = dataclasses.replace(recipe, dataset=str(wanted.pop("data.dataset", recipe.dataset)))
     named = wanted.pop("data.tasks", recipe.tasks)
     parts = named.split(",") if isinstance(named, str) else named
@@ -94,6 +94,8 @@ def make_plan(
         tasks=task_references,
         seed=seed,
         root=data_root,
+        # Other defaults follow from it.
+        overrides={name: wanted[name] for name in (STRUCTURE,) if name in wanted},
     )
     tasks = reference.data.tasks
     rungs = _rungs(scheduler, recipe.scheduling, _taken(wanted, _SCHEDULER_PREFIX))
@@ -101,6 +103,8 @@ def make_plan(
     bounds = dict(recipe.constraints) if grid is None else {}
     bounds |= _taken(wanted, CONSTRAINT_PREFIX)
     constraints = Constraints.parse(bounds, tasks)
+    if {cost, *(item.metric for item in constraints.items)} & set(DEPLOYMENT_COSTS):
+        wanted = {_MEASURE: True, **wanted}
     if grid is not None:
         if bounds:
             raise UserError(
@@ -125,6 +129,11 @@ def make_plan(
         grid=grid,
         warm_start=tuple(warm_start),
     )
+    if plan.pins.get(_MEASURE) is False and {cost, *bounds} & set(DEPLOYMENT_COSTS):
+        raise UserError(
+            f"`{_MEASURE}` must be true for a study of {cost} with constraints on "
+            f"{', '.join(bounds) or 'nothing'}, got false; leave it out"
+        )
     plan = with_space(plan)
     plan.starts()  # an override that no method accepts is a mistake to hear of now
     return plan

@@ -84,6 +84,11 @@ class MethodDescription:
         """Return whether any weight is pruned; False for the dense systems."""
         return self.prunes != "never"
 
+    @property
+    def has_target(self) -> bool:
+        """Return whether `sparsity.target` decides what the model costs."""
+        return self.sparse or self.scales
+
     def require_structure(self, structure: str) -> None:
         """Raise `UserError` if the method cannot prune in that structure, e.g. "2:4"."""
         kind = structure_kind(structure)
@@ -101,7 +106,7 @@ class MethodDescription:
     def settings(self) -> tuple[str, ...]:
         """Return every dotted setting of `sparsity` and `regrowth` that a search may vary."""
         implied = {
-            "sparsity.target": self.sparse or self.scales,
+            "sparsity.target": self.has_target,
             "sparsity.schedule": self.prunes == "schedule",
             "sparsity.level_fraction": self.prunes == "levels",
             "sparsity.rewind_fraction": self.rewinds,
