@@ -33,7 +33,8 @@ def build_structure(
 
     flops: of one image, by prunable weight; structure channel may count them.
     """
-    if config.structure == "channel":
+    # A dense method knows no units, whatever structure its study has, and prunes nothing.
+    if config.structure == "channel" and registry.units is not None:
         return ChannelStructure(registry, config, flops)
     sizes = group_sizes(config.structure)
     if sizes is not None:
