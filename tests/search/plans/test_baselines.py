@@ -24,6 +24,13 @@ from tests.search.studies import DEMO
 from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
 
+# The methods that a grid of single weights has by default.
+IN_WEIGHTS = {
+    name
+    for name, method in METHODS.items()
+    if not method.description.has_target or "weight" in method.description.structures
+}
+
 
 def test_a_grid_by_hand() -> None:
     """Seed by seed; dense first and once, wherever it was named; then sparsity by sparsity."""
@@ -94,7 +101,17 @@ def test_every_system_gets_the_same_steps_in_all(total: int) -> None:
         method = start.pins["method"]
         assert (training.pretrain_steps > 0) == METHODS[method].needs_pretraining
         seen.add(method)
-    assert seen == set(METHODS)
+    assert seen == IN_WEIGHTS
+
+
+def test_a_grid_of_channels_holds_what_can_be_compared_with_them() -> None:
+    plan = make_baselines_plan(get_recipe("ship-scenes"), seeds=1)
+    assert plan.grid is not None
+    lacking = {"rigl", "set", "disparse-dynamic"}
+    assert set(plan.grid.methods) == set(METHODS) - lacking
+    assert ("small-dense", 0.3) in {
+        (start.pins["method"], start.pins.get("sparsity.target")) for start in plan.starts()
+    }
 
 
 def test_the_presets_know_what_the_methods_are() -> None:
@@ -132,7 +149,7 @@ def test_another_network_leaves_out_the_methods_that_bring_their_own() -> None:
     model = {"model.name": "my_model:TwoLayers"}
     plan = make_baselines_plan(DEMO, seeds=1, overrides=model)
     assert plan.grid is not None
-    assert set(METHODS) - set(plan.grid.methods) == {"cross-stitch", "sluice", "den"}
+    assert IN_WEIGHTS - set(plan.grid.methods) == {"cross-stitch", "sluice", "den"}
 
 
 @pytest.mark.parametrize(

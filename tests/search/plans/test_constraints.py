@@ -92,7 +92,7 @@ def test_json_and_back(bound: float, name: str) -> None:
         ("segmentation/miou", "<=0.3", "segmentation/miou should be high: use >=0.3"),
         ("segmentation/mio", ">=0.3", "Did you mean 'segmentation/miou'"),
         ("keypoints/error", "<=0.3", "unknown metric for a constraint 'keypoints/error'"),
-        ("cost/latency_ms", "<=3", "unknown metric for a constraint"),
+        ("cost/latency_spread", "<=3", "unknown metric for a constraint"),
         ("multitask/delta_percent", ">=0", "unknown metric for a constraint"),
         ("", ">=0", "unknown metric for a constraint"),
         ("cost/density", "<=0", "cap on density must leave some of the sparsities, got 0 where"),

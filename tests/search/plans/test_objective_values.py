@@ -25,11 +25,16 @@ HALFWAY = {
 
 
 def test_final_density_is_what_sparsity_leaves() -> None:
-    snip = {"method": "snip", "sparsity": {"target": 0.9}}
+    snip = {"method": "snip", "sparsity": {"structure": "weight", "target": 0.9}}
     assert final_density(snip) == pytest.approx(0.1)
     assert final_density(PLAN.config({"method": "snip"}, 0).to_dict()) == pytest.approx(0.1)
     for method in ("dense", "cross-stitch", "sluice"):
-        assert final_density({"method": method, "sparsity": {"target": 0.0}}) is None
+        dense = {"method": method, "sparsity": {"structure": "weight", "target": 0.0}}
+        assert final_density(dense) is None
+    # Channels are counted as parameters or FLOPs, and N:M leaves layers dense.
+    for structure in ("channel", "2:4"):
+        sparsity = {"structure": structure, "target": 0.5}
+        assert final_density({"method": "snip", "sparsity": sparsity}) is None
 
 
 @pytest.mark.parametrize(
