@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from search.samplers.gaussian_process import hyperparameters
 from search.samplers.learning_curves import CurveModel, _gains
 from spaces.space import Parameter, Space, When
 
@@ -105,6 +106,21 @@ def test_a_proposal_depends_on_what_was_told_and_not_on_when() -> None:
         second.ended(number, vector(params))
     assert first.propose(14, SPACE) == second.propose(14, SPACE)
     assert first.propose(14, SPACE) != first.propose(15, SPACE)
+
+
+def test_hyperparameters_are_fitted_again_when_a_tenth_more_has_ended() -> None:
+    """To the first 38 of 38 to 41 trials, and to 42 of 42."""
+    hyperparameters.cache_clear()
+    model = trained(38)
+    for number, params in enumerate(draws(4, seed=7), start=38):
+        assert model.propose(number, SPACE) is not None
+        assert hyperparameters.cache_info().misses == 2  # one for each objective
+        model.started(number, params)
+        assert model.propose(number, SPACE) is not None  # also with one at work
+        assert hyperparameters.cache_info().misses == 2
+        model.ended(number, vector(params))
+    assert model.propose(42, SPACE) is not None
+    assert hyperparameters.cache_info().misses == 4
 
 
 def test_two_workers_do_not_get_the_same() -> None:

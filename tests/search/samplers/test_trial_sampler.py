@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from search.plans.recipe import SAMPLERS
 from search.record.draws import Draw
+from search.samplers.gaussian_process import hyperparameters
 from search.samplers.trial_sampler import TrialSampler
 from spaces.space import Parameter, Space, When
 from trainables.errors import UserError
@@ -92,6 +93,7 @@ class History:
 
     def restart(self) -> None:
         """As the ledger does: by number, what was drawn, and how it ended."""
+        hyperparameters.cache_clear()  # another process remembers nothing
         self.model = self._new()
         for number, draw in enumerate(self.draws):
             self.model.recall(number, draw)
