@@ -45,7 +45,7 @@ class GaussianProcess:
         self._amplitude, self._bend, noise = np.exp(theta_H[:_NUM_SHARED])
         self._known_ND = features_ND / self._length_D
         kernel_NN = self._kernel(self._known_ND, self._known_ND)
-        for power in range(20):  # what fits other data may leave this kernel all but singular
+        for power in range(30):  # what fits other data may leave this kernel all but singular
             noise_NN = (noise + _JITTER) * 10.0**power * np.eye(len(kernel_NN))
             self._root_NN, failed = lapack.dpotrf(kernel_NN + noise_NN, lower=1)
             if not failed:
@@ -55,8 +55,7 @@ class GaussianProcess:
         self._weights_N = cho_solve((self._root_NN, True), scaled_N)
 
     def posterior(self, features_KD: _Floats, num_joint: int) -> tuple[_Floats, _Floats, _Floats]:
-        """Return the mean (K,) of the output without noise, the covariance of the first J with
-        all (J, K), and the variance (K,)."""
+        """Return means (K,) without noise, the first J's covariances (J, K), and variances (K,)."""
         asked_KD = features_KD / self._length_D
         cross_NK = self._kernel(self._known_ND, asked_KD)
         explained_NK = solve_triangular(self._root_NN, cross_NK, lower=True)
@@ -93,18 +92,18 @@ class GaussianProcess:
 @functools.lru_cache(maxsize=32)
 def hyperparameters(group_D: tuple[int, ...], features_ND: bytes, outputs_N: bytes) -> _Floats:
     """Return those that were found to fit (H,). Arrays are as for `GaussianProcess`, in bytes."""
-    features, outputs = np.frombuffer(features_ND), np.frombuffer(outputs_N)
-    scaled_N = (outputs - outputs.mean()) / (outputs.std() or 1.0)
+    outputs = np.frombuffer(outputs_N)
+    features = np.frombuffer(features_ND).reshape(len(outputs), -1)
     kinds = [0, 1, 2, *[3] * (max(group_D) + 1)]
-    found: _Floats = minimize(
-        loss_of(group_D, features.reshape(-1, len(group_D)), scaled_N),
+    found = minimize(
+        loss_of(group_D, features, (outputs - outputs.mean()) / (outputs.std() or 1.0)),
         _PRIOR_MEAN[kinds],
         jac=True,
         method="L-BFGS-B",
         bounds=[_BOUNDS[kind] for kind in kinds],
         options={"maxiter": _MAX_ITERATIONS},
-    ).x
-    return found
+    )
+    return np.asarray(found.x)
 
 
 def loss_of(
@@ -146,8 +145,7 @@ def loss_of(
         by_length_G = -2.0 * amplitude * (products_GT @ smooth_T)
         by_length_G -= 2.0 * bend * (distances_GT @ (residual_T * slope_T))
         by_a, by_b = amplitude * smooth_T.sum(), bend * (residual_T @ matern_T)
-        by_noise = noise * np.trace(residual_NN)
-        gradient_H = np.array([by_a, by_b, by_noise, *weights_G * by_length_G])
+        gradient_H = np.array([by_a, by_b, noise * np.trace(residual_NN), *weights_G * by_length_G])
         return float(value), gradient_H + from_prior_H / _PRIOR_DEVIATION[kinds]
 
     return loss
