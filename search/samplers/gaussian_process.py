@@ -1,7 +1,7 @@
 """Fits Gaussian processes to encoded configurations, for some hundreds of observations.
 
 Shape suffixes: N observations, D features, G groups of features, H hyperparameters, T pairs of
-observations, K asked at once, of which the first J are drawn together, S samples.
+observations, C candidates, S samples.
 
 The kernel is k = a exp(x·x') + b Matérn5/2(|x − x'|) over features divided by a length for each
 group, plus noise. The first term holds polynomials of every degree, those of degree n with weight
@@ -45,48 +45,36 @@ class GaussianProcess:
         self._amplitude, self._bend, noise = np.exp(theta_H[:_NUM_SHARED])
         self._known_ND = features_ND / self._length_D
         kernel_NN = self._kernel(self._known_ND, self._known_ND)
-        for power in range(30):  # what fits other data may leave this kernel all but singular
-            noise_NN = (noise + _JITTER) * 10.0**power * np.eye(len(kernel_NN))
-            self._root_NN, failed = lapack.dpotrf(kernel_NN + noise_NN, lower=1)
-            if not failed:
-                break
+        # What fits other data may leave this kernel all but singular.
+        self._root_NN = _root(kernel_NN, float(noise) + _JITTER)
         self._mean, self._deviation = float(outputs_N.mean()), float(outputs_N.std()) or 1.0
         scaled_N = (outputs_N - self._mean) / self._deviation
         self._weights_N = cho_solve((self._root_NN, True), scaled_N)
 
-    def posterior(self, features_KD: _Floats, num_joint: int) -> tuple[_Floats, _Floats, _Floats]:
-        """Return means (K,) without noise, the first J's covariances (J, K), and variances (K,)."""
-        asked_KD = features_KD / self._length_D
-        cross_NK = self._kernel(self._known_ND, asked_KD)
-        explained_NK = solve_triangular(self._root_NN, cross_NK, lower=True)
-        covariance_JK = self._kernel(asked_KD[:num_joint], asked_KD)
-        covariance_JK -= explained_NK[:, :num_joint].T @ explained_NK
-        variance_K = self._amplitude * _exponential((asked_KD**2).sum(axis=1)) + self._bend
-        variance_K -= (explained_NK**2).sum(axis=0)
-        mean_K = self._mean + self._deviation * (self._weights_N @ cross_NK)
-        return mean_K, self._deviation**2 * covariance_JK, self._deviation**2 * variance_K
+    def predict(self, features_CD: _Floats) -> tuple[_Floats, _Floats]:
+        """Return the mean (C,) and the covariance (C, C) of the output without noise."""
+        asked_CD = features_CD / self._length_D
+        cross_NC = self._kernel(self._known_ND, asked_CD)
+        explained_NC = solve_triangular(self._root_NN, cross_NC, lower=True)
+        covariance_CC = self._kernel(asked_CD, asked_CD) - explained_NC.T @ explained_NC
+        mean_C = self._mean + self._deviation * (self._weights_N @ cross_NC)
+        return mean_C, self._deviation**2 * covariance_CC
 
-    def sample(self, features_KD: _Floats, normal_SJ1: _Floats) -> _Floats:
-        """Return draws from the posterior (S, K), joint over the first J and any one of the others.
-
-        normal_SJ1: independent standard normals. All others share the last, as what is compared
-        should; this is also what makes them cheap.
-        """
-        num_joint = normal_SJ1.shape[1] - 1
-        mean_K, covariance_JK, variance_K = self.posterior(features_KD, num_joint)
-        value_J, vector_JJ = np.linalg.eigh(covariance_JK[:, :num_joint])
-        # Of trials that nearly coincide, the covariance is singular.
-        value_J[value_J <= _JITTER * variance_K.max()] = np.inf
-        root_JK = (vector_JJ / np.sqrt(value_J)).T @ covariance_JK
-        own_K = np.sqrt(np.maximum(variance_K - (root_JK**2).sum(axis=0), 0.0))
-        return mean_K + normal_SJ1 @ np.vstack([root_JK, own_K])
+    def sample(self, features_CD: _Floats, normal_SC: _Floats) -> _Floats:
+        """Return joint draws from the posterior (S, C). normal_SC: independent standard normals."""
+        mean_C, covariance_CC = self.predict(features_CD)
+        scale = max(float(np.diag(covariance_CC).max()), _JITTER * self._deviation**2)
+        # Of candidates that nearly coincide, the covariance is singular but for this.
+        return mean_C + normal_SC @ _root(covariance_CC, _JITTER * scale).T
 
     def _kernel(self, u_AD: _Floats, v_BD: _Floats) -> _Floats:
         """Return the kernel (A, B), without noise, of features that are divided by lengths."""
         product_AB = u_AD @ v_BD.T
         distance_AB = (u_AD**2).sum(axis=1)[:, None] + (v_BD**2).sum(axis=1) - 2.0 * product_AB
-        smooth_AB = self._amplitude * _exponential(product_AB)
-        return smooth_AB + self._bend * _matern(distance_AB)[0]
+        kernel_AB, _ = _matern(distance_AB)
+        kernel_AB *= self._bend
+        kernel_AB += self._amplitude * _exponential(product_AB)
+        return kernel_AB
 
 
 @functools.lru_cache(maxsize=32)
@@ -151,14 +139,29 @@ def loss_of(
     return loss
 
 
+def _root(covariance_NN: _Floats, least: float) -> _Floats:
+    """Return the Cholesky factor with `least` more on the diagonal, or with what it takes."""
+    for power in range(30):
+        root_NN = np.array(covariance_NN, order="F")
+        root_NN[np.diag_indices(len(root_NN))] += least * 10.0**power
+        root_NN, failed = lapack.dpotrf(root_NN, lower=1, overwrite_a=1)
+        if not failed:
+            break
+    return root_NN
+
+
 def _exponential(product: _Floats) -> _Floats:
     return np.exp(np.minimum(product, _MAX_EXPONENT))
 
 
 def _matern(distance: _Floats) -> tuple[_Floats, _Floats]:
     """Return Matérn 5/2 of squared distances, and its derivative by them."""
-    square = 5.0 * np.maximum(distance, 0.0)
-    root = np.sqrt(square)
-    decay = np.exp(-root)
-    ramp = (1.0 + root) * decay
-    return ramp + square / 3.0 * decay, -(5.0 / 6.0) * ramp
+    root = np.maximum(distance, 0.0)
+    np.sqrt(np.multiply(root, 5.0, out=root), out=root)  # fresh memory costs more than the sums
+    slope = np.exp(-root)
+    value = root + root**2 / 3.0
+    value *= slope
+    value += slope
+    root += 1.0
+    slope *= root * (-5.0 / 6.0)
+    return value, slope

@@ -7,9 +7,9 @@ A Gaussian process for every objective has the configuration and the fraction of
 features, so that trials that are at work or were stopped early teach as well, and slow learners
 are told from poor ones. Of many candidates, half of them drawn and half mutated from the front,
 and then some near the best of these, the one is taken whose gain in hypervolume is largest on
-average over samples of the posterior, from the same normals for all and joint with the trials at
-work (Daulton et al. 2020, "Differentiable Expected Hypervolume Improvement for Parallel
-Multi-Objective Bayesian Optimization", equation 4), so that no two workers get the same.
+average over joint samples of the posterior (Daulton et al. 2020, "Differentiable Expected
+Hypervolume Improvement for Parallel Multi-Objective Bayesian Optimization", equation 4). Trials at
+work end as in each sample, so that no two workers get the same.
 
 Deviations: hypervolumes are means over random directions, which takes any number of objectives
 (Zhang and Golovin 2020, "Random hypervolume scalarizations for provable multi-objective black box
@@ -42,7 +42,8 @@ _BOLDNESS = 0.6  # share of the posterior's deviations that samples have; measur
 _REFERENCE = 1.1  # of the front's range, as everywhere (analysis.statistics.indicators)
 _MILESTONES = (1.0 / 9.0, 1.0 / 3.0)  # a curve is learned at its first reports after these
 _MAX_POINTS = 240  # a draw from so many takes 0.1 s
-_GROWTH = 1.1  # of the trials that hyperparameters are fitted to, before they are fitted again
+_MAX_FRESH = 120  # of up to so many points, hyperparameters are fitted for every draw
+_GROWTH = 1.1  # and then when the trials that have ended are so many times as many
 _STEPS = (0.03, 0.1, 0.3)  # deviations of a mutation, in shares of a parameter's range
 _SMALL_STEPS = (0.01, 0.03, 0.1)
 _REDRAWN = 0.1  # share of numbers that a mutation draws anew; and of choices
@@ -115,8 +116,7 @@ class CurveModel:
         complete = [c for c in curves.values() if 1.0 in c.points]
         if len(complete) < _MIN_COMPLETE:
             return None
-        seed = derive_seed(self._seed, "sampler", number)
-        generator = np.random.default_rng(seed)
+        generator = np.random.default_rng(derive_seed(self._seed, "sampler", number))
         names = sorted({name for c in complete for name in c.points[1.0][2]})
         feasible = [c for c in complete if all(x <= 0 for x in c.points[1.0][2].values())]
         known = feasible or complete
@@ -128,15 +128,14 @@ class CurveModel:
 
         def scores(candidates: Sequence[Mapping[str, Any]]) -> _Floats:
             """Return (C, 2): what is gained, and what is missed of the constraints."""
-            chance = np.random.default_rng((seed, 1))  # the same for all that are compared
-            drawn_SKM = posterior.sample([*working, *candidates], len(working), chance)
+            drawn_SKM = posterior.sample([*working, *candidates], generator)
             ends_SKM, missed_SK = np.split(drawn_SKM, [self._num_objectives], axis=2)
             missed_SK = np.maximum(missed_SK, 0.0).sum(axis=2)
             missed_C = missed_SK[:, len(working) :].mean(axis=0)
             gain_C = np.zeros(len(candidates))
             if feasible:
                 front_FM = values_FM[on_front]
-                gain_C = _gains(ends_SKM, missed_SK <= 0.0, front_FM, len(working), chance)
+                gain_C = _gains(ends_SKM, missed_SK <= 0.0, front_FM, len(working), generator)
             return np.column_stack([gain_C, missed_C])
 
         half = range(_NUM_CANDIDATES // 2)
@@ -159,16 +158,17 @@ class CurveModel:
 class _Posterior:
     """Holds what is believed of the ends of trials: their objectives, then what they miss of names.
 
-    Hyperparameters are those of the first trials that ended, whose number grows by a tenth at a
-    time: so most draws find them in memory. Whether they do changes nothing.
+    Of many points, hyperparameters are those of the first trials that ended, whose number grows by
+    a tenth at a time: so most draws find them in memory. Whether they do changes nothing.
     """
 
     def __init__(self, space: Space, curves: Sequence[_Curve], names: Sequence[str]) -> None:
         self._encoder = _Encoder(space)
-        ended = [curve for curve in curves if curve.ended and curve.points]
-        num_settled = math.ceil(_GROWTH ** int(math.log(len(ended), _GROWTH)))
-        features_ND, output_NM = self._table(curves, names)
-        settled_ND, settled_NM = self._table(ended[:num_settled], names)
+        features_ND, output_NM = settled_ND, settled_NM = self._table(curves, names)
+        if len(features_ND) > _MAX_FRESH:
+            ended = [curve for curve in curves if curve.ended and curve.points]
+            num_settled = math.ceil(_GROWTH ** int(math.log(len(ended), _GROWTH)))
+            settled_ND, settled_NM = self._table(ended[:num_settled], names)
         groups, settled = self._encoder.groups, settled_ND.tobytes()
         thetas = [hyperparameters(groups, settled, column.tobytes()) for column in settled_NM.T]
         self._processes = [
@@ -176,13 +176,11 @@ class _Posterior:
             for given in zip(output_NM.T, thetas, strict=True)
         ]
 
-    def sample(
-        self, asked: Sequence[Mapping[str, Any]], num_working: int, chance: np.random.Generator
-    ) -> _Floats:
-        """Draw all ends (S, K, M), jointly for the trials at work, the first of K, and another."""
+    def sample(self, asked: Sequence[Mapping[str, Any]], generator: np.random.Generator) -> _Floats:
+        """Draw the ends of `asked` (S, K, M), jointly over these."""
         features_KD = self._encoder.encode(asked, 1.0)
-        sizes = len(self._processes), _NUM_SAMPLES, num_working + 1
-        both = zip(self._processes, _BOLDNESS * chance.normal(size=sizes), strict=True)
+        sizes = len(self._processes), _NUM_SAMPLES, len(asked)
+        both = zip(self._processes, _BOLDNESS * generator.normal(size=sizes), strict=True)
         return np.stack([process.sample(features_KD, normal) for process, normal in both], axis=2)
 
     def _table(self, curves: Sequence[_Curve], names: Sequence[str]) -> tuple[_Floats, _Floats]:
@@ -301,11 +299,10 @@ class _Encoder:
 
 
 def _features(parameter: Parameter, asked: Sequence[Mapping[str, Any]]) -> list[ArrayLike]:
+    given = [params.get(parameter.name, math.nan) for params in asked]
     if parameter.kind == "categorical":
-        given = [params.get(parameter.name) for params in asked]
         return [[value == choice for value in given] for choice in parameter.choices]
-    ends = [parameter.low, parameter.high]
-    value_N = np.array([*ends, *(params.get(parameter.name, math.nan) for params in asked)], float)
+    value_N = np.array([parameter.low, parameter.high, *given], dtype=float)
     value_N = np.log(value_N) if parameter.log else value_N
     low, high = value_N[:2]
     return [np.nan_to_num(2.0 * (value_N[2:] - low) / (high - low or 1.0) - 1.0)]

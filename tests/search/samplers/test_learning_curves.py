@@ -108,19 +108,20 @@ def test_a_proposal_depends_on_what_was_told_and_not_on_when() -> None:
     assert first.propose(14, SPACE) != first.propose(15, SPACE)
 
 
-def test_hyperparameters_are_fitted_again_when_a_tenth_more_has_ended() -> None:
-    """To the first 38 of 38 to 41 trials, and to 42 of 42."""
+@pytest.mark.parametrize(("most_fresh", "fits"), [(1000, [2, 4, 6, 8, 10]), (10, [2, 2, 2, 2, 4])])
+def test_of_many_points_fits_are_made_when_a_tenth_more_trials_ended(
+    most_fresh: int, fits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few points for every draw; else to the first 38 of 38 to 41 trials, and to 42 of 42."""
+    monkeypatch.setattr("search.samplers.learning_curves._MAX_FRESH", most_fresh)
     hyperparameters.cache_clear()
-    model = trained(38)
-    for number, params in enumerate(draws(4, seed=7), start=38):
+    model, made = trained(38), []
+    for number, params in enumerate(draws(5, seed=7), start=38):
         assert model.propose(number, SPACE) is not None
-        assert hyperparameters.cache_info().misses == 2  # one for each objective
+        made.append(hyperparameters.cache_info().misses)  # one for each objective
         model.started(number, params)
-        assert model.propose(number, SPACE) is not None  # also with one at work
-        assert hyperparameters.cache_info().misses == 2
         model.ended(number, vector(params))
-    assert model.propose(42, SPACE) is not None
-    assert hyperparameters.cache_info().misses == 4
+    assert made == fits
 
 
 def test_two_workers_do_not_get_the_same() -> None:
