@@ -24,11 +24,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from analysis.statistics.pareto import non_dominated
-from search.samplers.gaussian_process import GaussianProcess
+from search.samplers.gaussian_process import GaussianProcess, hyperparameters
 from spaces.space import GivenValues, Parameter, Space
 from trainables.seeds import derive_seed
 
@@ -41,7 +41,9 @@ _NUM_WEIGHTS = 16  # directions for each sample
 _BOLDNESS = 0.6  # share of the posterior's deviations that samples have; measured, 0.3 to 1
 _REFERENCE = 1.1  # of the front's range, as everywhere (analysis.statistics.indicators)
 _MILESTONES = (1.0 / 9.0, 1.0 / 3.0)  # a curve is learned at its first reports after these
-_MAX_POINTS = 240  # a draw from so many takes 0.3 s with two tasks
+_MAX_POINTS = 240  # a draw from so many takes 0.1 s
+_MAX_FRESH = 120  # of up to so many points, hyperparameters are fitted for every draw
+_GROWTH = 1.1  # and then when the trials that have ended are so many times as many
 _STEPS = (0.03, 0.1, 0.3)  # deviations of a mutation, in shares of a parameter's range
 _SMALL_STEPS = (0.01, 0.03, 0.1)
 _REDRAWN = 0.1  # share of numbers that a mutation draws anew; and of choices
@@ -49,7 +51,7 @@ _REDRAWN_CHOICES = 0.15
 _UNMOVED = 0.3  # share of the other numbers that it leaves as they are
 _EPSILON = 1e-9
 
-
+_Floats = NDArray[np.float64]
 # What a trial said: the fraction of training, the values, the violations of constraints.
 _Point = tuple[float, tuple[float, ...], Mapping[str, float]]
 
@@ -87,8 +89,7 @@ class CurveModel:
     ) -> None:
         """Learn from the first report after each milestone, before the end.
 
-        values: with the cost of the end, as the scheduler has them. What is not finite is left
-        out.
+        values: with the cost of the end, as the scheduler has them; left out if not finite.
         """
         reached = [m for m in _MILESTONES if m <= fraction + _EPSILON]
         if not reached or fraction >= 1.0 - _EPSILON:
@@ -125,26 +126,26 @@ class CurveModel:
         working = [c.params for c in curves.values() if not c.ended]
         posterior = _Posterior(space, list(curves.values()), names)
 
-        def scores(candidates: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        def scores(candidates: Sequence[Mapping[str, Any]]) -> _Floats:
             """Return (C, 2): what is gained, and what is missed of the constraints."""
-            ends_SKM, missed_SK = posterior.sample([*working, *candidates], generator)
+            drawn_SKM = posterior.sample([*working, *candidates], generator)
+            ends_SKM, missed_SK = np.split(drawn_SKM, [self._num_objectives], axis=2)
+            missed_SK = np.maximum(missed_SK, 0.0).sum(axis=2)
             missed_C = missed_SK[:, len(working) :].mean(axis=0)
             gain_C = np.zeros(len(candidates))
             if feasible:
-                holds_SK, front_FM = missed_SK <= 0.0, values_FM[on_front]
-                gain_C = _gains(ends_SKM, holds_SK, front_FM, len(working), generator)
+                front_FM = values_FM[on_front]
+                gain_C = _gains(ends_SKM, missed_SK <= 0.0, front_FM, len(working), generator)
             return np.column_stack([gain_C, missed_C])
 
         half = range(_NUM_CANDIDATES // 2)
         candidates = [_mutated(space, {}, _STEPS, generator) for _ in half]
-        for _ in half:
-            parent = parents[int(generator.integers(len(parents)))]
-            candidates.append(_mutated(space, parent, _STEPS, generator))
+        chosen = (parents[int(generator.integers(len(parents)))] for _ in half)
+        candidates += [_mutated(space, parent, _STEPS, generator) for parent in chosen]
         score_C2 = scores(candidates)
         best = [candidates[index] for index in _best_first(score_C2)[:_NUM_BEST]]
-        for index in range(_NUM_REFINED):
-            parent = best[index % len(best)]
-            candidates.append(_mutated(space, parent, _SMALL_STEPS, generator))
+        chosen = (best[index % len(best)] for index in range(_NUM_REFINED))
+        candidates += [_mutated(space, parent, _SMALL_STEPS, generator) for parent in chosen]
         score_C2 = np.vstack([score_C2, scores(candidates[_NUM_CANDIDATES:])])
         return candidates[int(_best_first(score_C2)[0])]
 
@@ -155,48 +156,50 @@ class CurveModel:
 
 
 class _Posterior:
-    """Holds what is believed of the ends of trials. Draws are joint over the trials of a call."""
+    """Holds what is believed of the ends of trials: their objectives, then what they miss of names.
+
+    Of many points, hyperparameters are those of the first trials that ended, whose number grows by
+    a tenth at a time: so most draws find them in memory. Whether they do changes nothing.
+    """
 
     def __init__(self, space: Space, curves: Sequence[_Curve], names: Sequence[str]) -> None:
         self._encoder = _Encoder(space)
+        features_ND, output_NM = settled_ND, settled_NM = self._table(curves, names)
+        if len(features_ND) > _MAX_FRESH:
+            ended = [curve for curve in curves if curve.ended and curve.points]
+            num_settled = math.ceil(_GROWTH ** int(math.log(len(ended), _GROWTH)))
+            settled_ND, settled_NM = self._table(ended[:num_settled], names)
+        groups, settled = self._encoder.groups, settled_ND.tobytes()
+        thetas = [hyperparameters(groups, settled, column.tobytes()) for column in settled_NM.T]
+        self._processes = [
+            GaussianProcess(groups, features_ND, *given)
+            for given in zip(output_NM.T, thetas, strict=True)
+        ]
+
+    def sample(self, asked: Sequence[Mapping[str, Any]], generator: np.random.Generator) -> _Floats:
+        """Draw the ends of `asked` (S, K, M), jointly over these."""
+        features_KD = self._encoder.encode(asked, 1.0)
+        sizes = len(self._processes), _NUM_SAMPLES, len(asked)
+        both = zip(self._processes, _BOLDNESS * generator.normal(size=sizes), strict=True)
+        return np.stack([process.sample(features_KD, normal) for process, normal in both], axis=2)
+
+    def _table(self, curves: Sequence[_Curve], names: Sequence[str]) -> tuple[_Floats, _Floats]:
         # By milestone, in whatever order a restart tells them.
         points = [(c.params, *point) for c in curves for _, point in sorted(c.points.items())]
         # The ends first, then what is new: trials come in the order of their numbers.
         newest = sorted(range(len(points)), key=lambda i: (points[i][1] < 1.0, -i))[:_MAX_POINTS]
-        points = [points[index] for index in sorted(newest)]
-        features = np.array([self._encoder.encode(params, t) for params, t, _, _ in points])
-
-        def process(outputs: Sequence[float]) -> GaussianProcess:
-            return GaussianProcess(self._encoder.groups, features, outputs)
-
-        columns = zip(*(values for _, _, values, _ in points), strict=True)
-        self._objectives = [process(column) for column in columns]
-        self._missed = [process([m.get(name, 0.0) for *_, m in points]) for name in names]
-
-    def sample(
-        self, asked: Sequence[Mapping[str, Any]], generator: np.random.Generator
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Draw the objectives at the end of `asked` (S, K, M), and all they miss in sum (S, K)."""
-        features_KD = np.array([self._encoder.encode(params, 1.0) for params in asked])
-
-        def drawn(process: GaussianProcess) -> NDArray[np.float64]:
-            normal_SK = _BOLDNESS * generator.normal(size=(_NUM_SAMPLES, len(asked)))
-            return process.sample(features_KD, normal_SK)
-
-        columns = [drawn(process) for process in self._objectives]
-        missed_SK = np.zeros((_NUM_SAMPLES, len(asked)))
-        for process in self._missed:
-            missed_SK += np.maximum(drawn(process), 0.0)
-        return np.stack(columns, axis=2), missed_SK
+        params, fractions, values, missed = zip(*(points[i] for i in sorted(newest)), strict=True)
+        rows = [[*v, *(m.get(n, 0.0) for n in names)] for v, m in zip(values, missed, strict=True)]
+        return self._encoder.encode(params, fractions), np.array(rows)
 
 
 def _gains(
-    ends_SKM: NDArray[np.float64],
+    ends_SKM: _Floats,
     holds_SK: NDArray[np.bool_],
-    front_FM: NDArray[np.float64],
+    front_FM: _Floats,
     num_working: int,
     generator: np.random.Generator,
-) -> NDArray[np.float64]:
+) -> _Floats:
     """Return the hypervolume that each candidate adds, on average over samples (C,).
 
     It is added to the front and to the trials at work, which are the first `num_working` of K.
@@ -209,7 +212,7 @@ def _gains(
     weights_SWM = np.abs(generator.normal(size=(num_samples, _NUM_WEIGHTS, num_objectives)))
     weights_SWM /= np.linalg.norm(weights_SWM, axis=2, keepdims=True)
 
-    def volumes(values_SKM: NDArray[np.float64]) -> NDArray[np.float64]:
+    def volumes(values_SKM: _Floats) -> _Floats:
         room_SKM = _REFERENCE - (values_SKM - low_M) / width_M
         reach_SKW = np.full((*room_SKM.shape[:2], _NUM_WEIGHTS), np.inf)
         for index in range(num_objectives):  # one by one, which needs a fraction of the memory
@@ -218,15 +221,14 @@ def _gains(
         return np.maximum(reach_SKW, 0.0) ** num_objectives
 
     front_SFM = np.broadcast_to(front_FM, (num_samples, *front_FM.shape))
-    there_SW = volumes(front_SFM).max(axis=1)
     volume_SKW = volumes(ends_SKM) * holds_SK[:, :, None]
-    if num_working:
-        there_SW = np.maximum(there_SW, volume_SKW[:, :num_working].max(axis=1))
+    there_SW = volume_SKW[:, :num_working].max(axis=1, initial=0.0)
+    there_SW = np.maximum(there_SW, volumes(front_SFM).max(axis=1))
     added_SCW = np.maximum(volume_SKW[:, num_working:] - there_SW[:, None], 0.0)
     return added_SCW.mean(axis=(0, 2))
 
 
-def _best_first(score_C2: NDArray[np.float64]) -> NDArray[np.intp]:
+def _best_first(score_C2: _Floats) -> NDArray[np.intp]:
     """Order by gain; where nothing that holds the constraints gains, by the nearest miss."""
     gain_C, missed_C = score_C2.T
     return np.lexsort((missed_C, -gain_C))
@@ -238,33 +240,25 @@ def _is_drawn(params: Mapping[str, Any], space: Space) -> bool:
         drawn = space.suggest(GivenValues(params))
     except KeyError:
         return False
-    return all(
-        parameter.contains(drawn[parameter.name])
-        for parameter in space.parameters
-        if parameter.name in drawn and parameter.name not in space.fixed
-    )
+    free = [p for p in space.parameters if p.name in drawn and p.name not in space.fixed]
+    return all(parameter.contains(drawn[parameter.name]) for parameter in free)
 
 
 def _mutated(
-    space: Space,
-    parent: Mapping[str, Any],
-    steps: Sequence[float],
-    generator: np.random.Generator,
+    space: Space, parent: Mapping[str, Any], steps: Sequence[float], chance: np.random.Generator
 ) -> dict[str, Any]:
     """Return what `space` draws near `parent`, fixed values apart."""
-    drawn = space.suggest(_Mutation(parent, float(generator.choice(steps)), generator))
+    drawn = space.suggest(_Mutation(parent, float(chance.choice(steps)), chance))
     return {name: value for name, value in drawn.items() if name not in space.fixed}
 
 
+@dataclass(slots=True)
 class _Mutation:
     """Stands in for a trial of Optuna: a parent's values, moved a little; others are drawn."""
 
-    def __init__(
-        self, parent: Mapping[str, Any], step: float, generator: np.random.Generator
-    ) -> None:
-        self._parent = parent
-        self._step = step
-        self._generator = generator
+    _parent: Mapping[str, Any]
+    _step: float
+    _generator: np.random.Generator
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         forth, back = (math.log, math.exp) if log else (float, float)
@@ -293,26 +287,22 @@ class _Encoder:
 
     def __init__(self, space: Space) -> None:
         self._parameters = [p for p in space.parameters if p.name not in space.fixed]
-        self.groups: list[int] = []
-        for group, parameter in enumerate(self._parameters):
-            self.groups += [group] * max(1, len(parameter.choices))
-        self.groups.append(len(self._parameters))
+        sizes = [*(max(1, len(p.choices)) for p in self._parameters), 1]
+        self.groups = tuple(group for group, size in enumerate(sizes) for _ in range(size))
 
-    def encode(self, params: Mapping[str, Any], fraction: float) -> list[float]:
-        """Return the features of a configuration at a fraction of training."""
-        features = [f for parameter in self._parameters for f in _features(parameter, params)]
+    def encode(self, asked: Sequence[Mapping[str, Any]], fractions: ArrayLike) -> _Floats:
+        """Return the features (N, D) of configurations at fractions of training."""
+        columns = [column for p in self._parameters for column in _features(p, asked)]
         # 1 at the end, 0 at a third of training, -1 at a ninth: where curves are learned.
-        return [*features, 1.0 + math.log(fraction) / math.log(3.0)]
+        time_N = np.broadcast_to(1.0 + np.log(fractions) / math.log(3.0), len(asked))
+        return np.column_stack([*columns, time_N])
 
 
-def _features(parameter: Parameter, params: Mapping[str, Any]) -> list[float]:
+def _features(parameter: Parameter, asked: Sequence[Mapping[str, Any]]) -> list[ArrayLike]:
+    given = [params.get(parameter.name, math.nan) for params in asked]
     if parameter.kind == "categorical":
-        return [float(params.get(parameter.name) == choice) for choice in parameter.choices]
-    if parameter.name not in params:
-        return [0.0]
-    assert parameter.low is not None
-    assert parameter.high is not None
-    forth = math.log if parameter.log else float
-    low, high = forth(parameter.low), forth(parameter.high)
-    width = high - low
-    return [2.0 * (forth(params[parameter.name]) - low) / width - 1.0 if width else 0.0]
+        return [[value == choice for value in given] for choice in parameter.choices]
+    value_N = np.array([parameter.low, parameter.high, *given], dtype=float)
+    value_N = np.log(value_N) if parameter.log else value_N
+    low, high = value_N[:2]
+    return [np.nan_to_num(2.0 * (value_N[2:] - low) / (high - low or 1.0) - 1.0)]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from search.samplers.gaussian_process import hyperparameters
 from search.samplers.learning_curves import CurveModel, _gains
 from spaces.space import Parameter, Space, When
 
@@ -105,6 +106,22 @@ def test_a_proposal_depends_on_what_was_told_and_not_on_when() -> None:
         second.ended(number, vector(params))
     assert first.propose(14, SPACE) == second.propose(14, SPACE)
     assert first.propose(14, SPACE) != first.propose(15, SPACE)
+
+
+@pytest.mark.parametrize(("most_fresh", "fits"), [(1000, [2, 4, 6, 8, 10]), (10, [2, 2, 2, 2, 4])])
+def test_of_many_points_fits_are_made_when_a_tenth_more_trials_ended(
+    most_fresh: int, fits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few points for every draw; else to the first 38 of 38 to 41 trials, and to 42 of 42."""
+    monkeypatch.setattr("search.samplers.learning_curves._MAX_FRESH", most_fresh)
+    hyperparameters.cache_clear()
+    model, made = trained(38), []
+    for number, params in enumerate(draws(5, seed=7), start=38):
+        assert model.propose(number, SPACE) is not None
+        made.append(hyperparameters.cache_info().misses)  # one for each objective
+        model.started(number, params)
+        model.ended(number, vector(params))
+    assert made == fits
 
 
 def test_two_workers_do_not_get_the_same() -> None:

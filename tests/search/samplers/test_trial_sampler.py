@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import BaseTrial, TrialState
 
 from search.plans.recipe import SAMPLERS
+from search.samplers.gaussian_process import hyperparameters
 from search.samplers.trial_sampler import TrialSampler
 from spaces.space import Parameter, Space, When
 from trainables.errors import UserError
@@ -91,6 +92,7 @@ class History:
 
     def restart(self) -> None:
         """As the ledger does: by number, what was drawn, and how it ended."""
+        hyperparameters.cache_clear()  # another process remembers nothing
         self.model = self._new()
         for number, draw in enumerate(self.draws):
             if number in self.ends:
@@ -108,7 +110,11 @@ class History:
         ("random", 3),
     ],
 )
-def test_a_driver_that_was_told_the_same_draws_the_same(sampler: str, concurrency: int) -> None:
+def test_a_driver_that_was_told_the_same_draws_the_same(
+    sampler: str, concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if concurrency == 3:  # as of many points
+        monkeypatch.setattr("search.samplers.learning_curves._MAX_FRESH", 5)
     whole, broken = (History(sampler, 2, seed=concurrency) for _ in range(2))
     for step in range(9 if sampler == "gp" else 24):
         for history in (whole, broken):
