@@ -218,7 +218,7 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
     from trainables.models.catalogue import build_model
     from trainables.shipping.trial_costs import deployment_costs
     from trainables.sparsity.masks import MaskRegistry
-    from trainables.sparsity.structures.catalogue import use_structure
+    from trainables.sparsity.structures.catalogue import build_structure, use_structure
 
     config = plan.sample_config()
     dataset = open_dataset(config.data)
@@ -226,7 +226,9 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
     model = build_model(config.model, num_channels, config.seed)
     deployment_costs(config)
     if METHOD.find(config.method).sparse:
-        use_structure(config.sparsity.structure, MaskRegistry(model), model, config.data.size)
+        registry = MaskRegistry(model)
+        use_structure(config.sparsity.structure, registry, model, config.data.size)
+        build_structure(config.sparsity, registry, {})
     metas = [view.split.meta.to_json() for view in (dataset.train, dataset.test)]
     found = digest(b"".join(metas))
     if known.get("data", found) not in (found, None):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import SparsityConfig
+from trainables.errors import UserError
 from trainables.models.base import SHARED
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.proposal import Masks, Proposal, Scores
@@ -28,11 +29,19 @@ class NofM(Structure):
     During a gradual schedule every group keeps ⌈density · M⌉, until N are left. The tasks' vote is
     settled group by group: each task ranks the group's weights, a shared weight enters with the
     j-th best of its ranks (j votes are required), and the N that enter first are kept.
+
+    Raises `UserError` if M divides no layer's input dimension.
     """
 
     def __init__(self, registry: MaskRegistry, config: SparsityConfig, n: int, m: int) -> None:
         super().__init__(registry, config)
         self.n, self.m = n, m
+        if len(self.left_dense) == len(registry.names):
+            sizes = sorted({shape[1] for shape in registry.shapes.values()})
+            raise UserError(
+                f"structure {n}:{m} needs a layer whose input dimension is a multiple of {m}, got "
+                f"{', '.join(map(str, sizes))}; choose an M that divides one of them"
+            )
 
     @property
     def left_dense(self) -> dict[str, str]:

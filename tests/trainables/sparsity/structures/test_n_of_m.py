@@ -90,3 +90,8 @@ def test_wrong_sizes_are_refused(structure: str, said: str) -> None:
 def test_a_target_that_is_not_n_of_m_is_refused() -> None:
     with pytest.raises(UserError, match=r"must be 0\.5 for structure 2:4, which sets it"):
         toy_context(ToyNetwork(), sparsity__structure="2:4", sparsity__target=0.9)
+
+
+def test_an_m_that_divides_no_layer_is_refused_with_what_there_is() -> None:
+    with pytest.raises(UserError, match=r"multiple of 7, got 3, 4, 6; choose an M that divides"):
+        toy_context(ToyNetwork(), sparsity__structure="2:7", sparsity__target=1 - 2 / 7)
