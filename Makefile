@@ -17,7 +17,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-gpu test-cluster soak check format methods bench bench-search \
-        bench-orchestration claims clean
+        bench-orchestration claims claims-channels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -83,6 +83,9 @@ bench-orchestration: $(STAMP) ## what a study costs beside raw Ray Tune
 
 claims: $(STAMP) ## put the paper's claims to the test (hours; resumable) and write docs/claims.md
 	@$(RUN) -m benchmarks.claims $(ARGS)
+
+claims-channels: $(STAMP) ## what channels, N:M and single weights buy (an hour; resumable)
+	@$(RUN) -m benchmarks.claims.channels $(ARGS)
 
 clean: ## remove .venv and the caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build

@@ -89,7 +89,7 @@ def test_the_dense_cache_and_the_baseline_reach_the_run(
 ) -> None:
     alone = DiSparseTrainable(config)
     alone.train()
-    assert alone._run.arguments == {}
+    assert alone._run.arguments == {"deployment": None}
     alone.save(str(tmp_path / "checkpoint"))
     baseline = trial_config("dense", "scenes", "tiny")
     shared = {

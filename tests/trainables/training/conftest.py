@@ -24,6 +24,7 @@ SMALL = {
     "training.batch_size": 4,
     "sparsity.saliency_batches": 2,
     "sparsity.interval_steps": 2,
+    "sparsity.round_to": 1,
     "regrowth.interval_steps": 2,
 }
 

@@ -30,6 +30,7 @@ _TRACE_SIZE = (64, 64)  # pixels: small, and enough for an output stride of 32
 _TOLERANCE = 1e-4  # of the largest output, in float32
 _BROKEN = "the network counts on the number of its channels"
 _OUTPUT = "its channels are an output of the network"
+_MISREAD = "the tracer takes it for wider than it is"
 
 Entry = tuple[str, int, int]  # tensor name, dimension, position
 
@@ -145,6 +146,7 @@ class _Units:
         self._names = {module: name for name, module in trial.named_modules()}
         # Tied parameters have one name, that of `named_parameters`.
         self._parameter_names = {id(p): name for name, p in trial.named_parameters()}
+        self._tensors = dict(trial.named_parameters()) | dict(trial.named_buffers())
         self._parent: dict[Entry, Entry] = {}
         self._fixed: dict[Entry, str] = {}  # by root of its set
         self._roots: list[tuple[str, str, int, int]] = []  # layer, weight, dimension, channels
@@ -190,7 +192,11 @@ class _Units:
             elif module in self._names:
                 reason = reason or why_fixed(module)
                 outwards = graph.is_out_channel_pruning_fn(item.dep.handler)
-                tied += self._entries(module, outwards, item.idxs)
+                found = self._entries(module, outwards, item.idxs)
+                # A split, say, whose parts the tracer numbers anew.
+                inside = [entries for entries in found if all(map(self._exists, entries))]
+                reason = reason or (_MISREAD if len(inside) < len(found) else "")
+                tied += inside
         if channels is None:
             sets = [[entry for entries in tied for entry in entries]]
         else:
@@ -200,6 +206,10 @@ class _Units:
                 self._union(entries[0], other)
             if reason:
                 self._fix(entries[0], reason)
+
+    def _exists(self, entry: Entry) -> bool:
+        name, dimension, position = entry
+        return position < self._tensors[name].shape[dimension]
 
     def _entries(
         self, module: nn.Module, outwards: bool, positions: Sequence[int]
@@ -265,7 +275,6 @@ class _Units:
             if new:
                 group += [len(groups)] * len(new)
                 groups.append(layer)
-        tensors = dict(self._trial.named_parameters()) | dict(self._trial.named_buffers())
         axes: dict[str, dict[int, Tensor]] = {}
         for entry in self._parent:
             unit = number.get(self._find(entry))
@@ -273,7 +282,7 @@ class _Units:
                 name, dim, position = entry
                 axis = axes.setdefault(name, {})
                 if dim not in axis:
-                    axis[dim] = torch.full((tensors[name].shape[dim],), FIXED)
+                    axis[dim] = torch.full((self._tensors[name].shape[dim],), FIXED)
                 axis[dim][position] = unit
         rows = {weight: dim for _, weight, dim, _ in self._roots if dim in axes.get(weight, {})}
         return ChannelUnits(

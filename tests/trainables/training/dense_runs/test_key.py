@@ -231,7 +231,10 @@ def test_a_dense_trial_reads_nothing_of_what_the_key_leaves_out(small_trial):
     plain = small_trial("dense")
     odd = plain.replace(
         {
+            "sparsity.structure": "channel",
             "sparsity.target": 0.75,
+            "sparsity.counts": "flops",
+            "sparsity.round_to": 3,
             "sparsity.allocation": "uniform",
             "sparsity.schedule": "levels",
             "sparsity.start_fraction": 0.25,
@@ -248,12 +251,16 @@ def test_a_dense_trial_reads_nothing_of_what_the_key_leaves_out(small_trial):
             "regrowth.interval_steps": 1,
             "regrowth.end_fraction": 1.0,
             "regrowth.budget": "published",
+            "deployment.measure": True,
+            "deployment.runtime": "torch",
+            "deployment.device": "cuda",
+            "deployment.threads": 7,
             "training.pretrain_steps": 7,
             "optimiser.momentum": 0.5,
             "optimiser.halve_every_fraction": 0.5,
         }
     )
-    groups = ("sparsity.", "regrowth.")
+    groups = ("sparsity.", "regrowth.", "deployment.")
     left_out = {name for name in plain.flat() if name.startswith(groups)}
     before, after = plain.flat(), odd.flat()
     # A setting that is added to these groups has to be given another value here.
