@@ -26,7 +26,12 @@ def modules(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = re.match(r"# (\w+\.(?:py|toml))", block)
         assert name is not None, "a block of the README starts with its file's name"
         (folder / name[1]).write_text(block)
-    assert {path.name for path in folder.iterdir()} == {"my_data.py", "my_model.py", "mine.toml"}
+    assert {path.name for path in folder.iterdir()} == {
+        "my_data.py",
+        "my_model.py",
+        "mine.toml",
+        "predict.py",
+    }
     return folder
 
 
@@ -77,6 +82,31 @@ def test_a_model_of_ones_own(repository: Path, modules: Path, tmp_path: Path) ->
     # 7·7·3·32 shared weights, and 3·3·32 for each channel of the five tasks.
     total = 7 * 7 * 3 * 32 + 3 * 3 * 32 * (12 + 3 + 1 + 1 + 1)
     assert f"kept {round((1 - 0.9) * total):,} of {total:,} prunable weights" in said
+
+
+@pytest.mark.slow
+def test_prediction_with_onnx_runtime_alone(
+    repository: Path, modules: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command(
+        repository, modules, "train", "disparse-static", "--data-root", str(tmp_path / "scenes"),
+        "--set", "sparsity.structure=channel", "--set", "sparsity.round_to=1", "--sparsity", "0.5",
+        "--tasks", "depth,segmentation", "--set", "data.num_train=24", "--set", "data.num_test=4",
+        "--out", str(out), *SHORT,
+    )  # fmt: skip
+    shipped = str(tmp_path / "shipped")
+    command(repository, modules, "ship", str(out / "model.pt"), "--out", shipped, "--quiet")
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)).save(photo)
+    done = subprocess.run(
+        [sys.executable, str(modules / "predict.py"), f"{shipped}/model.onnx", str(photo)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "'depth': (1, 1, " in done.stdout
+    assert "'segmentation': (1, 12, " in done.stdout
 
 
 @pytest.mark.ray

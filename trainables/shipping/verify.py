@@ -17,7 +17,7 @@ from trainables.shipping.runtime import Predict
 from trainables.tasks.base import Task
 
 OUTPUT_TOLERANCE = 1e-4  # in float32, where a sum in another order differs by about 1e-6
-METRIC_TOLERANCE = 1e-3  # a pixel at the border of two classes may change sides
+METRIC_TOLERANCE = 1e-4
 
 _RANDOM_BATCHES = 4
 _RANDOM_BATCH_SIZE = 4
