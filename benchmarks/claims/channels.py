@@ -60,7 +60,7 @@ PARTS = (
     Part(
         study="channels",
         label="channels",
-        methods=("dense", OURS, *RIVALS),
+        methods=("dense", RIVALS[0], OURS, *RIVALS[1:]),
         sparsities=tuple(1 - left for left in FLOPS_LEFT),
         settings=(),
         seeds=NUM_SEEDS,
