@@ -196,6 +196,9 @@ class Projection:
             if not made:
                 return
             run = self._runs[name] = _TrialRun(str(made.info.run_id), tags=now)
+        if run_content.TAG_MODEL in run.tags.keys() - tags.keys():  # its file is gone
+            self._write(self._client.delete_tag, run.run_id, run_content.TAG_MODEL)
+            del run.tags[run_content.TAG_MODEL]
         wanted = run_content.status_of(trial, live=live)
         settings = run_content.settings_of(trial)
         if (
@@ -207,9 +210,6 @@ class Projection:
             and not self._thorough
         ):
             return
-        if run_content.TAG_MODEL in run.tags.keys() - tags.keys():  # it is gone
-            self._write(self._client.delete_tag, run.run_id, run_content.TAG_MODEL)
-            del run.tags[run_content.TAG_MODEL]
         if run.status != wanted == "RUNNING":
             self._write(self._client.update_run, run.run_id, wanted)
             run.status = wanted
