@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis import commands
-from analysis.options import JsonFile, Name, Out, Quiet, Storage, TrackingUri
+from analysis.options import JsonFile, Log, Name, Out, Quiet, Storage, TrackingUri
 from trainables.command_line import masked, run_command_line, write_json
 from trainables.errors import UserError
 
@@ -46,6 +46,7 @@ def front(
     tracking_uri: TrackingUri = None,
     out: Out = None,
     json_file: JsonFile = None,
+    log: Log = True,
     quiet: Quiet = False,
 ) -> None:
     """Write front.png, front.parquet and, for each task, fronts/TASK.png, .html and .csv.
@@ -55,7 +56,7 @@ def front(
     Members are complete trials that no other dominates over the study's objectives, judged on
     the validation split. A trial that was stopped early or missed a constraint is never a member.
     With --cost, that cost takes the place of the study's, and its name is in the files' names:
-    front-latency_ms.png. front.* are logged to the study's MLflow run as well.
+    front-latency_ms.png. The files are logged to the study's MLflow run as well.
 
     \b
     Examples:
@@ -64,7 +65,7 @@ def front(
       python -m analysis front demo --cost cost/flops_fraction
       python -m analysis front demo --storage /shared/runs --tracking-uri http://mlflow:5000
     """
-    _produce("front", name, storage, tracking_uri, out, json_file, quiet, cost)
+    _produce("front", name, storage, tracking_uri, out, json_file, log, quiet, cost)
 
 
 @app.command()
@@ -74,6 +75,7 @@ def report(
     tracking_uri: TrackingUri = None,
     out: Out = None,
     json_file: JsonFile = None,
+    log: Log = True,
     quiet: Quiet = False,
 ) -> None:
     """Write report.html and its pictures.
@@ -81,15 +83,15 @@ def report(
     It also does what `front` does. The page is one file that opens offline.
 
     Pictures beside it: front (and fronts/TASK), hypervolume, parallel, importance, agreement,
-    layers (.png), as far as the study has what they show. What is not in fronts/ is logged to the
-    study's MLflow run as well; a server that is away is said in a note and stops nothing.
+    layers (.png), as far as the study has what they show. The files are logged to the study's
+    MLflow run as well; a server that is away is said in a note and stops nothing.
 
     \b
     Examples:
       python -m analysis report demo
       python -m analysis report demo --out reports/demo --quiet
     """
-    _produce("report", name, storage, tracking_uri, out, json_file, quiet)
+    _produce("report", name, storage, tracking_uri, out, json_file, log, quiet)
 
 
 @app.command()
@@ -177,6 +179,7 @@ def _produce(
     tracking_uri: str | None,
     out: Path | None,
     json_file: Path | None,
+    log: bool,
     quiet: bool,
     cost: str | None = None,
 ) -> None:
@@ -203,7 +206,7 @@ def _produce(
         paths.append(
             write_report(found, folder, shlex.join(["python", "-m", "analysis", *sys.argv[1:]]))
         )
-    notes = [*study.notes, *_log(study, paths)]
+    notes = [*study.notes, *(_log(study, folder, [*paths, *of_tasks]) if log else ())]
     for note in () if quiet else notes:
         print(f"note: {note}", file=sys.stderr)
     words = {"stopped": "stopped early", "infeasible": "infeasible", "failed": "failed"}
@@ -235,7 +238,7 @@ def _no_model(study: "Study") -> str:
     )
 
 
-def _log(study: "Study", paths: list[Path]) -> list[str]:
+def _log(study: "Study", folder: Path, paths: list[Path]) -> list[str]:
     """Log the files to the study's MLflow run; returns a note where that was not possible."""
     from analysis.studies import tracking
 
@@ -245,7 +248,7 @@ def _log(study: "Study", paths: list[Path]) -> list[str]:
         logged = tracking.log_artifacts(
             study.tracking_uri,
             study.name,
-            paths,
+            {path: path.parent.relative_to(folder) for path in paths},
             parent_run_id=study.parent_run_id,
             study_id=study.facts.get("study_id"),
         )

@@ -21,4 +21,7 @@ Out = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result as one JSON object.")
 ]
+Log = Annotated[
+    bool, typer.Option("--log/--no-log", help="Log the files to the study's MLflow run as well.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]

@@ -1,7 +1,6 @@
 """`python -m search`: run a study or a grid of baselines, resume it, ask how it stands."""
 
 import json
-import logging
 import os
 from typing import Annotated, Any
 
@@ -14,12 +13,15 @@ import typer
 
 from search.options import (
     DataRootOption,
+    NameArgument,
     QuietOption,
     StorageOption,
     StudyStorageOption,
     TrackingOption,
     launches,
+    quiet_libraries,
 )
+from search.ship_command import ship
 from trainables.command_line import EXIT_INTERRUPTED, run_command_line
 from trainables.errors import Failure
 
@@ -33,7 +35,6 @@ app = typer.Typer(
 RecipeArgument = Annotated[
     str, typer.Argument(help="Name of a recipe (`search recipe` lists them), or a .toml file.")
 ]
-NameArgument = Annotated[str, typer.Argument(help="Name of the study.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="name=value: fix a setting of all. Repeatable.")
 ]
@@ -202,7 +203,7 @@ def status(
 
     Examples: python -m search status demo; python -m search status demo --json
     """
-    _quiet_libraries()
+    quiet_libraries()
     from search.messages import status_lines
     from search.record.study_status import study_status
 
@@ -227,7 +228,7 @@ def sync(
     Examples: python -m search sync demo;
     python -m search sync demo --tracking-uri http://server:5000
     """
-    _quiet_libraries()
+    quiet_libraries()
     from search.tracking.sync import sync_study
 
     end = sync_study(storage, name, tracking_uri=tracking_uri, study_storage=study_storage)
@@ -236,6 +237,9 @@ def sync(
         typer.echo(f"study {name}: {end.trials} trials, {done} at {end.tracking_uri}")
     if end.refused:
         raise Failure(f"{end.refused} writes were refused by MLflow ({end.reason})")
+
+
+app.command()(ship)
 
 
 @app.command()
@@ -268,7 +272,7 @@ def delete(
 
     Example: python -m search delete demo
     """
-    _quiet_libraries()
+    quiet_libraries()
     from search.tracking.delete import delete_study
 
     def ask(what: str) -> None:
@@ -285,7 +289,7 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
     from search.messages import end_lines, problem_lines
     from search.record.study_folder import again
 
-    _quiet_libraries()
+    quiet_libraries()
     try:
         end = run_study(plan, Launch(quiet=quiet, **launch))
     except KeyboardInterrupt:
@@ -302,12 +306,6 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
         raise Failure(f"no trial of {plan.study} is complete; most often: {end.reason}")
     if end.remaining or end.report_problem or end.unwritten:
         raise typer.Exit(1)
-
-
-def _quiet_libraries() -> None:
-    # By the logger's name: importing Optuna for this would make every mistake wait for it.
-    for name in ("mlflow", "alembic", "optuna", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

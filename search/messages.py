@@ -1,15 +1,19 @@
 """What the commands of `python -m search` say of a study."""
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.execution.study import StudyEnd
 from search.plans.budget import Budget
 from search.plans.plan import Plan
 from search.record.study_folder import again
+
+if TYPE_CHECKING:  # loads torch
+    from search.execution.ship import Shipped, Wanted
 
 
 def status_lines(found: Mapping[str, Any], storage: str) -> Iterator[str]:
@@ -56,6 +60,43 @@ def problem_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
             left = f"before {plan.budget.text} were used"
         resume = again("resume", plan.study, storage)
         yield f"Interrupted {left}. To resume: {resume}"
+
+
+def shipped_lines(shipped: "Shipped", wanted: "Wanted") -> Iterator[str]:
+    """Yield what was chosen and why, what was written, and how to load it."""
+    result, out = shipped.result, wanted.out
+    sizes, latency = result["sizes"], result["latency"]
+    yield f"{shipped.trial}: {result['config']['method']}"
+    for reason in shipped.why:
+        yield f"  why     {reason}"
+    yield (
+        f"  costs   {sizes['bytes'] / sizes['bytes_dense']:.3f} of the dense network's bytes, "
+        f"{latency['fraction']:.3f} of its time ({latency['shipped_ms']:.3g} ms, "
+        f"{latency['runtime']}, {latency['device']}, {latency['threads']} thread(s))"
+    )
+    for name, size in result["files"].items():
+        yield f"  file    {out / name}, {size:,} bytes"
+    yield f"  file    {out / 'card.md'}, {out / 'ship.json'}"
+    if "model.onnx" in result["files"]:
+        yield f"  load    onnxruntime.InferenceSession({str(out / 'model.onnx')!r})"
+    if shipped.in_mlflow is not None:
+        logged = shipped.in_mlflow
+        name = f"{wanted.register} version {logged.version}, " if logged.version else ""
+        yield f"  MLflow  {name}{'it had this file already' if logged.reused else 'a new model'}"
+        yield f"  load    mlflow.set_tracking_uri({logged.tracking_uri!r})"
+        yield f"          mlflow.pyfunc.load_model({logged.uri!r}).predict(images)"
+
+
+def shipped_json(shipped: "Shipped") -> dict[str, Any]:
+    """Return the object of `ship.json`, with the choice and where MLflow has the model."""
+    logged = shipped.in_mlflow
+    return {
+        **shipped.result,
+        "trial": shipped.trial,
+        "why": list(shipped.why),
+        "mlflow": None if logged is None else dataclasses.asdict(logged),
+        "problem": shipped.problem,
+    }
 
 
 def _short(path: Path) -> str:

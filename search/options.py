@@ -1,11 +1,13 @@
 """Options that several commands of `python -m search` have in common."""
 
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
+NameArgument = Annotated[str, typer.Argument(help="Name of the study.")]
 StorageOption = Annotated[str, typer.Option(help="Folder that holds all studies.")]
 TrackingOption = Annotated[
     str | None,
@@ -55,3 +57,10 @@ def launches(command: Callable[..., None]) -> Callable[..., None]:
     with_launch.__annotations__ = {p.name: p.annotation for p in parameters}
     with_launch.__name__, with_launch.__doc__ = command.__name__, command.__doc__
     return with_launch
+
+
+def quiet_libraries() -> None:
+    """Silence what libraries say of their own work."""
+    # By the logger's name: importing Optuna for this would make every mistake wait for it.
+    for name in ("mlflow", "alembic", "optuna", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)

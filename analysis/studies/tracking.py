@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,12 +107,14 @@ def study_names(uri: str) -> tuple[str, ...]:
 def log_artifacts(
     uri: str,
     name: str,
-    paths: Iterable[Path],
+    paths: Mapping[Path, Path],
     *,
     parent_run_id: str | None = None,
     study_id: object = None,
 ) -> bool:
     """Log files as artifacts of the study's parent run; False where the server has no such run.
+
+    paths: the files, each with the folder of the artifacts that it goes to.
 
     The run is `parent_run_id` if this server has it: another server may have been named. Otherwise
     it is the newest run of the study `name`, and of `study_id` where the runs are tagged with one.
@@ -129,8 +131,8 @@ def log_artifacts(
             run_id = parents[0].info.run_id if parents else None
         if run_id is None:
             return False
-        for path in paths:
-            client.log_artifact(run_id, str(path))
+        for path, folder in paths.items():
+            client.log_artifact(run_id, str(path), "" if folder == Path() else str(folder))
     return True
 
 

@@ -149,6 +149,7 @@ def _run_locked(
         write_json(files.description, described)
 
     finished = False
+    table = problem = ""
     try:
         with _failures_of_storage(plan, files, addresses):
             if known:
@@ -180,17 +181,16 @@ def _run_locked(
             finished = not ledger.num_remaining
             if finished:
                 write_json(files.description, described | {"finished": True})
+        statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in ledger.finished())
+        if launch.report and finished and statuses["complete"]:
+            # The projector, which ends below, sends it.
+            _, problem = _analyse("report", files, addresses.tracking_uri, "--no-log")
     finally:
         unwritten = projector.close(finished=finished)
-    statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in ledger.finished())
     reasons = Counter(str(t.user_attrs.get("reason", "")) for t in ledger.finished())
-    table = problem = ""
-    if statuses["complete"]:
-        if launch.report and finished:
-            _, problem = _analyse("report", files, addresses.tracking_uri)
-        if plan.grid is not None and not launch.quiet:
-            table, failure = _analyse("table", files, addresses.tracking_uri, "--primary")
-            problem = problem or failure
+    if statuses["complete"] and plan.grid is not None and not launch.quiet:
+        table, failure = _analyse("table", files, addresses.tracking_uri, "--primary")
+        problem = problem or failure
     return StudyEnd(
         directory=files.directory,
         tracking_uri=masked(addresses.tracking_uri),

@@ -313,13 +313,18 @@ def _density(trial: FrozenTrial) -> float | None:
     return None if config is None else final_density(config)
 
 
-def front_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> list[int]:
-    """Return the numbers of the non-dominated among the complete trials, sorted."""
+def front_of(
+    trials: Iterable[FrozenTrial], objectives: Sequence[str], among: Sequence[str] = ()
+) -> list[int]:
+    """Return the numbers of the non-dominated among the complete trials, sorted.
+
+    objectives: all of the study. among: those that are compared; all if none is given.
+    """
     complete = [t for t in trials if t.user_attrs.get("status") == "complete" and t.values]
     if not complete:
         return []
-    signs = [describe(name).sign for name in objectives]
-    values = [[s * v for s, v in zip(signs, t.values, strict=True)] for t in complete]
+    columns = [(describe(n).sign, objectives.index(n)) for n in among or objectives]
+    values = [[sign * t.values[at] for sign, at in columns] for t in complete]
     return sorted(t.number for t, on in zip(complete, non_dominated(values), strict=True) if on)
 
 

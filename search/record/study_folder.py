@@ -43,6 +43,10 @@ class StudyFiles:
         """Return a trial's folder."""
         return self.directory / "trials" / f"{number:05d}"
 
+    def model(self, number: int) -> Path:
+        """Return the file of a trial's trained model."""
+        return self.trial(number) / "model.pt"
+
     def reports(self, number: int) -> Path:
         """Return the file of a trial's reports, one line for each."""
         return self.trial(number) / "reports.jsonl"

@@ -18,18 +18,15 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.record.ledger import front_of, trial_name
+from search.record.ledger import trial_name
 from search.record.storage import StudyRecord, is_broken_connection
 from search.record.study_folder import StudyFiles, read_json, read_json_lines
 from search.tracking import run_content
 from search.tracking.run_content import TAG_KIND, TAG_PARENT, TAG_STUDY_ID
 from trainables.addresses import first_line
 from trainables.errors import is_full_disk
-from trainables.report import TAG_FRONT, TAG_STUDY, TAG_TRIAL, add_recorded_tasks
+from trainables.report import TAG_STUDY, TAG_TRIAL, add_recorded_tasks
 
-ARTIFACT_FOLDER = "record"
-_TAG_RECORD = "disparse.record"  # of the parent: a digest of these files, as they were sent
-_RECORD_FILES = ("study.json", "trials.parquet")
 _MAX_PARAMS = 100  # MLflow's limits of one batch: so many parameters, 1,000 items in all
 _MAX_METRICS = 850
 
@@ -85,7 +82,7 @@ class Projection:
         self._stale = True  # whether MLflow may have runs, or parts of them, that we do not know
         self._made_parent = False
         self._parent_status = ""
-        self._record_digest = ""  # of the files that MLflow has
+        self._digests: dict[str, str] = {}  # of the files that MLflow has
         self.parent_run_id = self._find_or_make_parent()
 
     def update(self, *, live: bool = True) -> None:
@@ -97,38 +94,42 @@ class Projection:
             self._set_parent_status("RUNNING")
         trials = self._record.trials(lambda number: number not in self._settled)
         newly_ended = [trial for trial in trials if run_content.has_ended(trial)]
-        front = set(front_of([*self._settled.values(), *newly_ended], self._study["objectives"]))
+        everyone = [*self._settled.values(), *trials]
+        fronts = run_content.front_tags(everyone, self._study["objectives"])
         for trial in trials:
-            self._project(trial, on_front=trial.number in front, live=live)
+            self._project(trial, fronts[trial.number], live=live)
             if run_content.has_ended(trial):
                 self._settled[trial.number] = trial
         if newly_ended:
             for number in self._settled:
                 run = self._runs.get(trial_name(self._files.study, number))
                 if run is not None:
-                    self._log_tags(run, {TAG_FRONT: str(number in front).lower()})
+                    self._log_tags(run, fronts[number])
 
     def close(self, *, finished: bool) -> None:
         """Write everything, and leave no run RUNNING. finished: whether no trial is left."""
         self.update(live=False)
         self._find_children()  # deletes what a server made twice, unknown to us
         self._set_parent_status("FINISHED" if finished else "KILLED")
-        self.send_record()
+        self.send_files()
 
     def discard(self) -> None:
         """Leave nothing of a study that was given up before its first trial."""
         if self._made_parent and not self._record.trials():
             self._write(self._client.delete_run, self.parent_run_id)
 
-    def send_record(self) -> None:
-        """Keep the study's description and table as artifacts of the parent run."""
-        paths = [path for n in _RECORD_FILES if (path := self._files.directory / n).is_file()]
-        digest = hashlib.blake2b(
-            b"".join(p.read_bytes() for p in paths), digest_size=16
-        ).hexdigest()
-        if self._record_digest != digest and all([self._attach(p) for p in paths]):
-            self._write(self._client.set_tag, self.parent_run_id, _TAG_RECORD, digest)
-            self._record_digest = digest
+    def send_files(self) -> None:
+        """Keep the study's description, table and report as artifacts of the parent run."""
+        for tag, placed in run_content.artifacts_of(self._files).items():
+            digest = hashlib.blake2b(digest_size=16)
+            for path, _ in placed:
+                digest.update(path.name.encode() + path.read_bytes())
+            found = digest.hexdigest()
+            if not placed or self._digests.get(tag) == found:
+                continue
+            if all([self._attach(*each) for each in placed]):
+                self._write(self._client.set_tag, self.parent_run_id, tag, found)
+                self._digests[tag] = found
 
     def _find_or_make_parent(self) -> str:
         study_id = self._study["study_id"]
@@ -152,7 +153,7 @@ class Projection:
             run = self._ask(self._client.create_run, self._experiment_id, tags=tags, run_name=name)
             self.num_changes += 1
         self._parent_status = str(run.info.status)
-        self._record_digest = run.data.tags.get(_TAG_RECORD, "")
+        self._digests = dict(run.data.tags)
         run_id = str(run.info.run_id)
         # Only those it lacks: MLflow refuses to change a parameter.
         params = run_content.params_of(run_content.params_of_study(self._study), run.data.params)
@@ -180,10 +181,12 @@ class Projection:
                     known = (dict(run.data.tags), set(run.data.params))
                     self._runs[name] = _TrialRun(run_id, str(run.info.status), *known, None)
 
-    def _project(self, trial: FrozenTrial, *, on_front: bool, live: bool) -> None:
-        """Write what a trial's run lacks."""
+    def _project(self, trial: FrozenTrial, fronts: Mapping[str, str], *, live: bool) -> None:
+        """Write what a trial's run lacks. fronts: the tags that say which fronts it is on."""
         name = trial_name(self._files.study, trial.number)
-        tags = run_content.tags_of(trial, self._study, self.parent_run_id, name, on_front=on_front)
+        model = self._files.model(trial.number)
+        tags = run_content.tags_of(trial, self._study, self.parent_run_id, name, model)
+        tags |= fronts
         start, end = run_content.times_of(trial)
         run = self._runs.get(name)
         if run is None:
@@ -193,6 +196,9 @@ class Projection:
             if not made:
                 return
             run = self._runs[name] = _TrialRun(str(made.info.run_id), tags=now)
+        if run_content.TAG_MODEL in run.tags.keys() - tags.keys():  # its file is gone
+            self._write(self._client.delete_tag, run.run_id, run_content.TAG_MODEL)
+            del run.tags[run_content.TAG_MODEL]
         wanted = run_content.status_of(trial, live=live)
         settings = run_content.settings_of(trial)
         if (
@@ -250,10 +256,10 @@ class Projection:
         if self._parent_status != status and self._write(change, self.parent_run_id, status):
             self._parent_status = status
 
-    def _attach(self, path: Path) -> bool:
+    def _attach(self, path: Path, folder: str) -> bool:
         log = self._client.log_artifact
         try:
-            return bool(self._write(log, self.parent_run_id, str(path), ARTIFACT_FOLDER))
+            return bool(self._write(log, self.parent_run_id, str(path), folder or None))
         except Away as away:
             if isinstance(away.__cause__, OSError):
                 raise

@@ -69,7 +69,7 @@ class ProjectorProcess:
                 projection.update()
                 if began - sent > _RECORD_SECONDS:
                     sent = began
-                    projection.send_record()
+                    projection.send_files()
             except Exception as error:
                 if not isinstance(error, (Away, OSError)) and not is_broken_connection(error):
                     raise

@@ -1,7 +1,8 @@
 """What MLflow's runs say of a study and its trials: tags, parameters, metrics and status."""
 
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Param
@@ -9,14 +10,30 @@ from optuna.trial import FrozenTrial
 
 from search.plans.budget import Budget
 from search.plans.grid import Grid
+from search.record.ledger import front_of
+from search.record.study_folder import StudyFiles
 from trainables.config import flatten
-from trainables.report import TAG_FRONT, TAG_METHOD, TAG_STATUS, TAG_STUDY, TAG_TRIAL
+from trainables.report import (
+    TAG_FRONT,
+    TAG_METHOD,
+    TAG_STATUS,
+    TAG_STUDY,
+    TAG_TRIAL,
+    without_split,
+)
 
 TAG_KIND = "disparse.kind"
+TAG_MODEL = "disparse.model"  # the file of a trial's trained model
 TAG_REASON = "disparse.reason"
 TAG_STUDY_ID = "disparse.study_id"
 TAG_PARENT = "mlflow.parentRunId"
 END_TAGS = (TAG_STATUS, TAG_REASON)
+# Artifacts of the parent by tag: files of the study's folder, and where they are put. The tag holds
+# a digest of what was sent.
+_ARTIFACTS = {
+    "disparse.record": {"study.json": "record", "trials.parquet": "record"},
+    "disparse.report": {"*.html": "", "*.png": "", "front*.parquet": "", "fronts/*": "fronts"},
+}
 STEP_METRIC = "training/fraction"  # in every report, so its history holds every step logged
 
 # FINISHED means trained to the end: values that can be compared with one another. KILLED are also
@@ -58,23 +75,57 @@ def settings_of(trial: FrozenTrial) -> dict[str, Any]:
     return {**attributes.get("params", trial.params), "seed": attributes.get("seed")}
 
 
+def front_tags(
+    trials: Sequence[FrozenTrial], objectives: Sequence[str]
+) -> dict[int, dict[str, str]]:
+    """Return by trial's number whether it is on the joint front, and on each task's own."""
+    fronts = {TAG_FRONT: front_of(trials, objectives)}
+    costs = [name for name in objectives if name.startswith("cost/")]
+    for name in objectives:
+        if name not in costs:
+            task = without_split(name).partition("/")[0]
+            fronts[f"{TAG_FRONT}.{task}"] = front_of(trials, objectives, (name, *costs))
+    members = {tag: set(numbers) for tag, numbers in fronts.items()}
+    return {
+        trial.number: {tag: str(trial.number in on).lower() for tag, on in members.items()}
+        for trial in trials
+    }
+
+
 def tags_of(
-    trial: FrozenTrial, study: Mapping[str, Any], parent_run_id: str, name: str, *, on_front: bool
+    trial: FrozenTrial, study: Mapping[str, Any], parent_run_id: str, name: str, model: Path
 ) -> dict[str, str]:
-    """Return the tags of a trial's run. study: its `study.json`."""
+    """Return the tags of a trial's run but for the fronts. study: its `study.json`.
+
+    model: the file of the trained model, which need not exist.
+    """
     tags = {
         TAG_PARENT: parent_run_id,
         TAG_STUDY: str(study["name"]),
         TAG_STUDY_ID: str(study["study_id"]),
         TAG_TRIAL: name,
         TAG_METHOD: str(settings_of(trial).get("method", "")),
-        TAG_FRONT: str(on_front).lower(),
     }
     if has_ended(trial):
+        if model.is_file():
+            tags[TAG_MODEL] = str(model)
         tags[TAG_STATUS] = trial.user_attrs["status"]
         if trial.user_attrs["reason"]:
             tags[TAG_REASON] = trial.user_attrs["reason"][:_MAX_REASON_CHARACTERS]
     return tags
+
+
+def artifacts_of(files: StudyFiles) -> dict[str, list[tuple[Path, str]]]:
+    """Return by tag the files that are the parent's artifacts, each with its folder there."""
+    return {
+        tag: [
+            (path, folder)
+            for pattern, folder in patterns.items()
+            for path in sorted(files.directory.glob(pattern))
+            if not path.name.startswith(".")  # half-written
+        ]
+        for tag, patterns in _ARTIFACTS.items()
+    }
 
 
 def params_of(values: Mapping[str, Any], known: Container[str] = ()) -> list[Param]:

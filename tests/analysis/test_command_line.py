@@ -223,7 +223,9 @@ def test_the_report_reaches_mlflow(
     written = {path.name for path in (tmp_path / "tracked").iterdir()}
     assert {"front.png", "front.parquet", "report.html", "hypervolume.png"} <= written
     logged = {a.path for a in client.list_artifacts(parent.info.run_id)}
-    assert logged == written - {"study.json", "trials.parquet", "trials", "fronts"} | {"record"}
+    assert logged == written - {"study.json", "trials.parquet", "trials"} | {"record"}
+    of_tasks = {a.path for a in client.list_artifacts(parent.info.run_id, "fronts")}
+    assert of_tasks == {f"fronts/{p.name}" for p in (tmp_path / "tracked" / "fronts").iterdir()}
 
 
 @pytest.mark.parametrize("server", ["http://127.0.0.1:9", "sqlite:////nowhere.db"])

@@ -123,7 +123,7 @@ def test_files_are_logged_with_the_run_of_the_record(store: Path, tmp_path: Path
 
     def logged(name: str, **known: str) -> list[str]:
         (tmp_path / name).write_text("a page")
-        assert tracking.log_artifacts(uri, "tracked", [tmp_path / name], **known)
+        assert tracking.log_artifacts(uri, "tracked", {tmp_path / name: Path()}, **known)
         return [run for run in (one, two) if name in artifacts(store, run)]
 
     assert logged("a.html", parent_run_id=one) == [one]
@@ -138,8 +138,8 @@ def test_nothing_is_logged_with_the_run_of_another_study(store: Path, tmp_path: 
     page = tmp_path / "page.html"
     page.write_text("a page")
     uri = f"sqlite:///{store}"
-    assert not tracking.log_artifacts(uri, "twice", [page], study_id="two")
-    assert not tracking.log_artifacts(uri, "unknown", [page], parent_run_id=other)
+    assert not tracking.log_artifacts(uri, "twice", {page: Path()}, study_id="two")
+    assert not tracking.log_artifacts(uri, "unknown", {page: Path()}, parent_run_id=other)
     assert "page.html" not in artifacts(store, other)
 
 

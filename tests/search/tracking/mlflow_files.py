@@ -70,14 +70,21 @@ class Recorded:
             append_json_line(self.files.reports(number), row)
 
     def end(
-        self, number: int, status: str = "complete", reason: str = "", quality: float = 0.5
+        self,
+        number: int,
+        status: str = "complete",
+        reason: str = "",
+        quality: float = 0.5,
+        density: float = 0.1,
+        further: Mapping[str, float] | None = None,
     ) -> None:
-        """Record an end. quality: of a complete trial, whose density is always the same."""
+        """Record an end. quality, density, further metrics: of a trial that ran to its end."""
         trial_id = self.record.id_of(number)
-        outcome = {"status": status, "reason": reason, "metrics": {}, "fraction": 1.0}
-        self.record.note(trial_id, OUTCOME, outcome)
         state = _STATES[status]
-        values = [quality, 20.0, 1.0, 0.1] if state == TrialState.COMPLETE else None
+        values = [quality, 20.0, 1.0, density] if state == TrialState.COMPLETE else None
+        metrics = dict(zip(self.plan.objectives, values or (), strict=False)) | dict(further or {})
+        outcome = {"status": status, "reason": reason, "metrics": metrics, "fraction": 1.0}
+        self.record.note(trial_id, OUTCOME, outcome)
         self.record.end(trial_id, state, values, {})
 
     def whole(self, method: str = "snip", status: str = "complete", **named: Any) -> int:

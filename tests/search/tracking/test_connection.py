@@ -50,9 +50,9 @@ def test_the_record_is_kept_with_the_study(tmp_path: Path, uri: str) -> None:
     projection = project(study, uri)
     projection.update()
     write_trials(study.files.trials, "old", study.record.trials())
-    projection.send_record()
+    projection.send_files()
     changes = projection.num_changes
-    projection.send_record()
+    projection.send_files()
     assert projection.num_changes == changes  # it is there
 
     def kept() -> Path:

@@ -1,0 +1,227 @@
+"""`search ship`: chooses one trained model of a study and ships it, to a folder and to MLflow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FrozenTrial
+
+from analysis.statistics.choice import Choice, choose, mean_metrics
+from analysis.statistics.conditions import parse_condition
+from search.plans.description import plan_from_description
+from search.record.ledger import trial_name
+from search.record.storage import StudyRecord
+from search.record.study_file import description_of, find_addresses, find_storage
+from search.record.study_folder import StudyFiles, read_json
+from trainables.command_line import require_writable
+from trainables.config import TrialConfig
+from trainables.errors import Failure, UserError
+from trainables.report import add_recorded_tasks, non_finite, without_split
+from trainables.shipping.options import ShipOptions, check
+from trainables.shipping.seeds import metrics_of_seeds
+from trainables.shipping.ship import ship
+from trainables.training.export import load_model
+from trainables.training.progress import TrialProgress
+
+if TYPE_CHECKING:
+    from search.tracking.shipped_model import InMlflow
+
+_MAX_NAMED = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """Which model, and what is to be made of it.
+
+    where, best: as of `analysis pick`. trial: its number, instead of a choice. seeds: of how many
+    the card's intervals are, the trial's own included. register: a registered model of MLflow.
+    """
+
+    out: Path
+    where: tuple[str, ...] = ()
+    best: str | None = None
+    trial: int | None = None
+    seeds: int = 1
+    register: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shipped:
+    """What was shipped. why: the choice in words. result: the object of `ship.json`.
+
+    in_mlflow: None where it is not there; `problem` then says why, and what to do.
+    """
+
+    trial: str
+    why: tuple[str, ...]
+    result: Mapping[str, Any]
+    in_mlflow: "InMlflow | None"
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Candidate:
+    """A complete trial, as `choose` reads it."""
+
+    trial: str
+    number: int
+    metrics: Mapping[str, float]
+    config: Mapping[str, Any]
+
+
+def ship_from_study(
+    storage: str,
+    study: str,
+    wanted: Wanted,
+    options: ShipOptions,
+    *,
+    command: Sequence[str],
+    tracking_uri: str | None = None,
+    study_storage: str | None = None,
+    quiet: bool = False,
+) -> Shipped:
+    """Choose a model, train it at further seeds where asked, ship it, and log it to MLflow.
+
+    The same call after an interruption continues, and repeats nothing that has ended.
+    command: the command line that the files name. Raises `UserError` for a mistake, as
+    `description_of`, `choose` and `trainables.shipping.ship.ship` do, before anything is trained.
+    """
+    if wanted.trial is not None and (wanted.where or wanted.best):
+        raise UserError(
+            f"`--trial` is the choice itself, got {wanted.trial} with --where or --best; leave "
+            "out one or the other"
+        )
+    if wanted.seeds < 1:
+        raise UserError(f"`--seeds` must be at least 1, got {wanted.seeds}; 1 trains nothing")
+    check(options)
+    files, known = description_of(storage, study)
+    add_recorded_tasks(known["own_tasks"])
+    plan_from_description(known)  # makes the modules beside its recipe importable
+    record = StudyRecord.load(find_storage(files, known, study_storage), study, known["study_id"])
+    chosen, why = _chosen(study, record.trials(), known["objectives"], wanted)
+    model = files.model(chosen.number)
+    if not model.is_file():
+        raise UserError(
+            f"the model of {chosen.trial} must be in {str(model)!r}, but no file is there; restore "
+            "it, or ship another --trial"
+        )
+    require_writable(wanted.out, "--out")
+    # Loads MLflow, and onnx, which `check` has found.
+    from search.tracking.shipped_model import check_registered_name, log_shipped
+
+    address, away = _address(files, known, tracking_uri)
+    if wanted.register is not None and not away:
+        check_registered_name(address, files, wanted.register)
+    options = replace(options, data_root=options.data_root or known["data_root"])
+    config = TrialConfig.from_dict(chosen.config)
+    others = metrics_of_seeds(
+        config.replace({"data.root": options.data_root or config.data.root}),
+        range(config.seed + 1, config.seed + wanted.seeds),
+        files.trial(chosen.number) / "seeds",
+        command=command,
+        dense_cache=files.dense_cache,
+        quiet=quiet,
+    )
+    with TrialProgress("shipping", quiet=quiet) as progress:
+        result = ship(
+            load_model(model),
+            wanted.out,
+            options,
+            command=command,
+            trained_by=_command_of(files.trial(chosen.number) / "summary.json"),
+            by_seed=[chosen.metrics, *others],
+            progress=progress.step,
+        )
+    in_mlflow = None
+    problem = "; ".join(result["problems"])
+    if not problem:
+        try:
+            if away:
+                raise Failure(away)
+            named = (chosen.trial, chosen.number, wanted.out)
+            in_mlflow = log_shipped(address, files, *named, register=wanted.register)
+        except Failure as error:
+            again = "when it answers, run the same command again"
+            problem = f"MLflow lacks the model ({error}); {again}"
+    if problem:
+        problem = f"the files are in {wanted.out}, but {problem}"
+    return Shipped(trial=chosen.trial, why=why, result=result, in_mlflow=in_mlflow, problem=problem)
+
+
+def _command_of(summary: Path) -> list[str] | None:
+    try:
+        return list(read_json(summary)["command"])
+    except (UserError, KeyError):
+        return None
+
+
+def _address(
+    files: StudyFiles, known: Mapping[str, Any], tracking_uri: str | None
+) -> tuple[str, str]:
+    """Return MLflow's address, and why it cannot be used, or ''."""
+    try:
+        return find_addresses(files, known, tracking_uri=tracking_uri).tracking_uri, ""
+    except UserError as error:
+        return "", str(error)
+
+
+def _chosen(
+    study: str, trials: Sequence[FrozenTrial], objectives: Sequence[str], wanted: Wanted
+) -> tuple[_Candidate, tuple[str, ...]]:
+    """Return the trial and why, in lines. As `analysis pick` chooses, on val alone."""
+
+    def candidates(*statuses: str) -> list[_Candidate]:
+        return [
+            _Candidate(
+                trial=trial_name(study, trial.number),
+                number=trial.number,
+                metrics=trial.user_attrs["metrics"],
+                config=trial.user_attrs["config"],
+            )
+            for trial in trials
+            if trial.user_attrs.get("status") in statuses
+            and not non_finite(trial.user_attrs["metrics"], objectives)
+        ]
+
+    complete = candidates("complete")
+    if not complete:
+        raise UserError(
+            f"a model is shipped from a complete trial, got none of {len(trials)} in study "
+            f"{study!r}; `python -m search resume {study}` goes on with it"
+        )
+    if wanted.trial is not None:
+        for candidate in complete:
+            if candidate.number == wanted.trial:
+                return candidate, ("as asked by --trial",)
+        raise _not_complete(wanted.trial, trials, complete)
+    dense = [t for t in candidates("complete", "infeasible") if t.config["method"] == "dense"]
+    bounds = [parse_condition(text, objectives, mean_metrics(dense)) for text in wanted.where]
+    choice = choose(complete, objectives, bounds, wanted.best)
+    return choice.trial, _reasons(choice)
+
+
+def _not_complete(
+    number: int, trials: Sequence[FrozenTrial], complete: Sequence[_Candidate]
+) -> UserError:
+    found = [trial for trial in trials if trial.number == number]
+    status = found[0].user_attrs.get("status", "not at its end") if found else "not in the study"
+    names = [str(candidate.number) for candidate in complete]
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return UserError(
+        f"`--trial` must be a complete trial, got {number}, which is {status}; complete are "
+        f"{', '.join(names[:_MAX_NAMED])}{more}"
+    )
+
+
+def _reasons(choice: Choice[_Candidate]) -> tuple[str, ...]:
+    total, count = len(choice.front), len(choice.admitted)
+    among = f"{count} of {total} models of the front that meet the bounds"
+    if not choice.conditions:
+        among = f"{total} models of the front" if total > 1 else "the front's one model"
+    values = choice.trial.metrics
+    rule = "the knee, farthest below the line from the cheapest to the best"
+    if choice.best is not None:
+        rule = f"the best {without_split(choice.best)}, {values[choice.best]:.4g}"
+    bounds = [f"{c.text}: it is {values[c.metric]:.6g}" for c in choice.conditions]
+    return (f"of {among}, {rule}", *bounds)

@@ -1,0 +1,110 @@
+"""Reads the command line of `python -m search ship`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.options import (
+    DataRootOption,
+    NameArgument,
+    QuietOption,
+    StorageOption,
+    StudyStorageOption,
+    TrackingOption,
+    quiet_libraries,
+)
+from trainables.command_line import EXIT_INTERRUPTED, masked, require_writable, write_json
+from trainables.errors import Failure
+
+_STDOUT = "-"
+
+
+def ship(
+    name: NameArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the files, as of `trainables ship`.")],
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'METRIC<=VALUE'", help="A bound, as of `analysis pick`. Repeatable."),
+    ] = None,
+    best: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="To be best in; default: the knee.")
+    ] = None,
+    trial: Annotated[int | None, typer.Option(help="Instead: a complete trial's number.")] = None,
+    seeds: Annotated[
+        int, typer.Option(help="Of the card's intervals: the trial's, and fresh ones to train.")
+    ] = 1,
+    register: Annotated[
+        str | None, typer.Option(metavar="MODEL_NAME", help="Register it in MLflow.")
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option(help="onnxruntime or torch: what the time is measured in.")
+    ] = "onnxruntime",
+    device: Annotated[str, typer.Option(help="cpu or cuda: where it is measured.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads of one pass on the CPU.")] = 1,
+    data_root: DataRootOption = None,
+    storage: StorageOption = "runs",
+    tracking_uri: TrackingOption = None,
+    study_storage: StudyStorageOption = None,
+    no_data: Annotated[
+        bool, typer.Option("--no-data", help="Compare on random images; no metric is computed.")
+    ] = False,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="Write one JSON object.")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Choose one model as `analysis pick` does, ship it to files, and log it to MLflow.
+
+    It is exported, verified on the test images, timed and described in a card; in MLflow it is a
+    model of its trial's run. --seeds 3 trains the same configuration at two fresh seeds, here, so
+    that the card has intervals. The same command continues after an interruption.
+
+    \b
+    Examples:
+      python -m search ship demo --out shipped/demo
+      python -m search ship demo --trial 3 --out shipped/demo-00003 --register scenes-sparse
+      python -m search ship demo --where 'cost/density<=0.1' --best segmentation/miou --out best
+      python -m search ship demo --out shipped/demo --seeds 3 --threads 4 --json -
+    """
+    quiet_libraries()
+    from search.execution.ship import Wanted, ship_from_study
+    from search.messages import shipped_json, shipped_lines
+    from trainables.shipping.options import ShipOptions
+
+    wanted = Wanted(
+        out=out, where=tuple(where or ()), best=best, trial=trial, seeds=seeds, register=register
+    )
+    if json_file not in (None, _STDOUT):
+        require_writable(Path(str(json_file)).parent, "--json")
+    try:
+        shipped = ship_from_study(
+            storage,
+            name,
+            wanted,
+            ShipOptions(
+                runtime=runtime,
+                device=device,
+                threads=threads,
+                data_root=data_root,
+                with_data=not no_data,
+            ),
+            tracking_uri=tracking_uri,
+            study_storage=study_storage,
+            command=["python", "-m", "search", *map(masked, sys.argv[1:])],
+            quiet=quiet,
+        )
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. Run the same command again to continue.", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    answer = shipped_json(shipped)
+    if json_file == _STDOUT:
+        typer.echo(json.dumps(answer, indent=2))
+    elif json_file is not None:
+        write_json(json_file, answer)
+    for line in () if quiet or json_file == _STDOUT else shipped_lines(shipped, wanted):
+        typer.echo(line)
+    if shipped.problem:
+        raise Failure(shipped.problem)
