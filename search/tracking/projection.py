@@ -257,14 +257,18 @@ class Projection:
             self._parent_status = status
 
     def _attach(self, path: Path, folder: str) -> bool:
-        log = self._client.log_artifact
+        log = (self._client.log_artifact, self.parent_run_id, str(path), folder or None)
         try:
-            return bool(self._write(log, self.parent_run_id, str(path), folder or None))
+            return bool(self._write(*log))
         except Away as away:
             if isinstance(away.__cause__, OSError):
                 raise
-            # MLflow may be there, and the place that it names for files not be ours to use.
-            self._ask(self._client.get_run, self.parent_run_id)
+        # MLflow may be there, and the place that it names for files not be ours to use. A server
+        # that has just come back is asked again.
+        self._ask(self._client.get_run, self.parent_run_id)
+        try:
+            return bool(self._write(*log))
+        except Away as away:
             self.problem = str(away)
             self.num_refused += 1
             return False
