@@ -1,9 +1,7 @@
 """The projection over a real record and a real MLflow file: what is written, and how often."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow.entities import ViewType
@@ -22,39 +20,6 @@ from tests.search.tracking.mlflow_files import (
     project,
     runs_of,
 )
-
-WRITES = (
-    "create_run",
-    "log_batch",
-    "set_terminated",
-    "update_run",
-    "set_tag",
-    "delete_run",
-    "restore_run",
-    "log_artifact",
-)
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Recorded:
-    return Recorded(tmp_path)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of calls that write, in order."""
-    made: list[str] = []
-
-    def spied(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            made.append(name)
-            return real(*arguments, **named)
-
-        return call
-
-    for name in WRITES:
-        monkeypatch.setattr(MlflowClient, name, spied(name, getattr(MlflowClient, name)))
-    return made
 
 
 def test_a_study_and_its_trials(study: Recorded, uri: str) -> None:
@@ -178,68 +143,6 @@ def test_the_front_follows_the_record(study: Recorded, uri: str, calls: list[str
         ["false", "false", "true", "true"],
     ]
     assert len(calls) == 2 + 4 * 4 + 1  # the one that fell from the front
-
-
-def test_each_task_has_a_front_of_its_own(study: Recorded, uri: str) -> None:
-    """All are equal in normals and depth, at two densities."""
-    for quality, density in ((0.5, 0.5), (0.4, 0.1), (0.3, 0.5)):
-        study.whole(quality=quality, density=density)
-    study.begin()
-    project(study, uri).close(finished=False)
-    runs = runs_of(uri)
-
-    def members(tag: str) -> list[str]:
-        return [n for n in sorted(runs) if runs[n].data.tags.get(tag) == "true"]
-
-    assert members("disparse.front") == ["s-00000", "s-00001"]
-    assert members("disparse.front.segmentation") == ["s-00000", "s-00001"]
-    assert members("disparse.front.normals") == members("disparse.front.depth") == ["s-00001"]
-    assert runs["s-00003"].data.tags["disparse.front.depth"] == "false"
-
-
-def test_a_run_says_where_its_model_is(study: Recorded, uri: str) -> None:
-    with_model, without = study.whole(), study.whole()
-    path = study.files.model(with_model)
-    path.write_bytes(b"weights")
-    project(study, uri).close(finished=True)
-    runs = runs_of(uri)
-    assert runs[study.name(with_model)].data.tags["disparse.model"] == str(path)
-    assert "disparse.model" not in runs[study.name(without)].data.tags
-    path.unlink()
-    again = project(study, uri)
-    again.close(finished=True)
-    assert again.num_changes == 1
-    assert "disparse.model" not in runs_of(uri)[study.name(with_model)].data.tags
-
-
-def test_the_report_is_sent_where_it_has_changed(
-    study: Recorded, uri: str, calls: list[str]
-) -> None:
-    study.whole()
-    folder = study.files.directory
-    (folder / "fronts").mkdir()
-    names = ["report.html", "front.png", "front.parquet", "fronts/depth.csv", "fronts/depth.png"]
-    for name in [*names, "fronts/.depth.html.123", "optuna.txt"]:
-        (folder / name).write_text(name)
-    projection = project(study, uri)
-    projection.close(finished=True)
-
-    def kept() -> dict[str, str]:
-        root = Path(MlflowClient(uri).download_artifacts(projection.parent_run_id, ""))
-        return {
-            str(path.relative_to(root)): path.read_text()
-            for path in root.rglob("*")
-            if path.is_file() and path.parent.name != "record"
-        }
-
-    assert kept() == {name: name for name in names}
-    calls.clear()
-    project(study, uri).close(finished=True)
-    assert calls == []
-    (folder / "fronts" / "depth.csv").write_text("another")
-    project(study, uri).close(finished=True)
-    assert calls == ["log_artifact"] * 5 + ["set_tag"]
-    assert kept()["fronts/depth.csv"] == "another"
 
 
 def test_more_than_a_batch_holds(study: Recorded, uri: str) -> None:
