@@ -109,7 +109,9 @@ def baselines(
     seeds: Annotated[int, typer.Option(help="How many of every system.")] = 5,
     seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
     methods: Annotated[str | None, typer.Option(help="a,b,c; default: all that can run.")] = None,
-    sparsities: Annotated[str, typer.Option(help="Of sparse systems.")] = "0.3,0.5,0.7,0.9",
+    sparsities: Annotated[
+        str | None, typer.Option(help="Of sparse systems; default: 0.3,0.5,0.7,0.9.")
+    ] = None,
     settings_file: Annotated[
         str | None, typer.Option("--settings", help="JSON file of settings by method.")
     ] = None,
@@ -145,7 +147,7 @@ def baselines(
         get_recipe(recipe),
         study=name,
         methods=None if methods is None else parse_list(methods, "--methods"),
-        sparsities=parse_sparsities(sparsities),
+        sparsities=None if sparsities is None else parse_sparsities(sparsities),
         seeds=seeds,
         seed=seed,
         settings=None if settings_file is None else read_settings(settings_file),

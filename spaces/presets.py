@@ -11,6 +11,7 @@ from typing import Any
 from spaces.budgets import budget_for, require_a_ticket
 from spaces.dataset_defaults import DATASET_DEFAULTS, defaults_for
 from spaces.task_names import resolve_tasks
+from trainables.checks import require
 from trainables.coercion import whole_number
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
@@ -279,6 +280,13 @@ def _require_sense(config: TrialConfig) -> None:
             f"`training.pretrain_steps` must be at least 1 for {config.method}, which starts from "
             f"a trained model, got {config.training.pretrain_steps}; disparse-static prunes an "
             "untrained one"
+        )
+    if method.sparse and config.sparsity.structure == CHANNEL:
+        require(
+            config.sparsity.allocation in ("global", "uniform"),
+            "`sparsity.allocation` must be global or uniform for structure channel",
+            config.sparsity.allocation,
+            "er and erk divide weights, not channels, among layers",
         )
     grouped = group_sizes(config.sparsity.structure) is not None
     if method.regrows and method.votes and grouped and config.regrowth.budget == "published":

@@ -18,7 +18,7 @@ from search.plans.resolve import STRUCTURE, make_plan
 from trainables.errors import UserError
 from trainables.registry.lookup import METHOD
 from trainables.registry.methods import METHODS
-from trainables.registry.structures import CHANNEL, WEIGHT, structure_kind
+from trainables.registry.structures import CHANNEL, WEIGHT, group_sizes, structure_kind
 
 Settings = Mapping[str, Sequence[Mapping[str, Any]]]  # variants by method
 
@@ -32,7 +32,7 @@ def make_baselines_plan(
     *,
     study: str | None = None,
     methods: Sequence[str] | None = None,
-    sparsities: Sequence[float] = SPARSITIES,
+    sparsities: Sequence[float] | None = None,
     seeds: int = NUM_SEEDS,
     seed: int = 0,
     settings: Settings | None = None,
@@ -42,6 +42,7 @@ def make_baselines_plan(
     """Return the plan of a grid of systems x sparsities x seeds on a recipe's data.
 
     methods: None for every method of the catalogue that can run there, in the same structure.
+    sparsities: None for `SPARSITIES`, or for the one that N:M sets.
     seeds: how many; `seed` is the first.
     settings: of one method alone; with several variants each is a system of the grid.
 
@@ -51,6 +52,9 @@ def make_baselines_plan(
     settings = settings or {}
     structure = (overrides or {}).get(STRUCTURE) or recipe.settings.get(STRUCTURE, WEIGHT)
     chosen = tuple(_comparable(str(structure)) if methods is None else methods)
+    sizes = group_sizes(str(structure))
+    if sparsities is None:
+        sparsities = SPARSITIES if sizes is None else (1 - sizes[0] / sizes[1],)
     described = {method: METHOD.find(method) for method in (*chosen, *settings)}
     _check_lists(chosen, sparsities, seeds)
     grid = Grid(

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,10 +181,15 @@ def _example(signature: ModelSignature, size: list[int]) -> dict[str, np.ndarray
 def _metrics(
     model: LoggedModel, run: Run, files: StudyFiles, number: int, shipped: Mapping[str, Any]
 ) -> list[Metric]:
-    """Return the model's metrics: the trial's last ones, which the run has, and those of `ship`."""
+    """Return the model's metrics: the trial's last ones, which the run has, and those of `ship`.
+
+    Their time is the model's, so that the same call makes no second point.
+    """
     last = read_json_lines(files.reports(number))[-1]
     measured = {_METRICS + n: v for n, v in shipped["metrics"].items() if v is not None}
-    points = metrics_of([last, {**last, "metrics": measured, "at": time.time()}])
+    points = metrics_of(
+        [last, {**last, "metrics": measured, "at": model.creation_timestamp / 1000}]
+    )
     ids = {"model_id": model.model_id, "run_id": run.info.run_id}
     return [Metric(p.key, p.value, p.timestamp, p.step, **ids) for p in points]
 

@@ -46,6 +46,7 @@ def channels(method: str, density: float, **overrides: object) -> tuple[list[int
         [example([1, 2], {"a": 1.0, "b": 10.0})],
         units=units,
         sparsity__structure="channel",
+        sparsity__target=0.0,
         **overrides,
     )
     proposal = METHODS[method].prune(toy.context, density)

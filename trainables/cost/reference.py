@@ -23,6 +23,11 @@ class Reference:
     weights: int | None = None
 
 
+def dense_reference(asked: ModelConfig) -> ModelConfig:
+    """Return the dense network that a model's costs are relative to: its own, or the one named."""
+    return replace(asked, name=MODEL.find(asked.name).reference or asked.name)
+
+
 def reference_of(
     asked: ModelConfig,
     trained: ModelConfig,
@@ -37,9 +42,9 @@ def reference_of(
     The description of a model may name another one as its reference (`ModelDescription.reference`)
     for FLOPs. References are traced on the meta device, where they take no memory.
     """
-    named = MODEL.find(asked.name).reference
-    if named is not None and named != asked.name:
-        model = _on_meta(replace(asked, name=named), num_channels)
+    reference = dense_reference(asked)
+    if reference != asked:
+        model = _on_meta(reference, num_channels)
         return Reference(flops=forward_flops(model, image_size).dense)
     if trained == asked:
         return Reference()

@@ -11,6 +11,8 @@ from torch import nn
 import trainables
 from trainables.cost.cost_model import CostModel, parameters_kept
 from trainables.cost.flops import forward_flops
+from trainables.cost.narrower import network_of
+from trainables.cost.reference import reference_of
 from trainables.models.base import prunable_parameters
 from trainables.shipping.compact import Compact
 from trainables.shipping.latency import Latency
@@ -56,7 +58,7 @@ def figures(
         "metrics": quality
         | latency.metrics()
         | {
-            "cost/density": registry.density,
+            "cost/density": registry.density * _own_share(trained),
             "cost/parameters_kept": float(sizes["parameters_kept"]),
             "cost/model_bytes": float(sizes["bytes"]),
         },
@@ -68,6 +70,14 @@ def figures(
         "image_std": list(trained.image_std),
         "versions": _versions(),
     }
+
+
+def _own_share(trained: TrainedModel) -> float:
+    """Return the prunable weights of the trained network over those of its dense reference."""
+    asked, channels = trained.config.model, trained.num_channels
+    trained_network = network_of(trained.config, channels)
+    reference = reference_of(asked, trained_network, channels, trained.config.data.size)
+    return trained.registry.total / (reference.weights or trained.registry.total)
 
 
 def notes(

@@ -143,6 +143,7 @@ def onnx_bytes(program: torch.export.ExportedProgram, metadata: Metadata) -> byt
             "replace that operation by ones that ONNX has, or use model.pt2"
         ) from None
     _name_open_dims(file)
+    _forget_origin(file)
     onnx.helper.set_model_props(file, metadata.properties())
     return file.SerializeToString()
 
@@ -160,6 +161,14 @@ def _name_open_dims(file: "onnx.ModelProto") -> None:  # type: ignore[name-defin
             for number, name in names.items():
                 if number in dim.dim_param:
                     dim.dim_param = re.sub(rf"\b{re.escape(number)}\b", name, dim.dim_param)
+
+
+def _forget_origin(file: "onnx.ModelProto") -> None:  # type: ignore[name-defined]  # noqa: F821
+    """Remove the traces of source files: they name this machine's folders, and change with them."""
+    for part in (file.graph, *file.functions):
+        for item in (part, *part.node, *part.value_info):
+            del item.metadata_props[:]
+            item.doc_string = ""
 
 
 def _culprit(model: nn.Module, error: BaseException) -> str:

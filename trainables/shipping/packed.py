@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.errors import UserError, in_a_line
-from trainables.models.catalogue import build_model
 from trainables.shipping.files import write_file
 from trainables.shipping.packages import require_packages
 from trainables.sparsity.masks import Mask, MaskRegistry
-from trainables.training.export import TrainedModel
+from trainables.training.export import TrainedModel, untrained
 
 FORMAT = "disparse-search packed model"
 VERSION = 1
@@ -137,7 +136,7 @@ def _packed_tensors(
 def _rebuilt(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> TrainedModel:
     config = TrialConfig.from_dict(fields["config"])
     num_channels: dict[str, int] = fields["num_channels"]
-    model = build_model(config.model, num_channels, config.seed)
+    model, registry = untrained(config, num_channels, device)
     state, masks = {}, {}
     for name, like in model.state_dict().items():
         if name in tensors:
@@ -147,8 +146,6 @@ def _rebuilt(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], device: s
             state[name] = _unpacked(name, tensors[name + _KEPT], masks[name], like)
     state |= {name: state[first] for name, first in fields["tied"].items()}
     model.load_state_dict(state)
-    model.to(device)
-    registry = MaskRegistry(model)
     dense = {name: Mask(name=name, keep=keep) for name, keep in registry.keep().items()}
     registry.load_state_dict({"masks": {n: masks.get(n, m.packed()) for n, m in dense.items()}})
     return TrainedModel(

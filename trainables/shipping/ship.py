@@ -10,6 +10,7 @@ from torch import nn
 
 from trainables.command_line import write_json
 from trainables.config import DataConfig
+from trainables.cost.reference import dense_reference
 from trainables.data.batch import Batch
 from trainables.data.catalogue import Dataset, open_dataset
 from trainables.data.loader import BatchSource
@@ -68,7 +69,7 @@ def ship(
     step("compacting", 0, 1)
     small = compact(trained.model, trained.registry)
     reference = dense or build_model(
-        trained.config.model, trained.num_channels, trained.config.seed
+        dense_reference(trained.config.model), trained.num_channels, trained.config.seed
     )
     step("exporting", 0, 1)
     contents, problems = _exported(trained, small.model, data.size, options)

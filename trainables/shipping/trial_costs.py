@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from torch import nn
 
 from trainables.config import ModelConfig, TrialConfig
+from trainables.cost.reference import dense_reference
 from trainables.models.catalogue import build_model
 from trainables.shipping.compact import compact, copied
 from trainables.shipping.latency import measure
 from trainables.shipping.onnx_export import Metadata, export_program, onnx_bytes
+from trainables.shipping.packages import require_packages
 from trainables.shipping.packed import model_bytes
 from trainables.shipping.runtime import OnnxModel, Predict, require_runtime
 from trainables.sparsity.masks import MaskRegistry
@@ -28,6 +30,7 @@ def deployment_costs(config: TrialConfig) -> DeploymentCosts | None:
     wanted = config.deployment
     if not wanted.measure:
         return None
+    require_packages()
     require_runtime(wanted.runtime, wanted.device, wanted.threads)
     return functools.partial(
         costs_as_shipped, runtime=wanted.runtime, device=wanted.device, threads=wanted.threads
@@ -53,10 +56,11 @@ def costs_as_shipped(
     beside the dense network, prepared in the same way. `model` itself does not change.
 
     num_channels: channels of each task's prediction. repeats: pairs of passes; fewer after
-    `max_seconds`. dense: the network that `cost/latency_fraction` is relative to; None for that of
-    `config.model` with all its weights, whose export is kept for the next trial in this process.
-    `cost/model_bytes` is that of weights.safetensors to about 100 bytes, because the data set's
-    image statistics are not known here.
+    `max_seconds`. dense: the network that `cost/latency_fraction` is relative to; None for the
+    dense one that all costs of `config.model` are relative to (`trainables.cost.reference`), whose
+    export is kept for the next trial in this process. `cost/model_bytes` is that of
+    weights.safetensors to about 100 bytes, because the data set's image statistics are not known
+    here.
 
     Raises `UserError` for a runtime that is unknown, not installed or without the device, and
     `Failure` for a model that ONNX cannot express: then runtime "torch" still works.
@@ -74,14 +78,14 @@ def costs_as_shipped(
     shipped = compact(model, registry).model
     networks: dict[str, Predict]
     if runtime == "torch":
-        reference = dense or build_model(config.model, num_channels, config.seed)
+        reference = dense or build_model(dense_reference(config.model), num_channels, config.seed)
         networks = {
             "dense": copied(reference).model.to(device),
             "shipped": shipped.to(device),
         }
     else:
         exported = (
-            _dense_onnx(config.model, tuple(num_channels.items()), size)
+            _dense_onnx(dense_reference(config.model), tuple(num_channels.items()), size)
             if dense is None
             else _onnx(copied(dense).model, tuple(num_channels), size)
         )

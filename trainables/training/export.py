@@ -18,7 +18,7 @@ from trainables.registry.lookup import METHOD
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import use_structure
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,14 +84,22 @@ def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
         raise _foreign(path, error) from None
 
 
-def _restored(state: Mapping[str, Any], device: str) -> TrainedModel:
-    config = TrialConfig.from_dict(state["config"])
-    network = network_of(config, state["num_channels"])
-    model = build_model(network, state["num_channels"], config.seed).to(device)
-    model.load_state_dict(state["model"])
+def untrained(
+    config: TrialConfig, num_channels: Mapping[str, int], device: str = "cpu"
+) -> tuple[nn.Module, MaskRegistry]:
+    """Return a trial's network and its masks, in the trial's structure, as before training."""
+    network = network_of(config, num_channels)
+    model = build_model(network, num_channels, config.seed).to(device)
     registry = MaskRegistry(model)
     if METHOD.find(config.method).sparse:
         use_structure(config.sparsity.structure, registry, model, config.data.size)
+    return model, registry
+
+
+def _restored(state: Mapping[str, Any], device: str) -> TrainedModel:
+    config = TrialConfig.from_dict(state["config"])
+    model, registry = untrained(config, state["num_channels"], device)
+    model.load_state_dict(state["model"])
     registry.load_state_dict(state["registry"])
     return TrainedModel(
         model=model.eval(),

@@ -126,7 +126,9 @@ class TrialRun:
             tasks=self.tasks,
             registry=self.registry,
             method=method,
-            structure=build_structure(config.sparsity, self.registry, self._cost.flops.layers),
+            structure=build_structure(
+                config.sparsity, self.registry, self._cost.flops.layers, self._cost.flops.other
+            ),
             source=BatchSource(
                 self.dataset.train,
                 config.data,
@@ -189,8 +191,8 @@ class TrialRun:
                 "summary() is of a finished run; call next_report() until it is final"
             )
         train_steps = self.config.training.steps + self.loop.pretrain_steps
-        on_gpu = self.device == "cuda"
-        peak = {"peak_memory_bytes": torch.cuda.max_memory_allocated()} if on_gpu else {}
+        memory = torch.cuda.max_memory_allocated
+        peak = {"peak_memory_bytes": memory()} if self.device == "cuda" else {}
         return summarise(
             command,
             self.config,
@@ -257,9 +259,8 @@ class TrialRun:
         last = self.loop.pretrain_steps
         rewind = rewind_step(self.config.sparsity.rewind_fraction, last)
         steps = (last, rewind) if self.loop.method.rewinds else (last,)
-        dense = cache.get(
-            dense_config(self.config), self._dense_progress("pre-training"), steps=steps
-        )
+        progress = self._dense_progress("pre-training")
+        dense = cache.get(dense_config(self.config), progress, steps=steps)
         self.loop.finish_pretraining(dense.weights[last], dense.weights.get(rewind))
         self._train_seconds += dense.timing["train_seconds"]
 
@@ -297,12 +298,11 @@ class TrialRun:
             self.loop.advance()
             self._train_seconds += time.perf_counter() - started
             if self.on_progress is not None:
-                if self.loop.in_pretraining:
-                    self.on_progress(
-                        "pre-training", self.loop.pretrain_step, self.loop.pretrain_steps
-                    )
+                loop = self.loop
+                if loop.in_pretraining:
+                    self.on_progress("pre-training", loop.pretrain_step, loop.pretrain_steps)
                 else:
-                    self.on_progress("training", self.loop.step, self.config.training.steps)
+                    self.on_progress("training", loop.step, self.config.training.steps)
         started = time.perf_counter()
         if self.device == "cuda":
             torch.cuda.synchronize()  # the steps above are only queued

@@ -267,10 +267,10 @@ def test_a_study_draws_from_the_ranges_that_it_began_with(monkeypatch: pytest.Mo
 
 def test_a_description_of_another_version_is_refused(tmp_path: Path) -> None:
     plan = studies.plan_of()
-    for version in (None, 2, 4):
+    for version in (None, 3, 5):
         files, known = written(plan, tmp_path)
         files.description.write_text(json.dumps(known | {"version": version}))
-        message = f"of 's' must be of version 3, got {version}; continue it with the release"
+        message = f"of 's' must be of version 4, got {version}; continue it with the release"
         with pytest.raises(UserError, match=message):
             plan_of(str(tmp_path), "s")
         with pytest.raises(UserError, match=message):

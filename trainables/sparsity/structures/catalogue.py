@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from trainables.config import SparsityConfig
+from trainables.errors import UserError
 from trainables.registry.structures import group_sizes
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.structures.channels import ChannelStructure
@@ -27,14 +28,24 @@ def use_structure(
 
 
 def build_structure(
-    config: SparsityConfig, registry: MaskRegistry, flops: Mapping[str, int]
+    config: SparsityConfig,
+    registry: MaskRegistry,
+    flops: Mapping[str, int],
+    other_flops: int = 0,
 ) -> Structure:
     """Return the structure of a trial, for a registry after `use_structure`.
 
-    flops: of one image, by prunable weight; structure channel may count them.
+    flops: of one image, by prunable weight; structure channel may count them. other_flops: those
+      that no weight's mask can save.
+    Raises `UserError` for a target that no network meets, and for FLOPs that cannot be counted.
     """
     # A dense method knows no units, whatever structure its study has, and prunes nothing.
     if config.structure == "channel" and registry.units is not None:
+        if config.counts == "flops" and other_flops:
+            raise UserError(
+                "`sparsity.counts` must be parameters for a network that computes outside of "
+                f"convolutions and linear layers, got flops, of which {other_flops:,} are there"
+            )
         return ChannelStructure(registry, config, flops)
     sizes = group_sizes(config.structure)
     if sizes is not None:

@@ -50,6 +50,8 @@ class ChannelStructure(Structure):
             assert flops is not None, "FLOPs are counted, so they must be given"
             sizes = {name: weight.numel() for name, weight in registry.parameters.items()}
             self._cost = {name: flops[name] / sizes[name] for name in sizes if flops.get(name)}
+        # A target that cannot be met is said before anything is trained.
+        self._filled(torch.arange(self.units.num_units), 1 - config.target)
 
     @property
     def left_dense(self) -> dict[str, str]:
@@ -63,6 +65,7 @@ class ChannelStructure(Structure):
 
     def prune_units(self, unit_scores: Tensor, density: float, generator: torch.Generator) -> Masks:
         """Return the masks of the units of highest score, one score for each unit."""
+        require_finite({"channels": unit_scores})
         present = self.units.kept(self.registry.keep())
         seen = torch.ones_like(present)
         ties = TieOrder.drawn(generator)
@@ -114,12 +117,22 @@ class ChannelStructure(Structure):
         return Proposal(masks=self.grow({}, kept, counts, ties))
 
     def _computed_by(self, scores: Scores) -> Tensor:
-        """Return the units of which the scored weights compute a channel, bool."""
-        seen = torch.zeros(self.units.num_units + 1, dtype=torch.bool)
-        for name, dim in self.units.rows.items():
-            if name in scores:
-                seen[self.units.axes[name][dim]] = True
-        return seen[:-1]
+        """Return the units that a task ranks, bool: those that its scored weights compute.
+
+        Channels that no prunable layer computes, such as those of a transposed convolution, are
+        ranked by every task that reads them.
+        """
+        computed = self._touched(scores, rows_only=True)
+        orphans = ~self._touched(self.registry.parameters, rows_only=True)
+        return computed | (orphans & self._touched(scores, rows_only=False))
+
+    def _touched(self, tensors: Mapping[str, Tensor], *, rows_only: bool) -> Tensor:
+        touched = torch.zeros(self.units.num_units + 1, dtype=torch.bool)
+        for name in tensors:
+            for dim, numbers in self.units.axes.get(name, {}).items():
+                if not rows_only or self.units.rows.get(name) == dim:
+                    touched[numbers] = True
+        return touched[:-1]
 
     def _entry(self, scores: Tensor, seen: Tensor, present: Tensor, ties: TieOrder) -> Tensor:
         """Return rank / number of units seen, overall or in the group; infinite where not present.
@@ -147,6 +160,9 @@ class ChannelStructure(Structure):
         by_place = ties.place(torch.arange(len(entry))).argsort(descending=True)
         order = by_place[entry[by_place].argsort(stable=True)]
         order = order[entry[order] < torch.inf]
+        return self._filled(order, density)
+
+    def _filled(self, order: Tensor, density: float) -> Tensor:
         budget = density * dense_cost(self.units, self._cost)
         return fill(self.units, order, budget, self._cost, round_to=self.config.round_to)
 

@@ -59,8 +59,8 @@ def fill(
 
     order: the units that may be kept, best first, int64. They are taken in blocks of `round_to` of
       the same group, the best of it first (the last block of a group may be smaller), so that a
-      layer's channels are a multiple of it. A block's place is the mean place of its units. A
-      block that does not fit is passed over, so no further block would fit in the end.
+      layer's channels are a multiple of it. A block's place is the mean place of its units. Once a
+      block of a group does not fit, the group is full, so no group's next block would fit.
     budget: in the unit of `cost`. The best block of every group is always kept.
     Raises `UserError` if these alone cost more than the budget.
     """
@@ -80,12 +80,16 @@ def fill(
             f"which takes {tally.total / everything:.4f} of the dense network, got a budget "
             f"of {budget / everything:.4f}; lower sparsity.target or sparsity.round_to"
         )
+    group_of_block = torch.zeros(num_blocks, dtype=torch.int64)
+    group_of_block[block_of[order]] = units.group[order]
+    groups, full = group_of_block.tolist(), set()
     for block in places.argsort(stable=True).tolist():
-        if chosen[block]:
+        if chosen[block] or groups[block] in full:
             continue
         tally.add(entries[block])
         if tally.total > budget + slack:
             tally.remove(entries[block])
+            full.add(groups[block])
         else:
             chosen[block] = True
     keep = torch.zeros(units.num_units, dtype=torch.bool)

@@ -28,6 +28,8 @@ def pruned(
     """A network of which a random draw keeps `density`."""
     registry = MaskRegistry(model)
     use_structure("channel", registry, model, (32, 32))
+    # The density is given with each call; the target is checked beforehand.
+    overrides = {"sparsity__target": 0.0, **overrides}
     config = toy_config(sparsity__structure="channel", **overrides)
     structure = build_structure(config.sparsity, registry, {})
     assert isinstance(structure, ChannelStructure)
@@ -135,7 +137,8 @@ def test_the_budget_is_met_from_below_and_no_block_fits(
         members = units.group == group
         count, size = int(keep[members].sum()), int(members.sum())
         assert count >= min(round_to, size), name
-        assert count % round_to == 0 or count == int(before[members].sum()) or count == size
+        whole = int(before[members].sum()) if nested else size
+        assert count % round_to == 0 or count == whole
     # Adding any further block of a group breaks the budget.
     for group in range(len(units.groups)):
         pruned_units = ((units.group == group) & ~keep & before).nonzero().reshape(-1)
@@ -175,6 +178,51 @@ def test_no_unit_is_half_pruned_and_pruned_ones_stay_zero() -> None:
     assert again.kept_by_layer == registry.kept_by_layer
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(PIECES), min_size=1, max_size=3),
+    density=st.floats(0.5, 0.9),
+    seed=st.integers(0, 99),
+)
+def test_a_vote_leaves_every_layer_a_channel(kinds: list[str], density: float, seed: int) -> None:
+    """Also where a layer that is not pruned, such as a transposed convolution, computes them."""
+    model = shaken(RandomNetwork(kinds, 6, seed), seed)
+    registry, structure = pruned(model, 1.0)
+    generator = torch.Generator().manual_seed(seed)
+    scores = {
+        task: {n: torch.rand(registry.shapes[n], generator=generator) for n in names}
+        for task in model.tasks
+        for names in [registry.visible(task)]
+    }
+    proposal = structure.vote(scores, density, generator)
+    registry.update(proposal.masks, None, proposal.votes)
+    keep = structure.units.kept(registry.keep())
+    for group, name in enumerate(structure.units.groups):
+        assert keep[structure.units.group == group].any(), name
+    assert difference(model, registry) <= 1e-5
+
+
+def test_scores_that_are_no_number_are_refused() -> None:
+    _, structure = pruned(ToyNetwork(width=6), 1.0)
+    scores = torch.full((structure.units.num_units,), torch.nan)
+    with pytest.raises(FloatingPointError, match="scores must be finite"):
+        structure.prune_units(scores, 0.5, torch.Generator())
+
+
+def test_the_remainder_of_a_layer_does_not_replace_better_channels() -> None:
+    """Ten channels in blocks of four: the last block has two, and comes last or not at all."""
+    model = ToyNetwork(width=10)
+    _, structure = pruned(model, 1.0, sparsity__round_to=4)
+    units = structure.units
+    order = -torch.arange(units.num_units, dtype=torch.float64)
+    for density in (0.5, 0.6, 0.7, 0.8):
+        masks = structure.prune_units(order, density, torch.Generator())
+        keep = units.kept(masks)
+        for group in range(len(units.groups)):
+            kept = keep[units.group == group].tolist()
+            assert kept == sorted(kept, reverse=True)  # the best of them, without a gap
+
+
 def test_a_mask_that_keeps_half_a_channel_is_refused() -> None:
     model = ToyNetwork(width=6)
     registry = MaskRegistry(model)
@@ -188,6 +236,11 @@ def test_a_mask_that_keeps_half_a_channel_is_refused() -> None:
 def test_a_target_that_leaves_no_channel_is_refused_with_the_least_there_is() -> None:
     with pytest.raises(UserError, match=r"must leave 1 channels? to every layer.*got a budget of"):
         pruned(ToyNetwork(width=6), 0.01)
+
+
+def test_a_target_that_no_network_meets_is_refused_before_training() -> None:
+    with pytest.raises(UserError, match="must leave 1 channel to every layer"):
+        pruned(ToyNetwork(width=6), 1.0, sparsity__target=0.99)
 
 
 def test_groups_of_convolutions_and_layer_norms_are_left_dense_and_said() -> None:
