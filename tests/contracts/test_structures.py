@@ -1,6 +1,7 @@
 """Every method in every structure it has, through whole trials; and the narrower dense network."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tests.contracts.conftest import MICRO, MicroTrial
 from tests.contracts.test_trials import assert_zeros
 from trainables.config import TrialConfig
 from trainables.errors import UserError
+from trainables.shipping.packed import load_packed, save_packed
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.structures.compaction import compacted
 from trainables.sparsity.structures.n_of_m import largest_group
@@ -34,7 +36,7 @@ def finished(config: TrialConfig) -> tuple[TrialRun, Report]:
 
 @pytest.mark.parametrize("counts", ["parameters", "flops"])
 @pytest.mark.parametrize("method", having("channel"))
-def test_channels(micro_trial: MicroTrial, method: str, counts: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_channels(micro_trial: MicroTrial, method: str, counts: str, tmp_path: Path) -> None:
     overrides = {**WIDER, "sparsity.structure": "channel", "sparsity.counts": counts}
     config = micro_trial(method, sparsity=0.4, overrides=overrides)
     run, report = finished(config)
@@ -55,6 +57,27 @@ def test_channels(micro_trial: MicroTrial, method: str, counts: str, tmp_path) -
             assert torch.equal(prediction, again(images)[task])
             reference = run.model.eval()(images)[task]
             assert (prediction - reference).abs().max() <= 1e-5 * reference.abs().max()
+
+
+@pytest.mark.parametrize("method", ["disparse-static", "small-dense"])
+def test_packed_weights_come_back_in_their_structure(
+    micro_trial: MicroTrial, method: str, tmp_path: Path
+) -> None:
+    overrides = {**WIDER, "sparsity.structure": "channel"}
+    run, _ = finished(micro_trial(method, sparsity=0.4, overrides=overrides))
+    run.export(tmp_path / "model.pt")
+    trained = load_model(tmp_path / "model.pt")
+    save_packed(tmp_path / "weights.safetensors", trained)
+    again = load_packed(tmp_path / "weights.safetensors")
+    for name, value in trained.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
+    sizes = [
+        sum(p.numel() for p in compacted(one.model, one.registry).parameters())
+        for one in (trained, again)
+    ]
+    assert sizes[0] == sizes[1]
+    assert again.registry.kept == trained.registry.kept
+    assert again.registry.pruned_companions == trained.registry.pruned_companions
 
 
 @pytest.mark.parametrize("structure", ["2:4", "1:4"])
