@@ -25,6 +25,7 @@ from benchmarks.claims.__main__ import REPOSITORY, run_process
 from benchmarks.claims.facts import machine
 from trainables.command_line import run_command_line, write_json
 from trainables.errors import Failure
+from trainables.report import describe
 
 RECIPE, OURS = "ship-scenes", "disparse-pretrained"
 RIVALS = ("random-pretrained", "channel-l1", "channel-taylor", "small-dense")
@@ -245,7 +246,7 @@ def render(found: Mapping[str, Any]) -> str:
 
 def _machine(found: Mapping[str, Any]) -> str:
     about = found["machine"]
-    return ", ".join(map(str, about.values())) if isinstance(about, Mapping) else str(about)
+    return f"{about['cpu']}, {about['cores']} cores"
 
 
 def _of(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> Mapping[str, Any]:
@@ -267,12 +268,12 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(4.2 * len(primary), 3.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(primary), squeeze=False)[0], primary, strict=True):
         for structure, (colour, marker) in styles.items():
-            points = sorted(
-                (p["time"], p["quality"][name])
+            ours = sorted(
+                (p["flops"], p["time"], p["quality"][name])
                 for p in found["points"]
                 if p["structure"] == structure and p["method"] == OURS
             )
-            times, values = zip(*points, strict=True)
+            _, times, values = zip(*ours, strict=True)
             axes.plot(times, values, color=colour, marker=marker, label=f"DiSparse, {structure}")
         for method, look in (("dense", ("#000000", "*")), ("small-dense", ("#8c8c8c", "D"))):
             points = [
@@ -286,7 +287,8 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
                 label=method_style(method).label,
             )
         axes.set_xlabel("time of one image / dense")
-        axes.set_title(name)
+        better = "higher" if describe(name).direction == "maximize" else "lower"
+        axes.set_title(f"{name} ({better} is better)", fontsize="medium")
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
