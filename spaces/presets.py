@@ -70,6 +70,8 @@ _TRAINING: dict[str, dict[str, Any]] = {
 # Only `paper` has about as many updates as the papers, 150 (delta_T = 100 in 20,000 steps, up to
 # 75 %). Shorter runs have fewer, so that a grown weight has time to learn between two updates.
 _UPDATE_INTERVAL_FRACTION = {"tiny": 0.04, "small": 0.03, "paper": 0.005}
+# Blocks of channels that CPU kernels like; the layers of `tiny` have few.
+_ROUND_TO = {"tiny": 8, "small": 16, "paper": 16}
 _SALIENCY_BATCHES = {"tiny": 25, "small": 16, "paper": 50}
 
 _LEVEL_FRACTION, _REWIND_FRACTION = 0.2, 0.05
@@ -163,7 +165,7 @@ def trial_config(
             "structure": structure,
             "target": target,
             "counts": "parameters",
-            "round_to": 8,  # channels that kernels like
+            "round_to": _ROUND_TO[preset],
             "allocation": "global",
             "schedule": "one-shot",
             "start_fraction": 0.0,
