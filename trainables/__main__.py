@@ -118,6 +118,7 @@ def train(
     from trainables.training.dense_runs.cache import DenseCache
     from trainables.training.device import resolve_device
     from trainables.training.progress import TrialProgress
+    from trainables.training.summary import coarse_blocks
     from trainables.training.trial import TrialRun
 
     get_method(method)
@@ -141,7 +142,8 @@ def train(
     checkpoint = None if out is None else out / "checkpoint"
     if checkpoint is not None:
         require_writable(checkpoint.parent, "--out")
-    if json_file is not None:
+    to_stdout = str(json_file) == "-"
+    if json_file is not None and not to_stdout:
         if json_file.is_dir():
             raise UserError(
                 f"`--json` must be a file, got the folder {str(json_file)!r}; name a file in it"
@@ -184,7 +186,14 @@ def train(
                 run.save(checkpoint)
                 saved = time.monotonic()
     summary = run.summary([Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]])
-    _print_result(summary)  # before the files are written: a full disk must not lose it
+    # Before the files are written: a full disk must not lose it.
+    if to_stdout:
+        print(json.dumps(summary))
+    else:
+        _print_result(summary)
+    flops = summary["metrics"]["cost/flops_fraction"]
+    if note := coarse_blocks(config, run.registry, flops):
+        print(f"note: {note}", file=sys.stderr)
     if out is not None:
         run.export(out / "model.pt")
         write_json(out / "summary.json", summary)

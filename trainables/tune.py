@@ -145,7 +145,8 @@ class DiSparseTrainable(tune.Trainable):
     def _result(self, run: TrialRun, report: Report) -> dict[str, Any]:
         if report.final:
             self._export(run)
-            summary = run.summary(["search", "run", str(self._trial["name"])])
+            study = str(self._trial["name"]).rpartition("-")[0]
+            summary = run.summary(["python", "-m", "search", "resume", study])
             self._write_summary({**summary, "trial": self._trial["name"], "status": "complete"})
         return {
             **report.metrics,

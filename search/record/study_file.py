@@ -131,10 +131,12 @@ def check_same_study(
     check_version(known)
     found = differences(plan, known)
     if found:
+        remedy = f"continue it as it began by `{again('resume', plan.study, files.storage)}`"
+        if all(difference.startswith("own_code") for difference in found):
+            remedy = "put that code back as it was (every .py file of its folder counts)"
         raise UserError(
-            f"the study {plan.study!r} exists and is another one: {'; '.join(found)}; continue "
-            f"it as it began by `{again('resume', plan.study, files.storage)}`, or give the new "
-            "study another --name"
+            f"the study {plan.study!r} exists and is another one: {'; '.join(found)}; {remedy}, or "
+            "give the new study another --name"
         )
     if plan.budget.to_json() not in (known["budget"], known["first_budget"]):
         budget = Budget(**known["budget"])

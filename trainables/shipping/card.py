@@ -1,6 +1,7 @@
 """Writes the model card: what a shipped model is, in words and figures, for people."""
 
 import json
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -158,7 +159,7 @@ def predict_in_five_lines() -> str:
 
 def _origin(shipped: Mapping[str, Any]) -> str:
     trained = shipped.get("trained_by")
-    lines = [" ".join(command) for command in (trained, shipped["command"]) if command]
+    lines = [shlex.join(command) for command in (trained, shipped["command"]) if command]
     versions = ", ".join(f"{name} {version}" for name, version in shipped["versions"].items())
     return (
         "## Made by\n\n```\n" + "\n".join(lines) + f"\n```\n\nSeed {shipped['seed']}; {versions}."

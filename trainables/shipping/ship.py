@@ -36,6 +36,8 @@ from trainables.tasks.catalogue import build_tasks
 from trainables.training.export import TrainedModel
 from trainables.training.reports import Progress
 
+FILES = ("model.onnx", "model.pt2", "weights.safetensors")
+
 
 def ship(
     trained: TrainedModel,
@@ -91,6 +93,8 @@ def ship(
         "problems": problems,
         "notes": [*problems, *notes(trained, small, verification, options)],
     }
+    for name in set(FILES) - contents.keys():
+        (out / name).unlink(missing_ok=True)  # of another model, beside a card of this one
     for name, file in contents.items():
         write_file(out / name, file)
     write_file(out / "card.md", model_card(result, by_seed).encode())

@@ -55,3 +55,20 @@ def summarise(
             "numpy": numpy.__version__,
         },
     }
+
+
+def coarse_blocks(config: TrialConfig, registry: MaskRegistry, flops_fraction: float) -> str:
+    """Return a sentence where blocks of channels leave far less than was asked; '' otherwise."""
+    units, asked = registry.units, 1 - config.sparsity.target
+    if units is None:
+        return ""
+    kept = units.kept(registry.keep())
+    whole = units.num_parameters(torch.ones_like(kept))
+    in_flops = config.sparsity.counts == "flops"
+    share = flops_fraction if in_flops else units.num_parameters(kept) / whole
+    if share > 0.95 * asked:
+        return ""
+    return (
+        f"{share:.1%} of the {config.sparsity.counts} are left, where {asked:.1%} were asked for: "
+        f"channels come in blocks of {config.sparsity.round_to}; lower sparsity.round_to"
+    )

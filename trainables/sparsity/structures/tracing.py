@@ -79,7 +79,7 @@ def _trial_copy(model: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in trial.parameters():
-            parameter.requires_grad_(False)
+            parameter.requires_grad_(False).nan_to_num_()  # of a model that diverged, say
         for module in trial.modules():
             if output_dimension(module) is not None or isinstance(module, NORMALISATIONS):
                 for parameter in module.parameters(recurse=False):
