@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from trainables.sparsity.structures.compaction import compacted
 from trainables.training.trial import TrialRun
 
 pytestmark = pytest.mark.gpu
@@ -48,10 +49,30 @@ def test_a_resumed_run_equals_an_uninterrupted_one(small_trial, tmp_path):
     assert later == expected[1:]
 
 
-def test_the_cpu_and_the_gpu_choose_the_same_random_masks(small_trial):
-    runs = [TrialRun(small_trial("random"), device=device) for device in ("cpu", "cuda")]
+@pytest.mark.parametrize("structure", ["weight", "2:4", "channel"])
+def test_the_cpu_and_the_gpu_choose_the_same_random_masks(small_trial, structure):
+    settings = {"sparsity.structure": structure}
+    if structure == "channel":
+        settings["sparsity.target"] = 0.5
+    config = small_trial("random", settings)
+    runs = [TrialRun(config, device=device) for device in ("cpu", "cuda")]
     for run in runs:
         run.loop.advance()
     for name in runs[0].registry.names:
         masks = [run.registry.masks[name].bool().cpu() for run in runs]
         assert torch.equal(*masks)
+
+
+@pytest.mark.parametrize("method", ["disparse-pretrained", "channel-taylor"])
+def test_channels_train_on_the_gpu_and_can_be_taken_out(small_trial, method):
+    config = small_trial(method, {"sparsity.structure": "channel", "sparsity.target": 0.5})
+    run = TrialRun(config, device="cuda")
+    while run.next_report() is not None:
+        pass
+    smaller = compacted(run.model, run.registry)
+    images = torch.rand(2, 3, 32, 32, device="cuda")
+    with torch.no_grad():
+        expected, found = run.model.eval()(images), smaller(images)
+    for task, prediction in expected.items():
+        difference = (prediction - found[task]).abs().max()
+        assert difference <= 1e-3 * prediction.abs().max()  # TF32
