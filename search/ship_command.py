@@ -32,9 +32,12 @@ def ship(
     best: Annotated[
         str | None, typer.Option(metavar="METRIC", help="To be best in; default: the knee.")
     ] = None,
-    trial: Annotated[int | None, typer.Option(help="Instead: a complete trial's number.")] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(help="The number of a complete trial to ship, instead of choosing one."),
+    ] = None,
     seeds: Annotated[
-        int, typer.Option(help="Of the card's intervals: the trial's, and fresh ones to train.")
+        int, typer.Option(help="Train the configuration at this many seeds in all, for intervals.")
     ] = 1,
     register: Annotated[
         str | None, typer.Option(metavar="MODEL_NAME", help="Register it in MLflow.")

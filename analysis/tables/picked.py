@@ -197,7 +197,7 @@ def _reasons(pick: Pick) -> Iterable[tuple[str, str]]:
     total, count = len(choice.front), len(choice.admitted)
     of = f"of the {total} models of the front" if total > 1 else "the front's one model"
     if choice.conditions:
-        of = f"of the {count} of {total} models of the front that meet the bounds"
+        of = f"{count} of the front's {total} models meet the bounds; of these"
     rule = _KNEE if choice.best is None else f"the best {_what(choice.best)}"
     if choice.best is not None:
         rule += f", {numbers([pick.trial.metrics[choice.best]], choice.best)[0]}"

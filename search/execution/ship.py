@@ -216,12 +216,12 @@ def _not_complete(
 
 def _reasons(choice: Choice[_Candidate]) -> tuple[str, ...]:
     total, count = len(choice.front), len(choice.admitted)
-    among = f"{count} of {total} models of the front that meet the bounds"
+    among = f"{count} of the front's {total} models meet the bounds; of these"
     if not choice.conditions:
-        among = f"{total} models of the front" if total > 1 else "the front's one model"
+        among = f"of the front's {total} models" if total > 1 else "the front's one model"
     values = choice.trial.metrics
     rule = "the knee, farthest below the line from the cheapest to the best"
     if choice.best is not None:
         rule = f"the best {without_split(choice.best)}, {values[choice.best]:.4g}"
     bounds = [f"{c.text}: it is {values[c.metric]:.6g}" for c in choice.conditions]
-    return (f"of {among}, {rule}", *bounds)
+    return (f"{among}, {rule}", *bounds)

@@ -94,7 +94,7 @@ def test_the_knee_is_shipped_and_is_a_model_of_its_run(
     before = content(uri)
     shipped = ship(register="rooms", data=True)
     assert (shipped.trial, shipped.problem) == ("s-00001", "")
-    assert shipped.why[0].startswith("of 3 models of the front, the knee")
+    assert shipped.why[0].startswith("of the front's 3 models, the knee")
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
         *("model.onnx", "model.pt2", "weights.safetensors", "card.md", "ship.json"),
@@ -142,7 +142,7 @@ def test_bounds_choose_as_pick_does(ship: Ship) -> None:
     shipped = ship(where=("cost/density>=30%",), best="segmentation/miou")
     assert shipped.trial == "s-00000"
     assert shipped.why == (
-        "of 1 of 3 models of the front that meet the bounds, the best segmentation/miou, 0.5",
+        "1 of the front's 3 models meet the bounds; of these, the best segmentation/miou, 0.5",
         "cost/density>=30%: it is 1",
     )
 
