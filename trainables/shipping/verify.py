@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainables.data.batch import Batch
 from trainables.errors import Failure
+from trainables.report import describe
 from trainables.shipping.runtime import Predict
 from trainables.tasks.base import Task
 
@@ -141,6 +142,12 @@ def _larger(before: float, now: Tensor) -> float:
     return value if math.isnan(value) or value > before else before
 
 
+def _allowed(metric: str, reference: float) -> float:
+    """Return by how much a metric may differ: a median angle is known to a hundredth of a degree."""
+    resolution = 0.01 if describe(metric).unit == "deg" else 0.0
+    return max(METRIC_TOLERANCE * max(1, abs(reference)), resolution)
+
+
 def _require_agreement(result: Verification) -> None:
     problems = [
         f"{name}: {task} differs by {error:.2e} of its largest output"
@@ -153,7 +160,7 @@ def _require_agreement(result: Verification) -> None:
         for metric, value in metrics.items():
             reference = expected[metric]
             same = math.isnan(value) and math.isnan(reference)
-            if not same and not abs(value - reference) <= METRIC_TOLERANCE * max(1, abs(reference)):
+            if not same and not abs(value - reference) <= _allowed(metric, reference):
                 problems.append(f"{name}: {metric} is {value:.6g}, masked {reference:.6g}")
     if problems:
         raise Failure(
