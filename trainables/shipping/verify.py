@@ -143,7 +143,7 @@ def _larger(before: float, now: Tensor) -> float:
 
 
 def _allowed(metric: str, reference: float) -> float:
-    """Return by how much a metric may differ: a median angle is known to a hundredth of a degree."""
+    """Return by how much a metric may differ; a median angle is known to 0.01 degrees."""
     resolution = 0.01 if describe(metric).unit == "deg" else 0.0
     return max(METRIC_TOLERANCE * max(1, abs(reference)), resolution)
 
