@@ -100,7 +100,7 @@ def test_a_small_real_study(tmp_path: Path) -> None:
         (["run", "demo", "--tracking-uri", "http://127.0.0.1:9"], "`--tracking-uri` must be"),
         (["run", "nyu-v2-small", "--data-root", "nowhere"], "data root"),
         (["run", "demo", "--tracking-uri", "http://u:hunter2@127.0.0.1:9"], "//u:***@127.0.0.1:9"),
-        (["run", "demo", "--set", "objective.cost=cost/latency_ms"], "unknown cost"),
+        (["run", "demo", "--set", "objective.cost=cost/latency_spread"], "unknown cost"),
         (["run", "demo", "--set", "model.name=nope", *SMALL], "unknown model"),
         (["run", "demo", "--concurrency", "0"], "`--concurrency` must be at least 1"),
         (["run", "demo", "--trial-time-limit", "0"], "`--trial-time-limit` must be above 0"),
