@@ -7,7 +7,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,8 +37,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Train one sparse multitask model and ship it, convert a data set, or list what there is.",
 )
-
-_CHECKPOINT_SECONDS = 60.0  # between two saves of `train --out`, besides the saves at reports
 
 
 @app.command(
@@ -115,6 +112,7 @@ def train(
     from trainables.data.catalogue import open_dataset
     from trainables.shipping.trial_costs import deployment_costs
     from trainables.sparsity.catalogue import get_method
+    from trainables.training.attended import train_to_end
     from trainables.training.dense_runs.cache import DenseCache
     from trainables.training.device import resolve_device
     from trainables.training.progress import TrialProgress
@@ -170,21 +168,7 @@ def train(
             run = TrialRun(config, **arguments)
         for name, why in run.loop.structure.left_dense.items():
             print(f"note: {name} stays dense: {why}", file=sys.stderr)
-        saved = time.monotonic()
-
-        def on_step(phase: str, done: int, total: int) -> None:
-            nonlocal saved
-            progress.step(phase, done, total)
-            if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
-                run.save(checkpoint)
-                saved = time.monotonic()
-
-        run.on_progress = on_step
-        while (report := run.next_report()) is not None:
-            progress.report(report)
-            if checkpoint is not None:
-                run.save(checkpoint)
-                saved = time.monotonic()
+        train_to_end(run, progress, checkpoint)
     summary = run.summary([Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]])
     # Before the files are written: a full disk must not lose it.
     if to_stdout:

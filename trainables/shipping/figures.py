@@ -1,14 +1,10 @@
 """Gathers the figures of `ship.json` and the remarks of the model card."""
 
-import platform
 from dataclasses import replace
 from typing import Any
 
-import numpy
-import torch
 from torch import nn
 
-import trainables
 from trainables.cost.cost_model import CostModel, parameters_kept
 from trainables.cost.flops import forward_flops
 from trainables.cost.narrower import network_of
@@ -21,6 +17,7 @@ from trainables.shipping.packed import model_bytes
 from trainables.shipping.verify import Verification
 from trainables.sparsity.masks import MaskRegistry
 from trainables.training.export import TrainedModel
+from trainables.training.summary import versions
 
 
 def figures(
@@ -107,11 +104,4 @@ def _versions() -> dict[str, str]:
     import onnx
     import onnxruntime
 
-    return {
-        "disparse-search": trainables.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-    }
+    return versions() | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from filelock import FileLock, Timeout
 from trainables.command_line import write_json
 from trainables.config import TrialConfig
 from trainables.errors import UserError
+from trainables.training.attended import train_to_end
 from trainables.training.checkpoints.checkpoint import find_checkpoint
 from trainables.training.dense_runs.cache import DenseCache
 from trainables.training.progress import TrialProgress
 from trainables.training.trial import TrialRun
-
-_CHECKPOINT_SECONDS = 60.0  # between two saves, besides those at reports
 
 
 def metrics_of_seeds(
@@ -76,20 +74,7 @@ def _train(
     checkpoint = folder / "checkpoint"
     with TrialProgress(f"seed {config.seed}", quiet=quiet) as progress:
         run = _open(checkpoint, config, arguments)
-        saved = time.monotonic()
-
-        def on_step(phase: str, done: int, total: int) -> None:
-            nonlocal saved
-            progress.step(phase, done, total)
-            if time.monotonic() - saved > _CHECKPOINT_SECONDS:
-                run.save(checkpoint)
-                saved = time.monotonic()
-
-        run.on_progress = on_step
-        while (report := run.next_report()) is not None:
-            progress.report(report)
-            run.save(checkpoint)
-            saved = time.monotonic()
+        train_to_end(run, progress, checkpoint)
     summary = run.summary(command)
     write_json(folder / "summary.json", summary)
     shutil.rmtree(checkpoint, ignore_errors=True)

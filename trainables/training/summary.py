@@ -48,12 +48,17 @@ def summarise(
         "metrics": dict(metrics),
         "masks": masks,
         "timing": dict(timing),
-        "versions": {
-            "disparse-search": trainables.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": numpy.__version__,
-        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this project and of what computes its results."""
+    return {
+        "disparse-search": trainables.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
     }
 
 
