@@ -11,14 +11,13 @@ from typing import Any
 from spaces.budgets import budget_for, require_a_ticket
 from spaces.dataset_defaults import DATASET_DEFAULTS, defaults_for
 from spaces.task_names import resolve_tasks
-from trainables.checks import require
 from trainables.coercion import whole_number
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 from trainables.registry.lookup import METHOD, MODEL
 from trainables.registry.methods import METHODS
 from trainables.registry.models import MODELS
-from trainables.registry.structures import CHANNEL, WEIGHT, group_sizes
+from trainables.registry.structures import CHANNEL, WEIGHT, group_sizes, require_channel_allocation
 
 __all__ = ["DATASET_DEFAULTS", "DENSE_METHODS", "PRESETS", "trial_config", "without_effect"]
 
@@ -284,12 +283,7 @@ def _require_sense(config: TrialConfig) -> None:
             "untrained one"
         )
     if method.sparse and config.sparsity.structure == CHANNEL:
-        require(
-            config.sparsity.allocation in ("global", "uniform"),
-            "`sparsity.allocation` must be global or uniform for structure channel",
-            config.sparsity.allocation,
-            "er and erk divide weights, not channels, among layers",
-        )
+        require_channel_allocation(config.sparsity.allocation)
     grouped = group_sizes(config.sparsity.structure) is not None
     if method.regrows and method.votes and grouped and config.regrowth.budget == "published":
         raise UserError(

@@ -40,3 +40,12 @@ def group_sizes(structure: str) -> tuple[int, int] | None:
 def structure_kind(structure: str) -> str:
     """Return the key in `STRUCTURES` of a structure; "N:M" for 2:4. Raises as `group_sizes`."""
     return structure if group_sizes(structure) is None else N_OF_M
+
+
+def require_channel_allocation(allocation: str) -> None:
+    """Raise `UserError` for an allocation that structure channel does not have."""
+    if allocation not in ("global", "uniform"):
+        raise UserError(
+            "`sparsity.allocation` must be global or uniform for structure channel, got "
+            f"{allocation}; er and erk divide weights, not channels, among layers"
+        )

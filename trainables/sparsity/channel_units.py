@@ -47,17 +47,24 @@ class ChannelUnits:
         """Return the parameters other than `weights` that units hold: biases, normalisation."""
         return [name for name in self.axes if name in self.shapes and name not in set(weights)]
 
+    def positions(self, keep: Tensor, name: str) -> dict[int, Tensor]:
+        """Return the positions that stay along each axis of a tensor, by dimension, on the CPU.
+
+        keep: bool by unit; so are the positions, by channel.
+        """
+        extended = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])  # FIXED is the last
+        return {dim: extended[units] for dim, units in self.axes.get(name, {}).items()}
+
     def masks(self, keep: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Return the masks (bool, on the CPU) of tensors under `keep`, bool by unit."""
-        extended = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])  # FIXED is the last
         masks = {}
         for name in names:
             shape = self.shapes[name]
             mask = torch.ones(shape, dtype=torch.bool)
-            for dim, units in self.axes.get(name, {}).items():
+            for dim, stays in self.positions(keep, name).items():
                 view = [1] * len(shape)
                 view[dim] = -1
-                mask &= extended[units].reshape(view)
+                mask &= stays.reshape(view)
             masks[name] = mask
         return masks
 
@@ -95,11 +102,15 @@ class ChannelUnits:
 
     def num_parameters(self, keep: Tensor) -> int:
         """Return how many parameters the network has without the pruned units."""
-        extended = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])
         total = 0
         for name, shape in self.shapes.items():
             sides = list(shape)
-            for dim, units in self.axes.get(name, {}).items():
-                sides[dim] = int(extended[units].sum())
+            for dim, stays in self.positions(keep, name).items():
+                sides[dim] = int(stays.sum())
             total += math.prod(sides)
         return total
+
+
+def place_in_group(groups: Tensor) -> Tensor:
+    """Return the place, from 0, of each entry among those of its group; `groups` is sorted."""
+    return torch.arange(len(groups)) - torch.searchsorted(groups, groups)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from trainables.config import SparsityConfig
 from trainables.errors import UserError
-from trainables.sparsity.channel_units import ChannelUnits
+from trainables.registry.structures import require_channel_allocation
+from trainables.sparsity.channel_units import ChannelUnits, place_in_group
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.proposal import Masks, Proposal, Scores
 from trainables.sparsity.selection import TieOrder, order_keys, require_finite
@@ -38,11 +39,7 @@ class ChannelStructure(Structure):
         flops: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(registry, config)
-        if config.allocation not in ("global", "uniform"):
-            raise UserError(
-                "`sparsity.allocation` must be global or uniform for structure channel, got "
-                f"{config.allocation}; er and erk divide weights, not channels, among layers"
-            )
+        require_channel_allocation(config.allocation)
         assert registry.units is not None, "the registry must know the units"
         self.units: ChannelUnits = registry.units
         self._cost: Coefficients = dict.fromkeys(self.units.shapes, 1.0)
@@ -149,8 +146,7 @@ class ChannelStructure(Structure):
             return entry
         group = self.units.group
         by_group = order[group[order].argsort(stable=True)]
-        starts = torch.searchsorted(group[by_group], group[by_group])
-        ranks = torch.arange(len(by_group)) - starts + 1
+        ranks = place_in_group(group[by_group]) + 1
         sizes = torch.bincount(group[seen], minlength=len(self.units.groups))
         entry[by_group] = ranks.double() / sizes[group[by_group]]
         return entry

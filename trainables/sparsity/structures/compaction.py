@@ -2,7 +2,6 @@
 
 import copy
 
-import torch
 from torch import Tensor, nn
 
 from trainables.sparsity.channel_units import ChannelUnits
@@ -28,7 +27,6 @@ def compacted(model: nn.Module, registry: MaskRegistry) -> nn.Module:
 def without_units(model: nn.Module, units: ChannelUnits, keep: Tensor) -> nn.Module:
     """Return a copy of the network with the kept units only; `keep` is bool by unit."""
     smaller = copy.deepcopy(model)
-    extended = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])
     parameters, buffers = dict(smaller.named_parameters()), dict(smaller.named_buffers())
     holders: dict[int, list[tuple[nn.Module, str]]] = {}  # by tensor; one may be tied
     for module in smaller.modules():
@@ -37,12 +35,12 @@ def without_units(model: nn.Module, units: ChannelUnits, keep: Tensor) -> nn.Mod
             *module.named_buffers(recurse=False, remove_duplicate=False),
         ):
             holders.setdefault(id(held), []).append((module, leaf))
-    for name, axes in units.axes.items():
+    for name in units.axes:
         tensor = parameters.get(name, buffers.get(name))
         assert tensor is not None, name
         value = tensor.detach()
-        for dim, numbers in axes.items():
-            index = extended[numbers].nonzero().reshape(-1).to(value.device)
+        for dim, stays in units.positions(keep, name).items():
+            index = stays.nonzero().reshape(-1).to(value.device)
             value = value.index_select(dim, index)
         if isinstance(tensor, nn.Parameter):
             value = nn.Parameter(value, requires_grad=tensor.requires_grad)

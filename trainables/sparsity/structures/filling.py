@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainables.errors import UserError
-from trainables.sparsity.channel_units import ChannelUnits
+from trainables.sparsity.channel_units import ChannelUnits, place_in_group
 
 # What one entry of a tensor costs, by name; absent tensors cost nothing. It is 1 for parameters.
 # For FLOPs it is a layer's FLOPs divided by its weights, which does not depend on the units kept.
@@ -108,9 +108,7 @@ def _blocks(units: ChannelUnits, order: Tensor, size: int) -> tuple[Tensor, int,
     place = torch.arange(len(order))
     group = units.group[order]
     by_group = group.argsort(stable=True)  # within a group the order remains
-    sorted_group = group[by_group]
-    starts = torch.searchsorted(sorted_group, sorted_group)
-    within = torch.arange(len(order)) - starts
+    within = place_in_group(group[by_group])
     first_of_block = within % size == 0
     number = first_of_block.cumsum(0) - 1
     num_blocks = int(first_of_block.sum())
