@@ -119,7 +119,7 @@ def _run_locked(
         plan = dataclasses.replace(plan, data_root=known["data_root"])
     trains = launch.more is not None or not known.get("finished")
     data = _check_first_trial(plan, known) if launch.check_data and trains else known.get("data")
-    set_ray_environment()
+    set_ray_environment(launch.ray_address)
     # Imported late: `--help` and a user's mistakes should not wait for these.
     from search.execution.earlier_launches import clear_tune_states
     from search.execution.monitor import Monitor
