@@ -25,6 +25,7 @@ _MAX_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 _MIN_FREE_BYTES = 64 << 20  # for logs; the object store is held in memory, where there is room
 _OF_USERS = ("RAY_TMPDIR", "TMPDIR")
 _SHORT = ("/tmp", "/var/tmp", "/dev/shm")
+_MAX_CHARACTERS = 300
 # The lines that Ray marks as errors in its processes' logs.
 _COMPLAINT = re.compile(r"^\[[^\]]* [ECF] [^\]]*\] (?:\(\w+\) )?\S+: (.+)", re.MULTILINE)
 
@@ -105,4 +106,4 @@ def complaint(scratch: Path) -> str:
     for path in sorted(scratch.glob("ray/session_*/logs/*.*")):
         if path.is_file() and not path.is_symlink():
             found = [found, *_COMPLAINT.findall(path.read_text(errors="replace"))][-1]
-    return found.strip()
+    return found.rpartition("Check failed: ")[2].strip()[:_MAX_CHARACTERS]

@@ -12,7 +12,7 @@ from typing import Any
 from search.execution.local_ray import complaint, end_processes, local_environment
 from search.execution.ray_watch import RayWatch
 from trainables.addresses import first_line
-from trainables.errors import Failure, UserError
+from trainables.errors import Failure, UserError, in_a_line
 
 _RAY_ENVIRONMENT = {
     # Data caches and relative paths mean the same in a trial as in the driver.
@@ -24,7 +24,7 @@ _QUIET: dict[str, Any] = {
     "logging_level": logging.ERROR,
     "configure_logging": True,
 }
-_STARTS = 3  # tries; Ray itself gives its node 30 s, which a busy machine may need to read files
+_STARTS = 5  # tries; Ray itself gives its node 30 s, which a busy machine may need to read files
 _MAX_CHARACTERS = 600
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def _start(scratch: Path) -> None:
             )
             return
         except Exception as error:  # Ray raises plain ones too
-            said = ": ".join(filter(None, (first_line(error), complaint(scratch))))
+            said = ": ".join(filter(None, (in_a_line(error), complaint(scratch))))
             ray.shutdown()
             end_processes(scratch)
             if not left or "timed out" not in str(error).lower():
@@ -96,7 +96,7 @@ def _start(scratch: Path) -> None:
                     f"Ray could not be started: {said}. See to it that this machine has memory, "
                     "processes and open files to spare, then run the same command again"
                 ) from error
-            logger.warning("Ray did not start in time (%s); trying again", said)
+            logger.warning("Ray did not start in time; trying again (%d tries left)", left)
 
 
 def _connect(address: str) -> None:

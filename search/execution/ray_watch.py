@@ -29,6 +29,8 @@ STOPPED_ROUNDS = 30  # of a process that somebody stopped
 SILENT_ROUNDS = 45  # of a cluster's controller; at 60 Ray aborts the driver
 HEALING_ROUNDS = 300  # of a cluster without a node that could run a trial
 ENDING_ROUNDS = 30  # from Ctrl-C, or a launch's end, until Ray has to be gone
+_SIGTERM = "Ended by SIGTERM. Run the same command again to resume."
+_SIGINT = "Interrupted. Run the same command again to resume."
 _SOON = 10  # when a wait is worth a word
 
 logger = logging.getLogger(__name__)
@@ -103,7 +105,7 @@ class RayWatch:
                 if not heard:
                     return  # the end of the context
                 if signal.SIGTERM in heard:
-                    self._end(128 + signal.SIGTERM, f"Ended by SIGTERM. Resume by: {self._resume}")
+                    self._end(128 + signal.SIGTERM, _SIGTERM)
                 if signal.SIGINT in heard and not self._interrupted:
                     self._interrupted, self._ends_in = True, ENDING_ROUNDS
                 continue
@@ -111,7 +113,7 @@ class RayWatch:
                 self._ends_in -= 1
                 if self._ends_in <= 0:
                     if self._interrupted and not self.problem:
-                        self._end(128 + signal.SIGINT, f"Interrupted. Resume by: {self._resume}")
+                        self._end(128 + signal.SIGINT, _SIGINT)
                     said = self.problem or "Ray does not end"
                     self._end(1, f"failed: {said}. Resume by: {self._resume}")
             if not self._ending.is_set():
@@ -162,8 +164,8 @@ class RayWatch:
                 self._rounds["silent"] = 0
 
     def _gone(self, said: str) -> None:
-        if self._ending.is_set():
-            return  # it has just been told to go
+        if self._ending.is_set() or select.select([self._signals], [], [], 0)[0]:
+            return  # it was told to go, or a signal is the reason
         self._end(1, f"failed: {said}; no report is lost. Resume by: {self._resume}")
 
     def _end(self, code: int, message: str) -> None:
