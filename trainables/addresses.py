@@ -91,7 +91,12 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
 
 
 def check_ray_answers(address: str) -> None:
-    """Raise `UserError` if no Ray cluster answers; `local` and `auto` are not checked."""
+    """Raise `UserError` if no Ray cluster answers; `local` is not checked, nor what Ray finds.
+
+    `auto` is the cluster of RAY_ADDRESS, where that is set.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address
     if address in ("local", "auto"):
         return
     try:
@@ -102,7 +107,7 @@ def check_ray_answers(address: str) -> None:
     except (OSError, ValueError) as error:
         raise UserError(
             f"`--ray-address` must be a Ray cluster that answers, got {address!r} ({error}); "
-            "use local, or start one with `ray start --head`"
+            "use local, start one with `ray start --head`, or see to RAY_ADDRESS, which auto means"
         ) from None
 
 

@@ -19,6 +19,9 @@ _RAY_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+# Ray's name for it: without clusters of several hosts, it takes no address but loopback.
+_LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_CLUSTER_ENVIRONMENT = {"RAY_BACKEND_LOG_LEVEL": "fatal"}  # what native code says beside us
 _QUIET: dict[str, Any] = {
     "log_to_driver": False,
     "logging_level": logging.ERROR,
@@ -173,13 +176,11 @@ def set_ray_environment(address: str = "local") -> None:
 
     A local Ray listens on loopback alone.
     """
-    if address == "local":
-        # Ray's name for it: without clusters of several hosts, it takes no other address.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     for name, value in {
         **_RAY_ENVIRONMENT,
+        **(_LOCAL_ENVIRONMENT if address == "local" else _CLUSTER_ENVIRONMENT),
+        "RAY_NUM_REDIS_GET_RETRIES": "2",  # of 40 s, where a controller does not answer; not 20
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_gcs_server_port_wait_time_s": "120",  # of a busy machine; Ray's own is 30
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_AIR_NEW_OUTPUT": "0",  # its banner appears even at verbosity 0
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -1,5 +1,6 @@
 """Passwords stay out of sight; a silent address is found at once."""
 
+import re
 import socket
 import time
 from pathlib import Path
@@ -111,7 +112,14 @@ def test_a_damaged_database_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense", "host:port"])
-def test_a_ray_cluster_that_is_not_there_is_found_at_once(address: str) -> None:
+def test_a_ray_cluster_that_is_not_there_is_found_at_once(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match=r"`--ray-address` must be a Ray cluster that answers"):
         check_ray_answers(address)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=re.escape(repr(address))):
+        check_ray_answers("auto")
     check_ray_answers("local")
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    check_ray_answers("auto")

@@ -99,7 +99,7 @@ def main() -> None:
             assert "joined" not in done.stdout, name
             assert address in said, said  # it came as far as Ray
         if os.geteuid() == 0:
-            (sockets,) = scratch.glob("ray/session_[0-9]*/sockets")
+            sockets = scratch / "ray" / "session_latest" / "sockets"
             assert (sockets / "raylet").is_socket()
             assert opened_by_nobody(token, sockets) == ""
         # It was the token that they lacked.
