@@ -221,7 +221,7 @@ def _produce(
     for path in paths:
         say(f"  {path}")
     if of_tasks:
-        names = ",".join(dict.fromkeys(path.stem for path in of_tasks))
+        names = ",".join(path.stem for path in of_tasks if path.suffix == ".png")
         say(f"  {of_tasks[0].parent}/{{{names}}}.{{png,html,csv}}")
     if json_file is not None:
         seconds = time.perf_counter() - started
