@@ -3,7 +3,7 @@
 from analysis.labels import metric_label, numbers, task_label
 from analysis.methods import method_style
 from analysis.report.figures import Findings, test_name
-from analysis.report.trial_tables import Head, Row, TrialTable, digits, mean_text
+from analysis.report.trial_tables import Head, Row, TrialTable, digits, mean_text, tied_text
 from analysis.statistics.uncertainty.confirmed import fresh_seeds, optimism
 from trainables import report
 
@@ -43,8 +43,7 @@ def curse(found: Findings) -> TrialTable:
             cells += [digits(one.trial.metrics.get(name))]
             cells += [mean_text(one, name), mean_text(one, test_name(name))]
         place = "yes" if one.trial.trial in found.member_names else "no"
-        tied = ", ".join(map(str, found.ties.get(one.trial.trial, ())))
-        cells += [str(len(one.runs)), place, tied or "–"]
+        cells += [str(len(one.runs)), place, tied_text(found, one.trial)]
         look = method_style(one.trial.method)
         rows.append(Row(trial=one.trial.trial, look=look, cells=tuple(cells)))
     heads += [Head(lines=("seeds",)), Head(lines=("on the front",)), Head(lines=("tied with",))]

@@ -67,7 +67,7 @@ def members(found: Findings) -> TrialTable:
         cells += _costs(trial, others)
         cells.append("–" if trial.seed is None else str(trial.seed))
         if found.confirmed:
-            cells.append(", ".join(map(str, found.ties.get(trial.trial, ()))) or "–")
+            cells.append(tied_text(found, trial))
         rows.append(_row(trial, cells))
     heads += [*map(_head, others), Head(lines=("seed",))]
     if found.confirmed:
@@ -147,6 +147,11 @@ def digits(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def tied_text(found: Findings, trial: Trial) -> str:
+    """Write which members a trial is tied with, for example "12, 17"; "–" where none is known."""
+    return ", ".join(map(str, found.ties.get(trial.trial, ()))) or "–"
 
 
 def mean_text(one: Confirmed, name: str) -> str:

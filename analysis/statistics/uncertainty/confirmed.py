@@ -91,8 +91,11 @@ def are_tied(first: Confirmed, second: Confirmed, names: Sequence[str]) -> bool:
     """Tell whether the fresh seeds cannot tell two trials apart in any of the metrics.
 
     That is so where the 95 % t interval of the mean difference, paired by seed, holds 0 for each of
-    them; and where fewer than two seeds are shared. Pairs are not corrected for their number.
+    them. Pairs are not corrected for their number. Without two shared seeds there is no interval,
+    and nobody is said to be tied.
     """
+    if len(first.runs.keys() & second.runs.keys()) < 2:
+        return False
     for name in names:
         ours, theirs = first.values(name), second.values(name)
         differences = np.asarray([ours[s] - theirs[s] for s in ours if s in theirs])
@@ -105,8 +108,12 @@ def are_tied(first: Confirmed, second: Confirmed, names: Sequence[str]) -> bool:
 def ties(
     members: Sequence[Trial], found: Mapping[str, Confirmed], names: Sequence[str]
 ) -> dict[str, tuple[int, ...]]:
-    """Return by name the numbers of the other members that each confirmed member is tied with."""
-    known = [found[trial.trial] for trial in members if trial.trial in found]
+    """Return by name the numbers of the other members that each member is tied with.
+
+    Members known at fewer than two fresh seeds are left out.
+    """
+    confirmed = [found[trial.trial] for trial in members if trial.trial in found]
+    known = [one for one in confirmed if len(one.runs) > 1]
     return {
         one.trial.trial: tuple(
             sorted(

@@ -42,8 +42,8 @@ def test_a_case_worked_by_hand() -> None:
 def test_ties_share_their_rank() -> None:
     """Ranks 1.5 1.5 3 4 5 6 7 8 against 1 … 8.
 
-    ρ is Pearson's of the ranks, whose squares sum to 41.5 and 42: Σd² = 0.5, so their products sum to
-    (42 + 41.5 - 0.5) / 2 = 41.5; τ_b = 27 / √(28 · 27).
+    ρ is Pearson's of the ranks, whose squares sum to 41.5 and 42: Σd² = 0.5, so their products sum
+    to (42 + 41.5 - 0.5) / 2 = 41.5; τ_b = 27 / √(28 · 27).
     """
     found = correlate([1, 1, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8])
     assert found == [pytest.approx((41.5 / (42 * 41.5) ** 0.5, 27 / (28 * 27) ** 0.5))]

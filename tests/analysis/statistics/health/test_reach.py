@@ -45,7 +45,7 @@ def test_the_last_quarter_of_the_trials() -> None:
 
 
 def test_the_edge_is_on_the_scale_that_is_drawn() -> None:
-    """Two decades: the upper 5 % of their logarithm begins at 10^-2.1, the lower ends at 10^-3.9."""
+    """Of two decades the upper 5 % begin at 10^-2.1, and the lower end at 10^-3.9."""
     log, plain = LOG[RATE], LOG[RATE] | {"log": False}
     assert edges([10**-2.09, 10**-2.05, 1e-3], log) == [("upper", 2, 3)]
     assert edges([10**-2.11, 10**-2.12, 1e-3], log) == []

@@ -68,9 +68,12 @@ def test_a_difference_that_changes_its_sign_is_a_tie() -> None:
     assert not are_tied(first, second, [MIOU, DENSITY])
 
 
-def test_equal_values_and_a_single_shared_seed_are_ties() -> None:
+def test_equal_values_are_ties_and_without_an_interval_nobody_is() -> None:
     assert are_tied(one(0, {1: 0.3, 2: 0.5}), one(1, {1: 0.3, 2: 0.5}), [MIOU])
-    assert are_tied(one(0, {1: 0.3, 2: 0.5}), one(1, {2: 0.9, 3: 0.9}), [MIOU])
+    first, second = one(0, {1: 0.3, 2: 0.5}), one(1, {2: 0.5, 3: 0.5})
+    assert not are_tied(first, second, [MIOU])
+    known = {"s-00000": first, "s-00001": one(1, {2: 0.5})}
+    assert ties([first.trial, second.trial], known, [MIOU]) == {"s-00000": ()}
 
 
 def test_ties_name_the_others_by_number() -> None:
