@@ -4,6 +4,7 @@ Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 """
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -20,7 +21,7 @@ from trainables.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.report.figures import Findings
-    from analysis.studies.trials import Study
+    from analysis.studies.trials import Study, Trial
 
 app = typer.Typer(
     name="python -m analysis",
@@ -184,7 +185,7 @@ def _produce(
     cost: str | None = None,
 ) -> None:
     # Imported late, so that --help and mistakes in the options are answered at once.
-    from analysis.report import figures, task_files
+    from analysis.report import confirmed_tables, figures, health, task_files
     from analysis.statistics import fronts
     from analysis.studies.trials import load_study
 
@@ -216,12 +217,16 @@ def _produce(
         f"{name}: {len(study.trials)} trials, {len(study.with_status('complete'))} complete"
         f"{others}; {len(found.members)} on the joint front"
     )
+    if found.members:
+        say(confirmed_tables.state(found))
+    for line in health.lines(found) if whole else ():
+        say(line)
     if not found.ended:
         say("no complete trial has finite objectives: the front is empty")
     for path in paths:
         say(f"  {path}")
     if of_tasks:
-        names = ",".join(dict.fromkeys(path.stem for path in of_tasks))
+        names = ",".join(path.stem for path in of_tasks if path.suffix == ".png")
         say(f"  {of_tasks[0].parent}/{{{names}}}.{{png,html,csv}}")
     if json_file is not None:
         seconds = time.perf_counter() - started
@@ -279,6 +284,7 @@ def _summary(
         "infeasible": len(study.with_status("infeasible")),
         "front": [
             {"trial": t.trial, "method": t.method, "seed": t.seed, "metrics": dict(t.metrics)}
+            | _fresh(found, t)
             for t in found.members
         ],
         "hypervolume": float(found.share_N[-1]) if len(found.share_N) else None,
@@ -286,6 +292,26 @@ def _summary(
         "files": [str(path) for path in paths],
         "timing": {"seconds": round(seconds, 3)},
         "versions": versions(),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _fresh(found: "Findings", trial: "Trial") -> dict[str, Any]:
+    """Return what fresh seeds tell of a member; nothing where it was not confirmed."""
+    one = found.confirmed.get(trial.trial)
+    if one is None:
+        return {}
+    intervals = {name: one.interval(name) for name in found.study.objectives}
+    return {
+        "fresh": {
+            name: {"mean": one.mean(name), "low": _finite(i.low), "high": _finite(i.high)}
+            for name, i in intervals.items()
+        },
+        "fresh_seeds": list(one.runs),
+        "tied_with": list(found.ties.get(trial.trial, ())),
     }
 
 

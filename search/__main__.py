@@ -196,6 +196,26 @@ def extend(
 
 
 @app.command()
+@launches
+def confirm(
+    name: NameArgument,
+    launch: dict[str, Any],
+    seeds: Annotated[int, typer.Option(help="How many fresh ones, the same for every model.")] = 5,
+) -> None:
+    """Train the front again at fresh seeds, so that it has means, intervals and ties.
+
+    First the members and the dense reference; then the trials that the noise measured there may
+    have kept off the front, at most as many as it has members. They are trials of the same study
+    outside its budget. The same command resumes what was interrupted, and repeats nothing.
+
+    Examples: python -m search confirm demo; python -m search confirm demo --seeds 8
+    """
+    from search.record.study_file import plan_of
+
+    _run(plan_of(launch["storage"], name), **launch, confirm=seeds)
+
+
+@app.command()
 def status(
     name: NameArgument,
     storage: StorageOption = "runs",

@@ -24,6 +24,9 @@ def status_lines(found: Mapping[str, Any], storage: str) -> Iterator[str]:
     name, budget = found["study"], Budget(**found["budget"])
     yield f"study {name} ({found['recipe']}): {counts or 'no trial yet'}; {driver}"
     yield f"used {found['used']:g} of {budget.text}; {found['front']} on the front"
+    if again_at := found["confirmations"]:
+        counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in again_at.items())
+        yield f"confirmed at fresh seeds: {counts}"
     yield f"folder {found['directory']}; MLflow {found['tracking_uri']}"
     if (found["used"] < budget.amount or found["counts"]["running"]) and not found["driven"]:
         yield f"to continue: {again('resume', name, storage)}"
@@ -33,6 +36,8 @@ def end_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
     """Yield what a launch left, and where to look at it."""
     failed = f", {end.failed} failed" if end.failed else ""
     yield f"study {plan.study}: {end.finished} trials{failed}, {end.front} on the joint front"
+    if end.confirmed:
+        yield f"confirmed at fresh seeds: {end.confirmed}"
     if end.table:
         yield end.table
     for path in (end.directory / "trials.parquet", end.directory / "report.html"):

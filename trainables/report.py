@@ -18,6 +18,7 @@ __all__ = [
     "PRIMARY_METRICS",
     "SPLITS",
     "STATUSES",
+    "TAG_CONFIRMS",
     "TAG_FRONT",
     "TAG_METHOD",
     "TAG_STATUS",
@@ -44,6 +45,7 @@ TAG_TRIAL = "disparse.trial"
 TAG_METHOD = "disparse.method"
 TAG_STATUS = "disparse.status"
 TAG_FRONT = "disparse.front"
+TAG_CONFIRMS = "disparse.confirms"  # the name of the trial that is repeated at a fresh seed
 
 
 _ACROSS_TASKS = (

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:  # so that a search driver can derive seeds without loading torch
     import torch
 
-Stream = Literal["init", "data", "augmentation", "masks", "scores", "sampler", "scenes", "dropout"]
+Stream = Literal[
+    "init",
+    "data",
+    "augmentation",
+    "masks",
+    "scores",
+    "sampler",
+    "scenes",
+    "dropout",
+    "confirmations",
+]
 STREAMS: tuple[str, ...] = get_args(Stream)
 
 

@@ -64,7 +64,8 @@ def window(front: TaskFront) -> Window:
     others: it is left outside.
     """
     _, of_missed = front.points(front.infeasible)
-    _, core = front.points((*front.trials, *front.dense) if front.trials else ())
+    shown = (*front.trials, *front.dense, *front.fresh_runs) if front.trials else ()
+    _, core = front.points(shown)
     qualities = _with_near(core or of_missed, of_missed)
     if front.quality_bound is not None:
         qualities = _with_near(qualities, [front.quality_bound.value])

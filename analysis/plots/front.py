@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from analysis.labels import axis_label, is_percentage, number, shown_factor, task_label
 from analysis.methods import method_order, method_style
-from analysis.plots import bounds, canvas, style
+from analysis.plots import bounds, canvas, style, uncertainty
 from analysis.plots.bounds import Window, maximised
 from analysis.statistics.fronts import TaskFront, attainment_line
 from analysis.studies.trials import Trial
@@ -73,6 +73,7 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
     axes.set_ylim(*shown.quality_limits)
     _direction(axes, front.quality)
     bounds.draw(axes, front, shown)
+    uncertainty.draw(axes, front, right)
 
     xs, ys = attainment_line(*front.points(front.random_front), right_edge=right)
     axes.plot(xs, ys, color=style.RANDOM_LINE, linewidth=1.4, linestyle=(0, (1, 1.4)), zorder=2)
@@ -168,6 +169,7 @@ def _handles(fronts: Sequence[TaskFront]) -> list[Artist]:
         handles.append(
             Line2D([], [], color="black", linewidth=1.1, linestyle=(0, (5, 3)), label=DENSE_LEVEL)
         )
+    handles += uncertainty.handles(fronts[0])
     handles.append(
         Line2D(
             [],
@@ -238,7 +240,7 @@ def legend(fronts: Sequence[TaskFront]) -> list[tuple[str, str]]:
         entries.append((RANDOM_FRONT, canvas.line_svg(style.RANDOM_LINE, "2 3")))
     if fronts[0].dense:
         entries.append((DENSE_LEVEL, canvas.line_svg("#000000", "6 4")))
-    return entries + bounds.page_legend(fronts)
+    return entries + uncertainty.page_legend(fronts[0]) + bounds.page_legend(fronts)
 
 
 def _arrow_text(quality: str) -> str:
@@ -303,7 +305,7 @@ def _traces(
         )
     for method in method_order(t.method for t in front.trials):
         traces.append(_points(front, method, members, hover))
-    return traces
+    return traces + uncertainty.traces(front, right)
 
 
 def _points(

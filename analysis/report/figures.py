@@ -5,7 +5,7 @@ no summary, nothing complete) is left out, and the report says why.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,12 @@ from analysis.statistics.fronts import (
 )
 from analysis.statistics.importance import Importances, measure, to_table
 from analysis.statistics.indicators import Normalisation, hypervolume_trajectory
+from analysis.statistics.uncertainty.confirmed import (
+    Confirmed,
+    confirmations,
+    fresh_seeds,
+    ties,
+)
 from analysis.studies.constraints import Bound, misses, read_bounds
 from analysis.studies.effort import Course, Epochs, by_epochs, by_time, by_trials, count_epochs
 from analysis.studies.masks import TrialMasks, read_masks
@@ -65,6 +71,8 @@ class Findings:
     layers: tuple[TrialMasks, ...]  # of front members, sparsest first
     votes: tuple[TrialMasks, ...]  # of trials whose tasks voted
     importances: Importances  # of the drawn parameters
+    confirmed: Mapping[str, Confirmed]  # what was trained again at fresh seeds, by trial
+    ties: Mapping[str, tuple[int, ...]]  # of members no quality tells apart, by trial
 
     @property
     def member_names(self) -> frozenset[str]:
@@ -85,6 +93,7 @@ def find(study: Study, *, with_masks: bool = True, with_importances: bool = True
     sparse = tuple(t for t in members if t.method != "dense")
     voters = tuple(t for t in eligible(study) if may_vote(t.method))
     read = read_masks(study, voters) if with_masks else ()
+    known = confirmations(study)
     courses = (by_epochs(study, ended) or by_trials(ended), by_time(study, ended))
     return Findings(
         study=study,
@@ -100,6 +109,8 @@ def find(study: Study, *, with_masks: bool = True, with_importances: bool = True
         layers=spread(read_masks(study, sparse) if with_masks else (), MAX_ROWS),
         votes=spread([m for m in read if m.agreement], MAX_LINES),
         importances=measure(study, (*ended, *missed) if with_importances else ()),
+        confirmed=known,
+        ties=ties(members, known, study.qualities),
     )
 
 
@@ -116,7 +127,7 @@ def write_front(found: Findings, out: Path, suffix: str = "") -> list[Path]:
 
     suffix: put behind the files' names. Raises `UserError` where the folder is not writable.
     """
-    rows = write_parquet(out / f"front{suffix}.parquet", front_rows(found))
+    rows = write_parquet(out / f"front{suffix}.parquet", with_intervals(found, front_rows(found)))
     picture = front.draw(
         found.fronts, found.member_names, front_title(found), front_subtitle(found)
     )
@@ -128,6 +139,32 @@ def front_rows(found: Findings) -> pa.Table:
     names = found.study.table["trial"].to_pylist()
     rows = [place for place, name in enumerate(names) if name in found.member_names]
     return found.study.table.take(pa.array(rows, type=pa.int64()))
+
+
+def with_intervals(found: Findings, rows: pa.Table) -> pa.Table:
+    """Return the rows with what fresh seeds tell of each, null where it was not confirmed.
+
+    Added are `fresh/seeds`, how many; for every objective `fresh/NAME/mean`, `/low` and `/high`,
+    Student's t interval of 95 %; and `tied_with`, the numbers of the members that no quality tells
+    apart. Without confirmations the rows stay as they are.
+    """
+    if not found.confirmed:
+        return rows
+    known = [found.confirmed.get(name) for name in rows["trial"].to_pylist()]
+    columns = {"fresh/seeds": pa.array([one and len(one.runs) for one in known], pa.int64())}
+    for name in found.study.objectives:
+        intervals = [one and one.interval(name) for one in known]
+        values = {
+            "mean": [one and one.mean(name) for one in known],
+            "low": [i and i.low for i in intervals],
+            "high": [i and i.high for i in intervals],
+        }
+        columns |= {f"fresh/{name}/{n}": pa.array(v, pa.float64()) for n, v in values.items()}
+    tied = [found.ties.get(name) for name in rows["trial"].to_pylist()]
+    columns["tied_with"] = pa.array(tied, pa.list_(pa.int64()))
+    for name, column in columns.items():
+        rows = rows.append_column(name, column)
+    return rows
 
 
 def write_figures(found: Findings, out: Path) -> list[Path]:
@@ -189,7 +226,10 @@ def front_subtitle(found: Findings) -> str:
     """Return the `subtitle` with the number of trials stopped early, which are not drawn."""
     num_stopped = len(found.study.with_status("stopped"))
     about = subtitle(found).removesuffix(" split")
-    return f"{about} · {num_stopped} stopped early" if num_stopped else about
+    said = [about, *([f"{num_stopped} stopped early"] if num_stopped else [])]
+    if seeds := fresh_seeds(found.confirmed):
+        said.append(f"confirmed at {len(seeds)} fresh seeds")
+    return " · ".join(said)
 
 
 def hover_texts(study: Study) -> dict[str, str]:

@@ -24,7 +24,7 @@ from analysis.plots import (
     parallel,
     style,
 )
-from analysis.report import trial_tables
+from analysis.report import confirmed_tables, health, trial_tables
 from analysis.report.figures import Findings, hover_texts
 from analysis.report.versions import versions
 from analysis.statistics.importance import SUMMARY, explanation
@@ -79,6 +79,12 @@ def render(found: Findings, command: str) -> str:
         num_stopped=len(study.with_status("stopped")),
         members=trial_tables.members(found),
         measured=trial_tables.every_metric(found),
+        confirmed={
+            "state": confirmed_tables.state(found),
+            "table": confirmed_tables.curse(found),
+            "text": confirmed_tables.curse_text(found),
+        },
+        health=health.check(found),
         missed=missed,
         failures=failures,
         made=_made(found),
@@ -94,6 +100,7 @@ def _links(found: Findings, has_missed: bool) -> dict[str, str]:
     """The anchors of the page's sections, with what the links at its top say."""
     of_ended = {
         "members": "Front members",
+        "confirmed": "Fresh seeds",
         "hypervolume": "Progress",
         "parallel": "Choices",
         "importance": "Importance",
@@ -103,6 +110,7 @@ def _links(found: Findings, has_missed: bool) -> dict[str, str]:
     return {
         "front": "Fronts",
         **(of_ended if found.ended else {}),
+        "health": "Health",
         **({"missed": "Missed constraints"} if has_missed else {}),
         "failures": "Failures",
         "made": "How it was made",

@@ -13,6 +13,7 @@ from analysis.labels import metric_label, task_label
 from analysis.plots import canvas, front
 from analysis.report.figures import Findings, front_subtitle, hover_texts
 from analysis.statistics.fronts import TaskFront
+from analysis.statistics.uncertainty.confirmed import ties
 from analysis.tables.typeset import write_csv, write_text
 from trainables import report
 
@@ -32,6 +33,8 @@ def write(found: Findings, out: Path, suffix: str = "") -> list[Path]:
         stem = f"{shown.task}{suffix}"
         title = _title(found, shown)
         picture = front.draw([shown], found.member_names, title, about)
+        if shown.attainment:
+            paths.append(write_csv(out / FOLDER / f"{stem}-attainment.csv", surfaces(shown)))
         paths += [
             canvas.save(picture, out / FOLDER / f"{stem}.png"),
             write_text(out / FOLDER / f"{stem}.html", _page(found, shown, hover, title, about)),
@@ -43,7 +46,9 @@ def write(found: Findings, out: Path, suffix: str = "") -> list[Path]:
 def rows(found: Findings, shown: TaskFront) -> pa.Table:
     """Return the trials of the picture, cheapest first, with the task's metrics and all costs.
 
-    on_front: on this task's front; on_joint_front: on that of all tasks and the cost.
+    on_front: on this task's front; on_joint_front: on that of all tasks and the cost. Where trials
+    were confirmed: the mean at fresh seeds with its interval, and the members of this task's front
+    that this task cannot tell apart from it.
     """
     trials = sorted(
         (*shown.trials, *shown.infeasible), key=lambda t: (t.metrics[shown.cost], t.number)
@@ -64,7 +69,30 @@ def rows(found: Findings, shown: TaskFront) -> pa.Table:
         values = [t.metrics.get(name) for t in trials]
         if any(value is not None for value in values):
             columns[name] = list(values)
+    if shown.confirmed:
+        known = {one.trial.trial: one for one in shown.confirmed}
+        ones = [known.get(t.trial) for t in trials]
+        tied = ties(shown.front, known, [shown.quality])
+        intervals = [one and one.interval(shown.quality) for one in ones]
+        columns |= {
+            "fresh_seeds": [one and len(one.runs) for one in ones],
+            "fresh_mean": [one and one.mean(shown.quality) for one in ones],
+            "fresh_low": [interval and interval.low for interval in intervals],
+            "fresh_high": [interval and interval.high for interval in intervals],
+            "tied_with": [" ".join(map(str, tied.get(t.trial, ()))) for t in trials],
+        }
     return pa.table(columns)
+
+
+def surfaces(shown: TaskFront) -> pa.Table:
+    """Return the corners of the attainment surfaces, in the metrics' own directions."""
+    corners = [
+        (percent, cost, quality)
+        for percent, surface in shown.attainment.items()
+        for cost, quality in zip(*surface, strict=True)
+    ]
+    names = ("percent_of_seeds", shown.cost, shown.quality)
+    return pa.table(dict(zip(names, map(list, zip(*corners, strict=True)), strict=True)))
 
 
 def _title(found: Findings, shown: TaskFront) -> str:

@@ -1,5 +1,6 @@
 """Fill the report's tables of trials: front members, missed constraints, failures."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from analysis.labels import metric_label, number, task_label, unit_label
 from analysis.methods import MethodStyle, method_style
 from analysis.report.figures import Findings, test_name
 from analysis.statistics.fronts import ineligible_reason, shown_costs
+from analysis.statistics.uncertainty.confirmed import Confirmed
 from analysis.studies.constraints import misses
 from analysis.studies.masks import failure_reason
 from analysis.studies.trials import Study, Trial
@@ -43,21 +45,34 @@ def _row(trial: Trial, cells: Iterable[str]) -> Row:
 
 
 def members(found: Findings) -> TrialTable:
-    """Tabulate the joint front: every objective on val and test, and the other costs."""
+    """Tabulate the joint front: every objective on val and test, and the other costs.
+
+    Where it was confirmed: the mean at fresh seeds with its interval, and which members no quality
+    tells apart.
+    """
     study = found.study
     others = shown_costs(study.cost, found.members)[1:]
     heads = [_head(study.cost)]
     for name in study.qualities:
-        heads += [_head(name), Head(lines=("test",), kind="test")]
+        fresh = [Head(lines=("mean at", "fresh seeds"))] if found.confirmed else []
+        heads += [_head(name), *fresh, Head(lines=("test",), kind="test")]
     rows = []
     for trial in found.members:
         cells = _costs(trial, [study.cost])
+        one = found.confirmed.get(trial.trial)
         for name in study.qualities:
-            cells += [_digits(trial.metrics[name]), _digits(trial.metrics.get(test_name(name)))]
+            again = [mean_text(one, name) if one else "–"] if found.confirmed else []
+            test = digits(trial.metrics.get(test_name(name)))
+            cells += [digits(trial.metrics[name]), *again, test]
         cells += _costs(trial, others)
-        rows.append(_row(trial, [*cells, "–" if trial.seed is None else str(trial.seed)]))
-    heads += map(_head, others)
-    return TrialTable(heads=(*heads, Head(lines=("seed",))), rows=tuple(rows))
+        cells.append("–" if trial.seed is None else str(trial.seed))
+        if found.confirmed:
+            cells.append(tied_text(found, trial))
+        rows.append(_row(trial, cells))
+    heads += [*map(_head, others), Head(lines=("seed",))]
+    if found.confirmed:
+        heads.append(Head(lines=("tied with",), kind="text wrap"))
+    return TrialTable(heads=tuple(heads), rows=tuple(rows))
 
 
 def every_metric(found: Findings) -> TrialTable:
@@ -82,7 +97,7 @@ def missed(found: Findings) -> TrialTable:
     rows = []
     for trial in trials:
         cells = _costs(trial, [first])
-        cells += [_digits(trial.metrics.get(name)) for name in study.qualities]
+        cells += [digits(trial.metrics.get(name)) for name in study.qualities]
         cells += _costs(trial, others)
         said = "; ".join(misses(found.bounds, trial.metrics)) or failure_reason(study, trial)
         rows.append(_row(trial, [*cells, said]))
@@ -127,7 +142,21 @@ def _costs(trial: Trial, names: Iterable[str]) -> list[str]:
     return [number(trial.metrics[n], n) if n in trial.metrics else "–" for n in names]
 
 
-def _digits(value: float | None) -> str:
-    if value is None:
+def digits(value: float | None) -> str:
+    """Write a value for a column of such values; "–" for none."""
+    if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def tied_text(found: Findings, trial: Trial) -> str:
+    """Write which members a trial is tied with, for example "12, 17"; "–" where none is known."""
+    return ", ".join(map(str, found.ties.get(trial.trial, ()))) or "–"
+
+
+def mean_text(one: Confirmed, name: str) -> str:
+    """Write a mean over fresh seeds ± half its 95 % interval, for example "0.4120 ± 0.0081"."""
+    interval = one.interval(name)
+    half = (interval.high - interval.low) / 2
+    mean = digits(one.mean(name))
+    return f"{mean} ± {digits(half)}" if math.isfinite(half) else mean

@@ -6,14 +6,16 @@ compare with nothing here. A trial that missed a constraint (`infeasible`) is sh
 member. Selection is on `val` alone.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.statistics.choice import front_members, unmeasured
 from analysis.statistics.pareto import non_dominated_order
+from analysis.statistics.uncertainty.attainment import attainment_surfaces
+from analysis.statistics.uncertainty.confirmed import Confirmed, confirmations
 from analysis.studies.constraints import Bound, axis_bound, off_axis_bounds, read_bounds
 from analysis.studies.trials import Study, Trial
 from trainables import report
@@ -27,7 +29,8 @@ class TaskFront:
     """Hold quality against cost for one task: two objectives, in their own directions.
 
     dense: dense trials that ran to the end, a level to compare with whether or not they met the
-    constraints.
+    constraints. confirmed: those of `trials` and `dense` that were trained at fresh seeds.
+    attainment: by percentage of these seeds, the surface that is attained, see `attainment`.
     """
 
     quality: str  # full name, "val/segmentation/miou"
@@ -40,6 +43,10 @@ class TaskFront:
     quality_bound: Bound | None = None  # of the study's constraints
     cost_bound: Bound | None = None
     other_bounds: tuple[Bound, ...] = ()  # on the task's other metrics and on other costs
+    confirmed: tuple[Confirmed, ...] = ()
+    attainment: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]] = field(
+        default_factory=dict
+    )
 
     @property
     def task(self) -> str:
@@ -51,6 +58,11 @@ class TaskFront:
         """Return the mean quality of the dense trials, None without any."""
         values = [trial.metrics[self.quality] for trial in self.dense]
         return float(np.mean(values)) if values else None
+
+    @property
+    def fresh_runs(self) -> tuple[Trial, ...]:
+        """Return the trainings at fresh seeds."""
+        return tuple(run for one in self.confirmed for run in one.runs.values())
 
     def points(self, trials: Iterable[Trial]) -> tuple[list[float], list[float]]:
         """Return the costs and the qualities of `trials`."""
@@ -132,6 +144,9 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
     cost_bound = axis_bound(bounds, study.cost)
     dense = dense_trials(study)
     random = tuple(t for t in trials if t.method == "random")
+    known = confirmations(study)
+    names = dict.fromkeys(trial.trial for trial in (*trials, *dense))
+    confirmed = tuple(known[name] for name in names if name in known)
     return tuple(
         TaskFront(
             quality=quality,
@@ -144,6 +159,8 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
             quality_bound=axis_bound(bounds, quality),
             cost_bound=cost_bound,
             other_bounds=off_axis_bounds(bounds, quality, study.cost),
+            confirmed=confirmed,
+            attainment=attainment_surfaces(confirmed, study.cost, quality),
         )
         for quality in study.qualities
     )

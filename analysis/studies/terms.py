@@ -26,6 +26,14 @@ def terms(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in found if text]
 
 
+def rungs(facts: Mapping[str, Any]) -> list[float]:
+    """Return the shares of training at which trials are compared; none without a scheduler."""
+    try:
+        return _milestones(facts["scheduler"])
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
 def trials_text(count: int) -> str:
     """Return for example "3 trials" or "1 trial"."""
     return f"{count} {'trial' if count == 1 else 'trials'}"

@@ -43,11 +43,14 @@ class Trial:
     started: datetime | None = None
     ended: datetime | None = None
     reason: str | None = None  # why it failed, where known
+    confirms: int | None = None  # the number of the trial that it repeats at a fresh seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
     """Hold a study and its trials, ordered by number. `notes` are sentences for the reader.
+
+    confirmations: trials that repeat others at fresh seeds, which are not among `trials`.
 
     table: `trials.parquet`, one row per trial; empty for a study without trials.
     """
@@ -62,6 +65,7 @@ class Study:
     tracking_uri: str | None = None
     parent_run_id: str | None = None
     notes: tuple[str, ...] = ()
+    confirmations: tuple[Trial, ...] = ()
 
     @property
     def qualities(self) -> tuple[str, ...]:
@@ -147,7 +151,8 @@ def _study(
         name=name,
         directory=directory,
         objectives=_objectives(facts, name),
-        trials=tuple(trials),
+        trials=tuple(t for t in trials if t.confirms is None),
+        confirmations=tuple(t for t in trials if t.confirms is not None),
         facts=facts,
         source=source,
         table=table,
@@ -212,6 +217,7 @@ def _trial(row: Mapping[str, Any]) -> Trial:
         started=_utc(row.get("started")),
         ended=_utc(row.get("ended")),
         reason=row.get("reason") or None,
+        confirms=None if row.get("confirms") is None else int(row["confirms"]),
     )
 
 

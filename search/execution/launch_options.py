@@ -13,6 +13,7 @@ class Launch:
     trial_time_limit: seconds within which a trial has to report, and again after every report.
     check_data: whether data and model are opened once before anything runs.
     more: by how much to raise the study's budget.
+    confirm: at how many fresh seeds to train the front again, instead of new trials.
     """
 
     storage: str = "runs"
@@ -26,3 +27,4 @@ class Launch:
     trainable: type | None = None
     check_data: bool = True
     more: Budget | None = None
+    confirm: int | None = None

@@ -49,6 +49,12 @@ class Progress:
         if not self._quiet:
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def more(self, count: int) -> None:
+        """Expect so many trials more."""
+        if self._trials is not None:
+            self._trials += count
+            self._bars.update(self._all, total=self._trials)
+
     def started(self, name: str, method: str) -> None:
         """Show a trial that begins."""
         bar = self._bars.add_task(f"{name} {method}", total=1.0, said="")

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 from analysis.statistics.choice import Choice, choose, mean_metrics
 from analysis.statistics.conditions import parse_condition
 from search.plans.description import plan_from_description
+from search.record.front import is_confirmation
 from search.record.ledger import trial_name
 from search.record.storage import StudyRecord
 from search.record.study_file import description_of, find_addresses, find_storage
@@ -181,6 +182,7 @@ def _chosen(
             )
             for trial in trials
             if trial.user_attrs.get("status") in statuses
+            and not is_confirmation(trial)
             and not non_finite(trial.user_attrs["metrics"], objectives)
         ]
 

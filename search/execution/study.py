@@ -42,6 +42,7 @@ class StudyEnd:
     tracking_uri: without a password. idle: why a budget was left unused.
     reason: the most frequent one among trials that are not complete. unwritten: what MLflow lacks.
     report_problem: why there is no report or table. table: of a grid's systems.
+    confirmed: how many confirmations ended, in words.
     """
 
     directory: Path
@@ -56,6 +57,7 @@ class StudyEnd:
     unwritten: str
     report_problem: str
     table: str = ""
+    confirmed: str = ""
 
 
 def run_study(plan: Plan, launch: Launch) -> StudyEnd:
@@ -93,6 +95,11 @@ def _leave_nothing(files: StudyFiles, *, is_new: bool) -> None:
 def _check_options(plan: Plan, launch: Launch) -> None:
     if launch.concurrency is not None and launch.concurrency < 1:
         raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
+    if launch.confirm is not None and launch.confirm < 2:
+        raise UserError(
+            f"`--seeds` must be at least 2, got {launch.confirm}; one seed has no interval, and 5 "
+            "give a fair one"
+        )
     limit = launch.trial_time_limit
     if limit is not None and not 0 < limit < math.inf:
         raise UserError(
@@ -117,12 +124,15 @@ def _run_locked(
     plan = raised_budget(plan, known, launch.more)
     if plan.data_root is None and known:
         plan = dataclasses.replace(plan, data_root=known["data_root"])
-    trains = launch.more is not None or not known.get("finished")
+    # An interrupted confirmation is resumed like anything else.
+    num_seeds = launch.confirm or (None if launch.more else known.get("confirm"))
+    trains = launch.more is not None or num_seeds is not None or not known.get("finished")
     data = _check_first_trial(plan, known) if launch.check_data and trains else known.get("data")
     set_ray_environment(launch.ray_address)
     # Imported late: `--help` and a user's mistakes should not wait for these.
     from search.execution.earlier_launches import clear_tune_states
     from search.execution.monitor import Monitor
+    from search.record.front import is_confirmation
     from search.record.ledger import Ledger
     from search.record.storage import StudyRecord
     from search.record.study_status import check_record
@@ -155,39 +165,51 @@ def _run_locked(
             if known:
                 open_runs()  # otherwise MLflow is loaded while Ray starts
             ledger = Ledger(plan, record, sampler_of(plan), warm=warm)
+            said = ""
+            if num_seeds is not None:
+                said = ledger.confirm(num_seeds)
+                described["confirm"] = num_seeds
+                write_json(files.description, described)
             reports = past_reports(files, ledger.trials())
             for trial, metrics in reports:
                 ledger.reported(trial.number, metrics)
+            ended = len(ledger.finished())
             progress = Progress(
-                trials=plan.budget.trials,
-                finished=ledger.num_finished,
+                trials=None if plan.budget.trials is None else ended + ledger.num_remaining,
+                finished=ended,
                 objectives=plan.objectives,
                 quiet=launch.quiet,
             )
             monitor = Monitor(files, ledger, progress)
             try:
                 clear_tune_states(files)
-                if ledger.num_remaining:
+                while ledger.num_remaining:
                     from search.execution.launch import run_trials
 
                     begun = f"resumes with {ledger.num_finished} trials finished of"
                     does = begun if ledger.num_asked else "starts:"
                     text = f"{does} {plan.budget.text}; objectives {', '.join(plan.objectives)}"
-                    progress.say(f"study {plan.study} {text}")
+                    progress.say(said or f"study {plan.study} {text}")
                     with progress:
                         run_trials(plan, launch, files, ledger, monitor, reports, open_runs)
+                    if ledger.num_remaining or num_seeds is None:
+                        break
+                    said = ledger.confirm(num_seeds)  # what the noise of the front now tells
+                    progress.more(ledger.num_remaining)
             finally:
                 monitor.close()
             finished = not ledger.num_remaining
             if finished:
-                write_json(files.description, described | {"finished": True})
-        statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in ledger.finished())
+                write_json(files.description, described | {"finished": True, "confirm": None})
+        own = [t for t in ledger.finished() if not is_confirmation(t)]
+        statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in own)
         if launch.report and finished and statuses["complete"]:
             # The projector, which ends below, sends it.
             _, problem = _analyse("report", files, addresses.tracking_uri, "--no-log")
     finally:
         unwritten = projector.close(finished=finished)
-    reasons = Counter(str(t.user_attrs.get("reason", "")) for t in ledger.finished())
+    reasons = Counter(str(t.user_attrs.get("reason", "")) for t in own)
+    again_at = Counter(t.user_attrs["status"] for t in ledger.finished() if is_confirmation(t))
     if statuses["complete"] and plan.grid is not None and not launch.quiet:
         table, failure = _analyse("table", files, addresses.tracking_uri, "--primary")
         problem = problem or failure
@@ -204,6 +226,7 @@ def _run_locked(
         unwritten=scrubbed(unwritten, addresses.tracking_uri),
         report_problem=problem,
         table=table,
+        confirmed=", ".join(f"{count} {status}" for status, count in again_at.items()),
     )
 
 

@@ -68,12 +68,23 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "warm_start": list(plan.warm_start),
         "settings": dict(plan.pins),
         "grid": None if plan.grid is None else plan.grid.to_json(),
+        "ranges": _ranges(plan),
         "data_root": plan.data_root,
         "resolved_recipe": plan.recipe.to_json(),
         "defaults": plan.defaults(),
         "created": known.get("created", created),
         # Tells this study from an earlier one of the name that MLflow still remembers.
         "study_id": known.get("study_id") or uuid.uuid4().hex,
+    }
+
+
+def _ranges(plan: Plan) -> dict[str, Any]:
+    """Return what the study draws of numbers, by name: from where to where, and on which scale."""
+    drawn = () if plan.grid is not None else plan.space.parameters
+    return {
+        p.name: {"low": p.low, "high": p.high, "log": p.log, "whole": p.kind == "int"}
+        for p in drawn
+        if p.name not in plan.space.fixed and p.kind != "categorical"
     }
 
 

@@ -58,3 +58,15 @@ def minimised_objectives(plan: Plan, metrics: Mapping[str, float]) -> list[float
     if not all(map(math.isfinite, values)):
         return None
     return list(map(minimised, plan.objectives, values))
+
+
+def ending_objectives(
+    plan: Plan, config: Mapping[str, Any] | None, metrics: Mapping[str, float]
+) -> tuple[list[float] | None, dict[str, float]]:
+    """Return the objectives, minimised, and the violations, with the costs of the end.
+
+    config: nested; None where `metrics` are final.
+    """
+    density = None if config is None else final_density(config)
+    ending = {**metrics, **final_costs(density, metrics)}
+    return minimised_objectives(plan, ending), plan.constraints.violations(ending)

@@ -11,22 +11,22 @@ import datetime
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
-from analysis.statistics.pareto import non_dominated
-from search.plans.objective_values import final_costs, final_density, minimised_objectives
+from search.plans.objective_values import ending_objectives
 from search.plans.plan import Plan
+from search.record.confirmations import confirmations_due, given_again
+from search.record.front import CONFIRMS, front_of, is_confirmation
 from search.record.outcomes import Outcome
 from search.record.storage import GIVEN, OUTCOME, StudyRecord, flattened
 from search.record.warm_start import WarmTrial
 from search.samplers.trial_sampler import TrialSampler
 from trainables.config import TrialConfig
 from trainables.errors import UserError
-from trainables.report import describe
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _STATES = {
@@ -79,6 +79,8 @@ class Ledger:
         self._trials = record.trials()
         self._finished: list[FrozenTrial] = []
         self._unfinished: list[int] = []
+        self._to_confirm: list[tuple[FrozenTrial, int]] = []  # with the fresh seed
+        self._confirming = False
         self._live: dict[int, int] = {}  # the record's ids, by number
         self._used: dict[int, float] = {}  # of a budget that is not counted in trials
         self._num_idle = 0  # trials of this driver that ended and used nothing of it, in a row
@@ -86,7 +88,7 @@ class Ledger:
         self._configurations: Counter[str] = Counter()
         for number, one in enumerate(warm, start=-len(warm)):
             drawn = one.drawn_from(plan.space)
-            values, violations = self._vector(None, one.metrics)
+            values, violations = ending_objectives(plan, None, one.metrics)
             if drawn is not None and values is not None:
                 sampler.learn(number, drawn, "complete", values, violations)
         for trial in self._trials:
@@ -95,21 +97,21 @@ class Ledger:
 
     @property
     def num_asked(self) -> int:
-        """How many trials were handed out so far."""
-        return len(self._trials)
+        """How many trials were handed out so far, confirmations aside."""
+        return sum(not is_confirmation(trial) for trial in self._trials)
 
     @property
     def num_finished(self) -> int:
-        """How many trials have ended."""
-        return len(self._finished)
+        """How many trials have ended, confirmations aside."""
+        return sum(not is_confirmation(trial) for trial in self._finished)
 
     @property
     def num_remaining(self) -> int:
         """How many trials are to be handed out or to end; of a budget in hours, at least."""
-        budget = self.plan.budget
-        if budget.trials is not None:
-            return max(0, budget.trials - self.num_finished)
-        return self.num_asked - self.num_finished + self._may_ask()
+        budget, at_work = self.plan.budget, len(self._trials) - len(self._finished)
+        if budget.trials is None:
+            return at_work + len(self._to_confirm) + self._may_ask()
+        return max(0, budget.trials - self.num_asked) + at_work + len(self._to_confirm)
 
     @property
     def used(self) -> float:
@@ -140,13 +142,28 @@ class Ledger:
         """Return the numbers of the non-dominated complete trials."""
         return front_of(self._finished, self.plan.objectives)
 
+    def confirm(self, num_seeds: int) -> str:
+        """Hand out confirmations at so many fresh seeds instead of new trials; say what is due.
+
+        Returns '' where nothing is. Raises `UserError` for a study that has not ended, or whose
+        front is empty.
+        """
+        self._confirming = True
+        self._to_confirm, said = confirmations_due(
+            self.plan, self._trials, self.front(), num_seeds, used=self.used
+        )
+        return said
+
     def next(self) -> Assignment | None:
         """Return the next trial to run, unfinished ones first; None when there is none left."""
-        while self._unfinished or self._may_ask():
+        while self._unfinished or self._to_confirm or self._may_ask():
             resumed = bool(self._unfinished)
             if resumed:
                 trial = self._trials[self._unfinished.pop(0)]
                 self._live[trial.number] = self.record.id_of(trial.number)
+            elif self._to_confirm:
+                repeated, seed = self._to_confirm.pop(0)
+                trial = self._hand_out(repeated, given_again(repeated, seed))
             else:
                 trial = self._draw()
             try:
@@ -168,13 +185,17 @@ class Ledger:
 
     def reported(self, number: int, metrics: Mapping[str, float]) -> None:
         """Take a trial's report: the sampler learns from it, and its use of the budget counts."""
-        metric = self.plan.budget.metric
-        if metric is not None and math.isfinite(used := metrics.get(metric, math.nan)):
-            self._used[number] = max(used, self._used.get(number, 0.0))
         fraction = metrics.get(_FRACTION, 0.0)
         if fraction > self._last.get(number, {}).get(_FRACTION, 0.0):
             self._last[number] = metrics
-        values, violations = self._vector(_density(self._trials[number]), metrics)
+        if is_confirmation(self._trials[number]):
+            return
+        metric = self.plan.budget.metric
+        if metric is not None and math.isfinite(used := metrics.get(metric, math.nan)):
+            self._used[number] = max(used, self._used.get(number, 0.0))
+        values, violations = ending_objectives(
+            self.plan, self._trials[number].user_attrs.get("config"), metrics
+        )
         if values is not None and fraction > 0:
             self._sampler.report(number, fraction, values, violations)
 
@@ -213,6 +234,8 @@ class Ledger:
 
     def _may_ask(self) -> bool:
         budget = self.plan.budget
+        if self._confirming:
+            return False
         if budget.trials is not None:
             return self.num_asked < budget.trials
         return self.used < budget.amount and not self.idle
@@ -220,14 +243,18 @@ class Ledger:
     def _recall(self, trial: FrozenTrial) -> None:
         """Take a trial of an earlier driver into account."""
         attributes = trial.user_attrs
-        self._configurations[_key(attributes["params"])] += 1
+        drawn = not is_confirmation(trial)
+        if drawn:
+            self._configurations[_key(attributes["params"])] += 1
         if trial.state in FINISHED:
-            told = self._told(trial)
-            self._sampler.learn(trial.number, trial, attributes["status"], *told)
+            if drawn:
+                told = self._told(trial)
+                self._sampler.learn(trial.number, trial, attributes["status"], *told)
             self.reported(trial.number, attributes["metrics"])
             self._count_end(trial)
             return
-        self._sampler.resume(trial.number, trial)
+        if drawn:
+            self._sampler.resume(trial.number, trial)
         if "status" in attributes:  # killed between the outcome and the state
             self.reported(trial.number, attributes["metrics"])
             self._close(trial, self.record.id_of(trial.number))
@@ -236,8 +263,8 @@ class Ledger:
 
     def _draw(self) -> FrozenTrial:
         """Draw and record a new trial; without a configuration where its own rules refuse it."""
-        number = self.num_asked
-        start = self._starts[number] if number < len(self._starts) else None
+        number, place = len(self._trials), self.num_asked
+        start = self._starts[place] if place < len(self._starts) else None
         pins = {} if start is None else start.pins
         space = self.plan.space.pinned(pins)
         drawn, draw = self._sampler.ask(number, space, start.params if start else None)
@@ -252,6 +279,11 @@ class Ledger:
         given: dict[str, Any] = {"params": params, "seed": seed, "reference": reference}
         with contextlib.suppress(UserError):  # said by `_assignment`, when the trial is recorded
             given["config"] = self.plan.config(params, seed).to_dict()
+        self._configurations[key] += 1
+        return self._hand_out(draw, given)
+
+    def _hand_out(self, draw: BaseTrial, given: dict[str, Any]) -> FrozenTrial:
+        number = len(self._trials)
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(draw.params),
@@ -260,7 +292,6 @@ class Ledger:
         )
         self._live[number] = self.record.add(trial)
         trial.number = number
-        self._configurations[key] += 1
         self._trials.append(flattened(trial))
         return trial
 
@@ -269,7 +300,9 @@ class Ledger:
         params, seed = trial.user_attrs["params"], int(trial.user_attrs["seed"])
         recorded = trial.user_attrs.get("config")
         config = TrialConfig.from_dict(recorded) if recorded else self.plan.config(params, seed)
-        if resumed and self.plan.data_root is not None:  # the same data may have moved
+        if (
+            resumed or is_confirmation(trial)
+        ) and self.plan.data_root is not None:  # it may have moved
             config = config.replace({"data.root": self.plan.data_root})
         return Assignment(
             name=trial_name(self.plan.study, trial.number),
@@ -286,46 +319,24 @@ class Ledger:
         told, violations = self._told(trial)
         final = trial.state == TrialState.COMPLETE
         trial.values = [metrics[name] for name in self.plan.objectives] if final else None
+        if is_confirmation(trial):
+            violations = {CONFIRMS: 1.0}  # so that it is not on Optuna's own front either
         self.record.end(trial_id, trial.state, trial.values, violations if final else {})
         trial.datetime_complete = datetime.datetime.now()
         self._count_end(trial)
-        self._sampler.tell(trial.number, status, told, violations)
+        if not is_confirmation(trial):
+            self._sampler.tell(trial.number, status, told, violations)
 
     def _count_end(self, trial: FrozenTrial) -> None:
         self._finished.append(trial)
+        if is_confirmation(trial):
+            return
         self._num_idle = 0 if self._used.get(trial.number) else self._num_idle + 1
 
     def _told(self, trial: FrozenTrial) -> tuple[list[float] | None, dict[str, float]]:
         # The costs of a complete trial are final.
-        density = None if trial.state == TrialState.COMPLETE else _density(trial)
-        return self._vector(density, trial.user_attrs["metrics"])
-
-    def _vector(
-        self, density: float | None, metrics: Mapping[str, float]
-    ) -> tuple[list[float] | None, dict[str, float]]:
-        """Return objectives and violations, by the density that the trial will end with."""
-        ending = {**metrics, **final_costs(density, metrics)}
-        return minimised_objectives(self.plan, ending), self.plan.constraints.violations(ending)
-
-
-def _density(trial: FrozenTrial) -> float | None:
-    config = trial.user_attrs.get("config")
-    return None if config is None else final_density(config)
-
-
-def front_of(
-    trials: Iterable[FrozenTrial], objectives: Sequence[str], among: Sequence[str] = ()
-) -> list[int]:
-    """Return the numbers of the non-dominated among the complete trials, sorted.
-
-    objectives: all of the study. among: those that are compared; all if none is given.
-    """
-    complete = [t for t in trials if t.user_attrs.get("status") == "complete" and t.values]
-    if not complete:
-        return []
-    columns = [(describe(n).sign, objectives.index(n)) for n in among or objectives]
-    values = [[sign * t.values[at] for sign, at in columns] for t in complete]
-    return sorted(t.number for t, on in zip(complete, non_dominated(values), strict=True) if on)
+        config = None if trial.state == TrialState.COMPLETE else trial.user_attrs.get("config")
+        return ending_objectives(self.plan, config, trial.user_attrs["metrics"])
 
 
 def _key(params: Mapping[str, Any]) -> str:

@@ -1,12 +1,15 @@
 """How a study stands, read from its record without touching it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from optuna.trial import FrozenTrial
 
 from search.plans.budget import Budget
 from search.record.driver_lock import is_driven
-from search.record.ledger import FINISHED, front_of
+from search.record.front import front_of, is_confirmation
+from search.record.ledger import FINISHED
 from search.record.storage import StudyRecord
 from search.record.study_file import description_of, find_storage
 from search.record.study_folder import StudyFiles, past_reports
@@ -26,11 +29,9 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
     add_recorded_tasks(known["own_tasks"])
     budget = Budget(**known["budget"])
     address = find_storage(files, known, study_storage)
-    trials = StudyRecord.load(address, study, known["study_id"]).trials()
-    counts = Counter(
-        trial.user_attrs.get("status", "failed") if trial.state in FINISHED else "running"
-        for trial in trials
-    )
+    record = StudyRecord.load(address, study, known["study_id"]).trials()
+    trials = [trial for trial in record if not is_confirmation(trial)]
+    counts = _counts(trials)
     finished = len(trials) - counts["running"]
     used = float(finished)
     if budget.metric is not None:  # what each has last said, ended or not
@@ -45,11 +46,19 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
         "finished": finished,
         "counts": {status: counts[status] for status in (*STATUSES, "running")},
         "front": len(front_of(trials, known["objectives"])),
+        "confirmations": dict(_counts([t for t in record if is_confirmation(t)])),
         "driven": is_driven(files.directory),
         "directory": str(files.directory),
         "tracking_uri": known["tracking_uri"] or files.default_tracking_uri,
         "study_storage": masked(address),
     }
+
+
+def _counts(trials: Sequence[FrozenTrial]) -> Counter[str]:
+    return Counter(
+        trial.user_attrs.get("status", "failed") if trial.state in FINISHED else "running"
+        for trial in trials
+    )
 
 
 def check_record(

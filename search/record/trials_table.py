@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial
 
+from search.record.front import CONFIRMS
 from search.record.ledger import trial_name
 from trainables.registry.lookup import METHOD
 
@@ -20,6 +21,7 @@ _FIXED_COLUMNS = (
     ("seed", pa.int64()),
     ("status", pa.string()),
     ("reason", pa.string()),
+    ("confirms", pa.int64()),  # the number of the trial that is repeated at a fresh seed, or null
     ("params", pa.string()),
     ("metrics", pa.string()),
     ("fraction", pa.float64()),
@@ -77,6 +79,7 @@ def _row(study: str, trial: FrozenTrial) -> dict[str, Any]:
         "seed": attributes.get("seed"),
         "status": attributes.get("status", "failed"),
         "reason": attributes.get("reason", ""),
+        "confirms": attributes.get(CONFIRMS),
         "params": json.dumps(params, sort_keys=True),
         "metrics": json.dumps(metrics, sort_keys=True),
         "fraction": attributes.get("fraction", 0.0),

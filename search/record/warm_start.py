@@ -66,7 +66,7 @@ def _read(source: str, storage: Path) -> list[WarmTrial]:
 
     folder = Path(source).expanduser() if "/" in source else storage / source
     try:
-        columns = ["status", "params", "metrics"]
+        columns = ["status", "params", "metrics", "confirms"]  # the last is new: there or not
         rows = pq.read_table(folder / "trials.parquet", columns=columns).to_pylist()
         settings = read_json(folder / "study.json")["settings"]
     except (OSError, pa.ArrowException) as error:
@@ -80,7 +80,7 @@ def _read(source: str, storage: Path) -> list[WarmTrial]:
             params={**settings, **json.loads(row["params"])}, metrics=json.loads(row["metrics"])
         )
         for row in rows
-        if row["status"] in _FULL_LENGTH
+        if row["status"] in _FULL_LENGTH and row.get("confirms") is None
     ]
     if not found:
         raise UserError(

@@ -10,10 +10,12 @@ from optuna.trial import FrozenTrial
 
 from search.plans.budget import Budget
 from search.plans.grid import Grid
-from search.record.ledger import front_of
+from search.record.front import CONFIRMS, front_of
+from search.record.ledger import trial_name
 from search.record.study_folder import StudyFiles
 from trainables.config import flatten
 from trainables.report import (
+    TAG_CONFIRMS,
     TAG_FRONT,
     TAG_METHOD,
     TAG_STATUS,
@@ -106,6 +108,8 @@ def tags_of(
         TAG_TRIAL: name,
         TAG_METHOD: str(settings_of(trial).get("method", "")),
     }
+    if CONFIRMS in trial.user_attrs:
+        tags[TAG_CONFIRMS] = trial_name(study["name"], trial.user_attrs[CONFIRMS])
     if has_ended(trial):
         if model.is_file():
             tags[TAG_MODEL] = str(model)

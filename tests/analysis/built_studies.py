@@ -7,7 +7,7 @@ code under test, so that a drift between the two shows.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Row:
     metrics: dict[str, float] = field(default_factory=dict)
     fraction: float = 1.0
     reason: str | None = None
+    confirms: int | None = None
 
 
 def simple_row(number: int, method: str, cost: float, *qualities: float, **changes: Any) -> Row:
@@ -130,6 +131,15 @@ def summary(row: Row, tasks: Sequence[str], rng: np.random.Generator) -> dict[st
             for i, name in enumerate(TRUNK)
         }
     return {"command": "train", "seed": row.seed, "metrics": row.metrics, "masks": masks}
+
+
+def confirming(row: Row, number: int, seed: int, shift: float) -> Row:
+    """Return the same configuration at a fresh seed, with every quality moved by `shift`."""
+    metrics = {
+        name: value if name.startswith("cost/") else value + shift
+        for name, value in row.metrics.items()
+    }
+    return replace(row, number=number, seed=seed, metrics=metrics, confirms=row.number)
 
 
 def spend(row: Row, *, steps: int, pretraining: int, steps_per_epoch: int) -> Row:
@@ -218,6 +228,7 @@ def write_record(
         "seed": pa.array([r.seed for r in rows], pa.int64()),
         "status": [r.status for r in rows],
         "reason": pa.array([r.reason or "" for r in rows], pa.string()),
+        "confirms": pa.array([r.confirms for r in rows], pa.int64()),
         "params": [json.dumps(r.params) for r in rows],
         "metrics": [json.dumps(r.metrics) for r in rows],
         "fraction": pa.array([r.fraction for r in rows], pa.float64()),

@@ -62,6 +62,23 @@ def versions() -> dict[str, str]:
     }
 
 
+def collapsed_layers(layers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a sentence that names the layers without any weight left; '' where there is none.
+
+    layers: `kept` and `total` by name, as `MaskRegistry.layers` gives them.
+    """
+    empty = [name for name, layer in layers.items() if layer["total"] and not layer["kept"]]
+    if not empty:
+        return ""
+    what = "layer has" if len(empty) == 1 else "layers have"
+    its = "its output is" if len(empty) == 1 else "their outputs are"
+    return (
+        f"{len(empty)} {what} no weight left ({', '.join(empty)}): {its} constant, so what "
+        "depends on nothing else is cut off from the image; lower sparsity.target, or use a "
+        "method with sparsity.allocation=erk"
+    )
+
+
 def coarse_blocks(config: TrialConfig, registry: MaskRegistry, flops_fraction: float) -> str:
     """Return a sentence where blocks of channels leave far less than was asked; '' otherwise."""
     units, asked = registry.units, 1 - config.sparsity.target

@@ -59,7 +59,7 @@ def test_columns_have_the_one_type_that_holds_their_values() -> None:
     ]
     trials = [frozen(n, "complete", p, {"val/x/y": n}) for n, p in enumerate(params)]
     table = trials_table("s", trials)  # type: ignore[arg-type]
-    types = {name: str(table.schema.field(name).type) for name in table.column_names[11:]}
+    types = {name: str(table.schema.field(name).type) for name in table.column_names[12:]}
     assert types == {
         "params/b": "bool",
         "params/f": "double",
@@ -68,7 +68,7 @@ def test_columns_have_the_one_type_that_holds_their_values() -> None:
         "params/method": "string",
         "val/x/y": "double",
     }
-    assert list(types) == table.column_names[11:]  # sorted, parameters first
+    assert list(types) == table.column_names[12:]  # sorted, parameters first
     assert table["params/b"].to_pylist() == [True, None]
     assert table["params/m"].to_pylist() == ["1", "x"]
     assert trials_table("s", trials[::-1]).equals(table)  # type: ignore[arg-type]

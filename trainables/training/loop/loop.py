@@ -4,6 +4,7 @@ It makes no reports and writes no files. `trainables.training.loop.step` does a 
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -24,6 +25,7 @@ from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
 from trainables.training.loop.phases import Phases
 from trainables.training.loop.step import GradientStep
+from trainables.training.summary import collapsed_layers
 
 _COUNTERS = (
     "pretrain_step",
@@ -90,6 +92,7 @@ class TrainingLoop:
         self._flops_fraction = flops_fraction
         self._present_flops = flops_fraction()
         self.num_updates = 0
+        self._collapsed = ""  # what was said of layers without any weight
         self.growth_ballots: Ballots = {}  # over all updates
         # The dense run at step k, on the CPU; None before step k and without rewinding.
         self._rewind_state: dict[str, Tensor] | None = None
@@ -267,6 +270,10 @@ class TrainingLoop:
         self.registry.update(proposal.masks, self.optimiser, proposal.votes)
         self._present_flops = self._flops_fraction()
         self.num_updates += 1
+        said = collapsed_layers(self.registry.layers())
+        if said and said != self._collapsed:
+            print(f"warning: at step {self.step}, {said}", file=sys.stderr, flush=True)
+        self._collapsed = said
 
     def _scoring_batches(self, num_batches: int) -> Iterator[Batch]:
         self._scored_batches += num_batches

@@ -1,0 +1,123 @@
+"""Draw what fresh seeds tell of a front: means with intervals, and what the seeds attain."""
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from analysis.labels import number
+from analysis.plots import canvas
+from analysis.statistics.fronts import TaskFront, attainment_line
+from analysis.statistics.uncertainty.attainment import level_at
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+MEAN = "mean at fresh seeds, 95 % interval"
+ATTAINED = "attained at half of the fresh seeds (shaded: 25 to 75 %)"
+_COLOUR = "#b45309"
+_SHADE = 0.16
+
+
+def draw(axes: Axes, front: TaskFront, right: float) -> None:
+    """Draw on axes whose limits are set; nothing where no trial was confirmed."""
+    if front.attainment:
+        xs, better, worse = _band(front, right)
+        axes.fill_between(xs, better, worse, color=_COLOUR, alpha=_SHADE, linewidth=0, zorder=1.5)
+        xs, ys = attainment_line(*front.attainment[50], right_edge=right)
+        axes.plot(xs, ys, color=_COLOUR, linewidth=1.1, zorder=2.5)
+    costs, means, below, above = _means(front)
+    if costs:
+        axes.errorbar(
+            costs,
+            means,
+            yerr=[below, above],
+            fmt="_",
+            color=_COLOUR,
+            markersize=7,
+            elinewidth=1.2,
+            capsize=2.5,
+            zorder=6,
+        )
+
+
+def handles(front: TaskFront) -> list[Artist]:
+    """Return the legend's entries."""
+    found: list[Artist] = []
+    if front.confirmed:
+        found.append(Line2D([], [], color=_COLOUR, marker="_", markersize=9, label=MEAN))
+    if front.attainment:
+        found.append(Patch(facecolor=_COLOUR, alpha=0.4, label=ATTAINED))
+    return found
+
+
+def page_legend(front: TaskFront) -> list[tuple[str, str]]:
+    """Return (trace name, SVG of its look) for the page."""
+    found = [(MEAN, canvas.line_svg(_COLOUR, ""))] if front.confirmed else []
+    return found + ([(ATTAINED, canvas.line_svg(_COLOUR, "1 1"))] if front.attainment else [])
+
+
+def traces(front: TaskFront, right: float) -> list["go.Scatter"]:
+    """Return the same for the page."""
+    import plotly.graph_objects as go
+
+    found = []
+    if front.attainment:
+        xs, better, worse = _band(front, right)
+        band = {"mode": "lines", "line": {"width": 0}, "name": ATTAINED, "hoverinfo": "skip"}
+        fill = {"fill": "toself", "fillcolor": f"rgba(180,83,9,{_SHADE})"}
+        found.append(go.Scatter(x=[*xs, *xs[::-1]], y=[*better, *worse[::-1]], **band, **fill))
+        xs, ys = attainment_line(*front.attainment[50], right_edge=right)
+        line = {"color": _COLOUR, "width": 1.3}
+        found.append(go.Scatter(x=xs, y=ys, mode="lines", line=line, name=ATTAINED))
+    costs, means, below, above = _means(front)
+    if costs:
+        bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+        texts = [
+            f"{one.trial.trial} at {len(one.runs)} fresh seeds: {number(mean)} "
+            f"[{number(mean - down)}, {number(mean + up)}]"
+            for one, mean, down, up in zip(front.confirmed, means, below, above, strict=True)
+        ]
+        found.append(
+            go.Scatter(
+                x=costs,
+                y=means,
+                error_y={**bars, "color": _COLOUR, "thickness": 1.3, "width": 3},
+                mode="markers",
+                marker={"symbol": "line-ew", "size": 9, "line": {"color": _COLOUR, "width": 2}},
+                name=MEAN,
+                text=texts,
+                hovertemplate="%{text}<extra></extra>",
+            )
+        )
+    return found
+
+
+def _means(front: TaskFront) -> tuple[list[float], ...]:
+    """Return costs, means, and how far the intervals reach below and above; 0 for one seed."""
+    rows = []
+    for one in front.confirmed:
+        mean, interval = one.mean(front.quality), one.interval(front.quality)
+        reach = [mean - interval.low, interval.high - mean]
+        rows.append([one.mean(front.cost), mean, *(r if math.isfinite(r) else 0.0 for r in reach)])
+    return tuple(map(list, zip(*rows, strict=True))) if rows else ([], [], [], [])
+
+
+def _band(front: TaskFront, right: float) -> tuple[list[float], list[float], list[float]]:
+    """Return the steps of the surfaces of 25 and 75 %, over the costs where both exist."""
+    better, worse = front.attainment[25], front.attainment[75]
+    if not (better[0] and worse[0]):
+        return [], [], []
+    start = max(better[0][0], worse[0][0])
+    costs = sorted({start, right, *(c for c in (*better[0], *worse[0]) if start < c < right)})
+    xs, lows, highs = [], [], []
+    for left, end in itertools.pairwise(costs):
+        levels = [level_at(surface, left) for surface in (better, worse)]
+        xs += [left, end]
+        lows += [levels[0] or 0.0] * 2
+        highs += [levels[1] or 0.0] * 2
+    return xs, lows, highs

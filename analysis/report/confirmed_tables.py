@@ -1,0 +1,69 @@
+"""Fill the report's table of what fresh seeds say beside what the search promised."""
+
+from analysis.labels import metric_label, numbers, task_label
+from analysis.methods import method_style
+from analysis.report.figures import Findings, test_name
+from analysis.report.trial_tables import Head, Row, TrialTable, digits, mean_text, tied_text
+from analysis.statistics.uncertainty.confirmed import fresh_seeds, optimism
+from trainables import report
+
+UNCONFIRMED = "single seed: run `python -m search confirm {study}`"
+
+
+def state(found: Findings) -> str:
+    """Say in a line at how many seeds the front is known, and what to do where it is one."""
+    seeds = fresh_seeds(found.confirmed)
+    if not seeds:
+        return UNCONFIRMED.format(study=found.study.name)
+    members = sum(name in found.confirmed for name in found.member_names)
+    return (
+        f"{members} of {len(found.members)} members of the front confirmed at "
+        f"{len(seeds)} fresh seeds"
+    )
+
+
+def curse(found: Findings) -> TrialTable:
+    """Tabulate the winner's curse: each quality at selection, and at fresh seeds on val and test.
+
+    Beside the members are the neighbours and the dense model, as far as they were confirmed.
+    """
+    heads: list[Head] = []
+    for name in found.study.qualities:
+        label = f"{metric_label(name)}\u00a0{_arrow(name)}"
+        task = task_label(report.without_split(name).partition("/")[0])
+        heads += [
+            Head(lines=(task, label, "val at selection"), kind="wide"),
+            Head(lines=("val at", "fresh seeds")),
+            Head(lines=("test at", "fresh seeds"), kind="test"),
+        ]
+    rows = []
+    for one in found.confirmed.values():
+        cells = []
+        for name in found.study.qualities:
+            cells += [digits(one.trial.metrics.get(name))]
+            cells += [mean_text(one, name), mean_text(one, test_name(name))]
+        place = "yes" if one.trial.trial in found.member_names else "no"
+        cells += [str(len(one.runs)), place, tied_text(found, one.trial)]
+        look = method_style(one.trial.method)
+        rows.append(Row(trial=one.trial.trial, look=look, cells=tuple(cells)))
+    heads += [Head(lines=("seeds",)), Head(lines=("on the front",)), Head(lines=("tied with",))]
+    return TrialTable(heads=tuple(heads), rows=tuple(rows))
+
+
+def curse_text(found: Findings) -> list[str]:
+    """Say for each quality by how much selection flattered the members of the front."""
+    members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
+    said = []
+    for gap in optimism(members, found.study.qualities):
+        (amount,) = numbers([abs(gap.mean)], gap.objective)
+        task = task_label(report.without_split(gap.objective).partition("/")[0])
+        direction = "better" if gap.mean > 0 else "worse"
+        said.append(
+            f"{task} {metric_label(gap.objective)}: on average {amount} {direction} at selection "
+            f"than at fresh seeds ({gap.share} of {gap.num_trials} members were better)"
+        )
+    return said
+
+
+def _arrow(name: str) -> str:
+    return "↑" if report.describe(name).direction == "maximize" else "↓"

@@ -1,0 +1,200 @@
+"""Say what may be wrong with a study, each in a sentence, and what to do about it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from analysis.labels import metric_label, number, task_label
+from analysis.report.confirmed_tables import UNCONFIRMED
+from analysis.report.figures import Findings
+from analysis.statistics.health import collapse, ranks, reach
+from analysis.statistics.uncertainty.confirmed import fresh_seeds
+from analysis.studies.masks import failure_reason, read_masks
+from analysis.studies.reports import read_reports
+from analysis.studies.terms import rungs, trials_text
+from trainables import report
+
+_FAILED, _STOPPED = 0.1, 0.8  # shares of the trials that are too many
+_GAIN = 0.01  # of the hypervolume, in the last quarter of the trials
+_WEAK = 0.5  # a rank correlation
+_FEW_SEEDS = 5
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Hold one check. remedy: what to do; empty where all is well or nothing can be said."""
+
+    text: str
+    remedy: str = ""
+
+
+def check(found: Findings) -> list[Finding]:
+    """Return every check of a study, those that ask for something first."""
+    checks = (_layers, _ends, _gain, _parameters, _edges, _ranks, _seeds)
+    findings = [one for each in checks for one in each(found)]
+    return sorted(findings, key=lambda one: not one.remedy)
+
+
+def lines(found: Findings) -> list[str]:
+    """Return what asks for something, one line each, for a terminal."""
+    return [f"health: {one.text} {one.remedy}" for one in check(found) if one.remedy]
+
+
+def _layers(found: Findings) -> Iterator[Finding]:
+    masks = read_masks(found.study, (*found.ended, *found.infeasible))
+    empty = collapse.collapsed_layers(masks)
+    if not masks:
+        yield Finding(text="No trial left a record of its layers, so none is known to be empty.")
+    elif not empty:
+        yield Finding(text=f"No layer of {trials_text(len(masks))} lost all of its weights.")
+    for trial, layers in list(empty.items())[:_MAX_NAMED]:
+        names = _listed([f"{layer.name} ({layer.owner})" for layer in layers])
+        cut = "its output is constant" if len(layers) == 1 else "their outputs are constant"
+        where = ", on the front" if trial in found.member_names else ""
+        yield Finding(
+            text=f"{trial}{where} has no weight left in {names}: {cut}, so what depends on nothing "
+            "else is cut off from the image.",
+            remedy="Lower sparsity.target, or use a method with sparsity.allocation=erk.",
+        )
+    if len(empty) > _MAX_NAMED:
+        yield Finding(text=f"{len(empty) - _MAX_NAMED} further trials have such layers.")
+
+
+def _ends(found: Findings) -> Iterator[Finding]:
+    study = found.study
+    failed = study.with_status("failed")
+    ends = collapse.ends(study, {t.trial: failure_reason(study, t) for t in failed})
+    text = (
+        f"{len(failed)} of {trials_text(ends.total)} failed, {ends.diverged} of them because a "
+        f"loss or a score was no number; {ends.counts.get('stopped', 0)} were stopped early."
+    )
+    remedy = ""
+    if ends.share("failed") > _FAILED:
+        remedy = f"Remove the commonest cause: {ends.commonest[:200]}."
+        if 2 * ends.diverged >= len(failed):
+            remedy = "Lower the upper end of optimiser.learning_rate, or set optimiser.clip_norm."
+    elif ends.share("stopped") > _STOPPED:
+        remedy = "Few are left to compare: raise scheduler.grace, or lower reduction_factor."
+    yield Finding(text=text, remedy=remedy)
+
+
+def _gain(found: Findings) -> Iterator[Finding]:
+    gain = reach.late_gain(found.share_N)
+    if gain is None:
+        yield Finding(
+            text=f"Whether the search still gains shows after {reach.MIN_TRIALS} trials that ran "
+            f"to the end; there are {len(found.ended)}."
+        )
+        return
+    text = (
+        f"The last {gain.num_trials} of {gain.total} trials that ran to the end added "
+        f"{100 * gain.share:.2g} % of the hypervolume."
+    )
+    still = gain.share > _GAIN
+    command = f"`python -m search extend {found.study.name} --trials K`"
+    yield Finding(text=text, remedy=f"The search still gains: {command}." if still else "")
+
+
+def _parameters(found: Findings) -> Iterator[Finding]:
+    told = found.importances
+    if told.reason:
+        yield Finding(text=told.reason)
+        return
+    matters = {item.parameter for item in told.items if item.is_told}
+    idle = [name for name in told.parameters if name not in matters]
+    if not idle:
+        yield Finding(text="Every parameter mattered to some objective beyond chance.")
+        return
+    yield Finding(
+        text=f"No objective depended on {_listed(idle)} beyond chance.",
+        remedy=f"Fix them in the next study, for example by --set {idle[0]}=VALUE.",
+    )
+
+
+def _edges(found: Findings) -> Iterator[Finding]:
+    ranges = found.study.facts.get("ranges")
+    if ranges is None:
+        yield Finding(text="The ranges that the study draws from are not on record.")
+        return
+    edges = reach.at_edges(found.members, ranges)
+    if not edges:
+        yield Finding(text="The front's settings lie inside their ranges.")
+    for edge in edges:
+        yield Finding(
+            text=f"{edge.count} of {edge.num_members} members of the front that have "
+            f"{edge.parameter} sit at the {edge.end} end of its range "
+            f"[{number(edge.low)}, {number(edge.high)}].",
+            remedy="The best may lie beyond: widen the range in the next study.",
+        )
+
+
+def _ranks(found: Findings) -> Iterator[Finding]:
+    study = found.study
+    fractions = rungs(study.facts)
+    if not fractions:
+        yield Finding(text="No trial is stopped early, so no order early in training matters.")
+        return
+    trials = [t for t in (*found.ended, *found.infeasible) if t.method != "dense"]
+    correlations = ranks.rank_correlations(
+        {trial.trial: read_reports(study, trial) for trial in trials},
+        {trial.trial: trial.metrics for trial in trials},
+        fractions,
+        study.qualities,
+    )
+    if not correlations:
+        yield Finding(
+            text="Whether trials stand early in training as they do at the end shows after "
+            f"{ranks.MIN_TRIALS} sparse trials that ran to the end and left reports."
+        )
+    for fraction in dict.fromkeys(one.fraction for one in correlations):
+        at = [one for one in correlations if one.fraction == fraction]
+        said = ", ".join(
+            f"{_quality(one.objective)} {one.spearman:.2f} (Kendall {one.kendall:.2f})"
+            for one in at
+        )
+        weak = min(one.spearman for one in at) < _WEAK
+        yield Finding(
+            text=f"The order of trials at {100 * fraction:.3g} % of training agrees with that at "
+            f"the end by Spearman's {said}, over {at[0].num_trials} trials that ran to the end.",
+            remedy="Too weak to stop trials by: raise scheduler.grace, or use --scheduler none."
+            if weak
+            else "",
+        )
+
+
+def _seeds(found: Findings) -> Iterator[Finding]:
+    if not found.members:
+        return
+    seeds = fresh_seeds(found.confirmed)
+    if not seeds:
+        text = "Every member of the front is known at one seed, the luckiest of many."
+        said = UNCONFIRMED.format(study=found.study.name)
+        yield Finding(text=text, remedy=f"{said[0].upper()}{said[1:]}.")
+        return
+    bare = [t.trial for t in found.members if t.trial not in found.confirmed]
+    confirm = f"`python -m search confirm {found.study.name} --seeds {max(len(seeds), _FEW_SEEDS)}`"
+    if bare:
+        yield Finding(text=f"{_listed(bare)} of the front are not confirmed.", remedy=f"{confirm}.")
+    factor = f"{len(seeds)} fresh seeds"
+    few = len(seeds) < _FEW_SEEDS
+    yield Finding(
+        text=f"The front is confirmed at {factor}{', which makes intervals wide' if few else ''}.",
+        remedy=f"{confirm}." if few else "",
+    )
+    lost = [run.trial for run in found.study.confirmations if run.status == "failed"]
+    if lost:
+        yield Finding(
+            text=f"{len(lost)} of {len(found.study.confirmations)} trainings at fresh seeds failed "
+            f"({_listed(lost)}), and are in no mean.",
+            remedy="Such a setting is fragile: prefer a member whose trainings all ended.",
+        )
+
+
+def _quality(name: str) -> str:
+    task = task_label(report.without_split(name).partition("/")[0]).lower()
+    return f"{task} {metric_label(name)}"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return f"{', '.join(names[:_MAX_NAMED])}{more}"

@@ -1,0 +1,1 @@
+"""What fresh seeds tell of a front: means with intervals, ties, attainment, the winner's curse."""

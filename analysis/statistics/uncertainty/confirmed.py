@@ -1,0 +1,151 @@
+"""Compare the values that trials were selected by with those at fresh seeds.
+
+`python -m search confirm` trains the front again at seeds that the search has not used, the same
+ones for every trial. All means, intervals and ties here are over these fresh seeds alone: the value
+that a trial was selected by is the luckiest of many, and would spoil them.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.statistics.comparison import Interval, mean_interval
+from analysis.studies.trials import Study, Trial
+from trainables import report
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confirmed:
+    """Hold a trial of a study and the same configuration at fresh seeds.
+
+    runs: by seed, in ascending order; those that ran to the end with finite objectives, whether or
+    not they met the constraints.
+    """
+
+    trial: Trial
+    runs: Mapping[int, Trial]
+
+    def values(self, name: str) -> dict[int, float]:
+        """Return a metric by fresh seed, where it is finite."""
+        return {
+            seed: run.metrics[name]
+            for seed, run in self.runs.items()
+            if not report.non_finite(run.metrics, [name])
+        }
+
+    def mean(self, name: str) -> float:
+        """Return a metric's mean over the fresh seeds; NaN without any."""
+        values = list(self.values(name).values())
+        return math.fsum(values) / len(values) if values else math.nan
+
+    def interval(self, name: str) -> Interval:
+        """Return Student's t interval of the mean (95 %); infinite for one seed, NaN for none."""
+        return mean_interval(list(self.values(name).values()), CONFIDENCE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimism:
+    """Hold by how much values at selection were better than at fresh seeds, for one objective.
+
+    mean: over the trials, in the metric's unit, positive where selection flattered.
+    share: how many of the trials were better at selection.
+    """
+
+    objective: str
+    mean: float
+    share: int
+    num_trials: int
+
+
+def confirmations(study: Study) -> dict[str, Confirmed]:
+    """Return what is confirmed, by the trial's name, in the order of the study.
+
+    A replicate, of the same settings under another seed, shares the runs of the trial that was
+    trained again.
+    """
+    runs: dict[int, dict[int, Trial]] = {}
+    for run in study.confirmations:
+        usable = run.status in ("complete", "infeasible")
+        if usable and run.seed is not None and not report.non_finite(run.metrics, study.objectives):
+            runs.setdefault(run.confirms or 0, {})[run.seed] = run
+    shared = {_settings(t): runs[t.number] for t in study.trials if t.number in runs}
+    found = {}
+    for trial in study.with_status("complete", "infeasible"):
+        own = runs.get(trial.number) or (shared.get(_settings(trial)) if trial.params else None)
+        if own:
+            found[trial.trial] = Confirmed(trial=trial, runs=dict(sorted(own.items())))
+    return found
+
+
+def fresh_seeds(found: Mapping[str, Confirmed]) -> tuple[int, ...]:
+    """Return every fresh seed at which some trial ran to its end, in ascending order."""
+    return tuple(sorted({seed for one in found.values() for seed in one.runs}))
+
+
+def are_tied(first: Confirmed, second: Confirmed, names: Sequence[str]) -> bool:
+    """Tell whether the fresh seeds cannot tell two trials apart in any of the metrics.
+
+    That is so where the 95 % t interval of the mean difference, paired by seed, holds 0 for each of
+    them. Pairs are not corrected for their number. Without two shared seeds there is no interval,
+    and nobody is said to be tied.
+    """
+    if len(first.runs.keys() & second.runs.keys()) < 2:
+        return False
+    for name in names:
+        ours, theirs = first.values(name), second.values(name)
+        differences = np.asarray([ours[s] - theirs[s] for s in ours if s in theirs])
+        interval = mean_interval(differences, CONFIDENCE)
+        if interval.low > 0 or interval.high < 0:
+            return False
+    return True
+
+
+def ties(
+    members: Sequence[Trial], found: Mapping[str, Confirmed], names: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """Return by name the numbers of the other members that each member is tied with.
+
+    Members known at fewer than two fresh seeds are left out.
+    """
+    confirmed = [found[trial.trial] for trial in members if trial.trial in found]
+    known = [one for one in confirmed if len(one.runs) > 1]
+    return {
+        one.trial.trial: tuple(
+            sorted(
+                other.trial.number
+                for other in known
+                if other is not one and are_tied(one, other, names)
+            )
+        )
+        for one in known
+    }
+
+
+def optimism(confirmed: Sequence[Confirmed], objectives: Sequence[str]) -> tuple[Optimism, ...]:
+    """Return the winner's curse of each objective: what selection promised and fresh seeds lack."""
+    found = []
+    for name in objectives:
+        gaps = [
+            report.minimised(name, one.mean(name) - one.trial.metrics[name]) for one in confirmed
+        ]
+        gaps = [gap for gap in gaps if math.isfinite(gap)]
+        if gaps:
+            found.append(
+                Optimism(
+                    objective=name,
+                    mean=math.fsum(gaps) / len(gaps),
+                    share=sum(gap > 0 for gap in gaps),
+                    num_trials=len(gaps),
+                )
+            )
+    return tuple(found)
+
+
+def _settings(trial: Trial) -> str:
+    params = {name: value for name, value in trial.params.items() if name != "seed"}
+    return json.dumps([trial.method, params], sort_keys=True, default=str)

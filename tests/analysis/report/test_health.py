@@ -1,0 +1,154 @@
+"""What the report says of a study's health: one sentence each, and what to do."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from analysis.report import figures, health
+from analysis.report.report import render
+from analysis.studies.trials import load_study
+from tests.analysis.built_studies import (
+    BuiltStudy,
+    Row,
+    confirming,
+    realistic_rows,
+    simple_row,
+)
+from tests.analysis.test_command_line import run
+
+TASKS = ("segmentation",)
+SCHEDULER = {"grace": 0.5, "maximum": 1.0, "reduction_factor": 3.0}
+Record = Callable[..., BuiltStudy]
+
+
+def said(built: BuiltStudy) -> dict[str, str]:
+    """The remedy by the sentence."""
+    found = figures.find(load_study(built.name, built.storage))
+    return {one.text: one.remedy for one in health.check(found)}
+
+
+def sentence(found: dict[str, str], start: str) -> tuple[str, str]:
+    (text,) = [text for text in found if start in text]
+    return text, found[text]
+
+
+def write_reports(built: BuiltStudy, row: Row, half_way: float) -> None:
+    folder = built.directory / "trials" / f"{row.number:05d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = {"training/fraction": 0.5, "val/segmentation/miou": half_way}
+    (folder / "reports.jsonl").write_text(json.dumps({"step": 5, "metrics": metrics}) + "\n{cut")
+
+
+def small_rows(count: int) -> list[Row]:
+    """A front of models that all pay for what they do better."""
+    return [simple_row(n, "snip", 0.1 * (n + 1), 0.3 + 0.02 * n) for n in range(count)]
+
+
+def test_a_healthy_realistic_study(record: Record) -> None:
+    built = record("s", realistic_rows(40, TASKS), tasks=TASKS, summaries=True)
+    found = said(built)
+    assert sentence(found, "lost all of its weights")[1] == ""
+    assert sentence(found, "failed, ")[0].startswith("2 of 40 trials failed, 2 of them because")
+    assert sentence(found, "The ranges that the study draws from are not on record")[1] == ""
+    assert "python -m search confirm s" in sentence(found, "known at one seed")[1]
+    # What asks for something comes first.
+    remedies = [bool(remedy) for remedy in found.values()]
+    assert remedies == sorted(remedies, reverse=True)
+
+
+def test_a_collapsed_layer_is_named_with_what_it_does(
+    record: Record, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = record("s", small_rows(3), tasks=TASKS, summaries=True)
+    path = built.directory / "trials" / "00001" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["masks"]["layers"]["heads.segmentation.0.convolution"]["kept"] = 0
+    path.write_text(json.dumps(summary))
+    text, remedy = sentence(said(built), "no weight left")
+    assert text == (
+        "s-00001, on the front has no weight left in heads.segmentation.0.convolution "
+        "(segmentation): its output is constant, so what depends on nothing else is cut off from "
+        "the image."
+    )
+    assert remedy.startswith("Lower sparsity.target")
+    assert run(monkeypatch, "report", "s", "--storage", built.storage) == 0
+    assert f"health: {text} {remedy}" in capsys.readouterr().out
+    assert text in render(figures.find(load_study("s", built.storage)), "c")
+
+
+def test_failures_name_their_cause(record: Record) -> None:
+    rows = small_rows(4)
+    rows += [
+        Row(number=4 + n, method="snip", status="failed", reason="the training loss is nan")
+        for n in range(2)
+    ]
+    text, remedy = sentence(said(record("s", rows, tasks=TASKS)), "failed, ")
+    assert text.startswith("2 of 6 trials failed, 2 of them because a loss or a score")
+    assert "optimiser.learning_rate" in remedy
+    for row in rows[4:]:
+        row.reason = "out of memory: 8 GB wanted"
+    found = said(record("t", rows, tasks=TASKS))
+    assert "out of memory: 8 GB wanted" in sentence(found, "failed, ")[1]
+
+
+def test_a_search_that_still_gains(record: Record) -> None:
+    rows = small_rows(8)
+    for row in rows[-2:]:
+        row.metrics |= {"cost/density": 0.01 * row.number, "val/segmentation/miou": 0.9}
+    text, remedy = sentence(said(record("s", rows, tasks=TASKS)), "of the hypervolume")
+    assert text.startswith("The last 2 of 8 trials")
+    assert "python -m search extend s --trials K" in remedy
+    few = sentence(said(record("t", small_rows(3), tasks=TASKS)), "Whether the search still gains")
+    assert few[1] == ""
+
+
+def test_settings_at_the_edge(record: Record) -> None:
+    rate = "optimiser.learning_rate"
+    ranges = {rate: {"low": 1e-4, "high": 1e-2, "log": True, "whole": False}}
+    rows = small_rows(4)
+    for row in rows:
+        row.params = {rate: 9.9e-3}
+    built = record("s", rows, tasks=TASKS, facts={"ranges": ranges})
+    text, remedy = sentence(said(built), "sit at the upper end")
+    assert text.startswith(f"4 of 4 members of the front that have {rate}")
+    assert "widen" in remedy
+    for row in rows:
+        row.params = {rate: 1e-3}
+    inside = record("t", rows, tasks=TASKS, facts={"ranges": ranges})
+    assert sentence(said(inside), "lie inside their ranges")[1] == ""
+
+
+@pytest.mark.parametrize(("factor", "weak"), [(1.0, False), (-1.0, True)])
+def test_the_order_at_rungs(record: Record, factor: float, weak: bool) -> None:
+    rows = small_rows(9)
+    built = record("s", rows, tasks=TASKS, facts={"scheduler": SCHEDULER})
+    for row in rows:
+        write_reports(built, row, factor * row.metrics["val/segmentation/miou"])
+    text, remedy = sentence(said(built), "The order of trials at 50 %")
+    assert f"segmentation mIoU {factor:.2f} (Kendall {factor:.2f}), over 9 trials" in text
+    assert bool(remedy) == weak
+
+
+@pytest.mark.parametrize("facts", [{"scheduler": None}, {"scheduler": "none"}, {}])
+def test_without_a_scheduler_no_order_matters(record: Record, facts: dict[str, Any]) -> None:
+    found = said(record("s", small_rows(3), tasks=TASKS, facts=facts))
+    assert sentence(found, "No trial is stopped early")[1] == ""
+
+
+def test_too_few_seeds_and_trainings_that_failed(record: Record) -> None:
+    rows = small_rows(2)
+    for place, seed in enumerate((901, 902, 903)):
+        rows.append(confirming(rows[0], 2 + place, seed, 0.01 * place))
+    rows[-1].status, rows[-1].metrics = "failed", {}
+    found = said(record("s", rows, tasks=TASKS))
+    assert "--seeds 5" in sentence(found, "confirmed at 2 fresh seeds, which makes")[1]
+    assert sentence(found, "s-00001 of the front are not confirmed")[1]
+    assert sentence(found, "1 of 3 trainings at fresh seeds failed (s-00004)")[1]
+
+
+def test_an_empty_study_has_a_health_section_too(record: Record) -> None:
+    built = record("s", [], tasks=TASKS)
+    assert all(not remedy for remedy in said(built).values())
+    assert 'id="health"' in render(figures.find(load_study("s", built.storage)), "c")
