@@ -259,7 +259,10 @@ def _require_label_ids(paths: Iterable[Path | None]) -> None:
     """
     labels = [path for path in paths if path is not None]
     looked_at = labels[:: -(-len(labels) // _LABELS_LOOKED_AT)] if labels else []
-    found = [read_image(path, ("L", "P")) for path in looked_at]
+    try:
+        found = [read_image(path, ("L", "P")) for path in looked_at]
+    except UserError:
+        return  # said of the frame when it is loaded
     largest = max((int(ids[ids != IGNORE_LABEL].max(initial=0)) for ids in found), default=0)
     if 0 < largest < NUM_CLASSES:
         raise UserError(

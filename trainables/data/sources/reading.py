@@ -29,7 +29,7 @@ _HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 
-# Pillow only warns of what is refused below.
+# Pillow warns of some of what is refused below.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
