@@ -116,7 +116,7 @@ def train(
     from trainables.training.dense_runs.cache import DenseCache
     from trainables.training.device import resolve_device
     from trainables.training.progress import TrialProgress
-    from trainables.training.summary import coarse_blocks
+    from trainables.training.summary import coarse_blocks, require_numbers
     from trainables.training.trial import TrialRun
 
     get_method(method)
@@ -183,6 +183,7 @@ def train(
         write_json(out / "summary.json", summary)
     if json_file is not None:
         write_json(json_file, summary)
+    require_numbers(summary["metrics"])
 
 
 app.command(epilog=EXAMPLES)(ship)
@@ -199,6 +200,10 @@ def convert(
     source: Annotated[Path, typer.Argument(help="The raw data, in any supported layout.")],
     destination: Annotated[Path, typer.Argument(help="Folder for the store.")],
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")] = None,
+    allow_outside: Annotated[
+        bool,
+        typer.Option("--allow-outside", help="Read files that links or lists name outside SOURCE."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
 ) -> None:
     """Convert DATASET from SOURCE into the columnar store at DESTINATION."""
@@ -207,7 +212,9 @@ def convert(
 
     parsed = None if size is None else parse_size(size)
     with ConversionProgress(f"converting {dataset}", quiet=quiet) as progress:
-        summary = convert_dataset(dataset, source, destination, parsed, progress.step)
+        summary = convert_dataset(
+            dataset, source, destination, parsed, progress.step, allow_outside=allow_outside
+        )
     for note in summary.notes:
         print(f"note: {note}", file=sys.stderr)
     counts = ", ".join(f"{count} {split}" for split, count in summary.num_frames.items())

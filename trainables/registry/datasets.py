@@ -53,6 +53,12 @@ class DatasetDescription:
             raise unknown_name("depth kind", self.depth_kind, DEPTH_KINDS)
         if not self.tasks:
             raise UserError("`tasks` of a data set must name a task, got none; e.g. ('depth',)")
+        least = 1 if "segmentation" in self.tasks else 0
+        if not least <= self.num_classes <= 255:
+            raise UserError(
+                f"`num_classes` of a data set must be {least} to 255, got {self.num_classes}; "
+                "give the number of classes of its segmentation (labels are bytes, 255 unlabelled)"
+            )
 
 
 _SOURCES = "trainables.data.sources"

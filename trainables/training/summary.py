@@ -1,5 +1,6 @@
 """Summarises a finished trial as the JSON object in `--json` and `summary.json`."""
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 import trainables
 from trainables.config import TrialConfig
 from trainables.cost.cost_model import CostModel
+from trainables.errors import Failure
+from trainables.report import SPLITS
 from trainables.sparsity.agreement import Ballots, agreement
 from trainables.sparsity.masks import MaskRegistry
 
@@ -50,6 +53,17 @@ def summarise(
         "timing": dict(timing),
         "versions": versions(),
     }
+
+
+def require_numbers(metrics: Mapping[str, float]) -> None:
+    """Raise `Failure` naming the tasks' metrics, if any, that are not finite numbers."""
+    splits = tuple(f"{split}/" for split in SPLITS)
+    wrong = [n for n, v in metrics.items() if n.startswith(splits) and not math.isfinite(v)]
+    if wrong:
+        raise Failure(
+            f"every metric must be a number, got {metrics[wrong[0]]} for {', '.join(wrong)}; "
+            "everything else is kept, but do not compare this run in them"
+        )
 
 
 def versions() -> dict[str, str]:

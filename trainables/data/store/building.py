@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from trainables.data.frame import Frame
 from trainables.data.sources.source import SPLITS, Source
 from trainables.data.store.meta import SplitMeta
+from trainables.data.store.once import Once
 from trainables.data.store.split_file import write_split
 from trainables.errors import UserError, is_full_disk
 from trainables.registry.lookup import told
@@ -30,12 +31,20 @@ def write_store(
     *,
     progress: Progress | None = None,
     num_threads: int = 1,
+    num_classes: Mapping[str, int] | None = None,
 ) -> dict[str, SplitMeta]:
-    """Write train and test into `folder`; test gets the image statistics of train."""
+    """Write train and test into `folder`; test gets the image statistics of train.
+
+    num_classes: as in `write_split`. Raises `UserError` as that does, and for a frame that is in
+    both splits, or twice in one.
+    """
     written: dict[str, SplitMeta] = {}
+    once = Once()
     for split in SPLITS:
-        frames = _load(source, split, meta.size, progress, num_threads)
-        written[split] = write_split(split_file(folder, split), frames, meta)
+        frames = once.passed(split, _load(source, split, meta.size, progress, num_threads))
+        written[split] = write_split(
+            split_file(folder, split), frames, meta, num_classes=num_classes
+        )
         meta = dataclasses.replace(
             meta, image_mean=written[split].image_mean, image_std=written[split].image_std
         )

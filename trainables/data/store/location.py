@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs
 
+from trainables.data.sources.listing import is_litter
 from trainables.data.store.meta import digest
 from trainables.errors import UserError
 
@@ -20,7 +21,7 @@ from trainables.errors import UserError
 def require_folder(folder: Path, what: str) -> None:
     """Raise `UserError` unless `folder` is a readable folder with something in it."""
     try:
-        empty = not any(folder.iterdir())
+        empty = all(is_litter(path.name) for path in folder.iterdir())
     except FileNotFoundError:
         raise UserError(
             f"{what} must exist, got {folder}, which does not; check the path"
