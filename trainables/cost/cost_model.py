@@ -28,14 +28,19 @@ def parameters_kept(model: nn.Module, registry: MaskRegistry) -> int:
     return total - (registry.total - registry.kept) - registry.pruned_companions
 
 
-def regrowth_step_flops(flops_fraction: float, num_backward: int = 1) -> float:
+def regrowth_step_flops(
+    flops_fraction: float, num_backward: int = 1, *, at_dense: bool = False
+) -> float:
     """Return the FLOPs of a drop-and-grow step, as a fraction of a dense training step.
 
     With f_D and f_S the dense and sparse forward FLOPs: a sparse forward pass, and for each
     backward pass f_S for the activations and f_D for the dense gradient of the weights; together
     2·f_S + f_D over 3·f_D in RigL (Evci et al. 2020, appendix H). DiSparse dynamic goes backward
-    once for each task.
+    once for each task. at_dense: all of it is at dense weights (`regrowth.gradient_at`), so that
+    every f_S is f_D.
     """
+    if at_dense:
+        flops_fraction = 1.0
     return (flops_fraction + num_backward * (flops_fraction + 1)) / 3
 
 

@@ -64,7 +64,9 @@ class DatasetDescription:
 _SOURCES = "trainables.data.sources"
 _OFFICIAL_CITYSCAPES = "the official one (leftImg8bit/, gtFine/, disparity/, camera/)"
 # The published evaluation of Cityscapes counts unlabelled pixels, which are -1 there.
-_CITYSCAPES_OPTIONS = {"segmentation": {"counts_ignored": True}}
+_CITYSCAPES_OPTIONS: Mapping[str, Mapping[str, Any]] = {"segmentation": {"counts_ignored": True}}
+# It also divides by p / 65535, where our disparity is (p - 1) / 65535 (docs/decisions/0007).
+_DISPARITY_OPTIONS = {**_CITYSCAPES_OPTIONS, "depth": {"published_offset": 1 / 65535}}
 
 DATASETS: dict[str, DatasetDescription] = {
     dataset.name: dataset
@@ -96,7 +98,7 @@ DATASETS: dict[str, DatasetDescription] = {
             open_source=f"{_SOURCES}.cityscapes:open_source",
             layouts=f"{_OFFICIAL_CITYSCAPES} and AdaShare's (cityscape.json, or train/ and val/ "
             "with image/, label_19/, depth/ of .npy files)",
-            task_options=_CITYSCAPES_OPTIONS,
+            task_options=_DISPARITY_OPTIONS,
         ),
         DatasetDescription(
             name="cityscapes-metric",

@@ -18,6 +18,7 @@ from trainables.errors import UserError, unknown_name
 from trainables.models.base import SHARED, MultitaskModel, prunable_parameters
 from trainables.sparsity.channel_units import ChannelUnits
 from trainables.sparsity.enforce import clear_moments, moment_names
+from trainables.sparsity.pruned_values import PrunedValues
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -90,6 +91,7 @@ class MaskRegistry:
       pruned, with their biases and normalisation.
     votes: what each task wanted to keep at the last `update` with votes (task → name → bool),
       for the agreement among tasks.
+    pruned_values: what pruned weights held, if they are to resume it (`keep_pruned_values`).
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -118,6 +120,7 @@ class MaskRegistry:
         self.owner: dict[str, str] = {name: owners[name] for name in self.names}
         self.votes: Mapping[str, Mapping[str, Tensor]] | None = None
         self.units: ChannelUnits | None = None
+        self.pruned_values: PrunedValues | None = None
         self._companions: dict[str, nn.Parameter] = {}  # biases and normalisation of the units
         self._companion_masks: dict[str, Tensor] = {}
         self.masks: dict[str, Tensor] = {}
@@ -131,6 +134,13 @@ class MaskRegistry:
         self.units = units
         self._companions = {name: parameters[name] for name in units.companions(self.names)}
         self._set(self._checked(self.keep()))
+
+    def keep_pruned_values(self) -> None:
+        """From now on let grown weights resume their values, and keep all moments.
+
+        Call it before `attach`. Single weights and N:M only: biases and normalisation are not kept.
+        """
+        self.pruned_values = PrunedValues(self.parameters)
 
     @property
     def pruned_companions(self) -> int:
@@ -201,6 +211,8 @@ class MaskRegistry:
         Raises `UserError` for an optimiser whose moments are not known by name.
         """
         moment_names(optimiser)
+        if self.pruned_values is not None:
+            self.pruned_values.attach(optimiser, lambda: self.masks)
         return optimiser.register_step_post_hook(lambda *_: self.apply_to_weights())
 
     @torch.no_grad()
@@ -213,7 +225,8 @@ class MaskRegistry:
         """Change the masks; only weights kept before *and* after retain value and moments.
 
         A newly grown weight starts at 0 with moments 0, and a dropped weight is set to the same.
-        A weight that a method drops and regrows within this update does not change.
+        A weight that a method drops and regrows within this update does not change. With
+        `keep_pruned_values` a grown weight resumes its value, and no moment is cleared.
 
         new_masks: by name, bool; every prunable weight must be there.
         optimiser: the one whose moments are cleared; None before training.
@@ -225,7 +238,11 @@ class MaskRegistry:
         before = {**self.masks, **self._companion_masks}
         self._set(checked)
         after = {**self.masks, **self._companion_masks}
-        for name, weight in {**self.parameters, **self._companions}.items():
+        changed = {**self.parameters, **self._companions}
+        if self.pruned_values is not None:
+            self.pruned_values.settle(self.masks)
+            changed = {}
+        for name, weight in changed.items():
             lost = ~(after[name].bool() & before[name].bool())
             weight.masked_fill_(lost, 0.0)
             if optimiser is not None:

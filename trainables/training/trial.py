@@ -102,7 +102,12 @@ class TrialRun:
     def _build(self, config: TrialConfig) -> None:
         self.dataset = open_dataset(config.data)
         num_channels = {task: self.dataset.num_channels(task) for task in config.data.tasks}
-        self.tasks = build_tasks(config.data.tasks, num_channels, config.data.dataset)
+        self.tasks = build_tasks(
+            config.data.tasks,
+            num_channels,
+            config.data.dataset,
+            loss_resolution=config.training.loss_resolution,
+        )
         network = network_of(config, num_channels)
         model = build_model(network, num_channels, config.seed)
         last = config.training.channels_last

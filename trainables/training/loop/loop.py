@@ -73,6 +73,10 @@ class TrainingLoop:
         self.structure = structure
         self.source = source
         self.device = device
+        # The released variant: growth gradients at dense weights, and the step is taken as well.
+        self._grows_at_dense = method.regrows_by_gradient and config.regrowth.gradient_at == "dense"
+        if self._grows_at_dense:
+            registry.keep_pruned_values()
         self.gradient_step = GradientStep(
             config, model=model, tasks=tasks, registry=registry, device=device
         )
@@ -164,9 +168,11 @@ class TrainingLoop:
 
     def state_dict(self) -> dict[str, object]:
         """Return everything that `load_state_dict` needs to continue bit for bit."""
+        held = self.registry.pruned_values
         return {
             "model": self.model.state_dict(),
             "registry": self.registry.state_dict(),
+            **({} if held is None else {"pruned_values": held.values}),
             "mask_generator": self._mask_generator.get_state(),
             "rewind_state": self._rewind_state,
             **{name: getattr(self, name) for name in _COUNTERS},
@@ -181,6 +187,8 @@ class TrainingLoop:
         self._rewind_state = state["rewind_state"]  # type: ignore[assignment]
         self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
         self.registry.load_state_dict(state["registry"])  # type: ignore[arg-type]
+        if self.registry.pruned_values is not None:
+            self.registry.pruned_values.load(state["pruned_values"])  # type: ignore[arg-type]
         self._present_flops = self._flops_fraction()
         self.gradient_step.load_state_dict(state)
         self._mask_generator.set_state(state["mask_generator"].cpu())  # type: ignore[attr-defined]
@@ -204,7 +212,7 @@ class TrainingLoop:
         regrows = self._regrowth_is_due()
         if regrows:
             self._regrow(position)
-        if not (regrows and self.method.regrows_by_gradient):
+        if not (regrows and self.method.regrows_by_gradient) or self._grows_at_dense:
             self._take_gradient_step(position)
             self.flops_sum += self._present_flops
         self.density_sum += self.registry.density
@@ -215,6 +223,7 @@ class TrainingLoop:
             self.source.train_batch(position),
             self._phases.rate_position(self.pretrain_step, self.step),
             auxiliary=not self.in_pretraining,
+            retraining=self.pretrain_steps > 0 and not self.in_pretraining,
         )
 
     def _prune_if_due(self) -> None:
@@ -241,25 +250,30 @@ class TrainingLoop:
     def _regrowth_is_due(self) -> bool:
         config, steps = self.config.regrowth, self.config.training.steps
         still_dense = self.registry.kept == self.registry.total
-        return self.method.regrows and not still_dense and regrow_due(config, self.step, steps)
+        due = regrow_due(config, self.step, steps, released=self._grows_at_dense)
+        return self.method.regrows and not still_dense and due
 
     def _regrow(self, position: int) -> None:
         """Drop and grow weights.
 
         If the method regrows by gradient, this uses the step's batch and replaces the optimiser's
-        step (RigL, Algorithm 1). Otherwise it is done before that step and costs nothing.
+        step (RigL, Algorithm 1), unless the gradients are those at dense weights. Otherwise it is
+        done before that step and costs nothing.
         """
         steps = self.config.training.steps
         flops = self._present_flops
-        proposal = self.method.regrow(
-            self._context(),
-            self.source.train_batch(position),
-            drop_fraction_at(self.config.regrowth, self.step, steps),
-            density_at(self.config.sparsity, self.step, steps),
-        )
+        held = self.registry.pruned_values
+        with contextlib.nullcontext() if held is None else held.in_place():
+            proposal = self.method.regrow(
+                self._context(),
+                self.source.train_batch(position),
+                drop_fraction_at(self.config.regrowth, self.step, steps),
+                density_at(self.config.sparsity, self.step, steps),
+            )
         if self.method.regrows_by_gradient:
+            num_backward = len(self.tasks) if proposal.votes is not None else 1
             self.flops_sum += regrowth_step_flops(
-                flops, len(self.tasks) if proposal.votes is not None else 1
+                flops, num_backward, at_dense=self._grows_at_dense
             )
         self.growth_ballots = add_ballots(
             self.growth_ballots, count_ballots(proposal.votes, self.registry.owner)

@@ -63,16 +63,25 @@ class GradientStep:
         self._scaler = torch.amp.GradScaler(self._device, enabled=self._scales)
         self._registry.attach(self.optimiser)
 
-    def take(self, batch: Batch, rate_position: tuple[int, int], *, auxiliary: bool) -> None:
+    def take(
+        self,
+        batch: Batch,
+        rate_position: tuple[int, int],
+        *,
+        auxiliary: bool,
+        retraining: bool = False,
+    ) -> None:
         """Train on one batch.
 
         rate_position: the step and the length of the run that the learning rate follows.
         auxiliary: whether what the network itself adds to the loss counts.
+        retraining: whether pre-training lies behind (`optimiser.retraining_rate`).
         Raises `FloatingPointError` for a loss that is not finite; on a GPU the loss is only checked
         every so many steps.
         """
         config = self.config
-        set_learning_rate(self.optimiser, learning_rate_at(config.optimiser, *rate_position))
+        rate = learning_rate_at(config.optimiser, *rate_position, retraining=retraining)
+        set_learning_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
         parts = config.training.accumulation
         for part in split_batch(batch, parts):
