@@ -5,7 +5,6 @@ taken out. What it says is then tried: units are taken out of a copy with random
 group whose removal changes the outputs, or breaks the network, is left dense.
 """
 
-import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
+from trainables.models.copies import copy_of
 from trainables.sparsity.channel_units import FIXED, ChannelUnits
 from trainables.sparsity.structures.layers import (
     NORMALISATIONS,
@@ -75,7 +75,7 @@ def _trial_copy(model: nn.Module) -> nn.Module:
     Parameters outside layers need no gradient in it: a graph that shows no such parameter is one
     of channels alone.
     """
-    trial = copy.deepcopy(model).cpu().float().eval()
+    trial = copy_of(model).cpu().float().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in trial.parameters():
