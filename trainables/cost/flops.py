@@ -6,6 +6,7 @@ that skips zeros would do: a layer's dense FLOPs times its density.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,8 @@ def _counted(model: nn.Module, image_size: Sequence[int], device: torch.device) 
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its one operation hides the products in it
     try:
-        with FlopCounterMode(display=False) as counter:
+        with warnings.catch_warnings(), FlopCounterMode(display=False) as counter:
+            warnings.simplefilter("ignore")  # of checkpoints, say, that there is no gradient
             by_weight = _FlopsByWeight(model, counter.get_total_flops)
             with by_weight:
                 model(image)

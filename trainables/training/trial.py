@@ -37,7 +37,7 @@ from trainables.training.dense import (
     starts_from_dense_trial,
 )
 from trainables.training.deployment import Deployment, DeploymentCosts
-from trainables.training.device import explained_memory, prepare_device, resolve_device
+from trainables.training.device import explained_memory, placed, prepare_device, resolve_device
 from trainables.training.evaluation import Evaluator
 from trainables.training.export import save_model
 from trainables.training.loop.loop import TrainingLoop
@@ -105,9 +105,7 @@ class TrialRun:
         self.tasks = build_tasks(config.data.tasks, num_channels, config.data.dataset)
         network = network_of(config, num_channels)
         model = build_model(network, num_channels, config.seed)
-        last = config.training.channels_last
-        memory_format = torch.channels_last if last else torch.contiguous_format
-        self.model = model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
+        self.model = placed(model, self.device, channels_last=config.training.channels_last)
         service = service_of(network, self.model, config.data.size)
         self.registry = MaskRegistry(self.model, service)
         self._deployed = self._deployment.of(self.model, self.registry, config, num_channels)

@@ -6,7 +6,7 @@ group whose removal changes the outputs, or breaks the network, is left dense.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from trainables.sparsity.structures.removal import predictions, removable
 
 _TRACE_SIZE = (64, 64)  # pixels: small, and enough for an output stride of 32
 _OUTPUT = "its channels are an output of the network"
+_FROZEN = "a layer with these channels is frozen"
 _MISREAD = "the tracer takes it for wider than it is"
 
 Entry = tuple[str, int, int]  # tensor name, dimension, position
@@ -44,7 +45,7 @@ def trace_units(model: nn.Module, image_size: Sequence[int]) -> ChannelUnits:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image, graph = _traced(pruning, trial, image_size)
-        found = _Units(trial)
+        found = _Units(trial, {n for n, p in model.named_parameters() if not p.requires_grad})
         for group in _groups(graph, trial):
             found.add_group(pruning, graph, group)
     found.add_declared(model)
@@ -134,8 +135,9 @@ def _groups(graph: Any, trial: nn.Module) -> Iterator[Any]:
 class _Units:
     """Joins the entries that have to go together, group by group."""
 
-    def __init__(self, trial: nn.Module) -> None:
+    def __init__(self, trial: nn.Module, frozen: Collection[str]) -> None:
         self._trial = trial
+        self._frozen = frozen  # parameters that keep every channel
         self._names = {module: name for name, module in trial.named_modules()}
         # Tied parameters have one name, that of `named_parameters`.
         self._parameter_names = {id(p): name for name, p in trial.named_parameters()}
@@ -183,7 +185,9 @@ class _Units:
             if item.dep.target.type == pruning.ops.OPTYPE.OUTPUT:
                 reason = _OUTPUT
             elif module in self._names:
-                reason = reason or why_fixed(module)
+                own = (self._parameter_names[id(p)] for p in module.parameters(recurse=False))
+                frozen = _FROZEN if any(name in self._frozen for name in own) else ""
+                reason = reason or frozen or why_fixed(module)
                 outwards = graph.is_out_channel_pruning_fn(item.dep.handler)
                 found = self._entries(module, outwards, item.idxs)
                 # A split, say, whose parts the tracer numbers anew.
