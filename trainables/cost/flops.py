@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.models.base import prunable_parameters
-from trainables.models.copies import copy_of, tensors_in, unchanged
+from trainables.models.copies import copy_of, draws_put_back, tensors_in, unchanged
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +58,8 @@ def forward_flops(model: nn.Module, image_size: Sequence[int]) -> ForwardFlops:
     model does not change.
     """
     try:
-        return _counted(copy_of(model, meta=True), image_size, torch.device("meta"))
+        with draws_put_back(model):
+            return _counted(copy_of(model, meta=True), image_size, torch.device("meta"))
     except Exception:  # whatever a user's network says to tensors without values
         with unchanged(model, parameters=False):
             return _counted(model, image_size, next(model.parameters()).device)
@@ -124,9 +125,7 @@ class _FlopsByWeight(TorchFunctionMode):
             self._known |= {id(tensor): (name, tensor) for tensor in tensors_in(output)}
         return output
 
-    def _count_attention(
-        self, output: Any, args: tuple[Any, ...], named: dict[str, Any]
-    ) -> None:
+    def _count_attention(self, output: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Count the last product of `nn.MultiheadAttention`, which calls everything at once."""
         bound = inspect.signature(F.multi_head_attention_forward).bind(*args, **named)
         last = bound.arguments["out_proj_weight"]

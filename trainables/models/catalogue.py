@@ -43,9 +43,7 @@ def build_model(config: ModelConfig, num_channels: Mapping[str, int], seed: int)
     return model
 
 
-def service_of(
-    config: ModelConfig, model: nn.Module, image_size: Sequence[int]
-) -> Service | None:
+def service_of(config: ModelConfig, model: nn.Module, image_size: Sequence[int]) -> Service | None:
     """Return the tasks that each parameter of a built network serves; None where owners() decides.
 
     Built-in networks say what they share by `owners()`, which for mixed trunks is a choice of ours

@@ -67,9 +67,9 @@ def unchanged(model: nn.Module, *, parameters: bool = True) -> Iterator[None]:
     tensors += list(model.parameters()) if parameters else []
     undo += [_put_back(tensor) for tensor in tensors]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=list(devices)):
+    for parameter, _ in gradients:
+        parameter.grad = None  # else a backward pass would add to what is kept
+    with draws_put_back(model):
         try:
             yield
         finally:
@@ -79,6 +79,17 @@ def unchanged(model: nn.Module, *, parameters: bool = True) -> Iterator[None]:
                 module.training = training
             for parameter, gradient in gradients:
                 parameter.grad = gradient
+
+
+@contextlib.contextmanager
+def draws_put_back(model: nn.Module) -> Iterator[None]:
+    """Put the random state of torch, on the network's devices too, NumPy and Python back."""
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=list(devices)):
+        try:
+            yield
+        finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
 
@@ -128,7 +139,9 @@ def _undo(value: Any, seen: set[int]) -> Iterator[Callable[[], None]]:
 def _put_back(tensor: Tensor) -> Callable[[], None]:
     # What has no memory of its own for every entry cannot be written to, here or in `forward`.
     dense = tensor.layout is torch.strided and not tensor.is_inference()
-    if not dense or any(s == 0 for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1):
+    if not dense or any(
+        s == 0 for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1
+    ):
         return lambda: None
     data = tensor.detach()  # of the same memory, whatever becomes of the tensor
     before = data.clone()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.models.base import prunable_parameters
-from trainables.models.copies import copy_of, unchanged
+from trainables.models.copies import copy_of, draws_put_back, unchanged
 
 Service = Mapping[str, tuple[str, ...]]  # by parameter name: the tasks that its gradient comes from
 
@@ -30,7 +30,8 @@ def tasks_served(model: nn.Module, image_size: Sequence[int]) -> Service | None:
     image_size: (height, width) of an image that the network takes.
     """
     try:
-        return _served(copy_of(model, meta=True), image_size, torch.device("meta"))
+        with draws_put_back(model):
+            return _served(copy_of(model, meta=True), image_size, torch.device("meta"))
     except Exception:  # it reads values, or makes tensors itself, or cannot be copied
         pass
     device = next(model.parameters()).device
@@ -44,6 +45,8 @@ def tasks_served(model: nn.Module, image_size: Sequence[int]) -> Service | None:
 
 
 def _served(model: nn.Module, size: Sequence[int], device: torch.device) -> Service:
+    # What is found must be the same when the trained model is loaded.
+    torch.random.default_generator.manual_seed(0)
     served = _reached(model.train(), size, device)
     if all(served[name] for name in prunable_parameters(model)):
         return served

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
-from trainables.models.copies import copy_of
+from trainables.models.copies import copy_of, draws_put_back
 from trainables.sparsity.channel_units import FIXED, ChannelUnits
 from trainables.sparsity.structures.layers import (
     NORMALISATIONS,
@@ -42,14 +42,8 @@ def trace_units(model: nn.Module, image_size: Sequence[int]) -> ChannelUnits:
     """
     pruning = _torch_pruning()
     trial = _trial_copy(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image, graph = _traced(pruning, trial, image_size)
-        found = _Units(trial, {n for n, p in model.named_parameters() if not p.requires_grad})
-        for group in _groups(graph, trial):
-            found.add_group(pruning, graph, group)
-    found.add_declared(model)
-    units = removable(trial, found.numbered(), image)
+    with draws_put_back(model):
+        units = _units(pruning, model, trial, image_size)
     if units.num_units == 0:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(units.left_dense.items())[:3])
         raise UserError(
@@ -57,6 +51,19 @@ def trace_units(model: nn.Module, image_size: Sequence[int]) -> ChannelUnits:
             f"{type(model).__name__} ({reasons}); use sparsity.structure=weight"
         )
     return units
+
+
+def _units(
+    pruning: ModuleType, model: nn.Module, trial: nn.Module, image_size: Sequence[int]
+) -> ChannelUnits:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image, graph = _traced(pruning, trial, image_size)
+        found = _Units(trial, {n for n, p in model.named_parameters() if not p.requires_grad})
+        for group in _groups(graph, trial):
+            found.add_group(pruning, graph, group)
+    found.add_declared(model)
+    return removable(trial, found.numbered(), image)
 
 
 def _torch_pruning() -> ModuleType:
