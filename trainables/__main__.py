@@ -116,7 +116,12 @@ def train(
     from trainables.training.dense_runs.cache import DenseCache
     from trainables.training.device import resolve_device
     from trainables.training.progress import TrialProgress
-    from trainables.training.summary import coarse_blocks, require_numbers
+    from trainables.training.summary import (
+        coarse_blocks,
+        dense_notes,
+        require_numbers,
+        unscored,
+    )
     from trainables.training.trial import TrialRun
 
     get_method(method)
@@ -166,8 +171,8 @@ def train(
             run = TrialRun.resume(checkpoint, config, **arguments)
         else:
             run = TrialRun(config, **arguments)
-        for name, why in run.loop.structure.left_dense.items():
-            print(f"note: {name} stays dense: {why}", file=sys.stderr)
+        for note in dense_notes(run.model, run.registry, run.loop.structure):
+            print(f"note: {note}", file=sys.stderr)
         train_to_end(run, progress, checkpoint)
     summary = run.summary([Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]])
     # Before the files are written: a full disk must not lose it.
@@ -176,8 +181,9 @@ def train(
     else:
         _print_result(summary)
     flops = summary["metrics"]["cost/flops_fraction"]
-    if note := coarse_blocks(config, run.registry, flops):
-        print(f"note: {note}", file=sys.stderr)
+    for note in (coarse_blocks(config, run.registry, flops), unscored(run.registry)):
+        if note:
+            print(f"note: {note}", file=sys.stderr)
     if out is not None:
         run.export(out / "model.pt")
         write_json(out / "summary.json", summary)

@@ -238,7 +238,7 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
     """
     from trainables.code_digest import digest
     from trainables.data.catalogue import open_dataset
-    from trainables.models.catalogue import build_model
+    from trainables.models.catalogue import build_model, service_of
     from trainables.shipping.trial_costs import deployment_costs
     from trainables.sparsity.masks import MaskRegistry
     from trainables.sparsity.structures.catalogue import build_structure, use_structure
@@ -249,7 +249,7 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
     model = build_model(config.model, num_channels, config.seed)
     deployment_costs(config)
     if METHOD.find(config.method).sparse:
-        registry = MaskRegistry(model)
+        registry = MaskRegistry(model, service_of(config.model, model, config.data.size))
         use_structure(config.sparsity.structure, registry, model, config.data.size)
         build_structure(config.sparsity, registry, {})
     metas = [view.split.meta.to_json() for view in (dataset.train, dataset.test)]

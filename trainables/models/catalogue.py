@@ -1,14 +1,18 @@
 """Builds a network from its description, ours or a user's own, and checks the result."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from trainables.config import ModelConfig
 from trainables.errors import UserError, unknown_name
 from trainables.models.base import SHARED
+from trainables.models.copies import unchanged
+from trainables.models.service import Service, tasks_served
 from trainables.registry.lookup import MODEL, implementation, told
 from trainables.registry.models import MODELS
 from trainables.seeds import derive_seed
@@ -37,6 +41,15 @@ def build_model(config: ModelConfig, num_channels: Mapping[str, int], seed: int)
         if not built_in:
             _check_predictions(config.name, model, num_channels)
     return model
+
+
+def service_of(config: ModelConfig, model: nn.Module, image_size: Sequence[int]) -> Service | None:
+    """Return the tasks that each parameter of a built network serves; None where owners() decides.
+
+    Built-in networks say what they share by `owners()`, which for mixed trunks is a choice of ours
+    (docs/decisions/0008). A user's own network is asked by a backward pass of each task.
+    """
+    return None if config.name in MODELS else tasks_served(model, image_size)
 
 
 def _guarded(name: str, factory: Factory) -> Factory:
@@ -73,7 +86,7 @@ def _check_members(name: str, model: object, num_channels: Mapping[str, int]) ->
         raise UserError(
             f"model {name!r} must have a method owners() -> {{parameter name: task or {SHARED!r}}}"
         )
-    _check_owners(name, owners(), dict(model.named_parameters()), tuple(tasks))
+    _check_owners(name, owners(), model, tuple(tasks))
     if "tasks" not in inspect.signature(model.forward).parameters:
         raise UserError(
             f"model {name!r} must have forward(images, tasks=None), "
@@ -81,20 +94,21 @@ def _check_members(name: str, model: object, num_channels: Mapping[str, int]) ->
         )
 
 
-def _check_owners(
-    name: str, owners: object, parameters: Mapping[str, nn.Parameter], tasks: tuple[str, ...]
-) -> None:
+def _check_owners(name: str, owners: object, model: nn.Module, tasks: tuple[str, ...]) -> None:
     if not isinstance(owners, Mapping):
         raise UserError(f"model {name!r}: owners() must return a dict, got {type(owners).__name__}")
-    missing = [parameter for parameter in parameters if parameter not in owners]
+    # A tied parameter has several names, each of which will do.
+    names = {n: id(p) for n, p in model.named_parameters(remove_duplicate=False)}
+    known = {names[parameter] for parameter in owners if parameter in names}
+    missing = [n for n, p in model.named_parameters() if id(p) not in known]
     if missing:
         raise UserError(
             f"model {name!r}: owners() must name every parameter, {len(missing)} are missing, "
             f"first {missing[0]!r}; use the names of named_parameters()"
         )
-    stray = [parameter for parameter in owners if parameter not in parameters]
+    stray = [parameter for parameter in owners if parameter not in names]
     if stray:
-        raise unknown_name(f"parameter in owners() of model {name!r}:", stray[0], parameters)
+        raise unknown_name(f"parameter in owners() of model {name!r}:", stray[0], names)
     for parameter, owner in owners.items():
         if owner != SHARED and owner not in tasks:
             raise unknown_name(f"owner of {parameter} in model {name!r}:", owner, (SHARED, *tasks))
@@ -106,14 +120,17 @@ def _check_predictions(name: str, model: nn.Module, num_channels: Mapping[str, i
 
     A model that cannot run at this small size (fixed-size inputs) is not checked.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        predictions = model(torch.zeros(1, 3, *_PROBE_SIZE))
-    except (RuntimeError, ValueError, AssertionError):
-        return
-    finally:
-        model.train(was_training)
+    # A layer that learns its shape from the first image must keep it.
+    lazy = any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers()))
+    with nullcontext() if lazy else unchanged(model):
+        was_training = model.training
+        model.eval()
+        try:
+            predictions = model(torch.zeros(1, 3, *_PROBE_SIZE))
+        except (RuntimeError, ValueError, AssertionError):
+            return
+        finally:
+            model.train(was_training)
     if not isinstance(predictions, Mapping) or set(predictions) != set(num_channels):
         got = tuple(predictions) if isinstance(predictions, Mapping) else type(predictions).__name__
         raise UserError(

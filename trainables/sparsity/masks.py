@@ -7,7 +7,7 @@ compiled and channels-last models need no special treatment.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from trainables.errors import UserError, unknown_name
-from trainables.models.base import SHARED, MultitaskModel, prunable_parameters
+from trainables.models.service import Service
 from trainables.sparsity.channel_units import ChannelUnits
 from trainables.sparsity.enforce import clear_moments, moment_names
+from trainables.sparsity.prunable import find_prunable
 from trainables.sparsity.pruned_values import PrunedValues
 
 
@@ -84,8 +85,11 @@ class MaskRegistry:
 
     Build it when the model is on its device and in its memory format.
 
+    service: as for `find_prunable`.
     names: prunable parameters in definition order.
     owner: by name, `SHARED` or the one task the weight serves.
+    prunable: how these were found, and what was left out.
+    scored, reached: weights that were scored by gradients so far, and those of them that had any.
     masks: by name, 0/1 in the weight's dtype, device and layout. Change them only by `update`.
     units: the channel units, for structure channel; None otherwise. Whole units are then kept or
       pruned, with their biases and normalisation.
@@ -94,30 +98,13 @@ class MaskRegistry:
     pruned_values: what pruned weights held, if they are to resume it (`keep_pruned_values`).
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        contract = cast(MultitaskModel, model)
-        owners, valid_owners = contract.owners(), (SHARED, *contract.tasks)
-        self.parameters: dict[str, nn.Parameter] = {}
-        seen: set[int] = set()
-        for name, weight in prunable_parameters(model).items():
-            if id(weight) in seen:  # tied: masked once, under its first name
-                continue
-            if name not in owners:
-                raise UserError(
-                    f"`owners()` of {type(model).__name__} must name every parameter, but lacks "
-                    f"`{name}`; map it to {SHARED!r} or to its task"
-                )
-            if owners[name] not in valid_owners:
-                raise unknown_name(f"owner of `{name}`", owners[name], valid_owners)
-            seen.add(id(weight))
-            self.parameters[name] = weight
-        if not self.parameters:
-            raise UserError(
-                f"{type(model).__name__} must have a prunable weight, got none; only nn.Conv2d "
-                "and nn.Linear weights are pruned"
-            )
+    def __init__(self, model: nn.Module, service: Service | None = None) -> None:
+        self.prunable = find_prunable(model, service)
+        self.parameters = dict(self.prunable.parameters)
+        self.owner = dict(self.prunable.owner)
+        self.scored: set[str] = set()
+        self.reached: set[str] = set()
         self.names: tuple[str, ...] = tuple(self.parameters)
-        self.owner: dict[str, str] = {name: owners[name] for name in self.names}
         self.votes: Mapping[str, Mapping[str, Tensor]] | None = None
         self.units: ChannelUnits | None = None
         self.pruned_values: PrunedValues | None = None
@@ -186,7 +173,7 @@ class MaskRegistry:
 
     def visible(self, task: str) -> tuple[str, ...]:
         """Return the weights that `task` depends on: the shared ones and its own."""
-        return tuple(name for name in self.names if self.owner[name] in (SHARED, task))
+        return tuple(name for name in self.names if task in self.prunable.tasks[name])
 
     @torch.no_grad()
     def apply_to_gradients(self) -> None:

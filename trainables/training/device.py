@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
+from torch import nn
 
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError, unknown_name
@@ -44,6 +45,19 @@ def prepare_device(device: str, *, deterministic: bool = False) -> None:
         torch.backends.cudnn.benchmark = not deterministic
         torch.backends.cudnn.deterministic = deterministic
         torch.set_float32_matmul_precision("high")
+
+
+def placed(model: nn.Module, device: str, *, channels_last: bool) -> nn.Module:
+    """Return the model itself, on the device and in its memory format.
+
+    channels_last: of images and of what else has four dimensions; volumes stay as they are.
+    """
+    model = model.to(device)
+    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=wanted)
+    return model
 
 
 def resolve_precision(precision: str, device: str) -> str:

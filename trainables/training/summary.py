@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy
 import torch
+from torch import nn
 
 import trainables
 from trainables.config import TrialConfig
@@ -15,6 +16,8 @@ from trainables.errors import Failure
 from trainables.report import SPLITS
 from trainables.sparsity.agreement import Ballots, agreement
 from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.prunable import what_is_corrected, what_stays_dense
+from trainables.sparsity.structures.structure import Structure
 
 
 def summarise(
@@ -30,7 +33,7 @@ def summarise(
     """Return the object of `--json`; `masks.agreement` is in it only if tasks voted.
 
     metrics: those of the final report. ballots: how tasks voted; empty if they did not.
-    left_dense: layers that the structure cannot prune, each with the reason.
+    left_dense: layers that could be pruned and are not, each with the reason.
     timing: seconds and the device, as in `TrialRun.summary`.
     """
     flops = cost.layers()
@@ -90,6 +93,24 @@ def collapsed_layers(layers: Mapping[str, Mapping[str, Any]]) -> str:
         f"{len(empty)} {what} no weight left ({', '.join(empty)}): {its} constant, so what "
         "depends on nothing else is cut off from the image; lower sparsity.target, or use a "
         "method with sparsity.allocation=erk"
+    )
+
+
+def dense_notes(model: nn.Module, registry: MaskRegistry, structure: Structure) -> list[str]:
+    """Return what a user should know of a trial's network: what is never pruned, and why."""
+    found = [what_stays_dense(model, registry.prunable), what_is_corrected(registry.prunable)]
+    found += [f"{name} stays dense: {why}" for name, why in structure.left_dense.items()]
+    return [note for note in found if note]
+
+
+def unscored(registry: MaskRegistry) -> str:
+    """Return a sentence on the weights whose scores were zero for want of a gradient, or ''."""
+    names = [name for name in registry.names if name in registry.scored - registry.reached]
+    if not names:
+        return ""
+    return (
+        f"no gradient came to {', '.join(names)} when weights were scored, so each counted as "
+        "worth nothing"
     )
 
 

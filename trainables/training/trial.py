@@ -14,7 +14,7 @@ from trainables.cost.narrower import network_of
 from trainables.cost.reference import reference_of
 from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
-from trainables.models.catalogue import build_model
+from trainables.models.catalogue import build_model, service_of
 from trainables.report import SPLITS
 from trainables.sparsity.catalogue import get_method
 from trainables.sparsity.masks import MaskRegistry
@@ -37,7 +37,7 @@ from trainables.training.dense import (
     starts_from_dense_trial,
 )
 from trainables.training.deployment import Deployment, DeploymentCosts
-from trainables.training.device import explained_memory, prepare_device, resolve_device
+from trainables.training.device import explained_memory, placed, prepare_device, resolve_device
 from trainables.training.evaluation import Evaluator
 from trainables.training.export import save_model
 from trainables.training.loop.loop import TrainingLoop
@@ -110,10 +110,9 @@ class TrialRun:
         )
         network = network_of(config, num_channels)
         model = build_model(network, num_channels, config.seed)
-        last = config.training.channels_last
-        memory_format = torch.channels_last if last else torch.contiguous_format
-        self.model = model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
-        self.registry = MaskRegistry(self.model)
+        self.model = placed(model, self.device, channels_last=config.training.channels_last)
+        service = service_of(network, self.model, config.data.size)
+        self.registry = MaskRegistry(self.model, service)
         self._deployed = self._deployment.of(self.model, self.registry, config, num_channels)
         method = get_method(config.method)
         method.description.require_structure(config.sparsity.structure)
@@ -205,7 +204,7 @@ class TrialRun:
             self.registry,
             self._cost,
             self.loop.ballots(),
-            self.loop.structure.left_dense,
+            {**self.registry.prunable.left_out, **self.loop.structure.left_dense},
             timing={
                 "train_seconds": self._train_seconds,
                 "total_seconds": self.total_seconds,

@@ -101,7 +101,6 @@ class ToyNetwork(nn.Module):
     def __init__(self, tasks: Sequence[str] = ("a", "b"), width: int = 6, seed: int = 0) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.num_forwards = 0
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.trunk = nn.Sequential(
@@ -120,7 +119,6 @@ class ToyNetwork(nn.Module):
             )
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
-        self.num_forwards += 1
         features = self.trunk(images_BCHW)
         return {task: self.heads[task](features) for task in tasks or self.tasks}
 

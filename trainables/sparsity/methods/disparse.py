@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import torch
 
 from trainables.data.batch import Batch
-from trainables.models.base import SHARED
 from trainables.sparsity.gradients import task_gradients
 from trainables.sparsity.method import Method, MethodContext
 from trainables.sparsity.methods.rigl import drop, num_survivors, starting_masks
@@ -105,7 +104,6 @@ def _grow_published(
     ties: TieOrder,
 ) -> Proposal:
     registry = context.registry
-    required = votes_required(context.config.sparsity.arbiter, len(scores))
     masks: Masks = {}
     votes: dict[str, Masks] = {task: {} for task in scores}
     for name in registry.names:
@@ -113,6 +111,7 @@ def _grow_published(
             if name in own:
                 one_layer = ({name: own[name]}, {name: quotas[name]}, ties, {name: ~kept[name]})
                 votes[task] |= select(*one_layer)
-        keeps = torch.stack([vote[name] for vote in votes.values() if name in vote]).sum(dim=0)
-        masks[name] = keeps >= (required if registry.owner[name] == SHARED else 1)
+        ballots = [vote[name] for vote in votes.values() if name in vote]
+        required = votes_required(context.config.sparsity.arbiter, len(ballots))
+        masks[name] = torch.stack(ballots).sum(dim=0) >= required
     return Proposal(masks=masks, votes=votes)
