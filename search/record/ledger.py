@@ -76,7 +76,7 @@ class Ledger:
         self.on_finished = on_finished
         self._sampler = sampler
         self._starts = plan.starts()
-        self._trials = record.trials()
+        self._trials = {trial.number: trial for trial in record.trials()}
         self._finished: list[FrozenTrial] = []
         self._unfinished: list[int] = []
         self._live: dict[int, int] = {}  # the record's ids, by number
@@ -89,7 +89,7 @@ class Ledger:
             values, violations = self._vector(None, one.metrics)
             if drawn is not None and values is not None:
                 sampler.learn(number, drawn, "complete", values, violations)
-        for trial in self._trials:
+        for trial in self._trials.values():
             self._recall(trial)
         self._num_idle = 0  # whoever starts again has removed the cause
 
@@ -130,7 +130,7 @@ class Ledger:
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials that were handed out, by number. Not to be changed."""
-        return self._trials
+        return list(self._trials.values())
 
     def finished(self) -> list[FrozenTrial]:
         """Return the trials that ended, in that order as far as this driver saw it."""
@@ -159,7 +159,7 @@ class Ledger:
     def baseline(self, config: TrialConfig) -> TrialConfig | None:
         """Return the dense trial that `config` is compared with, of its seed; None without one."""
         # As it was recorded, whatever the presets say now.
-        for trial in self._trials[: len(self._starts)]:
+        for trial in self.trials()[: len(self._starts)]:
             recorded = trial.user_attrs.get("config")
             if recorded and trial.user_attrs["reference"] and recorded["method"] == "dense":
                 dense = TrialConfig.from_dict({**recorded, "seed": config.seed})
@@ -176,7 +176,7 @@ class Ledger:
             self._last[number] = metrics
         values, violations = self._vector(_density(self._trials[number]), metrics)
         if values is not None and fraction > 0:
-            self._sampler.report(number, fraction, values, violations)
+            self._sampler.report(_place(self._trials[number]), fraction, values, violations)
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record an end, once; a trial that has ended already stays as it is.
@@ -223,11 +223,11 @@ class Ledger:
         self._configurations[_key(attributes["params"])] += 1
         if trial.state in FINISHED:
             told = self._told(trial)
-            self._sampler.learn(trial.number, trial, attributes["status"], *told)
+            self._sampler.learn(_place(trial), trial, attributes["status"], *told)
             self.reported(trial.number, attributes["metrics"])
             self._count_end(trial)
             return
-        self._sampler.resume(trial.number, trial)
+        self._sampler.resume(_place(trial), trial)
         if "status" in attributes:  # killed between the outcome and the state
             self.reported(trial.number, attributes["metrics"])
             self._close(trial, self.record.id_of(trial.number))
@@ -236,11 +236,11 @@ class Ledger:
 
     def _draw(self) -> FrozenTrial:
         """Draw and record a new trial; without a configuration where its own rules refuse it."""
-        number = self.num_asked
-        start = self._starts[number] if number < len(self._starts) else None
+        position = self.num_asked
+        start = self._starts[position] if position < len(self._starts) else None
         pins = {} if start is None else start.pins
         space = self.plan.space.pinned(pins)
-        drawn, draw = self._sampler.ask(number, space, start.params if start else None)
+        drawn, draw = self._sampler.ask(position, space, start.params if start else None)
         params = {**pins, **drawn}  # pins of a grid are settings that its space does not hold
         key = _key(params)
         seed = start.seed if start is not None else None
@@ -256,12 +256,13 @@ class Ledger:
             state=TrialState.RUNNING,
             params=dict(draw.params),
             distributions=dict(draw.distributions),
-            user_attrs={GIVEN: given | {"number": number}},
+            user_attrs={GIVEN: given | {"number": position}},
         )
-        self._live[number] = self.record.add(trial)
-        trial.number = number
+        trial_id = self.record.add(trial)
+        number = trial.number = self.record.number_of(trial_id)
+        self._live[number] = trial_id
         self._configurations[key] += 1
-        self._trials.append(flattened(trial))
+        self._trials[number] = flattened(trial)
         return trial
 
     def _assignment(self, trial: FrozenTrial, *, resumed: bool) -> Assignment:
@@ -289,7 +290,7 @@ class Ledger:
         self.record.end(trial_id, trial.state, trial.values, violations if final else {})
         trial.datetime_complete = datetime.datetime.now()
         self._count_end(trial)
-        self._sampler.tell(trial.number, status, told, violations)
+        self._sampler.tell(_place(trial), status, told, violations)
 
     def _count_end(self, trial: FrozenTrial) -> None:
         self._finished.append(trial)
@@ -306,6 +307,11 @@ class Ledger:
         """Return objectives and violations, by the density that the trial will end with."""
         ending = {**metrics, **final_costs(density, metrics)}
         return minimised_objectives(self.plan, ending), self.plan.constraints.violations(ending)
+
+
+def _place(trial: FrozenTrial) -> int:
+    """By which the sampler knows a trial: others may have added trials between the study's own."""
+    return int(trial.user_attrs.get("number", trial.number))
 
 
 def _density(trial: FrozenTrial) -> float | None:
