@@ -16,6 +16,7 @@ from trainables.command_line import masked
 from trainables.errors import UserError
 
 PROBE_SECONDS = 3.0
+ARTIFACTS = "mlartifacts"  # the folder beside a SQLite file where MLflow keeps files
 _ASIDE = "(raised as a result of"  # SQLAlchemy says where before it says what
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 STUDY_SCHEMES = ("journal", "sqlite", "postgresql", "mysql")
@@ -172,6 +173,20 @@ def _tables_of(path: Path) -> list[str]:
     with _sqlite(path, "ro") as connection:
         found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         return [str(name) for (name,) in found]
+
+
+def is_left_behind(tracking_uri: str, location: str) -> bool:
+    """Return whether MLflow keeps files where its SQLite file was before it was moved or copied.
+
+    location: of an experiment's or a run's artifacts; MLflow has no call to change it.
+    """
+    path, parts = local_file(tracking_uri, "sqlite"), urlsplit(location)
+    folder = Path(unquote(parts.path) if parts.scheme == "file" else location)
+    if path is None or parts.scheme not in ("", "file") or ARTIFACTS not in folder.parts:
+        return False
+    while folder.name != ARTIFACTS:
+        folder = folder.parent
+    return folder.resolve() != (path.parent / ARTIFACTS).resolve()
 
 
 def check_ray_answers(address: str) -> None:

@@ -86,8 +86,9 @@ def _leave_nothing(files: StudyFiles, *, is_new: bool) -> None:
             files.storage.rmdir()
         return
     for path in (files.description, files.trials, local_file(files.default_study_storage)):
-        if path is not None:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what cannot be removed does not hide why
+            if path is not None:
+                path.unlink(missing_ok=True)
 
 
 def _check_options(plan: Plan, launch: Launch) -> None:

@@ -160,8 +160,8 @@ class StudyRecord:
                 study = optuna.load_study(study_name=name, storage=storage)
             except KeyError:
                 raise UserError(
-                    f"`--study-storage` must be a database with the study {name!r}, the folder of "
-                    f"which is there, got {masked(address)!r} without it: it was deleted or renamed there; "
+                    f"`--study-storage` must be a database with the study {name!r}, which has a "
+                    f"folder, got {masked(address)!r} without it: it was deleted or renamed there; "
                     f"restore that from a copy, or `search delete {name}` and start again"
                 ) from None
             _require_same(study, address, study_id)

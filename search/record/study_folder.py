@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from search.plans.recipe import check_study_name
 from search.record.journal import append_lines, lines_of
 from trainables import command_line
-from trainables.addresses import file_address
+from trainables.addresses import ARTIFACTS, file_address
 from trainables.checksums import read_sealed, sealed
 from trainables.errors import Failure, UserError
 
@@ -42,7 +42,7 @@ class StudyFiles:
         self.launches = self.directory / "ray"
         self.default_study_storage = file_address("journal", self.directory / "optuna.journal")
         self.default_tracking_uri = file_address("sqlite", storage / "mlflow.db")
-        self.artifacts = storage / "mlartifacts"
+        self.artifacts = storage / ARTIFACTS
         self.dense_cache = storage / ".dense"
 
     def trial(self, number: int) -> Path:

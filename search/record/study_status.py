@@ -27,6 +27,8 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
     budget = Budget(**known["budget"])
     address = find_storage(files, known, study_storage)
     trials = StudyRecord.load(address, study, known["study_id"]).trials()
+    check_record(files, known, len(trials), address)
+    reports = past_reports(files, trials)  # says which are damaged
     counts = Counter(
         trial.user_attrs.get("status", "failed") if trial.state in FINISHED else "running"
         for trial in trials
@@ -34,7 +36,7 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
     finished = len(trials) - counts["running"]
     used = float(finished)
     if budget.metric is not None:  # what each has last said, ended or not
-        last = {trial.number: metrics for trial, metrics in past_reports(files, trials)}
+        last = {trial.number: metrics for trial, metrics in reports}
         used = sum(metrics.get(budget.metric, 0.0) for metrics in last.values())
     return {
         "study": study,
