@@ -261,7 +261,10 @@ def _log(study: "Study", folder: Path, paths: list[Path]) -> list[str]:
         return [f"Nothing was logged to MLflow, which does not answer ({away})."]
     if logged:
         return []
-    return [f"Nothing was logged to MLflow: {masked(study.tracking_uri)} does not know this study."]
+    return [
+        f"Nothing was logged to MLflow: {masked(study.tracking_uri)} does not know this study; "
+        "`search sync` writes it."
+    ]
 
 
 def _summary(

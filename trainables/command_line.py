@@ -100,7 +100,7 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object, complete or not at all, with null for NaN and infinity."""
     target = Path(path)
-    text = json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,11 +136,12 @@ def require_writable(folder: Path, option: str) -> None:
         ) from None
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return what JSON can hold of a value: null for NaN and infinity, lists for tuples."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return value

@@ -88,8 +88,9 @@ def _leave_nothing(files: StudyFiles, *, is_new: bool) -> None:
             files.storage.rmdir()
         return
     for path in (files.description, files.trials, local_file(files.default_study_storage)):
-        if path is not None:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what cannot be removed does not hide why
+            if path is not None:
+                path.unlink(missing_ok=True)
 
 
 def _check_options(plan: Plan, launch: Launch) -> None:
@@ -145,7 +146,11 @@ def _run_locked(
     described |= {"parent_run_id": None, "finished": False, "data": data}
     directions = {name: describe(name).direction for name in plan.objectives}
     study_id = str(described["study_id"])
-    record = StudyRecord.create(addresses.study_storage, plan.study, directions, study_id)
+    where = (addresses.study_storage, plan.study)
+    if known.get("parent_run_id"):  # its trials may have begun: it is not made anew
+        record = StudyRecord.load(*where, study_id)
+    else:
+        record = StudyRecord.create(*where, directions, study_id)
     check_record(files, known, record.num_trials(), addresses.study_storage)
     warm = warm_trials(plan, files, begun=bool(known))
     if not known:

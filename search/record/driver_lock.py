@@ -1,5 +1,6 @@
 """One driver per study: a lock that the kernel opens when its holder dies."""
 
+import contextlib
 import json
 import os
 import platform
@@ -48,7 +49,8 @@ class StudyLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._holder.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that went away or became read-only
+            self._holder.unlink(missing_ok=True)
         self._lock.release()
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial
 
 from search.record.front import CONFIRMS
 from search.record.ledger import trial_name
+from trainables.checksums import read_table, write_table
+from trainables.errors import UserError
 from trainables.registry.lookup import METHOD
 
 _FIXED_COLUMNS = (
@@ -55,15 +56,15 @@ def trials_table(study: str, trials: Iterable[FrozenTrial]) -> pa.Table:
 def num_recorded(path: Path) -> int:
     """Return the rows of the table at `path`; 0 where there is none that can be read."""
     try:
-        return int(pq.read_metadata(path).num_rows)
-    except (OSError, pa.ArrowException):
+        return int(read_table(path).num_rows)
+    except (OSError, UserError):
         return 0
 
 
 def write_trials(path: Path, study: str, trials: Iterable[FrozenTrial]) -> None:
     """Write the table atomically: a reader sees the old one or the new one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    pq.write_table(trials_table(study, trials), partial)
+    write_table(partial, trials_table(study, trials))
     partial.replace(path)
 
 

@@ -89,23 +89,26 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.Monk
     assert numbers(path) == [0, 1]
 
 
-def test_a_last_line_that_is_no_json_goes(tmp_path: Path) -> None:
-    path = tmp_path / "optuna.journal"
-    ask(new_study(path), 0)
-    with path.open("ab") as file:
-        file.write(b'{"op_code": 4, "worker\n')
-    ask(new_study(path), 1)
-    assert numbers(path) == [0, 1]
-
-
-def test_damage_in_the_middle_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [2, -1, 99])
+def test_damage_is_said_with_its_line(tmp_path: Path, at: int) -> None:
     path = tmp_path / "optuna.journal"
     ask(new_study(path), 0)
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:2], b"rubbish\n", *lines[2:]]))
-    with pytest.raises(UserError, match="must be a journal of Optuna, got a damaged") as error:
+    lines.insert(at, b"rubbish\n")
+    path.write_bytes(b"".join(lines))
+    number = lines.index(b"rubbish\n") + 1
+    with pytest.raises(UserError, match=f"line {number} of .* is damaged") as error:
         open_storage(f"journal:///{path}")
     assert str(path) in str(error.value)
+
+
+def test_a_line_of_another_program_that_optuna_cannot_apply_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    ask(new_study(path), 0)
+    with path.open("ab") as file:
+        file.write(b'{"op_code":77}\n')
+    with pytest.raises(UserError, match="must be a journal of Optuna, got a damaged"):
+        open_storage(f"journal:///{path}")
 
 
 def test_a_line_of_somebody_else_is_not_overwritten(

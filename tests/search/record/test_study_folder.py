@@ -17,10 +17,9 @@ from trainables.errors import UserError
 
 
 def test_storage_must_be_a_folder_that_can_be_written(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"must be a folder.*, got 's3://b'"):
-        study_files("s3://b", "s")
-    with pytest.raises(UserError, match=r"must be a folder, without a '\?', got"):
-        study_files(str(tmp_path / "a?b"), "s")
+    for address in ("s3://b", f"file://{tmp_path}"):
+        with pytest.raises(UserError, match="must be the path of a folder, not an address, got"):
+            study_files(address, "s")
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match="`--storage` must be writable"):
@@ -54,7 +53,7 @@ def test_json_round_trip_and_damage(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(UserError, match="must hold one JSON object"):
         read_json(path)
-    with pytest.raises(UserError, match="there is no"):
+    with pytest.raises(UserError, match="No such file"):
         read_json(tmp_path / "y.json")
 
 
