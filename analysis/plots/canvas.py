@@ -1,5 +1,6 @@
 """Prepare what figures are drawn on: Matplotlib without global state, Plotly's layout."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,6 +184,13 @@ def save(figure: Figure, path: Path) -> Path:
             f"cannot write {path}: {error.strerror}; name another folder with --out"
         ) from None
     return path
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as a PNG, for a page that holds it."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi=style.DPI, format="png")
+    return file.getvalue()
 
 
 def page_layout(figure: "go.Figure", height: int, **changes: Any) -> "go.Figure":

@@ -25,6 +25,7 @@ from analysis.plots import (
     layers,
     parallel,
 )
+from analysis.report import predictions
 from analysis.statistics.fronts import (
     TaskFront,
     eligible,
@@ -39,6 +40,7 @@ from analysis.statistics.indicators import Normalisation, hypervolume_trajectory
 from analysis.studies.constraints import Bound, misses, read_bounds
 from analysis.studies.effort import Course, Epochs, by_epochs, by_time, by_trials, count_epochs
 from analysis.studies.masks import TrialMasks, read_masks
+from analysis.studies.predictions import TrialPredictions
 from analysis.studies.trials import Study, Trial
 from analysis.tables.typeset import write_parquet
 from trainables import report
@@ -65,6 +67,7 @@ class Findings:
     layers: tuple[TrialMasks, ...]  # of front members, sparsest first
     votes: tuple[TrialMasks, ...]  # of trials whose tasks voted
     importances: Importances  # of the drawn parameters
+    predictions: tuple[TrialPredictions, ...]  # of dense, then of front members, sparsest last
 
     @property
     def member_names(self) -> frozenset[str]:
@@ -72,7 +75,13 @@ class Findings:
         return frozenset(t.trial for t in self.members)
 
 
-def find(study: Study, *, with_masks: bool = True, with_importances: bool = True) -> Findings:
+def find(
+    study: Study,
+    *,
+    with_masks: bool = True,
+    with_importances: bool = True,
+    with_predictions: bool = True,
+) -> Findings:
     """Compute everything that the figures need."""
     ended = tuple(sorted(eligible(study), key=lambda t: (t.ended or _LATEST, t.number)))
     missed = infeasible(study)
@@ -100,6 +109,7 @@ def find(study: Study, *, with_masks: bool = True, with_importances: bool = True
         layers=spread(read_masks(study, sparse) if with_masks else (), MAX_ROWS),
         votes=spread([m for m in read if m.agreement], MAX_LINES),
         importances=measure(study, (*ended, *missed) if with_importances else ()),
+        predictions=predictions.choose(study, members) if with_predictions else (),
     )
 
 
@@ -158,6 +168,8 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
     if found.layers:
         title = f"{study.name}: where the front keeps its weights"
         paths.append(canvas.save(layers.draw(found.layers, title, about), out / "layers.png"))
+    for task, picture in predictions.figures(study, found.predictions).items():
+        paths.append(canvas.save(picture, out / f"predictions-{task}.png"))
     return paths
 
 

@@ -4,6 +4,7 @@ Plotly is inlined once and nothing is fetched. Jinja2 escapes all text; only wha
 goes into the page as it is.
 """
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from analysis.plots import (
     parallel,
     style,
 )
-from analysis.report import trial_tables
+from analysis.report import predictions, trial_tables
 from analysis.report.figures import Findings, hover_texts
 from analysis.report.versions import versions
 from analysis.statistics.importance import SUMMARY, explanation
@@ -36,6 +37,7 @@ from trainables.command_line import masked
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from matplotlib.figure import Figure
 
 # The statuses beside `complete`, in the order of the summary.
 _COUNTED = {
@@ -99,6 +101,7 @@ def _links(found: Findings, has_missed: bool) -> dict[str, str]:
         "importance": "Importance",
         "agreement": "Agreement",
         "layers": "Layers",
+        "predictions": "Predictions",
     }
     return {
         "front": "Fronts",
@@ -154,6 +157,10 @@ def _figures(found: Findings) -> dict[str, Any]:
         },
         "agreement": _markup(agreement.interactive(found.votes)) if found.votes else None,
         "layers": _markup(layers.interactive(found.layers)) if found.layers else None,
+        "predictions": [
+            (task_label(task), _embedded(picture))
+            for task, picture in predictions.figures(found.study, found.predictions).items()
+        ],
     }
     if not found.ended:
         return figures
@@ -189,6 +196,11 @@ def _markup(figure: "go.Figure") -> Markup:
             config=canvas.PAGE_CONFIG,
         )
     )
+
+
+def _embedded(picture: "Figure") -> str:
+    """The picture as the address of an image, which holds it."""
+    return "data:image/png;base64," + base64.b64encode(canvas.png(picture)).decode()
 
 
 def _legend(entries: Iterable[tuple[str, str]]) -> list[tuple[str, Markup]]:

@@ -15,7 +15,7 @@ from trainables.errors import unknown_name
 Colours = NDArray[np.uint8]
 
 WHITE = (255, 255, 255)  # what is unknown; no class and no scale has this colour
-RIGHT, WRONG = (26, 22, 40), (240, 104, 48)  # of a map of misclassified pixels
+RIGHT, WRONG = (26, 22, 40), (255, 32, 32)  # of a map of misclassified pixels
 
 # Each is as far from all before it, and from black and white, as CIELAB of moderate chroma allows.
 _CLASSES = (
