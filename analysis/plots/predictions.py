@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.labels import metric_label, number
+from analysis.labels import metric_label, number, numbers
 from analysis.methods import method_style
 from analysis.plots import canvas, style
 from analysis.studies.predictions import TaskMaps, TrialPredictions
@@ -27,6 +27,7 @@ _CELL = 150  # pixels; about as wide is a map, in whole multiples of its own pix
 _GAP = 6  # pixels between maps
 _INCHES_PER_PIXEL = 1 / 100
 _MAX_CLASSES = 24  # in the legend
+_LINE = 18  # characters that fit above a column
 
 _DIRECTIONS = {
     "right": (255, 128, 128),
@@ -56,7 +57,9 @@ def draw(task: str, shown: Sequence[TrialPredictions], title: str, subtitle: str
     sheet = montage(rows, first.image.shape[1:3])
     heads = ["image", "truth", *(_head(item.trial, task) for item in shown)]
     height, width = (side * _INCHES_PER_PIXEL for side in sheet.shape[:2])
-    figure = canvas.new_figure(max(8.0, width + 0.8), height + 3.0, title, subtitle)
+    num_bars = sum((kind != "labels", kind not in ("labels", "vectors")))
+    extra = 2.5 + 0.6 * num_bars  # title, heads and legend; scales
+    figure = canvas.new_figure(max(8.0, width + 0.8), height + extra, title, subtitle)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
     axes.set_axis_off()
@@ -68,7 +71,7 @@ def draw(task: str, shown: Sequence[TrialPredictions], title: str, subtitle: str
     else:
         unit = maps.error_unit(kind, first.depth_kind)
         _bar(figure, axes, maps.ERROR_SCALE, error_limits, f"error ({unit})")
-        if maps.is_directions(kind, of_task[0].truth):
+        if maps.is_directions(kind, of_task[0].truth[0]):
             handles = [Patch(color=_unit(c), label=t) for t, c in _DIRECTIONS.items()]
         else:
             _bar(figure, axes, maps.scale_of(kind), limits, _value_label(kind, first.depth_kind))
@@ -107,12 +110,13 @@ def montage(rows: Sequence[Sequence[np.ndarray | None]], size: tuple[int, int]) 
 
 def _head(trial: Trial, task: str) -> str:
     """Return what stands above a column: method, number, density, and its quality on test."""
-    lines = [f"{method_style(trial.method).label} #{trial.number}"]
+    lines = [method_style(trial.method).label, f"#{trial.number}"]
     if (density := trial.metrics.get("cost/density")) is not None:
-        lines.append(f"{number(density, 'cost/density')} kept")
+        lines[-1] += f" · {number(density, 'cost/density')} kept"
     described = known_tasks().get(task)
     if described and (value := trial.metrics.get(f"test/{described.primary}")) is not None:
-        lines.append(f"{metric_label(described.primary)} {number(value)}")
+        quality = metric_label(described.primary), *numbers([value], described.primary)
+        lines += [" ".join(quality)] if len("".join(quality)) < _LINE else quality
     return "\n".join(lines)
 
 
@@ -123,7 +127,7 @@ def _label(
     across, down = (width + _GAP) / len(heads), (height + _GAP) / num_rows
     for column, head in enumerate(heads):
         place = column * across + (across - _GAP) / 2
-        axes.text(place, -8, head, ha="center", va="bottom", fontsize=9, color=style.INK)
+        axes.text(place, -8, head, ha="center", va="bottom", fontsize=8.5, color=style.INK)
     for row, frame in enumerate(frames):
         middle = 2 * row * down
         axes.text(-8, middle + down / 2, frame, ha="right", va="center", fontsize=8, rotation=90)

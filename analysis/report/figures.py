@@ -5,7 +5,7 @@ no summary, nothing complete) is left out, and the report says why.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,6 @@ from analysis.statistics.indicators import Normalisation, hypervolume_trajectory
 from analysis.studies.constraints import Bound, misses, read_bounds
 from analysis.studies.effort import Course, Epochs, by_epochs, by_time, by_trials, count_epochs
 from analysis.studies.masks import TrialMasks, read_masks
-from analysis.studies.predictions import TrialPredictions
 from analysis.studies.trials import Study, Trial
 from analysis.tables.typeset import write_parquet
 from trainables import report
@@ -67,7 +66,7 @@ class Findings:
     layers: tuple[TrialMasks, ...]  # of front members, sparsest first
     votes: tuple[TrialMasks, ...]  # of trials whose tasks voted
     importances: Importances  # of the drawn parameters
-    predictions: tuple[TrialPredictions, ...]  # of dense, then of front members, sparsest last
+    predictions: Mapping[str, bytes]  # by task, as PNGs: of the dense model and the front
 
     @property
     def member_names(self) -> frozenset[str]:
@@ -109,7 +108,7 @@ def find(
         layers=spread(read_masks(study, sparse) if with_masks else (), MAX_ROWS),
         votes=spread([m for m in read if m.agreement], MAX_LINES),
         importances=measure(study, (*ended, *missed) if with_importances else ()),
-        predictions=predictions.choose(study, members) if with_predictions else (),
+        predictions=predictions.pictures(study, members) if with_predictions else {},
     )
 
 
@@ -168,8 +167,8 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
     if found.layers:
         title = f"{study.name}: where the front keeps its weights"
         paths.append(canvas.save(layers.draw(found.layers, title, about), out / "layers.png"))
-    for task, picture in predictions.figures(study, found.predictions).items():
-        paths.append(canvas.save(picture, out / f"predictions-{task}.png"))
+    for task, contents in found.predictions.items():
+        paths.append(canvas.write_png(contents, out / f"predictions-{task}.png"))
     return paths
 
 

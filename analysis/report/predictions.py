@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from analysis.labels import task_label
+from analysis.plots import canvas
 from analysis.plots import predictions as plot
 from analysis.statistics.fronts import dense_trials
 from analysis.studies.predictions import TrialPredictions, read_predictions
@@ -31,6 +32,12 @@ def choose(study: Study, members: Sequence[Trial]) -> tuple[TrialPredictions, ..
         last = MAX_MEMBERS - 1
         others = [others[round(i * (len(others) - 1) / last)] for i in range(MAX_MEMBERS)]
     return (*reference, *others)
+
+
+def pictures(study: Study, members: Sequence[Trial]) -> dict[str, bytes]:
+    """Return by task what the dense model and the front predict, as the contents of PNGs."""
+    drawn = figures(study, choose(study, members))
+    return {task: canvas.png(picture) for task, picture in drawn.items()}
 
 
 def figures(study: Study, shown: Sequence[TrialPredictions]) -> dict[str, Figure]:

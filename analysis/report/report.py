@@ -25,7 +25,7 @@ from analysis.plots import (
     parallel,
     style,
 )
-from analysis.report import predictions, trial_tables
+from analysis.report import trial_tables
 from analysis.report.figures import Findings, hover_texts
 from analysis.report.versions import versions
 from analysis.statistics.importance import SUMMARY, explanation
@@ -37,7 +37,6 @@ from trainables.command_line import masked
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-    from matplotlib.figure import Figure
 
 # The statuses beside `complete`, in the order of the summary.
 _COUNTED = {
@@ -158,8 +157,7 @@ def _figures(found: Findings) -> dict[str, Any]:
         "agreement": _markup(agreement.interactive(found.votes)) if found.votes else None,
         "layers": _markup(layers.interactive(found.layers)) if found.layers else None,
         "predictions": [
-            (task_label(task), _embedded(picture))
-            for task, picture in predictions.figures(found.study, found.predictions).items()
+            (task_label(task), _embedded(contents)) for task, contents in found.predictions.items()
         ],
     }
     if not found.ended:
@@ -198,9 +196,9 @@ def _markup(figure: "go.Figure") -> Markup:
     )
 
 
-def _embedded(picture: "Figure") -> str:
-    """The picture as the address of an image, which holds it."""
-    return "data:image/png;base64," + base64.b64encode(canvas.png(picture)).decode()
+def _embedded(contents: bytes) -> str:
+    """A PNG as the address of an image, which holds it."""
+    return "data:image/png;base64," + base64.b64encode(contents).decode()
 
 
 def _legend(entries: Iterable[tuple[str, str]]) -> list[tuple[str, Markup]]:

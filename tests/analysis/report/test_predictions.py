@@ -11,6 +11,7 @@ import pytest
 from analysis.plots.predictions import error_maps, montage
 from analysis.report import figures, predictions
 from analysis.report.report import render
+from analysis.statistics.fronts import joint_front
 from analysis.studies.predictions import TaskMaps, read_predictions
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import BuiltStudy, Row, simple_row
@@ -74,8 +75,9 @@ def built(record: Record) -> BuiltStudy:
 def test_the_dense_model_comes_first_then_the_front_from_dense_to_sparse(built: BuiltStudy) -> None:
     for number in range(8):
         write_predictions(built, number)
-    found = figures.find(load_study("demo", built.storage))
-    numbers = [item.trial.number for item in found.predictions]
+    study = load_study("demo", built.storage)
+    shown = predictions.choose(study, joint_front(study))
+    numbers = [item.trial.number for item in shown]
     assert numbers == [
         0,
         2,
@@ -84,10 +86,10 @@ def test_the_dense_model_comes_first_then_the_front_from_dense_to_sparse(built: 
         1,
     ]  # of 60, 50, 40, 30, 20 and 10 %: the ends, and evenly between
     assert 7 not in numbers
-    drawn = predictions.figures(found.study, found.predictions)["segmentation"]
+    drawn = predictions.figures(study, shown)["segmentation"]
     texts = [text.get_text() for text in drawn.axes[0].texts]
-    assert texts[:4] == ["image", "truth", "Dense #0\n100 % kept", "RigL #2\n60 % kept"]
-    assert "RigL #1\n10 % kept\nmIoU 0.2875" in texts
+    assert texts[:4] == ["image", "truth", "Dense\n#0 · 100 % kept", "RigL\n#2 · 60 % kept"]
+    assert "RigL\n#1 · 10 % kept\nmIoU 0.2875" in texts
     assert {"room-1", "room-2"} <= set(texts)
     (legend,) = drawn.legends
     named = [text.get_text() for text in legend.get_texts()]
@@ -152,7 +154,7 @@ def test_a_task_that_one_trial_lacks_has_no_picture(built: BuiltStudy) -> None:
     about |= {"depth_kind": "metric", "class_names": [], "class_colours": []}
     write_predictions(built, 1, about=np.array(json.dumps(about)))
     found = figures.find(load_study("demo", built.storage))
-    assert list(predictions.figures(found.study, found.predictions)) == ["segmentation"]
+    assert list(found.predictions) == ["segmentation"]
 
 
 def test_unknown_and_wrong_pixels_of_a_file(built: BuiltStudy) -> None:
