@@ -84,8 +84,8 @@ def report(
     It also does what `front` does. The page is one file that opens offline.
 
     Pictures beside it: front (and fronts/TASK), hypervolume, parallel, importance, agreement,
-    layers (.png), as far as the study has what they show. The files are logged to the study's
-    MLflow run as well; a server that is away is said in a note and stops nothing.
+    layers, predictions-TASK (.png), as far as the study has what they show. The files are logged
+    to the study's MLflow run as well; a server that is away is said in a note and stops nothing.
 
     \b
     Examples:
@@ -196,7 +196,8 @@ def _produce(
         study, suffix = fronts.against(study, cost), f"-{cost.partition('/')[2]}"
     say = (lambda text: None) if quiet else print
     whole = command == "report"
-    found = figures.find(study, with_masks=whole, with_importances=whole)
+    shown = {f"with_{part}": whole for part in ("masks", "importances", "predictions")}
+    found = figures.find(study, **shown)
     folder = study.directory if out is None else out
     paths = figures.write_front(found, folder, suffix)
     of_tasks = task_files.write(found, folder, suffix)

@@ -25,6 +25,7 @@ from trainables.command_line import (
     write_json,
 )
 from trainables.errors import UserError, unknown_name
+from trainables.prediction import command as prediction
 from trainables.registry.tasks import Metric
 from trainables.shipping.command import EXAMPLES, ship
 
@@ -85,7 +86,8 @@ def train(
         list[str] | None, typer.Option("--set", help="Any setting, key=value; repeatable.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the checkpoint, model.pt and summary.json.")
+        Path | None,
+        typer.Option(help="Folder for the checkpoint, model.pt, predictions.npz and summary.json."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     baseline: Annotated[
@@ -122,6 +124,7 @@ def train(
         require_numbers,
         unscored,
     )
+    from trainables.training.test_frames import FILE, save_predictions
     from trainables.training.trial import TrialRun
 
     get_method(method)
@@ -187,12 +190,14 @@ def train(
     if out is not None:
         run.export(out / "model.pt")
         write_json(out / "summary.json", summary)
+        save_predictions(out / FILE, run)
     if json_file is not None:
         write_json(json_file, summary)
     require_numbers(summary["metrics"])
 
 
 app.command(epilog=EXAMPLES)(ship)
+app.command(epilog=prediction.EXAMPLES)(prediction.predict)
 
 
 @app.command(

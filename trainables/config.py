@@ -209,6 +209,9 @@ class TrainingConfig:
     channels_last: bool
     compile: bool
     loss_resolution: str = "full"  # of the targets; "logits" = sampled down to the predictions
+    # Test frames whose predictions are kept at the end, for pictures; 0 = none. It changes no
+    # result, and studies and models from before it have no entry for it.
+    prediction_frames: int = 4
 
     def __post_init__(self) -> None:
         for name in (
@@ -221,6 +224,7 @@ class TrainingConfig:
         ):
             at_least(f"training.{name}", getattr(self, name), 1)
         at_least("training.pretrain_steps", self.pretrain_steps, 0)
+        at_least("training.prediction_frames", self.prediction_frames, 0)
         require(
             self.batch_size % self.accumulation == 0,
             "`training.accumulation` must divide `training.batch_size`",

@@ -26,6 +26,7 @@ from trainables.shipping.trial_costs import deployment_costs
 from trainables.training.checkpoints.manifest import valid_checkpoint, write_manifest
 from trainables.training.dense_runs.cache import DenseCache
 from trainables.training.reports import Report
+from trainables.training.test_frames import FILE, save_predictions
 from trainables.training.trial import TrialRun
 from trainables.training.watchdog import Watchdog, silence_of
 
@@ -38,7 +39,7 @@ class DiSparseTrainable(tune.Trainable):
       config: `TrialConfig.to_dict()` as JSON text, because Tune copies, flattens and writes
         every leaf of a dict many times for every trial.
       objectives: metrics that must be finite for the trial to be useful.
-      directory: the folder of `summary.json`.
+      directory: the folder of `summary.json`, `model.pt` and `predictions.npz`.
       import_folder: the folder of the user's own modules, or None.
       restore_from: a checkpoint of an earlier launch, or None.
       dense_cache: the folder of dense runs that trials share, or None (or absent).
@@ -194,7 +195,7 @@ class DiSparseTrainable(tune.Trainable):
         }
 
     def _export(self, run: TrialRun) -> None:
-        """Write `model.pt`. If that fails, the model is lost but not the trial's result."""
+        """Write `model.pt` and `predictions.npz`; a failure does not lose the trial's result."""
         path = Path(self._trial["directory"]) / "model.pt"
         try:
             run.export(path)
@@ -202,6 +203,12 @@ class DiSparseTrainable(tune.Trainable):
             if is_full_disk(error):
                 raise
             print(f"cannot write {path}: {error}", flush=True)
+        try:
+            save_predictions(path.with_name(FILE), run)
+        except Exception as error:  # pictures are not worth a trial
+            if is_full_disk(error):
+                raise
+            print(f"cannot write {path.with_name(FILE)}: {error}", flush=True)
 
     def _write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`, complete or absent. A failure to write does not end the trial."""

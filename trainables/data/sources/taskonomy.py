@@ -41,10 +41,7 @@ from trainables.errors import UserError
 from trainables.registry.datasets import DATASETS
 
 NATIVE_SIZE = (512, 512)
-CLASS_NAMES = (
-    "background", "bottle", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
-    "tv", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase",
-)  # fmt: skip
+CLASS_NAMES = DATASETS["taskonomy"].class_names
 NUM_CLASSES = len(CLASS_NAMES)
 DEPTH_STEPS_PER_METRE = 512.0
 DEPTH_LIMIT = 64500  # of the 16-bit value

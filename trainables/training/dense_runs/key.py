@@ -66,6 +66,7 @@ def _settings_read(config: TrialConfig, device: str) -> dict[str, object]:
     assert config.method == "dense", config.method
     unread = ["sparsity.", "regrowth.", "deployment.", "data.root"]
     unread += ["training.pretrain_steps", "optimiser.retraining_rate"]
+    unread.append("training.prediction_frames")
     if config.optimiser.name != "sgd":
         unread.append("optimiser.momentum")
     if config.optimiser.rate_schedule != "halving":
