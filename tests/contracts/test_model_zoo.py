@@ -30,6 +30,16 @@ TRAINED = [name for name, kind in ZOO.items() if not kind.refused]
 QUICK_METHODS = ("snip", "disparse-static", "disparse-dynamic", "set", "channel-taylor")
 QUICK_MODELS = ("CheckpointedReentrant", "Frozen", "TiedHeads", "UNet")
 
+# Their channels cannot be taken out: something counts on their number, or no trace follows them.
+NO_CHANNELS = {
+    "KeepsTensors",
+    "TiedToEmbedding",
+    "TiedByAnotherName",
+    "CheckpointedReentrant",
+    "Attention",
+    "Functional",
+}
+
 
 def asked(micro_trial: MicroTrial, method: str, model: str, **overrides: Any) -> TrialConfig:
     fixed = {
@@ -64,7 +74,7 @@ def test_every_method_on_every_network(micro_trial: MicroTrial, method: str, mod
     description, kind = METHODS[method].description, ZOO[model]
     channels = description.sparse and "weight" not in description.structures
     if description.scales:  # it needs a width to choose, which these networks do not have
-        with pytest.raises(UserError, match="one of a conv|parameter that a mask|must find a net"):
+        with pytest.raises(UserError, match=r"parameter that a mask|must find a network"):
             TrialRun(asked(micro_trial, method, model), device="cpu")
         return
     structure = {"sparsity.structure": "channel"} if channels else {}
@@ -87,12 +97,12 @@ def test_every_method_on_every_network(micro_trial: MicroTrial, method: str, mod
 
 def assert_channels(config: TrialConfig) -> None:
     """Whole channels are taken out and nothing else changes, or one sentence says why not."""
-    try:
-        run = trained(config)
-    except UserError as error:
-        assert "structure channel" in str(error)
-        assert "\n" not in str(error)
+    if config.model.name.partition(":")[2] in NO_CHANNELS:
+        with pytest.raises(UserError, match="structure channel") as said:
+            TrialRun(config, device="cpu")
+        assert "\n" not in str(said.value)
         return
+    run = trained(config)
     assert run.registry.kept < run.registry.total
     images = torch.rand(2, 3, *SIZE)
     smaller = compact(run.model, run.registry).model

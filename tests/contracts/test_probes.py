@@ -155,7 +155,7 @@ def test_a_network_that_cannot_be_copied_is_an_error_that_names_it() -> None:
             self.progress = (step for step in range(3))
 
     network = Locked(None, CHANNELS)
-    with pytest.raises(UserError, match="Locked must be a network that copy.deepcopy can copy"):
+    with pytest.raises(UserError, match=r"Locked must be a network that copy\.deepcopy can copy"):
         copy_of(network)
     # What needs no copy works all the same.
     assert forward_flops(network, SIZE).layers["stem.weight"] == 2 * 256 * 8 * 27

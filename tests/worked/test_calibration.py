@@ -118,7 +118,6 @@ def test_tasks_of_equal_size(
 
 def test_private_weights_are_cut_at_the_same_fraction() -> None:
     # Half of 2 and half of 10: entries 1/2 2/2 and 1/10 … 10/10.
-    owner = {"a": "a", "b": "b"}
     scores = {"a": {"a": torch.arange(2.0)}, "b": {"b": torch.arange(10.0)}}
     within = {"a": torch.ones(2).bool(), "b": torch.ones(10).bool()}
     ties = TieOrder.drawn(torch.Generator().manual_seed(0))

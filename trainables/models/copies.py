@@ -118,19 +118,21 @@ def _undo(value: Any, seen: set[int]) -> Iterator[Callable[[], None]]:
     seen.add(id(value))
     if isinstance(value, Tensor):
         yield _put_back(value)
-    elif isinstance(value, dict):
-        items = dict(value)
-        yield lambda: (value.clear(), value.update(items))  # type: ignore[return-value]
-        for inner in items.values():
+    elif isinstance(value, (dict, set)):
+        contents = value.copy()
+
+        def put_back() -> None:
+            value.clear()
+            value.update(contents)
+
+        yield put_back
+        for inner in list(contents.values()) if isinstance(contents, dict) else []:
             yield from _undo(inner, seen)
     elif isinstance(value, list):
         members = list(value)
         yield lambda: value.__setitem__(slice(None), members)
         for inner in members:
             yield from _undo(inner, seen)
-    elif isinstance(value, set):
-        elements = set(value)
-        yield lambda: (value.clear(), value.update(elements))  # type: ignore[return-value]
     elif isinstance(value, tuple):
         for inner in value:
             yield from _undo(inner, seen)

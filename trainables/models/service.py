@@ -39,7 +39,7 @@ def tasks_served(model: nn.Module, image_size: Sequence[int]) -> Service | None:
         try:
             with unchanged(model):
                 return _served(model, size, device)
-        except Exception:  # noqa: S112 - whatever the user's forward says to this size
+        except Exception:  # whatever the user's forward says to this size
             continue
     return None
 

@@ -104,7 +104,7 @@ def find_prunable(model: nn.Module, service: Service | None = None) -> Prunable:
 
 
 def what_stays_dense(model: nn.Module, prunable: Prunable) -> str:
-    """Return one line that counts the parameters which no mask covers, by kind; '' if there is none.
+    """Return one line that counts the parameters which no mask covers, by kind; '' if all are.
 
     Biases and normalisation are not counted: they are never pruned alone.
     """

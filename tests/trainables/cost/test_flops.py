@@ -176,6 +176,46 @@ def test_layers_of_every_kind(
     assert flops.dense == counted(model, size)[""]
 
 
+class Attending(nn.Module):
+    """Layers whose weights other code multiplies by."""
+
+    def __init__(self, width: int, separate: bool) -> None:
+        super().__init__()
+        self.tasks = ("depth",)
+        self.stem = nn.Conv2d(3, width, 1)
+        sizes = {"kdim": 3, "vdim": 3} if separate else {}
+        self.attention = nn.MultiheadAttention(width, 1, batch_first=True, **sizes)
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, images: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
+        weight = self.stem.weight
+        standardised = (weight - weight.mean()) / weight.std()
+        features = nn.functional.conv2d(images, standardised).flatten(2).transpose(1, 2)
+        pixels = images.flatten(2).transpose(1, 2)
+        others = pixels if self.attention.kdim == 3 else features
+        features = self.attention(features, others, others)[0]
+        features = features @ self.mix.weight.T + features @ self.mix.weight
+        return {"depth": features.transpose(1, 2).unflatten(2, images.shape[-2:])}
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@given(width=st.integers(4, 6), side=st.integers(2, 5))
+@settings(deadline=None, max_examples=5)
+def test_weights_that_other_code_multiplies_by(width: int, side: int, separate: bool) -> None:
+    model = Attending(width, separate)
+    for network in (model, model.to("meta")):
+        flops = forward_flops(network, (side, side))
+        assert flops.layers == {
+            "stem.weight": 2 * side**2 * 3 * width,
+            "attention.out_proj.weight": 2 * side**2 * width**2,
+            "mix.weight": 2 * (2 * side**2 * width**2),
+        }
+        # Queries, keys and values, and two products of attention.
+        sources = width + 3 + 3 if separate else 3 * width
+        products = 2 * (2 * side**4 * width)
+        assert flops.other == 2 * side**2 * width * sources + products
+
+
 def test_two_images_cost_twice_one() -> None:
     """What `forward_flops` says of one image is what a batch costs per image."""
     model = on_meta(trial_config("dense", "scenes", "tiny").model)

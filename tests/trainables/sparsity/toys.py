@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trainables.config import TrialConfig
 from trainables.data.batch import Batch
 from trainables.models.base import SHARED
+from trainables.models.service import Service
 from trainables.sparsity.channel_units import ChannelUnits
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import MethodContext
@@ -201,6 +202,7 @@ def toy_context(
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     seed: int = 0,
     units: ChannelUnits | None = None,
+    service: Service | None = None,
     **overrides: object,
 ) -> Toy:
     tasks: tuple[str, ...] = model.tasks  # type: ignore[assignment]
@@ -209,7 +211,7 @@ def toy_context(
         for i in range(count):
             yield batches[i] if batches is not None else random_batch(100 + i, tasks)
 
-    registry = MaskRegistry(model)
+    registry = MaskRegistry(model, service)
     config = toy_config(**overrides)
     if units is not None:
         registry.use_units(model, units)
