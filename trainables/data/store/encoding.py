@@ -88,10 +88,11 @@ def _stored_vectors(column: str, array: np.ndarray, frame: str) -> np.ndarray:
     if wrong.any():
         wrong &= ~np.isnan(array).all(axis=-1)
     if wrong.any():
+        first = ", ".join(f"{component:.4g}" for component in array[wrong][0])
         raise UserError(
             f"frame {frame}: {column} must be unit vectors, or NaN in all three where unknown, got "
-            f"{array[wrong][0].round(4).tolist()}; divide them by their length, and decode colours "
-            "0-255 first (value / 127.5 - 1)"
+            f"[{first}]; divide them by their length, and decode colours 0-255 first "
+            "(value / 127.5 - 1)"
         )
     # A unit vector has a component of at least 0.57, so a known one never rounds to all zero.
     scaled = np.rint(np.nan_to_num(array) * NORMAL_SCALE)
@@ -103,7 +104,7 @@ def _stored_depth(column: str, array: np.ndarray, frame: str) -> np.ndarray:
     if known.size and not (known.min() > 0 and known.max() <= np.finfo(np.float16).max):
         raise UserError(
             f"frame {frame}: {column} must be in (0, 65504] or NaN, got "
-            f"[{known.min()}, {known.max()}]; mark unknown pixels as NaN"
+            f"[{known.min():.6g}, {known.max():.6g}]; mark unknown pixels as NaN"
         )
     # Positive values below the smallest float16 would become 0, the mark of "unknown".
     tiny = np.finfo(np.float16).smallest_subnormal
@@ -122,7 +123,7 @@ def _stored_response(
             remedy = "if pixels are unknown, say so by unknown_responses=True in the description"
         raise UserError(
             f"frame {frame}: {column} must be in [0, 1] everywhere, got "
-            f"[{responses.min()}, {responses.max()}]; {remedy}"
+            f"[{responses.min():.6g}, {responses.max():.6g}]; {remedy}"
         )
     scale = MARKED_RESPONSE_SCALE if unknown_responses else RESPONSE_SCALE
     return np.where(unknown, UNKNOWN_RESPONSE, np.rint(responses * scale)).astype(np.uint8)

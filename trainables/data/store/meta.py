@@ -50,6 +50,8 @@ class SplitMeta:
                 f"a frame must have 1 to {LARGEST_FRAME} pixels, got {self.size[0]}x{self.size[1]}"
                 "; choose a smaller `--size`"
             )
+        if not 0 <= self.num_classes <= 255:
+            raise UserError(f"`num_classes` must be 0 to 255, got {self.num_classes}; name fewer")
         if self.depth_kind not in DEPTH_KINDS:
             raise unknown_name("depth kind", self.depth_kind, DEPTH_KINDS)
         for column, kind in self.own_kinds.items():

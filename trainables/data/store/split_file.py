@@ -63,7 +63,10 @@ class Split:
             raise UserError(
                 f"the store must hold the file {self.location}, got no such file; {remedy}"
             ) from None
-        except (pa.ArrowException, ValueError, KeyError, TypeError, OSError) as error:
+        except (
+            *(pa.ArrowException, ValueError, KeyError, TypeError, OSError),
+            *(AttributeError, OverflowError, RecursionError),
+        ) as error:
             raise UserError(
                 f"{self.location} must be a complete store file, got {first_line(error)}; {remedy}"
             ) from None
