@@ -1,6 +1,7 @@
 """`trials.parquet`: every finished trial of a study, rebuilt from the ledger at any time."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from search.record.ledger import trial_name
 from trainables.checksums import read_table, write_table
 from trainables.errors import UserError
 from trainables.registry.lookup import METHOD
+
+logger = logging.getLogger(__name__)
 
 _FIXED_COLUMNS = (
     ("trial", pa.string()),
@@ -54,10 +57,13 @@ def trials_table(study: str, trials: Iterable[FrozenTrial]) -> pa.Table:
 
 
 def num_recorded(path: Path) -> int:
-    """Return the rows of the table at `path`; 0 where there is none that can be read."""
+    """Return the rows of the table at `path`; 0 without one, and for a damaged one with a word."""
     try:
         return int(read_table(path).num_rows)
-    except (OSError, UserError):
+    except OSError:
+        return 0
+    except UserError as error:
+        logger.warning("not used: %s", error)
         return 0
 
 

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from search.record import journal
 from search.record.journal import Journal
 from search.record.storage import open_storage
+from tests.trainables.test_checksums import flipped, some_bits
 from trainables.errors import UserError
 
 
@@ -174,3 +175,30 @@ def test_writers_at_once_mix_no_lines(tmp_path: Path) -> None:
     ]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert sorted(numbers(path)) == sorted([*range(20)] * 3)
+
+
+def test_a_flipped_bit_is_named_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    for number in range(3):
+        ask(new_study(path), number)
+    data, wanted = path.read_bytes(), new_study(path).get_trials()
+    named = 0
+    for changed in flipped(data, some_bits(data, 200)):
+        path.write_bytes(changed)
+        try:
+            storage = open_storage(f"journal:///{path}")
+        except UserError as error:
+            named += str(path) in str(error)
+        else:
+            assert optuna.load_study(study_name="s", storage=storage).get_trials() == wanted
+    assert named > 150
+
+
+def test_a_flipped_newline_at_the_end_is_no_line_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    study = new_study(path)
+    ask(study, 0)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
+    Journal(str(path)).append_logs([{"op_code": 2, "worker_id": "x", "study_id": 0}])
+    with pytest.raises(UserError, match=r"line \d+ of .* is damaged"):
+        open_storage(f"journal:///{path}")

@@ -12,6 +12,7 @@ from search.record.study_folder import (
     study_files,
     write_json,
 )
+from tests.trainables.test_checksums import flipped, some_bits
 from trainables.command_line import require_writable
 from trainables.errors import UserError
 
@@ -65,3 +66,21 @@ def test_a_report_cut_short_costs_only_itself(tmp_path: Path) -> None:
         file.write('{"step": 2, "met')  # killed here
     append_json_line(path, {"step": 3})
     assert read_json_lines(path) == [{"step": 1}, {"step": 3}]
+
+
+def test_a_damaged_report_costs_only_itself_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in range(5):
+        append_json_line(tmp_path / "good", {"step": step, "metrics": {"val/x": step / 7}})
+    data, rows = (tmp_path / "good").read_bytes(), read_json_lines(tmp_path / "good")
+    for number, changed in enumerate(flipped(data, some_bits(data, 200))):
+        path = tmp_path / str(number)
+        path.write_bytes(changed)
+        caplog.clear()
+        found = [{k: row.get(k) for k in ("step", "metrics")} for row in read_json_lines(path)]
+        assert all(row in rows for row in found)
+        assert len(found) >= 3  # a newline in the midst takes two with it
+        lost = [record.getMessage() for record in caplog.records]
+        assert bool(lost) == (found != rows)
+        assert all(f"{path}: left out, since damaged: line" in said for said in lost)
