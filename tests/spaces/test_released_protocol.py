@@ -33,7 +33,7 @@ def test_from_scratch(dataset: str) -> None:
     assert config.optimiser.name == "adam"
     assert config.optimiser.clip_norm is None
     assert config.optimiser.retraining_rate is None
-    for decays in range(steps // every + 1):
+    for decays in range(-(-steps // every)):
         expected = pytest.approx(rate * factor**decays, rel=1e-12)
         first = decays * every
         last = min(first + every, steps) - 1
