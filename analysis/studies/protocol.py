@@ -81,7 +81,7 @@ def _aspect(aspect: str, names: Sequence[str], config: Mapping[str, Any]) -> str
     if aspect in ("image size", "training crop"):
         return "×".join(map(str, values[0])) if isinstance(values[0], list) else str(values[0])
     if aspect == "optimiser":
-        return f"{values[0]}, learning rate {values[1]:g}, {_schedule(values[2], config)}"
+        return f"{values[0]}, learning rate {values[1]:g}, {_schedule(str(values[2]), config)}"
     if aspect == "network":
         blocks = "-".join(map(str, values[2])) if isinstance(values[2], list) else str(values[2])
         return f"{values[0]}, width {values[1]}, blocks {blocks}, head width {values[3]}"
