@@ -119,7 +119,9 @@ def trial_config(
     training = dict(_TRAINING[preset])
     if released is not None:
         training["steps"] = released.steps
-    retraining = released if retrains(described) else None
+    # A rate of none asks for a second training like the first.
+    like_the_first = str(overrides.get("optimiser.retraining_rate", "")).lower() == "none"
+    retraining = released if retrains(described) and not like_the_first else None
     given = _num_steps(steps, overrides.pop("training.steps", None))
     structure = overrides.get("sparsity.structure") or described.defaults.get(
         "sparsity.structure", WEIGHT

@@ -80,7 +80,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     metrics: Annotated[
-        str, typer.Option(help="corrected, or published (with the papers' quirks).")
+        str, typer.Option(help="corrected, or published (with the papers' quirks and grid).")
     ] = "corrected",
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting, key=value; repeatable.")

@@ -8,7 +8,7 @@ are younger than the first records: it is what trials did that were recorded wit
 
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, Self
 
 from trainables.checks import at_least, choice, fraction, positive, require
@@ -298,6 +298,17 @@ class TrialConfig:
             missing,
             "add training.loss_weights.TASK",
         )
+
+    @classmethod
+    def younger_settings(cls) -> dict[str, Any]:
+        """Return the settings that a record may lack, by dotted name, with what that means."""
+        parts = {name: t for name, t in typing.get_type_hints(cls).items() if is_dataclass(t)}
+        return {
+            f"{part}.{f.name}": f.default
+            for part, kind in parts.items()
+            for f in fields(kind)
+            if f.default is not MISSING
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values, ready for JSON; the inverse of `from_dict`."""

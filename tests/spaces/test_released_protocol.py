@@ -33,7 +33,7 @@ def test_from_scratch(dataset: str) -> None:
     assert config.optimiser.name == "adam"
     assert config.optimiser.clip_norm is None
     assert config.optimiser.retraining_rate is None
-    for decays in range(steps // every + 1):
+    for decays in range(-(-steps // every)):
         expected = pytest.approx(rate * factor**decays, rel=1e-12)
         first = decays * every
         last = min(first + every, steps) - 1
@@ -74,6 +74,10 @@ def test_other_lengths_keep_the_proportion() -> None:
     config = paper("disparse-pretrained", "nyu-v2", total_steps=20_000)
     assert (config.training.pretrain_steps, config.training.steps) == (19_047, 953)
     assert config.training.reference_steps == 20_000
+    for none in (None, "none"):
+        same = paper("imp", "nyu-v2", overrides={"optimiser.retraining_rate": none})
+        assert (same.training.pretrain_steps, same.training.steps) == (20_000, 20_000)
+        assert same.optimiser.retraining_rate is None
     given = paper("imp", "nyu-v2", overrides={"training.pretrain_steps": 300})
     assert (given.training.pretrain_steps, given.training.steps) == (300, 1_000)
 

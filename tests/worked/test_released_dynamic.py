@@ -1,8 +1,9 @@
 """DiSparse dynamic as released, by hand, through the training loop: 12 weights, 2 tasks, SGD.
 
 y_k = Σ_i h_k[i] · W[i] and L = y_a + y_b, so ∂L_k/∂W[i] = h_k[i], ∂L_k/∂h_k[i] = W[i]. Rate ½,
-momentum ½, decay ½; two of a layer's four weights are allocated, α = ½ replaces one of them; updates
-every 2 steps from 0 on, T_end = 4; `regrowth.budget` published. In brackets: pruned, with its value.
+momentum ½, decay ½; two of a layer's four weights are allocated, α = ½ replaces one of them.
+Updates are made every 2 steps from 0 on, T_end = 4, with the published budget. In brackets: a
+pruned weight, with its value.
 
     start    W  5 7 -8 3            a -3 2 -8 1          b -1 8 -4 -6
              the two largest each, by the gradual schedule that is over at once
@@ -15,7 +16,8 @@ every 2 steps from 0 on, T_end = 4; `regrowth.budget` published. In brackets: pr
              a (-1.3125) -3.625 1.5 (.4375)      b (-.4375) -1 3.25 (-2.625)
     step 2   W keeps one, 2. Of 0 1 3, a (1.3 3.6 .4) wants 1, b (.4 1 2.6) wants 3, for the value
              that its own pruned weight has; at the sparse weights (0 1 0) it would want 1.
-             a keeps 1, b keeps 2, and both grow again what they dropped. W is 1 2 3: 3 resumes 1.3125.
+             a keeps 1, b keeps 2, and both grow again what they dropped. W is 1 2 3, and
+             3 resumes 1.3125.
     step 4   T_end: W (.38 .84 -.01 by size) keeps 1 and 2, as allocated.
 """
 

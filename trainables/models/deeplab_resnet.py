@@ -11,8 +11,8 @@ Deviations and their reasons:
 - the max-pool rounds down, so the output has ceil(H / 8) × ceil(W / 8) cells. Where 8 divides the
   image, up-sampling then shifts every cell by the same 3.5 pixels. `model.pool_rounding` up is the
   published `ceil_mode=True`, whose last row and column lie past the border: 61×81 cells at 480×640
-  and not 60×80, 29² at 224², 33×65 at 256×512; the shift falls from 3.4 pixels at one border to -4.4
-  at the other. Both agree at the published 321² crops (41²);
+  and not 60×80, 29² at 224², 33×65 at 256×512. The shift then falls from 3.4 pixels at one border
+  to -4.4 at the other. Both agree at the published 321² crops (41²);
 - He initialisation in place of N(0, 0.01²) for the trunk and torch's default for the heads.
 
 Shape suffixes: B batch, C channels, H height, W width; h, w at the output stride.

@@ -85,6 +85,16 @@ def test_three_counts_agree_at_every_preset(dataset: str, preset: str) -> None:
     assert (flops.other, flops.dense) == (0, by_torch[""])
 
 
+def test_the_published_grid_is_counted() -> None:
+    """61×81 cells at 480×640 and not 60×80; the head's 1×1 layers take their share more."""
+    config = trial_config("dense", "nyu-v2", "paper", metrics="published")
+    model, size = on_meta(config.model), config.data.size
+    flops = forward_flops(model, size)
+    assert flops.dense == counted(model, size)[""]
+    layer = "heads.normals.branches.0.conv2.weight"
+    assert flops.layers[layer] == 2 * 61 * 81 * 1024 * 1024
+
+
 def test_the_paper_network_by_hand() -> None:
     """At the published 321² crop a 41² grid; its four 24-dilated and other 3×3 head convolutions
     (512 → 1024) take 2 · 41² · 512 · 1024 · 9 each, and the stem 2 · 161² · 3 · 64 · 49."""
