@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from trainables.errors import unknown_name
+from trainables.errors import UserError, unknown_name
 
 SHARED = "shared"
 
@@ -73,12 +73,21 @@ def owners_by_group(model: nn.Module, private: Collection[str]) -> dict[str, str
 def prunable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """Return convolution and linear weights, by parameter name, in definition order.
 
-    Biases and normalisation are never pruned.
+    Biases and normalisation are never pruned. Raises `UserError`, naming the layer, for a weight
+    that is no parameter but computed from others.
     """
     found = {}
     for name, child in module.named_modules():
         if isinstance(child, (nn.Conv2d, nn.Linear)):
             weight = child.weight
-            assert isinstance(weight, nn.Parameter), "parametrised weights cannot be masked"
-            found[f"{name}.weight" if name else "weight"] = weight
+            full = f"{name}.weight" if name else "weight"
+            if not isinstance(weight, nn.Parameter):
+                raise UserError(
+                    f"`{full}` ({type(child).__name__}) must be an ordinary parameter to be "
+                    "masked, got one that is computed from others (a weight or spectral norm, "
+                    "another parametrisation, or torch.nn.utils.prune); build the layer without, "
+                    "or end it by torch.nn.utils.parametrize.remove_parametrizations or "
+                    "torch.nn.utils.prune.remove"
+                )
+            found[full] = weight
     return found

@@ -4,15 +4,18 @@ Under `torch.distributed` gradients are averaged over the ranks here, so everyth
 from them, above all masks, is identical on every rank.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
 
 from trainables.data.batch import Batch
+from trainables.models.passes import differentiating, predict
 from trainables.sparsity.method import MethodContext
+from trainables.tasks.calls import loss_of
 
 Gradients = dict[str, Tensor]  # by parameter name
 
@@ -52,7 +55,8 @@ def joint_gradients(context: MethodContext, batch: Batch) -> Gradients:
         with scoring_mode(context.model):
             losses = _losses(context, part)
             weighted = [context.loss_weights[task] * loss for task, loss in losses.items()]
-            gradients = _grad(torch.stack(weighted).sum(), parameters, retain_graph=False)
+            with _differentiating(context, part):
+                gradients = _grad(torch.stack(weighted).sum(), parameters, retain_graph=False)
         if total:
             torch._foreach_add_(list(total.values()), list(gradients.values()))
         else:
@@ -109,7 +113,8 @@ def _one_forward(
             # activations are freed although the trunk's are retained for the others.
             loss = losses.pop(task)
             parameters = {name: context.registry.parameters[name] for name in visible[task]}
-            gradients = _grad(loss, parameters, retain_graph=bool(losses))
+            with _differentiating(context, batch):
+                gradients = _grad(loss, parameters, retain_graph=bool(losses))
             del loss
             yield task, _averaged_over_ranks(gradients) if reduce else gradients
             del gradients
@@ -121,11 +126,20 @@ def _losses(context: MethodContext, batch: Batch) -> dict[str, Tensor]:
             # Use `forward`, not the call: a model compiled in place must run uncompiled here,
             # because compiled backward graphs free their buffers and refuse `retain_graph`.
             model = getattr(context.model, "_orig_mod", context.model)
-            predictions = dict(model.forward(batch.images_BCHW, tuple(context.tasks)))
+            names = tuple(context.tasks)
+            forward = functools.partial(model.forward, tasks=names)
+            predictions = predict(model, batch.images_BCHW, names, forward)
         return {
-            task: context.tasks[task].loss(predictions.pop(task).float(), batch.targets[task])
-            for task in context.tasks
+            name: loss_of(name, task, predictions.pop(name), batch.targets[name])
+            for name, task in context.tasks.items()
         }
+
+
+def _differentiating(context: MethodContext, batch: Batch) -> AbstractContextManager[None]:
+    def again() -> Tensor:
+        return torch.stack(list(_losses(context, batch).values())).sum()
+
+    return differentiating(context.model, tuple(context.tasks.values()), again)
 
 
 def _grad(loss: Tensor, parameters: Mapping[str, Tensor], *, retain_graph: bool) -> Gradients:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 from trainables.errors import UserError
-from trainables.registry.lookup import DATASET, TASK, implementation, told
+from trainables.registry.lookup import DATASET, TASK, implementation
 from trainables.registry.tasks import TASKS, known_task
 from trainables.tasks.base import Task
+from trainables.user_code import told
 
 
 def build_tasks(

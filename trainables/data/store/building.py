@@ -11,7 +11,7 @@ from trainables.data.sources.source import SPLITS, Source
 from trainables.data.store.meta import SplitMeta
 from trainables.data.store.split_file import write_split
 from trainables.errors import UserError, is_full_disk
-from trainables.registry.lookup import told
+from trainables.user_code import told
 
 SUFFIX = ".arrow"
 Progress = Callable[[str, int, int], None]  # (split, frames done, frames in all)
