@@ -90,6 +90,26 @@ def told(error: BaseException, package: str = "") -> str:
     return said
 
 
+def bug(error: BaseException) -> str:
+    """Return the message for an error that is ours alone, with the line of ours that raised it."""
+    lines = [
+        (Path(frame.f_code.co_filename), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if _package_in(frame) in OUR_PACKAGES or frame.f_globals.get("__name__") == "__main__"
+    ]
+    place = ""
+    if lines:
+        file, line = lines[-1]
+        shown = file.relative_to(_ROOT) if _ROOT in file.parents else file.name
+        place = f" ({shown}:{line})"
+    text = " ".join(str(error).split())[:_MAX_CHARACTERS]
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return (
+        f"this is a bug of disparse-search: {said}{place}; run again with --debug and report what "
+        "it prints"
+    )
+
+
 def _message(what: str, error: BaseException, owner: object, remedy: str) -> str:
     part = _part_of(error, owner)
     where = f" in {part}" if part else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.sources.source import SPLITS
-from trainables.data.store.building import Progress, split_file, write_store
+from trainables.data.store.building import Progress, open_source, split_file, write_store
 from trainables.data.store.location import building, require_folder, writing
 from trainables.data.store.meta import SplitMeta
 from trainables.data.store.split_file import Split
@@ -14,6 +14,7 @@ from trainables.data.targets import own_kinds_of
 from trainables.errors import UserError
 from trainables.registry.datasets import DATASETS
 from trainables.registry.lookup import DATASET, implementation
+from trainables.user_code import calling
 
 _SMALLEST_SIDE = 16  # pixels, as in `DataConfig`
 _MAX_THREADS = 16
@@ -69,8 +70,10 @@ def convert(
     require_folder(source, "the source")
     with writing(destination):
         _require_destination(source, destination)
-    raw = implementation(spec.open_source, DATASET.noun)(source)
-    size = size or raw.native_size
+    raw = open_source(dataset, implementation(spec.open_source, DATASET.noun), source)
+    if size is None:
+        with calling(f"native_size of source {type(raw).__name__}", raw):
+            size = raw.native_size
     if min(size) < _SMALLEST_SIDE:
         raise UserError(
             f"`--size` must be at least {_SMALLEST_SIDE}x{_SMALLEST_SIDE}, "

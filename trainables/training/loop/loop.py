@@ -323,7 +323,7 @@ class TrainingLoop:
                 at = f"pre-training step {self.pretrain_step} of {self.pretrain_steps}"
             remedy = "lower optimiser.learning_rate or set optimiser.clip_norm"
             if not self.step and not self.pretrain_step:
-                remedy = f"no step was taken yet: look at the losses and the targets, or {remedy}"
+                remedy += "; no step was taken yet, so look at the losses and the targets first"
             raise Diverged(
                 f"{error} at {at} "
                 f"({self.config.method}, learning rate {self.config.optimiser.learning_rate:g}); "
