@@ -16,7 +16,7 @@ import typer
 
 from analysis import commands
 from analysis.options import JsonFile, Log, Name, Out, Quiet, Storage, TrackingUri
-from trainables.command_line import masked, run_command_line, write_json
+from trainables.command_line import Commands, masked, run_command_line, write_json
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="python -m analysis",
     help="What a study found: fronts of quality against cost, comparisons, tables, a report.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -18,6 +18,7 @@ import typer
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from trainables.command_line import (
+    Commands,
     parse_settings,
     parse_size,
     require_writable,
@@ -31,6 +32,7 @@ from trainables.shipping.command import EXAMPLES, ship
 
 app = typer.Typer(
     name="python -m trainables",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

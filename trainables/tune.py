@@ -29,6 +29,7 @@ from trainables.training.reports import Report
 from trainables.training.test_frames import FILE, save_predictions
 from trainables.training.trial import TrialRun
 from trainables.training.watchdog import Watchdog, silence_of
+from trainables.user_code import bug
 
 
 class DiSparseTrainable(tune.Trainable):
@@ -102,13 +103,14 @@ class DiSparseTrainable(tune.Trainable):
             said = ", ".join(f"{n}={report.metrics.get(n, 'missing')}" for n in bad)
             return self._fail(f"objectives missing or not finite at step {report.step}: {said}")
         except (UserError, Failure) as error:
-            return self._fail(str(error))
+            # Of a user's own code, the traceback has the line.
+            return self._fail(str(error), traceback.format_exc() if error.__cause__ else "")
         except (torch.OutOfMemoryError, MemoryError) as error:
             return self._fail(f"out of memory: {error or type(error).__name__}")
         except Exception as error:
             if is_full_disk(error):
                 raise
-            return self._fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+            return self._fail(bug(error), traceback.format_exc())
 
     def _open(self) -> TrialRun:
         """Return the trial from its checkpoint, or a new run if that cannot be read."""
@@ -182,6 +184,8 @@ class DiSparseTrainable(tune.Trainable):
                 "metrics": {k: v for k, v in metrics.items() if not non_finite(metrics, (k,))},
             }
         )
+        if self._run is not None and self._run.loop.step >= self._run.config.training.steps:
+            self._export(self._run)  # trained to its end: what failed is its last report
         self._failure = {"reason": reason}
         self.cleanup()
         return {

@@ -33,6 +33,7 @@ from trainables.addresses import check_ray_answers, first_line, local_file, scru
 from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
 from trainables.registry.lookup import METHOD
+from trainables.user_code import running
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,9 +255,10 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
     model = build_model(config.model, num_channels, config.seed)
     deployment_costs(config)
     if METHOD.find(config.method).sparse:
-        registry = MaskRegistry(model, service_of(config.model, model, config.data.size))
-        use_structure(config.sparsity.structure, registry, model, config.data.size)
-        build_structure(config.sparsity, registry, {})
+        with running({f"model {config.model.name!r}": model}):
+            registry = MaskRegistry(model, service_of(config.model, model, config.data.size))
+            use_structure(config.sparsity.structure, registry, model, config.data.size)
+            build_structure(config.sparsity, registry, {})
     metas = [view.split.meta.to_json() for view in (dataset.train, dataset.test)]
     found = digest(b"".join(metas))
     if known.get("data", found) not in (found, None):

@@ -10,7 +10,7 @@ from trainables.config import DataConfig
 from trainables.data.sources.listing import is_litter
 from trainables.data.sources.scenes import SCENES_SEED
 from trainables.data.sources.source import SPLITS
-from trainables.data.store.building import Progress, split_file, write_store
+from trainables.data.store.building import Progress, open_source, split_file, write_store
 from trainables.data.store.convert import convert
 from trainables.data.store.location import building, require_folder, writing
 from trainables.data.store.meta import SplitMeta
@@ -81,13 +81,13 @@ def _converted(
     try:
         if spec.open_source is None:
             raise UserError("not a data set that can be converted")
-        implementation(spec.open_source, DATASET.noun)(raw)
+        open_source(config.dataset, implementation(spec.open_source, DATASET.noun), raw)
     except UserError as error:
         raise UserError(
             f"the data root must be a store of {config.dataset} (train.arrow, test.arrow) or its "
             f"raw data, got {raw}, which is neither ({error}); pass the folder that `python -m "
             f"trainables convert {config.dataset}` wrote. It reads {spec.layouts or 'nothing'}"
-        ) from None
+        ) from error
     with os.scandir(raw) as entries:
         listed = sorted(
             (entry.name, entry.stat().st_mtime_ns) for entry in entries if not is_litter(entry.name)
@@ -172,7 +172,11 @@ def _generate(
         )
         large = config.size[0] * config.size[1] >= _THREADED_PIXELS
         write_store(
-            implementation(spec.generate, DATASET.noun)(*_generated_counts(config)),
+            open_source(
+                config.dataset,
+                implementation(spec.generate, DATASET.noun),
+                *_generated_counts(config),
+            ),
             scratch,
             meta,
             progress=progress,

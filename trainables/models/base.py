@@ -109,7 +109,8 @@ def prunable_layers(module: nn.Module) -> dict[str, list[nn.Module]]:
 def prunable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """Return the weights of `prunable_layers` by parameter name; tied ones are there once.
 
-    Biases and normalisation are never pruned.
+    Biases and normalisation are never pruned. Raises `UserError`, naming the layer, for a weight
+    that is no parameter but computed from others.
     """
     parameters = dict(module.named_parameters())
     return {name: parameters[name] for name in prunable_layers(module)}

@@ -9,13 +9,15 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from trainables.config import ModelConfig
-from trainables.errors import UserError, unknown_name
+from trainables.errors import UserError, is_out_of_memory, unknown_name
 from trainables.models.base import SHARED
 from trainables.models.copies import unchanged
+from trainables.models.passes import predict, require_predictions
 from trainables.models.service import Service, tasks_served
-from trainables.registry.lookup import MODEL, implementation, told
+from trainables.registry.lookup import MODEL, implementation
 from trainables.registry.models import MODELS
 from trainables.seeds import derive_seed
+from trainables.user_code import SEE_TRACEBACK, calling, told
 
 Factory = Callable[[ModelConfig, dict[str, int]], nn.Module]
 
@@ -39,7 +41,7 @@ def build_model(config: ModelConfig, num_channels: Mapping[str, int], seed: int)
         model = build(config, dict(num_channels))
         _check_members(config.name, model, num_channels)
         if not built_in:
-            _check_predictions(config.name, model, num_channels)
+            _probe(config.name, model, num_channels)
     return model
 
 
@@ -58,12 +60,12 @@ def _guarded(name: str, factory: Factory) -> Factory:
     def build(config: ModelConfig, num_channels: dict[str, int]) -> nn.Module:
         try:
             return factory(config, num_channels)
-        except (UserError, MemoryError):
-            raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if isinstance(error, UserError) or is_out_of_memory(error):
+                raise
             raise UserError(
                 f"model {name!r} must be callable as factory(config, num_channels), "
-                f"got {told(error)}; see trainables.models.base.MultitaskModel"
+                f"got {told(error)}; see trainables.models.base.MultitaskModel; {SEE_TRACEBACK}"
             ) from error
 
     return build
@@ -86,7 +88,9 @@ def _check_members(name: str, model: object, num_channels: Mapping[str, int]) ->
         raise UserError(
             f"model {name!r} must have a method owners() -> {{parameter name: task or {SHARED!r}}}"
         )
-    _check_owners(name, owners(), model, tuple(tasks))
+    with calling(f"owners() of model {name!r}", model):
+        owned = owners()
+    _check_owners(name, owned, model, tuple(tasks))
     if "tasks" not in inspect.signature(model.forward).parameters:
         raise UserError(
             f"model {name!r} must have forward(images, tasks=None), "
@@ -114,33 +118,48 @@ def _check_owners(name: str, owners: object, model: nn.Module, tasks: tuple[str,
             raise unknown_name(f"owner of {parameter} in model {name!r}:", owner, (SHARED, *tasks))
 
 
+def _probe(name: str, model: nn.Module, num_channels: Mapping[str, int]) -> None:
+    """Check the predictions of a small image, unless the model cannot run at that size."""
+    try:
+        check_predictions(name, model, num_channels, _PROBE_SIZE)
+    except UserError as error:
+        # These may come from the size; `check_predictions` is called again at the trial's own.
+        if not isinstance(error.__cause__, (RuntimeError, ValueError, AssertionError)):
+            raise
+
+
 @torch.no_grad()
-def _check_predictions(name: str, model: nn.Module, num_channels: Mapping[str, int]) -> None:
+def check_predictions(
+    name: str, model: nn.Module, num_channels: Mapping[str, int], size: Sequence[int]
+) -> None:
     """Raise `UserError` unless a user's model returns the right keys and channels for one image.
 
-    A model that cannot run at this small size (fixed-size inputs) is not checked.
+    name: the model's, for messages. size: (height, width) of the image. The model's mode does not
+    change. Built-in models are not run.
     """
+    if name in MODELS:
+        return
+    device = next((parameter.device for parameter in model.parameters()), None)
     # A layer that learns its shape from the first image must keep it.
     lazy = any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers()))
     with nullcontext() if lazy else unchanged(model):
         was_training = model.training
         model.eval()
         try:
-            predictions = model(torch.zeros(1, 3, *_PROBE_SIZE))
-        except (RuntimeError, ValueError, AssertionError):
-            return
+            image = torch.zeros(1, 3, *size, device=device)
+            predictions = predict(model, image, tuple(num_channels))
         finally:
             model.train(was_training)
-    if not isinstance(predictions, Mapping) or set(predictions) != set(num_channels):
-        got = tuple(predictions) if isinstance(predictions, Mapping) else type(predictions).__name__
+    require_predictions(model, predictions, tuple(num_channels), 1)
+    if set(predictions) != set(num_channels):
         raise UserError(
             f"model {name!r}: forward must return a dict with the keys {tuple(num_channels)}, "
-            f"got {got}"
+            f"got {tuple(predictions)}; return the tasks that are asked for, and no others"
         )
     for task, channels in num_channels.items():
-        shape = tuple(getattr(predictions[task], "shape", ()))
-        if len(shape) != 4 or shape[:2] != (1, channels):
+        shape = tuple(predictions[task].shape)
+        if shape[1] != channels or 0 in shape:
             raise UserError(
                 f"model {name!r}: the prediction of {task} must have shape (1, {channels}, h, w), "
-                f"got {shape}"
+                f"got {shape}; take the channels from num_channels"
             )

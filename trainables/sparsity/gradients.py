@@ -4,8 +4,9 @@ Under `torch.distributed` gradients are averaged over the ranks here, so everyth
 from them, above all masks, is identical on every rank.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 import torch.distributed
@@ -14,7 +15,9 @@ from torch.autograd.function import BackwardCFunction
 
 from trainables.data.batch import Batch
 from trainables.models.copies import unchanged
+from trainables.models.passes import differentiating, predict
 from trainables.sparsity.method import MethodContext
+from trainables.tasks.calls import loss_of
 
 Gradients = dict[str, Tensor]  # by parameter name
 
@@ -54,7 +57,8 @@ def joint_gradients(context: MethodContext, batch: Batch) -> Gradients:
             losses = _losses(context, part)
             weighted = [context.loss_weights[task] * loss for task, loss in losses.items()]
             loss = torch.stack(weighted).sum()
-            gradients = _grad(context, loss, context.registry.names, retain_graph=False)
+            with _differentiating(context, part):
+                gradients = _grad(context, loss, context.registry.names, retain_graph=False)
         if total:
             torch._foreach_add_(list(total.values()), list(gradients.values()))
         else:
@@ -100,7 +104,8 @@ def _one_forward(
             # Pop the loss: it holds the only reference to that head's part of the graph, so its
             # activations are freed although the trunk's are retained for the others.
             loss = losses.pop(task)
-            gradients = _grad(context, loss, visible[task], retain_graph=bool(losses))
+            with _differentiating(context, batch):
+                gradients = _grad(context, loss, visible[task], retain_graph=bool(losses))
             del loss
             yield task, _averaged_over_ranks(gradients) if reduce else gradients
             del gradients
@@ -112,11 +117,20 @@ def _losses(context: MethodContext, batch: Batch) -> dict[str, Tensor]:
             # Use `forward`, not the call: a model compiled in place must run uncompiled here,
             # because compiled backward graphs free their buffers and refuse `retain_graph`.
             model = getattr(context.model, "_orig_mod", context.model)
-            predictions = dict(model.forward(batch.images_BCHW, tuple(context.tasks)))
+            names = tuple(context.tasks)
+            forward = functools.partial(model.forward, tasks=names)
+            predictions = predict(model, batch.images_BCHW, names, forward)
         return {
-            task: context.tasks[task].loss(predictions.pop(task).float(), batch.targets[task])
-            for task in context.tasks
+            name: loss_of(name, task, predictions.pop(name), batch.targets[name])
+            for name, task in context.tasks.items()
         }
+
+
+def _differentiating(context: MethodContext, batch: Batch) -> AbstractContextManager[None]:
+    def again() -> Tensor:
+        return torch.stack(list(_losses(context, batch).values())).sum()
+
+    return differentiating(context.model, tuple(context.tasks.values()), again)
 
 
 def _grad(

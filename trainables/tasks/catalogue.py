@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from trainables.errors import UserError
-from trainables.registry.lookup import DATASET, TASK, implementation, told
+from trainables.registry.lookup import DATASET, TASK, implementation
 from trainables.registry.tasks import TASKS, known_task
 from trainables.tasks.base import MetricAccumulator, Task
 from trainables.tasks.upsampling import downsample_target
+from trainables.user_code import told
 
 
 class LossAtLogits:

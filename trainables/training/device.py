@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trainables.config import TrialConfig
-from trainables.errors import Failure, UserError, unknown_name
+from trainables.errors import Failure, UserError, is_out_of_memory, unknown_name
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -90,9 +90,7 @@ def explained_memory(config: TrialConfig, device: str) -> Iterator[None]:
     except Failure:
         raise  # already explained
     except (RuntimeError, MemoryError) as error:
-        # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a plain one.
-        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not known and "allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
         raise Failure(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainables.data.sources.listing import is_litter
 from trainables.data.sources.source import SPLITS
-from trainables.data.store.building import Progress, split_file, write_store
+from trainables.data.store.building import Progress, open_source, split_file, write_store
 from trainables.data.store.location import building, require_folder, writing
 from trainables.data.store.meta import SplitMeta
 from trainables.data.store.split_file import Split
@@ -15,6 +15,7 @@ from trainables.data.targets import own_classes_of, own_kinds_of
 from trainables.errors import UserError
 from trainables.registry.datasets import DATASETS
 from trainables.registry.lookup import DATASET, implementation
+from trainables.user_code import calling
 
 _SMALLEST_SIDE = 16  # pixels, as in `DataConfig`
 _MAX_THREADS = 16
@@ -73,9 +74,12 @@ def convert(
     with writing(destination):
         _require_destination(source, destination)
     opened = implementation(spec.open_source, DATASET.noun)
-    # A user's own source reads what it likes, and need not know the argument.
-    raw = opened(source, allow_outside=True) if allow_outside and spec.name else opened(source)
-    size = size or raw.native_size
+    # A user's own source reads what it likes, and need not know the option.
+    options = {"allow_outside": True} if allow_outside and spec.name else {}
+    raw = open_source(dataset, opened, source, **options)
+    if size is None:
+        with calling(f"native_size of source {type(raw).__name__}", raw):
+            size = raw.native_size
     if min(size) < _SMALLEST_SIDE:
         raise UserError(
             f"`--size` must be at least {_SMALLEST_SIDE}x{_SMALLEST_SIDE}, "

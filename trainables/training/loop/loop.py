@@ -14,7 +14,7 @@ from trainables.config import TrialConfig
 from trainables.cost.cost_model import regrowth_step_flops
 from trainables.data.batch import Batch
 from trainables.data.loader import BatchSource
-from trainables.errors import Failure
+from trainables.errors import Failure, UserError
 from trainables.seeds import derive_seed, generator
 from trainables.sparsity.agreement import Ballots, add_ballots, count_ballots
 from trainables.sparsity.masks import MaskRegistry
@@ -26,6 +26,7 @@ from trainables.training.device import autocast_factory, resolve_precision
 from trainables.training.loop.phases import Phases
 from trainables.training.loop.step import GradientStep
 from trainables.training.summary import collapsed_layers
+from trainables.user_code import calling
 
 _COUNTERS = (
     "pretrain_step",
@@ -162,9 +163,13 @@ class TrainingLoop:
         return self.growth_ballots or count_ballots(self.registry.votes, self.registry.owner)
 
     def mean_loss(self) -> float:
-        """Return the mean loss since the last call. Raises `Diverged` for NaN or infinity."""
+        """Return the mean loss since `forget_losses`. Raises `Diverged` for NaN or infinity."""
         with self._explained():
             return self.gradient_step.mean_loss()
+
+    def forget_losses(self) -> None:
+        """Begin a new mean of the losses, once the last one has been reported."""
+        self.gradient_step.forget_losses()
 
     def state_dict(self) -> dict[str, object]:
         """Return everything that `load_state_dict` needs to continue bit for bit."""
@@ -206,6 +211,7 @@ class TrainingLoop:
             self.pretrain_step += 1
             if not self.in_pretraining:
                 self.mean_loss()  # check pre-training's loss and keep it out of the first report
+                self.forget_losses()
                 self.gradient_step.start_phase()
             return
         self._prune_if_due()
@@ -232,7 +238,7 @@ class TrainingLoop:
             return
         density = density_at(config, self.step, steps)
         self._scored_batches = 0
-        proposal = self.method.prune(self._context(), density)
+        proposal = self._proposed(lambda: self.method.prune(self._context(), density))
         # One forward pass, and a backward pass (twice a forward) for each task that votes.
         num_backward = len(self.tasks) if proposal.votes is not None else 1
         self.scoring_steps += self._scored_batches * (1 + 2 * num_backward) / 3
@@ -263,12 +269,12 @@ class TrainingLoop:
         steps = self.config.training.steps
         flops = self._present_flops
         held = self.registry.pruned_values
+        batch = self.source.train_batch(position)
+        drop_fraction = drop_fraction_at(self.config.regrowth, self.step, steps)
+        density = density_at(self.config.sparsity, self.step, steps)
         with contextlib.nullcontext() if held is None else held.in_place():
-            proposal = self.method.regrow(
-                self._context(),
-                self.source.train_batch(position),
-                drop_fraction_at(self.config.regrowth, self.step, steps),
-                density_at(self.config.sparsity, self.step, steps),
+            proposal = self._proposed(
+                lambda: self.method.regrow(self._context(), batch, drop_fraction, density)
             )
         if self.method.regrows_by_gradient:
             num_backward = len(self.tasks) if proposal.votes is not None else 1
@@ -279,6 +285,19 @@ class TrainingLoop:
             self.growth_ballots, count_ballots(proposal.votes, self.registry.owner)
         )
         self._adopt(Proposal(masks=proposal.masks))
+
+    def _proposed(self, propose: Callable[[], Proposal]) -> Proposal:
+        """Return what the method's rule proposes. Raises `UserError` for a user's that fails."""
+        with calling(f"the rule of method {self.config.method!r}", self.method):
+            proposal = propose()
+        masks = proposal.masks if isinstance(proposal, Proposal) else None
+        if not isinstance(masks, Mapping) or not all(isinstance(m, Tensor) for m in masks.values()):
+            raise UserError(
+                f"the rule of method {self.config.method!r} must return a Proposal whose masks are "
+                f"boolean tensors by parameter name, got {proposal!r:.80}; see "
+                "trainables.sparsity.method.Method"
+            )
+        return proposal
 
     def _adopt(self, proposal: Proposal) -> None:
         self.registry.update(proposal.masks, self.optimiser, proposal.votes)
@@ -323,8 +342,11 @@ class TrainingLoop:
             at = f"step {self.step} of {self.config.training.steps}"
             if self.in_pretraining:
                 at = f"pre-training step {self.pretrain_step} of {self.pretrain_steps}"
+            remedy = "lower optimiser.learning_rate or set optimiser.clip_norm"
+            if not self.step and not self.pretrain_step:
+                remedy += "; no step was taken yet, so look at the losses and the targets first"
             raise Diverged(
                 f"{error} at {at} "
                 f"({self.config.method}, learning rate {self.config.optimiser.learning_rate:g}); "
-                "lower optimiser.learning_rate or set optimiser.clip_norm"
+                f"{remedy}"
             ) from error
