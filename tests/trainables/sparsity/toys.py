@@ -139,7 +139,7 @@ class ToyTask:
         self.name = name
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
-        return (prediction_BCHW - target).square().mean()
+        return (prediction_BCHW - target.reshape(prediction_BCHW.shape)).square().mean()
 
     def accumulator(self, definition: str, device: str) -> object:
         raise NotImplementedError
@@ -160,7 +160,8 @@ class LinearNetwork(nn.Module):
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
         features = self.shared(images_BCHW.flatten(1))
-        return {task: self.heads[task](features) for task in tasks or self.tasks}
+        asked = tasks or self.tasks
+        return {task: self.heads[task](features)[:, :, None, None] for task in asked}
 
     def owners(self) -> dict[str, str]:
         return {
@@ -173,7 +174,7 @@ class SumTask(ToyTask):
     """Loss = Σ prediction · target, so gradients are read off the page."""
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
-        return (prediction_BCHW * target).sum()
+        return (prediction_BCHW * target.reshape(prediction_BCHW.shape)).sum()
 
 
 def random_batch(seed: int, tasks: Sequence[str], size: int = 4) -> Batch:
