@@ -24,11 +24,11 @@ from search.execution.local_ray import end_processes, processes
 Nodes = Sequence[Mapping[str, float]]
 
 _NAMES = {"gcs_server": "Ray's controller", "raylet": "Ray's node"}
-# In rounds of a second of this process, which may be asleep together with Ray.
-STOPPED_ROUNDS = 30  # of a process that somebody stopped
-SILENT_ROUNDS = 45  # of a cluster's controller; at 60 Ray aborts the driver
+# In rounds of a second (two on a busy machine) of this process, which may sleep together with Ray.
+STOPPED_ROUNDS = 20  # of a process that somebody stopped
+SILENT_ROUNDS = 30  # of a cluster's controller; after a minute Ray aborts the driver
 HEALING_ROUNDS = 300  # of a cluster without a node that could run a trial
-ENDING_ROUNDS = 30  # from Ctrl-C, or a launch's end, until Ray has to be gone
+ENDING_ROUNDS = 20  # from Ctrl-C, or a launch's end, until Ray has to be gone
 _SIGTERM = "Ended by SIGTERM. Run the same command again to resume."
 _SIGINT = "Interrupted. Run the same command again to resume."
 _SOON = 10  # when a wait is worth a word
