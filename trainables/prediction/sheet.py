@@ -68,7 +68,8 @@ def _explain(
     font = _font(_TEXT_SIZE)
     if panel.scale:
         colours = np.repeat(scale_table(panel.scale)[None], _BAR, axis=0)
-        sheet.paste(Image.fromarray(colours).resize((width, _BAR)), (left, top))
+        bar = Image.fromarray(colours).resize((width, _BAR), Image.Resampling.NEAREST)
+        sheet.paste(bar, (left, top))
         low, high = panel.ends
         draw.text((left, top + _BAR + 2), low, fill=_QUIET, font=font)
         draw.text((left + width // 2, top + _BAR + 2), panel.unit, _QUIET, font, anchor="ma")
