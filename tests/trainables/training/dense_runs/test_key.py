@@ -251,6 +251,7 @@ def test_a_dense_trial_reads_nothing_of_what_the_key_leaves_out(small_trial):
             "regrowth.interval_steps": 1,
             "regrowth.end_fraction": 1.0,
             "regrowth.budget": "published",
+            "regrowth.gradient_at": "dense",
             "deployment.measure": True,
             "deployment.runtime": "torch",
             "deployment.device": "cuda",
@@ -258,6 +259,8 @@ def test_a_dense_trial_reads_nothing_of_what_the_key_leaves_out(small_trial):
             "training.pretrain_steps": 7,
             "optimiser.momentum": 0.5,
             "optimiser.halve_every_fraction": 0.5,
+            "optimiser.decay_factor": 0.3,
+            "optimiser.retraining_rate": 1e-7,
         }
     )
     groups = ("sparsity.", "regrowth.", "deployment.")
