@@ -16,7 +16,7 @@ import typer
 
 from analysis import commands
 from analysis.options import JsonFile, Log, Name, Out, Quiet, Storage, TrackingUri
-from trainables.command_line import masked, run_command_line, write_json
+from trainables.command_line import Commands, masked, run_command_line, write_json
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="python -m analysis",
     help="What a study found: fronts of quality against cost, comparisons, tables, a report.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -84,8 +85,8 @@ def report(
     It also does what `front` does. The page is one file that opens offline.
 
     Pictures beside it: front (and fronts/TASK), hypervolume, parallel, importance, agreement,
-    layers (.png), as far as the study has what they show. The files are logged to the study's
-    MLflow run as well; a server that is away is said in a note and stops nothing.
+    layers, predictions-TASK (.png), as far as the study has what they show. The files are logged
+    to the study's MLflow run as well; a server that is away is said in a note and stops nothing.
 
     \b
     Examples:
@@ -196,7 +197,8 @@ def _produce(
         study, suffix = fronts.against(study, cost), f"-{cost.partition('/')[2]}"
     say = (lambda text: None) if quiet else print
     whole = command == "report"
-    found = figures.find(study, with_masks=whole, with_importances=whole)
+    shown = {f"with_{part}": whole for part in ("masks", "importances", "predictions")}
+    found = figures.find(study, **shown)
     folder = study.directory if out is None else out
     paths = figures.write_front(found, folder, suffix)
     of_tasks = task_files.write(found, folder, suffix)
@@ -261,7 +263,10 @@ def _log(study: "Study", folder: Path, paths: list[Path]) -> list[str]:
         return [f"Nothing was logged to MLflow, which does not answer ({away})."]
     if logged:
         return []
-    return [f"Nothing was logged to MLflow: {masked(study.tracking_uri)} does not know this study."]
+    return [
+        f"Nothing was logged to MLflow: {masked(study.tracking_uri)} does not know this study; "
+        "`search sync` writes it."
+    ]
 
 
 def _summary(

@@ -22,11 +22,12 @@ from search.options import (
     quiet_libraries,
 )
 from search.ship_command import ship
-from trainables.command_line import EXIT_INTERRUPTED, run_command_line
+from trainables.command_line import EXIT_INTERRUPTED, Commands, run_command_line
 from trainables.errors import Failure
 
 app = typer.Typer(
     help="Search sparse multitask models: many trials, Pareto fronts at the end.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

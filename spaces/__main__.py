@@ -9,10 +9,11 @@ from rich.table import Table
 
 from spaces.catalogue import SPACES, build_space
 from spaces.presets import trial_config
-from trainables.command_line import run_command_line
+from trainables.command_line import Commands, run_command_line
 
 app = typer.Typer(
     help="Look at the search spaces: every parameter, range, condition and default.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

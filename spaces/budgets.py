@@ -22,20 +22,22 @@ class Budget:
     """Describes how one method divides its steps.
 
     levels: number of levels of a method that rewinds; each repeats most of the dense run.
+    pretraining_ratio: steps of pre-training for each step of training, unless the method rewinds.
     """
 
     method: MethodDescription
     levels: int
     rewind_fraction: float
+    pretraining_ratio: int = 1
 
     def pretraining_for(self, steps: int) -> int:
         """Return the steps of pre-training that belong to `steps` of training proper.
 
-        By default both have the same length. A method that rewinds repeats the dense run from
+        Both have the same length, or the ratio's. A method that rewinds repeats the dense run from
         step k at every level, so its dense run is k steps longer than one level.
         """
         if not self.method.rewinds:
-            return steps
+            return steps * self.pretraining_ratio
         level = -(-steps // self.levels)
         # A longer dense run never has fewer steps after step k.
         return (
@@ -48,7 +50,9 @@ class Budget:
         )
 
     def split(self, total: int, pretrain: int | None) -> tuple[int, int]:
-        """Return training and pre-training steps that add up to `total`, by default in halves.
+        """Return training and pre-training steps that add up to `total`.
+
+        By default they are halves, or as `pretraining_ratio` says.
 
         Raises `UserError` if one of the method's phases would be empty.
         """
@@ -57,7 +61,7 @@ class Budget:
                 raise UserError(f"`total_steps` must be at least 1, got {total}; raise it")
             return total, total
         if pretrain is None:
-            pretrain = total // 2
+            pretrain = total - -(-total // (1 + self.pretraining_ratio))
             if self.method.rewinds:
                 pretrain = total - bisect_right(
                     range(1, total), total, key=lambda steps: steps + self.pretraining_for(steps)
@@ -70,9 +74,17 @@ class Budget:
         return total - pretrain, pretrain
 
 
-def budget_for(method: MethodDescription, sparsity: Mapping[str, Any]) -> Budget:
+def retrains(method: MethodDescription) -> bool:
+    """Return whether the method prunes a trained model and trains it on from there."""
+    return method.needs_pretraining and method.sparse and not method.rewinds
+
+
+def budget_for(
+    method: MethodDescription, sparsity: Mapping[str, Any], pretraining_ratio: int = 1
+) -> Budget:
     """Return the budget of a method under sparsity settings by dotted name.
 
+    pretraining_ratio: steps of pre-training for each of training, for methods that retrain.
     Values that make no sense get an arbitrary budget here; `TrialConfig` refuses them later.
     """
     rewind = _number(sparsity["sparsity.rewind_fraction"])
@@ -85,6 +97,7 @@ def budget_for(method: MethodDescription, sparsity: Mapping[str, Any]) -> Budget
         method=method,
         levels=levels,
         rewind_fraction=rewind if rewind in REWIND_FRACTIONS else 0.0,
+        pretraining_ratio=pretraining_ratio if retrains(method) else 1,
     )
 
 

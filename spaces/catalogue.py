@@ -11,6 +11,7 @@ from spaces.space import Parameter, Space, When
 from trainables.config import (
     ANNEALINGS,
     ARBITERS,
+    GRADIENTS_AT,
     RATE_SCHEDULES,
     REGROW_BUDGETS,
     REWIND_FRACTIONS,
@@ -90,9 +91,9 @@ def _allocation(methods: Sequence[str], reference: TrialConfig) -> list[Paramete
 
 
 def _steps_range(reference: TrialConfig) -> tuple[int, int]:
-    """Return the shortest and longest interval: a hundredth and a tenth of training, in steps."""
-    low = max(1, round(reference.training.steps / 100))
-    return low, max(low, round(reference.training.steps / 10))
+    """Return the shortest and longest interval in steps, a hundredth and a tenth of a dense run."""
+    low = max(1, round(reference.training.reference_steps / 100))
+    return low, max(low, round(reference.training.reference_steps / 10))
 
 
 def _schedule(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]:
@@ -244,6 +245,14 @@ def _votes(methods: Sequence[str]) -> list[Parameter]:
             choices=REGROW_BUDGETS,
             default="exact",
             doc="whether the union of what tasks grow may overshoot a layer's count",
+        ),
+        *_drawn_for(
+            methods,
+            name="regrowth.gradient_at",
+            kind="categorical",
+            choices=GRADIENTS_AT,
+            default="sparse",
+            doc="the weights at which growth gradients are taken; dense as in DiSparse's own code",
         ),
     ]
 

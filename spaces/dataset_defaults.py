@@ -1,15 +1,39 @@
-"""Defines the defaults of every data set: its loss weights, and its sizes by preset."""
+"""Defines the defaults of every data set: its loss weights, sizes by preset, and protocol."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from trainables.errors import UserError
 from trainables.registry.lookup import DATASET, tasks_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReleasedProtocol:
+    """Holds how long and at what rates preset `paper` trains, in steps.
+
+    The numbers are those of `config_nyuv2.py` and `config_cityscapes.py` of the released DiSparse
+    code, which agree, unless a data set says otherwise. Shorter and longer runs scale them.
+
+    steps: of a dense run, and of methods that train from scratch.
+    decay_every_steps, decay_factor: of the learning rate ("halving").
+    update_every_steps: between two drops and growths (delta_T), 300 of them up to 75 %.
+    retraining_steps, retraining_rate: of a trained dense model after pruning, at a constant rate.
+    """
+
+    steps: int = 20_000
+    decay_every_steps: int = 4_000
+    decay_factor: float = 0.5
+    update_every_steps: int = 50
+    retraining_steps: int = 1_000
+    retraining_rate: float = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetDefaults:
-    """Holds the defaults of a data set that do not depend on the size of the network."""
+    """Holds the defaults of a data set that do not depend on the size of the network.
+
+    released: of preset `paper`; scenes and a user's own data have that of NYU-v2.
+    """
 
     tasks: tuple[str, ...]  # trained when none are named
     loss_weights: Mapping[str, float]
@@ -18,6 +42,7 @@ class DatasetDefaults:
     learning_rate: Mapping[str, float]
     num_train: Mapping[str, int | None]
     num_test: Mapping[str, int | None]
+    released: ReleasedProtocol = field(default_factory=ReleasedProtocol)
 
 
 DATASET_DEFAULTS: dict[str, DatasetDefaults] = {
@@ -81,6 +106,14 @@ DATASET_DEFAULTS: dict[str, DatasetDefaults] = {
         learning_rate={"tiny": 3e-3, "small": 2e-3, "paper": 1e-4},
         num_train={"tiny": None, "small": None, "paper": None},
         num_test={"tiny": None, "small": None, "paper": None},
+        released=ReleasedProtocol(  # `config_taskonomy.py`
+            steps=100_000,
+            decay_every_steps=12_000,
+            decay_factor=0.3,
+            update_every_steps=250,
+            retraining_steps=4_000,
+            retraining_rate=1e-6,
+        ),
     ),
 }
 

@@ -1,14 +1,14 @@
 """Defines the defaults of every method, data set and size; models hold no such numbers.
 
-`paper` is the published protocol (DiSparse, Sun et al. 2022, section 4 and its AdaShare code
-base); `small` and `tiny` scale it down for two cores. This module does not import optuna, because
-`python -m trainables` reads it on hosts that have only torch.
+`paper` is the released protocol of each data set (DiSparse, Sun et al. 2022; docs/released.md says
+what it does not take over); `small` and `tiny` scale it down for two cores. This module does not
+import optuna, because `python -m trainables` reads it on hosts that have only torch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from spaces.budgets import budget_for, require_a_ticket
+from spaces.budgets import budget_for, require_a_ticket, retrains
 from spaces.dataset_defaults import DATASET_DEFAULTS, defaults_for
 from spaces.task_names import resolve_tasks
 from trainables.coercion import whole_number
@@ -63,12 +63,13 @@ _MODELS: dict[str, dict[str, Any]] = {
 _TRAINING: dict[str, dict[str, Any]] = {
     "tiny": {"steps": 400, "batch_size": 8, "evaluation_batch_size": 32, "num_reports": 5},
     "small": {"steps": 600, "batch_size": 8, "evaluation_batch_size": 16, "num_reports": 6},
-    "paper": {"steps": 20_000, "batch_size": 16, "evaluation_batch_size": 16, "num_reports": 20},
+    # Steps, updates and rates of `paper` are the data set's (`ReleasedProtocol`).
+    "paper": {"batch_size": 16, "evaluation_batch_size": 16, "num_reports": 20},
 }
 
-# Only `paper` has about as many updates as the papers, 150 (delta_T = 100 in 20,000 steps, up to
-# 75 %). Shorter runs have fewer, so that a grown weight has time to learn between two updates.
-_UPDATE_INTERVAL_FRACTION = {"tiny": 0.04, "small": 0.03, "paper": 0.005}
+# Between two prunings of a gradual schedule and, except in `paper`, between two drops and growths.
+# Shorter runs have fewer of these than the papers, so that a grown weight has time to learn.
+_INTERVAL_FRACTION = {"tiny": 0.04, "small": 0.03, "paper": 0.005}
 # Blocks of channels that CPU kernels like; the layers of `tiny` have few.
 _ROUND_TO = {"tiny": 8, "small": 16, "paper": 16}
 _SALIENCY_BATCHES = {"tiny": 25, "small": 16, "paper": 50}
@@ -99,9 +100,11 @@ def trial_config(
     `total_steps`, given instead, covers both, so that methods are compared at equal budgets.
 
     `overrides` are dotted names (`sparsity.schedule`) and win over everything else; intervals
-    in steps scale with `steps` unless overridden. Dense systems ignore `sparsity`, so that one
-    grid of methods × sparsities serves all. Raises `UserError` for names that do not exist and
-    settings that contradict each other.
+    in steps scale with `steps` unless overridden. In preset `paper`, methods that prune a trained
+    model retrain it for a fraction of its steps, at a rate of their own (`ReleasedProtocol`).
+    `metrics` "published" takes the published grid of features with it (`model.pool_rounding`).
+    Dense systems ignore `sparsity`, so that one grid of methods × sparsities serves all. Raises
+    `UserError` for names that do not exist and settings that contradict each other.
     """
     described = METHOD.find(method)
     defaults = defaults_for(dataset)
@@ -112,7 +115,13 @@ def trial_config(
     chosen, own_tasks = resolve_tasks(
         dataset, defaults, asked, overrides.pop("data.own_tasks", None) or ()
     )
+    released = defaults.released if preset == "paper" else None
     training = dict(_TRAINING[preset])
+    if released is not None:
+        training["steps"] = released.steps
+    # A rate of none asks for a second training like the first.
+    like_the_first = str(overrides.get("optimiser.retraining_rate", "")).lower() == "none"
+    retraining = released if retrains(described) and not like_the_first else None
     given = _num_steps(steps, overrides.pop("training.steps", None))
     structure = overrides.get("sparsity.structure") or described.defaults.get(
         "sparsity.structure", WEIGHT
@@ -123,11 +132,18 @@ def trial_config(
         "sparsity.level_fraction": _LEVEL_FRACTION,
         "sparsity.rewind_fraction": _REWIND_FRACTION,
     }
-    budget = budget_for(described, {n: overrides.get(n, value) for n, value in levelled.items()})
+    budget = budget_for(
+        described,
+        {n: overrides.get(n, value) for n, value in levelled.items()},
+        1 if retraining is None else retraining.steps // retraining.retraining_steps,
+    )
     pretrain = overrides.pop("training.pretrain_steps", None)
     pretrain = None if pretrain is None else whole_number("training.pretrain_steps", pretrain)
     if total_steps is None:
-        training["steps"] = training["steps"] if given is None else given
+        if given is not None:
+            training["steps"] = given
+        elif retraining is not None:
+            training["steps"] = retraining.retraining_steps
         if pretrain is None:
             pretrain = budget.pretraining_for(training["steps"])
     elif given is not None:
@@ -139,8 +155,14 @@ def trial_config(
         total_steps = whole_number("total_steps", total_steps)
         training["steps"], pretrain = budget.split(total_steps, pretrain)
     training["reference_steps"] = training["steps"] if total_steps is None else total_steps
+    if retraining is not None and total_steps is None:
+        training["reference_steps"] = pretrain  # the dense run
     training["num_reports"] = min(training["num_reports"], max(1, training["steps"]))
-    interval = max(1, round(_UPDATE_INTERVAL_FRACTION[preset] * training["steps"]))
+    interval = max(1, round(_INTERVAL_FRACTION[preset] * training["steps"]))
+    update_interval = interval
+    if released is not None:
+        update_fraction = released.update_every_steps / released.steps
+        update_interval = max(1, round(update_fraction * training["steps"]))
     values = {
         "method": method,
         "seed": seed,
@@ -159,7 +181,7 @@ def trial_config(
             "num_train": defaults.num_train[preset],
             "num_test": defaults.num_test[preset],
         },
-        "model": _MODELS[preset],
+        "model": {**_MODELS[preset], "pool_rounding": _pool_rounding(overrides, metrics)},
         "sparsity": {
             "structure": structure,
             "target": target,
@@ -180,18 +202,23 @@ def trial_config(
         "regrowth": {
             "fraction": 0.3,
             "annealing": "cosine",
-            "interval_steps": interval,
+            "interval_steps": update_interval,
             "end_fraction": 0.75,
             "budget": "exact",
+            "gradient_at": "sparse",
         },
         "optimiser": {
             "name": "adam",
             "learning_rate": defaults.learning_rate[preset],
             "weight_decay": 5e-4,
             "momentum": 0.9,
-            "rate_schedule": "halving" if preset == "paper" else "cosine",
-            "halve_every_fraction": 0.2,
-            "clip_norm": None if preset == "paper" else 10.0,
+            "rate_schedule": "cosine" if released is None else "halving",
+            "halve_every_fraction": (
+                0.2 if released is None else released.decay_every_steps / released.steps
+            ),
+            "decay_factor": 0.5 if released is None else released.decay_factor,
+            "retraining_rate": None if retraining is None else retraining.retraining_rate,
+            "clip_norm": 10.0 if released is None else None,
         },
         "training": {
             **training,
@@ -201,6 +228,7 @@ def trial_config(
             "precision": "auto",
             "channels_last": True,
             "compile": False,
+            "loss_resolution": "full",
         },
         "deployment": {
             "measure": False,
@@ -221,6 +249,14 @@ def _default_target(structure: Any) -> float:
     """Return the target of a trial that names none; N:M sets it."""
     sizes = group_sizes(str(structure))
     return 0.9 if sizes is None else 1 - sizes[0] / sizes[1]
+
+
+def _pool_rounding(overrides: Mapping[str, Any], metrics: str) -> str:
+    """Return the rounding of a trial that names none: published metrics are of the published grid.
+
+    Otherwise it is down (`trainables.models.deeplab_resnet` has the reason).
+    """
+    return "up" if overrides.get("metrics", metrics) == "published" else "down"
 
 
 def _num_steps(steps: Any, setting: Any) -> int | None:
@@ -246,6 +282,7 @@ def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]
     method, schedule = METHOD.find(config.method), config.sparsity.schedule
     unread = {
         "regrowth.": not method.regrows,
+        "regrowth.gradient_at": not method.regrows_by_gradient,
         "sparsity.arbiter": not method.votes,
         "sparsity.level_fraction": schedule != "levels",
         "sparsity.rewind_fraction": not method.rewinds,
@@ -256,6 +293,7 @@ def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]
         "sparsity.round_to": config.sparsity.structure != CHANNEL,
         "sparsity.counts": config.sparsity.structure != CHANNEL,
         "training.pretrain_steps": not method.needs_pretraining,
+        "optimiser.retraining_rate": not method.needs_pretraining,
         **{
             name: name not in MODEL.find(config.model.name).reads
             for model in MODELS.values()

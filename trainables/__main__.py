@@ -18,6 +18,7 @@ import typer
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from trainables.command_line import (
+    Commands,
     parse_settings,
     parse_size,
     require_writable,
@@ -25,11 +26,13 @@ from trainables.command_line import (
     write_json,
 )
 from trainables.errors import UserError, unknown_name
+from trainables.prediction import command as prediction
 from trainables.registry.tasks import Metric
 from trainables.shipping.command import EXAMPLES, ship
 
 app = typer.Typer(
     name="python -m trainables",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -79,13 +82,14 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     metrics: Annotated[
-        str, typer.Option(help="corrected, or published (with the papers' quirks).")
+        str, typer.Option(help="corrected, or published (with the papers' quirks and grid).")
     ] = "corrected",
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting, key=value; repeatable.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the checkpoint, model.pt and summary.json.")
+        Path | None,
+        typer.Option(help="Folder for the checkpoint, model.pt, predictions.npz and summary.json."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     baseline: Annotated[
@@ -116,7 +120,13 @@ def train(
     from trainables.training.dense_runs.cache import DenseCache
     from trainables.training.device import resolve_device
     from trainables.training.progress import TrialProgress
-    from trainables.training.summary import coarse_blocks
+    from trainables.training.summary import (
+        coarse_blocks,
+        dense_notes,
+        require_numbers,
+        unscored,
+    )
+    from trainables.training.test_frames import FILE, save_predictions
     from trainables.training.trial import TrialRun
 
     get_method(method)
@@ -166,8 +176,8 @@ def train(
             run = TrialRun.resume(checkpoint, config, **arguments)
         else:
             run = TrialRun(config, **arguments)
-        for name, why in run.loop.structure.left_dense.items():
-            print(f"note: {name} stays dense: {why}", file=sys.stderr)
+        for note in dense_notes(run.model, run.registry, run.loop.structure):
+            print(f"note: {note}", file=sys.stderr)
         train_to_end(run, progress, checkpoint)
     summary = run.summary([Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]])
     # Before the files are written: a full disk must not lose it.
@@ -176,16 +186,20 @@ def train(
     else:
         _print_result(summary)
     flops = summary["metrics"]["cost/flops_fraction"]
-    if note := coarse_blocks(config, run.registry, flops):
-        print(f"note: {note}", file=sys.stderr)
+    for note in (coarse_blocks(config, run.registry, flops), unscored(run.registry)):
+        if note:
+            print(f"note: {note}", file=sys.stderr)
     if out is not None:
         run.export(out / "model.pt")
         write_json(out / "summary.json", summary)
+        save_predictions(out / FILE, run)
     if json_file is not None:
         write_json(json_file, summary)
+    require_numbers(summary["metrics"])
 
 
 app.command(epilog=EXAMPLES)(ship)
+app.command(epilog=prediction.EXAMPLES)(prediction.predict)
 
 
 @app.command(
@@ -199,6 +213,10 @@ def convert(
     source: Annotated[Path, typer.Argument(help="The raw data, in any supported layout.")],
     destination: Annotated[Path, typer.Argument(help="Folder for the store.")],
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")] = None,
+    allow_outside: Annotated[
+        bool,
+        typer.Option("--allow-outside", help="Read files that links or lists name outside SOURCE."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
 ) -> None:
     """Convert DATASET from SOURCE into the columnar store at DESTINATION."""
@@ -207,7 +225,9 @@ def convert(
 
     parsed = None if size is None else parse_size(size)
     with ConversionProgress(f"converting {dataset}", quiet=quiet) as progress:
-        summary = convert_dataset(dataset, source, destination, parsed, progress.step)
+        summary = convert_dataset(
+            dataset, source, destination, parsed, progress.step, allow_outside=allow_outside
+        )
     for note in summary.notes:
         print(f"note: {note}", file=sys.stderr)
     counts = ", ".join(f"{count} {split}" for split, count in summary.num_frames.items())

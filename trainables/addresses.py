@@ -4,19 +4,39 @@ It needs only the standard library, so that a mistyped address fails within a se
 is imported.
 """
 
+import contextlib
 import os
 import socket
+import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from trainables.command_line import masked
 from trainables.errors import UserError
 
 PROBE_SECONDS = 3.0
+ARTIFACTS = "mlartifacts"  # the folder beside a SQLite file where MLflow keeps files
 _ASIDE = "(raised as a result of"  # SQLAlchemy says where before it says what
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 STUDY_SCHEMES = ("journal", "sqlite", "postgresql", "mysql")
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+# What would end a path in an address, or be read as another character.
+_QUOTED = str.maketrans({character: quote(character) for character in "%?#&"})
+_TABLES = {"--tracking-uri": "experiments", "--study-storage": "studies"}  # that each one has
+_LOCK_SECONDS = 10.0  # a study that shares the file holds it for moments
+_REMEDIES = (  # by words of an error
+    (("locked",), "another program holds it; close that one, then run the same command again"),
+    (
+        ("readonly", "read-only", "permission denied", "unable to open", "not writable"),
+        "make the file and its folder writable, or name another",
+    ),
+    (
+        ("schema", "locate revision"),
+        "another release of MLflow or Optuna made it: install that one, or upgrade an older file, "
+        "after a backup, by `mlflow db upgrade` or `optuna storage upgrade`",
+    ),
+)
 _HEADERS = {"sqlite": b"SQLite format 3\x00", "journal": b'{"op_code"'}
 
 
@@ -37,19 +57,27 @@ def scrubbed(text: str, address: str) -> str:
 
 def absolute(address: str) -> str:
     """Return the address with the path of a local file made absolute."""
-    path = local_file(address)
-    scheme, rest = address.partition(":")[0], "".join(address.partition("?")[1:])
-    return address if path is None else f"{scheme}:///{path}{rest}"
+    path, rest = local_file(address), "".join(address.partition("?")[1:])
+    return address if path is None else file_address(address.partition(":")[0], path) + rest
+
+
+def file_address(scheme: str, path: Path) -> str:
+    """Return the address of a local file, for `local_file`, SQLAlchemy and MLflow alike."""
+    quoted = str(path).translate(_QUOTED)
+    if scheme == "sqlite" and quoted != str(path):
+        scheme = "sqlite+pysqlite"  # of `sqlite:///`, MLflow also makes the quoted folder
+    return f"{scheme}:///{quoted}"
 
 
 def local_file(address: str, *schemes: str) -> Path | None:
     """Return the file of an address; None for servers, for memory, and for other schemes.
 
-    schemes: `sqlite` or `journal` (Optuna's); both if none is given.
+    schemes: `sqlite` or `journal` (Optuna's); both if none is given. `%20` and the like are
+    decoded, as SQLAlchemy does.
     """
     scheme, _, path = address.partition("?")[0].partition(":///")
-    known = path and scheme in (schemes or _HEADERS)
-    return Path(path).expanduser().absolute() if known else None
+    known = path and scheme.partition("+")[0] in (schemes or _HEADERS)
+    return Path(unquote(path)).expanduser().absolute() if known else None
 
 
 def choose(option: str | None, variable: str, recorded: str | None, default: str) -> str:
@@ -81,17 +109,93 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
             if path is None:
                 raise ValueError(f"it must read {scheme}:///PATH; memory is lost with its process")
             _check_header(path, scheme)
+            if scheme == "sqlite" and path.is_file():
+                check_tables(option, address, _tables_of(path))
         elif parts.hostname:
             where = (parts.hostname, parts.port or _PORTS[scheme])
             socket.create_connection(where, timeout=PROBE_SECONDS).close()
     except UserError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, sqlite3.Error) as error:
         raise refused(option, address, error) from None
 
 
+def check_tables(option: str, address: str, tables: Iterable[str]) -> None:
+    """Raise `UserError` for a file with tables of another program alone, and for a database where
+    one's version of the schema would be taken for the other's."""
+    tables = set(tables)
+    found = sorted(name for name in tables if not name.startswith(("alembic_", "sqlite_")))
+    clash = "alembic_version" in tables or local_file(address) is not None
+    if found and clash and _TABLES[option] not in found:
+        owner = "MLflow" if option == "--tracking-uri" else "Optuna"
+        raise UserError(
+            f"`{option}` must be a database of {owner} or a new one, got {masked(address)!r} with "
+            f"the tables {', '.join(found[:5])} of another program; name another database"
+        )
+
+
+def check_two(tracking_uri: str, study_storage: str) -> None:
+    """Raise `UserError` where MLflow and Optuna would share a database: their versions clash."""
+    if _place(tracking_uri) == _place(study_storage):
+        raise UserError(
+            "`--study-storage` must be another database than `--tracking-uri`, got "
+            f"{masked(study_storage)!r} for both, where each would take the other's schema for its "
+            "own; name two, or leave --study-storage out"
+        )
+
+
+def _place(address: str) -> object:
+    path, parts = local_file(address), urlsplit(address)
+    return path.resolve() if path else (parts.netloc.rpartition("@")[2], parts.path)
+
+
+def check_writable(option: str, address: str) -> None:
+    """Raise `UserError` where a SQLite file is locked or read-only; write nothing."""
+    path = local_file(address, "sqlite")
+    if path is None or not path.is_file():
+        return
+    try:
+        with _sqlite(path, "rw") as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+        if not os.access(path.parent, os.W_OK):  # SQLite puts its journal there
+            raise PermissionError(f"the folder {str(path.parent)!r} is not writable")
+    except (OSError, sqlite3.Error) as error:
+        raise refused(option, address, error) from None
+
+
+def _sqlite(path: Path, mode: str) -> contextlib.closing[sqlite3.Connection]:
+    uri = f"file:{quote(str(path))}?mode={mode}"
+    return contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_SECONDS))
+
+
+def _tables_of(path: Path) -> list[str]:
+    with _sqlite(path, "ro") as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return [str(name) for (name,) in found]
+
+
+def is_left_behind(tracking_uri: str, location: str) -> bool:
+    """Return whether MLflow keeps files where its SQLite file was before it was moved or copied.
+
+    location: of an experiment's or a run's artifacts; MLflow has no call to change it.
+    """
+    path, parts = local_file(tracking_uri, "sqlite"), urlsplit(location)
+    folder = Path(unquote(parts.path) if parts.scheme == "file" else location)
+    if path is None or parts.scheme not in ("", "file") or ARTIFACTS not in folder.parts:
+        return False
+    while folder.name != ARTIFACTS:
+        folder = folder.parent
+    return folder.resolve() != (path.parent / ARTIFACTS).resolve()
+
+
 def check_ray_answers(address: str) -> None:
-    """Raise `UserError` if no Ray cluster answers; `local` and `auto` are not checked."""
+    """Raise `UserError` if no Ray cluster answers; `local` is not checked, nor what Ray finds.
+
+    `auto` is the cluster of RAY_ADDRESS, where that is set.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address
     if address in ("local", "auto"):
         return
     try:
@@ -102,7 +206,7 @@ def check_ray_answers(address: str) -> None:
     except (OSError, ValueError) as error:
         raise UserError(
             f"`--ray-address` must be a Ray cluster that answers, got {address!r} ({error}); "
-            "use local, or start one with `ray start --head`"
+            "use local, start one with `ray start --head`, or see to RAY_ADDRESS, which auto means"
         ) from None
 
 
@@ -137,7 +241,12 @@ def refused(option: str, address: str, error: BaseException) -> UserError:
     kind = "an MLflow server or database" if option == "--tracking-uri" else "a database"
     said = scrubbed(first_line(error), address)
     remedy = "start it, or leave the option out for a local file"
-    if "@" in address and masked(address) == address:
+    known = [text for words, text in _REMEDIES if any(word in said.lower() for word in words)]
+    if known:
+        remedy = known[0]
+    elif local_file(address) is not None:
+        remedy = "restore it from a copy, or leave the option out"
+    elif "@" in address and masked(address) == address:
         variable = "MLFLOW_TRACKING_URI" if option == "--tracking-uri" else "DISPARSE_STUDY_STORAGE"
         remedy = f"start it; its password is not recorded: set {variable} to the whole address"
     return UserError(

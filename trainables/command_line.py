@@ -1,6 +1,8 @@
 """Holds what all command lines share: exit codes and how errors are shown.
 
-Exit codes: 0 success; 1 failure; 2 a user's mistake (one message, no traceback); 130 interrupted.
+Exit codes: 0 success; 1 failure, or a bug of ours; 2 a user's mistake; 130 interrupted. Each ends
+in one message. The traceback behind it is shown with `--debug`, which every command takes, or where
+the environment has DISPARSE_DEBUG.
 """
 
 import contextlib
@@ -11,15 +13,22 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from trainables.errors import Failure, UserError
+import typer
+from typer.core import TyperGroup
+
+from trainables.errors import Failure, UserError, is_full_disk, is_out_of_memory
+from trainables.standard_streams import outlast_readers
+from trainables.user_code import SEE_TRACEBACK, bug
 
 EXIT_FAILURE = 1
 EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
+_DEBUG = "DISPARSE_DEBUG"
 
 # `scheme://user:password@`. In an http or object-store address the password ends before the first
 # slash. A database's driver takes everything up to the `@`, slashes included.
@@ -34,10 +43,43 @@ _SECRET_ARGUMENT = re.compile(
 )
 
 
+class Commands(TyperGroup):
+    """Gives every command of a command line the option `--debug`."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        # Typer makes an option from a function's parameter, so one function lends it to all.
+        lender = typer.Typer(add_completion=False)
+        lender.command()(_debuggable)
+        option = typer.main.get_command(lender).params[0]
+        for command in (self, *self.commands.values()):
+            command.params.append(option)
+
+
+def _switch_debug(wanted: bool) -> None:
+    if wanted:
+        os.environ[_DEBUG] = "1"  # by environment, so that processes of this one hear of it
+
+
+def _debuggable(
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            callback=_switch_debug,
+            expose_value=False,
+            help="Show the traceback behind an error. Or set DISPARSE_DEBUG=1.",
+        ),
+    ] = False,
+) -> None:
+    """Hold the option of every command."""
+
+
 def run_command_line(main: Callable[[], object]) -> None:
     """Run a command line's entry point and turn its errors into a message and an exit code."""
+    outlast_readers()
     try:
-        main()
+        _run(main)
     except UserError as error:
         _leave(f"error: {error}", EXIT_USER_MISTAKE)
     except Failure as error:
@@ -51,15 +93,50 @@ def run_command_line(main: Callable[[], object]) -> None:
             if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
                 _leave("interrupted", EXIT_INTERRUPTED)  # Typer prints nothing
         raise
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _leave(f"failed: no space left on the disk ({error}); free some and resume", EXIT_FAILURE)
+    except Exception as error:
+        _leave(_failure(error), EXIT_FAILURE)
+
+
+def _run(main: Callable[[], object]) -> None:
+    """Run an entry point, and write its output before Python ends, where errors are not caught."""
+    try:
+        main()
+    except SystemExit:  # as Typer ends, also well
+        _flush()
+        raise
+    _flush()
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What cannot be written would be tried again, and complained of, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _failure(error: Exception) -> str:
+    """Return the message for an error that no code expected."""
+    if isinstance(error, OSError) and is_full_disk(error):
+        return f"failed: no space left on the disk ({error}); free some and resume"
+    if is_out_of_memory(error):
+        return f"failed: out of memory ({error or type(error).__name__}); {SEE_TRACEBACK}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return (
+            f"failed: {error.filename!r} cannot be used ({error.strerror}); check that it is "
+            f"there, and its permissions; {SEE_TRACEBACK}"
+        )
+    return bug(error)
 
 
 def _leave(message: str, code: int) -> None:
+    error = sys.exception()
+    if os.environ.get(_DEBUG) and error is not None:
+        traceback.print_exception(error)
     print(message, file=sys.stderr)
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        _flush()
     raise SystemExit(code)
 
 
@@ -100,7 +177,7 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object, complete or not at all, with null for NaN and infinity."""
     target = Path(path)
-    text = json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,11 +213,12 @@ def require_writable(folder: Path, option: str) -> None:
         ) from None
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return what JSON can hold of a value: null for NaN and infinity, lists for tuples."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return value

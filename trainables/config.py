@@ -2,12 +2,13 @@
 
 Dicts from Optuna, Ray Tune, JSON or the command line become a `TrialConfig` at the boundary
 (`TrialConfig.from_dict`, `TrialConfig.replace`); code behind it sees no dicts. Fields that
-affect a result have no defaults here; their defaults are in `spaces.presets`.
+affect a result have no defaults here; their defaults are in `spaces.presets`. The few that have one
+are younger than the first records: it is what trials did that were recorded without the field.
 """
 
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, Self
 
 from trainables.checks import at_least, choice, fraction, positive, require
@@ -19,6 +20,7 @@ from trainables.sparsity_config import (
     ALLOCATIONS,
     ANNEALINGS,
     ARBITERS,
+    GRADIENTS_AT,
     REGROW_BUDGETS,
     REWIND_FRACTIONS,
     SALIENCY_WEIGHTS,
@@ -32,8 +34,11 @@ __all__ = [
     "ALLOCATIONS",
     "ANNEALINGS",
     "ARBITERS",
+    "GRADIENTS_AT",
+    "LOSS_RESOLUTIONS",
     "METRIC_DEFINITIONS",
     "OPTIMISERS",
+    "POOL_ROUNDINGS",
     "RATE_SCHEDULES",
     "REGROW_BUDGETS",
     "REWIND_FRACTIONS",
@@ -56,6 +61,8 @@ OPTIMISERS = ("sgd", "adam", "adamw")
 RATE_SCHEDULES = ("constant", "halving", "cosine")
 RUNTIMES = ("onnxruntime", "torch")
 METRIC_DEFINITIONS = ("corrected", "published")
+POOL_ROUNDINGS = ("down", "up")
+LOSS_RESOLUTIONS = ("full", "logits")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +136,7 @@ class ModelConfig:
     head_width: int
     head_dilations: tuple[int, ...]  # one parallel head each
     unit_rate: float  # learning rate of Cross-Stitch units, relative to that of weights
+    pool_rounding: str = "down"  # of the max-pool's size; "up" is the published `ceil_mode`
 
     def __post_init__(self) -> None:
         for name in ("width", "head_width"):
@@ -140,6 +148,7 @@ class ModelConfig:
             "the paper has four stages",
         )
         positive("model.unit_rate", self.unit_rate)
+        choice("`model.pool_rounding`", self.pool_rounding, POOL_ROUNDINGS)
         require(len(self.head_dilations) > 0, "`model.head_dilations` is empty", (), "name one")
         for name in ("blocks", "strides", "dilations", "head_dilations"):
             entries = getattr(self, name)
@@ -162,6 +171,8 @@ class OptimiserConfig:
     rate_schedule: str
     halve_every_fraction: float  # of training; "halving" only
     clip_norm: float | None  # of the masked gradient; None = no clipping
+    decay_factor: float = 0.5  # what "halving" multiplies the rate by; Taskonomy's protocol has 0.3
+    retraining_rate: float | None = None  # after pre-training, constant; None = as from scratch
 
     def __post_init__(self) -> None:
         choice("optimiser", self.name, OPTIMISERS)
@@ -170,6 +181,14 @@ class OptimiserConfig:
         at_least("optimiser.weight_decay", self.weight_decay, 0.0)
         fraction("optimiser.momentum", self.momentum, closed_above=False)
         positive("optimiser.halve_every_fraction", self.halve_every_fraction)
+        require(
+            0 < self.decay_factor <= 1,
+            "`optimiser.decay_factor` must be in (0, 1]",
+            self.decay_factor,
+            "0.5 halves the rate",
+        )
+        if self.retraining_rate is not None:
+            positive("optimiser.retraining_rate", self.retraining_rate)
         if self.clip_norm is not None:
             positive("optimiser.clip_norm", self.clip_norm)
 
@@ -189,6 +208,10 @@ class TrainingConfig:
     precision: str  # "auto" = bf16 on CUDA, else fp32
     channels_last: bool
     compile: bool
+    loss_resolution: str = "full"  # of the targets; "logits" = sampled down to the predictions
+    # Test frames whose predictions are kept at the end, for pictures; 0 = none. It changes no
+    # result, and studies and models from before it have no entry for it.
+    prediction_frames: int = 4
 
     def __post_init__(self) -> None:
         for name in (
@@ -201,6 +224,7 @@ class TrainingConfig:
         ):
             at_least(f"training.{name}", getattr(self, name), 1)
         at_least("training.pretrain_steps", self.pretrain_steps, 0)
+        at_least("training.prediction_frames", self.prediction_frames, 0)
         require(
             self.batch_size % self.accumulation == 0,
             "`training.accumulation` must divide `training.batch_size`",
@@ -214,6 +238,7 @@ class TrainingConfig:
             "report less often or train longer",
         )
         choice("precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        choice("`training.loss_resolution`", self.loss_resolution, LOSS_RESOLUTIONS)
         for task, weight in self.loss_weights.items():
             positive(f"training.loss_weights.{task}", weight)
 
@@ -273,6 +298,17 @@ class TrialConfig:
             missing,
             "add training.loss_weights.TASK",
         )
+
+    @classmethod
+    def younger_settings(cls) -> dict[str, Any]:
+        """Return the settings that a record may lack, by dotted name, with what that means."""
+        parts = {name: t for name, t in typing.get_type_hints(cls).items() if is_dataclass(t)}
+        return {
+            f"{part}.{f.name}": f.default
+            for part, kind in parts.items()
+            for f in fields(kind)
+            if f.default is not MISSING
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values, ready for JSON; the inverse of `from_dict`."""

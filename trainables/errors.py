@@ -47,3 +47,13 @@ def is_full_disk(error: BaseException | str) -> bool:
     said = str(error)
     known = (*map(os.strerror, _FULL_DISK), "PytorchStreamWriter failed writing")
     return any(words in said for words in known)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception means that memory ran out, on any device."""
+    # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a plain one.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+    )

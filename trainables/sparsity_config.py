@@ -14,6 +14,7 @@ ANNEALINGS = ("constant", "linear", "cosine", "inverse-power")
 ARBITERS = ("unanimous", "majority", "intersection")
 SALIENCY_WEIGHTS = ("actual", "xavier")
 REGROW_BUDGETS = ("exact", "published")
+GRADIENTS_AT = ("sparse", "dense")
 SCORES = ("taylor", "magnitude", "published")
 
 
@@ -99,10 +100,13 @@ class RegrowthConfig:
     interval_steps: int  # delta_T
     end_fraction: float  # T_end as a fraction of training
     budget: str  # "exact" keeps every layer's count; "published" lets the union overshoot
+    gradient_at: str = "sparse"  # the weights at which growth gradients are taken; "dense" = pruned
+    # ones at the values they had, which they resume when grown, as in the released DiSparse code
 
     def __post_init__(self) -> None:
         fraction("regrowth.fraction", self.fraction)
         choice("annealing", self.annealing, ANNEALINGS)
         choice("regrowth budget", self.budget, REGROW_BUDGETS)
+        choice("`regrowth.gradient_at`", self.gradient_at, GRADIENTS_AT)
         fraction("regrowth.end_fraction", self.end_fraction)
         at_least("regrowth.interval_steps", self.interval_steps, 1)

@@ -26,8 +26,10 @@ from trainables.shipping.trial_costs import deployment_costs
 from trainables.training.checkpoints.manifest import valid_checkpoint, write_manifest
 from trainables.training.dense_runs.cache import DenseCache
 from trainables.training.reports import Report
+from trainables.training.test_frames import FILE, save_predictions
 from trainables.training.trial import TrialRun
 from trainables.training.watchdog import Watchdog, silence_of
+from trainables.user_code import bug
 
 
 class DiSparseTrainable(tune.Trainable):
@@ -38,7 +40,7 @@ class DiSparseTrainable(tune.Trainable):
       config: `TrialConfig.to_dict()` as JSON text, because Tune copies, flattens and writes
         every leaf of a dict many times for every trial.
       objectives: metrics that must be finite for the trial to be useful.
-      directory: the folder of `summary.json`.
+      directory: the folder of `summary.json`, `model.pt` and `predictions.npz`.
       import_folder: the folder of the user's own modules, or None.
       restore_from: a checkpoint of an earlier launch, or None.
       dense_cache: the folder of dense runs that trials share, or None (or absent).
@@ -101,13 +103,14 @@ class DiSparseTrainable(tune.Trainable):
             said = ", ".join(f"{n}={report.metrics.get(n, 'missing')}" for n in bad)
             return self._fail(f"objectives missing or not finite at step {report.step}: {said}")
         except (UserError, Failure) as error:
-            return self._fail(str(error))
+            # Of a user's own code, the traceback has the line.
+            return self._fail(str(error), traceback.format_exc() if error.__cause__ else "")
         except (torch.OutOfMemoryError, MemoryError) as error:
             return self._fail(f"out of memory: {error or type(error).__name__}")
         except Exception as error:
             if is_full_disk(error):
                 raise
-            return self._fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+            return self._fail(bug(error), traceback.format_exc())
 
     def _open(self) -> TrialRun:
         """Return the trial from its checkpoint, or a new run if that cannot be read."""
@@ -181,6 +184,8 @@ class DiSparseTrainable(tune.Trainable):
                 "metrics": {k: v for k, v in metrics.items() if not non_finite(metrics, (k,))},
             }
         )
+        if self._run is not None and self._run.loop.step >= self._run.config.training.steps:
+            self._export(self._run)  # trained to its end: what failed is its last report
         self._failure = {"reason": reason}
         self.cleanup()
         return {
@@ -194,7 +199,7 @@ class DiSparseTrainable(tune.Trainable):
         }
 
     def _export(self, run: TrialRun) -> None:
-        """Write `model.pt`. If that fails, the model is lost but not the trial's result."""
+        """Write `model.pt` and `predictions.npz`; a failure does not lose the trial's result."""
         path = Path(self._trial["directory"]) / "model.pt"
         try:
             run.export(path)
@@ -202,6 +207,12 @@ class DiSparseTrainable(tune.Trainable):
             if is_full_disk(error):
                 raise
             print(f"cannot write {path}: {error}", flush=True)
+        try:
+            save_predictions(path.with_name(FILE), run)
+        except Exception as error:  # pictures are not worth a trial
+            if is_full_disk(error):
+                raise
+            print(f"cannot write {path.with_name(FILE)}: {error}", flush=True)
 
     def _write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`, complete or absent. A failure to write does not end the trial."""

@@ -1,5 +1,6 @@
 """Prepare what figures are drawn on: Matplotlib without global state, Plotly's layout."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,12 +172,24 @@ def legend_below(figure: Figure, handles: Sequence[Artist], columns: int = 6) ->
     )
 
 
+def png(figure: Figure) -> bytes:
+    """Return the figure as the contents of a PNG."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi=style.DPI, format="png")
+    return file.getvalue()
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG, whole or not at all. Raises `UserError` where the folder is not writable."""
+    return write_png(png(figure), path)
+
+
+def write_png(contents: bytes, path: Path) -> Path:
+    """Write what `png` gave, as `save` does."""
     partial = path.with_name(f".{path.name}.partial.png")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, dpi=style.DPI)
+        partial.write_bytes(contents)
         partial.replace(path)
     except OSError as error:
         raise UserError(

@@ -25,6 +25,7 @@ from analysis.plots import (
     layers,
     parallel,
 )
+from analysis.report import predictions
 from analysis.statistics.fronts import (
     TaskFront,
     eligible,
@@ -73,6 +74,7 @@ class Findings:
     importances: Importances  # of the drawn parameters
     confirmed: Mapping[str, Confirmed]  # what was trained again at fresh seeds, by trial
     ties: Mapping[str, tuple[int, ...]]  # of members no quality tells apart, by trial
+    predictions: Mapping[str, bytes]  # by task, as PNGs: of the dense model and the front
 
     @property
     def member_names(self) -> frozenset[str]:
@@ -80,7 +82,13 @@ class Findings:
         return frozenset(t.trial for t in self.members)
 
 
-def find(study: Study, *, with_masks: bool = True, with_importances: bool = True) -> Findings:
+def find(
+    study: Study,
+    *,
+    with_masks: bool = True,
+    with_importances: bool = True,
+    with_predictions: bool = True,
+) -> Findings:
     """Compute everything that the figures need."""
     ended = tuple(sorted(eligible(study), key=lambda t: (t.ended or _LATEST, t.number)))
     missed = infeasible(study)
@@ -111,6 +119,7 @@ def find(study: Study, *, with_masks: bool = True, with_importances: bool = True
         importances=measure(study, (*ended, *missed) if with_importances else ()),
         confirmed=known,
         ties=ties(members, known, study.qualities),
+        predictions=predictions.pictures(study, members) if with_predictions else {},
     )
 
 
@@ -195,6 +204,8 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
     if found.layers:
         title = f"{study.name}: where the front keeps its weights"
         paths.append(canvas.save(layers.draw(found.layers, title, about), out / "layers.png"))
+    for task, contents in found.predictions.items():
+        paths.append(canvas.write_png(contents, out / f"predictions-{task}.png"))
     return paths
 
 

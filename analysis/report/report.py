@@ -4,6 +4,7 @@ Plotly is inlined once and nothing is fetched. Jinja2 escapes all text; only wha
 goes into the page as it is.
 """
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,6 +107,7 @@ def _links(found: Findings, has_missed: bool) -> dict[str, str]:
         "importance": "Importance",
         "agreement": "Agreement",
         "layers": "Layers",
+        "predictions": "Predictions",
     }
     return {
         "front": "Fronts",
@@ -162,6 +164,9 @@ def _figures(found: Findings) -> dict[str, Any]:
         },
         "agreement": _markup(agreement.interactive(found.votes)) if found.votes else None,
         "layers": _markup(layers.interactive(found.layers)) if found.layers else None,
+        "predictions": [
+            (task_label(task), _embedded(contents)) for task, contents in found.predictions.items()
+        ],
     }
     if not found.ended:
         return figures
@@ -197,6 +202,11 @@ def _markup(figure: "go.Figure") -> Markup:
             config=canvas.PAGE_CONFIG,
         )
     )
+
+
+def _embedded(contents: bytes) -> str:
+    """A PNG as the address of an image, which holds it."""
+    return "data:image/png;base64," + base64.b64encode(contents).decode()
 
 
 def _legend(entries: Iterable[tuple[str, str]]) -> list[tuple[str, Markup]]:

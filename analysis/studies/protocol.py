@@ -40,7 +40,7 @@ def protocol(grid: Grid) -> dict[str, str]:
         "tasks": ", ".join(grid.tasks),
     }
     for aspect, names in _SETTINGS.items():
-        texts = [_aspect(aspect, [config.get(name) for name in names]) for config in configs]
+        texts = [_aspect(aspect, names, config) for config in configs]
         aspects[aspect] = _joined(texts)
     counts = sorted({len(system.seeds) for system in grid.systems})
     aspects["seeds"] = " / ".join(map(str, counts))
@@ -74,17 +74,28 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _aspect(aspect: str, values: Sequence[Any]) -> str | None:
+def _aspect(aspect: str, names: Sequence[str], config: Mapping[str, Any]) -> str | None:
+    values = [config.get(name) for name in names]
     if any(value is None for value in values):
         return None
     if aspect in ("image size", "training crop"):
         return "×".join(map(str, values[0])) if isinstance(values[0], list) else str(values[0])
     if aspect == "optimiser":
-        return f"{values[0]}, learning rate {values[1]:g}, {values[2]}"
+        return f"{values[0]}, learning rate {values[1]:g}, {_schedule(str(values[2]), config)}"
     if aspect == "network":
         blocks = "-".join(map(str, values[2])) if isinstance(values[2], list) else str(values[2])
         return f"{values[0]}, width {values[1]}, blocks {blocks}, head width {values[3]}"
     return str(values[0])
+
+
+def _schedule(name: str, config: Mapping[str, Any]) -> str:
+    """Return the rate's schedule in the words of `papers.PROTOCOLS`: "halving" by 0.5 alone."""
+    factor = config.get("optimiser.decay_factor", 0.5)
+    fraction = config.get("optimiser.halve_every_fraction")
+    steps = config.get("training.pretrain_steps") or config.get("training.steps")
+    if name != "halving" or factor == 0.5 or fraction is None or steps is None:
+        return name
+    return f"times {factor:g} every {round(fraction * steps)} steps"
 
 
 def _one(configs: Sequence[Mapping[str, Any]], name: str) -> str:

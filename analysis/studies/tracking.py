@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from trainables import report
-from trainables.addresses import PROBE_SECONDS, without_password
+from trainables.addresses import (
+    PROBE_SECONDS,
+    absolute,
+    file_address,
+    is_left_behind,
+    local_file,
+    without_password,
+)
 from trainables.command_line import masked
 from trainables.errors import UserError
 
@@ -58,14 +65,14 @@ def resolve_uri(option: str | None, recorded: object, storage: Path) -> str | No
         recorded = environment
     for uri in (option, recorded, environment):
         if isinstance(uri, str) and uri:
-            return uri
+            return absolute(uri)
     return default_uri(storage)
 
 
 def default_uri(storage: Path) -> str | None:
     """Return the address of the database that a storage folder holds; None if it holds none."""
     database = storage / "mlflow.db"
-    return f"sqlite:///{database}" if database.is_file() else None
+    return file_address("sqlite", database) if database.is_file() else None
 
 
 def fetch_record(uri: str, name: str, folder: Path) -> FetchedRecord | None:
@@ -92,7 +99,9 @@ def fetch_record(uri: str, name: str, folder: Path) -> FetchedRecord | None:
         for path in wanted:
             local = Path(client.download_artifacts(run_id, path, str(folder)))
             local.replace(folder / local.name)
-    notes = () if len(parents) == 1 else (_several(uri, name, len(parents), parent),)
+    # One that was moved has several runs.
+    count = len({run.data.tags.get(TAG_STUDY_ID, run.info.run_id) for run in parents})
+    notes = () if count == 1 else (_several(uri, name, count, parent),)
     return FetchedRecord(run_id=run_id, notes=notes)
 
 
@@ -121,9 +130,14 @@ def log_artifacts(
     Raises `TrackingAway`.
     """
     with _client(uri) as client:
-        run_id = _recorded_parent(client, name, parent_run_id)
+        run_id = _recorded_parent(client, uri, name, parent_run_id)
         if run_id is None:
-            parents = _parents(client, name)
+            # Not those of before a move: their files are elsewhere, and may be another study's.
+            parents = [
+                run
+                for run in _parents(client, name)
+                if not is_left_behind(uri, run.info.artifact_uri or "")
+            ]
             if study_id:
                 # A run without the tag may be the study's own, from before the tag existed.
                 own = [r for r in parents if r.data.tags.get(TAG_STUDY_ID) == study_id]
@@ -158,9 +172,9 @@ def _client(uri: str) -> Iterator["MlflowClient"]:
 
 def _probe(uri: str) -> None:
     parts = urlsplit(uri)
-    if parts.scheme == "sqlite":
-        path = uri.removeprefix("sqlite:///").partition("?")[0]
-        if not Path(path).is_file():
+    if parts.scheme.partition("+")[0] == "sqlite":
+        path = local_file(uri)
+        if path is None or not path.is_file():
             raise TrackingAway(f"{uri}: no such file")
     elif parts.hostname is not None:
         default = {"https": 443, "postgresql": 5432}.get(parts.scheme.partition("+")[0], 80)
@@ -171,7 +185,7 @@ def _probe(uri: str) -> None:
             raise TrackingAway(f"{masked(uri)}: {error}") from None
 
 
-def _recorded_parent(client: "MlflowClient", name: str, run_id: str | None) -> str | None:
+def _recorded_parent(client: "MlflowClient", uri: str, name: str, run_id: str | None) -> str | None:
     """Return the run named by the study's record, if this server has it."""
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
@@ -184,7 +198,9 @@ def _recorded_parent(client: "MlflowClient", name: str, run_id: str | None) -> s
         if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             return None
         raise
-    is_own = run.data.tags.get(report.TAG_STUDY) == name
+    is_own = run.data.tags.get(report.TAG_STUDY) == name and not is_left_behind(
+        uri, run.info.artifact_uri or ""
+    )
     return run_id if is_own and run.info.lifecycle_stage == "active" else None
 
 

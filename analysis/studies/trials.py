@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from analysis.methods import remember_methods
 from analysis.studies import tracking
 from trainables import report
+from trainables.checksums import read_sealed, read_table
 from trainables.command_line import masked
 from trainables.errors import UserError, unknown_name
 
@@ -170,12 +170,9 @@ def _read_facts(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        facts = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} must be a JSON object, but {error}; restore it") from None
-    if not isinstance(facts, dict):
-        raise UserError(f"{path} must be a JSON object, got {type(facts).__name__}; restore it")
-    return facts
+        return read_sealed(path)
+    except OSError as error:
+        raise UserError(f"{path} must be a file to read, but {error}; restore it") from None
 
 
 def _read_table(path: Path) -> pa.Table:
@@ -183,12 +180,9 @@ def _read_table(path: Path) -> pa.Table:
     if not path.is_file():
         return _COLUMNS.empty_table()
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} must be a Parquet file, but reading it failed: {first}; restore it"
-        ) from None
+        table = read_table(path)
+    except OSError as error:
+        raise UserError(f"{path} must be a file to read, but {error}; restore it") from None
     missing = [name for name in _COLUMNS.names if name not in table.column_names]
     if missing:
         raise UserError(

@@ -19,7 +19,7 @@ from search.plans.budget import no_gpu_for
 from search.plans.objective_values import final_density
 from search.plans.plan import Plan
 from search.record.ledger import Assignment, Ledger
-from search.record.study_folder import StudyFiles
+from search.record.study_folder import StudyFiles, again
 from search.schedulers.study_scheduler import make_scheduler, replay
 from trainables.errors import UserError
 
@@ -70,7 +70,8 @@ def run_trials(
 
     scheduler = make_scheduler(plan)
     stopped = {} if scheduler is None else replay(scheduler, plan.study, reports)
-    with ray_cluster(launch.ray_address) as nodes:
+    resume = again("resume", plan.study, files.storage)
+    with ray_cluster(launch.ray_address, resume) as nodes:
         wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
         concurrency, resources = shares(nodes, wanted)
         if plan.budget.gpu_hours is not None and not resources.get("gpu"):

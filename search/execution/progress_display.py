@@ -79,7 +79,7 @@ class Progress:
             f"[{self._finished:{width}d}{total}] {name} {method:17s} "
             f"{self._values(metrics)} {status} {time.monotonic() - began:.0f} s"
         )
-        self.say(f"{line} ({reason.splitlines()[0][:160]})" if reason else line)
+        self.say(f"{line} ({reason.splitlines()[0][:400]})" if reason else line)
 
     def _values(self, metrics: Mapping[str, float]) -> str:
         return "  ".join(

@@ -24,6 +24,7 @@ from trainables.shipping.seeds import metrics_of_seeds
 from trainables.shipping.ship import ship
 from trainables.training.export import load_model
 from trainables.training.progress import TrialProgress
+from trainables.user_code import running
 
 if TYPE_CHECKING:
     from search.tracking.shipped_model import InMlflow
@@ -124,9 +125,11 @@ def ship_from_study(
         dense_cache=files.dense_cache,
         quiet=quiet,
     )
-    with TrialProgress("shipping", quiet=quiet) as progress:
+    trained = load_model(model)
+    own_code = running({f"model {trained.config.model.name!r}": trained.model})
+    with TrialProgress("shipping", quiet=quiet) as progress, own_code:
         result = ship(
-            load_model(model),
+            trained,
             wanted.out,
             options,
             command=command,

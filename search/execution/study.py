@@ -33,6 +33,7 @@ from trainables.addresses import check_ray_answers, first_line, local_file, scru
 from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
 from trainables.registry.lookup import METHOD
+from trainables.user_code import running
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +89,9 @@ def _leave_nothing(files: StudyFiles, *, is_new: bool) -> None:
             files.storage.rmdir()
         return
     for path in (files.description, files.trials, local_file(files.default_study_storage)):
-        if path is not None:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what cannot be removed does not hide why
+            if path is not None:
+                path.unlink(missing_ok=True)
 
 
 def _check_options(plan: Plan, launch: Launch) -> None:
@@ -128,7 +130,7 @@ def _run_locked(
     num_seeds = launch.confirm or (None if launch.more else known.get("confirm"))
     trains = launch.more is not None or num_seeds is not None or not known.get("finished")
     data = _check_first_trial(plan, known) if launch.check_data and trains else known.get("data")
-    set_ray_environment()
+    set_ray_environment(launch.ray_address)
     # Imported late: `--help` and a user's mistakes should not wait for these.
     from search.execution.earlier_launches import clear_tune_states
     from search.execution.monitor import Monitor
@@ -145,7 +147,11 @@ def _run_locked(
     described |= {"parent_run_id": None, "finished": False, "data": data}
     directions = {name: describe(name).direction for name in plan.objectives}
     study_id = str(described["study_id"])
-    record = StudyRecord.create(addresses.study_storage, plan.study, directions, study_id)
+    where = (addresses.study_storage, plan.study)
+    if known.get("parent_run_id"):  # its trials may have begun: it is not made anew
+        record = StudyRecord.load(*where, study_id)
+    else:
+        record = StudyRecord.create(*where, directions, study_id)
     check_record(files, known, record.num_trials(), addresses.study_storage)
     warm = warm_trials(plan, files, begun=bool(known))
     if not known:
@@ -242,7 +248,7 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
     """
     from trainables.code_digest import digest
     from trainables.data.catalogue import open_dataset
-    from trainables.models.catalogue import build_model
+    from trainables.models.catalogue import build_model, service_of
     from trainables.shipping.trial_costs import deployment_costs
     from trainables.sparsity.masks import MaskRegistry
     from trainables.sparsity.structures.catalogue import build_structure, use_structure
@@ -253,9 +259,10 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
     model = build_model(config.model, num_channels, config.seed)
     deployment_costs(config)
     if METHOD.find(config.method).sparse:
-        registry = MaskRegistry(model)
-        use_structure(config.sparsity.structure, registry, model, config.data.size)
-        build_structure(config.sparsity, registry, {})
+        with running({f"model {config.model.name!r}": model}):
+            registry = MaskRegistry(model, service_of(config.model, model, config.data.size))
+            use_structure(config.sparsity.structure, registry, model, config.data.size)
+            build_structure(config.sparsity, registry, {})
     metas = [view.split.meta.to_json() for view in (dataset.train, dataset.test)]
     found = digest(b"".join(metas))
     if known.get("data", found) not in (found, None):

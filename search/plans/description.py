@@ -11,7 +11,7 @@ from search.plans.recipe import Recipe
 from search.plans.resolve import make_plan, with_space
 from trainables.code_digest import digest_import
 from trainables.coercion import to_plain
-from trainables.config import flatten
+from trainables.config import TrialConfig, flatten
 from trainables.errors import UserError
 from trainables.registry.lookup import DATASET, METHOD, MODEL
 from trainables.registry.methods import METHODS
@@ -125,7 +125,7 @@ def plan_from_description(known: Mapping[str, Any]) -> Plan:
         grid=None if grid is None else Grid.from_json(grid),
         warm_start=known["warm_start"],
     )
-    return with_space(plan.with_defaults(known["defaults"]))
+    return with_space(plan.with_defaults(_defaults(known)))
 
 
 def differences(plan: Plan, known: Mapping[str, Any]) -> list[str]:
@@ -150,12 +150,19 @@ def check_version(known: Mapping[str, Any]) -> None:
         )
 
 
+def _defaults(description: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the defaults by method; settings that are younger than the study have their own."""
+    younger = to_plain(TrialConfig.younger_settings())
+    return {method: {**younger, **own} for method, own in description["defaults"].items()}
+
+
 def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
     """Return what tells one study from another, by dotted name."""
     grid = description["grid"]
     # A grid says more than that its sampler or its seed is another, and so comes first.
     facts = {"grid": "none"} if grid is None else Grid.from_json(grid).facts()
     counted = {name: description[name] for name in _IDENTITY}
+    counted["defaults"] = _defaults(description)
     recipe = description["resolved_recipe"]
     counted["resolved_recipe"] = {k: v for k, v in recipe.items() if k not in _FREE}
     return facts | flatten(counted)

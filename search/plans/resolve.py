@@ -111,7 +111,7 @@ def make_plan(
                 f"a grid of baselines must have no constraints, got {', '.join(bounds)}; "
                 "it runs every system: use `search run`"
             )
-        wanted = {STEPS: reference.training.steps, **wanted}
+        wanted = {STEPS: reference.training.reference_steps, **wanted}  # of a dense system
     plan = Plan(
         study=name,
         recipe=recipe,

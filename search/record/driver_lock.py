@@ -1,5 +1,6 @@
 """One driver per study: a lock that the kernel opens when its holder dies."""
 
+import contextlib
 import json
 import os
 import platform
@@ -32,7 +33,9 @@ class StudyLock:
             self._lock.acquire(timeout=_PATIENCE_SECONDS, poll_interval=0.05)
             self._holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
         except filelock.Timeout:
-            holder = self._holder.read_text() if self._holder.is_file() else "unknown"
+            holder = (
+                self._holder.read_text(errors="replace") if self._holder.is_file() else "unknown"
+            )
             raise UserError(
                 f"a study can have one driver at a time, and {self._study!r} is driven by process "
                 f"{holder}; wait for it, stop it, or give this study another --name"
@@ -48,7 +51,8 @@ class StudyLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._holder.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that went away or became read-only
+            self._holder.unlink(missing_ok=True)
         self._lock.release()
 
 

@@ -1,63 +1,113 @@
-"""Optuna's journal in a file: what a killed driver or a full disk leaves of it can be read."""
+"""Files of lines: what a killed driver or a full disk leaves can be read, and damage is named."""
 
 import contextlib
 import fcntl
-import json
-import mmap
 import os
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path
 from typing import IO, Any
 
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
+
+from trainables.checksums import is_unfinished, read_line, sealed_line
+from trainables.errors import UserError
+
+_TAIL_BYTES = 1 << 16
 
 
-class Journal(JournalFileBackend):
-    """Optuna's journal in a file, with whole lines alone; other tools may read it at any time.
+class Journal(BaseJournalBackend):
+    """Optuna's journal in a file; other tools may read it, and append to it, at any time.
 
-    Deviations from Optuna's (5.0). A line that a full disk or a killed process left unfinished is
-    removed before the next one, where Optuna would never read the file again. The lock ends with
-    the process that holds it. And nobody waits for the disk, `flush` aside: a host that loses its
-    power loses the lines since then, whose trials run once more.
+    Deviations from Optuna's own (5.0). Every line has a checksum. A line that a full disk or a
+    killed process left unfinished is removed before the next one, where Optuna would never read
+    the file again. The lock ends with the process that holds it. And nobody waits for the disk,
+    `flush` aside: a host that loses its power loses the lines since then, whose trials run once
+    more. A damaged line raises `UserError`: what follows it counts on it.
     """
 
     def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self._path = path
+        self._path = Path(path)
+        self._path.open("ab").close()
+        self._read = (0, 0)  # lines, and where they end
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Yield the lines from that number on. Raises `UserError` for a damaged one."""
+        number, start = self._read if self._read[0] <= log_number_from else (0, 0)
+        for values, end in lines_of(self._path, start):
+            number += 1
+            if isinstance(values, ValueError):
+                raise _damaged(self._path, number, values)
+            self._read = (number, end)
+            if number > log_number_from:
+                yield values
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append lines: all of them or none. Raises OSError where the disk is full."""
-        data = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
-        # Appended by the kernel: never over what somebody else wrote meanwhile.
-        with open(self._path, "a+b", buffering=0) as file:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-            end = _end_of_lines(file)
-            if file.write(data) != len(data):
-                with contextlib.suppress(OSError):
-                    file.truncate(end)
-                raise OSError(f"no space left for {self._path!r}")
+        append_lines(self._path, logs)
 
     def flush(self) -> None:
         """Wait until everything is on the disk."""
-        with open(self._path, "rb") as file:
+        with self._path.open("rb") as file:
             os.fsync(file.fileno())
 
 
+def lines_of(
+    path: Path, start: int = 0
+) -> Generator[tuple[dict[str, Any] | ValueError, int], None, None]:
+    """Yield each line after `start` bytes, or what is wrong with it, and where it ends.
+
+    A last line that is still being written, or was cut short, is none.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            start += len(line)
+            found: dict[str, Any] | ValueError
+            try:
+                if not line.endswith(b"\n"):
+                    if is_unfinished(line):
+                        return
+                    raise ValueError("its newline is gone")
+                found = read_line(line)
+            except ValueError as error:
+                found = error
+            yield found, start
+
+
+def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Append lines with their checksums, all or none. Raises OSError where the disk is full."""
+    data = b"".join(map(sealed_line, lines))
+    # Appended by the kernel: never over what somebody else wrote meanwhile.
+    with open(path, "a+b", buffering=0) as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        end = _end_of_lines(file)
+        if file.write(data) != len(data):
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise OSError(f"no space left for {str(path)!r}")
+
+
+def _damaged(path: Path, number: int, error: ValueError) -> UserError:
+    return UserError(
+        f"line {number} of {str(path)!r} is damaged ({error}), and later ones build on it; restore "
+        "the file from a copy. What `trials.parquet` beside it holds stays usable: by `analysis`, "
+        "and for a new study by --warm-start"
+    )
+
+
 def _end_of_lines(file: IO[bytes]) -> int:
-    """Cut off what follows the last whole line, and return where that ends."""
-    size = end = file.seek(0, os.SEEK_END)
-    if size:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            start = content.rfind(b"\n", 0, end - 1) + 1
-            while end and not _is_whole(content[start:end]):
-                end, start = start, content.rfind(b"\n", 0, max(0, start - 1)) + 1
-    if end != size:
-        file.truncate(end)
-    return end
-
-
-def _is_whole(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return line.endswith(b"\n")
+    """Cut off what follows the last newline, unless that is damaged, and return where it ends."""
+    size = start = file.seek(0, os.SEEK_END)
+    rest = b""
+    while start and b"\n" not in rest:
+        start = max(0, start - _TAIL_BYTES)
+        file.seek(start)
+        rest = file.read(size - start)
+    rest = rest[rest.rfind(b"\n") + 1 :]
+    if rest and not is_unfinished(rest):
+        file.write(b"\n")  # the damaged line ends, and is found when it is read
+        return size + 1
+    if rest:
+        file.truncate(size - len(rest))
+    return size - len(rest)

@@ -76,7 +76,7 @@ class Ledger:
         self.on_finished = on_finished
         self._sampler = sampler
         self._starts = plan.starts()
-        self._trials = record.trials()
+        self._trials = {trial.number: trial for trial in record.trials()}
         self._finished: list[FrozenTrial] = []
         self._unfinished: list[int] = []
         self._to_confirm: list[tuple[FrozenTrial, int]] = []  # with the fresh seed
@@ -91,14 +91,14 @@ class Ledger:
             values, violations = ending_objectives(plan, None, one.metrics)
             if drawn is not None and values is not None:
                 sampler.learn(number, drawn, "complete", values, violations)
-        for trial in self._trials:
+        for trial in self._trials.values():
             self._recall(trial)
         self._num_idle = 0  # whoever starts again has removed the cause
 
     @property
     def num_asked(self) -> int:
         """How many trials were handed out so far, confirmations aside."""
-        return sum(not is_confirmation(trial) for trial in self._trials)
+        return sum(not is_confirmation(trial) for trial in self._trials.values())
 
     @property
     def num_finished(self) -> int:
@@ -132,7 +132,7 @@ class Ledger:
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials that were handed out, by number. Not to be changed."""
-        return self._trials
+        return list(self._trials.values())
 
     def finished(self) -> list[FrozenTrial]:
         """Return the trials that ended, in that order as far as this driver saw it."""
@@ -150,7 +150,7 @@ class Ledger:
         """
         self._confirming = True
         self._to_confirm, said = confirmations_due(
-            self.plan, self._trials, self.front(), num_seeds, used=self.used
+            self.plan, self.trials(), self.front(), num_seeds, used=self.used
         )
         return said
 
@@ -176,7 +176,7 @@ class Ledger:
     def baseline(self, config: TrialConfig) -> TrialConfig | None:
         """Return the dense trial that `config` is compared with, of its seed; None without one."""
         # As it was recorded, whatever the presets say now.
-        for trial in self._trials[: len(self._starts)]:
+        for trial in self.trials()[: len(self._starts)]:
             recorded = trial.user_attrs.get("config")
             if recorded and trial.user_attrs["reference"] and recorded["method"] == "dense":
                 dense = TrialConfig.from_dict({**recorded, "seed": config.seed})
@@ -197,7 +197,7 @@ class Ledger:
             self.plan, self._trials[number].user_attrs.get("config"), metrics
         )
         if values is not None and fraction > 0:
-            self._sampler.report(number, fraction, values, violations)
+            self._sampler.report(_place(self._trials[number]), fraction, values, violations)
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record an end, once; a trial that has ended already stays as it is.
@@ -249,12 +249,12 @@ class Ledger:
         if trial.state in FINISHED:
             if drawn:
                 told = self._told(trial)
-                self._sampler.learn(trial.number, trial, attributes["status"], *told)
+                self._sampler.learn(_place(trial), trial, attributes["status"], *told)
             self.reported(trial.number, attributes["metrics"])
             self._count_end(trial)
             return
         if drawn:
-            self._sampler.resume(trial.number, trial)
+            self._sampler.resume(_place(trial), trial)
         if "status" in attributes:  # killed between the outcome and the state
             self.reported(trial.number, attributes["metrics"])
             self._close(trial, self.record.id_of(trial.number))
@@ -263,11 +263,11 @@ class Ledger:
 
     def _draw(self) -> FrozenTrial:
         """Draw and record a new trial; without a configuration where its own rules refuse it."""
-        number, place = len(self._trials), self.num_asked
+        position, place = len(self._trials), self.num_asked
         start = self._starts[place] if place < len(self._starts) else None
         pins = {} if start is None else start.pins
         space = self.plan.space.pinned(pins)
-        drawn, draw = self._sampler.ask(number, space, start.params if start else None)
+        drawn, draw = self._sampler.ask(position, space, start.params if start else None)
         params = {**pins, **drawn}  # pins of a grid are settings that its space does not hold
         key = _key(params)
         seed = start.seed if start is not None else None
@@ -283,16 +283,16 @@ class Ledger:
         return self._hand_out(draw, given)
 
     def _hand_out(self, draw: BaseTrial, given: dict[str, Any]) -> FrozenTrial:
-        number = len(self._trials)
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(draw.params),
             distributions=dict(draw.distributions),
-            user_attrs={GIVEN: given | {"number": number}},
+            user_attrs={GIVEN: given | {"number": len(self._trials)}},
         )
-        self._live[number] = self.record.add(trial)
-        trial.number = number
-        self._trials.append(flattened(trial))
+        trial_id = self.record.add(trial)
+        number = trial.number = self.record.number_of(trial_id)
+        self._live[number] = trial_id
+        self._trials[number] = flattened(trial)
         return trial
 
     def _assignment(self, trial: FrozenTrial, *, resumed: bool) -> Assignment:
@@ -325,7 +325,7 @@ class Ledger:
         trial.datetime_complete = datetime.datetime.now()
         self._count_end(trial)
         if not is_confirmation(trial):
-            self._sampler.tell(trial.number, status, told, violations)
+            self._sampler.tell(_place(trial), status, told, violations)
 
     def _count_end(self, trial: FrozenTrial) -> None:
         self._finished.append(trial)
@@ -337,6 +337,11 @@ class Ledger:
         # The costs of a complete trial are final.
         config = None if trial.state == TrialState.COMPLETE else trial.user_attrs.get("config")
         return ending_objectives(self.plan, config, trial.user_attrs["metrics"])
+
+
+def _place(trial: FrozenTrial) -> int:
+    """By which the sampler knows a trial: others may have added trials between the study's own."""
+    return int(trial.user_attrs.get("number", trial.number))
 
 
 def _key(params: Mapping[str, Any]) -> str:

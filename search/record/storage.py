@@ -14,7 +14,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.record.journal import Journal
-from trainables.addresses import damaged, first_line, local_file, refused
+from trainables.addresses import check_tables, damaged, first_line, local_file, refused
 from trainables.command_line import masked
 from trainables.errors import UserError
 
@@ -25,6 +25,8 @@ _STUDY_ID = "study_id"  # an attribute of the study
 # The two user attributes of a trial: a single one is written ten times as fast as many.
 GIVEN = "given"  # what it was given when it was handed out
 OUTCOME = "outcome"  # what had become of it when it ended
+_ENDED = "another program ended it in the study storage"
+_MAX_SINCE = 10  # trials that others may have added since one of ours
 
 # Optuna's version is pinned: that some of it is experimental is no news.
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -42,14 +44,23 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
     if path is not None:
         try:
             return optuna.storages.JournalStorage(Journal(str(path)))
-        except (ValueError, KeyError) as error:  # of JSON, and of what a line lacks
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # of lines that another program wrote
             raise damaged(path) from error
     import sqlalchemy
 
     # PostgreSQL's: otherwise one that accepts a connection and says nothing is waited for for ever.
     os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
     # Connections are tried before they are used: a restarted server costs no error.
-    storage = optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+    options = {"pool_pre_ping": True}
+    if local_file(address) is None:  # of a file, `check_answers` has looked
+        engine = sqlalchemy.create_engine(address, **options)
+        try:
+            check_tables("--study-storage", address, sqlalchemy.inspect(engine).get_table_names())
+        finally:
+            engine.dispose()
+    storage = optuna.storages.RDBStorage(address, engine_kwargs=options)
     sqlalchemy.event.listen(storage.engine, "handle_error", _raise_broken)
     return storage
 
@@ -114,6 +125,7 @@ class StudyRecord:
         self._storage = storage
         self.study = study
         study.sampler = optuna.samplers.RandomSampler()  # draws nothing: see `end`
+        self._said_others = False
         self._study_id = storage.get_study_id_from_name(study.study_name)
 
     @classmethod
@@ -123,19 +135,18 @@ class StudyRecord:
         """Create or load a study. directions: "minimize" or "maximize", by objective.
 
         study_id: as `study.json` has it. Raises `UserError` where the storage cannot be opened
-        or holds another study of the name.
+        or holds another study of the name, to which nothing is written.
         """
         with _opened(address) as storage:
-            study = optuna.create_study(
-                study_name=name,
-                storage=storage,
-                directions=list(directions.values()),
-                load_if_exists=True,
-            )
-            if not study.user_attrs and not study.get_trials(deepcopy=False):
+            wanted = list(directions.values())
+            try:
+                study = optuna.create_study(study_name=name, storage=storage, directions=wanted)
+            except optuna.exceptions.DuplicatedStudyError:
+                study = optuna.load_study(study_name=name, storage=storage)
+                _require_same(study, address, study_id, wanted)
+            if _STUDY_ID not in study.user_attrs:
+                study.set_metric_names(list(directions))
                 study.set_user_attr(_STUDY_ID, study_id)
-            study.set_metric_names(list(directions))
-            _require_same(study, address, study_id)
             return cls(address, storage, study)
 
     @classmethod
@@ -145,28 +156,58 @@ class StudyRecord:
         if path is not None and not path.exists():
             raise refused("--study-storage", address, KeyError("no such file"))
         with _opened(address) as storage:
-            study = optuna.load_study(study_name=name, storage=storage)
+            try:
+                study = optuna.load_study(study_name=name, storage=storage)
+            except KeyError:
+                raise UserError(
+                    f"`--study-storage` must be a database with the study {name!r}, which has a "
+                    f"folder, got {masked(address)!r} without it: it was deleted or renamed there; "
+                    f"restore that from a copy, or `search delete {name}` and start again"
+                ) from None
             _require_same(study, address, study_id)
             return cls(address, storage, study)
 
     @_patient
     def trials(self, wanted: Callable[[int], bool] = lambda number: True) -> list[FrozenTrial]:
-        """Return the `wanted` trials by number, with their attributes at the top."""
-        found = self.study.get_trials(deepcopy=False)
-        return [flattened(copy.deepcopy(trial)) for trial in found if wanted(trial.number)]
+        """Return the `wanted` trials by number, with their attributes at the top.
+
+        Those that another program added are passed over, with a word.
+        """
+        ours: dict[int, FrozenTrial] = {}  # by number among the study's own
+        others = []
+        for trial in self.study.get_trials(deepcopy=False):
+            own = trial.user_attrs.get(GIVEN)
+            if isinstance(own, dict) and own.get("number", trial.number) not in ours:
+                ours[own.get("number", trial.number)] = trial
+            else:
+                others.append(trial.number)
+        if others and not self._said_others:
+            self._said_others = True
+            logger.warning(
+                "passed over: trials %s of %s, which another program added to the study storage; "
+                "a configuration of your own is run by `search run` with --set",
+                ", ".join(map(str, others)),
+                self.study.study_name,
+            )
+        return [flattened(copy.deepcopy(t)) for t in ours.values() if wanted(t.number)]
 
     @_patient
     def num_trials(self) -> int:
-        """Return how many trials there are."""
+        """Return how many trials there are, whoever added them."""
         return len(self.study.get_trials(deepcopy=False))
 
     @_patient
     def add(self, template: FrozenTrial) -> int:
         """Add a trial, whose user attributes no other has; return its id to write it with."""
-        newest = self.study.get_trials(deepcopy=False)[-1:]
-        if newest and newest[0].user_attrs == template.user_attrs:  # added, without an answer
-            return self.id_of(newest[0].number)
+        for trial in self.study.get_trials(deepcopy=False)[: -_MAX_SINCE - 1 : -1]:
+            if trial.user_attrs == template.user_attrs:  # added, without an answer
+                return self.id_of(trial.number)
         return self._storage.create_new_trial(self._study_id, template_trial=template)
+
+    @_patient
+    def number_of(self, trial_id: int) -> int:
+        """Return the number of the trial with that id."""
+        return self._storage.get_trial(trial_id).number
 
     @_patient
     def id_of(self, number: int) -> int:
@@ -205,10 +246,19 @@ class StudyRecord:
             Journal(str(self._journal)).flush()
 
 
-def _require_same(study: optuna.Study, address: str, study_id: str) -> None:
-    """Raise `UserError` for a study of the same name that another folder writes."""
+def _require_same(
+    study: optuna.Study, address: str, study_id: str, directions: Sequence[str] | None = None
+) -> None:
+    """Raise `UserError` for a study of the same name that another folder or program writes.
+
+    directions: of an own one that may lack its mark, since its driver was killed when it began.
+    """
     known = study.user_attrs.get(_STUDY_ID)
-    if known and study_id and known != study_id:
+    same = not known or not study_id or known == study_id
+    if directions is not None and known is None:
+        found = [direction.name.lower() for direction in study.directions]
+        same = found == list(directions) and not (study.user_attrs or study.trials)
+    if not same:
         raise UserError(
             f"the study {study.study_name!r} in {masked(address)!r} must be the one of this "
             "folder, got another study of that name; give yours another --name or --study-storage"
@@ -219,10 +269,13 @@ def flattened(trial: FrozenTrial) -> FrozenTrial:
     """Return the trial with what it was given, and what became of it, at the top.
 
     Its user attributes then are `params`, `seed`, `config` (nested; not of a refused one),
-    `reference`, and of an ended one also `status`, `reason`, `metrics` and `fraction`.
+    `reference`, `number` (among the study's own, without what another program added), and of an
+    ended one also `status`, `reason`, `metrics` and `fraction`.
     """
     for name in (GIVEN, OUTCOME):
         trial.user_attrs |= trial.user_attrs.pop(name, {})
+    if trial.state.is_finished() and "status" not in trial.user_attrs:
+        trial.user_attrs |= {"status": "failed", "reason": _ENDED, "metrics": {}, "fraction": 0.0}
     return trial
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from search.plans.budget import Budget
@@ -27,10 +28,12 @@ class Addresses:
     def recorded(self, files: StudyFiles) -> dict[str, str | None]:
         """Return what `study.json` says of them: no passwords, and null for the defaults."""
         uri, storage = without_password(self.tracking_uri), without_password(self.study_storage)
-        return {
+        found = {
             "tracking_uri": None if uri == files.default_tracking_uri else uri,
             "study_storage": None if storage == files.default_study_storage else storage,
         }
+        # By which a copy knows that it is one; the defaults follow the folder.
+        return found | {"directory": str(files.directory) if any(found.values()) else None}
 
 
 def find_addresses(
@@ -42,13 +45,34 @@ def find_addresses(
 ) -> Addresses:
     """Return where a study writes: the option, else the record, the environment, the default.
 
-    known: its `study.json` so far, or nothing. Raises `UserError` where nobody answers.
+    known: its `study.json` so far, or nothing. Raises `UserError` where nobody answers or takes
+    what is written, and for a copy of a study that would write to the original's databases.
     """
     default = files.default_tracking_uri
     recorded = known.get("tracking_uri") or (default if known else None)
     uri = addresses.choose(tracking_uri, "MLFLOW_TRACKING_URI", recorded, default)
+    found = Addresses(tracking_uri=uri, study_storage=find_storage(files, known, study_storage))
+    addresses.check_two(uri, found.study_storage)
+    _check_no_copy(files, known, found)
     addresses.check_answers("--tracking-uri", uri, addresses.TRACKING_SCHEMES)
-    return Addresses(tracking_uri=uri, study_storage=find_storage(files, known, study_storage))
+    addresses.check_writable("--tracking-uri", uri)
+    addresses.check_writable("--study-storage", found.study_storage)
+    return found
+
+
+def _check_no_copy(files: StudyFiles, known: Mapping[str, Any], found: Addresses) -> None:
+    before = Path(known.get("directory") or files.directory) / "study.json"
+    where = found.recorded(files)
+    shared = [name for name, at in where.items() if at and at == known.get(name)]
+    if not shared or not before.is_file() or before.samefile(files.description):
+        return
+    if read_json(before).get("study_id") == known["study_id"]:
+        named = " and ".join(f"--{name.replace('_', '-')} {where[name]}" for name in shared)
+        raise UserError(
+            f"{str(files.directory)!r} is a copy of the study in {str(before.parent)!r}, and would "
+            f"write to {named}, which is the original's; continue the original, or move it away "
+            "where this one is to take its place"
+        )
 
 
 def find_storage(files: StudyFiles, known: Mapping[str, Any], option: str | None = None) -> str:

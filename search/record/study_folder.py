@@ -1,7 +1,8 @@
 """Where a study lives, and files that are complete or absent."""
 
 import contextlib
-import json
+import functools
+import logging
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +13,16 @@ import filelock
 from optuna.trial import FrozenTrial
 
 from search.plans.recipe import check_study_name
-from trainables.command_line import write_json as write_json  # its counterpart is below
+from search.record.journal import append_lines, lines_of
+from trainables import command_line
+from trainables.addresses import ARTIFACTS, file_address
+from trainables.checksums import read_sealed, sealed
 from trainables.errors import Failure, UserError
 
 _DEFAULT_STORAGE = "runs"
 _PROJECTOR_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 class StudyFiles:
@@ -34,9 +40,9 @@ class StudyFiles:
         self.trials = self.directory / "trials.parquet"
         self.warm_start = self.directory / "warm_start.json"
         self.launches = self.directory / "ray"
-        self.default_study_storage = f"journal:///{self.directory / 'optuna.journal'}"
-        self.default_tracking_uri = f"sqlite:///{storage / 'mlflow.db'}"
-        self.artifacts = storage / "mlartifacts"
+        self.default_study_storage = file_address("journal", self.directory / "optuna.journal")
+        self.default_tracking_uri = file_address("sqlite", storage / "mlflow.db")
+        self.artifacts = storage / ARTIFACTS
         self.dense_cache = storage / ".dense"
 
     def trial(self, number: int) -> Path:
@@ -75,10 +81,10 @@ class StudyFiles:
 def study_files(storage: str, study: str) -> StudyFiles:
     """Return a study's files. Raises `UserError` for a storage or a name that cannot be one."""
     check_study_name(study)
-    if "://" in storage or "?" in storage:  # in a database's address a path ends at a '?'
+    if "://" in storage:
         raise UserError(
-            f"`--storage` must be a folder, without a '?', got {storage!r}; a cluster shares one "
-            "by a network file system"
+            f"`--storage` must be the path of a folder, not an address, got {storage!r}; a cluster "
+            "shares one by a network file system"
         )
     return StudyFiles(storage=Path(storage).expanduser().absolute(), study=study)
 
@@ -90,38 +96,44 @@ def again(command: str, study: str, storage: Path | str) -> str:
     return f"python -m search {command} {study}{option}"
 
 
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write one JSON object with its checksum, complete or not at all."""
+    command_line.write_json(path, sealed(values))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return one JSON object. Raises `UserError` for a missing or damaged file."""
     try:
-        return dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise UserError(f"there is no {str(path)!r}; check the name and --storage") from None
-    except ValueError as error:
+        return read_sealed(path)
+    except OSError as error:
         raise UserError(
-            f"{str(path)!r} must hold one JSON object ({error}); restore it from a backup"
+            f"{str(path)!r} must be a file to read ({error.strerror}); check the name and --storage"
         ) from None
 
 
 def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Append one line; one cut short by a crash is closed first, and ignored when read."""
+    """Append one line; one cut short by a crash is removed first, and ignored when read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        if end := file.seek(0, os.SEEK_END):
-            file.seek(end - 1)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(json.dumps(values).encode() + b"\n")
+    append_lines(path, [values])
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a file; none where there is no such file."""
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            rows.append(dict(json.loads(line)))
-        except ValueError:
-            continue
+    """Return the undamaged lines of a file, and say which are not; none where there is no file."""
+    rows, damaged = [], []
+    for number, (row, _) in enumerate(lines_of(path) if path.is_file() else (), start=1):
+        if isinstance(row, ValueError):
+            damaged.append(number)
+        else:
+            rows.append(row)
+    if damaged:
+        _say_damaged(path, tuple(damaged))
     return rows
+
+
+@functools.cache  # once in a process
+def _say_damaged(path: Path, numbers: tuple[int, ...]) -> None:
+    lines = ", ".join(map(str, numbers))
+    logger.warning("%s: left out, since damaged: line %s; the rest is used", path, lines)
 
 
 def past_reports(

@@ -30,12 +30,14 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
     budget = Budget(**known["budget"])
     address = find_storage(files, known, study_storage)
     record = StudyRecord.load(address, study, known["study_id"]).trials()
+    check_record(files, known, len(record), address)
     trials = [trial for trial in record if not is_confirmation(trial)]
+    reports = past_reports(files, trials)  # says which are damaged
     counts = _counts(trials)
     finished = len(trials) - counts["running"]
     used = float(finished)
     if budget.metric is not None:  # what each has last said, ended or not
-        last = {trial.number: metrics for trial, metrics in past_reports(files, trials)}
+        last = {trial.number: metrics for trial, metrics in reports}
         used = sum(metrics.get(budget.metric, 0.0) for metrics in last.values())
     return {
         "study": study,

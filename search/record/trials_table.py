@@ -1,18 +1,22 @@
 """`trials.parquet`: every finished trial of a study, rebuilt from the ledger at any time."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial
 
 from search.record.front import CONFIRMS
 from search.record.ledger import trial_name
+from trainables.checksums import read_table, write_table
+from trainables.errors import UserError
 from trainables.registry.lookup import METHOD
+
+logger = logging.getLogger(__name__)
 
 _FIXED_COLUMNS = (
     ("trial", pa.string()),
@@ -53,17 +57,20 @@ def trials_table(study: str, trials: Iterable[FrozenTrial]) -> pa.Table:
 
 
 def num_recorded(path: Path) -> int:
-    """Return the rows of the table at `path`; 0 where there is none that can be read."""
+    """Return the rows of the table at `path`; 0 without one, and for a damaged one with a word."""
     try:
-        return int(pq.read_metadata(path).num_rows)
-    except (OSError, pa.ArrowException):
+        return int(read_table(path).num_rows)
+    except OSError:
+        return 0
+    except UserError as error:
+        logger.warning("not used: %s", error)
         return 0
 
 
 def write_trials(path: Path, study: str, trials: Iterable[FrozenTrial]) -> None:
     """Write the table atomically: a reader sees the old one or the new one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    pq.write_table(trials_table(study, trials), partial)
+    write_table(partial, trials_table(study, trials))
     partial.replace(path)
 
 

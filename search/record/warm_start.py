@@ -16,6 +16,8 @@ from optuna.trial import FixedTrial
 from search.plans.plan import Plan
 from search.record.study_folder import StudyFiles, read_json, write_json
 from spaces.space import Space
+from trainables.addresses import first_line
+from trainables.checksums import read_table
 from trainables.errors import UserError
 
 _FULL_LENGTH = ("complete", "infeasible")  # statuses whose metrics are final
@@ -61,27 +63,22 @@ def warm_trials(plan: Plan, files: StudyFiles, *, begun: bool) -> tuple[WarmTria
 
 
 def _read(source: str, storage: Path) -> list[WarmTrial]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     folder = Path(source).expanduser() if "/" in source else storage / source
     try:
-        columns = ["status", "params", "metrics", "confirms"]  # the last is new: there or not
-        rows = pq.read_table(folder / "trials.parquet", columns=columns).to_pylist()
+        rows = read_table(folder / "trials.parquet").to_pylist()
         settings = read_json(folder / "study.json")["settings"]
-    except (OSError, pa.ArrowException) as error:
-        said = str(error).partition("\n")[0]
+        found = [
+            WarmTrial(
+                params={**settings, **json.loads(row["params"])}, metrics=json.loads(row["metrics"])
+            )
+            for row in rows
+            if row["status"] in _FULL_LENGTH and row.get("confirms") is None
+        ]
+    except (OSError, UserError, KeyError, ValueError, TypeError) as error:
         raise UserError(
-            f"`--warm-start` must name studies, got {source!r} ({said}); `search status` knows a "
-            "study by its name and --storage"
+            f"`--warm-start` must name studies, got {source!r} ({first_line(error)}); `search "
+            "status` knows a study by its name and --storage"
         ) from None
-    found = [
-        WarmTrial(
-            params={**settings, **json.loads(row["params"])}, metrics=json.loads(row["metrics"])
-        )
-        for row in rows
-        if row["status"] in _FULL_LENGTH and row.get("confirms") is None
-    ]
     if not found:
         raise UserError(
             f"`--warm-start` must name studies with complete trials, got {source!r} with none; "

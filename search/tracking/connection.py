@@ -8,10 +8,11 @@ from pathlib import Path
 
 import filelock
 import tenacity
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from trainables.addresses import local_file
+from trainables.addresses import ARTIFACTS, check_tables, is_left_behind, local_file
 
 EXPERIMENT = "disparse"
 _CONNECT_SECONDS = 60.0  # a new SQLite file takes seconds for its tables, more on a busy disk
@@ -20,7 +21,9 @@ _CONNECT_SECONDS = 60.0  # a new SQLite file takes seconds for its tables, more 
 def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
     """Return the client and the experiment of all studies.
 
-    artifacts: where files go when `uri` is a database. Raises as MLflow does, and `TimeoutError`.
+    artifacts: where files go when `uri` is a database on a server; those of a SQLite file go
+    beside it. Raises as MLflow does, `UserError` for a database of another program, and
+    `TimeoutError`.
     """
     # MLflow's own retries last minutes; a projection calls again by itself.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -56,7 +59,7 @@ def _check_login(uri: str) -> None:
 
         engine = sqlalchemy.create_engine(uri)
         try:
-            engine.connect().close()
+            check_tables("--tracking-uri", uri, sqlalchemy.inspect(engine).get_table_names())
         finally:
             engine.dispose()
 
@@ -68,8 +71,17 @@ def _check_login(uri: str) -> None:
     reraise=True,
 )
 def _experiment(client: MlflowClient, uri: str, artifacts: Path) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    location = None if uri.startswith("http") else artifacts.as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+    path = local_file(uri, "sqlite")
+    artifacts = artifacts if path is None else path.parent / ARTIFACTS
+    # A SQLite file that was moved or copied names a place for files that is not its own any more.
+    # The record is projected anew then, beside what is there.
+    for name in (EXPERIMENT, f"{EXPERIMENT} at {artifacts.parent}"):
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            location = None if uri.startswith("http") else artifacts.as_uri()
+            return str(client.create_experiment(name, artifact_location=location))
+        if not is_left_behind(uri, str(found.artifact_location)):
+            break
+    if found.lifecycle_stage != LifecycleStage.ACTIVE:  # somebody deleted it, with all its runs
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)

@@ -8,7 +8,7 @@ import optuna
 from search.record.storage import StudyRecord, open_storage
 from search.record.study_file import locked_study
 from search.record.study_folder import StudyFiles
-from search.tracking.connection import open_client
+from search.tracking.connection import EXPERIMENT, open_client
 from search.tracking.run_content import TAG_STUDY_ID
 from trainables.addresses import first_line, scrubbed
 from trainables.command_line import masked
@@ -50,8 +50,11 @@ def delete_study(
 
 def _delete_runs(uri: str, files: StudyFiles, study_id: str) -> int:
     client, experiment = open_client(uri, files.artifacts)
+    found = client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT} at %'")
+    named = [client.get_experiment_by_name(EXPERIMENT), *found]  # of before it was moved as well
+    experiments = list({experiment, *(each.experiment_id for each in named if each)})
     num_runs = 0
-    while runs := client.search_runs([experiment], f"tags.`{TAG_STUDY_ID}` = '{study_id}'"):
+    while runs := client.search_runs(experiments, f"tags.`{TAG_STUDY_ID}` = '{study_id}'"):
         for run in runs:
             client.delete_run(run.info.run_id)
         num_runs += len(runs)

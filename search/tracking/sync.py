@@ -59,7 +59,7 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
                 "command again"
             ) from error
     return SyncEnd(
-        trials=record.num_trials(),
+        trials=len(record.trials()),
         changes=projection.num_changes,
         refused=projection.num_refused,
         reason=scrubbed(projection.problem, uri),

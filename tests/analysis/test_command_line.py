@@ -294,18 +294,23 @@ def test_mistakes_give_one_message_and_exit_2(
 
 
 def test_our_own_failure_is_exit_1_and_no_user_error(record: Record, repository: Path) -> None:
-    """A bug keeps its traceback and the code that says it is not the user's."""
+    """A bug says that it is one, shows its traceback with --debug, and is not the user's."""
     code = (
         "import analysis.studies.trials, analysis.__main__ as m\n"
         "def broken(*a): raise RuntimeError('a bug')\n"
         "analysis.studies.trials.load_study = broken\n"
         "m.main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "front", "x"], cwd=repository, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert "RuntimeError: a bug" in done.stderr
+    for options, traceback in ([], False), (["--debug"], True):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "front", "x", *options],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert "this is a bug of disparse-search: RuntimeError: a bug" in done.stderr
+        assert ("Traceback" in done.stderr) == traceback
 
 
 def test_help_has_examples(monkeypatch, capsys) -> None:

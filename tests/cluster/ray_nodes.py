@@ -50,6 +50,7 @@ class RayNodes:
         self.head = network.add(HEAD, hidden=self._hidden)
         made = self.head.run(["ray", "get-auth-token", "--generate"])
         assert made.returncode == 0, made.stderr
+        (self.head.home / ".ray" / "auth_token").chmod(0o600)  # as the README says
         self.workers = {name: network.add(name, hidden=self._hidden) for name in WORKERS}
         self.laptop = network.add(LAPTOP)
         for host in (*self.workers.values(), self.laptop):

@@ -64,3 +64,26 @@ def test_output_stride_is_eight(
     predictions = model(torch.empty(2, 3, *size, device="meta"))
     shapes = {task: tuple(prediction.shape) for task, prediction in predictions.items()}
     assert shapes == {"segmentation": (2, 40, *cells), "normals": (2, 3, *cells)}
+
+
+@pytest.mark.parametrize(
+    ("size", "cells"),
+    [
+        ((321, 321), (41, 41)),
+        ((224, 224), (29, 29)),
+        ((480, 640), (61, 81)),
+        ((256, 512), (33, 65)),
+    ],
+)
+def test_the_released_grid_with_the_same_weights(
+    size: tuple[int, int], cells: tuple[int, int]
+) -> None:
+    """The released network's max-pool rounds its size up; its weights are the same."""
+    config = trial_config("dense", "nyu-v2", "paper", metrics="published")
+    assert config.model.pool_rounding == "up"
+    with torch.device("meta"):
+        published = build_model(config.model, {"segmentation": 40, "normals": 3}, seed=0)
+    assert sum(p.numel() for p in published.parameters()) == 67_614_700
+    predictions = published(torch.empty(2, 3, *size, device="meta"))
+    shapes = {task: tuple(prediction.shape) for task, prediction in predictions.items()}
+    assert shapes == {"segmentation": (2, 40, *cells), "normals": (2, 3, *cells)}

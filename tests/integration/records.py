@@ -26,7 +26,9 @@ _MLFLOW_STATUS = {
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    # Programs of the tests import ray first; `search run` sets the second itself.
+    ours = {"PYTHONPATH": str(REPOSITORY), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    return {**os.environ, **ours}
 
 
 def optuna_study(folder: Path, name: str, storage: str | None = None) -> optuna.Study:

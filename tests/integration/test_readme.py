@@ -84,6 +84,36 @@ def test_a_model_of_ones_own(repository: Path, modules: Path, tmp_path: Path) ->
     assert f"kept {round((1 - 0.9) * total):,} of {total:,} prunable weights" in said
 
 
+def test_predictions_of_pictures_of_ones_own(
+    repository: Path, modules: Path, tmp_path: Path
+) -> None:
+    """The two commands of the README, on a smaller trial."""
+    lines = (repository / "README.md").read_text().splitlines()
+    start = lines.index("### What a model sees in your own pictures") + 3
+    for name in ("photo.jpg", "street.png"):
+        Image.fromarray(np.zeros((50, 70, 3), np.uint8)).save(tmp_path / name)
+    for line in lines[start : start + 2]:
+        assert line.startswith(".venv/bin/python -m trainables ")
+        words = line.split()[3:]
+        if words[0] == "train":
+            words += ["--data-root", "scenes", "--set", "data.num_train=24"]
+            words += ["--set", "data.num_test=4", *SHORT]
+        done = subprocess.run(
+            [sys.executable, "-m", "trainables", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    out = tmp_path / "predictions"
+    assert {path.name for path in out.iterdir()} == {"photo", "street", "classes.csv"}
+    with Image.open(out / "photo" / "segmentation.png") as drawn:
+        assert (drawn.height, drawn.width) == (50, 70)
+    assert np.load(out / "street" / "depth.npy").shape == (50, 70)
+
+
 @pytest.mark.slow
 def test_prediction_with_onnx_runtime_alone(
     repository: Path, modules: Path, tmp_path: Path

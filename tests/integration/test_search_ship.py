@@ -36,6 +36,7 @@ def test_search_pick_ship_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     client, (parent,), trials = mlflow_runs(tmp_path / "runs", "demo")
     sent = {item.path for item in client.list_artifacts(parent.info.run_id)}
     assert {"record", "report.html", "front.png", "front.parquet", "fronts"} <= sent
+    assert {f"predictions-{task}.png" for task in ("segmentation", "normals", "depth")} <= sent
     pages = {item.path for item in client.list_artifacts(parent.info.run_id, "fronts")}
     kept = tmp_path / "runs" / "demo" / "fronts"
     assert pages == {f"fronts/{path.name}" for path in kept.iterdir()}

@@ -11,7 +11,7 @@ import torch
 from spaces.catalogue import SPARSE_METHODS, build_space
 from spaces.presets import trial_config
 from tests.trainables.sparsity.toys import ToyNetwork, random_batch, toy_context
-from trainables.config import ARBITERS, REGROW_BUDGETS, SALIENCY_WEIGHTS, SCORES
+from trainables.config import ARBITERS, GRADIENTS_AT, REGROW_BUDGETS, SALIENCY_WEIGHTS, SCORES
 from trainables.sparsity.catalogue import METHODS
 
 CHOICES = {
@@ -65,3 +65,11 @@ def test_every_value_can_be_chosen_by_its_dotted_name(name: str) -> None:
     for method, value in itertools.product(READERS[name], CHOICES[name]):
         config = trial_config(method, "scenes", "tiny", overrides={name: value})
         assert config.flat()[name] == value
+
+
+def test_growth_gradients_are_drawn_for_the_methods_that_take_them() -> None:
+    """The loop reads it, not the rule; tests/worked/test_released_dynamic.py shows what it does."""
+    parameter = next(p for p in FULL.parameters if p.name == "regrowth.gradient_at")
+    assert parameter.choices == GRADIENTS_AT
+    (condition,) = parameter.when
+    assert set(condition.values) == {"rigl", "disparse-dynamic"}

@@ -1,18 +1,28 @@
 """Passwords stay out of sight; a silent address is found at once."""
 
+import re
 import socket
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from trainables import addresses
 from trainables.addresses import (
     STUDY_SCHEMES,
     TRACKING_SCHEMES,
     absolute,
     check_answers,
     check_ray_answers,
+    check_two,
+    check_writable,
     choose,
+    file_address,
+    is_left_behind,
+    local_file,
     refused,
     scrubbed,
     without_password,
@@ -111,7 +121,88 @@ def test_a_damaged_database_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense", "host:port"])
-def test_a_ray_cluster_that_is_not_there_is_found_at_once(address: str) -> None:
+def test_a_ray_cluster_that_is_not_there_is_found_at_once(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match=r"`--ray-address` must be a Ray cluster that answers"):
         check_ray_answers(address)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=re.escape(repr(address))):
+        check_ray_answers("auto")
     check_ray_answers("local")
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    check_ray_answers("auto")
+
+
+@given(
+    name=st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
+    | st.sampled_from(["100%", "a%20b", "%", "a?b=c&token=d", "a#b", "-dash", "a:b@c", "'\"", "~"])
+)
+def test_a_file_of_any_name_has_an_address(name: str) -> None:
+    import sqlalchemy
+
+    path = Path("/folder") / name / "x.db"
+    for scheme in ("sqlite", "journal"):
+        address = file_address(scheme, path)
+        assert local_file(address) == path
+        assert absolute(address) == address == without_password(address)
+        assert local_file(f"{address}?timeout=9", scheme) == path
+    assert sqlalchemy.make_url(file_address("sqlite", path)).database == str(path)
+
+
+def test_an_address_is_decoded_as_sqlalchemy_does(tmp_path: Path) -> None:
+    assert local_file("sqlite:////a%20b/x%25.db") == Path("/a b/x%.db")
+    assert absolute("sqlite+pysqlite:////a%20b/x.db?y=1") == "sqlite+pysqlite:////a b/x.db?y=1"
+
+
+@pytest.mark.parametrize("option", ["--tracking-uri", "--study-storage"])
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path, option: str) -> None:
+    path = tmp_path / "places.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (url)")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=f"`{option}` must be a database of .* tables bookmarks"):
+        check_answers(option, f"sqlite:///{path}", ("sqlite",))
+    assert path.read_bytes() == before
+    check_answers(option, f"sqlite:///{tmp_path / 'new.db'}", ("sqlite",))
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_locked_file_is_said(tmp_path: Path, lock: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_LOCK_SECONDS", 0.1)
+    address = file_address("sqlite", tmp_path / "o%.db")
+    holder = sqlite3.connect(tmp_path / "o%.db", isolation_level=None)
+    holder.execute("CREATE TABLE studies (x)")
+    check_writable("--study-storage", address)
+    holder.execute(f"BEGIN {lock}")
+    with pytest.raises(UserError, match=r"is locked.*another program holds it; close that one"):
+        check_writable("--study-storage", address)
+    holder.close()
+
+
+def test_one_database_is_not_for_both(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    file = f"sqlite:///{tmp_path}/x.db"
+    server = "postgresql://u:s@h:5/d"
+    for one, other in (
+        (file, f"sqlite+pysqlite:///{tmp_path}/link/x.db?timeout=3"),
+        (server, "postgresql+psycopg://v@h:5/d"),
+    ):
+        with pytest.raises(UserError, match="must be another database than `--tracking-uri`"):
+            check_two(one, other)
+    check_two(file, server)
+    check_two(server, "postgresql://u:s@h:5/e")
+    check_two(file, f"journal:///{tmp_path}/y")
+
+
+def test_files_of_mlflow_are_left_behind_by_a_move(tmp_path: Path) -> None:
+    (tmp_path / "old" / "mlartifacts").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "old", target_is_directory=True)
+    kept = (tmp_path / "old" / "mlartifacts" / "7" / "artifacts").as_uri()
+    for folder, left in (("old", False), ("link", False), ("new", True)):
+        assert is_left_behind(file_address("sqlite", tmp_path / folder / "m.db"), kept) == left
+        assert is_left_behind(f"sqlite:///{tmp_path}/{folder}/m.db", kept[len("file://") :]) == left
+    moved = f"sqlite:///{tmp_path}/new/m.db"
+    assert not is_left_behind(moved, "s3://bucket/mlartifacts")
+    assert not is_left_behind(moved, (tmp_path / "of-a-user").as_uri())
+    assert not is_left_behind("http://h:5000", kept)

@@ -280,8 +280,15 @@ def test_exit_codes_of_the_three_kinds_of_end(capsys: pytest.CaptureFixture[str]
     assert raises(OSError(28, "No space left on device")) == 1
     assert raises(KeyboardInterrupt()) == 130
     assert "no space left on the disk" in capsys.readouterr().err
-    with pytest.raises(ZeroDivisionError):  # our own bugs keep their traceback
-        run_command_line(lambda: 1 // 0)
+    assert raises(PermissionError(13, "Permission denied", "/a/file")) == 1
+    assert "'/a/file' cannot be used (Permission denied)" in capsys.readouterr().err
+    assert raises(MemoryError()) == 1
+    assert "out of memory" in capsys.readouterr().err
+    assert raises(ZeroDivisionError("a bug")) == 1
+    said = capsys.readouterr().err
+    assert "this is a bug of disparse-search: ZeroDivisionError: a bug" in said
+    assert "run again with --debug and report" in said
+    assert "Traceback" not in said
 
 
 def test_an_interrupted_command_says_so_and_does_not_hear_a_second_time() -> None:

@@ -129,9 +129,9 @@ def test_a_task_without_a_loss_weight_is_refused():
 
 
 def test_intervals_follow_the_number_of_steps():
-    assert trial_config("rigl", "scenes", "paper").regrowth.interval_steps == 100
+    assert trial_config("rigl", "scenes", "paper").regrowth.interval_steps == 50
     shorter = trial_config("rigl", "scenes", "paper", steps=2000)
-    assert shorter.regrowth.interval_steps == 10
+    assert shorter.regrowth.interval_steps == 5
     by_setting = trial_config("rigl", "scenes", "paper", overrides={"training.steps": "2000"})
     assert by_setting == shorter
 

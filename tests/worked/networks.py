@@ -35,7 +35,8 @@ class AdditiveNetwork(nn.Module):
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
         x = images_BCHW.flatten(1)
-        return {task: self.shared(x) + self.heads[task](x) for task in tasks or self.tasks}
+        values = {task: self.shared(x) + self.heads[task](x) for task in tasks or self.tasks}
+        return {task: value[:, :, None, None] for task, value in values.items()}
 
     def owners(self) -> dict[str, str]:
         return {"shared.weight": SHARED} | {f"heads.{task}.weight": task for task in self.tasks}

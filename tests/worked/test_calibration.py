@@ -33,7 +33,7 @@ ORDER = {"a": ["s0", "a0", "s1", "s2"], "b": ["b0", "s2", "b1", "s0", "s1", "b2"
 
 def keep_by_name(count: int, arbiter: str, seed: int = 0) -> set[str]:
     ties = TieOrder.drawn(torch.Generator().manual_seed(seed))
-    masks = settle(list(OWNER), SCORES, OWNER, WITHIN, count, arbiter, ties).masks
+    masks = settle(list(OWNER), SCORES, WITHIN, count, arbiter, ties).masks
     return {f"{n}{i}" for n, m in masks.items() for i in m.nonzero().flatten().tolist()}
 
 
@@ -110,7 +110,7 @@ def test_tasks_of_equal_size(
 ) -> None:
     within = {"s": torch.ones(4).bool(), "a": torch.ones(2).bool(), "b": torch.ones(2).bool()}
     ties = TieOrder.drawn(torch.Generator().manual_seed(0))
-    proposal = settle(list(OWNER), EQUAL, OWNER, within, count, arbiter, ties)
+    proposal = settle(list(OWNER), EQUAL, within, count, arbiter, ties)
     found = {f"{n}{i}" for n, m in proposal.masks.items() for i in m.nonzero().flatten().tolist()}
     assert len(found) == count
     assert certain <= found <= certain | boundary
@@ -118,10 +118,9 @@ def test_tasks_of_equal_size(
 
 def test_private_weights_are_cut_at_the_same_fraction() -> None:
     # Half of 2 and half of 10: entries 1/2 2/2 and 1/10 … 10/10.
-    owner = {"a": "a", "b": "b"}
     scores = {"a": {"a": torch.arange(2.0)}, "b": {"b": torch.arange(10.0)}}
     within = {"a": torch.ones(2).bool(), "b": torch.ones(10).bool()}
     ties = TieOrder.drawn(torch.Generator().manual_seed(0))
-    masks = settle(["a", "b"], scores, owner, within, 6, "unanimous", ties).masks
+    masks = settle(["a", "b"], scores, within, 6, "unanimous", ties).masks
     assert masks["a"].tolist() == [False, True]
     assert masks["b"].tolist() == [False] * 5 + [True] * 5

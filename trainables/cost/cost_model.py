@@ -16,6 +16,7 @@ from torch import nn
 from trainables.cost.flops import forward_flops
 from trainables.cost.reference import Reference
 from trainables.errors import UserError
+from trainables.models.copies import unchanged
 from trainables.sparsity.masks import MaskRegistry
 
 
@@ -28,14 +29,19 @@ def parameters_kept(model: nn.Module, registry: MaskRegistry) -> int:
     return total - (registry.total - registry.kept) - registry.pruned_companions
 
 
-def regrowth_step_flops(flops_fraction: float, num_backward: int = 1) -> float:
+def regrowth_step_flops(
+    flops_fraction: float, num_backward: int = 1, *, at_dense: bool = False
+) -> float:
     """Return the FLOPs of a drop-and-grow step, as a fraction of a dense training step.
 
     With f_D and f_S the dense and sparse forward FLOPs: a sparse forward pass, and for each
     backward pass f_S for the activations and f_D for the dense gradient of the weights; together
     2·f_S + f_D over 3·f_D in RigL (Evci et al. 2020, appendix H). DiSparse dynamic goes backward
-    once for each task.
+    once for each task. at_dense: all of it is at dense weights (`regrowth.gradient_at`), so that
+    every f_S is f_D.
     """
+    if at_dense:
+        flops_fraction = 1.0
     return (flops_fraction + num_backward * (flops_fraction + 1)) / 3
 
 
@@ -70,23 +76,19 @@ def training_flops_fraction(
 def measure_latency_ms(model: nn.Module, image_size: Sequence[int], *, repeats: int = 20) -> float:
     """Measure the median milliseconds of one image's forward pass, on the model's device.
 
-    The kernels are dense, so zeros save no time. The model's mode does not change.
+    The kernels are dense, so zeros save no time. The model does not change.
     """
     device = next(model.parameters()).device
     image = torch.zeros(1, 3, *image_size, device=device)
-    was_training = model.training
-    model.eval()
     durations = []
-    try:
-        with torch.inference_mode():
-            for _ in range(3 + repeats):  # the first three warm up
-                start = time.perf_counter()
-                model(image)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                durations.append(time.perf_counter() - start)
-    finally:
-        model.train(was_training)
+    with unchanged(model, parameters=False), torch.inference_mode():
+        model.eval()
+        for _ in range(3 + repeats):  # the first three warm up
+            start = time.perf_counter()
+            model(image)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            durations.append(time.perf_counter() - start)
     return 1e3 * statistics.median(durations[3:])
 
 
@@ -120,20 +122,21 @@ class CostModel:
 
     def sparse_flops(self) -> int:
         """Return the FLOPs of one image under the current masks."""
-        return sum(layer["sparse_flops"] for layer in self.layers().values()) + self.flops.other
+        dense = sum(n for name, n in self.flops.layers.items() if name not in self._registry.names)
+        pruned = sum(layer["sparse_flops"] for layer in self.layers().values())
+        return pruned + dense + self.flops.other
 
     def layers(self) -> dict[str, dict[str, int]]:
         """Return `{name: {"flops": dense, "sparse_flops": under the current masks}}` of one image.
 
-        They are whole numbers: every weight of a layer is used at equally many positions.
+        Layers that are left out of pruning are not among them. The numbers are whole: every weight
+        of a layer is used at equally many positions, unless `forward` uses a part of it alone.
         """
         kept, shapes = self._registry.kept_by_layer, self._registry.shapes
+        flops = {name: self.flops.layers[name] for name in self._registry.names}
         return {
-            name: {
-                "flops": flops,
-                "sparse_flops": flops // math.prod(shapes[name]) * kept[name],
-            }
-            for name, flops in self.flops.layers.items()
+            name: {"flops": dense, "sparse_flops": dense * kept[name] // math.prod(shapes[name])}
+            for name, dense in flops.items()
         }
 
     def metrics(

@@ -1,18 +1,25 @@
 """Counts the FLOPs of one image, dense and as masked.
 
-A multiply and an add count as two, in convolutions and linear layers (biases, normalisation and
+A multiply and an add count as two, in convolutions and matrix products (biases, normalisation and
 activations are left out, as in RigL, Evci et al. 2020, appendix H). Sparse FLOPs are what hardware
 that skips zeros would do: a layer's dense FLOPs times its density.
 """
 
-from collections.abc import Mapping, Sequence
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.backends.mha
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.models.base import prunable_parameters
+from trainables.models.copies import copy_of, draws_put_back, tensors_in, unchanged
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +27,7 @@ class ForwardFlops:
     """Holds the dense FLOPs of one image.
 
     layers: by prunable parameter name, in definition order; 0 for a layer that forward never uses.
-    other: FLOPs that no mask can save, such as transposed convolutions and attention products.
+    other: FLOPs that no mask can save, such as products of attention and scripted parts.
     """
 
     layers: Mapping[str, int]
@@ -43,56 +50,85 @@ class ForwardFlops:
 def forward_flops(model: nn.Module, image_size: Sequence[int]) -> ForwardFlops:
     """Count the FLOPs of one forward pass over one (3, height, width) image, with all heads.
 
-    Shapes come from a pass on the meta device, which computes nothing and copies no weights. A
-    model that cannot run there (because it creates tensors itself) does one real pass on its own
-    device. The model's mode and state do not change.
+    An operation counts for the weight that it multiplies by, whether the weight's layer or other
+    code calls it (`F.conv2d`, a product, `nn.MultiheadAttention`).
+
+    A copy runs on the meta device, which computes nothing and copies no weights. A model that
+    cannot run there (because it creates tensors itself) does one real pass on its own device. The
+    model does not change.
     """
     try:
-        return _traced_flops(model, image_size, torch.device("meta"))
-    except (RuntimeError, NotImplementedError):
-        return _traced_flops(model, image_size, next(model.parameters()).device)
+        with draws_put_back(model):
+            return _counted(copy_of(model, meta=True), image_size, torch.device("meta"))
+    except Exception:  # whatever a user's network says to tensors without values
+        with unchanged(model, parameters=False):
+            return _counted(model, image_size, next(model.parameters()).device)
 
 
 @torch.no_grad()
-def _traced_flops(
-    model: nn.Module, image_size: Sequence[int], device: torch.device
-) -> ForwardFlops:
-    names: dict[int, str] = {}  # tied weights count under their first name, as in the registry
-    for name, weight in prunable_parameters(model).items():
-        names.setdefault(id(weight), name)
-    layers = dict.fromkeys(names.values(), 0)
-    handles = []
-    for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            name = names[id(module.weight)]
-            channels_dim = 1 if isinstance(module, nn.Conv2d) else -1
-
-            def count(
-                module: nn.Module,
-                inputs: tuple[Tensor, ...],
-                output: Tensor,
-                name: str = name,
-                dim: int = channels_dim,
-            ) -> None:
-                # Every weight is used once per output position, groups included.
-                positions = output.numel() // output.shape[dim]
-                layers[name] += 2 * positions * module.weight.numel()  # type: ignore[operator]
-
-            handles.append(module.register_forward_hook(count))
-    tensors = {
-        name: tensor.to(device)
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-    }
+def _counted(model: nn.Module, image_size: Sequence[int], device: torch.device) -> ForwardFlops:
     image = torch.zeros(1, 3, *image_size, device=device)
-    was_training = model.training
     model.eval()
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its one operation hides the products in it
     try:
-        with FlopCounterMode(display=False) as counter:
-            torch.func.functional_call(model, tensors, (image,))
+        with warnings.catch_warnings(), FlopCounterMode(display=False) as counter:
+            warnings.simplefilter("ignore")  # of checkpoints, say, that there is no gradient
+            by_weight = _FlopsByWeight(model, counter.get_total_flops)
+            with by_weight:
+                model(image)
     finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
-    return ForwardFlops(
-        layers=layers, other=max(0, counter.get_total_flops() - sum(layers.values()))
-    )
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    total = counter.get_total_flops()
+    return ForwardFlops(layers=by_weight.layers, other=total - sum(by_weight.layers.values()))
+
+
+class _FlopsByWeight(TorchFunctionMode):
+    """Counts the FLOPs of operations that one prunable weight takes part in, by its name.
+
+    What is computed from one weight and other parameters alone, such as a view of it or a
+    standardised weight, stands for the weight.
+    """
+
+    def __init__(self, model: nn.Module, total_flops: Callable[[], int]) -> None:
+        super().__init__()
+        self._total_flops = total_flops
+        prunable = prunable_parameters(model)
+        self.layers = dict.fromkeys(prunable, 0)
+        # By id, with the tensor itself, so that no other tensor gets the id. "" is no weight.
+        self._known: dict[int, tuple[str, Tensor]] = {
+            id(tensor): ("", tensor) for tensor in (*model.parameters(), *model.buffers())
+        }
+        self._known |= {id(weight): (name, weight) for name, weight in prunable.items()}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call the operation, and count it for its weight."""
+        named = kwargs or {}
+        before = self._total_flops()
+        output = func(*args, **named)
+        spent = self._total_flops() - before
+        inputs = list(tensors_in((args, named)))
+        known = [self._known.get(id(tensor), (None, tensor))[0] for tensor in inputs]
+        weights = {name for name in known if name}
+        if spent and func is F.multi_head_attention_forward:
+            self._count_attention(output, args, named)
+        elif spent and len(weights) == 1:
+            self.layers[weights.pop()] += spent
+        elif not spent and len(weights) == 1 and None not in known:
+            name = weights.pop()
+            self._known |= {id(tensor): (name, tensor) for tensor in tensors_in(output)}
+        return output
+
+    def _count_attention(self, output: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Count the last product of `nn.MultiheadAttention`, which calls everything at once."""
+        bound = inspect.signature(F.multi_head_attention_forward).bind(*args, **named)
+        last = bound.arguments["out_proj_weight"]
+        name = self._known.get(id(last), ("", last))[0]
+        if name:
+            self.layers[name] += 2 * output[0].numel() * last.shape[1]

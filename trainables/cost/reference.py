@@ -7,9 +7,9 @@ import torch
 
 from trainables.config import ModelConfig
 from trainables.cost.flops import forward_flops
-from trainables.models.base import prunable_parameters
-from trainables.models.catalogue import build_model
+from trainables.models.catalogue import build_model, service_of
 from trainables.registry.lookup import MODEL
+from trainables.sparsity.prunable import find_prunable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +49,8 @@ def reference_of(
     if trained == asked:
         return Reference()
     model = _on_meta(asked, num_channels)
-    weights = {id(w): w.numel() for w in prunable_parameters(model).values()}  # tied ones once
-    return Reference(flops=forward_flops(model, image_size).dense, weights=sum(weights.values()))
+    weights = find_prunable(model, service_of(asked, model, image_size)).total
+    return Reference(flops=forward_flops(model, image_size).dense, weights=weights)
 
 
 def _on_meta(config: ModelConfig, num_channels: Mapping[str, int]) -> torch.nn.Module:

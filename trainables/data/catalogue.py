@@ -1,5 +1,6 @@
 """Opens data sets and checks that they are what the configuration asks for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainables.config import DataConfig
@@ -8,6 +9,12 @@ from trainables.data.sources.source import SPLITS
 from trainables.data.splits import carve_validation, spread
 from trainables.data.store.building import Progress, split_file
 from trainables.data.store.split_file import CONVERT_AGAIN, Split
+from trainables.data.store.stored_values import (
+    require_classes,
+    require_directions,
+    require_known,
+)
+from trainables.data.targets import num_classes_of
 from trainables.data.view import View
 from trainables.errors import UserError, unknown_name
 from trainables.registry.datasets import DatasetDescription
@@ -87,7 +94,22 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> Datase
     )
     for task in config.tasks:
         dataset.num_channels(task)
+    _require_values(dataset, config.tasks)
     return dataset
+
+
+def _require_values(dataset: Dataset, tasks: Sequence[str]) -> None:
+    """Raise `UserError` for stored targets that a training would fail on when it is at its end."""
+    parts = {"train": dataset.train, "validation": dataset.val, "test": dataset.test}
+    for task in map(known_task, tasks):
+        num_classes = num_classes_of(task, dataset.num_classes)
+        for split in (dataset.train.split, dataset.test.split):
+            if num_classes is not None:
+                require_classes(split, task.target, num_classes)
+            if task.kind == "vectors":
+                require_directions(split, task.target)
+        for name, view in parts.items():
+            require_known(view.split, view.indices, task.target, name)
 
 
 def _require_match(split: Split, train: Split, config: DataConfig, generated: bool) -> None:

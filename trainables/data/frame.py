@@ -94,9 +94,16 @@ class Frame:
                 f"got {array.shape}; check how it was decoded"
             )
         if array.dtype != DTYPES[kind]:
+            remedy = "convert it"
+            if kind == "image" and array.dtype.kind == "f":
+                remedy = (
+                    "round values 0-255 and convert them; multiply those in [0, 1] by 255 first"
+                )
+            elif kind == "labels":
+                remedy = "map labels to the classes 0-254, and unlabelled ones to 255, then convert"
             raise UserError(
                 f"frame {self.name!r}: {column} must be {DTYPES[kind].__name__}, "
-                f"got {array.dtype}; convert it"
+                f"got {array.dtype}; {remedy}"
             )
 
 

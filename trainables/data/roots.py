@@ -7,13 +7,14 @@ from pathlib import Path
 
 from trainables.code_digest import digest_files, digest_import
 from trainables.config import DataConfig
+from trainables.data.sources.listing import is_litter
 from trainables.data.sources.scenes import SCENES_SEED
 from trainables.data.sources.source import SPLITS
-from trainables.data.store.building import Progress, split_file, write_store
+from trainables.data.store.building import Progress, open_source, split_file, write_store
 from trainables.data.store.convert import convert
 from trainables.data.store.location import building, require_folder, writing
 from trainables.data.store.meta import SplitMeta
-from trainables.data.targets import own_kinds_of
+from trainables.data.targets import own_classes_of, own_kinds_of
 from trainables.errors import UserError, unknown_name
 from trainables.registry.datasets import DATASETS, DatasetDescription
 from trainables.registry.lookup import DATASET, implementation, tasks_of
@@ -80,15 +81,17 @@ def _converted(
     try:
         if spec.open_source is None:
             raise UserError("not a data set that can be converted")
-        implementation(spec.open_source, DATASET.noun)(raw)
+        open_source(config.dataset, implementation(spec.open_source, DATASET.noun), raw)
     except UserError as error:
         raise UserError(
             f"the data root must be a store of {config.dataset} (train.arrow, test.arrow) or its "
             f"raw data, got {raw}, which is neither ({error}); pass the folder that `python -m "
             f"trainables convert {config.dataset}` wrote. It reads {spec.layouts or 'nothing'}"
-        ) from None
+        ) from error
     with os.scandir(raw) as entries:
-        listed = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries)
+        listed = sorted(
+            (entry.name, entry.stat().st_mtime_ns) for entry in entries if not is_litter(entry.name)
+        )
     code = [digest_import(path) for path in _own_code(config.dataset, spec)]
     key = (str(raw.resolve()), listed, config.size, *code)
     folder = _cache_folder(config, key).absolute()
@@ -149,7 +152,7 @@ def _generate(
             f"name a new or empty folder for {config.dataset} to be generated in"
         )
     with writing(folder):
-        empty = not os.path.isdir(folder) or not os.listdir(folder)
+        empty = not os.path.isdir(folder) or all(map(is_litter, os.listdir(folder)))
     if not empty:
         raise UserError(
             f"the data root must be a store, or a new or empty folder for {config.dataset} to be "
@@ -169,9 +172,14 @@ def _generate(
         )
         large = config.size[0] * config.size[1] >= _THREADED_PIXELS
         write_store(
-            implementation(spec.generate, DATASET.noun)(*_generated_counts(config)),
+            open_source(
+                config.dataset,
+                implementation(spec.generate, DATASET.noun),
+                *_generated_counts(config),
+            ),
             scratch,
             meta,
             progress=progress,
             num_threads=(os.cpu_count() or 1) if large else 1,
+            num_classes=own_classes_of(spec),
         )

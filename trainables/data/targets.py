@@ -11,7 +11,7 @@ import numpy as np
 from trainables.errors import unknown_name
 from trainables.registry.datasets import DatasetDescription
 from trainables.registry.lookup import tasks_of
-from trainables.registry.tasks import TASKS
+from trainables.registry.tasks import TASKS, TaskDescription
 
 IMAGE = "image"
 # Targets of the built-in tasks, in the order of the tasks.
@@ -58,3 +58,27 @@ def own_kinds_of(dataset: DatasetDescription) -> dict[str, str]:
     """
     tasks = tasks_of(dataset).values()
     return {task.target: task.kind for task in tasks if task.target not in _BUILT_IN_KINDS}
+
+
+def own_classes_of(dataset: DatasetDescription) -> dict[str, int]:
+    """Return the number of classes of the label columns that only a user's own tasks read.
+
+    A task of one channel may give any meaning to its labels, so its column has no number.
+    """
+    return {
+        task.target: num
+        for task in tasks_of(dataset).values()
+        if task.target not in _BUILT_IN_KINDS
+        and (num := num_classes_of(task, dataset.num_classes)) is not None
+    }
+
+
+def num_classes_of(task: TaskDescription, num_classes: int) -> int | None:
+    """Return how many classes a task's labels have at most; None if it does not say.
+
+    num_classes: of the data set. A prediction of one channel is no choice among classes.
+    """
+    if task.kind != "labels":
+        return None
+    channels = num_classes if task.channels == "classes" else task.channels
+    return channels if channels > 1 else None

@@ -1,13 +1,17 @@
 """Defines the contract of a multitask network, ours or a user's."""
 
 from collections.abc import Collection, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
 
-from trainables.errors import unknown_name
+from trainables.errors import UserError, unknown_name
 
 SHARED = "shared"
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+PRUNABLE = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 
 
 @runtime_checkable
@@ -48,7 +52,11 @@ class MultitaskModel(Protocol):
         ...
 
     def owners(self) -> dict[str, str]:
-        """Return `SHARED` or the task it serves for every name in `named_parameters`."""
+        """Return `SHARED` or the task it serves for every name in `named_parameters`.
+
+        A network of the user's own is also asked by a backward pass of each task what its weights
+        serve, and that decides (`trainables.models.service`).
+        """
         ...
 
 
@@ -70,15 +78,60 @@ def owners_by_group(model: nn.Module, private: Collection[str]) -> dict[str, str
     return owners
 
 
-def prunable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Return convolution and linear weights, by parameter name, in definition order.
+def prunable_layers(module: nn.Module) -> dict[str, list[nn.Module]]:
+    """Return the layers whose weights can be pruned, by parameter name, in definition order.
 
-    Biases and normalisation are never pruned.
+    These are convolutions and transposed ones in one, two and three dimensions, and linear layers.
+    A weight of several layers, or of one layer with several names, has one name: its name in
+    `named_parameters`. Raises `UserError` for a weight that is computed anew in every pass: zeros
+    that a mask puts there would not stay.
     """
-    found = {}
-    for name, child in module.named_modules():
-        if isinstance(child, (nn.Conv2d, nn.Linear)):
-            weight = child.weight
-            assert isinstance(weight, nn.Parameter), "parametrised weights cannot be masked"
-            found[f"{name}.weight" if name else "weight"] = weight
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    found: dict[str, list[nn.Module]] = {}
+    for path, child in module.named_modules():
+        if not isinstance(child, PRUNABLE):
+            continue
+        # Not `child.weight`: to read a computed weight may change what it is computed from.
+        own = dict(child.named_parameters(recurse=False, remove_duplicate=False))
+        if "weight" not in own:
+            if not any(parameter.requires_grad for parameter in child.parameters()):
+                continue  # frozen, so nothing would be pruned
+            raise UserError(
+                f"the weight of `{path}` must be a parameter that a mask can hold at zero, but it "
+                f"is computed from {_sources(child)} in every pass (a parametrisation, spectral or "
+                "weight normalisation, or torch.nn.utils.prune); remove that from the layer, e.g. "
+                "by torch.nn.utils.parametrize.remove_parametrizations"
+            )
+        found.setdefault(names[id(own["weight"])], []).append(child)
     return found
+
+
+def prunable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights of `prunable_layers` by parameter name; tied ones are there once.
+
+    Biases and normalisation are never pruned. Raises `UserError`, naming the layer, for a weight
+    that is no parameter but computed from others.
+    """
+    parameters = dict(module.named_parameters())
+    return {name: parameters[name] for name in prunable_layers(module)}
+
+
+def owners_by_name(model: nn.Module) -> dict[str, str]:
+    """Return what `owners()` says, under the names of `named_parameters`.
+
+    A tied parameter may be named by any of its names. Where those have different owners, it is
+    shared.
+    """
+    given = cast(MultitaskModel, model).owners()
+    first: dict[int, str] = {}
+    owners: dict[str, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        known = first.setdefault(id(parameter), name)
+        if name in given:
+            owner = given[name]
+            owners[known] = owner if owners.get(known, owner) == owner else SHARED
+    return owners
+
+
+def _sources(layer: nn.Module) -> str:
+    return ", ".join(name for name, _ in layer.named_parameters() if name != "bias") or "a tensor"

@@ -1,17 +1,23 @@
 """Builds a network from its description, ours or a user's own, and checks the result."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from trainables.config import ModelConfig
-from trainables.errors import UserError, unknown_name
+from trainables.errors import UserError, is_out_of_memory, unknown_name
 from trainables.models.base import SHARED
-from trainables.registry.lookup import MODEL, implementation, told
+from trainables.models.copies import unchanged
+from trainables.models.passes import predict, require_predictions
+from trainables.models.service import Service, tasks_served
+from trainables.registry.lookup import MODEL, implementation
 from trainables.registry.models import MODELS
 from trainables.seeds import derive_seed
+from trainables.user_code import SEE_TRACEBACK, calling, told
 
 Factory = Callable[[ModelConfig, dict[str, int]], nn.Module]
 
@@ -35,8 +41,17 @@ def build_model(config: ModelConfig, num_channels: Mapping[str, int], seed: int)
         model = build(config, dict(num_channels))
         _check_members(config.name, model, num_channels)
         if not built_in:
-            _check_predictions(config.name, model, num_channels)
+            _probe(config.name, model, num_channels)
     return model
+
+
+def service_of(config: ModelConfig, model: nn.Module, image_size: Sequence[int]) -> Service | None:
+    """Return the tasks that each parameter of a built network serves; None where owners() decides.
+
+    Built-in networks say what they share by `owners()`, which for mixed trunks is a choice of ours
+    (docs/decisions/0008). A user's own network is asked by a backward pass of each task.
+    """
+    return None if config.name in MODELS else tasks_served(model, image_size)
 
 
 def _guarded(name: str, factory: Factory) -> Factory:
@@ -45,12 +60,12 @@ def _guarded(name: str, factory: Factory) -> Factory:
     def build(config: ModelConfig, num_channels: dict[str, int]) -> nn.Module:
         try:
             return factory(config, num_channels)
-        except (UserError, MemoryError):
-            raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if isinstance(error, UserError) or is_out_of_memory(error):
+                raise
             raise UserError(
                 f"model {name!r} must be callable as factory(config, num_channels), "
-                f"got {told(error)}; see trainables.models.base.MultitaskModel"
+                f"got {told(error)}; see trainables.models.base.MultitaskModel; {SEE_TRACEBACK}"
             ) from error
 
     return build
@@ -73,7 +88,9 @@ def _check_members(name: str, model: object, num_channels: Mapping[str, int]) ->
         raise UserError(
             f"model {name!r} must have a method owners() -> {{parameter name: task or {SHARED!r}}}"
         )
-    _check_owners(name, owners(), dict(model.named_parameters()), tuple(tasks))
+    with calling(f"owners() of model {name!r}", model):
+        owned = owners()
+    _check_owners(name, owned, model, tuple(tasks))
     if "tasks" not in inspect.signature(model.forward).parameters:
         raise UserError(
             f"model {name!r} must have forward(images, tasks=None), "
@@ -81,49 +98,68 @@ def _check_members(name: str, model: object, num_channels: Mapping[str, int]) ->
         )
 
 
-def _check_owners(
-    name: str, owners: object, parameters: Mapping[str, nn.Parameter], tasks: tuple[str, ...]
-) -> None:
+def _check_owners(name: str, owners: object, model: nn.Module, tasks: tuple[str, ...]) -> None:
     if not isinstance(owners, Mapping):
         raise UserError(f"model {name!r}: owners() must return a dict, got {type(owners).__name__}")
-    missing = [parameter for parameter in parameters if parameter not in owners]
+    # A tied parameter has several names, each of which will do.
+    names = {n: id(p) for n, p in model.named_parameters(remove_duplicate=False)}
+    known = {names[parameter] for parameter in owners if parameter in names}
+    missing = [n for n, p in model.named_parameters() if id(p) not in known]
     if missing:
         raise UserError(
             f"model {name!r}: owners() must name every parameter, {len(missing)} are missing, "
             f"first {missing[0]!r}; use the names of named_parameters()"
         )
-    stray = [parameter for parameter in owners if parameter not in parameters]
+    stray = [parameter for parameter in owners if parameter not in names]
     if stray:
-        raise unknown_name(f"parameter in owners() of model {name!r}:", stray[0], parameters)
+        raise unknown_name(f"parameter in owners() of model {name!r}:", stray[0], names)
     for parameter, owner in owners.items():
         if owner != SHARED and owner not in tasks:
             raise unknown_name(f"owner of {parameter} in model {name!r}:", owner, (SHARED, *tasks))
 
 
+def _probe(name: str, model: nn.Module, num_channels: Mapping[str, int]) -> None:
+    """Check the predictions of a small image, unless the model cannot run at that size."""
+    try:
+        check_predictions(name, model, num_channels, _PROBE_SIZE)
+    except UserError as error:
+        # These may come from the size; `check_predictions` is called again at the trial's own.
+        if not isinstance(error.__cause__, (RuntimeError, ValueError, AssertionError)):
+            raise
+
+
 @torch.no_grad()
-def _check_predictions(name: str, model: nn.Module, num_channels: Mapping[str, int]) -> None:
+def check_predictions(
+    name: str, model: nn.Module, num_channels: Mapping[str, int], size: Sequence[int]
+) -> None:
     """Raise `UserError` unless a user's model returns the right keys and channels for one image.
 
-    A model that cannot run at this small size (fixed-size inputs) is not checked.
+    name: the model's, for messages. size: (height, width) of the image. The model's mode does not
+    change. Built-in models are not run.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        predictions = model(torch.zeros(1, 3, *_PROBE_SIZE))
-    except (RuntimeError, ValueError, AssertionError):
+    if name in MODELS:
         return
-    finally:
-        model.train(was_training)
-    if not isinstance(predictions, Mapping) or set(predictions) != set(num_channels):
-        got = tuple(predictions) if isinstance(predictions, Mapping) else type(predictions).__name__
+    device = next((parameter.device for parameter in model.parameters()), None)
+    # A layer that learns its shape from the first image must keep it.
+    lazy = any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers()))
+    with nullcontext() if lazy else unchanged(model):
+        was_training = model.training
+        model.eval()
+        try:
+            image = torch.zeros(1, 3, *size, device=device)
+            predictions = predict(model, image, tuple(num_channels))
+        finally:
+            model.train(was_training)
+    require_predictions(model, predictions, tuple(num_channels), 1)
+    if set(predictions) != set(num_channels):
         raise UserError(
             f"model {name!r}: forward must return a dict with the keys {tuple(num_channels)}, "
-            f"got {got}"
+            f"got {tuple(predictions)}; return the tasks that are asked for, and no others"
         )
     for task, channels in num_channels.items():
-        shape = tuple(getattr(predictions[task], "shape", ()))
-        if len(shape) != 4 or shape[:2] != (1, channels):
+        shape = tuple(predictions[task].shape)
+        if shape[1] != channels or 0 in shape:
             raise UserError(
                 f"model {name!r}: the prediction of {task} must have shape (1, {channels}, h, w), "
-                f"got {shape}"
+                f"got {shape}; take the channels from num_channels"
             )

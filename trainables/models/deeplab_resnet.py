@@ -8,8 +8,11 @@ figures by layer can be compared with the papers'.
 Deviations and their reasons:
 - no dropout in the heads (published: 0.5 before both 1×1 convolutions). Saliencies taken in
   training mode would measure the drawn units, and one forward pass could not serve all tasks;
-- the max-pool rounds down (published: `ceil_mode=True`), so the output has exactly
-  ceil(H / 8) × ceil(W / 8) cells. Both agree at the published 321² crops (41²);
+- the max-pool rounds down, so the output has ceil(H / 8) × ceil(W / 8) cells. Where 8 divides the
+  image, up-sampling then shifts every cell by the same 3.5 pixels. `model.pool_rounding` up is the
+  published `ceil_mode=True`, whose last row and column lie past the border: 61×81 cells at 480×640
+  and not 60×80, 29² at 224², 33×65 at 256×512. The shift then falls from 3.4 pixels at one border
+  to -4.4 at the other. Both agree at the published 321² crops (41²);
 - He initialisation in place of N(0, 0.01²) for the trunk and torch's default for the heads.
 
 Shape suffixes: B batch, C channels, H height, W width; h, w at the output stride.
@@ -61,7 +64,8 @@ class BasicBlock(nn.Module):
 class Backbone(nn.Module):
     """Computes the trunk: a stem, then stages.
 
-    The output stride is 4 (stem) × the product of `config.strides`.
+    The output stride is 4 (stem) × the product of `config.strides`. The max-pool's size is rounded
+    as `config.pool_rounding` says.
 
     stage_channels: channels of every stage's output.
     """
@@ -70,7 +74,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, config.width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(config.width)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        rounds_up = config.pool_rounding == "up"
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=rounds_up)
         self.blocks = nn.ModuleList()
         # "ds" (down-sampling) is the published name of the projection shortcuts, by stage.
         self.ds = nn.ModuleDict()
@@ -131,13 +136,19 @@ class Backbone(nn.Module):
     def _require_statistics(self, shape: torch.Size) -> None:
         """Raise `UserError` if batch normalisation would see one value per channel."""
         batch, (height, width) = shape[0], shape[-2:]
-        if batch * -(-height // self.output_stride) * -(-width // self.output_stride) == 1:
+        if batch * self._num_cells(height) * self._num_cells(width) == 1:
             raise UserError(
                 "batch normalisation needs at least 2 values per channel, got one: a (micro-)batch "
                 f"of 1 crop of {height}x{width} at output stride {self.output_stride} (4 times the "
                 "product of `model.strides`); lower the strides, enlarge `data.crop`, or raise "
                 "`training.batch_size` over `training.accumulation`"
             )
+
+    def _num_cells(self, side: int) -> int:
+        """Return the height or width of the trunk's output for an image's, in pixels."""
+        halved = -(-side // 2)
+        pooled = halved // 2 + 1 if self.maxpool.ceil_mode else -(-halved // 2)
+        return -(-pooled // (self.output_stride // 4))
 
 
 class HeadBranch(nn.Module):

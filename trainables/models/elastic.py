@@ -10,7 +10,10 @@ of the trunk's channels in use. In training a level is drawn uniformly with prob
 
 Our choices, explained in docs/decisions/0008:
 - a level keeps a prefix of the output channels of both convolutions of a block (nested, as in
-  the paper), as a mask for each image after normalisation; at 0 % only the shortcut is left;
+  the paper), rounded up, as a mask for each image after normalisation; at 0 % only the shortcut is
+  left. The blocks of AdaShare's and DiSparse's released code hold these levels too (`keep_channels`
+  of `BasicBlock`), rounded down and applied after the first normalisation alone, so that at 0 % the
+  second still adds its bias. Rounding is the same where 4 divides the width;
 - batch statistics are those of all images and tasks in the batch, masked or not;
 - T policies need T passes through the trunk (the stem is common), which run as one larger batch.
   Masks save no time here, and the FLOPs counted are those of T full passes;

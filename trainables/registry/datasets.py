@@ -4,6 +4,7 @@ Readers of raw data are in `trainables.data.sources`; they are loaded when frame
 Sizes, loss weights and learning rates of the built-in ones are defaults (`spaces`).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ class DatasetDescription:
 
     tasks: those it has targets for; a user's own task by its import path.
     num_classes: of `segmentation`; 0 without that task.
+    class_names, class_colours ("rrggbb"): of its classes in order, for legends; both may be left
+      out, which gives numbers and colours that depend on the number alone.
     depth_kind: "metric" (metres) or "disparity".
     open_source: opens the raw data in a folder for `convert`; None if there are none.
     generate: makes the frames of a procedural data set, from (num_train, num_test).
@@ -42,6 +45,8 @@ class DatasetDescription:
     open_source: str | Callable[..., Any] | None = None
     generate: str | Callable[..., Any] | None = None
     layouts: str = ""
+    class_names: tuple[str, ...] = ()
+    class_colours: tuple[str, ...] = ()
     unknown_responses: bool = False
     task_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     loss_weights: Mapping[str, float] = field(default_factory=dict)
@@ -53,12 +58,59 @@ class DatasetDescription:
             raise unknown_name("depth kind", self.depth_kind, DEPTH_KINDS)
         if not self.tasks:
             raise UserError("`tasks` of a data set must name a task, got none; e.g. ('depth',)")
+        least = 1 if "segmentation" in self.tasks else 0
+        if not least <= self.num_classes <= 255:
+            raise UserError(
+                f"`num_classes` of a data set must be {least} to 255, got {self.num_classes}; "
+                "give the number of classes of its segmentation (labels are bytes, 255 unlabelled)"
+            )
+        for field_name in ("class_names", "class_colours"):
+            given = getattr(self, field_name)
+            if given and len(given) != self.num_classes:
+                raise UserError(
+                    f"`{field_name}` of a data set must have one entry per class, got {len(given)} "
+                    f"for num_classes={self.num_classes}; list them in the order of the class ids, "
+                    "or leave them out"
+                )
+        for colour in self.class_colours:
+            if not re.fullmatch("[0-9a-fA-F]{6}", colour):
+                raise UserError(
+                    "`class_colours` of a data set must be six hexadecimal digits each, got "
+                    f"{colour!r}; e.g. '804080'"
+                )
 
 
 _SOURCES = "trainables.data.sources"
 _OFFICIAL_CITYSCAPES = "the official one (leftImg8bit/, gtFine/, disparity/, camera/)"
 # The published evaluation of Cityscapes counts unlabelled pixels, which are -1 there.
-_CITYSCAPES_OPTIONS = {"segmentation": {"counts_ignored": True}}
+_CITYSCAPES_OPTIONS: Mapping[str, Mapping[str, Any]] = {"segmentation": {"counts_ignored": True}}
+# It also divides by p / 65535, where our disparity is (p - 1) / 65535 (docs/decisions/0007).
+_DISPARITY_OPTIONS = {**_CITYSCAPES_OPTIONS, "depth": {"published_offset": 1 / 65535}}
+
+# As the generator numbers them (`trainables.data.scenes.layout`; a change there makes new frames).
+_SCENES_CLASSES = (
+    "floor", "wall", "ceiling", "table", "cabinet", "crate", "pouf", "ball", "lamp", "pillar",
+    "picture", "rug",
+)  # fmt: skip
+_NYU_CLASSES = (
+    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",
+    "picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror",
+    "floor mat", "clothes", "ceiling", "books", "refrigerator", "television", "paper", "towel",
+    "shower curtain", "box", "whiteboard", "person", "night stand", "toilet", "sink", "lamp",
+    "bathtub", "bag", "other structure", "other furniture", "other prop",
+)  # fmt: skip
+# Train ids 0-18 with their official colours (cityscapesScripts, labels.py).
+_CITYSCAPES_CLASSES = {
+    "road": "804080", "sidewalk": "f423e8", "building": "464646", "wall": "66669c",
+    "fence": "be9999", "pole": "999999", "traffic light": "faaa1e", "traffic sign": "dcdc00",
+    "vegetation": "6b8e23", "terrain": "98fb98", "sky": "4682b4", "person": "dc143c",
+    "rider": "ff0000", "car": "00008e", "truck": "000046", "bus": "003c64", "train": "005064",
+    "motorcycle": "0000e6", "bicycle": "770b20",
+}  # fmt: skip
+_TASKONOMY_CLASSES = (
+    "background", "bottle", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase",
+)  # fmt: skip
 
 DATASETS: dict[str, DatasetDescription] = {
     dataset.name: dataset
@@ -67,7 +119,8 @@ DATASETS: dict[str, DatasetDescription] = {
             name="scenes",
             summary="procedural indoor scenes, generated on first use; five tasks",
             tasks=("segmentation", "normals", "depth", "keypoints", "edges"),
-            num_classes=12,
+            num_classes=len(_SCENES_CLASSES),
+            class_names=_SCENES_CLASSES,
             depth_kind="metric",
             generate=f"{_SOURCES}.scenes:generate",
         ),
@@ -75,7 +128,8 @@ DATASETS: dict[str, DatasetDescription] = {
             name="nyu-v2",
             summary="NYU-Depth-v2, 40 classes, with normals and depth; convert it first",
             tasks=("segmentation", "normals", "depth"),
-            num_classes=40,
+            num_classes=len(_NYU_CLASSES),
+            class_names=_NYU_CLASSES,
             depth_kind="metric",
             open_source=f"{_SOURCES}.nyu_v2:open_source",
             layouts="the official nyu_depth_v2_labeled.mat, plain folders (splits.json, rgb/, "
@@ -85,18 +139,22 @@ DATASETS: dict[str, DatasetDescription] = {
             name="cityscapes",
             summary="Cityscapes, 19 classes, with disparity as depth; convert it first",
             tasks=("segmentation", "depth"),
-            num_classes=19,
+            num_classes=len(_CITYSCAPES_CLASSES),
+            class_names=tuple(_CITYSCAPES_CLASSES),
+            class_colours=tuple(_CITYSCAPES_CLASSES.values()),
             depth_kind="disparity",
             open_source=f"{_SOURCES}.cityscapes:open_source",
             layouts=f"{_OFFICIAL_CITYSCAPES} and AdaShare's (cityscape.json, or train/ and val/ "
             "with image/, label_19/, depth/ of .npy files)",
-            task_options=_CITYSCAPES_OPTIONS,
+            task_options=_DISPARITY_OPTIONS,
         ),
         DatasetDescription(
             name="cityscapes-metric",
             summary="Cityscapes, 19 classes, with depth in metres; convert it first",
             tasks=("segmentation", "depth"),
-            num_classes=19,
+            num_classes=len(_CITYSCAPES_CLASSES),
+            class_names=tuple(_CITYSCAPES_CLASSES),
+            class_colours=tuple(_CITYSCAPES_CLASSES.values()),
             depth_kind="metric",
             open_source=f"{_SOURCES}.cityscapes:open_metric_source",
             layouts=_OFFICIAL_CITYSCAPES,
@@ -106,7 +164,8 @@ DATASETS: dict[str, DatasetDescription] = {
             name="taskonomy",
             summary="Tiny-Taskonomy, indoor, 17 classes; five tasks; convert it first",
             tasks=("segmentation", "normals", "depth", "keypoints", "edges"),
-            num_classes=17,
+            num_classes=len(_TASKONOMY_CLASSES),
+            class_names=_TASKONOMY_CLASSES,
             depth_kind="metric",
             open_source=f"{_SOURCES}.taskonomy:open_source",
             layouts="domain folders BUILDING/DOMAIN/, DOMAIN/BUILDING/ or DOMAIN/taskonomy/"

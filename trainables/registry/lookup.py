@@ -9,11 +9,9 @@ first. A user's module is imported here, and any error it raises becomes a `User
 import functools
 import importlib
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from trainables.errors import UserError, unknown_name
@@ -21,9 +19,7 @@ from trainables.registry.datasets import DATASETS, DatasetDescription
 from trainables.registry.methods import METHODS, MethodDescription
 from trainables.registry.models import MODELS, ModelDescription
 from trainables.registry.tasks import TASKS, TaskDescription
-
-# Frames that errors only pass through: this package and Python's importer.
-_OURS = {Path(__file__).parents[1], Path(importlib.__file__).parent}
+from trainables.user_code import told
 
 Description = TypeVar("Description")
 
@@ -182,17 +178,6 @@ def load(path: str, noun: str, form: str) -> Any:
             raise unknown_name(f"attribute of {module_name}", attribute, public)
         value = getattr(value, part)
     return value
-
-
-def told(error: BaseException) -> str:
-    """Return the text of an error in a user's code, with the place that raised it."""
-    said = f"{type(error).__name__}: {error}"
-    theirs = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and not _OURS & {*Path(frame.filename).parents}
-    ]
-    return f"{said} ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else said
 
 
 @functools.cache

@@ -24,7 +24,8 @@ class MethodDescription:
     needs_pretraining: it starts from a model trained densely for `training.pretrain_steps`.
     rewinds: after each pruning, training starts again from step k of that dense run.
     regrows: `Method.regrow` is called every `regrowth.interval_steps`.
-    regrows_by_gradient: that call looks at a batch's gradients and replaces the optimiser's step.
+    regrows_by_gradient: that call looks at a batch's gradients and replaces the optimiser's step
+      (with `regrowth.gradient_at` dense it precedes the step).
     votes: tasks vote on shared weights, so `sparsity.arbiter` matters.
     reads: dotted settings that the rule reads and that are worth searching, besides those that
       the facts above imply (`settings`). A rule that ranks all layers together by default leaves
@@ -116,6 +117,7 @@ class MethodDescription:
             "regrowth.interval_steps": self.regrows,
             "regrowth.end_fraction": self.regrows,
             "regrowth.budget": self.regrows and self.votes,
+            "regrowth.gradient_at": self.regrows_by_gradient,
         }
         named = [name for name, holds in implied.items() if holds]
         return (*named, *(name for name in self.reads if name not in named))

@@ -10,6 +10,7 @@ import typer
 
 from trainables.command_line import parse_size, require_writable, write_json
 from trainables.errors import Failure, UserError
+from trainables.user_code import running
 
 EXAMPLES = """Examples:
 
@@ -93,7 +94,8 @@ def ship(
     require_writable(out, "--out")
     if json_file not in (None, _STDOUT):
         require_writable(Path(str(json_file)).parent, "--json")
-    with TrialProgress("shipping", quiet=quiet) as progress:
+    own_code = running({f"model {trained.config.model.name!r}": trained.model})
+    with TrialProgress("shipping", quiet=quiet) as progress, own_code:
         result = ship_model(
             trained,
             out,

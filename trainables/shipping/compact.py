@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trainables.errors import in_a_line
+from trainables.models.copies import copy_of, unchanged
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.structures.compaction import compacted
 
@@ -52,8 +53,8 @@ def compact(model: nn.Module, registry: MaskRegistry) -> Compact:
 
 def copied(model: nn.Module) -> Compact:
     """Return a network prepared as `compact` does it, but with all of its channels."""
-    copy_of = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return fold_normalisation(copy_of.eval().requires_grad_(False))
+    own = copy_of(model).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return fold_normalisation(own.eval().requires_grad_(False))
 
 
 def fold_normalisation(model: nn.Module) -> Compact:
@@ -66,7 +67,7 @@ def fold_normalisation(model: nn.Module) -> Compact:
     """
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     try:
-        with torch.random.fork_rng(devices=[]):
+        with unchanged(model, parameters=False):  # attributes would keep what is traced
             graph = fx.symbolic_trace(model, concrete_args={"tasks": None}).graph
     except Exception as error:  # whatever the network's forward raises on a proxy
         reason = f"torch.fx cannot trace {type(model).__name__} ({in_a_line(error)})"

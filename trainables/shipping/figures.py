@@ -9,7 +9,6 @@ from trainables.cost.cost_model import CostModel, parameters_kept
 from trainables.cost.flops import forward_flops
 from trainables.cost.narrower import network_of
 from trainables.cost.reference import reference_of
-from trainables.models.base import prunable_parameters
 from trainables.shipping.compact import Compact
 from trainables.shipping.latency import Latency
 from trainables.shipping.options import ShipOptions
@@ -87,8 +86,7 @@ def notes(
             "Normalisation is not folded into the convolutions of model.pt2, because "
             f"{small.unfolded_because}. ONNX Runtime folds it by itself."
         )
-    weights = sum(weight.numel() for weight in prunable_parameters(small.model).values())
-    if trained.registry.kept < trained.registry.total == weights:
+    if trained.registry.kept < trained.registry.total and trained.registry.units is None:
         remarks.append(
             "Its pruned weights are zeros in place: they save bytes in weights.safetensors, and no "
             "time in dense kernels."

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.errors import UserError, in_a_line
-from trainables.shipping.files import write_file
 from trainables.shipping.packages import require_packages
 from trainables.sparsity.masks import Mask, MaskRegistry
 from trainables.training.export import TrainedModel, untrained
+from trainables.training.files import write_file
 
 FORMAT = "disparse-search packed model"
 VERSION = 1

@@ -50,6 +50,7 @@ class OnnxModel(nn.Module):
     """Runs an ONNX file by ONNX Runtime where a network of PyTorch would stand.
 
     contents: the file. Calling it gives `{task: prediction_BChw}` on the CPU, for float32 images.
+    image_size: the (height, width) that it takes, None where they are open.
     device: with "cuda", images are copied to the GPU and predictions back at every call.
     """
 
@@ -75,6 +76,9 @@ class OnnxModel(nn.Module):
                 "onnxruntime-gpu names, or use --device cpu"
             )
         self.tasks = tuple(output.name for output in self._session.get_outputs())
+        sides = self._session.get_inputs()[0].shape[2:]  # names where they are open
+        fixed = all(isinstance(side, int) for side in sides)
+        self.image_size: tuple[int, int] | None = (sides[0], sides[1]) if fixed else None
 
     def forward(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Return the predictions of all tasks."""

@@ -19,7 +19,6 @@ from trainables.models.catalogue import build_model
 from trainables.shipping.card import model_card
 from trainables.shipping.compact import compact, copied
 from trainables.shipping.figures import figures, notes
-from trainables.shipping.files import write_file
 from trainables.shipping.latency import Latency, measure
 from trainables.shipping.onnx_export import (
     ExportFailed,
@@ -34,6 +33,7 @@ from trainables.shipping.runtime import OnnxModel, Predict, torch_threads
 from trainables.shipping.verify import Verification, verify, verify_on_random_images
 from trainables.tasks.catalogue import build_tasks
 from trainables.training.export import TrainedModel
+from trainables.training.files import write_file
 from trainables.training.reports import Progress
 
 FILES = ("model.onnx", "model.pt2", "weights.safetensors")

@@ -4,15 +4,20 @@ Under `torch.distributed` gradients are averaged over the ranks here, so everyth
 from them, above all masks, is identical on every rank.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from trainables.data.batch import Batch
+from trainables.models.copies import unchanged
+from trainables.models.passes import differentiating, predict
 from trainables.sparsity.method import MethodContext
+from trainables.tasks.calls import loss_of
 
 Gradients = dict[str, Tensor]  # by parameter name
 
@@ -46,13 +51,14 @@ def task_gradients(context: MethodContext, batch: Batch) -> Iterator[tuple[str, 
 def joint_gradients(context: MethodContext, batch: Batch) -> Gradients:
     """Return ∂(Σ_k weight_k · L_k)/∂w of every prunable weight, from one forward and backward."""
     parts = micro_batches(batch, context.config.training.accumulation)
-    parameters = context.registry.parameters
     total: Gradients = {}
     for part in parts:
         with scoring_mode(context.model):
             losses = _losses(context, part)
             weighted = [context.loss_weights[task] * loss for task, loss in losses.items()]
-            gradients = _grad(torch.stack(weighted).sum(), parameters, retain_graph=False)
+            loss = torch.stack(weighted).sum()
+            with _differentiating(context, part):
+                gradients = _grad(context, loss, context.registry.names, retain_graph=False)
         if total:
             torch._foreach_add_(list(total.values()), list(gradients.values()))
         else:
@@ -75,24 +81,14 @@ def micro_batches(batch: Batch, num_parts: int) -> list[Batch]:
 
 @contextmanager
 def scoring_mode(model: nn.Module) -> Iterator[None]:
-    """Enter training mode (batch statistics) and restore modes, buffers and random state after.
+    """Enter training mode (batch statistics) and restore all state but the weights after.
 
     A scoring pass therefore changes no running statistics and no dropout stream, and a resumed
     run is the same with or without it.
     """
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    modes = [(module, module.training) for module in model.modules()]
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)):
+    with unchanged(model, parameters=False):
         model.train()
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
-            for module, training in modes:
-                module.training = training
+        yield
 
 
 def _one_forward(
@@ -108,8 +104,8 @@ def _one_forward(
             # Pop the loss: it holds the only reference to that head's part of the graph, so its
             # activations are freed although the trunk's are retained for the others.
             loss = losses.pop(task)
-            parameters = {name: context.registry.parameters[name] for name in visible[task]}
-            gradients = _grad(loss, parameters, retain_graph=bool(losses))
+            with _differentiating(context, batch):
+                gradients = _grad(context, loss, visible[task], retain_graph=bool(losses))
             del loss
             yield task, _averaged_over_ranks(gradients) if reduce else gradients
             del gradients
@@ -121,23 +117,68 @@ def _losses(context: MethodContext, batch: Batch) -> dict[str, Tensor]:
             # Use `forward`, not the call: a model compiled in place must run uncompiled here,
             # because compiled backward graphs free their buffers and refuse `retain_graph`.
             model = getattr(context.model, "_orig_mod", context.model)
-            predictions = dict(model.forward(batch.images_BCHW, tuple(context.tasks)))
+            names = tuple(context.tasks)
+            forward = functools.partial(model.forward, tasks=names)
+            predictions = predict(model, batch.images_BCHW, names, forward)
         return {
-            task: context.tasks[task].loss(predictions.pop(task).float(), batch.targets[task])
-            for task in context.tasks
+            name: loss_of(name, task, predictions.pop(name), batch.targets[name])
+            for name, task in context.tasks.items()
         }
 
 
-def _grad(loss: Tensor, parameters: Mapping[str, Tensor], *, retain_graph: bool) -> Gradients:
+def _differentiating(context: MethodContext, batch: Batch) -> AbstractContextManager[None]:
+    def again() -> Tensor:
+        return torch.stack(list(_losses(context, batch).values())).sum()
+
+    return differentiating(context.model, tuple(context.tasks.values()), again)
+
+
+def _grad(
+    context: MethodContext, loss: Tensor, names: Iterable[str], *, retain_graph: bool
+) -> Gradients:
+    parameters = {name: context.registry.parameters[name] for name in names}
     if not loss.requires_grad:  # a batch without a single valid pixel
         return {name: torch.zeros_like(p) for name, p in parameters.items()}
-    gradients = torch.autograd.grad(
-        loss, list(parameters.values()), retain_graph=retain_graph, allow_unused=True
-    )
+    found: Sequence[Tensor | None]
+    if _has_own_functions(loss):
+        # Re-entrant checkpoints, for one, go backward on their own: their weights' gradients come
+        # to `grad` alone.
+        for parameter in context.model.parameters():
+            parameter.grad = None
+        loss.backward(retain_graph=retain_graph)
+        found = [parameter.grad for parameter in parameters.values()]
+        for parameter in parameters.values():
+            parameter.grad = None
+    else:
+        wanted = [parameter for parameter in parameters.values() if parameter.requires_grad]
+        gradients: Sequence[Tensor | None] = []
+        if wanted:  # all may have been frozen since
+            gradients = torch.autograd.grad(
+                loss, wanted, retain_graph=retain_graph, allow_unused=True
+            )
+        by_id = {id(p): gradient for p, gradient in zip(wanted, gradients, strict=True)}
+        found = [by_id.get(id(parameter)) for parameter in parameters.values()]
+    context.registry.scored |= {*parameters}
+    context.registry.reached |= {n for n, g in zip(parameters, found, strict=True) if g is not None}
     return {
         name: torch.zeros_like(parameters[name]) if gradient is None else gradient
-        for name, gradient in zip(parameters, gradients, strict=True)
+        for name, gradient in zip(parameters, found, strict=True)
     }
+
+
+def _has_own_functions(loss: Tensor) -> bool:
+    """Return whether the loss's graph has a step that is written in Python."""
+    waiting = [loss.grad_fn]
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if isinstance(node, BackwardCFunction):
+            return True
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]
+    return False
 
 
 def _averaged_over_ranks(gradients: Gradients) -> Gradients:

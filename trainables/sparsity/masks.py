@@ -7,7 +7,7 @@ compiled and channels-last models need no special treatment.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from trainables.errors import UserError, unknown_name
-from trainables.models.base import SHARED, MultitaskModel, prunable_parameters
+from trainables.models.service import Service
 from trainables.sparsity.channel_units import ChannelUnits
 from trainables.sparsity.enforce import clear_moments, moment_names
+from trainables.sparsity.prunable import find_prunable
+from trainables.sparsity.pruned_values import PrunedValues
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -83,41 +85,29 @@ class MaskRegistry:
 
     Build it when the model is on its device and in its memory format.
 
+    service: as for `find_prunable`.
     names: prunable parameters in definition order.
     owner: by name, `SHARED` or the one task the weight serves.
+    prunable: how these were found, and what was left out.
+    scored, reached: weights that were scored by gradients so far, and those of them that had any.
     masks: by name, 0/1 in the weight's dtype, device and layout. Change them only by `update`.
     units: the channel units, for structure channel; None otherwise. Whole units are then kept or
       pruned, with their biases and normalisation.
     votes: what each task wanted to keep at the last `update` with votes (task → name → bool),
       for the agreement among tasks.
+    pruned_values: what pruned weights held, if they are to resume it (`keep_pruned_values`).
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        contract = cast(MultitaskModel, model)
-        owners, valid_owners = contract.owners(), (SHARED, *contract.tasks)
-        self.parameters: dict[str, nn.Parameter] = {}
-        seen: set[int] = set()
-        for name, weight in prunable_parameters(model).items():
-            if id(weight) in seen:  # tied: masked once, under its first name
-                continue
-            if name not in owners:
-                raise UserError(
-                    f"`owners()` of {type(model).__name__} must name every parameter, but lacks "
-                    f"`{name}`; map it to {SHARED!r} or to its task"
-                )
-            if owners[name] not in valid_owners:
-                raise unknown_name(f"owner of `{name}`", owners[name], valid_owners)
-            seen.add(id(weight))
-            self.parameters[name] = weight
-        if not self.parameters:
-            raise UserError(
-                f"{type(model).__name__} must have a prunable weight, got none; only nn.Conv2d "
-                "and nn.Linear weights are pruned"
-            )
+    def __init__(self, model: nn.Module, service: Service | None = None) -> None:
+        self.prunable = find_prunable(model, service)
+        self.parameters = dict(self.prunable.parameters)
+        self.owner = dict(self.prunable.owner)
+        self.scored: set[str] = set()
+        self.reached: set[str] = set()
         self.names: tuple[str, ...] = tuple(self.parameters)
-        self.owner: dict[str, str] = {name: owners[name] for name in self.names}
         self.votes: Mapping[str, Mapping[str, Tensor]] | None = None
         self.units: ChannelUnits | None = None
+        self.pruned_values: PrunedValues | None = None
         self._companions: dict[str, nn.Parameter] = {}  # biases and normalisation of the units
         self._companion_masks: dict[str, Tensor] = {}
         self.masks: dict[str, Tensor] = {}
@@ -131,6 +121,13 @@ class MaskRegistry:
         self.units = units
         self._companions = {name: parameters[name] for name in units.companions(self.names)}
         self._set(self._checked(self.keep()))
+
+    def keep_pruned_values(self) -> None:
+        """From now on let grown weights resume their values, and keep all moments.
+
+        Call it before `attach`. Single weights and N:M only: biases and normalisation are not kept.
+        """
+        self.pruned_values = PrunedValues(self.parameters)
 
     @property
     def pruned_companions(self) -> int:
@@ -176,7 +173,7 @@ class MaskRegistry:
 
     def visible(self, task: str) -> tuple[str, ...]:
         """Return the weights that `task` depends on: the shared ones and its own."""
-        return tuple(name for name in self.names if self.owner[name] in (SHARED, task))
+        return tuple(name for name in self.names if task in self.prunable.tasks[name])
 
     @torch.no_grad()
     def apply_to_gradients(self) -> None:
@@ -201,6 +198,8 @@ class MaskRegistry:
         Raises `UserError` for an optimiser whose moments are not known by name.
         """
         moment_names(optimiser)
+        if self.pruned_values is not None:
+            self.pruned_values.attach(optimiser, lambda: self.masks)
         return optimiser.register_step_post_hook(lambda *_: self.apply_to_weights())
 
     @torch.no_grad()
@@ -213,7 +212,8 @@ class MaskRegistry:
         """Change the masks; only weights kept before *and* after retain value and moments.
 
         A newly grown weight starts at 0 with moments 0, and a dropped weight is set to the same.
-        A weight that a method drops and regrows within this update does not change.
+        A weight that a method drops and regrows within this update does not change. With
+        `keep_pruned_values` a grown weight resumes its value, and no moment is cleared.
 
         new_masks: by name, bool; every prunable weight must be there.
         optimiser: the one whose moments are cleared; None before training.
@@ -225,7 +225,11 @@ class MaskRegistry:
         before = {**self.masks, **self._companion_masks}
         self._set(checked)
         after = {**self.masks, **self._companion_masks}
-        for name, weight in {**self.parameters, **self._companions}.items():
+        changed = {**self.parameters, **self._companions}
+        if self.pruned_values is not None:
+            self.pruned_values.settle(self.masks)
+            changed = {}
+        for name, weight in changed.items():
             lost = ~(after[name].bool() & before[name].bool())
             weight.masked_fill_(lost, 0.0)
             if optimiser is not None:

@@ -108,12 +108,21 @@ def density_at(config: SparsityConfig, step: int, total_steps: int) -> float:
     return 1.0 - _SPARSITY[config.schedule](progress, config.target)
 
 
-def regrow_due(config: RegrowthConfig, step: int, total_steps: int) -> bool:
+def regrow_due(
+    config: RegrowthConfig, step: int, total_steps: int, *, released: bool = False
+) -> bool:
     """Return whether masks are updated at `step`: every `interval_steps`, before T_end.
 
     The first update is after one interval (RigL, Evci et al. 2020, Algorithm 1).
+
+    released: as in the released DiSparse code (`disparse_dynamic_train`), where the first is at
+      step 0, and one more at T_end, if training goes on. Nothing is replaced then
+      (`drop_fraction_at` is 0), so that a layer that overshot loses its smallest weights.
     """
-    return 0 < step < config.end_fraction * total_steps and step % config.interval_steps == 0
+    end = config.end_fraction * total_steps
+    if released and step in (0, math.ceil(end)):
+        return True
+    return 0 < step < end and step % config.interval_steps == 0
 
 
 def drop_fraction_at(config: RegrowthConfig, step: int, total_steps: int) -> float:

@@ -2,14 +2,42 @@
 
 from collections.abc import Iterable, Mapping
 
+from torch import Tensor
+
 from trainables.errors import UserError
-from trainables.registry.lookup import DATASET, TASK, implementation, told
+from trainables.registry.lookup import DATASET, TASK, implementation
 from trainables.registry.tasks import TASKS, known_task
-from trainables.tasks.base import Task
+from trainables.tasks.base import MetricAccumulator, Task
+from trainables.tasks.upsampling import downsample_target
+from trainables.user_code import told
+
+
+class LossAtLogits:
+    """Computes a task's loss at the prediction's resolution; its metrics stay as they are.
+
+    The released losses of DiSparse and AdaShare sample every target down to the logits, which
+    leaves out 63 of 64 pixels at stride 8 (`training.loss_resolution` logits).
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
+        """Return the task's loss against the target at the prediction's size."""
+        size = prediction_BCHW.shape[-2:]
+        return self.task.loss(prediction_BCHW, downsample_target(target, size))
+
+    def accumulator(self, definition: str, device: str) -> MetricAccumulator:
+        """Return the task's own accumulator."""
+        return self.task.accumulator(definition, device)
 
 
 def build_tasks(
-    names: Iterable[str], num_channels: Mapping[str, int], dataset: str | None = None
+    names: Iterable[str],
+    num_channels: Mapping[str, int],
+    dataset: str | None = None,
+    *,
+    loss_resolution: str = "full",
 ) -> dict[str, Task]:
     """Build the named tasks, in that order.
 
@@ -17,7 +45,8 @@ def build_tasks(
     dataset: its description adds arguments for the tasks (`task_options`). For built-in data sets
       they only affect "published" metrics, whose evaluation treats the unlabelled pixels of
       Cityscapes (`SegmentationAccumulator`) and the normals of Taskonomy (`NormalsAccumulator`)
-      differently.
+      differently, and so the disparities of Cityscapes (`DepthAccumulator`).
+    loss_resolution: "full", or "logits" for losses at the predictions' size (`LossAtLogits`).
     Raises `UserError` for an unknown task, a number of channels that does not fit, and a user's
     implementation that cannot be built.
     """
@@ -40,4 +69,6 @@ def build_tasks(
                 f"the implementation of task {name!r} must be callable as Class(num_channels), "
                 f"got {told(error)}; see trainables.tasks.base.Task"
             ) from error
+    if loss_resolution == "logits":
+        return {name: LossAtLogits(task) for name, task in tasks.items()}
     return tasks

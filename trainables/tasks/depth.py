@@ -19,12 +19,16 @@ class Depth:
     """Predicts the distance at every pixel: L1 loss; mean absolute and relative error.
 
     The target is float32 (B, 1, H, W), positive, NaN where unknown.
+
+    published_offset: what the published evaluation's values lie above ours; see
+    `DepthAccumulator`.
     """
 
     name = "depth"
 
-    def __init__(self, num_channels: int = 1) -> None:
+    def __init__(self, num_channels: int = 1, *, published_offset: float = 0.0) -> None:
         self.num_channels = num_channels
+        self._published_offset = published_offset
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
         """Return `l1_loss`, in the data set's unit."""
@@ -32,7 +36,9 @@ class Depth:
 
     def accumulator(self, definition: str, device: str) -> "DepthAccumulator":
         """Return an accumulator of errors and shares over a split."""
-        return DepthAccumulator(definition=definition, device=device)
+        return DepthAccumulator(
+            definition=definition, device=device, published_offset=self._published_offset
+        )
 
 
 class DepthAccumulator:
@@ -44,14 +50,17 @@ class DepthAccumulator:
       depth and lies outside every δ; ratio < δ.
     published: nearest up-sampling; the two errors are means of per-image means, the shares
       are over all pixels; ratio <= δ, and a negative prediction has a negative ratio, which
-      is inside every δ.
+      is inside every δ. On Cityscapes the published disparity of a pixel p is p / 65535, ours
+      (p - 1) / 65535: truth and prediction are shifted by `published_offset` before they are
+      divided. (Their difference is the same without it.)
 
     A NaN prediction at a known pixel makes all metrics NaN.
     """
 
-    def __init__(self, *, definition: str, device: str) -> None:
+    def __init__(self, *, definition: str, device: str, published_offset: float = 0.0) -> None:
         check_definition(definition)
         self._definition = definition
+        self._offset = published_offset if definition == "published" else 0.0
         mean = ImageMean if definition == "published" else PixelMean
         self._absolute = mean(device)
         self._relative = mean(device)
@@ -65,6 +74,8 @@ class DepthAccumulator:
         valid = ~torch.isnan(truth)
         error = (prediction - truth).abs()
         self._absolute.update(error, valid)
+        if self._offset:
+            prediction, truth = prediction + self._offset, truth + self._offset
         self._relative.update(error / truth, valid)
         published = self._definition == "published"
         ratio = torch.maximum(prediction / truth, truth / prediction)

@@ -46,7 +46,7 @@ class Segmentation:
         """Return the mean cross-entropy of bilinearly up-sampled logits over labelled pixels.
 
         The published loss instead samples the target down to the logits, which ignores 63 of 64
-        pixels and drops thin classes.
+        pixels and drops thin classes (`training.loss_resolution` logits).
         """
         logits = upsample_bilinear(prediction_BCHW, target.shape[-2:])
         num_labelled = (target != IGNORE_LABEL).sum().clamp(min=1)

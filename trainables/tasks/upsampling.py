@@ -1,4 +1,4 @@
-"""Up-samples predictions from the network's stride to the size of the ground truth.
+"""Up-samples predictions from the network's stride to the size of the truth, or truth down to it.
 
 Shape suffixes: B batch, C channels; h, w of the prediction; H, W of the target.
 """
@@ -88,3 +88,14 @@ def upsample_for(definition: str, prediction_BChw: Tensor, size: Sequence[int]) 
     """Up-sample as a metric definition requires: "corrected" bilinear, "published" nearest."""
     upsample = upsample_nearest if definition == "published" else upsample_bilinear
     return upsample(prediction_BChw, size)
+
+
+def downsample_target(target: Tensor, size: Sequence[int]) -> Tensor:
+    """Sample a target down to (h, w), as the published losses do; its type stays.
+
+    It takes every pixel's nearest (`F.interpolate`'s "nearest": the one above and left), so
+    labels, `IGNORE_LABEL` and NaN stay what they are. target: (B, H, W) or (B, C, H, W).
+    """
+    planes = target if target.ndim == 4 else target.unsqueeze(1)
+    sampled = F.interpolate(planes.float(), size=tuple(size), mode="nearest")
+    return sampled.to(target.dtype).reshape(*target.shape[:-2], *size)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
+from torch import nn
 
 from trainables.config import TrialConfig
-from trainables.errors import Failure, UserError, unknown_name
+from trainables.errors import Failure, UserError, is_out_of_memory, unknown_name
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -46,6 +47,19 @@ def prepare_device(device: str, *, deterministic: bool = False) -> None:
         torch.set_float32_matmul_precision("high")
 
 
+def placed(model: nn.Module, device: str, *, channels_last: bool) -> nn.Module:
+    """Return the model itself, on the device and in its memory format.
+
+    channels_last: of images and of what else has four dimensions; volumes stay as they are.
+    """
+    model = model.to(device)
+    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=wanted)
+    return model
+
+
 def resolve_precision(precision: str, device: str) -> str:
     """Return "fp32", "bf16" or "fp16"; "auto" is bf16 on CUDA and fp32 on a CPU.
 
@@ -76,9 +90,7 @@ def explained_memory(config: TrialConfig, device: str) -> Iterator[None]:
     except Failure:
         raise  # already explained
     except (RuntimeError, MemoryError) as error:
-        # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a plain one.
-        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not known and "allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
         raise Failure(

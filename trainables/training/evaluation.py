@@ -10,7 +10,9 @@ from trainables.config import TrialConfig
 from trainables.cost.cost_model import CostModel
 from trainables.data.batch import Batch
 from trainables.data.catalogue import Dataset
+from trainables.models.passes import predict
 from trainables.tasks.base import Task
+from trainables.tasks.calls import Metrics
 from trainables.training.dense import Baseline
 from trainables.training.loop.loop import TrainingLoop
 
@@ -79,15 +81,15 @@ def evaluate(
 
     definition: "corrected" or "published". The model's mode is restored.
     """
-    accumulators = {name: task.accumulator(definition, device) for name, task in tasks.items()}
+    accumulators = {name: Metrics(name, task, definition, device) for name, task in tasks.items()}
     was_training = model.training
     model.eval()
     try:
         for batch in batches:
             with autocast():
-                predictions = model(batch.images_BCHW)
+                predictions = predict(model, batch.images_BCHW, tuple(tasks))
             for name, accumulator in accumulators.items():
-                accumulator.update(predictions[name].float(), batch.targets[name])
+                accumulator.update(predictions[name], batch.targets[name])
     finally:
         model.train(was_training)
     metrics: dict[str, float] = {}

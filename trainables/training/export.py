@@ -13,7 +13,7 @@ from trainables.config import TrialConfig
 from trainables.cost.narrower import network_of
 from trainables.data.catalogue import Dataset
 from trainables.errors import UserError, in_a_line
-from trainables.models.catalogue import build_model
+from trainables.models.catalogue import build_model, service_of
 from trainables.registry.lookup import METHOD
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import use_structure
@@ -90,7 +90,7 @@ def untrained(
     """Return a trial's network and its masks, in the trial's structure, as before training."""
     network = network_of(config, num_channels)
     model = build_model(network, num_channels, config.seed).to(device)
-    registry = MaskRegistry(model)
+    registry = MaskRegistry(model, service_of(network, model, config.data.size))
     if METHOD.find(config.method).sparse:
         use_structure(config.sparsity.structure, registry, model, config.data.size)
     return model, registry

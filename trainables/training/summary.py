@@ -1,5 +1,6 @@
 """Summarises a finished trial as the JSON object in `--json` and `summary.json`."""
 
+import math
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,12 +8,17 @@ from typing import Any
 
 import numpy
 import torch
+from torch import nn
 
 import trainables
 from trainables.config import TrialConfig
 from trainables.cost.cost_model import CostModel
+from trainables.errors import Failure
+from trainables.report import SPLITS
 from trainables.sparsity.agreement import Ballots, agreement
 from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.prunable import what_is_corrected, what_stays_dense
+from trainables.sparsity.structures.structure import Structure
 
 
 def summarise(
@@ -28,7 +34,7 @@ def summarise(
     """Return the object of `--json`; `masks.agreement` is in it only if tasks voted.
 
     metrics: those of the final report. ballots: how tasks voted; empty if they did not.
-    left_dense: layers that the structure cannot prune, each with the reason.
+    left_dense: layers that could be pruned and are not, each with the reason.
     timing: seconds and the device, as in `TrialRun.summary`.
     """
     flops = cost.layers()
@@ -51,6 +57,17 @@ def summarise(
         "timing": dict(timing),
         "versions": versions(),
     }
+
+
+def require_numbers(metrics: Mapping[str, float]) -> None:
+    """Raise `Failure` naming the tasks' metrics, if any, that are not finite numbers."""
+    splits = tuple(f"{split}/" for split in SPLITS)
+    wrong = [n for n, v in metrics.items() if n.startswith(splits) and not math.isfinite(v)]
+    if wrong:
+        raise Failure(
+            f"every metric must be a number, got {metrics[wrong[0]]} for {', '.join(wrong)}; "
+            "everything else is kept, but do not compare this run in them"
+        )
 
 
 def versions() -> dict[str, str]:
@@ -89,6 +106,24 @@ def warn_of_collapse(layers: Mapping[str, Mapping[str, Any]], step: int, before:
     if said and said != before:
         print(f"warning: at step {step}, {said}", file=sys.stderr, flush=True)
     return said
+
+
+def dense_notes(model: nn.Module, registry: MaskRegistry, structure: Structure) -> list[str]:
+    """Return what a user should know of a trial's network: what is never pruned, and why."""
+    found = [what_stays_dense(model, registry.prunable), what_is_corrected(registry.prunable)]
+    found += [f"{name} stays dense: {why}" for name, why in structure.left_dense.items()]
+    return [note for note in found if note]
+
+
+def unscored(registry: MaskRegistry) -> str:
+    """Return a sentence on the weights whose scores were zero for want of a gradient, or ''."""
+    names = [name for name in registry.names if name in registry.scored - registry.reached]
+    if not names:
+        return ""
+    return (
+        f"no gradient came to {', '.join(names)} when weights were scored, so each counted as "
+        "worth nothing"
+    )
 
 
 def coarse_blocks(config: TrialConfig, registry: MaskRegistry, flops_fraction: float) -> str:

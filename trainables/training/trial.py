@@ -14,7 +14,7 @@ from trainables.cost.narrower import network_of
 from trainables.cost.reference import reference_of
 from trainables.data.catalogue import open_dataset
 from trainables.data.loader import BatchSource
-from trainables.models.catalogue import build_model
+from trainables.models.catalogue import build_model, check_predictions, service_of
 from trainables.report import SPLITS
 from trainables.sparsity.catalogue import get_method
 from trainables.sparsity.masks import MaskRegistry
@@ -37,13 +37,14 @@ from trainables.training.dense import (
     starts_from_dense_trial,
 )
 from trainables.training.deployment import Deployment, DeploymentCosts
-from trainables.training.device import explained_memory, prepare_device, resolve_device
+from trainables.training.device import explained_memory, placed, prepare_device, resolve_device
 from trainables.training.evaluation import Evaluator
 from trainables.training.export import save_model
 from trainables.training.loop.loop import TrainingLoop
 from trainables.training.loop.phases import report_steps
 from trainables.training.reports import Progress, Report
 from trainables.training.summary import summarise
+from trainables.user_code import running
 
 
 class TrialRun:
@@ -91,26 +92,33 @@ class TrialRun:
         self._dense: DenseRun | None = None  # the cached run that this one replays
         self._latency = latency
         self._deployment = Deployment(deployment)
+        self._owners: dict[str, object] = {}  # what may be a user's own, by name
         self.on_progress = on_progress
         self._best = BestWeights(config.data.tasks)
         self.last_report: Report | None = None
         self._train_seconds = 0.0
         self._earlier_seconds = 0.0  # seconds of the runs that this one resumes
-        with explained_memory(config, self.device):
+        with explained_memory(config, self.device), running(self._owners):
             self._build(config)
 
     def _build(self, config: TrialConfig) -> None:
         self.dataset = open_dataset(config.data)
         num_channels = {task: self.dataset.num_channels(task) for task in config.data.tasks}
-        self.tasks = build_tasks(config.data.tasks, num_channels, config.data.dataset)
+        self.tasks = build_tasks(
+            config.data.tasks,
+            num_channels,
+            config.data.dataset,
+            loss_resolution=config.training.loss_resolution,
+        )
         network = network_of(config, num_channels)
         model = build_model(network, num_channels, config.seed)
-        last = config.training.channels_last
-        memory_format = torch.channels_last if last else torch.contiguous_format
-        self.model = model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
-        self.registry = MaskRegistry(self.model)
-        self._deployed = self._deployment.of(self.model, self.registry, config, num_channels)
         method = get_method(config.method)
+        self._owners |= {f"model {config.model.name!r}": model, **self.tasks, config.method: method}
+        self.model = placed(model, self.device, channels_last=config.training.channels_last)
+        check_predictions(config.model.name, self.model, num_channels, config.data.size)
+        service = service_of(network, self.model, config.data.size)
+        self.registry = MaskRegistry(self.model, service)
+        self._deployed = self._deployment.of(self.model, self.registry, config, num_channels)
         method.description.require_structure(config.sparsity.structure)
         if method.sparse:
             use_structure(config.sparsity.structure, self.registry, self.model, config.data.size)
@@ -151,8 +159,15 @@ class TrialRun:
         """
         if self.last_report is not None and self.last_report.final:
             return None
-        with explained_memory(self.config, self.device):
-            return self._next_report()
+        with explained_memory(self.config, self.device), running(self._owners):
+            if self._dense_cache is not None:
+                # A dense trial that started without a cache is not replaced half-way.
+                if self.config.method == "dense" and self.loop.step == 0:
+                    return self._replay(self._dense_cache)
+                at_start = self.loop.in_pretraining and self.loop.pretrain_step == 0
+                if at_start and starts_from_dense_trial(self.loop.method, self.model):
+                    self._take_pretraining(self._dense_cache)
+            return self._train_to_report()
 
     def save(self, directory: Path) -> None:
         """Replace the checkpoint in `directory`; after a kill it is the old or the new one."""
@@ -200,7 +215,7 @@ class TrialRun:
             self.registry,
             self._cost,
             self.loop.ballots(),
-            self.loop.structure.left_dense,
+            {**self.registry.prunable.left_out, **self.loop.structure.left_dense},
             timing={
                 "train_seconds": self._train_seconds,
                 "total_seconds": self.total_seconds,
@@ -223,16 +238,6 @@ class TrialRun:
     def total_seconds(self) -> float:
         """Return the seconds that the run has taken so far, with the runs that it resumes."""
         return self._earlier_seconds + time.perf_counter() - self._started
-
-    def _next_report(self) -> Report:
-        if self._dense_cache is not None:
-            # A dense trial that started without a cache is not replaced half-way.
-            if self.config.method == "dense" and self.loop.step == 0:
-                return self._replay(self._dense_cache)
-            at_start = self.loop.in_pretraining and self.loop.pretrain_step == 0
-            if at_start and starts_from_dense_trial(self.loop.method, self.model):
-                self._take_pretraining(self._dense_cache)
-        return self._train_to_report()
 
     def _replay(self, cache: DenseRuns) -> Report:
         """Return the next report of this trial's run in the cache; at the end load its model."""
@@ -278,6 +283,7 @@ class TrialRun:
             if self.loop.step < step <= self._reported_step:
                 self._train_to(step)
                 self.loop.mean_loss()
+                self.loop.forget_losses()
                 self._remember_if_best(self._evaluator.quality("val"))
         # A checkpoint may have been written at this very step, before its report.
         self._train_to(next(step for step in due if step > self._reported_step))
@@ -288,6 +294,7 @@ class TrialRun:
         step, steps = self.loop.step, self.config.training.steps
         if final := step >= steps:
             metrics = self._finish(metrics)
+        self.loop.forget_losses()  # not earlier: a metric that raises must not lose them
         metrics["training/loss"] = training_loss
         self.last_report = Report(step=step, fraction=step / steps, metrics=metrics, final=final)
         return self.last_report
@@ -298,8 +305,7 @@ class TrialRun:
             self.loop.advance()
             self._train_seconds += time.perf_counter() - started
             if self.on_progress is not None:
-                loop = self.loop
-                if loop.in_pretraining:
+                if (loop := self.loop).in_pretraining:
                     self.on_progress("pre-training", loop.pretrain_step, loop.pretrain_steps)
                 else:
                     self.on_progress("training", loop.step, self.config.training.steps)

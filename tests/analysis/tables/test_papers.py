@@ -12,6 +12,7 @@ from analysis.studies.protocol import protocol
 from analysis.studies.systems_by_seed import read_grid
 from analysis.studies.trials import load_study
 from analysis.tables import beside, papers
+from spaces.presets import trial_config
 from tests.analysis.built_studies import BuiltStudy
 from tests.analysis.grids import change_facts, grid_rows, write_summaries
 from tests.analysis.test_command_line import run
@@ -171,6 +172,21 @@ def test_the_protocol_is_read_from_the_record(record: Record) -> None:
     assert "corrected definitions" in remarks
     assert "differs from the papers in training frames, test frames, image size" in remarks
     assert "seeds: compare" not in remarks  # how many the papers have is not stated
+
+
+@pytest.mark.parametrize("dataset", papers.DATASETS)
+def test_the_released_optimiser_reads_as_the_papers_state_it(record: Record, dataset: str) -> None:
+    """`halving` is by a half; another factor is named with its steps."""
+    pins = trial_config("dense", dataset, "paper").flat()
+    rows = grid_rows(VALUES, seeds=(0, 1))
+    for row in rows:
+        row.params["training.steps"] = pins["training.steps"]
+        row.params["training.pretrain_steps"] = 0
+    built = record("ours", rows, tasks=TASKS)
+    change_facts(built, dataset="nyu-v2", settings=pins)
+    found = protocol(read_grid(load_study("ours", built.storage)))
+    assert found["optimiser"] == papers.PROTOCOLS[dataset]["optimiser"]
+    assert found["training steps"] == papers.PROTOCOLS[dataset]["training steps"]
 
 
 def test_what_the_record_lacks_is_said(record: Record, tmp_path: Path) -> None:

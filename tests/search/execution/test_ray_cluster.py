@@ -1,12 +1,14 @@
-"""A trial's share of a cluster: as large as there is room for, on nodes as they are."""
+"""A trial's share of a cluster, as large as there is room for; and a token's secrecy."""
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.execution.ray_cluster import shares
+from search.execution.ray_cluster import check_token, shares
+from trainables.errors import UserError
 
 
 def held(nodes: list[dict[str, float]], resources: dict[str, float]) -> int:
@@ -73,3 +75,41 @@ def test_gpus_are_shared_first_and_cpus_follow() -> None:
         assert held(nodes, resources) >= concurrency
         alone = held(nodes, {"gpu": resources["gpu"] + 0.01})
         assert alone < concurrency or resources["gpu"] >= 1
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o666])
+@pytest.mark.parametrize(
+    ("address", "auth_mode"), [("auto", None), ("auto", "token"), ("head:6379", "token")]
+)
+@pytest.mark.parametrize("by_path", [True, False])
+def test_a_token_that_others_can_read_is_refused(
+    mode: int,
+    address: str,
+    auth_mode: str | None,
+    by_path: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token = tmp_path / ("a token" if by_path else ".ray/auth_token")
+    token.parent.mkdir(exist_ok=True)
+    token.write_text("0123456789abcdef" * 4)
+    token.chmod(mode)
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if by_path:
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    if auth_mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", auth_mode)
+    with pytest.raises(UserError, match="a Ray cluster must be its user's alone") as raised:
+        check_token(address)
+    quoted = f"'{token}'" if by_path else str(token)
+    assert str(raised.value).endswith(f"run: chmod 600 {quoted}")
+    token.chmod(0o600)
+    check_token(address)
+    token.chmod(mode)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it is not shown to the cluster
+    check_token(address)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "in the environment")
+    check_token(address)

@@ -124,6 +124,33 @@ def test_reports_are_flat_results(config: dict[str, Any]) -> None:
     assert (Path(config["directory"]) / "model.pt").is_file()
 
 
+def test_predictions_lie_beside_the_model_and_are_not_worth_a_trial(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def save(path: Path, run: FakeRun) -> None:
+        asked.append(path)
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("trainables.tune.save_predictions", save)
+    trainable = DiSparseTrainable(config)
+    trainable.train()
+    assert not asked  # before the end
+    assert trainable.train()["status"] == "complete"
+    assert asked == [Path(config["directory"]) / "predictions.npz"]
+    assert f"cannot write {asked[0]}: by zero" in capsys.readouterr().out
+
+    def full(path: Path, run: FakeRun) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("trainables.tune.save_predictions", full)
+    trainable.reset(config)
+    trainable.train()
+    with pytest.raises(OSError, match="No space left"):
+        trainable.train()
+
+
 @pytest.mark.parametrize("at_fault", ["summary", "export"])
 def test_a_misfortune_at_the_very_end_is_a_result_too(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, at_fault: str

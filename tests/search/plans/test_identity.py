@@ -9,7 +9,7 @@ import pytest
 
 from search.plans.description import describe_study, differences, plan_from_description
 from search.plans.plan import Plan
-from search.plans.recipe import Recipe
+from search.plans.recipe import Recipe, get_recipe
 from search.plans.resolve import make_plan
 from search.record.study_file import check_same_study, plan_of
 from search.record.study_folder import StudyFiles, study_files
@@ -17,6 +17,7 @@ from spaces import presets
 from tests.search import studies
 from tests.search.plans.small_grid import RATE, small
 from tests.search.studies import DEMO
+from trainables.config import TrialConfig
 from trainables.errors import UserError
 
 
@@ -263,6 +264,42 @@ def test_a_study_draws_from_the_ranges_that_it_began_with(monkeypatch: pytest.Mo
     rebuilt = plan_from_description(known)
     assert rebuilt.space == plan.space
     assert rebuilt.starts() == starts
+
+
+def from_before(known: dict[str, Any]) -> dict[str, Any]:
+    """The description as a release without the younger settings wrote it."""
+    younger = set(TrialConfig.younger_settings()) - {"data.num_train", "data.num_test"}
+    assert {"regrowth.gradient_at", "optimiser.retraining_rate"} <= younger
+    defaults = {
+        method: {name: value for name, value in own.items() if name not in younger}
+        for method, own in known["defaults"].items()
+    }
+    return known | {"defaults": defaults}
+
+
+def test_settings_that_are_younger_than_a_study_are_not_a_difference() -> None:
+    plan = studies.plan_of()
+    known = from_before(described(plan))
+    assert "regrowth.gradient_at" not in known["defaults"]["rigl"]
+    assert differences(plan, known) == []
+    again = plan_from_description(known)
+    for method in plan.methods:
+        assert again.config({"method": method}, 1) == plan.config({"method": method}, 1)
+
+
+def test_an_older_study_of_the_paper_preset_keeps_its_protocol() -> None:
+    """It had 20,000 steps for all, halved, and retraining as long and at the same rate."""
+    plan = make_plan(get_recipe("taskonomy-paper"))
+    known = from_before(described(plan))
+    for own in known["defaults"].values():
+        own |= {"training.steps": 20_000, "optimiser.halve_every_fraction": 0.2}
+        own["regrowth.interval_steps"] = 100
+    assert any("training.steps was 20000" in line for line in differences(plan, known))
+    config = plan_from_description(known).config({"method": "disparse-pretrained"}, 0)
+    assert (config.training.pretrain_steps, config.training.steps) == (20_000, 20_000)
+    assert config.optimiser.retraining_rate is None
+    assert (config.optimiser.halve_every_fraction, config.optimiser.decay_factor) == (0.2, 0.5)
+    assert config.regrowth.interval_steps == 100
 
 
 def test_a_description_of_another_version_is_refused(tmp_path: Path) -> None:

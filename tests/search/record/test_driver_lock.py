@@ -143,3 +143,14 @@ def test_a_file_system_without_locks_is_said(
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(UserError, match=r"`--storage` must be a writable folder with file locks"):
         StudyLock(tmp_path, "s").__enter__()
+
+
+def test_a_folder_that_can_no_longer_be_written_hides_no_reason(tmp_path: Path) -> None:
+    """As when its disk became read-only: what the study itself said of that is what is shown."""
+    with pytest.raises(OSError, match="Read-only"), StudyLock(tmp_path, "s"):  # noqa: PT012
+        (tmp_path / "driver.json").unlink()
+        (tmp_path / "driver.json").mkdir()  # cannot be unlinked
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    (tmp_path / "driver.json").rmdir()
+    with StudyLock(tmp_path, "s"):
+        pass

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from search.record import journal
 from search.record.journal import Journal
 from search.record.storage import open_storage
+from tests.trainables.test_checksums import flipped, some_bits
 from trainables.errors import UserError
 
 
@@ -89,23 +90,26 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.Monk
     assert numbers(path) == [0, 1]
 
 
-def test_a_last_line_that_is_no_json_goes(tmp_path: Path) -> None:
-    path = tmp_path / "optuna.journal"
-    ask(new_study(path), 0)
-    with path.open("ab") as file:
-        file.write(b'{"op_code": 4, "worker\n')
-    ask(new_study(path), 1)
-    assert numbers(path) == [0, 1]
-
-
-def test_damage_in_the_middle_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [2, -1, 99])
+def test_damage_is_said_with_its_line(tmp_path: Path, at: int) -> None:
     path = tmp_path / "optuna.journal"
     ask(new_study(path), 0)
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:2], b"rubbish\n", *lines[2:]]))
-    with pytest.raises(UserError, match="must be a journal of Optuna, got a damaged") as error:
+    lines.insert(at, b"rubbish\n")
+    path.write_bytes(b"".join(lines))
+    number = lines.index(b"rubbish\n") + 1
+    with pytest.raises(UserError, match=f"line {number} of .* is damaged") as error:
         open_storage(f"journal:///{path}")
     assert str(path) in str(error.value)
+
+
+def test_a_line_of_another_program_that_optuna_cannot_apply_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    ask(new_study(path), 0)
+    with path.open("ab") as file:
+        file.write(b'{"op_code":77}\n')
+    with pytest.raises(UserError, match="must be a journal of Optuna, got a damaged"):
+        open_storage(f"journal:///{path}")
 
 
 def test_a_line_of_somebody_else_is_not_overwritten(
@@ -171,3 +175,30 @@ def test_writers_at_once_mix_no_lines(tmp_path: Path) -> None:
     ]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert sorted(numbers(path)) == sorted([*range(20)] * 3)
+
+
+def test_a_flipped_bit_is_named_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    for number in range(3):
+        ask(new_study(path), number)
+    data, wanted = path.read_bytes(), new_study(path).get_trials()
+    named = 0
+    for changed in flipped(data, some_bits(data, 200)):
+        path.write_bytes(changed)
+        try:
+            storage = open_storage(f"journal:///{path}")
+        except UserError as error:
+            named += str(path) in str(error)
+        else:
+            assert optuna.load_study(study_name="s", storage=storage).get_trials() == wanted
+    assert named > 150
+
+
+def test_a_flipped_newline_at_the_end_is_no_line_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    study = new_study(path)
+    ask(study, 0)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
+    Journal(str(path)).append_logs([{"op_code": 2, "worker_id": "x", "study_id": 0}])
+    with pytest.raises(UserError, match=r"line \d+ of .* is damaged"):
+        open_storage(f"journal:///{path}")

@@ -14,6 +14,7 @@ from search.plans.recipe import SAMPLERS
 from search.record.journal import Journal
 from search.record.ledger import Assignment, Ledger, trial_name
 from search.record.outcomes import Outcome
+from search.record.storage import open_storage
 from search.samplers.trial_sampler import make_sampler
 from tests.search import studies
 from tests.search.studies import ledger_of, record_of
@@ -290,3 +291,25 @@ def test_unknown_sampler_lists_the_valid_ones() -> None:
 def test_unreachable_study_storage_is_a_users_mistake() -> None:
     with pytest.raises(UserError, match="`--study-storage` must be a database"):
         record_of(plan_of(1), "sqlite:////nope/nope/o.db")
+
+
+def test_trials_that_another_program_adds_take_no_place(address: str) -> None:
+    """Between any two of ours: the same configurations are drawn, each once."""
+    plan = plan_of(9, seed=1)
+    alone = [a.config for a in run_all(ledger_of(plan))]
+    mixed = []
+    for at in (2, 5, 9):
+        ledger = ledger_of(plan, address)
+        theirs = optuna.load_study(study_name="s", storage=open_storage(address))
+        theirs.enqueue_trial({"method": "snip"})
+        while len(mixed) < at and (assignment := ledger.next()) is not None:
+            mixed.append(assignment)
+            ledger.finish(assignment.number, complete(plan, assignment))
+            if len(mixed) % 2:
+                theirs.ask()
+    assert [a.config for a in mixed] == alone
+    ledger = ledger_of(plan, address)
+    assert (ledger.num_finished, ledger.num_remaining, ledger.next()) == (9, 0, None)
+    numbers = [a.number for a in mixed]
+    assert numbers == sorted(set(numbers)) != list(range(9))
+    assert [t.number for t in ledger.trials()] == numbers

@@ -51,7 +51,7 @@ def template(number: int) -> Any:
         state=TrialState.RUNNING,
         params={"x": 0.5},
         distributions={"x": FloatDistribution(0, 1)},
-        user_attrs={GIVEN: {"seed": number, "params": {}}},
+        user_attrs={GIVEN: {"number": number, "seed": number, "params": {}}},
     )
 
 
@@ -273,3 +273,59 @@ def test_another_study_in_the_storage_is_not_this_one(address: str) -> None:
     StudyRecord.create(address, "s", DIRECTIONS)
     with pytest.raises(UserError, match="`--study-storage` must be a database"):
         StudyRecord.load(address, "t")
+
+
+def test_trials_of_other_programs_are_passed_over(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = StudyRecord.create(address, "s", DIRECTIONS)
+    record.add(template(0))
+    theirs = optuna.load_study(study_name="s", storage=open_storage(address))
+    theirs.ask()
+    theirs.enqueue_trial({"x": 0.25})
+    theirs.add_trial(
+        create_trial(state=TrialState.COMPLETE, values=[1.0, 2.0], user_attrs={"mine": 1})
+    )
+    theirs.add_trial(theirs.trials[0])  # with all of its attributes
+    assert record.number_of(record.add(template(5))) == 5
+    with caplog.at_level(logging.WARNING, logger="search"):
+        loaded = StudyRecord.load(address, "s")
+        assert [t.number for t in loaded.trials()] == [0, 5]
+        assert [t.number for t in loaded.trials(lambda number: number > 0)] == [5]
+    assert loaded.num_trials() == 6
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("passed over: trials 1, 2, 3, 4 of s, which another program added")
+
+
+def test_a_trial_that_another_program_ended_has_failed(address: str) -> None:
+    record = StudyRecord.create(address, "s", DIRECTIONS)
+    record.add(template(0))
+    optuna.load_study(study_name="s", storage=open_storage(address)).tell(0, [1.0, 2.0])
+    (trial,) = record.trials()
+    assert trial.user_attrs["status"] == "failed"
+    assert "another program ended it" in trial.user_attrs["reason"]
+
+
+@pytest.mark.parametrize("with_trial", [False, True])
+@pytest.mark.parametrize("directions", [["minimize"], ["minimize", "maximize"]])
+def test_nothing_is_written_to_a_study_of_another_program(
+    address: str, with_trial: bool, directions: list[str]
+) -> None:
+    theirs = optuna.create_study(
+        study_name="s", storage=open_storage(address), directions=directions
+    )
+    theirs.set_user_attr("purpose", "another")
+    if with_trial:
+        theirs.ask()
+    with pytest.raises(UserError, match="got another study of that name"):
+        StudyRecord.create(address, "s", DIRECTIONS, "ours")
+    after = optuna.load_study(study_name="s", storage=open_storage(address))
+    assert after.user_attrs == {"purpose": "another"}
+    assert after.metric_names is None
+
+
+def test_a_study_that_was_deleted_there_is_said(address: str) -> None:
+    StudyRecord.create(address, "s", DIRECTIONS, "ours")
+    optuna.delete_study(study_name="s", storage=open_storage(address))
+    with pytest.raises(UserError, match=r"it was deleted or renamed there; .*search delete s"):
+        StudyRecord.load(address, "s", "ours")

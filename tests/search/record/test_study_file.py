@@ -10,7 +10,8 @@ from search.plans.description import describe_study
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
 from search.record.storage import StudyRecord
-from search.record.study_file import description_of, locked_study, plan_of, raised_budget
+from search.record.study_file import Addresses, description_of, locked_study, plan_of, raised_budget
+from search.record.study_folder import study_files
 from trainables.command_line import write_json
 from trainables.errors import UserError
 
@@ -46,7 +47,7 @@ def test_default_places_follow_a_moved_folder(
             found.tracking_uri == files.default_tracking_uri == f"sqlite:///{moved / 'mlflow.db'}"
         )
         assert found.study_storage == f"journal:///{moved / 'demo' / 'optuna.journal'}"
-        assert found.recorded(files) == {"tracking_uri": None, "study_storage": None}
+        assert set(found.recorded(files).values()) == {None}
 
 
 def test_two_studies_of_one_name_do_not_share_a_storage(tmp_path: Path) -> None:
@@ -69,3 +70,28 @@ def test_a_budget_is_raised_in_its_own_unit_and_never_a_grids(storage: Path) -> 
     assert raised_budget(plan, known, Budget(trials=4)).budget.trials == 22
     with pytest.raises(UserError, match="use --trials"):
         raised_budget(plan, known, Budget(epochs=4.0))
+
+
+def test_a_copy_does_not_write_to_the_databases_of_the_original(
+    tmp_path: Path, uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path / "runs"
+    files = study_files(str(folder), "demo")
+    shared = f"sqlite:///{shutil.copyfile(tmp_path / 'mlflow.db', tmp_path / 'shared.db')}"
+    at = Addresses(tracking_uri=shared, study_storage=files.default_study_storage)
+    described = describe_study(make_plan(get_recipe("demo")), {}) | at.recorded(files)
+    write_json(files.description, described)
+    with locked_study(str(folder), "demo") as (_, _, found):
+        assert found.tracking_uri == shared
+    copy = tmp_path_factory.mktemp("copy") / "runs"
+    shutil.copytree(folder, copy)
+    with (
+        pytest.raises(UserError, match="is a copy of the study in"),
+        locked_study(str(copy), "demo"),
+    ):
+        pass
+    with locked_study(str(copy), "demo", tracking_uri=uri) as (_, _, found):
+        assert found.tracking_uri == uri  # its own
+    shutil.rmtree(folder)  # it was moved, in two steps
+    with locked_study(str(copy), "demo") as (_, _, found):
+        assert found.tracking_uri == shared

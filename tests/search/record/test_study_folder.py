@@ -12,15 +12,15 @@ from search.record.study_folder import (
     study_files,
     write_json,
 )
+from tests.trainables.test_checksums import flipped, some_bits
 from trainables.command_line import require_writable
 from trainables.errors import UserError
 
 
 def test_storage_must_be_a_folder_that_can_be_written(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"must be a folder.*, got 's3://b'"):
-        study_files("s3://b", "s")
-    with pytest.raises(UserError, match=r"must be a folder, without a '\?', got"):
-        study_files(str(tmp_path / "a?b"), "s")
+    for address in ("s3://b", f"file://{tmp_path}"):
+        with pytest.raises(UserError, match="must be the path of a folder, not an address, got"):
+            study_files(address, "s")
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match="`--storage` must be writable"):
@@ -54,7 +54,7 @@ def test_json_round_trip_and_damage(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(UserError, match="must hold one JSON object"):
         read_json(path)
-    with pytest.raises(UserError, match="there is no"):
+    with pytest.raises(UserError, match="No such file"):
         read_json(tmp_path / "y.json")
 
 
@@ -66,3 +66,21 @@ def test_a_report_cut_short_costs_only_itself(tmp_path: Path) -> None:
         file.write('{"step": 2, "met')  # killed here
     append_json_line(path, {"step": 3})
     assert read_json_lines(path) == [{"step": 1}, {"step": 3}]
+
+
+def test_a_damaged_report_costs_only_itself_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in range(5):
+        append_json_line(tmp_path / "good", {"step": step, "metrics": {"val/x": step / 7}})
+    data, rows = (tmp_path / "good").read_bytes(), read_json_lines(tmp_path / "good")
+    for number, changed in enumerate(flipped(data, some_bits(data, 200))):
+        path = tmp_path / str(number)
+        path.write_bytes(changed)
+        caplog.clear()
+        found = [{k: row.get(k) for k in ("step", "metrics")} for row in read_json_lines(path)]
+        assert all(row in rows for row in found)
+        assert len(found) >= 3  # a newline in the midst takes two with it
+        lost = [record.getMessage() for record in caplog.records]
+        assert bool(lost) == (found != rows)
+        assert all(f"{path}: left out, since damaged: line" in said for said in lost)

@@ -110,7 +110,7 @@ def test_what_was_learned_at_the_beginning_outlives_its_source(
     with pytest.raises(UserError, match="must name studies, got 'nobody'"):
         warm_trials(gone, files, begun=False)
     files.warm_start.write_text("[")
-    with pytest.raises(UserError, match="restore it from a backup"):
+    with pytest.raises(UserError, match="restore it from a copy"):
         warm_trials(plan, files, begun=True)
 
 

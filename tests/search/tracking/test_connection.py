@@ -1,10 +1,13 @@
 """Opening MLflow, and what it keeps of a study's record."""
 
 import socket
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
+from alembic.util import CommandError
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from search.record.study_folder import read_json
@@ -12,11 +15,12 @@ from search.record.trials_table import num_recorded, write_trials
 from search.tracking import connection
 from search.tracking.connection import _experiment, open_client
 from tests.search.tracking.mlflow_files import Recorded, project
+from trainables.addresses import refused
 
 LENGTHS = {"training": {"steps": 300, "pretrain_steps": 0}}
 
 
-def test_databases_keep_artifacts_beside_the_studies_and_servers_do_not(tmp_path: Path) -> None:
+def test_where_databases_keep_artifacts_and_that_servers_see_to_it(tmp_path: Path) -> None:
     created = []
 
     class Client:
@@ -27,9 +31,9 @@ def test_databases_keep_artifacts_beside_the_studies_and_servers_do_not(tmp_path
             created.append(artifact_location)
             return "1"
 
-    for address in ("sqlite:///x.db", "postgresql://h/x", "http://h:5000"):
+    for address in ("sqlite:////a%20b/x.db", "postgresql://h/x", "http://h:5000"):
         _experiment(Client(), address, tmp_path)  # type: ignore[arg-type]
-    assert created == [tmp_path.as_uri(), tmp_path.as_uri(), None]
+    assert created == ["file:///a%20b/mlartifacts", tmp_path.as_uri(), None]
 
 
 def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
@@ -73,4 +77,29 @@ def test_the_experiment_is_one_for_all_studies(tmp_path: Path, uri: str) -> None
     second = open_client(uri, tmp_path / "b")
     assert first[1] == second[1]
     found = MlflowClient(uri).get_experiment(first[1])
-    assert (found.name, found.artifact_location) == ("disparse", (tmp_path / "a").as_uri())
+    assert (found.name, found.artifact_location) == (
+        "disparse",
+        (tmp_path / "mlartifacts").as_uri(),
+    )
+
+
+def test_a_deleted_experiment_is_restored(tmp_path: Path, uri: str) -> None:
+    _, experiment = open_client(uri, tmp_path)
+    MlflowClient(uri).delete_experiment(experiment)
+    assert open_client(uri, tmp_path)[1] == experiment
+    assert MlflowClient(uri).get_experiment(experiment).lifecycle_stage == "active"
+
+
+def test_an_experiment_of_a_users_own_place_is_used(tmp_path: Path, uri: str) -> None:
+    made = MlflowClient(uri).create_experiment("disparse", artifact_location="s3://bucket/x")
+    assert open_client(uri, tmp_path)[1] == made
+
+
+def test_a_database_of_another_release_is_told_how_to_mend(tmp_path: Path, uri: str) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises((MlflowException, CommandError)) as caught:
+        open_client(uri, tmp_path)
+    said = str(refused("--tracking-uri", uri, caught.value))
+    assert "another release of MLflow or Optuna made it" in said
+    assert "mlflow db upgrade" in said

@@ -46,6 +46,7 @@ def test_the_report_is_sent_where_it_has_changed(
     folder = study.files.directory
     (folder / "fronts").mkdir()
     names = ["report.html", "front.png", "front.parquet", "fronts/depth.csv", "fronts/depth.png"]
+    names.append("predictions-depth.png")
     for name in [*names, "fronts/.depth.html.123", "optuna.txt"]:
         (folder / name).write_text(name)
     projection = project(study, uri)
@@ -65,5 +66,5 @@ def test_the_report_is_sent_where_it_has_changed(
     assert calls == []
     (folder / "fronts" / "depth.csv").write_text("another")
     project(study, uri).close(finished=True)
-    assert calls == ["log_artifact"] * 5 + ["set_tag"]
+    assert calls == ["log_artifact"] * 6 + ["set_tag"]
     assert kept()["fronts/depth.csv"] == "another"

@@ -85,6 +85,16 @@ def test_three_counts_agree_at_every_preset(dataset: str, preset: str) -> None:
     assert (flops.other, flops.dense) == (0, by_torch[""])
 
 
+def test_the_published_grid_is_counted() -> None:
+    """61×81 cells at 480×640 and not 60×80; the head's 1×1 layers take their share more."""
+    config = trial_config("dense", "nyu-v2", "paper", metrics="published")
+    model, size = on_meta(config.model), config.data.size
+    flops = forward_flops(model, size)
+    assert flops.dense == counted(model, size)[""]
+    layer = "heads.normals.branches.0.conv2.weight"
+    assert flops.layers[layer] == 2 * 61 * 81 * 1024 * 1024
+
+
 def test_the_paper_network_by_hand() -> None:
     """At the published 321² crop a 41² grid; its four 24-dilated and other 3×3 head convolutions
     (512 → 1024) take 2 · 41² · 512 · 1024 · 9 each, and the stem 2 · 161² · 3 · 64 · 49."""
@@ -155,8 +165,7 @@ class Chain(nn.Module):
 def test_layers_of_every_kind(
     size, groups, kernel, stride, padding, dilation, widths, up_groups, up_kernel
 ) -> None:
-    """Grouped: each output sees in / groups channels. Transposed: each input position does work,
-    which no mask saves."""
+    """Grouped: each output sees in / groups channels. Transposed: each input position does work."""
     c_mid, c_up = 3 * widths[0], 2 * widths[1]
     with torch.device("meta"):
         conv = nn.Conv2d(
@@ -171,9 +180,50 @@ def test_layers_of_every_kind(
     assert flops.layers == {
         "conv.weight": 2 * h * w * c_mid * (3 // groups) * kernel[0] * kernel[1],
         "mix.weight": 2 * h * w * c_mid * c_up,
+        "up.weight": 2 * h * w * c_up * (2 // up_groups) * up_kernel**2,
     }
-    assert flops.other == 2 * h * w * c_up * (2 // up_groups) * up_kernel**2
+    assert flops.other == 0
     assert flops.dense == counted(model, size)[""]
+
+
+class Attending(nn.Module):
+    """Layers whose weights other code multiplies by."""
+
+    def __init__(self, width: int, separate: bool) -> None:
+        super().__init__()
+        self.tasks = ("depth",)
+        self.stem = nn.Conv2d(3, width, 1)
+        sizes = {"kdim": 3, "vdim": 3} if separate else {}
+        self.attention = nn.MultiheadAttention(width, 1, batch_first=True, **sizes)
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, images: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
+        weight = self.stem.weight
+        standardised = (weight - weight.mean()) / weight.std()
+        features = nn.functional.conv2d(images, standardised).flatten(2).transpose(1, 2)
+        pixels = images.flatten(2).transpose(1, 2)
+        others = pixels if self.attention.kdim == 3 else features
+        features = self.attention(features, others, others)[0]
+        features = features @ self.mix.weight.T + features @ self.mix.weight
+        return {"depth": features.transpose(1, 2).unflatten(2, images.shape[-2:])}
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@given(width=st.integers(4, 6), side=st.integers(2, 5))
+@settings(deadline=None, max_examples=5)
+def test_weights_that_other_code_multiplies_by(width: int, side: int, separate: bool) -> None:
+    model = Attending(width, separate)
+    for network in (model, model.to("meta")):
+        flops = forward_flops(network, (side, side))
+        assert flops.layers == {
+            "stem.weight": 2 * side**2 * 3 * width,
+            "attention.out_proj.weight": 2 * side**2 * width**2,
+            "mix.weight": 2 * (2 * side**2 * width**2),
+        }
+        # Queries, keys and values, and two products of attention.
+        sources = width + 3 + 3 if separate else 3 * width
+        products = 2 * (2 * side**4 * width)
+        assert flops.other == 2 * side**2 * width * sources + products
 
 
 def test_two_images_cost_twice_one() -> None:

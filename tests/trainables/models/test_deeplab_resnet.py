@@ -134,3 +134,22 @@ def test_one_value_per_channel_cannot_be_normalised() -> None:
     with pytest.raises(UserError, match="of 1 crop of 8x8 at output stride 8"):
         tiny().train()(torch.rand(1, 3, 8, 8))
     tiny().train()(torch.rand(1, 3, 9, 8))
+
+
+@pytest.mark.parametrize(
+    ("side", "cells"), [(8, 2), (9, 2), (14, 2), (15, 3), (16, 3), (17, 3), (24, 4)]
+)
+def test_cells_with_the_pool_rounded_up(side: int, cells: int) -> None:
+    """⌈(⌊⌈n / 2⌉ / 2⌋ + 1) / 2⌉ of them."""
+    model = tiny(pool_rounding="up").eval()
+    assert model(torch.rand(1, 3, side, 8))["normals"].shape[-2:] == (cells, 2)
+
+
+def test_one_value_per_channel_is_told_by_the_cells_there_are() -> None:
+    """At stride 16 a crop of 16×16 has one cell, and with the pool rounded up four."""
+    image = torch.rand(1, 3, 16, 16)
+    with pytest.raises(UserError, match="at least 2 values per channel"):
+        tiny(strides=(1, 4, 1, 1)).train()(image)
+    tiny(strides=(1, 4, 1, 1), pool_rounding="up").train()(image)
+    with pytest.raises(UserError, match="at least 2 values per channel"):
+        tiny(strides=(8, 8, 1, 1), pool_rounding="up").train()(image)

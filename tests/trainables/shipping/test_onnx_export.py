@@ -9,6 +9,7 @@ import torch
 import trainables
 from tests.trainables.shipping.conftest import Config
 from tests.trainables.shipping.models import Untraceable, WithoutOperator, images, untrained
+from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.shipping.compact import compact
 from trainables.shipping.onnx_export import (
@@ -37,19 +38,32 @@ METADATA = Metadata(tasks=TASKS, image_mean=(0.1, 0.2, 0.3), image_std=(1.0, 2.0
 )
 @torch.no_grad()
 def test_onnx_runtime_equals_pytorch(config: Config, name: str) -> None:
-    before = untrained(config("dense", model__name=name), density=0.5)
-    program = export_program(compact(before.model, before.registry).model, TASKS, (32, 32))
+    check_outputs(config("dense", model__name=name))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (30, 46)])
+@torch.no_grad()
+def test_the_published_grid_is_exported(config: Config, size: tuple[int, int]) -> None:
+    check_outputs(config("dense", model__pool_rounding="up"), size)
+
+
+def check_outputs(trial: TrialConfig, size: tuple[int, int] = (32, 32)) -> None:
+    """ONNX Runtime and the exported program give what the masked network gives."""
+    before = untrained(trial, density=0.5)
+    program = export_program(compact(before.model, before.registry).model, TASKS, size)
     network = OnnxModel(onnx_bytes(program, METADATA))
     again = torch.export.load(io.BytesIO(program_bytes(program))).module()
     assert network.tasks == TASKS
     for count in (1, 2, 5):
-        expected = before.model(images(count))
-        outputs = network(images(count))
-        assert tuple(again(images(count))) == TASKS
+        expected = before.model(images(count, *size))
+        outputs = network(images(count, *size))
+        assert tuple(again(images(count, *size))) == TASKS
         for task in TASKS:
             magnitude = expected[task].abs().max()
             assert (outputs[task] - expected[task]).abs().max() <= 1e-5 * magnitude
-            assert (again(images(count))[task] - expected[task]).abs().max() <= 1e-5 * magnitude
+            assert (
+                again(images(count, *size))[task] - expected[task]
+            ).abs().max() <= 1e-5 * magnitude
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def test_majority_of_three_by_hand() -> None:
     }
     # Ranks a 123, b 312, c 132: second smallest 1, 2, 2 → s0 first.
     everything = {"s": torch.ones(3).bool()}
-    proposal = settle(["s"], scores, {"s": SHARED}, everything, 1, "majority", ties())
+    proposal = settle(["s"], scores, everything, 1, "majority", ties())
     assert kept(proposal.masks) == {"s0"}
     assert [votes_required("majority", t) for t in (1, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
 
@@ -87,7 +87,7 @@ def test_closed_form_equals_brute_force_bisection(data: st.DataObject) -> None:
     within = {n: torch.rand(s, generator=generator) < alive for n, s in sizes.items()}
     count = data.draw(st.integers(0, sum(int(w.sum()) for w in within.values())))
     order = ties(data.draw(st.integers(0, 9)))
-    found = kept(settle(list(sizes), scores, owner, within, count, arbiter, order).masks)
+    found = kept(settle(list(sizes), scores, within, count, arbiter, order).masks)
     assert len(found) == count
     # Every ρ at which anything can change, and for each what the definition keeps.
     seen = {sizes["s"] + sizes[t] for t in tasks}

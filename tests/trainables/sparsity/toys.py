@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trainables.config import TrialConfig
 from trainables.data.batch import Batch
 from trainables.models.base import SHARED
+from trainables.models.service import Service
 from trainables.sparsity.channel_units import ChannelUnits
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.method import MethodContext
@@ -101,7 +102,6 @@ class ToyNetwork(nn.Module):
     def __init__(self, tasks: Sequence[str] = ("a", "b"), width: int = 6, seed: int = 0) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.num_forwards = 0
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.trunk = nn.Sequential(
@@ -120,7 +120,6 @@ class ToyNetwork(nn.Module):
             )
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
-        self.num_forwards += 1
         features = self.trunk(images_BCHW)
         return {task: self.heads[task](features) for task in tasks or self.tasks}
 
@@ -140,7 +139,7 @@ class ToyTask:
         self.name = name
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
-        return (prediction_BCHW - target).square().mean()
+        return (prediction_BCHW - target.reshape(prediction_BCHW.shape)).square().mean()
 
     def accumulator(self, definition: str, device: str) -> object:
         raise NotImplementedError
@@ -161,7 +160,8 @@ class LinearNetwork(nn.Module):
 
     def forward(self, images_BCHW: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
         features = self.shared(images_BCHW.flatten(1))
-        return {task: self.heads[task](features) for task in tasks or self.tasks}
+        asked = tasks or self.tasks
+        return {task: self.heads[task](features)[:, :, None, None] for task in asked}
 
     def owners(self) -> dict[str, str]:
         return {
@@ -174,7 +174,7 @@ class SumTask(ToyTask):
     """Loss = Σ prediction · target, so gradients are read off the page."""
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
-        return (prediction_BCHW * target).sum()
+        return (prediction_BCHW * target.reshape(prediction_BCHW.shape)).sum()
 
 
 def random_batch(seed: int, tasks: Sequence[str], size: int = 4) -> Batch:
@@ -203,6 +203,7 @@ def toy_context(
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     seed: int = 0,
     units: ChannelUnits | None = None,
+    service: Service | None = None,
     **overrides: object,
 ) -> Toy:
     tasks: tuple[str, ...] = model.tasks  # type: ignore[assignment]
@@ -211,7 +212,7 @@ def toy_context(
         for i in range(count):
             yield batches[i] if batches is not None else random_batch(100 + i, tasks)
 
-    registry = MaskRegistry(model)
+    registry = MaskRegistry(model, service)
     config = toy_config(**overrides)
     if units is not None:
         registry.use_units(model, units)

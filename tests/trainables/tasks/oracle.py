@@ -153,7 +153,11 @@ def normals(
     }
 
 
-def depth(predictions: Images, targets: Images, definition: str) -> dict[str, float]:
+def depth(
+    predictions: Images, targets: Images, definition: str, dataset: str | None = None
+) -> dict[str, float]:
+    # The published disparity of a pixel p is p / 65535; ours is (p - 1) / 65535.
+    step = 1 / 65535 if (definition, dataset) == ("published", "cityscapes") else 0.0
     absolute: list[list[float]] = []
     relative: list[list[float]] = []
     ratios = []
@@ -163,6 +167,7 @@ def depth(predictions: Images, targets: Images, definition: str) -> dict[str, fl
         for (guess,), (truth,) in pixels(prediction, target, definition):
             if math.isnan(truth):
                 continue
+            guess, truth = guess + step, truth + step
             absolute[-1].append(abs(guess - truth))
             relative[-1].append(abs(guess - truth) / truth)
             if guess == 0 or (guess < 0 and definition == "corrected"):

@@ -89,7 +89,7 @@ def test_against_loops_over_pixels(
     got = streamed(accumulator_of(name, definition, dataset), prediction, target, cuts)
     arguments = (list(prediction.double().numpy()), list(target.double().numpy()), definition)
     # The others have no rule of their own for a data set.
-    extra = {"dataset": dataset} if name in ("segmentation", "normals") else {}
+    extra = {"dataset": dataset} if name in ("segmentation", "normals", "depth") else {}
     expected = ORACLES[name](*arguments, **extra)
     assert set(got) == set(task_metrics(name)) == {f"{name}/{key}" for key in expected}
     for key, value in expected.items():

@@ -104,3 +104,43 @@ def test_catalogue_refuses() -> None:
 
 def test_order_is_the_callers() -> None:
     assert list(build_tasks(["edges", "depth"], CHANNELS)) == ["edges", "depth"]
+
+
+def test_losses_at_logits_by_hand() -> None:
+    """Of 4×4 pixels, 2×2 logits are compared with those at rows and columns 0 and 2."""
+    labels = torch.tensor([[[0, 1, 1, 1], [1, 1, 1, 1], [255, 1, 1, 1], [1, 1, 1, 0]]])
+    logits = torch.zeros(1, 2, 2, 2)
+    logits[0, 0, 0, 0] = math.log(3)  # the 0 there has probability 3/4; both 1s have 1/2
+    at_logits, full = (
+        build_tasks(["segmentation"], {"segmentation": 2}, loss_resolution=where)["segmentation"]
+        for where in ("logits", "full")
+    )
+    expected = (math.log(4 / 3) + 2 * math.log(2)) / 3  # 255 is left out
+    assert at_logits.loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
+    assert full.loss(logits, labels).item() != pytest.approx(expected, rel=1e-2)
+    depth = torch.arange(16.0).reshape(1, 1, 4, 4)
+    depth[0, 0, 2, 2] = torch.nan
+    task = build_tasks(["depth"], {"depth": 1}, loss_resolution="logits")["depth"]
+    assert task.loss(torch.zeros(1, 1, 2, 2), depth).item() == pytest.approx((0 + 2 + 8) / 3)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (17, 25), (3, 5)])
+@pytest.mark.parametrize("name", list(TASKS))
+def test_losses_at_logits_are_those_of_the_sampled_target(name: str, size: tuple[int, int]) -> None:
+    """Sampled as in the released `loss.py`, by `F.interpolate` on floats; types stay."""
+    target = target_of(name, known=True, size=size)
+    prediction = torch.randn(2, CHANNELS[name], 2, 3, requires_grad=True)
+    planes = target.float() if target.ndim == 4 else target.float()[:, None]
+    sampled = F.interpolate(planes, size=(2, 3))
+    sampled = sampled if target.ndim == 4 else sampled[:, 0].long()
+    task = build_tasks([name], CHANNELS, loss_resolution="logits")[name]
+    plain = build_tasks([name], CHANNELS)[name]
+    assert torch.equal(task.loss(prediction, target), plain.loss(prediction, sampled))
+    task.loss(prediction, target).backward()
+    assert prediction.grad is not None
+    assert prediction.grad.isfinite().all()
+    # What is measured is the same.
+    ours, theirs = (t.accumulator("published", "cpu") for t in (task, plain))
+    ours.update(prediction.detach(), target)
+    theirs.update(prediction.detach(), target)
+    assert ours.compute() == theirs.compute()

@@ -108,6 +108,45 @@ def test_fully_labelled_cityscapes_agrees() -> None:
     assert corrected["pixel_accuracy"] == 3 / 4
 
 
+# ---------------------------------------------------------------- disparities of Cityscapes
+
+
+def disparities(*pixels: float) -> Tensor:
+    """What `cityscapes` holds for 16-bit values p: (p - 1) / 65535."""
+    return (row(*pixels) - 1) / 65535
+
+
+def test_small_disparities_are_divided_by_p() -> None:
+    """2, 4 and 101 are predicted as 3, 4 and 202: off by 1/2, 0 and 1 of p; ratios 1.5, 1, 2."""
+    pair = disparities(3, 4, 202), disparities(2, 4, 101)
+    corrected, published = both("depth", *pair, dataset="cityscapes")
+    assert published["relative_error"] == pytest.approx((1 / 2 + 0 + 1) / 3, rel=1e-6)
+    assert corrected["relative_error"] == pytest.approx((1 / 1 + 0 + 101 / 100) / 3, rel=1e-6)
+    assert published["within_1_25"] == pytest.approx(1 / 3)  # 4 alone
+    assert published["within_1_25_squared"] == pytest.approx(2 / 3)  # 1.5 < 1.5625
+    assert corrected["within_1_25_squared"] == pytest.approx(1 / 3)  # 2 / 1 is not
+    assert published["absolute_error"] == pytest.approx(102 / 3 / 65535, rel=1e-6)
+    assert corrected["absolute_error"] == pytest.approx(102 / 3 / 65535, rel=1e-6)
+
+
+@pytest.mark.parametrize("dataset", [None, "nyu-v2", "cityscapes-metric", "taskonomy"])
+def test_elsewhere_depth_has_no_offset(dataset: str | None) -> None:
+    pair = disparities(3, 4, 202), disparities(2, 4, 101)
+    corrected, published = both("depth", *pair, dataset=dataset)
+    assert published == pytest.approx(corrected)
+
+
+def test_the_published_relative_error_is_that_of_the_released_formula() -> None:
+    """Mean over the pixels of |p̂ - p| / p, for values down to the smallest known, 2."""
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.cat([torch.arange(2, 40), torch.randint(2, 32258, (90,), generator=generator)])
+    guess = (truth + torch.randint(-30, 31, truth.shape, generator=generator)).clamp(min=0)
+    expected = ((guess - truth).abs().double() / truth.double()).mean()
+    pair = disparities(*guess.tolist()), disparities(*truth.tolist())
+    _, published = both("depth", *pair, dataset="cityscapes")
+    assert published["relative_error"] == pytest.approx(float(expected), rel=1e-5)
+
+
 # ---------------------------------------------------------------- negative depth
 
 

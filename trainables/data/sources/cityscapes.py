@@ -22,8 +22,7 @@ AdaShare leaves it out too.
 the disparity is below a pixel. It needs the camera files, which only the official layout has.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +32,17 @@ from trainables.data.batch import IGNORE_LABEL
 from trainables.data.frame import Frame
 from trainables.data.resizing import resize_frame
 from trainables.data.sources.cityscapes_arrays import ArrayFiles, list_arrays, load_arrays
+from trainables.data.sources.listing import (
+    Listing,
+    in_two_splits,
+    list_files,
+    list_folders,
+    located,
+    unread,
+)
 from trainables.data.sources.reading import (
     read_image,
+    read_json,
     read_sixteen_bits,
     require_files,
     require_image_size,
@@ -48,9 +56,11 @@ NATIVE_SIZE = (1024, 2048)
 # sign, vegetation, terrain, sky, person, rider, car, truck, bus, train, motorcycle, bicycle.
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 _LARGEST_LABEL_ID = 33
+_LABELS_LOOKED_AT = 8  # files
 DISPARITY_RANGE = 65535.0
 _STEPS_PER_PIXEL = 256.0
 _SPLITS = {"train": "train", "test": "val"}  # ours, theirs
+_IMAGE = "_leftImg8bit"
 
 LAYOUTS = DATASETS["cityscapes"].layouts
 
@@ -73,6 +83,12 @@ class FrameFiles:
     segmentation: Path | None
     disparity: Path | None
     camera: Path | None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return all files of the frame."""
+        paths = (self.image, self.segmentation, self.disparity, self.camera)
+        return tuple(path for path in paths if path is not None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,15 +113,17 @@ class CityscapesSource:
         return resize_frame(frame, size)
 
 
-def open_source(root: Path) -> CityscapesSource:
+def open_source(root: Path, *, allow_outside: bool = False) -> CityscapesSource:
     """List the frames of a folder in either layout; depth is disparity.
 
-    Raises `UserError` for a folder of no known layout, a folder without frames, and frames with a
-    missing file. A target that is missing for all frames is left out, with a note.
+    allow_outside: whether files that lie outside the folder may be read. Raises `UserError` for a
+    folder of no known layout, a folder without frames, frames with a missing file or one outside
+    the folder, and a frame that is listed twice. A target that is missing for all frames is left
+    out, with a note.
     """
     if (root / "leftImg8bit").is_dir():
-        return _open_official(root, metric=False)
-    listed = list_arrays(root)
+        return _open_official(root, metric=False, allow_outside=allow_outside)
+    listed = list_arrays(root, allow_outside=allow_outside)
     if listed is None:
         raise UserError(
             f"raw cityscapes must lie in a supported layout, got {root} without leftImg8bit/, "
@@ -116,24 +134,26 @@ def open_source(root: Path) -> CityscapesSource:
     )
 
 
-def open_metric_source(root: Path) -> CityscapesSource:
+def open_metric_source(root: Path, *, allow_outside: bool = False) -> CityscapesSource:
     """List the frames of the official layout, with depth in metres; errors as in `open_source`."""
     if not (root / "leftImg8bit").is_dir():
         raise UserError(
             f"cityscapes-metric must lie in the official layout, got {root} without leftImg8bit/; "
             "depth in metres needs its camera files, `cityscapes` (disparity) does not"
         )
-    return _open_official(root, metric=True)
+    return _open_official(root, metric=True, allow_outside=allow_outside)
 
 
-def _open_official(root: Path, *, metric: bool) -> CityscapesSource:
-    names = {split: _list_official(root, theirs) for split, theirs in _SPLITS.items()}
-    everything = [(theirs, name) for split, theirs in _SPLITS.items() for name in names[split]]
+def _open_official(root: Path, *, metric: bool, allow_outside: bool) -> CityscapesSource:
+    images = {split: _list_official(root, theirs) for split, theirs in _SPLITS.items()}
+    everything = [(theirs, name) for split, theirs in _SPLITS.items() for name in images[split]]
+    for name in images["train"].keys() & images["test"].keys():
+        raise in_two_splits(f"{images['train'][name]}", *_SPLITS.values())
     notes: list[str] = []
 
     def layer(folder: str, suffix: str, task: str) -> Callable[[str, str], Path] | None:
         def path(theirs: str, name: str) -> Path:
-            return root / folder / theirs / name.partition("_")[0] / f"{name}_{suffix}"
+            return located(root / folder / theirs / name.partition("_")[0] / f"{name}_{suffix}")
 
         if not (root / folder).is_dir():
             notes.append(f"{task}: left out, {root} has no folder {folder}/")
@@ -143,6 +163,15 @@ def _open_official(root: Path, *, metric: bool) -> CityscapesSource:
             f"every image must have its file in {folder}/",
             f"unpack all of {folder}, or remove the folder to leave {task} out",
         )
+        named = {path(*pair).name for pair in everything}
+        without = [
+            file
+            for theirs in _SPLITS.values()
+            for city in list_folders(root / folder / theirs)
+            for file in list_files(city, Path(suffix).suffix)
+            if file.stem.endswith(Path(suffix).stem) and file.name not in named
+        ]
+        notes.extend(unread(without, "it has no image in leftImg8bit/"))
         return path
 
     segmentation = layer("gtFine", "gtFine_labelIds.png", "segmentation")
@@ -163,23 +192,52 @@ def _open_official(root: Path, *, metric: bool) -> CityscapesSource:
             FrameFiles(
                 name=name,
                 scene=name.partition("_")[0],
-                image=_image_path(root, theirs, name),
+                image=image,
                 segmentation=segmentation(theirs, name) if segmentation else None,
                 disparity=disparity(theirs, name) if disparity else None,
                 camera=camera(theirs, name) if camera else None,
             )
-            for name in names[split]
+            for name, image in images[split].items()
         )
         for split, theirs in _SPLITS.items()
     }
+    listing = Listing(root, root, allow_outside=allow_outside)
+    listing.require_inside(
+        p for entries in files.values() for entry in entries for p in entry.paths
+    )
+    listing.require_once({split: [entry.image for entry in files[split]] for split in files})
+    for split, theirs in _SPLITS.items():
+        _require_label_ids([entry.segmentation for entry in files[split]])
+        notes.extend(_unread_images(root, theirs))
     return CityscapesSource(files={**files}, native_size=NATIVE_SIZE, notes=tuple(notes))
 
 
-def _list_official(root: Path, theirs: str) -> list[str]:
-    """Return the names CITY_SEQUENCE_FRAME, in order."""
-    found = sorted((root / "leftImg8bit" / theirs).glob("*/*_leftImg8bit.png"))
-    names = [path.name.removesuffix("_leftImg8bit.png") for path in found]
-    for path, name in zip(found, names, strict=True):
+def _is_image(path: Path) -> bool:
+    return path.stem.endswith(_IMAGE) and path.suffix.lower() == ".png"
+
+
+def _unread_images(root: Path, theirs: str) -> tuple[str, ...]:
+    """Return the note on files beside the images that are none, if there are any."""
+    folder = root / "leftImg8bit" / theirs
+    files = [file for city in (folder, *list_folders(folder)) for file in list_files(city)]
+    return unread(
+        (file for file in files if file.parent == folder or not _is_image(file)),
+        f"an image is named CITY/CITY_SEQUENCE_FRAME{_IMAGE}.png",
+    )
+
+
+def _list_official(root: Path, theirs: str) -> dict[str, Path]:
+    """Return the images by their names CITY_SEQUENCE_FRAME, in order."""
+    cities = list_folders(root / "leftImg8bit" / theirs)
+    found = [path for city in cities for path in list_files(city) if _is_image(path)]
+    names: dict[str, Path] = {}
+    for path in found:
+        name = path.stem.removesuffix(_IMAGE)
+        if name in names:
+            raise UserError(
+                f"a frame must have one image, got {names[name]} and {path}; remove one of them"
+            )
+        names[name] = path
         if name.partition("_")[0] != path.parent.name:
             raise UserError(
                 f"an image of {path.parent.name} must be named {path.parent.name}_…, got {path}; "
@@ -193,9 +251,25 @@ def _list_official(root: Path, theirs: str) -> list[str]:
     return names
 
 
-def _image_path(root: Path, theirs: str, name: str) -> Path:
-    city = name.partition("_")[0]
-    return root / "leftImg8bit" / theirs / city / f"{name}_leftImg8bit.png"
+def _require_label_ids(paths: Iterable[Path | None]) -> None:
+    """Raise `UserError` if some of a split's files look as if they held train ids already.
+
+    Vegetation, sky and cars, which no street is without, have label ids above 20 and train ids
+    8, 10 and 13.
+    """
+    labels = [path for path in paths if path is not None]
+    looked_at = labels[:: -(-len(labels) // _LABELS_LOOKED_AT)] if labels else []
+    try:
+        found = [read_image(path, ("L", "P")) for path in looked_at]
+    except UserError:
+        return  # said of the frame when it is loaded
+    largest = max((int(ids[ids != IGNORE_LABEL].max(initial=0)) for ids in found), default=0)
+    if 0 < largest < NUM_CLASSES:
+        raise UserError(
+            f"{looked_at[0]}: labels must be label ids 0-{_LARGEST_LABEL_ID}, got none above "
+            f"{largest} in {len(looked_at)} files, as if they were train ids 0-{NUM_CLASSES - 1} "
+            "already; use the *_labelIds.png of gtFine"
+        )
 
 
 def load_frame(files: FrameFiles) -> Frame:
@@ -250,7 +324,7 @@ def metric_depth(steps: np.ndarray, camera: Camera) -> np.ndarray:
 def read_camera(path: Path) -> Camera:
     """Read a camera. Raises `UserError` unless its baseline and focal length are positive."""
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path)
         camera = Camera(
             baseline=float(values["extrinsic"]["baseline"]), fx=float(values["intrinsic"]["fx"])
         )

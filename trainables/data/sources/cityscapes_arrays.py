@@ -1,6 +1,5 @@
 """Reads Cityscapes as AdaShare and DiSparse do, from `.npy` files; see also `cityscapes`."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,13 @@ import numpy as np
 
 from trainables.data.batch import IGNORE_LABEL
 from trainables.data.frame import Frame
-from trainables.data.sources.reading import read_array, require_files, require_image_size
+from trainables.data.sources.listing import Listing, list_files, located, unread
+from trainables.data.sources.reading import (
+    read_array,
+    read_json,
+    require_files,
+    require_image_size,
+)
 from trainables.errors import UserError
 from trainables.registry.datasets import DATASETS
 
@@ -33,6 +38,12 @@ class ArrayFiles:
     segmentation: Path | None
     depth: Path | None
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return all files of the frame."""
+        paths = (self.image, self.segmentation, self.depth)
+        return tuple(path for path in paths if path is not None)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArrayListing:
@@ -43,12 +54,17 @@ class ArrayListing:
     notes: tuple[str, ...]
 
 
-def list_arrays(root: Path) -> ArrayListing | None:
+def list_arrays(root: Path, *, allow_outside: bool = False) -> ArrayListing | None:
     """List the frames of a folder; None if it does not have this layout.
 
-    Raises `UserError` for a malformed index, a split without frames or a missing file.
+    allow_outside: whether files that lie outside the folder may be read. Raises `UserError` for a
+    malformed index, a split without frames, a missing file, one outside the folder, and a frame
+    that is listed twice.
     """
-    if (root / INDEX).is_file():
+    index = root / INDEX if (root / INDEX).is_file() else root
+    listing = Listing(root, index, allow_outside=allow_outside)
+    if index != root:
+        listing.require_inside((index,))
         files = _list_index(root)
         notes: tuple[str, ...] = ()
     elif (root / "train" / "image").is_dir():
@@ -65,16 +81,12 @@ def list_arrays(root: Path) -> ArrayListing | None:
                 "remove the doubled entries"
             )
     require_files(
-        (
-            path
-            for listed in files.values()
-            for entry in listed
-            for path in (entry.image, entry.segmentation, entry.depth)
-            if path is not None
-        ),
+        (path for listed in files.values() for entry in listed for path in entry.paths),
         "every frame must have its files",
         "copy what is missing, or take the frames out",
     )
+    listing.require_inside(p for listed in files.values() for entry in listed for p in entry.paths)
+    listing.require_once({split: [entry.image for entry in files[split]] for split in files})
     first = files["train"][0].image
     shape = _read_image(first).shape
     return ArrayListing(files=files, native_size=(shape[0], shape[1]), notes=notes)
@@ -83,7 +95,7 @@ def list_arrays(root: Path) -> ArrayListing | None:
 def _list_index(root: Path) -> dict[str, tuple[ArrayFiles, ...]]:
     index = root / INDEX
     try:
-        listing = json.loads(index.read_text())
+        listing = read_json(index)
         test = "test" if "test" in listing else "val"
         files = {}
         for split, theirs in (("train", "train"), ("test", test)):
@@ -95,13 +107,13 @@ def _list_index(root: Path) -> dict[str, tuple[ArrayFiles, ...]]:
                 ArrayFiles(
                     name=Path(image).stem,
                     scene=scene_of(Path(image).stem),
-                    image=root / image,
-                    segmentation=root / label,
-                    depth=root / depth,
+                    image=located(root / image),
+                    segmentation=located(root / label),
+                    depth=located(root / depth),
                 )
                 for image, depth, label in entries
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{index} must map train and test to lists of [image, depth, label2, label7, label19], "
             f"got {error!r}; copy it again"
@@ -139,14 +151,25 @@ def _list_folders(root: Path) -> tuple[dict[str, tuple[ArrayFiles, ...]], tuple[
             ArrayFiles(
                 name=name,
                 scene=scene_of(name),
-                image=folder / "image" / f"{name}.npy",
-                segmentation=folder / label / f"{name}.npy" if label else None,
-                depth=folder / depth / f"{name}.npy" if depth else None,
+                image=located(folder / "image" / f"{name}.npy"),
+                segmentation=located(folder / label / f"{name}.npy") if label else None,
+                depth=located(folder / depth / f"{name}.npy") if depth else None,
             )
-            for name in sorted((path.stem for path in (folder / "image").glob("*.npy")), key=_order)
+            for name in sorted(
+                (path.stem for path in list_files(folder / "image", ".npy")), key=_order
+            )
         )
         for split, folder in folders.items()
     }
+    named = {path.name for listed in files.values() for entry in listed for path in entry.paths}
+    without = [
+        path
+        for folder in folders.values()
+        for part in ("image", label, depth)
+        for path in (list_files(folder / part) if part else ())
+        if path.name not in named
+    ]
+    notes.extend(unread(without, "a frame is NAME.npy in image/ and in the folders of its targets"))
     return files, tuple(notes)
 
 

@@ -3,6 +3,8 @@
 The small files that come with NYU-v2 have this format: `splits.mat`, `classMapping40.mat`. Source:
 MathWorks, "MAT-File Format", the chapter on level 5. Only real, full matrices of numbers are read,
 compressed or not; other variables are skipped.
+
+A variable is unpacked up to `LARGEST_INDEX`, which is a thousand times what those files hold.
 """
 
 import struct
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.data.limits import LARGEST_INDEX
 from trainables.data.sources.reading import unreadable
 
 _MATRIX, _COMPRESSED = 14, 15
@@ -24,6 +27,8 @@ _NUMERIC_CLASSES = range(6, 16)  # double, single and the integers
 def read_matrices(path: Path) -> dict[str, np.ndarray]:
     """Read the numeric matrices by name, in MATLAB's shape. Raises `UserError` naming the file."""
     try:
+        if path.stat().st_size > LARGEST_INDEX:
+            raise ValueError(f"{path.stat().st_size} bytes, more than {LARGEST_INDEX}")
         content = path.read_bytes()
         order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
         if order is None:
@@ -31,12 +36,23 @@ def read_matrices(path: Path) -> dict[str, np.ndarray]:
         found = {}
         for kind, data in _elements(content[128:], order):
             if kind == _COMPRESSED:
-                ((kind, data),) = _elements(zlib.decompress(data), order)
+                ((kind, data),) = _elements(_unpacked(data), order)
             if kind == _MATRIX and (named := _matrix(data, order)) is not None:
                 found[named[0]] = named[1]
         return found
     except (OSError, ValueError, IndexError, KeyError, struct.error, zlib.error) as error:
         raise unreadable(path, "MATLAB file", error) from None
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Return what is compressed. Raises `ValueError` if it is larger than any of these files."""
+    stream = zlib.decompressobj()
+    content = stream.decompress(data, LARGEST_INDEX)
+    if stream.unconsumed_tail:
+        raise ValueError(f"a variable that unpacks to more than {LARGEST_INDEX} bytes")
+    if not stream.eof:
+        raise ValueError("a file cut short")
+    return content
 
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:

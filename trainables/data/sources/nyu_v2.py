@@ -14,7 +14,7 @@ The border is not cut off, because that would move the frames off the published 
 published labels and normals ignore it as well; the published depth does not.
 """
 
-import json
+import operator
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,9 +27,15 @@ from trainables.data.batch import IGNORE_LABEL
 from trainables.data.frame import Frame
 from trainables.data.resizing import resize_frame
 from trainables.data.sources import nyu_v2_labeled
+from trainables.data.sources.listing import Listing, list_files, located, unread
 from trainables.data.sources.normals_from_depth import Intrinsics, normals_from_depth
 from trainables.data.sources.nyu_v2_labeled import LabeledFile, open_labeled
-from trainables.data.sources.reading import read_array, read_image, require_image_size
+from trainables.data.sources.reading import (
+    read_array,
+    read_image,
+    read_json,
+    require_image_size,
+)
 from trainables.data.sources.source import SPLITS
 from trainables.data.splits import scenes_of_runs
 from trainables.errors import UserError
@@ -57,6 +63,12 @@ class FrameFiles:
     depth: Path
     normals: Path | None
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return all files of the frame."""
+        paths = (self.image, self.segmentation, self.depth, self.normals)
+        return tuple(path for path in paths if path is not None)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NyuSource:
@@ -64,6 +76,7 @@ class NyuSource:
 
     files: dict[str, tuple[FrameFiles, ...]]
     native_size: tuple[int, int] = NATIVE_SIZE
+    notes: tuple[str, ...] = ()
 
     def num_frames(self, split: str) -> int:
         """Return how many frames "train" or "test" has."""
@@ -85,6 +98,12 @@ class LabeledSource:
         """Return (height, width) of the frames in the file."""
         return self.file.size
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return a sentence on the frames that are in neither split, if there are any."""
+        left = self.file.num_frames - sum(map(len, self.file.numbers.values()))
+        return (f"not read: {left} frames of {self.file.path} in neither split",) if left else ()
+
     def num_frames(self, split: str) -> int:
         """Return how many frames "train" or "test" has."""
         return len(self.file.numbers[split])
@@ -104,14 +123,16 @@ class LabeledSource:
         return resize_frame(frame, size)
 
 
-def open_source(root: Path) -> "NyuSource | LabeledSource":
+def open_source(root: Path, *, allow_outside: bool = False) -> "NyuSource | LabeledSource":
     """List the frames of a folder in any supported layout.
 
-    Raises `UserError` for a folder of no known layout, a malformed index, and an index that
-    names a missing file.
+    allow_outside: whether files that lie outside the folder may be read. Raises `UserError` for a
+    folder of no known layout, a malformed index, and an index that names a missing file, a file
+    outside the folder, or a frame twice.
     """
     if (root / nyu_v2_labeled.FILE).is_file():
-        return LabeledSource(file=open_labeled(root / nyu_v2_labeled.FILE))
+        file = open_labeled(root / nyu_v2_labeled.FILE, allow_outside=allow_outside)
+        return LabeledSource(file=file)
     readers: dict[str, Callable[[Path, Any], dict[str, list[FrameFiles]]]] = {
         _ADASHARE_INDEX: _list_adashare,
         _PLAIN_INDEX: _list_plain,
@@ -122,10 +143,11 @@ def open_source(root: Path) -> "NyuSource | LabeledSource":
             f"raw nyu-v2 must lie in a supported layout, got {root} without any of "
             f"{', '.join((nyu_v2_labeled.FILE, *readers))}; supported: {LAYOUTS}"
         )
+    files = Listing(root, index, allow_outside=allow_outside)
+    files.require_inside((index,))
     try:
-        listing = json.loads(index.read_text())
-        listed = readers[index.name](root, listing)
-    except (ValueError, KeyError, TypeError) as error:
+        listed = readers[index.name](root, read_json(index))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
@@ -141,26 +163,41 @@ def open_source(root: Path) -> "NyuSource | LabeledSource":
                 "remove the doubled entries"
             )
         for entry in entries:
-            for path in (entry.image, entry.segmentation, entry.depth, entry.normals):
-                if path is not None and not path.is_file():
+            for path in entry.paths:
+                if not path.is_file():
                     raise UserError(
                         f"{index} must name files that exist, got {path} for {split!r}, "
                         "which does not; copy the missing file or take it off the list"
                     )
-    return NyuSource(files={split: tuple(entries) for split, entries in listed.items()})
+        files.require_inside(path for entry in entries for path in entry.paths)
+    files.require_once({split: [entry.image for entry in listed[split]] for split in listed})
+    images = {entry.image for entries in listed.values() for entry in entries}
+    left = [
+        path
+        for folder in {path.parent for path in images}
+        for path in list_files(folder)
+        if path not in images
+    ]
+    return NyuSource(
+        files={split: tuple(entries) for split, entries in listed.items()},
+        notes=unread(sorted(left), f"{index} names no frame of these files"),
+    )
 
 
 def _list_plain(root: Path, listing: dict[str, list[int]]) -> dict[str, list[FrameFiles]]:
     listed = {}
     for split in SPLITS:
-        numbers = sorted(int(number) for number in listing[split])
+        numbers = sorted(
+            int(number) if isinstance(number, str) else operator.index(number)
+            for number in listing[split]
+        )
         listed[split] = [
             FrameFiles(
                 name=f"{number:04d}",
                 scene=scene,
-                image=root / "rgb" / f"{number:04d}.jpg",
-                segmentation=root / "seg" / f"{number:04d}.png",
-                depth=root / "depth" / f"{number:04d}.png",
+                image=located(root / "rgb" / f"{number:04d}.jpg"),
+                segmentation=located(root / "seg" / f"{number:04d}.png"),
+                depth=located(root / "depth" / f"{number:04d}.png"),
                 normals=None,
             )
             for number, scene in zip(numbers, scenes_of_runs(numbers), strict=True)
@@ -184,10 +221,10 @@ def _list_adashare(root: Path, listing: dict[str, list[list[str]]]) -> dict[str,
             FrameFiles(
                 name=name,
                 scene=scene,
-                image=root / image,
-                segmentation=root / segmentation,
-                normals=root / normals,
-                depth=root / depth,
+                image=located(root / image),
+                segmentation=located(root / segmentation),
+                normals=located(root / normals),
+                depth=located(root / depth),
             )
             for name, scene, (image, segmentation, normals, depth) in zip(
                 names, scenes, entries, strict=True
@@ -204,7 +241,8 @@ def load_frame(files: FrameFiles) -> Frame:
     if known.size and known.max() >= NUM_CLASSES:
         raise UserError(
             f"{files.segmentation}: class ids must be in 0-{NUM_CLASSES - 1} or {IGNORE_LABEL} "
-            f"(ignored), got {known.max()}; map the raw labels to the 40 classes first"
+            f"(ignored), got {known.max()}; map the raw labels to the 40 classes first, and "
+            f"subtract 1 from classes 1-{NUM_CLASSES}, whose 0 becomes {IGNORE_LABEL}"
         )
     depth = _read_depth(files.depth)
     arrays = {files.segmentation: segmentation, files.depth: depth}
@@ -260,7 +298,7 @@ def has_white_frame(image: np.ndarray) -> bool:
 
 def _read_depth(path: Path) -> np.ndarray:
     """Read metres as float32 (H, W); NaN where unknown (not positive)."""
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         depth = read_array(path, "depth map").squeeze().astype(np.float32)
         if depth.ndim != 2:
             raise UserError(

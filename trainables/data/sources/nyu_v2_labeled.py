@@ -12,7 +12,8 @@ Two facts are not in it. They are read from files beside it or in a folder `meta
 """
 
 import csv
-import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.data.batch import IGNORE_LABEL
+from trainables.data.limits import LARGEST_FRAME, LARGEST_INDEX
+from trainables.data.sources.listing import Listing
 from trainables.data.sources.mat_files import read_matrices
-from trainables.data.sources.reading import unreadable
+from trainables.data.sources.reading import read_json, unreadable
 from trainables.errors import UserError
 from trainables.registry.datasets import DATASETS
 
@@ -35,6 +38,8 @@ NUM_CLASSES = DATASETS["nyu-v2"].num_classes
 _SPLIT_FILES = ("splits.mat", "official_splits_1_based.json")
 _MAPPING_FILES = ("classMapping40.mat", "nyu894_to_nyu40.csv")
 _SPLIT_NAMES = {"train": "trainNdxs", "test": "testNdxs"}
+_LARGEST_CHUNK = 1 << 30  # bytes; HDF5 unpacks a whole chunk to read a frame of it
+_FRAMES_LOOKED_AT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +48,18 @@ class LabeledFile:
 
     mapping: uint8 (895,), class by raw label, 255 for label 0.
     numbers: frame numbers of each split, from 0, ascending.
+    allow_outside: as in `open_labeled`. num_frames: of the file.
     """
 
     path: Path
     mapping: np.ndarray
     numbers: dict[str, tuple[int, ...]]
+    allow_outside: bool
+    num_frames: int
 
     @cached_property
     def _arrays(self) -> "tuple[h5py.Dataset, h5py.Dataset, h5py.Dataset]":
-        return _open(self.path)
+        return _open(self.path, self.allow_outside)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,15 +86,45 @@ class LabeledFile:
         )
 
 
-def open_labeled(path: Path) -> LabeledFile:
-    """Open the file. Raises `UserError` naming a file that is missing, damaged or unsuitable."""
-    images, _, _ = _open(path)
-    numbers = _read_splits(_beside(path, _SPLIT_FILES, "the official split"), len(images))
-    mapping = _read_mapping(_beside(path, _MAPPING_FILES, "the classes of the raw labels"))
-    return LabeledFile(path=path, mapping=mapping, numbers=numbers)
+def open_labeled(path: Path, *, allow_outside: bool = False) -> LabeledFile:
+    """Open the file. Raises `UserError` naming a file that is missing, damaged or unsuitable.
+
+    allow_outside: whether it and the files beside it may be links that lead out of their folder,
+      and whether its arrays may lie in other files.
+    """
+    splits = _beside(path, _SPLIT_FILES, "the official split")
+    classes = _beside(path, _MAPPING_FILES, "the classes of the raw labels")
+    listing = Listing(path.parent, path.parent, allow_outside=allow_outside)
+    listing.require_inside((path, splits, classes))
+    images, _, labels = _open(path, allow_outside)
+    numbers = _read_splits(splits, len(images))
+    mapping = _read_mapping(classes)
+    _require_raw_labels(path, labels, [n for listed in numbers.values() for n in listed])
+    return LabeledFile(
+        path=path,
+        mapping=mapping,
+        numbers=numbers,
+        allow_outside=allow_outside,
+        num_frames=len(images),
+    )
 
 
-def _open(path: Path) -> "tuple[h5py.Dataset, h5py.Dataset, h5py.Dataset]":
+def _require_raw_labels(path: Path, labels: "h5py.Dataset", numbers: list[int]) -> None:
+    """Raise `UserError` if some frames look as if their labels were mapped to 40 already."""
+    looked_at = numbers[:: -(-len(numbers) // _FRAMES_LOOKED_AT)]
+    try:
+        largest = max(int(labels[number].max()) for number in looked_at)
+    except (OSError, RuntimeError, ValueError):
+        return  # said for the frame when it is read
+    if 0 < largest <= NUM_CLASSES:
+        raise UserError(
+            f"{path}: labels must be the raw ones, 1-{NUM_RAW_LABELS}, got none above {largest} in "
+            f"{len(looked_at)} frames, as if they were mapped to {NUM_CLASSES} classes already; "
+            "copy the official file, or give mapped labels in plain folders"
+        )
+
+
+def _open(path: Path, allow_outside: bool) -> "tuple[h5py.Dataset, h5py.Dataset, h5py.Dataset]":
     import h5py  # needed only for this file, and slow to load
 
     try:
@@ -95,6 +133,11 @@ def _open(path: Path) -> "tuple[h5py.Dataset, h5py.Dataset, h5py.Dataset]":
         raise unreadable(path, "HDF5 file (MATLAB 7.3)", error) from None
     expected = {"images": (4, "u1"), "depths": (3, "f4"), "labels": (3, "u2")}
     for name, (dimensions, kind) in expected.items():
+        # A link may lead into any other file of this machine.
+        links = file.id.links
+        linked = links.exists(name.encode()) and links.get_info(name.encode()).type
+        if linked not in (False, h5py.h5l.TYPE_HARD) and not allow_outside:
+            raise _elsewhere(path, name, "a link")
         found: Any = file.get(name)
         if not (
             isinstance(found, h5py.Dataset)
@@ -110,7 +153,43 @@ def _open(path: Path) -> "tuple[h5py.Dataset, h5py.Dataset, h5py.Dataset]":
                 f"{'3, ' if dimensions == 4 else ''}width, height), got {held}; "
                 "copy the official file again"
             )
+        elsewhere = found.is_virtual or found.external
+        if elsewhere and not allow_outside:
+            raise _elsewhere(path, name, "an array whose content is in other files")
+        for problem in _lies(found, stored_here=not elsewhere):
+            raise UserError(
+                f"{path}: {name} must be as large as it says, got {problem}; copy the official "
+                "file again"
+            )
     return file["images"], file["depths"], file["labels"]
+
+
+def _elsewhere(path: Path, name: str, got: str) -> UserError:
+    return UserError(
+        f"{path} must hold {name} itself, got {got}; copy the official file, or convert the data "
+        "with `python -m trainables convert … --allow-outside` if you trust where it leads"
+    )
+
+
+def _lies(dataset: "h5py.Dataset", *, stored_here: bool) -> Iterator[str]:
+    """Yield what is wrong with the sizes that an array declares."""
+    height, width = dataset.shape[-1], dataset.shape[-2]
+    if height * width > LARGEST_FRAME:
+        yield f"frames of {height}x{width}, more than {LARGEST_FRAME} pixels"
+    if not stored_here:
+        return
+    if dataset.chunks is None:
+        if dataset.id.get_storage_size() < dataset.nbytes:
+            yield f"{dataset.id.get_storage_size()} bytes stored for the shape {dataset.shape}"
+        return
+    chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    if chunk > _LARGEST_CHUNK:
+        yield f"blocks of {chunk} bytes, more than {_LARGEST_CHUNK}"
+    declared = math.prod(
+        -(-side // block) for side, block in zip(dataset.shape, dataset.chunks, strict=True)
+    )
+    if dataset.id.get_num_chunks() < declared:
+        yield f"{dataset.id.get_num_chunks()} of {declared} blocks in the file"
 
 
 def _beside(path: Path, names: tuple[str, ...], what: str) -> Path:
@@ -130,10 +209,10 @@ def _read_splits(path: Path, num_frames: int) -> dict[str, tuple[int, ...]]:
             matrices = read_matrices(path)
             listed = {split: matrices[name].ravel() for split, name in _SPLIT_NAMES.items()}
         else:
-            content = json.loads(path.read_text())
+            content = read_json(path)
             listed = {split: np.asarray(content[split]).ravel() for split in _SPLIT_NAMES}
         numbers = {split: sorted(int(n) - 1 for n in values) for split, values in listed.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
@@ -160,9 +239,11 @@ def _read_mapping(path: Path) -> np.ndarray:
             listed = read_matrices(path)["mapClass"].ravel().tolist()
             classes = {raw + 1: int(c) for raw, c in enumerate(listed)}
         else:
+            if path.stat().st_size > LARGEST_INDEX:
+                raise ValueError(f"{path.stat().st_size} bytes, more than {LARGEST_INDEX}")
             with open(path, newline="") as handle:
                 classes = {int(raw): int(c) for raw, c in list(csv.reader(handle))[1:]}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, OverflowError, csv.Error) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(

@@ -30,6 +30,7 @@ import numpy as np
 from trainables.data.batch import IGNORE_LABEL
 from trainables.data.frame import Frame
 from trainables.data.resizing import resize_frame
+from trainables.data.sources.listing import Listing, list_files, list_folders, unread
 from trainables.data.sources.reading import (
     read_image,
     read_sixteen_bits,
@@ -40,10 +41,7 @@ from trainables.errors import UserError
 from trainables.registry.datasets import DATASETS
 
 NATIVE_SIZE = (512, 512)
-CLASS_NAMES = (
-    "background", "bottle", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
-    "tv", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase",
-)  # fmt: skip
+CLASS_NAMES = DATASETS["taskonomy"].class_names
 NUM_CLASSES = len(CLASS_NAMES)
 DEPTH_STEPS_PER_METRE = 512.0
 DEPTH_LIMIT = 64500  # of the 16-bit value
@@ -67,7 +65,7 @@ _FILE_DOMAINS = {"segment_semantic": ("segmentsemantic", "segment_semantic")}
 # validation is split off from train.
 TEST_BUILDINGS = ("ihlen", "mcdade", "muleshoe", "noxapater", "uvalda")
 _TEST_SHARE = 1 / 7  # of the buildings if none of the above is there; 5 of 35 in `tiny`
-_POINT = re.compile(r"(point_(\d+)_view_(\d+))_domain_(\w+)\.png")
+_POINT = re.compile(r"(point_(\d+)_view_(\d+))_domain_(\w+)\.png", re.IGNORECASE)
 
 LAYOUTS = DATASETS["taskonomy"].layouts
 
@@ -99,11 +97,13 @@ class TaskonomySource:
         return resize_frame(load_frame(self.files[split][position]), size)
 
 
-def open_source(root: Path) -> TaskonomySource:
+def open_source(root: Path, *, allow_outside: bool = False) -> TaskonomySource:
     """List the frames of a folder in any of the three orders.
 
-    Raises `UserError` for a folder of no known layout, fewer than two buildings, and frames with a
-    missing file. A domain that no building has is left out, with a note.
+    allow_outside: whether files that lie outside the folder may be read. Raises `UserError` for a
+    folder of no known layout, fewer than two buildings, frames with a missing file or one outside
+    the folder, and a frame that is there twice. A domain that no building has is left out, with a
+    note.
     """
     images = _list_domain(root, _IMAGE_DOMAIN)
     if not images:
@@ -145,8 +145,22 @@ def open_source(root: Path) -> TaskonomySource:
                 targets={modality: files[key] for modality, files in present.items()},
             )
         )
+    listing = Listing(root, root, allow_outside=allow_outside)
+    for entries in listed.values():
+        listing.require_inside(
+            p for entry in entries for p in (entry.image, *entry.targets.values())
+        )
+    listing.require_once({split: [entry.image for entry in listed[split]] for split in listed})
+    without = [p for files in present.values() for key, p in files.items() if key not in images]
+    folders = sorted({path.parent for path in images.values()})
+    other = [p for f in folders for p in list_files(f) if p.suffix.lower() != ".png"]
     return TaskonomySource(
-        files={split: tuple(entries) for split, entries in listed.items()}, notes=notes
+        files={split: tuple(entries) for split, entries in listed.items()},
+        notes=(
+            *notes,
+            *unread(without, "it has no image of rgb"),
+            *unread(other, "an image is point_X_view_Y_domain_rgb.png"),
+        ),
     )
 
 
@@ -172,15 +186,15 @@ def buildings_for_test(buildings: Iterable[str]) -> frozenset[str]:
 def _list_domain(root: Path, domain: str) -> dict[tuple[str, int, int], Path]:
     """Return the files of a domain by (building, point, view)."""
     folders = (
-        *((folder, folder.parent.name) for folder in sorted(root.glob(f"*/{domain}"))),
-        *((folder, folder.name) for folder in sorted(root.glob(f"{domain}/*"))),
-        *((folder, folder.name) for folder in sorted(root.glob(f"{domain}/taskonomy/*"))),
+        *((building / domain, building.name) for building in list_folders(root)),
+        *((folder, folder.name) for folder in list_folders(root / domain)),
+        *((folder, folder.name) for folder in list_folders(root / domain / "taskonomy")),
     )
     files: dict[tuple[str, int, int], Path] = {}
     for folder, building in folders:
-        for path in folder.glob("*.png"):
+        for path in list_files(folder, ".png"):
             matched = _POINT.fullmatch(path.name)
-            if matched is None or matched[4] not in _FILE_DOMAINS.get(domain, (domain,)):
+            if matched is None or matched[4].lower() not in _FILE_DOMAINS.get(domain, (domain,)):
                 raise UserError(
                     f"a file of {domain} must be named "
                     f"point_X_view_Y_domain_{_FILE_DOMAINS.get(domain, (domain,))[0]}.png, "
@@ -258,6 +272,6 @@ def _read_response(path: Path) -> np.ndarray:
     steps = read_sixteen_bits(path)
     matched = _POINT.fullmatch(path.name)
     assert matched is not None
-    limit = np.float32(RESPONSE_LIMITS[matched[4]] * 65536)
+    limit = np.float32(RESPONSE_LIMITS[matched[4].lower()] * 65536)
     response = np.minimum(steps.astype(np.float32) / limit, 1)
     return np.where(steps == UNKNOWN, np.nan, response).astype(np.float32)

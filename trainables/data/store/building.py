@@ -2,16 +2,18 @@
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from trainables.data.frame import Frame
 from trainables.data.sources.source import SPLITS, Source
 from trainables.data.store.meta import SplitMeta
+from trainables.data.store.once import Once
 from trainables.data.store.split_file import write_split
-from trainables.errors import UserError, is_full_disk
-from trainables.registry.lookup import told
+from trainables.errors import UserError
+from trainables.user_code import SEE_TRACEBACK, calling, is_ours, told
 
 SUFFIX = ".arrow"
 Progress = Callable[[str, int, int], None]  # (split, frames done, frames in all)
@@ -23,6 +25,34 @@ def split_file(folder: Path | str, split: str) -> str:
     return f"{base.rstrip('/')}/{split}{SUFFIX}{mark}{query}"
 
 
+def open_source(
+    dataset: str, build: Callable[..., Any], *arguments: object, **options: object
+) -> Source:
+    """Return the raw data of a data set. Raises `UserError` for whatever a source raises.
+
+    build: the source's class. arguments: the folder of the raw data, or how many frames to make.
+    options: of the class itself.
+    """
+    given = ", ".join(map(str, arguments))
+    try:
+        source: Source = build(*arguments, **options)
+    except (UserError, MemoryError):
+        raise
+    except OSError as error:  # of ours, too: a folder in the raw data that cannot be read
+        raise UserError(
+            f"the raw data of {dataset!r} must be readable, got {told(error)} for {given}; check "
+            f"the file that is named, and its permissions; {SEE_TRACEBACK}"
+        ) from error
+    except (Exception, SystemExit) as error:
+        if is_ours(build):
+            raise
+        raise UserError(
+            f"the source of data set {dataset!r} must open {given}, got {told(error)}; "
+            f"mend it there; {SEE_TRACEBACK}"
+        ) from error
+    return source
+
+
 def write_store(
     source: Source,
     folder: Path,
@@ -30,12 +60,20 @@ def write_store(
     *,
     progress: Progress | None = None,
     num_threads: int = 1,
+    num_classes: Mapping[str, int] | None = None,
 ) -> dict[str, SplitMeta]:
-    """Write train and test into `folder`; test gets the image statistics of train."""
+    """Write train and test into `folder`; test gets the image statistics of train.
+
+    num_classes: as in `write_split`. Raises `UserError` as that does, and for a frame that is in
+    both splits, or twice in one.
+    """
     written: dict[str, SplitMeta] = {}
+    once = Once()
     for split in SPLITS:
-        frames = _load(source, split, meta.size, progress, num_threads)
-        written[split] = write_split(split_file(folder, split), frames, meta)
+        frames = once.passed(split, _load(source, split, meta.size, progress, num_threads))
+        written[split] = write_split(
+            split_file(folder, split), frames, meta, num_classes=num_classes
+        )
         meta = dataclasses.replace(
             meta, image_mean=written[split].image_mean, image_std=written[split].image_std
         )
@@ -43,18 +81,25 @@ def write_store(
 
 
 def _load_one(source: Source, split: str, position: int, size: tuple[int, int]) -> Frame:
-    """Load a frame. Raises `UserError` that names it for whatever a source raises."""
+    """Load a frame. Raises `UserError` that names it for whatever a source raises.
+
+    A full disk is no exception: it is the source's here, not the destination's.
+    """
     try:
-        return source.load(split, position, size)
+        frame: object = source.load(split, position, size)
     except (UserError, MemoryError):
         raise
-    except Exception as error:
-        if is_full_disk(error):
-            raise
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"frame {position} of {split} must load, got {told(error)} from "
-            f"{type(source).__name__}; fix its source or leave the frame out"
+            f"{type(source).__name__}; fix its source or leave the frame out; {SEE_TRACEBACK}"
         ) from error
+    if not isinstance(frame, Frame):
+        raise UserError(
+            f"frame {position} of {split} must be a trainables.data.frame.Frame, got "
+            f"{type(frame).__name__} from {type(source).__name__}; return one from load()"
+        )
+    return frame
 
 
 def _load(
@@ -65,7 +110,13 @@ def _load(
     num_threads: int,
 ) -> Iterator[Frame]:
     """Yield all frames in order; at most two per thread are held."""
-    count = source.num_frames(split)
+    with calling(f"num_frames({split!r}) of source {type(source).__name__}", source):
+        count = source.num_frames(split)
+    if not isinstance(count, int) or count < 1:
+        raise UserError(
+            f"source {type(source).__name__} must have frames of {split}, got "
+            f"num_frames({split!r}) = {count!r}; every data set has train and test"
+        )
     with ThreadPoolExecutor(num_threads, thread_name_prefix="convert") as pool:
         pending: deque[Future[Frame]] = deque()
         try:

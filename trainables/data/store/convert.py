@@ -5,15 +5,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainables.data.sources.listing import is_litter
 from trainables.data.sources.source import SPLITS
-from trainables.data.store.building import Progress, split_file, write_store
+from trainables.data.store.building import Progress, open_source, split_file, write_store
 from trainables.data.store.location import building, require_folder, writing
 from trainables.data.store.meta import SplitMeta
 from trainables.data.store.split_file import Split
-from trainables.data.targets import own_kinds_of
+from trainables.data.targets import own_classes_of, own_kinds_of
 from trainables.errors import UserError
 from trainables.registry.datasets import DATASETS
 from trainables.registry.lookup import DATASET, implementation
+from trainables.user_code import calling
 
 _SMALLEST_SIDE = 16  # pixels, as in `DataConfig`
 _MAX_THREADS = 16
@@ -44,12 +46,14 @@ def convert(
     progress: Progress | None = None,
     *,
     keep: bool = False,
+    allow_outside: bool = False,
 ) -> ConversionSummary:
     """Write the store of `dataset` from the raw data at `source`; `size` None keeps its own.
 
     `destination` appears, or replaces an earlier store, when everything is written and checked. A
     killed conversion does not change it. keep: an existing store stays, also one that another
-    process wrote while this call waited. Raises `UserError` for anything wrong with the names, the
+    process wrote while this call waited. allow_outside: files that a built-in data set names, and
+    that lie outside `source`, are read. Raises `UserError` for anything wrong with the names, the
     source's files or the destination.
     """
     started = time.perf_counter()
@@ -69,8 +73,13 @@ def convert(
     require_folder(source, "the source")
     with writing(destination):
         _require_destination(source, destination)
-    raw = implementation(spec.open_source, DATASET.noun)(source)
-    size = size or raw.native_size
+    opened = implementation(spec.open_source, DATASET.noun)
+    # A user's own source reads what it likes, and need not know the option.
+    options = {"allow_outside": True} if allow_outside and spec.name else {}
+    raw = open_source(dataset, opened, source, **options)
+    if size is None:
+        with calling(f"native_size of source {type(raw).__name__}", raw):
+            size = raw.native_size
     if min(size) < _SMALLEST_SIDE:
         raise UserError(
             f"`--size` must be at least {_SMALLEST_SIDE}x{_SMALLEST_SIDE}, "
@@ -93,6 +102,7 @@ def convert(
                 meta,
                 progress=progress,
                 num_threads=min(os.cpu_count() or 1, _MAX_THREADS),
+                num_classes=own_classes_of(spec),
             )
         num_frames, num_bytes = {}, 0
         for split in SPLITS:
@@ -120,7 +130,8 @@ def _require_destination(source: Path, destination: Path) -> None:
             f"the destination must be a folder, got the file {destination}; choose another"
         )
     stores = {Path(split_file(destination, split)).name for split in SPLITS}
-    foreign = sorted({path.name for path in destination.iterdir()} - stores)
+    found = {path.name for path in destination.iterdir() if not is_litter(path.name)}
+    foreign = sorted(found - stores)
     if foreign or source.resolve() == destination.resolve():
         raise UserError(
             f"the destination must be new, empty or an earlier store, got {destination} with "

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs
 
+from trainables.data.sources.listing import is_litter
 from trainables.data.store.meta import digest
 from trainables.errors import UserError
 
@@ -20,7 +21,7 @@ from trainables.errors import UserError
 def require_folder(folder: Path, what: str) -> None:
     """Raise `UserError` unless `folder` is a readable folder with something in it."""
     try:
-        empty = not any(folder.iterdir())
+        empty = all(is_litter(path.name) for path in folder.iterdir())
     except FileNotFoundError:
         raise UserError(
             f"{what} must exist, got {folder}, which does not; check the path"
@@ -56,12 +57,22 @@ def writing(path: Path, *, any_error: bool = False) -> Iterator[None]:
             errno.EISDIR: "choose a destination that is not a directory",
         }
         remedy = remedies.get(error.errno or 0)
-        if remedy is None and not any_error:
+        elsewhere = error.filename is not None and not _is_at(str(error.filename), path)
+        if elsewhere or (remedy is None and not any_error):
             raise
         raise UserError(
             f"the store must be writable, got {os.strerror(error.errno or 0)!r} for {path}; "
             f"{remedy or 'choose another destination'}"
         ) from error
+
+
+def _is_at(name: str, path: Path) -> bool:
+    """Return whether a file that an error names is `path`, around it, or its scratch folder."""
+    file, place = Path(name).absolute(), path.absolute()
+    if place.parent not in file.parents:
+        return file == place.parent or file in place.parents
+    first = file.relative_to(place.parent).parts[0]
+    return first == place.name or first.startswith(f".{place.name}.")
 
 
 @contextlib.contextmanager

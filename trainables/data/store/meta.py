@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.data.limits import LARGEST_FRAME
 from trainables.data.store.encoding import ENCODINGS
 from trainables.data.targets import COLUMNS, kind_of
 from trainables.errors import UserError, unknown_name
@@ -44,6 +45,13 @@ class SplitMeta:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
+        if min(self.size) < 1 or self.size[0] * self.size[1] > LARGEST_FRAME:
+            raise UserError(
+                f"a frame must have 1 to {LARGEST_FRAME} pixels, got {self.size[0]}x{self.size[1]}"
+                "; choose a smaller `--size`"
+            )
+        if not 0 <= self.num_classes <= 255:
+            raise UserError(f"`num_classes` must be 0 to 255, got {self.num_classes}; name fewer")
         if self.depth_kind not in DEPTH_KINDS:
             raise unknown_name("depth kind", self.depth_kind, DEPTH_KINDS)
         for column, kind in self.own_kinds.items():

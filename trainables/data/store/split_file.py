@@ -18,6 +18,7 @@ decoded once, on first use, into memory of the process.
 
 import contextlib
 import dataclasses
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +34,7 @@ from trainables.data.store.encoding import (
     TRAILING_SHAPE,
     compress,
     decompress,
+    has_known,
     to_stored,
 )
 from trainables.data.store.location import first_line, local_path, writing
@@ -61,7 +63,10 @@ class Split:
             raise UserError(
                 f"the store must hold the file {self.location}, got no such file; {remedy}"
             ) from None
-        except (pa.ArrowException, ValueError, KeyError, TypeError, OSError) as error:
+        except (
+            *(pa.ArrowException, ValueError, KeyError, TypeError, OSError),
+            *(AttributeError, OverflowError, RecursionError),
+        ) as error:
             raise UserError(
                 f"{self.location} must be a complete store file, got {first_line(error)}; {remedy}"
             ) from None
@@ -92,6 +97,13 @@ class Split:
 
     def _decode(self, modality: str, shape: tuple[int, ...]) -> np.ndarray:
         kind = self.meta.kind(modality)
+        needed = math.prod(shape) * STORED_DTYPES[kind].itemsize
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > memory:
+            raise UserError(
+                f"{self.location}: {modality} must fit into this machine's {memory >> 20} MiB of "
+                f"memory, got {needed >> 20} MiB when it is decoded; convert it at a smaller size"
+            )
         array = np.empty(shape, STORED_DTYPES[kind])
         for index, value in enumerate(self._batch.column(modality)):
             try:
@@ -130,20 +142,23 @@ def write_split(
     meta: SplitMeta,
     *,
     encodings: Mapping[str, str] | None = None,
+    num_classes: Mapping[str, int] | None = None,
 ) -> SplitMeta:
     """Write one split and return its metadata as written (statistics, checksums).
 
     The file appears complete or not at all: it is built under a temporary name next to `path`
     and renamed. Frames are streamed, so memory holds one at a time. Every frame must have the
-    same modalities and `meta.size`. `encodings` names the columns that are not raw.
-    Raises `UserError` without frames, for frames that differ, and for a full or unwritable
+    same modalities and `meta.size`. `encodings` names the columns that are not raw, `num_classes`
+    has the number of classes of label columns of own tasks.
+    Raises `UserError` without frames, for frames that differ, values that a column's kind does not
+    have, a target that is known nowhere, images darker than any, and for a full or unwritable
     destination.
     """
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-            columns = _Columns(Path(scratch), meta, encodings or {})
+            columns = _Columns(Path(scratch), path.stem, meta, encodings or {}, num_classes or {})
             temporary = Path(scratch) / path.name
             with columns.open_files:
                 for frame in frames:
@@ -163,8 +178,16 @@ def write_split(
 class _Columns:
     """Collects columns in files while a split is written, so that it need not fit in memory."""
 
-    def __init__(self, scratch: Path, meta: SplitMeta, encodings: Mapping[str, str]) -> None:
-        self.scratch, self.meta = scratch, meta
+    def __init__(
+        self,
+        scratch: Path,
+        split: str,
+        meta: SplitMeta,
+        encodings: Mapping[str, str],
+        num_classes: Mapping[str, int],
+    ) -> None:
+        self.scratch, self.split, self.meta = scratch, split, meta
+        self.num_classes = {"segmentation": meta.num_classes or None, **num_classes}
         self.names: list[tuple[str, str]] = []
         self.modalities: tuple[str, ...] = ()
         self.asked = dict(encodings)
@@ -173,11 +196,14 @@ class _Columns:
         self.spills: dict[str, Any] = {}
         self.open_files = contextlib.ExitStack()
         self.sums = np.zeros((2, 3))
+        self.unknown: set[str] = set()  # so far, and in every frame
+        self.brightest = 0
 
     def append(self, frame: Frame) -> None:
         arrays = dict(frame.arrays())
         if not self.names:
             self.modalities = tuple(arrays)
+            self.unknown = {column for column in arrays if column != "image"}
             stray = [name for name in arrays if name not in self.meta.columns]
             if stray:
                 raise UserError(
@@ -201,14 +227,20 @@ class _Columns:
             stored = to_stored(
                 modality,
                 array,
-                frame.name,
+                f"{frame.name!r} of {self.split}",
                 kind=kind,
                 unknown_responses=self.meta.unknown_responses,
+                num_classes=self.num_classes.get(modality),
             )
+            if modality in self.unknown and has_known(
+                stored, kind, unknown_responses=self.meta.unknown_responses
+            ):
+                self.unknown.remove(modality)
             encoding = self.asked.get(modality, "raw")
             data = stored.tobytes() if encoding == "raw" else compress(stored, encoding)
             self.spills[modality].write(data)
             self.lengths[modality].append(len(data))
+        self.brightest = max(self.brightest, int(frame.image.max()))
         pixels = frame.image.reshape(-1, 3) / 255.0
         self.sums += np.stack([pixels.mean(0), np.square(pixels).mean(0)])
         self.names.append((frame.name, frame.scene))
@@ -227,6 +259,16 @@ class _Columns:
             raise UserError(
                 f"frame names must be unique within a split, got duplicates for {destination}; "
                 "remove the doubled entries from the source's list"
+            )
+        if self.brightest <= 1:
+            raise UserError(
+                f"images must have values 0-255, got none above {self.brightest} in {self.split}; "
+                "multiply values in [0, 1] by 255 before they become bytes"
+            )
+        for modality in sorted(self.unknown):
+            raise UserError(
+                f"{self.split} must have a known value of {modality}, got none in its "
+                f"{len(self.names)} frames; leave {modality} out of all frames of the data set"
             )
         for modality in self.modalities:
             self.spills[modality].close()
@@ -285,6 +327,8 @@ def _open(path: Path) -> tuple[pa.RecordBatch, SplitMeta]:
         batch.column(name).validate(full=True)
         if _column_digest(batch, name) != meta.checksums[name]:
             raise ValueError(f"column {name!r} does not match its checksum")
+    if {*meta.encodings} != {*batch.schema.names} - {"frame", "scene"}:
+        raise ValueError(f"encodings of {sorted(meta.encodings)}")
     for modality, encoding in meta.encodings.items():
         shape = [*meta.size, *TRAILING_SHAPE[meta.kind(modality)]]
         kind = batch.schema.field(modality).type

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import torch
 
 from trainables.data.batch import Batch
-from trainables.models.base import SHARED
 from trainables.sparsity.gradients import task_gradients
 from trainables.sparsity.method import Method, MethodContext
 from trainables.sparsity.methods.rigl import drop, num_survivors, starting_masks
@@ -59,12 +58,25 @@ class DisparseDynamic(Method):
       the count at least; a pruning of a gradual schedule then removes less, or nothing.
       The difference after the last update remains. It is almost nothing if annealing vanishes by
       T_end (cosine, linear, inverse power) and full with constant annealing; see `cost/density`.
+      (The released loop drops once more at T_end, and so do we with `regrowth.gradient_at` dense.)
 
     The votes hold only what each task wants to grow; on the surviving weights all tasks agree.
 
-    Deviations. Gradients are averaged over micro-batches before the absolute value, as the step
-    itself averages them; the released code sums absolute gradients of two or eight chunks.
-    A weight that is dropped and grown again keeps its value.
+    `regrowth.gradient_at`:
+    sparse (ours): growth gradients are those of the sparse network, as in RigL. A grown weight
+      starts at 0 with moments 0, and an update takes the place of an optimiser's step.
+    dense (the released `dynamic_disparse` and `disparse_dynamic_train`): pruned weights keep the
+      values they had, which moments and weight decay go on to move (`pruned_values`). The growth
+      gradients are those of the dense network that has these stale values in place; a grown weight
+      resumes its own; no moment is cleared; the optimiser steps on update iterations as well; the
+      first update is at iteration 0. The grown sets hardly overlap with ours (docs/released.md).
+    With both, a weight that is dropped and grown again in one update keeps its value.
+
+    Deviations of both. Gradients are averaged over micro-batches before the absolute value, as the
+    step itself averages them; the released code sums absolute gradients of two or eight chunks. It
+    drops by the weights of the last forward pass, one step old; we by the present ones. It grows
+    every weight whose gradient ties with the last that is wanted; we settle ties. Its first masks
+    leave the first layer dense, until the update of iteration 0.
     """
 
     def prune(self, context: MethodContext, density: float) -> Proposal:
@@ -105,7 +117,6 @@ def _grow_published(
     ties: TieOrder,
 ) -> Proposal:
     registry = context.registry
-    required = votes_required(context.config.sparsity.arbiter, len(scores))
     masks: Masks = {}
     votes: dict[str, Masks] = {task: {} for task in scores}
     for name in registry.names:
@@ -113,6 +124,7 @@ def _grow_published(
             if name in own:
                 one_layer = ({name: own[name]}, {name: quotas[name]}, ties, {name: ~kept[name]})
                 votes[task] |= select(*one_layer)
-        keeps = torch.stack([vote[name] for vote in votes.values() if name in vote]).sum(dim=0)
-        masks[name] = keeps >= (required if registry.owner[name] == SHARED else 1)
+        ballots = [vote[name] for vote in votes.values() if name in vote]
+        required = votes_required(context.config.sparsity.arbiter, len(ballots))
+        masks[name] = torch.stack(ballots).sum(dim=0) >= required
     return Proposal(masks=masks, votes=votes)

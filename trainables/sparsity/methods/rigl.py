@@ -18,6 +18,9 @@ class RigL(Method):
     candidates for growth. A weight that is grown again in the same update keeps its value and
     moments (`MaskRegistry.update`).
 
+    `regrowth.gradient_at` dense is not RigL, but what the released DiSparse code does with these
+    masks; it is there so that a vote is compared with the joint loss and nothing else.
+
     Deviations. The first layer is not exempt. With a gradual schedule the network is first pruned
     by magnitude in steps (as in GraNet, Liu et al. 2021), and the layers' counts follow the
     scheduled density.
@@ -43,7 +46,7 @@ class RigL(Method):
         return Proposal(masks={name: kept[name] | grown[name] for name in registry.names})
 
     def growth_scores(self, context: MethodContext, batch: Batch) -> Scores:
-        """Return what inactive weights are ranked by: |∂L/∂w| at the sparse weights."""
+        """Return what inactive weights are ranked by: |∂L/∂w|, by default at the sparse weights."""
         return {name: g.abs_() for name, g in joint_gradients(context, batch).items()}
 
 

@@ -1,5 +1,6 @@
 """Prunes whole channels with everything that reads them, so that they can be taken out."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -45,7 +46,7 @@ class ChannelStructure(Structure):
         self._cost: Coefficients = dict.fromkeys(self.units.shapes, 1.0)
         if config.counts == "flops":
             assert flops is not None, "FLOPs are counted, so they must be given"
-            sizes = {name: weight.numel() for name, weight in registry.parameters.items()}
+            sizes = {name: math.prod(shape) for name, shape in self.units.shapes.items()}
             self._cost = {name: flops[name] / sizes[name] for name in sizes if flops.get(name)}
         # A target that cannot be met is said before anything is trained.
         self._filled(torch.arange(self.units.num_units), 1 - config.target)

@@ -1,17 +1,12 @@
 """Takes pruned channels out of a network, which leaves a smaller one with the same outputs."""
 
-import copy
-
 from torch import Tensor, nn
 
+from trainables.models.base import CONVOLUTIONS, TRANSPOSED
+from trainables.models.copies import copy_of
 from trainables.sparsity.channel_units import ChannelUnits
 from trainables.sparsity.masks import MaskRegistry
-from trainables.sparsity.structures.layers import (
-    CONVOLUTIONS,
-    NORMALISATIONS,
-    TRANSPOSED,
-    is_depthwise,
-)
+from trainables.sparsity.structures.layers import NORMALISATIONS, is_depthwise
 
 
 def compacted(model: nn.Module, registry: MaskRegistry) -> nn.Module:
@@ -20,13 +15,13 @@ def compacted(model: nn.Module, registry: MaskRegistry) -> nn.Module:
     Only structure channel has any: other networks come back whole.
     """
     if registry.units is None:
-        return copy.deepcopy(model).eval()
+        return copy_of(model).eval()
     return without_units(model, registry.units, registry.units.kept(registry.keep())).eval()
 
 
 def without_units(model: nn.Module, units: ChannelUnits, keep: Tensor) -> nn.Module:
     """Return a copy of the network with the kept units only; `keep` is bool by unit."""
-    smaller = copy.deepcopy(model)
+    smaller = copy_of(model)
     parameters, buffers = dict(smaller.named_parameters()), dict(smaller.named_buffers())
     holders: dict[int, list[tuple[nn.Module, str]]] = {}  # by tensor; one may be tied
     for module in smaller.modules():

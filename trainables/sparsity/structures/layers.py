@@ -2,8 +2,8 @@
 
 from torch import nn
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+from trainables.models.base import CONVOLUTIONS, TRANSPOSED
+
 NORMALISATIONS = (
     nn.BatchNorm1d,
     nn.BatchNorm2d,

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from trainables.config import SparsityConfig
 from trainables.errors import UserError
-from trainables.models.base import SHARED
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.proposal import Masks, Proposal, Scores
 from trainables.sparsity.selection import TieOrder, order_keys, require_finite
@@ -45,12 +44,17 @@ class NofM(Structure):
 
     @property
     def left_dense(self) -> dict[str, str]:
-        """Return the layers whose input dimension M does not divide."""
-        return {
+        """Return the layers whose input dimension M does not divide, and transposed convolutions.
+
+        Of those, the input channels run along the first dimension, which no kernel groups.
+        """
+        reasons = {
             name: f"its input dimension of {shape[1]} is not a multiple of {self.m}"
             for name, shape in self.registry.shapes.items()
             if shape[1] % self.m
         }
+        why = "it is a transposed convolution, whose input channels are not consecutive"
+        return reasons | dict.fromkeys(sorted(self.registry.prunable.transposed), why)
 
     def prune(self, scores: Scores, density: float, generator: torch.Generator) -> Masks:
         """Return the masks of the best weights of every group."""
@@ -130,7 +134,7 @@ class NofM(Structure):
             require_finite(task_scores)
         masks: Masks = {}
         votes: dict[str, Masks] = {task: {} for task in scores}
-        required, dense = votes_required(self.config.arbiter, len(scores)), self.left_dense
+        dense = self.left_dense
         for name, offset, weight in self._numbered(self.registry.parameters):
             voters = [task for task in scores if name in scores[task]]
             if name in dense:
@@ -141,7 +145,7 @@ class NofM(Structure):
             ranks = torch.stack(
                 [self._ranks(scores[task][name], within[name], offset, ties) for task in voters]
             )
-            needed = required if self.registry.owner[name] == SHARED else 1
+            needed = votes_required(self.config.arbiter, len(voters))
             entry = ranks.sort(dim=0).values[needed - 1]
             index = torch.arange(offset, offset + weight.numel(), device=weight.device)
             places = self._grouped(ties.place(index).reshape(weight.shape))

@@ -1,6 +1,5 @@
 """Tries which units can be taken out of a network without a change of its outputs."""
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from trainables.errors import UserError
 from trainables.models.base import prunable_parameters
+from trainables.models.copies import copy_of
 from trainables.sparsity.channel_units import FIXED, ChannelUnits
 from trainables.sparsity.structures.compaction import without_units
 
@@ -85,7 +85,7 @@ def _half(units: ChannelUnits) -> Tensor:
 @torch.no_grad()
 def _agrees(trial: nn.Module, units: ChannelUnits, keep: Tensor, image: Tensor) -> bool:
     """Return whether the network without units computes what it computes with them at zero."""
-    masked = copy.deepcopy(trial)
+    masked = copy_of(trial)
     parameters = dict(masked.named_parameters())
     names = [name for name in units.axes if name in parameters]
     for name, mask in units.masks(keep, names).items():

@@ -5,9 +5,8 @@ taken out. What it says is then tried: units are taken out of a copy with random
 group whose removal changes the outputs, or breaks the network, is left dense.
 """
 
-import copy
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
+from trainables.models.copies import copy_of, draws_put_back
 from trainables.sparsity.channel_units import FIXED, ChannelUnits
 from trainables.sparsity.structures.layers import (
     NORMALISATIONS,
@@ -27,6 +27,7 @@ from trainables.sparsity.structures.removal import predictions, removable
 
 _TRACE_SIZE = (64, 64)  # pixels: small, and enough for an output stride of 32
 _OUTPUT = "its channels are an output of the network"
+_FROZEN = "a layer with these channels is frozen"
 _MISREAD = "the tracer takes it for wider than it is"
 
 Entry = tuple[str, int, int]  # tensor name, dimension, position
@@ -41,14 +42,8 @@ def trace_units(model: nn.Module, image_size: Sequence[int]) -> ChannelUnits:
     """
     pruning = _torch_pruning()
     trial = _trial_copy(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image, graph = _traced(pruning, trial, image_size)
-        found = _Units(trial)
-        for group in _groups(graph, trial):
-            found.add_group(pruning, graph, group)
-    found.add_declared(model)
-    units = removable(trial, found.numbered(), image)
+    with draws_put_back(model):
+        units = _units(pruning, model, trial, image_size)
     if units.num_units == 0:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(units.left_dense.items())[:3])
         raise UserError(
@@ -56,6 +51,19 @@ def trace_units(model: nn.Module, image_size: Sequence[int]) -> ChannelUnits:
             f"{type(model).__name__} ({reasons}); use sparsity.structure=weight"
         )
     return units
+
+
+def _units(
+    pruning: ModuleType, model: nn.Module, trial: nn.Module, image_size: Sequence[int]
+) -> ChannelUnits:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image, graph = _traced(pruning, trial, image_size)
+        found = _Units(trial, {n for n, p in model.named_parameters() if not p.requires_grad})
+        for group in _groups(graph, trial):
+            found.add_group(pruning, graph, group)
+    found.add_declared(model)
+    return removable(trial, found.numbered(), image)
 
 
 def _torch_pruning() -> ModuleType:
@@ -75,7 +83,7 @@ def _trial_copy(model: nn.Module) -> nn.Module:
     Parameters outside layers need no gradient in it: a graph that shows no such parameter is one
     of channels alone.
     """
-    trial = copy.deepcopy(model).cpu().float().eval()
+    trial = copy_of(model).cpu().float().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in trial.parameters():
@@ -134,8 +142,9 @@ def _groups(graph: Any, trial: nn.Module) -> Iterator[Any]:
 class _Units:
     """Joins the entries that have to go together, group by group."""
 
-    def __init__(self, trial: nn.Module) -> None:
+    def __init__(self, trial: nn.Module, frozen: Collection[str]) -> None:
         self._trial = trial
+        self._frozen = frozen  # parameters that keep every channel
         self._names = {module: name for name, module in trial.named_modules()}
         # Tied parameters have one name, that of `named_parameters`.
         self._parameter_names = {id(p): name for name, p in trial.named_parameters()}
@@ -183,7 +192,9 @@ class _Units:
             if item.dep.target.type == pruning.ops.OPTYPE.OUTPUT:
                 reason = _OUTPUT
             elif module in self._names:
-                reason = reason or why_fixed(module)
+                own = (self._parameter_names[id(p)] for p in module.parameters(recurse=False))
+                frozen = _FROZEN if any(name in self._frozen for name in own) else ""
+                reason = reason or frozen or why_fixed(module)
                 outwards = graph.is_out_channel_pruning_fn(item.dep.handler)
                 found = self._entries(module, outwards, item.idxs)
                 # A split, say, whose parts the tracer numbers anew.

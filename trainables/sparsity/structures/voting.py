@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from trainables.errors import unknown_name
-from trainables.models.base import SHARED
 from trainables.sparsity.proposal import Masks, Proposal, Scores
 from trainables.sparsity.selection import (
     TieOrder,
@@ -31,7 +30,7 @@ from trainables.sparsity.selection import (
 
 
 def votes_required(arbiter: str, num_tasks: int) -> int:
-    """Return how many tasks must vote to keep a shared weight for it to be kept.
+    """Return how many of the tasks that a weight serves must vote to keep it for it to be kept.
 
     Tasks vote on *pruning*. unanimous (DiSparse, Sun et al. 2022, and all of its released code):
     pruned only if all prune, so one keep is enough. The paper allows any element-wise function of
@@ -47,7 +46,6 @@ def votes_required(arbiter: str, num_tasks: int) -> int:
 def settle(
     names: Sequence[str],
     scores: Mapping[str, Scores],
-    owner: Mapping[str, str],
     within: Masks,
     count: int,
     arbiter: str,
@@ -55,8 +53,8 @@ def settle(
 ) -> Proposal:
     """Return the masks of `names` that keep exactly `count` weights, with the tasks' votes.
 
-    scores: by task, then by name, higher is better; finite. A task scores the shared tensors and
-      its own; every tensor of `names` is scored by its owner, a shared one by all tasks.
+    scores: by task, then by name, higher is better; finite. A task scores the tensors that serve
+      it; those alone vote on a tensor, and the arbiter counts them.
     within: by name, bool; weights outside are never kept. They still count in n_k, so ρ remains
       a fraction of all weights that the task sees.
     """
@@ -79,10 +77,12 @@ def settle(
         torch.minimum(entry, task_entry, out=entry)
     if required > 1:
         for name in names:
-            if owner[name] == SHARED:
+            seers = [entry for task, entry in entries.items() if name in scores[task]]
+            needed = votes_required(arbiter, len(seers))
+            if needed > 1:
                 part = slice(offsets[name], offsets[name] + sizes[name])
-                ballots = torch.stack([e[part] for e in entries.values()])
-                entry[part] = ballots.sort(dim=0).values[required - 1]
+                ballots = torch.stack([seer[part] for seer in seers])
+                entry[part] = ballots.sort(dim=0).values[needed - 1]
     kept, last = _first_to_enter(entry, count, ties)
 
     def by_name(flat: Tensor, chosen: Sequence[str]) -> Masks:

@@ -44,7 +44,7 @@ class WeightStructure(Structure):
             require_finite(task_scores)
         ties, within = TieOrder.drawn(generator), registry.keep()
         if isinstance(budget, int):
-            return settle(registry.names, scores, registry.owner, within, budget, arbiter, ties)
+            return settle(registry.names, scores, within, budget, arbiter, ties)
         return self._settle_by_layer(scores, within, budget, ties)
 
     def grow(self, scores: Scores, kept: Masks, counts: Mapping[str, int], ties: TieOrder) -> Masks:
@@ -72,9 +72,9 @@ class WeightStructure(Structure):
     ) -> Proposal:
         masks: Masks = {}
         votes: dict[str, Masks] = {task: {} for task in scores}
-        owner, arbiter = self.registry.owner, self.config.arbiter
+        arbiter = self.config.arbiter
         for name in self.registry.names:
-            part = settle([name], scores, owner, within, budget[name], arbiter, ties)
+            part = settle([name], scores, within, budget[name], arbiter, ties)
             masks |= part.masks
             for task, task_votes in (part.votes or {}).items():
                 votes[task] |= task_votes

@@ -64,11 +64,13 @@ def _own_code(config: TrialConfig) -> list[str]:
 def _settings_read(config: TrialConfig, device: str) -> dict[str, object]:
     """Return the settings that a dense trial reads, with the data's content for its folder."""
     assert config.method == "dense", config.method
-    unread = ["sparsity.", "regrowth.", "deployment.", "data.root", "training.pretrain_steps"]
+    unread = ["sparsity.", "regrowth.", "deployment.", "data.root"]
+    unread += ["training.pretrain_steps", "optimiser.retraining_rate"]
+    unread.append("training.prediction_frames")
     if config.optimiser.name != "sgd":
         unread.append("optimiser.momentum")
     if config.optimiser.rate_schedule != "halving":
-        unread.append("optimiser.halve_every_fraction")
+        unread += ["optimiser.halve_every_fraction", "optimiser.decay_factor"]
     precision = resolve_precision(config.training.precision, device)
     flat = config.flat() | {"training.precision": precision}
     return {name: value for name, value in flat.items() if not name.startswith(tuple(unread))}

@@ -13,7 +13,7 @@ from trainables.config import TrialConfig
 from trainables.cost.cost_model import regrowth_step_flops
 from trainables.data.batch import Batch
 from trainables.data.loader import BatchSource
-from trainables.errors import Failure
+from trainables.errors import Failure, UserError
 from trainables.seeds import derive_seed, generator
 from trainables.sparsity.agreement import Ballots, add_ballots, count_ballots
 from trainables.sparsity.masks import MaskRegistry
@@ -25,6 +25,7 @@ from trainables.training.device import autocast_factory, resolve_precision
 from trainables.training.loop.phases import Phases
 from trainables.training.loop.step import GradientStep
 from trainables.training.summary import warn_of_collapse
+from trainables.user_code import calling
 
 _COUNTERS = (
     "pretrain_step",
@@ -72,6 +73,10 @@ class TrainingLoop:
         self.structure = structure
         self.source = source
         self.device = device
+        # The released variant: growth gradients at dense weights, and the step is taken as well.
+        self._grows_at_dense = method.regrows_by_gradient and config.regrowth.gradient_at == "dense"
+        if self._grows_at_dense:
+            registry.keep_pruned_values()
         self.gradient_step = GradientStep(
             config, model=model, tasks=tasks, registry=registry, device=device
         )
@@ -157,15 +162,21 @@ class TrainingLoop:
         return self.growth_ballots or count_ballots(self.registry.votes, self.registry.owner)
 
     def mean_loss(self) -> float:
-        """Return the mean loss since the last call. Raises `Diverged` for NaN or infinity."""
+        """Return the mean loss since `forget_losses`. Raises `Diverged` for NaN or infinity."""
         with self._explained():
             return self.gradient_step.mean_loss()
 
+    def forget_losses(self) -> None:
+        """Begin a new mean of the losses, once the last one has been reported."""
+        self.gradient_step.forget_losses()
+
     def state_dict(self) -> dict[str, object]:
         """Return everything that `load_state_dict` needs to continue bit for bit."""
+        held = self.registry.pruned_values
         return {
             "model": self.model.state_dict(),
             "registry": self.registry.state_dict(),
+            **({} if held is None else {"pruned_values": held.values}),
             "mask_generator": self._mask_generator.get_state(),
             "rewind_state": self._rewind_state,
             **{name: getattr(self, name) for name in _COUNTERS},
@@ -180,6 +191,8 @@ class TrainingLoop:
         self._rewind_state = state["rewind_state"]  # type: ignore[assignment]
         self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
         self.registry.load_state_dict(state["registry"])  # type: ignore[arg-type]
+        if self.registry.pruned_values is not None:
+            self.registry.pruned_values.load(state["pruned_values"])  # type: ignore[arg-type]
         self._present_flops = self._flops_fraction()
         self.gradient_step.load_state_dict(state)
         self._mask_generator.set_state(state["mask_generator"].cpu())  # type: ignore[attr-defined]
@@ -197,13 +210,14 @@ class TrainingLoop:
             self.pretrain_step += 1
             if not self.in_pretraining:
                 self.mean_loss()  # check pre-training's loss and keep it out of the first report
+                self.forget_losses()
                 self.gradient_step.start_phase()
             return
         self._prune_if_due()
         regrows = self._regrowth_is_due()
         if regrows:
             self._regrow(position)
-        if not (regrows and self.method.regrows_by_gradient):
+        if not (regrows and self.method.regrows_by_gradient) or self._grows_at_dense:
             self._take_gradient_step(position)
             self.flops_sum += self._present_flops
         self.density_sum += self.registry.density
@@ -214,6 +228,7 @@ class TrainingLoop:
             self.source.train_batch(position),
             self._phases.rate_position(self.pretrain_step, self.step),
             auxiliary=not self.in_pretraining,
+            retraining=self.pretrain_steps > 0 and not self.in_pretraining,
         )
 
     def _prune_if_due(self) -> None:
@@ -222,7 +237,7 @@ class TrainingLoop:
             return
         density = density_at(config, self.step, steps)
         self._scored_batches = 0
-        proposal = self.method.prune(self._context(), density)
+        proposal = self._proposed(lambda: self.method.prune(self._context(), density))
         # One forward pass, and a backward pass (twice a forward) for each task that votes.
         num_backward = len(self.tasks) if proposal.votes is not None else 1
         self.scoring_steps += self._scored_batches * (1 + 2 * num_backward) / 3
@@ -240,30 +255,48 @@ class TrainingLoop:
     def _regrowth_is_due(self) -> bool:
         config, steps = self.config.regrowth, self.config.training.steps
         still_dense = self.registry.kept == self.registry.total
-        return self.method.regrows and not still_dense and regrow_due(config, self.step, steps)
+        due = regrow_due(config, self.step, steps, released=self._grows_at_dense)
+        return self.method.regrows and not still_dense and due
 
     def _regrow(self, position: int) -> None:
         """Drop and grow weights.
 
         If the method regrows by gradient, this uses the step's batch and replaces the optimiser's
-        step (RigL, Algorithm 1). Otherwise it is done before that step and costs nothing.
+        step (RigL, Algorithm 1), unless the gradients are those at dense weights. Otherwise it is
+        done before that step and costs nothing.
         """
         steps = self.config.training.steps
         flops = self._present_flops
-        proposal = self.method.regrow(
-            self._context(),
-            self.source.train_batch(position),
-            drop_fraction_at(self.config.regrowth, self.step, steps),
-            density_at(self.config.sparsity, self.step, steps),
-        )
+        held = self.registry.pruned_values
+        batch = self.source.train_batch(position)
+        drop_fraction = drop_fraction_at(self.config.regrowth, self.step, steps)
+        density = density_at(self.config.sparsity, self.step, steps)
+        with contextlib.nullcontext() if held is None else held.in_place():
+            proposal = self._proposed(
+                lambda: self.method.regrow(self._context(), batch, drop_fraction, density)
+            )
         if self.method.regrows_by_gradient:
+            num_backward = len(self.tasks) if proposal.votes is not None else 1
             self.flops_sum += regrowth_step_flops(
-                flops, len(self.tasks) if proposal.votes is not None else 1
+                flops, num_backward, at_dense=self._grows_at_dense
             )
         self.growth_ballots = add_ballots(
             self.growth_ballots, count_ballots(proposal.votes, self.registry.owner)
         )
         self._adopt(Proposal(masks=proposal.masks))
+
+    def _proposed(self, propose: Callable[[], Proposal]) -> Proposal:
+        """Return what the method's rule proposes. Raises `UserError` for a user's that fails."""
+        with calling(f"the rule of method {self.config.method!r}", self.method):
+            proposal = propose()
+        masks = proposal.masks if isinstance(proposal, Proposal) else None
+        if not isinstance(masks, Mapping) or not all(isinstance(m, Tensor) for m in masks.values()):
+            raise UserError(
+                f"the rule of method {self.config.method!r} must return a Proposal whose masks are "
+                f"boolean tensors by parameter name, got {proposal!r:.80}; see "
+                "trainables.sparsity.method.Method"
+            )
+        return proposal
 
     def _adopt(self, proposal: Proposal) -> None:
         self.registry.update(proposal.masks, self.optimiser, proposal.votes)
@@ -305,8 +338,11 @@ class TrainingLoop:
             at = f"step {self.step} of {self.config.training.steps}"
             if self.in_pretraining:
                 at = f"pre-training step {self.pretrain_step} of {self.pretrain_steps}"
+            remedy = "lower optimiser.learning_rate or set optimiser.clip_norm"
+            if not self.step and not self.pretrain_step:
+                remedy += "; no step was taken yet, so look at the losses and the targets first"
             raise Diverged(
                 f"{error} at {at} "
                 f"({self.config.method}, learning rate {self.config.optimiser.learning_rate:g}); "
-                "lower optimiser.learning_rate or set optimiser.clip_norm"
+                f"{remedy}"
             ) from error

@@ -8,23 +8,25 @@ from torch import Tensor, nn
 
 from trainables.data.batch import Batch
 from trainables.tasks.base import Task
+from trainables.tasks.calls import loss_of
 
 
-def weighted_loss(
-    tasks: Mapping[str, Task],
-    weights: Mapping[str, float],
-    predictions: Mapping[str, Tensor],
-    batch: Batch,
-) -> Tensor:
-    """Return Σ_k weight_k · L_k, a scalar.
+def weighted_loss(weights: Mapping[str, float], losses: Mapping[str, Tensor]) -> Tensor:
+    """Return Σ_k weight_k · L_k, a scalar."""
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+
+def task_losses(
+    tasks: Mapping[str, Task], predictions: Mapping[str, Tensor], batch: Batch
+) -> dict[str, Tensor]:
+    """Return the unweighted scalar loss of every task.
 
     predictions: by task, (B, channels, h, w) at any output stride.
     """
-    terms = [
-        weights[name] * task.loss(predictions[name].float(), batch.targets[name])
+    return {
+        name: loss_of(name, task, predictions[name], batch.targets[name])
         for name, task in tasks.items()
-    ]
-    return torch.stack(terms).sum()
+    }
 
 
 def auxiliary_loss(
@@ -52,7 +54,7 @@ def _image_losses(
     return {
         name: torch.stack(
             [
-                task.loss(predictions[name][i : i + 1].float(), batch.targets[name][i : i + 1])
+                loss_of(name, task, predictions[name][i : i + 1], batch.targets[name][i : i + 1])
                 for i in range(len(batch.images_BCHW))
             ]
         )

@@ -41,17 +41,24 @@ def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Op
     )
 
 
-def learning_rate_at(config: OptimiserConfig, step: int, total_steps: int) -> float:
+def learning_rate_at(
+    config: OptimiserConfig, step: int, total_steps: int, *, retraining: bool = False
+) -> float:
     """Return the learning rate of 0-based `step`.
 
-    `halving` is the published schedule (halved every 4,000 of 20,000 steps); `cosine` ends
-    at a hundredth of the start.
+    `halving` is the published schedule (halved every 4,000 of 20,000 steps; on Taskonomy times 0.3
+    every 12,000 of 100,000); `cosine` ends at a hundredth of the start.
+
+    retraining: whether a trained model is trained again, for which the released code has a constant
+      rate (`retraining_rate`). Its scheduler stays bound to the optimiser of pre-training.
     """
+    if retraining and config.retraining_rate is not None:
+        return config.retraining_rate
     fraction = step / total_steps
     if config.rate_schedule == "constant":
         factor = 1.0
     elif config.rate_schedule == "halving":
-        factor = 0.5 ** math.floor(fraction / config.halve_every_fraction + 1e-9)
+        factor = config.decay_factor ** math.floor(fraction / config.halve_every_fraction + 1e-9)
     else:
         factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fraction))
     return config.learning_rate * factor

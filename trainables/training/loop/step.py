@@ -4,6 +4,7 @@ The order within a step is the contract that keeps zeros zero: backward → unsc
 mask the gradients → clip → optimiser → mask the weights (the registry's step-post hook).
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +14,16 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.data.batch import Batch
+from trainables.models.passes import differentiating, predict
 from trainables.sparsity.masks import MaskRegistry
 from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
-from trainables.training.loop.losses import auxiliary_loss, split_batch, weighted_loss
+from trainables.training.loop.losses import (
+    auxiliary_loss,
+    split_batch,
+    task_losses,
+    weighted_loss,
+)
 from trainables.training.loop.optimisation import (
     build_optimiser,
     learning_rate_at,
@@ -32,7 +39,7 @@ class GradientStep:
 
     autocast: a factory of contexts for the forward pass, also of evaluation.
     optimiser: the optimiser of the current phase.
-    loss_sum, loss_count: sum and number of losses since the last call of `mean_loss`.
+    loss_sum, loss_count: sum and number of losses since `forget_losses`.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class GradientStep:
         self._scales = precision == "fp16"
         self.loss_sum = torch.zeros((), device=device)
         self.loss_count = 0
+        self._last_losses: dict[str, Tensor] = {}  # by task, to say which is not finite
         self.start_phase()
 
     def start_phase(self) -> None:
@@ -63,27 +71,38 @@ class GradientStep:
         self._scaler = torch.amp.GradScaler(self._device, enabled=self._scales)
         self._registry.attach(self.optimiser)
 
-    def take(self, batch: Batch, rate_position: tuple[int, int], *, auxiliary: bool) -> None:
+    def take(
+        self,
+        batch: Batch,
+        rate_position: tuple[int, int],
+        *,
+        auxiliary: bool,
+        retraining: bool = False,
+    ) -> None:
         """Train on one batch.
 
         rate_position: the step and the length of the run that the learning rate follows.
         auxiliary: whether what the network itself adds to the loss counts.
+        retraining: whether pre-training lies behind (`optimiser.retraining_rate`).
         Raises `FloatingPointError` for a loss that is not finite; on a GPU the loss is only checked
         every so many steps.
         """
         config = self.config
-        set_learning_rate(self.optimiser, learning_rate_at(config.optimiser, *rate_position))
+        rate = learning_rate_at(config.optimiser, *rate_position, retraining=retraining)
+        set_learning_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
         parts = config.training.accumulation
         for part in split_batch(batch, parts):
-            loss = self._loss(part, auxiliary) / parts
-            self._scaler.scale(loss).backward()
+            compute = functools.partial(self._loss, part, auxiliary)
+            loss = compute() / parts
+            with differentiating(self._model, tuple(self._tasks.values()), compute):
+                self._scaler.scale(loss).backward()
             self.loss_sum += loss.detach()
         self.loss_count += 1
         if self.loss_count % _LOSS_CHECK_STEPS[self._device] == 0 and not bool(
             torch.isfinite(self.loss_sum)
         ):
-            raise FloatingPointError(f"the training loss is {float(self.loss_sum)}")
+            raise self._not_finite(float(self.loss_sum))
         self._scaler.unscale_(self.optimiser)
         self._registry.apply_to_gradients()
         if config.optimiser.clip_norm is not None:
@@ -92,7 +111,7 @@ class GradientStep:
         self._scaler.update()
 
     def mean_loss(self) -> float:
-        """Return the mean loss since the last call; NaN if there was no step since then.
+        """Return the mean loss since `forget_losses`; NaN if there was no step since then.
 
         Raises `FloatingPointError` if the mean is not finite.
         """
@@ -100,10 +119,13 @@ class GradientStep:
             return float("nan")
         mean = float(self.loss_sum) / self.loss_count
         if not math.isfinite(mean):
-            raise FloatingPointError(f"the training loss is {mean}")
+            raise self._not_finite(mean)
+        return mean
+
+    def forget_losses(self) -> None:
+        """Begin a new mean of the losses."""
         self.loss_sum.zero_()
         self.loss_count = 0
-        return mean
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimiser's and the scaler's state and the losses since the last report."""
@@ -125,10 +147,18 @@ class GradientStep:
         self.loss_sum.copy_(state["loss_sum"])
         self.loss_count = state["loss_count"]
 
+    def _not_finite(self, loss: float) -> FloatingPointError:
+        values = {name: float(value) for name, value in self._last_losses.items()}
+        bad = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
+        of = f" (of {', '.join(bad)})" if bad else ""
+        return FloatingPointError(f"the training loss is {loss}{of}")
+
     def _loss(self, batch: Batch, auxiliary: bool) -> Tensor:
         with self.autocast():
-            predictions = self._forward(batch.images_BCHW)
-        loss = weighted_loss(self._tasks, self.config.training.loss_weights, predictions, batch)
+            predictions = predict(self._model, batch.images_BCHW, tuple(self._tasks), self._forward)
+        losses = task_losses(self._tasks, predictions, batch)
+        self._last_losses = {name: value.detach() for name, value in losses.items()}
+        loss = weighted_loss(self.config.training.loss_weights, losses)
         if not auxiliary:
             return loss
         added = auxiliary_loss(self._model, self._tasks, predictions, batch)

@@ -77,6 +77,7 @@ def city_stores(tmp_path_factory):
     values["camera"] = {"extrinsic": {"baseline": BASELINE}, "intrinsic": {"fx": CAMERA.fx}}
     for split, name in (("train", "ulm_000000_000019"), ("val", "lindau_000000_000019")):
         write_official_city(root / "raw", split, name, values)
+        values["image"] = 255 - values["image"]  # another frame
     for name in ("cityscapes", "cityscapes-metric"):
         convert(name, root / "raw", root / name, SIZE)
     return root
@@ -114,6 +115,7 @@ def room_store(tmp_path_factory):
     values["keypoints2d"] = np.rint(ramp / SIZE[1] * 0.005 * 65536).astype(np.uint16)
     for building in ("hanson", "ihlen"):
         write_room(root / "raw", building, 1, values)
+        values["rgb"] = 255 - values["rgb"]  # another frame
     convert("taskonomy", root / "raw", root / "store", SIZE)
     return root / "store"
 

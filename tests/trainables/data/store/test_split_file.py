@@ -270,7 +270,7 @@ def test_frames_that_differ_are_refused(tmp_path, make_frame, make_meta):
 def test_values_that_the_type_cannot_hold(tmp_path, make_frame, make_meta, target, value):
     array = np.full((6, 8), value, np.float32)
     frame = Frame(name="f7", scene="s", image=make_frame().image, **{target: array})
-    with pytest.raises(UserError, match=f"'f7': {target} must be in"):
+    with pytest.raises(UserError, match=f"'f7' of s: {target} must be in"):
         write_split(tmp_path / "s.arrow", [frame], make_meta())
 
 

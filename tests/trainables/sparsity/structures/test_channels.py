@@ -91,7 +91,16 @@ def test_masked_and_compact_networks_agree(
 
 @pytest.mark.parametrize("name", ["deeplab-resnet", "cross-stitch", "sluice", "den"])
 def test_our_networks(name: str) -> None:
-    config = trial_config("dense", "scenes", "tiny", overrides={"model.name": name})
+    check_network({"model.name": name}, name)
+
+
+def test_our_network_on_the_published_grid() -> None:
+    check_network({"model.pool_rounding": "up"}, "deeplab-resnet")
+
+
+def check_network(overrides: dict[str, str], name: str) -> None:
+    """Every channel of a network of ours can be pruned, DEN's gated trunk apart."""
+    config = trial_config("dense", "scenes", "tiny", overrides=overrides)
     model = shaken(build_model(config.model, CHANNELS, seed=3))
     before = {n: p.clone() for n, p in model.state_dict().items()}
     registry = MaskRegistry(model)

@@ -1,0 +1,41 @@
+"""A driver that waits for something that never comes, with processes that are named like Ray's.
+
+    python tests/search/execution/watched.py KIND SCRATCH
+
+KIND: `wait`; `deaf`, to which Ctrl-C means nothing, as to native code; `shut`, whose shutdown never
+returns. The waits of the watch are seconds here.
+"""
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from search.execution import ray_watch
+
+SLEEP = "import time; time.sleep(600)"
+
+
+def main(kind: str, folder: str) -> None:
+    scratch = Path(folder)
+    ray_watch.STOPPED_ROUNDS = ray_watch.ENDING_ROUNDS = 2
+    if kind == "deaf":
+        signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    for name in ("gcs_server", "raylet"):
+        program = scratch / name
+        program.symlink_to(sys.executable)
+        subprocess.Popen([program, "-c", SLEEP, f"{scratch}/logs"])
+    with ray_watch.RayWatch(scratch, "python -m search resume it") as watch:
+        while len(ray_watch.processes(scratch)) < 2:
+            pass
+        watch.started(list)
+        print(*(process.pid for process in ray_watch.processes(scratch)), flush=True)
+        if kind == "shut":
+            watch.ending()
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,112 @@
+"""Runs a network forward and backward; what a user's own raises or returns amiss is said once.
+
+Our own networks are run without checks, and their errors pass unchanged.
+"""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from trainables.errors import UserError
+from trainables.user_code import calling, described, is_ours, is_users_file
+
+# As torch's anomaly mode writes the forward call behind a failed backward pass.
+_CALL = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+_REMEDY = "mend it there, or choose another size or batch"
+
+
+def predict(
+    model: nn.Module,
+    images_BCHW: Tensor,
+    tasks: Sequence[str],
+    forward: Callable[..., Any] | None = None,
+) -> dict[str, Tensor]:
+    """Return the predictions of `tasks`, (B, channels, h, w) by task.
+
+    forward: what to call in place of the model, with the images: its compiled form, or its forward
+    method with chosen tasks. Raises `UserError` for a user's model that raises, that lacks a task
+    or whose prediction of one is no tensor of four dimensions for the batch.
+    """
+    size = "x".join(map(str, images_BCHW.shape))
+    what = f"model {described(model)!r}, given images of shape {size},"
+    with calling(what, model, _REMEDY):
+        found = (forward or model)(images_BCHW)
+    if not is_ours(model):
+        require_predictions(model, found, tasks, len(images_BCHW))
+    return dict(cast(Mapping[str, Tensor], found))
+
+
+def require_predictions(
+    model: nn.Module, found: object, tasks: Sequence[str], batch_size: int
+) -> None:
+    """Raise `UserError` unless `found` has a tensor (batch_size, channels, h, w) for each task."""
+    rule = f"model {described(model)!r}: forward must return a dict with the keys {tuple(tasks)}"
+    if not isinstance(found, Mapping):
+        raise UserError(f"{rule}, got {type(found).__name__}; return {{task: prediction}}")
+    missing = [task for task in tasks if task not in found]
+    if missing:
+        raise UserError(f"{rule}, got {tuple(found)}; return a prediction of {missing[0]}")
+    for task in tasks:
+        value = found[task]
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if not isinstance(shape, tuple) or len(shape) != 4 or shape[0] != batch_size:
+            raise UserError(
+                f"model {described(model)!r}: the prediction of {task} must be a tensor of shape "
+                f"({batch_size}, channels, h, w), got {shape}; return one, at any output stride"
+            )
+
+
+@contextlib.contextmanager
+def differentiating(
+    model: nn.Module, owners: Sequence[object], again: Callable[[], Tensor]
+) -> Iterator[None]:
+    """Turn what a backward pass raises into a `UserError`, if the model or a task is a user's own.
+
+    PyTorch runs backward passes without the user's lines in the traceback. So the loss is computed
+    once more, in anomaly mode, which remembers them.
+
+    owners: the tasks. again: computes the loss, a scalar.
+    """
+    try:
+        yield
+    except Exception:
+        theirs = [owner for owner in (model, *owners) if not is_ours(owner)]
+        if not theirs:
+            raise
+        place = _place_of(again, model)
+        what = f"the backward pass of model {described(model)!r}{place}"
+        with calling(what, theirs[0]):
+            raise
+
+
+def _place_of(again: Callable[[], Tensor], model: nn.Module) -> str:
+    """Return the user's line whose backward pass fails, with its part of the network, or ''."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with contextlib.suppress(Exception), torch.autograd.set_detect_anomaly(True, False):
+            again().backward()
+    calls = [call for warning in said for call in _CALL.findall(str(warning.message))]
+    for file, line, function in reversed(calls):
+        if is_users_file(file):
+            part = _part_with(model, file, int(line), function)
+            return f", of the call at {Path(file).name}:{line}{f' in {part}' if part else ''},"
+    return ""
+
+
+def _part_with(model: nn.Module, file: str, line: int, function: str) -> str:
+    """Return the parts of a network, by name and class, whose method holds a line; '' if none."""
+    names, kind = [], ""
+    for name, module in model.named_modules():
+        code = getattr(getattr(type(module), function, None), "__code__", None)
+        if code is None or code.co_filename != file:
+            continue
+        if any(line == each for _, _, each in code.co_lines()):
+            names.append(f"`{name}`" if name else "the model itself")
+            kind = type(module).__name__
+    return f"{' or '.join(names)} ({kind})" if names else ""
