@@ -50,7 +50,7 @@ def _layers(found: Findings) -> Iterator[Finding]:
     for trial, layers in list(empty.items())[:_MAX_NAMED]:
         names = _listed([f"{layer.name} ({layer.owner})" for layer in layers])
         cut = "its output is constant" if len(layers) == 1 else "their outputs are constant"
-        where = ", on the front" if trial in found.member_names else ""
+        where = " (on the front)" if trial in found.member_names else ""
         yield Finding(
             text=f"{trial}{where} has no weight left in {names}: {cut}, so what depends on nothing "
             "else is cut off from the image.",
@@ -166,6 +166,11 @@ def _seeds(found: Findings) -> Iterator[Finding]:
     if not found.members:
         return
     seeds = fresh_seeds(found.confirmed)
+    if not seeds and found.study.facts.get("grid"):
+        yield Finding(
+            text="A grid has its own seeds: `python -m analysis compare` pairs systems by them."
+        )
+        return
     if not seeds:
         text = "Every member of the front is known at one seed, the luckiest of many."
         said = UNCONFIRMED.format(study=found.study.name)

@@ -32,10 +32,12 @@ def run_trials(
     monitor: Monitor,
     reports: Sequence[tuple[FrozenTrial, Mapping[str, float]]],
     ready: Callable[[], None],
+    more: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run what is left of the study; where trials were lost with their nodes, those once more.
 
-    reports: all so far. ready: called when Ray is there. Raises as `ray_cluster` does.
+    reports: all so far. ready: called when Ray is there. more: called when all have ended; whether
+    the ledger has got others to run. Raises as `ray_cluster` does.
     """
     trainable = launch.trainable
     if trainable is None:
@@ -111,6 +113,8 @@ def run_trials(
                     raise
             if searcher.failure is not None:
                 raise searcher.failure
+            if not ledger.num_remaining and more():
+                continue
             if not searcher.lost or ledger.num_remaining != len(searcher.lost):
                 break  # all have ended, or somebody interrupted the study
             for number in searcher.lost:

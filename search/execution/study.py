@@ -187,9 +187,17 @@ def _run_locked(
                 quiet=launch.quiet,
             )
             monitor = Monitor(files, ledger, progress)
+
+            def more() -> bool:
+                said = "" if num_seeds is None else ledger.confirm(num_seeds)
+                if said:  # of what the noise of the front now tells
+                    progress.more(ledger.num_remaining)
+                    progress.say(said)
+                return bool(said)
+
             try:
                 clear_tune_states(files)
-                while ledger.num_remaining:
+                if ledger.num_remaining:
                     from search.execution.launch import run_trials
 
                     begun = f"resumes with {ledger.num_finished} trials finished of"
@@ -197,11 +205,7 @@ def _run_locked(
                     text = f"{does} {plan.budget.text}; objectives {', '.join(plan.objectives)}"
                     progress.say(said or f"study {plan.study} {text}")
                     with progress:
-                        run_trials(plan, launch, files, ledger, monitor, reports, open_runs)
-                    if ledger.num_remaining or num_seeds is None:
-                        break
-                    said = ledger.confirm(num_seeds)  # what the noise of the front now tells
-                    progress.more(ledger.num_remaining)
+                        run_trials(plan, launch, files, ledger, monitor, reports, open_runs, more)
             finally:
                 monitor.close()
             finished = not ledger.num_remaining

@@ -31,7 +31,7 @@ PROGRAM = Path(__file__).with_name("programs") / "cheap_confirm.py"
 STEPS = (10, 20, 30, 40)
 TRIALS, SEEDS = 7, 3
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 
 
 def start(folder: Path, seconds: float, num_seeds: int) -> subprocess.Popen[str]:
@@ -46,7 +46,7 @@ def start(folder: Path, seconds: float, num_seeds: int) -> subprocess.Popen[str]
 
 
 def end_of(driver: subprocess.Popen[str]) -> dict[str, Any]:
-    output, errors = driver.communicate(timeout=300)
+    output, errors = driver.communicate(timeout=600)
     assert driver.returncode == 0, errors
     return dict(json.loads(output.strip().splitlines()[-1]))
 
@@ -60,7 +60,7 @@ def ended(folder: Path) -> int:
 
 
 def kill_when(driver: subprocess.Popen[str], condition: Any) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     try:
         while not condition():
             assert driver.poll() is None, driver.communicate()

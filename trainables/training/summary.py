@@ -2,6 +2,7 @@
 
 import math
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,6 +95,17 @@ def collapsed_layers(layers: Mapping[str, Mapping[str, Any]]) -> str:
         "depends on nothing else is cut off from the image; lower sparsity.target, or use a "
         "method with sparsity.allocation=erk"
     )
+
+
+def warn_of_collapse(layers: Mapping[str, Mapping[str, Any]], step: int, before: str) -> str:
+    """Say in the terminal that layers lost all of their weights; return what was said of them.
+
+    before: what was said last: it is not said twice.
+    """
+    said = collapsed_layers(layers)
+    if said and said != before:
+        print(f"warning: at step {step}, {said}", file=sys.stderr, flush=True)
+    return said
 
 
 def dense_notes(model: nn.Module, registry: MaskRegistry, structure: Structure) -> list[str]:

@@ -68,7 +68,7 @@ def test_a_collapsed_layer_is_named_with_what_it_does(
     path.write_text(json.dumps(summary))
     text, remedy = sentence(said(built), "no weight left")
     assert text == (
-        "s-00001, on the front has no weight left in heads.segmentation.0.convolution "
+        "s-00001 (on the front) has no weight left in heads.segmentation.0.convolution "
         "(segmentation): its output is constant, so what depends on nothing else is cut off from "
         "the image."
     )

@@ -4,7 +4,6 @@ It makes no reports and writes no files. `trainables.training.loop.step` does a 
 """
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -25,7 +24,7 @@ from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
 from trainables.training.loop.phases import Phases
 from trainables.training.loop.step import GradientStep
-from trainables.training.summary import collapsed_layers
+from trainables.training.summary import warn_of_collapse
 from trainables.user_code import calling
 
 _COUNTERS = (
@@ -303,10 +302,7 @@ class TrainingLoop:
         self.registry.update(proposal.masks, self.optimiser, proposal.votes)
         self._present_flops = self._flops_fraction()
         self.num_updates += 1
-        said = collapsed_layers(self.registry.layers())
-        if said and said != self._collapsed:
-            print(f"warning: at step {self.step}, {said}", file=sys.stderr, flush=True)
-        self._collapsed = said
+        self._collapsed = warn_of_collapse(self.registry.layers(), self.step, self._collapsed)
 
     def _scoring_batches(self, num_batches: int) -> Iterator[Batch]:
         self._scored_batches += num_batches
