@@ -4,6 +4,7 @@ Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 """
 
 import json
+import logging
 import shlex
 import sys
 import time
@@ -21,6 +22,9 @@ from trainables.errors import UserError
 if TYPE_CHECKING:
     from analysis.report.figures import Findings
     from analysis.studies.trials import Study
+
+# It says at length where it keeps its cache if there is no home to write to.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 app = typer.Typer(
     name="python -m analysis",
