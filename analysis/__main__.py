@@ -4,6 +4,7 @@ Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 """
 
 import json
+import logging
 import math
 import shlex
 import sys
@@ -22,6 +23,9 @@ from trainables.errors import UserError
 if TYPE_CHECKING:
     from analysis.report.figures import Findings
     from analysis.studies.trials import Study, Trial
+
+# It says at length where it keeps its cache if there is no home to write to.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 app = typer.Typer(
     name="python -m analysis",

@@ -29,7 +29,7 @@ from trainables.training.reports import Report
 from trainables.training.test_frames import FILE, save_predictions
 from trainables.training.trial import TrialRun
 from trainables.training.watchdog import Watchdog, silence_of
-from trainables.user_code import bug
+from trainables.user_code import SEE_TRACEBACK, bug
 
 
 class DiSparseTrainable(tune.Trainable):
@@ -103,8 +103,9 @@ class DiSparseTrainable(tune.Trainable):
             said = ", ".join(f"{n}={report.metrics.get(n, 'missing')}" for n in bad)
             return self._fail(f"objectives missing or not finite at step {report.step}: {said}")
         except (UserError, Failure) as error:
-            # Of a user's own code, the traceback has the line.
-            return self._fail(str(error), traceback.format_exc() if error.__cause__ else "")
+            # Of a user's own code; `--debug` of the driver cannot show what happened here.
+            reason = str(error).replace(SEE_TRACEBACK, "the trial's summary.json has the traceback")
+            return self._fail(reason, traceback.format_exc() if error.__cause__ else "")
         except (torch.OutOfMemoryError, MemoryError) as error:
             return self._fail(f"out of memory: {error or type(error).__name__}")
         except Exception as error:
@@ -184,8 +185,14 @@ class DiSparseTrainable(tune.Trainable):
                 "metrics": {k: v for k, v in metrics.items() if not non_finite(metrics, (k,))},
             }
         )
-        if self._run is not None and self._run.loop.step >= self._run.config.training.steps:
-            self._export(self._run)  # trained to its end: what failed is its last report
+        loop = getattr(self._run, "loop", None)  # of a run that was built
+        if self._run is not None and loop and loop.step >= self._run.config.training.steps:
+            try:
+                self._export(self._run)  # what failed is the last report, not the training
+            except Exception as error:
+                if is_full_disk(error):
+                    raise
+                print(f"the model of {self._trial['name']} is not kept: {error}", flush=True)
         self._failure = {"reason": reason}
         self.cleanup()
         return {

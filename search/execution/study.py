@@ -288,7 +288,10 @@ def _failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) ->
         return
     except OSError as error:
         cause: Exception = error
-        what = f"the study's files cannot be read or written ({error})"
+        named = error.filename is not None and Path(os.fsdecode(error.filename)).absolute()
+        elsewhere = named and files.storage.absolute() not in named.parents
+        whose = str(named) if elsewhere else "the study's files"
+        what = f"{whose} cannot be read or written ({error})"
     except TuneError as error:
         # Its text may be a traceback, which ends with what was raised.
         cause, what = error, f"Ray Tune ended the study ({str(error).strip().splitlines()[-1]})"

@@ -148,7 +148,7 @@ class BatchOfOne(Good):
 
 class HookRaises(Good):
     def start_step(self, phase, step):
-        if step == 2:
+        if step == 1:
             raise IndexError("my schedule ends")
 
 
