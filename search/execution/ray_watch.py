@@ -111,6 +111,8 @@ class RayWatch:
                 continue
             if self._ends_in is not None:
                 self._ends_in -= 1
+                if self._ending.is_set() and self._scratch and self._ends_in == ENDING_ROUNDS // 2:
+                    end_processes(self._scratch, self._processes)  # Ray's shutdown may go on then
                 if self._ends_in <= 0:
                     if self._interrupted and not self.problem:
                         self._end(128 + signal.SIGINT, _SIGINT)

@@ -21,10 +21,10 @@ _NOTICED_SECONDS = 60
 class Driver:
     """A study of four trials at work, and what it started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seconds: float = 1) -> None:
         self.files: StudyFiles = study_files(str(folder), "cheap")
         self.process = psutil.Popen(
-            command(folder, 4, 1),
+            command(folder, 4, seconds),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -79,7 +79,8 @@ def check_resumes(folder: Path) -> None:
 def test_a_ray_that_is_gone_ends_the_launch_which_resumes(
     name: str, number: int, words: str, tmp_path: Path
 ) -> None:
-    driver = Driver(tmp_path)
+    # Its workers outlive a node for a while, and would finish a short study.
+    driver = Driver(tmp_path, 1 if number == signal.SIGKILL else 10)
     driver.reach(2)
     for process in driver.family(name):
         process.send_signal(number)
@@ -100,6 +101,17 @@ def test_workers_that_all_die_once_cost_no_trial(tmp_path: Path) -> None:
     for process in workers:
         process.kill()
     output, said = driver.process.communicate(timeout=400)
+    assert driver.process.returncode == 0, said
+    assert end_of(output) == {"finished": 4, "failed": 0, "left": 0}
+    check_everything(tmp_path, "cheap", 4, STEPS)
+
+
+def test_a_node_that_is_stopped_at_the_end_costs_nothing(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    driver.reach(14)
+    for process in driver.family("raylet"):
+        process.suspend()
+    output, said = driver.process.communicate(timeout=200)
     assert driver.process.returncode == 0, said
     assert end_of(output) == {"finished": 4, "failed": 0, "left": 0}
     check_everything(tmp_path, "cheap", 4, STEPS)
