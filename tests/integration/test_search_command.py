@@ -22,14 +22,14 @@ SMALL = [
 ]  # fmt: skip
 
 
-def search(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def search(*arguments: str, folder: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "search", *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        timeout=240,
+        timeout=timeout,
     )
 
 

@@ -128,14 +128,14 @@ def test_a_small_real_study_is_confirmed(tmp_path: Path) -> None:
     early = search("confirm", "demo", folder=tmp_path)
     assert early.returncode == 2
     assert "there is no study 'demo'" in early.stderr
-    done = search("run", "demo", *SMALL, folder=tmp_path)
+    done = search("run", "demo", *SMALL, folder=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
     page = tmp_path / "runs" / "demo" / "report.html"
     assert "single seed: run `python -m search confirm demo`" in page.read_text()
     one = search("confirm", "demo", "--seeds", "1", folder=tmp_path)
     assert one.returncode == 2
     assert "`--seeds` must be at least 2, got 1" in one.stderr
-    done = search("confirm", "demo", "--seeds", "2", folder=tmp_path)
+    done = search("confirm", "demo", "--seeds", "2", folder=tmp_path, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "confirms the front at 2 fresh seeds" in done.stdout
     study = load_study("demo", tmp_path / "runs")
