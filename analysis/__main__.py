@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis import commands
-from analysis.options import JsonFile, Log, Name, Out, Quiet, Storage, TrackingUri
+from analysis.options import JsonFile, Log, Name, Names, Out, Quiet, Storage, TrackingUri
 from trainables.command_line import Commands, masked, run_command_line, write_json
 from trainables.errors import UserError
 
@@ -41,7 +41,7 @@ app = typer.Typer(
 
 @app.command()
 def front(
-    name: Name,
+    names: Names,
     cost: Annotated[
         str | None,
         typer.Option(
@@ -61,6 +61,11 @@ def front(
 
     Members are complete trials that no other dominates over the study's objectives, judged on
     the validation split. A trial that was stopped early or missed a constraint is never a member.
+    With several studies it writes front-A-B.png, .html and .csv into the folder of the first:
+    their trials on one front, coloured by study. Every quality is then the difference to the
+    study's own dense model, where all studies have one, so that studies which trained differently
+    compare. They must be of one data set. These files are not logged to MLflow.
+
     With --cost, that cost takes the place of the study's, and its name is in the files' names:
     front-latency_ms.png. The files are logged to the study's MLflow run as well.
 
@@ -69,9 +74,13 @@ def front(
       python -m analysis front demo
       python -m analysis front demo --out figures --json front.json
       python -m analysis front demo --cost cost/flops_fraction
+      python -m analysis front demo demo-longer --out figures
       python -m analysis front demo --storage /shared/runs --tracking-uri http://mlflow:5000
     """
-    _produce("front", name, storage, tracking_uri, out, json_file, log, quiet, cost)
+    if len(names) > 1:
+        commands.several_fronts(names, cost, storage, tracking_uri, out, json_file, quiet)
+        return
+    _produce("front", names[0], storage, tracking_uri, out, json_file, log, quiet, cost)
 
 
 @app.command()

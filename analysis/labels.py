@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from trainables import report
+from trainables.registry.datasets import DATASETS
 
 _TASK_LABELS = {
     "segmentation": "Segmentation",
@@ -47,8 +48,9 @@ _METRIC_LABELS = {
 }
 
 _UNITS = {"deg": "°", "percent": "%", "dataset unit": "data units", "bytes": "MB"}
+_DEPTH_UNITS = {"metric": "m", "disparity": "disparity"}
 _PERCENTAGES = {  # costs that are stored as fractions, and their units on an axis
-    "cost/density": "weights kept, % of dense",
+    "cost/density": "weights kept, %",
     "cost/sparsity": "weights pruned, %",
     "cost/flops_fraction": "% of dense",
     "cost/train_flops_fraction": "% of dense",
@@ -57,6 +59,16 @@ _PERCENTAGES = {  # costs that are stored as fractions, and their units on an ax
     "cost/latency_spread": "%",
 }
 _BYTES_TO_MB = 1e-6
+
+
+def remember_dataset(name: str | None) -> None:
+    """Let depths be in the unit of the data set that a study records: metres, or disparity.
+
+    A data set of a user's own is not described here; its depths are in its own units.
+    """
+    described = DATASETS.get(name or "")
+    kind = "" if described is None else described.depth_kind
+    _UNITS["dataset unit"] = _DEPTH_UNITS.get(kind, "data units")
 
 
 def task_label(task: str) -> str:

@@ -74,6 +74,16 @@ def may_vote(method: str) -> bool:
     return described is None or described.votes
 
 
+def settings_read(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without those that the method does not read; all of an unknown one."""
+    described = METHODS.get(method) or _recorded.get(method)
+    return {
+        name: value
+        for name, value in settings.items()
+        if described is None or not described.ignores(name)
+    }
+
+
 def _own_style(method: str, label: str) -> MethodStyle:
     code = zlib.crc32(method.encode())
     marker, symbol = _OWN_MARKERS[code // len(_OWN_COLOURS) % len(_OWN_MARKERS)]

@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 
-from analysis.labels import is_shortcut, layer_label, number
+from analysis.labels import axis_label, is_shortcut, layer_label, number
 from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.studies.masks import TrialMasks
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 LABEL = "agreement of the tasks' masks (IoU)"
 LAYERS_LABEL = "shared layer, from the image to the heads"
-_MAX_TICKS = 24
 
 
 def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     """Draw one panel per method and one line per trial, coloured by the density of all weights."""
     methods = method_order(m.trial.method for m in masks)
     names = _layer_names(masks)
-    figure = canvas.new_figure(max(7.2, 4.4 * len(methods) + 1.2), 5.0, title, subtitle)
+    panel = max(4.4, 0.17 * len(names) + 0.9)  # inches, room for the name of every layer
+    figure = canvas.new_figure(max(7.2, panel * len(methods) + 1.2), 5.0, title, subtitle)
     cells = figure.subplots(1, len(methods), squeeze=False, sharey=True).ravel()
     scale = _scale(masks)
     colours = _colours()
@@ -66,55 +66,86 @@ def draw(masks: Sequence[TrialMasks], title: str, subtitle: str) -> Figure:
     )
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
-    bar.set_label("density of the whole model", fontsize=style.LABEL_SIZE, color=style.INK)
+    bar.set_label(
+        f"{axis_label('cost/density')}, log scale", fontsize=style.LABEL_SIZE, color=style.INK
+    )
     return figure
 
 
-def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
-    """Draw all lines in one panel for the page; hovering names trial, layer and density."""
+def interactive(masks: Sequence[TrialMasks]) -> list["go.Figure"]:
+    """Draw one panel per method for the page; hovering names trial, layer and density."""
+    methods = method_order(m.trial.method for m in masks)
+    return [_method_panel(masks, method) for method in methods]
+
+
+def page_width(masks: Sequence[TrialMasks]) -> int:
+    """Return how many pixels wide a panel must be for the names of all layers."""
+    return 150 + 13 * (len(_layer_names(masks)) + 1)
+
+
+def _method_panel(masks: Sequence[TrialMasks], method: str) -> "go.Figure":
+    """Draw one method's lines, with the layers and the colours of all methods."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
     names = _layer_names(masks)
     scale, colours = _scale(masks), _colours()
-    dashes = dict(zip(method_order(m.trial.method for m in masks), _DASHES, strict=False))
-    for item in sorted(masks, key=lambda m: (m.trial.method, m.density)):
-        look = method_style(item.trial.method)
+    look = method_style(method)
+    for item in sorted((m for m in masks if m.trial.method == method), key=lambda m: m.density):
         density = number(item.density, "cost/density")
         places, values = _line(item, names)
+        colour = to_hex(colours(scale(item.density)))
         figure.add_trace(
             go.Scatter(
                 x=places,
                 y=[None if v != v else v for v in values],
                 text=[_name_at(place, names) for place in places],
                 mode="lines+markers",
-                line={
-                    "color": to_hex(colours(scale(item.density))),
-                    "width": 2,
-                    "dash": dashes.get(item.trial.method, "solid"),
-                },
-                marker={"symbol": look.symbol, "size": 7},
-                name=f"{look.label}, {density}",
+                line={"color": colour, "width": 2},
+                marker={"symbol": look.symbol, "size": 6},
+                name=item.trial.trial,
                 hovertemplate=(
-                    f"<b>{item.trial.trial}</b> {look.label}<br>density {density}"
-                    "<br>%{text}: agreement %{y:.3f}<extra></extra>"
+                    f"<b>{item.trial.trial}</b><br>density {density}"
+                    "<br>%{text}:<br>agreement %{y:.3f}<extra></extra>"
                 ),
             )
         )
-    canvas.page_layout(figure, 500)
-    figure.update_layout(legend={"orientation": "v", "y": 1, "x": 1.01}, margin={"b": 100})
+    figure.add_trace(_colour_bar(scale, colours))
+    canvas.page_layout(figure, 430)
+    figure.update_layout(
+        showlegend=False,
+        title={"text": f"<b>{look.label}</b>", "font": {"size": 15}, "x": 0.02, "y": 0.97},
+        margin={"l": 56, "r": 10, "t": 44, "b": 110},
+    )
     figure.update_xaxes(
         title={"text": LAYERS_LABEL, "standoff": 10},
         tickvals=[_place(name, names) for name in names],
         ticktext=[layer_label(name) for name in names],
         tickangle=-60,
         tickfont={"size": 11},
+        range=[-0.6, max(_place(name, names) for name in names) + 0.6],
     )
     figure.update_yaxes(title_text=LABEL, range=[0, 1.03])
     return figure
 
 
-_DASHES = ("solid", "dash", "dot", "dashdot")
+def _colour_bar(scale: LogNorm, colours: Colormap) -> "go.Scatter":
+    """Return a trace without points that brings the colour bar of the densities."""
+    import plotly.graph_objects as go
+
+    low, high = scale.vmin or 1e-3, scale.vmax or 1.0
+    ticks = style.bar_ticks(low, high)
+    stops = [[i / 8, to_hex(colours(i / 8))] for i in range(9)]
+    bar = {
+        "title": {"text": "weights<br>kept, log", "side": "top"},
+        "tickvals": np.log10(ticks).tolist(),
+        "ticktext": [number(tick, "cost/density") for tick in ticks],
+        "thickness": 10,
+        "outlinewidth": 0,
+    }
+    limits = {"cmin": math.log10(low), "cmax": math.log10(high)}
+    marker = {"color": [limits["cmin"]], "colorscale": stops, "showscale": True, "colorbar": bar}
+    return go.Scatter(x=[None], y=[None], mode="markers", marker={**marker, **limits})
 
 
 def _scale(masks: Sequence[TrialMasks]) -> LogNorm:
@@ -164,10 +195,8 @@ def _colours() -> Colormap:
 
 
 def _layer_ticks(axes: "canvas.Axes", names: Sequence[str]) -> None:
-    stride = -(-len(names) // _MAX_TICKS) or 1
-    shown = names[::stride]
-    places = [_place(name, names) for name in shown]
-    labels = [layer_label(name) for name in shown]
+    places = [_place(name, names) for name in names]
+    labels = [layer_label(name) for name in names]
     axes.set_xticks(places, labels, rotation=60, ha="right", fontsize=8.5)
     for label in axes.get_xticklabels():
         label.set_rotation_mode("anchor")

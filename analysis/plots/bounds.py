@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from analysis.labels import number
 from analysis.methods import method_style
-from analysis.plots import canvas, style
+from analysis.plots import canvas, crowding, style
 from analysis.statistics.fronts import TaskFront
 from analysis.studies.constraints import Bound
 from analysis.studies.trials import Trial
@@ -38,13 +39,15 @@ class Window:
     """Hold what one panel has room for.
 
     costs, qualities: the values that its axes make room for. missed: the infeasible trials within.
-    num_outside: how many infeasible trials lie beyond.
+    num_outside: how many infeasible trials lie beyond. outliers: trials so much worse than the
+    others that they are marked at the edge.
     """
 
     costs: tuple[float, ...]
     qualities: tuple[float, ...]
     missed: tuple[Trial, ...]
     num_outside: int
+    outliers: tuple[Trial, ...]
 
     @property
     def cost_limits(self) -> tuple[float, float]:
@@ -61,11 +64,13 @@ def window(front: TaskFront) -> Window:
     """Choose what the panel has room for; at least one trial must have run to its end.
 
     A trial that missed by far, or a bound that is far from all trials, does not squeeze the
-    others: it is left outside.
+    others: it is left outside. One that is far worse than the others is marked at the edge.
     """
     _, of_missed = front.points(front.infeasible)
     shown = (*front.trials, *front.dense, *front.fresh_runs) if front.trials else ()
-    _, core = front.points(shown)
+    worse_high = not maximised(front.quality)
+    core = crowding.without_outliers(front.points(shown)[1], high_is_worse=worse_high)
+    of_missed = crowding.without_outliers(of_missed, high_is_worse=worse_high)
     qualities = _with_near(core or of_missed, of_missed)
     if front.quality_bound is not None:
         qualities = _with_near(qualities, [front.quality_bound.value])
@@ -75,11 +80,13 @@ def window(front: TaskFront) -> Window:
     cap = front.cost_bound
     if cap is not None and min(costs) / 2 <= cap.value <= 2 * max(costs):
         costs.append(cap.value)
+    far = tuple(t for t in front.trials if not lowest <= t.metrics[front.quality] <= highest)
     return Window(
         costs=tuple(costs),
         qualities=tuple(qualities),
         missed=missed,
         num_outside=len(front.infeasible) - len(missed),
+        outliers=far,
     )
 
 
@@ -203,7 +210,9 @@ def traces(front: TaskFront, shown: Window, hover: Mapping[str, str]) -> list["g
                 y=qualities,
                 mode="markers",
                 marker={"symbol": symbols, "color": MISSED_COLOUR, "size": 7, "opacity": 0.9},
+                unselected={"marker": {"opacity": 0.06}},
                 name=MISSED,
+                customdata=[trial.trial for trial in shown.missed],
                 text=[hover.get(t.trial, t.trial) for t in shown.missed],
                 hovertemplate="%{text}<extra></extra>",
             )
@@ -304,6 +313,13 @@ def outside(front: TaskFront, shown: Window) -> list[str]:
     ):
         if bound is not None and not low < bound.value < high:
             lines.append(f"{bound.label}, off the axis")
+    if shown.outliers:
+        worst = (max, min)[maximised(front.quality)](
+            trial.metrics[front.quality] for trial in shown.outliers
+        )
+        count = len(shown.outliers)
+        what = "1 outlier" if count == 1 else f"{count} outliers, the worst"
+        lines.append(f"at the edge: {what} at {number(worst)}")
     if shown.num_outside:
         misses = "miss" if shown.num_outside == 1 else "misses"
         lines.append(f"{shown.num_outside} {misses} off the axis")

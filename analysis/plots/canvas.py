@@ -84,8 +84,13 @@ def cost_axis(axes: Axes, name: str, values: Sequence[float]) -> tuple[float, fl
     factor = shown_factor(name)
     if factor != 1.0:  # the axis label says the unit
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{factor * v:.4g}"))
-    axes.set_xlabel(axis_label(name), fontsize=style.LABEL_SIZE)
+    axes.set_xlabel(cost_label(name, values), fontsize=style.LABEL_SIZE)
     return low, high
+
+
+def cost_label(name: str, values: Sequence[float]) -> str:
+    """Return the title of an axis of these costs, which says where its scale is logarithmic."""
+    return f"{axis_label(name)}, log scale" if style.wants_log(values) else axis_label(name)
 
 
 def cost_limits(values: Sequence[float]) -> tuple[float, float]:

@@ -5,24 +5,19 @@ alone, and the constraints.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.labels import axis_label, is_percentage, number, shown_factor, task_label
+from analysis.labels import axis_label, number, task_label
 from analysis.methods import method_order, method_style
-from analysis.plots import bounds, canvas, style, uncertainty
+from analysis.plots import bounds, canvas, crowding, style, uncertainty
 from analysis.plots.bounds import Window, maximised
 from analysis.statistics.fronts import TaskFront, attainment_line
 from analysis.studies.trials import Trial
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 
 TASK_FRONT = "front of this task"
 RANDOM_FRONT = "front of Random alone"
@@ -82,20 +77,30 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
     worst = axes.get_ylim()[0 if maximised(front.quality) else 1]
     axes.fill_between(xs, ys, worst, color=style.FRONT, alpha=0.035, linewidth=0, zorder=1)
 
-    on_task_front = {trial.trial for trial in front.front}
-    for trial in sorted(front.trials, key=lambda t: t.trial in members):
+    for trial, place, size in placed(front, shown, members):
         look = method_style(trial.method)
         joint = trial.trial in members
         axes.scatter(
-            trial.metrics[front.cost],
-            trial.metrics[front.quality],
-            s=54 if joint else 46 if trial.method == "random" else 36,
+            *place,
+            s=(54 if joint else 46 if trial.method == "random" else 36) * size,
             marker=look.marker,
             color=look.colour,
-            alpha=1.0 if joint or trial.trial in on_task_front else _alpha(trial.method),
+            alpha=opacity(front, trial, members),
             edgecolors=style.INK if joint else "white",
             linewidths=0.9 if joint else 0.5,
-            zorder=5 if joint else 4.5 if trial.method == "random" else 4,
+            zorder=5 if joint else 4,
+        )
+    if shown.outliers:
+        axes.scatter(
+            [trial.metrics[front.cost] for trial in shown.outliers],
+            [edge_level(front, shown)] * len(shown.outliers),
+            s=58,
+            marker="v" if maximised(front.quality) else "^",
+            color=[method_style(trial.method).colour for trial in shown.outliers],
+            edgecolors="white",
+            linewidths=0.5,
+            zorder=5,
+            clip_on=False,
         )
     if front.dense_level is not None:
         _dense_level(axes, front, front.dense_level)
@@ -106,7 +111,7 @@ def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
     # On the better side of the line, at the cheap end, where trials seldom lie. One that does is
     # drawn over the label.
     axes.annotate(
-        _dense_text(front, level),
+        dense_text(front, level),
         xy=(0.0, level),
         xycoords=("axes fraction", "data"),
         xytext=(5, 4 if maximised(front.quality) else -4),
@@ -120,7 +125,8 @@ def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
     )
 
 
-def _dense_text(front: TaskFront, level: float) -> str:
+def dense_text(front: TaskFront, level: float) -> str:
+    """Return the label of the dense level."""
     count = f", mean of {len(front.dense)}" if len(front.dense) > 1 else ""
     return f"dense {number(level)}{count}"
 
@@ -185,154 +191,40 @@ def _handles(fronts: Sequence[TaskFront]) -> list[Artist]:
     return handles + bounds.handles(fronts)
 
 
-def _alpha(method: str) -> float:
-    """Return the opacity of a trial on no front: faint, except for Random, the yardstick."""
-    return 0.95 if method == "random" else 0.5
+def placed(
+    front: TaskFront, shown: Window, members: Collection[str]
+) -> list[tuple[Trial, tuple[float, float], float]]:
+    """Return trials within the axes in the order of drawing, with their places and sizes.
 
-
-def interactive(
-    front: TaskFront, members: Collection[str], hover: Mapping[str, str]
-) -> "go.Figure":
-    """Draw one panel for the page; some trial of the study must have run to its end.
-
-    It has no legend: `legend` serves all panels, which are side by side or, in a narrow window, one
-    below the other. `hover` is the text by trial name (HTML, escaped).
+    Members of the joint front come last. A size is a factor: what lies under others is larger.
     """
-    import plotly.graph_objects as go  # only here: `analysis front` needs no Plotly
-
-    shown = bounds.window(front)
-    figure = go.Figure(_traces(front, shown, members, hover))
-    canvas.page_layout(figure, 370)
-    title = f"<b>{task_label(front.task)}</b>  {_arrow_text(front.quality)}"
-    figure.update_layout(
-        showlegend=False,
-        title={"text": title, "font": {"size": 15}, "x": 0.02, "y": 0.97, "yanchor": "top"},
-        margin={"l": 62, "r": 12, "t": 52, "b": 52},
+    order = {name: i for i, name in enumerate(method_order(t.method for t in front.trials))}
+    trials = sorted(
+        (trial for trial in front.trials if trial not in shown.outliers),
+        key=lambda t: (t.trial in members, order[t.method], t.number),
     )
-    _page_axes(figure, front, shown)
-    if front.dense_level is not None:
-        above = maximised(front.quality)
-        figure.add_annotation(
-            x=0.0,
-            xref="x domain",
-            xanchor="left",
-            xshift=4,
-            y=front.dense_level,
-            yshift=11 if above else -11,
-            showarrow=False,
-            text=_dense_text(front, front.dense_level),
-            font={"size": 12},
-        )
-    bounds.annotate(figure, front, shown)
-    return figure
+    places = list(zip(*front.points(trials), strict=True))
+    (left, right), (low, high) = shown.cost_limits, shown.quality_limits
+    logarithmic = style.wants_log(shown.costs)
+
+    def share(cost: float) -> float:
+        if logarithmic:
+            return math.log(cost / left) / math.log(right / left)
+        return (cost - left) / (right - left)
+
+    shares = [(share(cost), (quality - low) / (high - low)) for cost, quality in places]
+    return list(zip(trials, places, crowding.nested_sizes(shares), strict=True))
 
 
-def legend(fronts: Sequence[TaskFront]) -> list[tuple[str, str]]:
-    """Return (trace name, SVG of its look) for everything that the page's panels show."""
-    entries = []
-    trials = fronts[0].trials
-    for method in method_order(t.method for t in trials):
-        look = method_style(method)
-        entries.append((look.label, canvas.marker_svg(look.marker, look.colour)))
-    if trials:
-        entries.append((TASK_FRONT, canvas.line_svg(style.FRONT, "")))
-    if fronts[0].random_front:
-        entries.append((RANDOM_FRONT, canvas.line_svg(style.RANDOM_LINE, "2 3")))
-    if fronts[0].dense:
-        entries.append((DENSE_LEVEL, canvas.line_svg("#000000", "6 4")))
-    return entries + uncertainty.page_legend(fronts[0]) + bounds.page_legend(fronts)
+def edge_level(front: TaskFront, shown: Window) -> float:
+    """Return where outliers are marked: just inside the worse end of the axis."""
+    low, high = shown.quality_limits
+    inset = 0.03 * (high - low)
+    return low + inset if maximised(front.quality) else high - inset
 
 
-def _arrow_text(quality: str) -> str:
-    arrow = "↖" if maximised(quality) else "↙"
-    return f"<span style='color:#047857;font-size:12px'>{arrow} better</span>"
-
-
-def _page_axes(figure: "go.Figure", front: TaskFront, shown: Window) -> None:
-    axis: dict[str, object] = {"title": {"text": axis_label(front.cost), "standoff": 8}}
-    axis |= {"tickangle": 0, "tickfont": {"size": 12}}
-    low, high = shown.cost_limits
-    if style.wants_log(shown.costs):
-        ticks = style.log_ticks(low, high)
-        axis |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
-        axis |= {"tickvals": ticks, "ticktext": [_tick(t, front.cost) for t in ticks]}
-    else:
-        axis |= {"range": [low, high], "tickformat": ".0%" if is_percentage(front.cost) else None}
-        if not is_percentage(front.cost) and shown_factor(front.cost) != 1.0:
-            ticks = style.linear_ticks(low, high)
-            axis |= {"tickvals": ticks, "ticktext": [_tick(t, front.cost) for t in ticks]}
-    figure.update_yaxes(range=list(shown.quality_limits))
-    figure.update_xaxes(**axis)
-    label = {"text": axis_label(front.quality), "standoff": 6}
-    figure.update_yaxes(title=label, tickfont={"size": 12})
-
-
-def _tick(value: float, name: str) -> str:
-    return number(value, name).replace(" ", "")  # narrow: panels may stand three abreast
-
-
-def _traces(
-    front: TaskFront, shown: Window, members: Collection[str], hover: Mapping[str, str]
-) -> list["go.Scatter"]:
-    import plotly.graph_objects as go
-
-    traces = bounds.traces(front, shown, hover)
-    left, right = shown.cost_limits
-    if front.random_front:
-        xs, ys = attainment_line(*front.points(front.random_front), right_edge=right)
-        line = {"color": style.RANDOM_LINE, "width": 1.6, "dash": "dot"}
-        traces.append(
-            go.Scatter(x=xs, y=ys, mode="lines", line=line, name=RANDOM_FRONT, hoverinfo="skip")
-        )
-    if front.trials:
-        xs, ys = attainment_line(*front.points(front.front), right_edge=right)
-        line = {"color": style.FRONT, "width": 1.8}
-        traces.append(
-            go.Scatter(x=xs, y=ys, mode="lines", line=line, name=TASK_FRONT, hoverinfo="skip")
-        )
-    if front.dense_level is not None:
-        line = {"color": "black", "width": 1.3, "dash": "dash"}
-        level = front.dense_level
-        traces.append(
-            go.Scatter(
-                x=[left, right],
-                y=[level, level],
-                mode="lines",
-                line=line,
-                name=DENSE_LEVEL,
-                hovertemplate=f"dense {number(level)}<extra></extra>",
-            )
-        )
-    for method in method_order(t.method for t in front.trials):
-        traces.append(_points(front, method, members, hover))
-    return traces + uncertainty.traces(front, right)
-
-
-def _points(
-    front: TaskFront, method: str, members: Collection[str], hover: Mapping[str, str]
-) -> "go.Scatter":
-    import plotly.graph_objects as go
-
-    trials: list[Trial] = [t for t in front.trials if t.method == method]
-    look = method_style(method)
-    costs, qualities = front.points(trials)
-    joint = [t.trial in members for t in trials]
-    marker = {
-        "symbol": look.symbol,
-        "color": look.colour,
-        "size": [10 if j else 8 for j in joint],
-        "opacity": [1.0 if j else _alpha(method) for j in joint],
-        "line": {
-            "color": [style.INK if j else "white" for j in joint],
-            "width": [1.2 if j else 0.6 for j in joint],
-        },
-    }
-    return go.Scatter(
-        x=costs,
-        y=qualities,
-        mode="markers",
-        marker=marker,
-        name=look.label,
-        text=[hover.get(t.trial, t.trial) for t in trials],
-        hovertemplate="%{text}<extra></extra>",
-    )
+def opacity(front: TaskFront, trial: Trial, members: Collection[str]) -> float:
+    """Return the opacity: faint for a trial on no front, except for Random, the yardstick."""
+    if trial.trial in members or trial in front.front:
+        return 1.0
+    return 0.95 if trial.method == "random" else 0.5

@@ -1,7 +1,7 @@
 """Draw how fast the study found its front: hypervolume by epochs and by time."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -86,18 +86,19 @@ def _panel(
 def interactive(
     trials: Sequence[Trial],
     share_N: NDArray[np.float64],
-    course: Course,
+    courses: Sequence[Course],
     hover: Mapping[str, str],
 ) -> "go.Figure":
-    """Draw one course for the page, without a legend: `legend` serves all courses."""
+    """Draw one panel for the page, where buttons switch between the courses.
+
+    It has no legend: `legend` serves it.
+    """
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    xs, ys = _staircase(share_N, course)
-    figure.add_trace(
+    grew = list(map(int, np.flatnonzero(_improving(share_N))))
+    methods = _methods(trials, share_N)
+    traces = [
         go.Scatter(
-            x=xs,
-            y=ys,
             mode="lines",
             line={"shape": "hv", "color": style.FRONT, "width": 2},
             fill="tozeroy",
@@ -105,47 +106,68 @@ def interactive(
             name=LINE,
             hoverinfo="skip",
         )
-    )
-    grew = [
-        (trials[i], course.places[i], float(share_N[i]))
-        for i in map(int, np.flatnonzero(_improving(share_N)))
     ]
-    for method in _methods(trials, share_N):
+    for method in methods:
         look = method_style(method)
-        mine = [item for item in grew if item[0].method == method]
-        figure.add_trace(
+        mine = [index for index in grew if trials[index].method == method]
+        marker = {"symbol": look.symbol, "color": look.colour, "size": 10}
+        traces.append(
             go.Scatter(
-                x=[place for _, place, _ in mine],
-                y=[share for _, _, share in mine],
                 mode="markers",
-                marker={
-                    "symbol": look.symbol,
-                    "color": look.colour,
-                    "size": 10,
-                    "line": {"color": "white", "width": 0.8},
-                },
+                marker={**marker, "line": {"color": "white", "width": 0.8}},
                 name=look.label,
-                text=[hover.get(trial.trial, trial.trial) for trial, _, _ in mine],
-                hovertemplate=(
-                    f"hypervolume %{{y:.4f}} at %{{x:.4~g}} {_unit(course)}<br>%{{text}}"
-                    "<extra></extra>"
-                ),
+                text=[hover.get(trials[i].trial, trials[i].trial) for i in mine],
             )
         )
-    canvas.page_layout(figure, 370)
-    figure.update_layout(showlegend=False, margin={"l": 62, "r": 12, "t": 34, "b": 52})
-    figure.update_xaxes(
-        title={"text": course.label, "standoff": 8},
-        range=list(_limits(course)),
-        tickangle=0,
-        **({"tick0": 1, "dtick": max(1, round(course.end / 12))} if course.whole else {}),
-    )
+    views = [_view(trials, share_N, grew, methods, course) for course in courses]
+    for trace, x, y, template in zip(traces, *views[0][0].values(), strict=True):
+        trace.update(x=x, y=y, hovertemplate=template)
+    figure = go.Figure(traces)
+    canvas.page_layout(figure, 400)
+    figure.update_layout(showlegend=False, margin={"l": 62, "r": 12, "t": 52, "b": 52})
+    figure.update_xaxes(tickangle=0)
     figure.update_yaxes(title={"text": LABEL, "standoff": 6}, rangemode="tozero")
+    figure.update_layout(views[0][1])
+    if len(courses) > 1:
+        buttons = [
+            {"label": f"by {_unit(course)}", "method": "update", "args": list(view)}
+            for course, view in zip(courses, views, strict=True)
+        ]
+        menu = {"type": "buttons", "direction": "right", "buttons": buttons, "showactive": True}
+        place = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
+        figure.update_layout(updatemenus=[{**menu, **place, "pad": {"t": 0, "b": 4}}])
     return figure
 
 
+def _view(
+    trials: Sequence[Trial],
+    share_N: NDArray[np.float64],
+    grew: Sequence[int],
+    methods: Sequence[str],
+    course: Course,
+) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """Return what one course changes: x, y and hover of every trace, and the axis."""
+    xs, ys = _staircase(share_N, course)
+    by_method = [[index for index in grew if trials[index].method == m] for m in methods]
+    unit = _unit(course)
+    text = f"hypervolume %{{y:.4f}} at %{{x:.4~g}} {unit}<br>%{{text}}<extra></extra>"
+    step = max(1, round(course.end / 12)) if course.whole else None
+    data: dict[str, list[Any]] = {
+        "x": [xs, *([course.places[index] for index in mine] for mine in by_method)],
+        "y": [ys, *([float(share_N[index]) for index in mine] for mine in by_method)],
+        "hovertemplate": [None, *[text] * len(methods)],
+    }
+    axis: dict[str, Any] = {
+        "xaxis.title.text": course.label,
+        "xaxis.range": list(_limits(course)),
+        "xaxis.tick0": 1 if course.whole else 0,
+        "xaxis.dtick": step,
+    }
+    return data, axis
+
+
 def legend(trials: Sequence[Trial], share_N: NDArray[np.float64]) -> list[tuple[str, str]]:
-    """Return (trace name, SVG of its look) for everything that the page's panels show."""
+    """Return (trace name, SVG of its look) for everything that the page's panel shows."""
     entries = [(LINE, canvas.line_svg(style.FRONT, ""))]
     for method in _methods(trials, share_N):
         look = method_style(method)

@@ -15,7 +15,7 @@ from analysis.studies.masks import Layer, TrialMasks
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_MAX_TICKS = 40
+_MAX_WIDTH = 32.0  # inches
 
 
 def draw(
@@ -30,7 +30,8 @@ def draw(
     """
     rows, layers = _arranged(masks)
     values = _densities(rows, layers)
-    width = min(15.0, max(8.0, 2.9 + 0.28 * len(layers)))
+    width = min(_MAX_WIDTH, max(8.0, 2.9 + 0.28 * len(layers)))
+    font = min(8.0, 65.0 * (width - 2.9) / len(layers))  # points, so that no name is left out
     figure = canvas.new_figure(width, 2.1 + max(1.5, 0.29 * len(rows)), title, subtitle)
     axes = figure.subplots()
     low = max(1e-4, float(np.nanmin(np.where(values > 0, values, np.nan), initial=1.0)))
@@ -40,11 +41,8 @@ def draw(
     axes.set_ylim(len(rows), 0)
     labels = [(row_label or _row_label)(row) for row in rows]
     axes.set_yticks(np.arange(len(rows)) + 0.5, labels, fontsize=9)
-    stride = -(-len(layers) // _MAX_TICKS)
-    places = np.arange(0, len(layers), stride)
-    axes.set_xticks(
-        places + 0.5, [_name(layers[p]) for p in places], rotation=60, ha="right", fontsize=8
-    )
+    names = [_name(layer) for layer in layers]
+    axes.set_xticks(np.arange(len(layers)) + 0.5, names, rotation=60, ha="right", fontsize=font)
     for label in axes.get_xticklabels():
         label.set_rotation_mode("anchor")
     axes.tick_params(length=0)
@@ -68,7 +66,7 @@ def draw(
     bar.set_ticks(ticks, labels=[number(t, "cost/density") for t in ticks], fontsize=9)
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
-    bar.set_label("weights kept", fontsize=style.LABEL_SIZE, color=style.INK)
+    bar.set_label("weights kept, log scale", fontsize=style.LABEL_SIZE, color=style.INK)
     return figure
 
 
@@ -95,7 +93,7 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
             xgap=1,
             ygap=1,
             colorbar={
-                "title": {"text": "kept", "side": "top"},
+                "title": {"text": "kept,<br>log scale", "side": "top"},
                 "tickvals": np.log10(ticks).tolist(),
                 "ticktext": [number(t, "cost/density") for t in ticks],
                 "thickness": 14,
@@ -116,15 +114,22 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
             text=_owner_label(owner, stop - start).replace(" ", "<br>"),
             font={"size": 12, "color": style.QUIET},
         )
-    stride = -(-len(layers) // _MAX_TICKS)
-    places = list(range(0, len(layers), stride))
-    names = [_name(layers[p]) for p in places]
+    names = [_name(layer) for layer in layers]
     figure.update_xaxes(
-        tickvals=places, ticktext=names, tickangle=-60, tickfont={"size": 10}, showgrid=False
+        tickvals=list(range(len(layers))),
+        ticktext=names,
+        tickangle=-60,
+        tickfont={"size": 10},
+        showgrid=False,
     )
     figure.update_yaxes(autorange="reversed", tickfont={"size": 11}, showgrid=False)
-    figure.update_layout(margin={"l": 210, "t": 56, "b": 90})
+    figure.update_layout(margin={"l": 240, "t": 56, "b": 90})
     return figure
+
+
+def page_width(masks: Sequence[TrialMasks]) -> int:
+    """Return how many pixels wide the page's map must be for the names of all layers."""
+    return 320 + 13 * len(_arranged(masks)[1])
 
 
 def _arranged(masks: Sequence[TrialMasks]) -> tuple[list[TrialMasks], list[Layer]]:
@@ -161,7 +166,7 @@ def _densities(rows: Sequence[TrialMasks], layers: Sequence[Layer]) -> "np.ndarr
 
 def _row_label(masks: TrialMasks) -> str:
     label = method_style(masks.trial.method).label
-    return f"{label} · {number(masks.density, 'cost/density')} · #{masks.trial.number}"
+    return f"{label} · {number(masks.density, 'cost/density')} kept · #{masks.trial.number}"
 
 
 def _blocks(layers: Sequence[Layer]) -> list[tuple[str, int, int]]:

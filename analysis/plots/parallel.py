@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from analysis.labels import metric_label, number, task_label, unit_label
 from analysis.methods import method_order, method_style
-from analysis.plots import canvas, style
+from analysis.plots import canvas, crowding, style
 from analysis.plots.bounds import MISSED
 from analysis.studies.trials import Trial, is_value
 from trainables import report
@@ -46,7 +46,9 @@ def coordinates(trials: Sequence[Trial], objectives: Sequence[str]) -> tuple[Axi
     cost = [n for n in objectives if n.startswith("cost/")]
     for name in cost + [n for n in objectives if n not in cost]:
         values = [trial.metrics.get(name) for trial in trials]
-        axis = _numeric_axis(values, _metric_title(name), _metric_note(name), name)
+        axis = _numeric_axis(
+            values, _metric_title(name), _metric_note(name), name, _worse_end(name)
+        )
         if report.describe(name).direction == "minimize":
             axis = Axis(
                 label=axis.label,
@@ -170,7 +172,7 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
         absent = any(p is None for p in axis.places)
         dimensions.append(
             {
-                "label": _full_label(axis) if place < num_params else axis.label,
+                "label": _full_label(axis, is_param=place < num_params),
                 "values": [-0.15 if p is None else p for p in axis.places],
                 "tickvals": [*([-0.15] if absent else []), *(p for p, _ in axis.ticks)],
                 "ticktext": [*(["not set"] if absent else []), *(text for _, text in axis.ticks)],
@@ -186,20 +188,30 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
                 "colorscale": stops if len(stops) > 1 else [[0, colours[0]], [1, colours[0]]],
             },
             dimensions=dimensions,
-            labelangle=-18,
+            labelangle=-26,
             labelside="top",
             unselected={"line": {"opacity": 0.06}},
         )
     )
-    canvas.page_layout(figure, 470)
-    figure.update_layout(margin={"l": 150, "r": 70, "t": 100, "b": 30})
+    canvas.page_layout(figure, 490)
+    figure.update_layout(
+        margin={"l": 150, "r": 70, "t": 120, "b": 30},
+        meta={"trials": [trial.trial for trial in trials]},  # by which a page filters
+    )
     return figure
 
 
-def _full_label(axis: Axis) -> str:
-    """Return "sparsity target": Plotly has no second line for the group of a parameter."""
-    group = axis.note.partition(",")[0]
-    return f"{group} {axis.label}" if group and group != "log" else axis.label
+def page_width(trials: Sequence[Trial], objectives: Sequence[str]) -> int:
+    """Return how many pixels wide the page's figure must be for the names of its axes."""
+    return 240 + 95 * (2 + len(coordinates(trials, objectives)))
+
+
+def _full_label(axis: Axis, *, is_param: bool) -> str:
+    """Return for example "optimiser learning rate (log)": Plotly has no second line for a note."""
+    words = axis.note.split(", ")
+    scale = " (log)" if words[-1] == "log" else ""
+    group = words[0] if is_param and words[0] not in ("", "log") else ""
+    return f"{group} {axis.label}".strip() + scale
 
 
 def _metric_title(name: str) -> str:
@@ -224,7 +236,8 @@ def _param_axis(trials: Sequence[Trial], name: str) -> Axis:
     label = group if leaf == "name" else leaf.replace("_", " ")
     group = "" if leaf == "name" else group
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
-        return _numeric_axis(values, label, group, None)
+        metric = "cost/sparsity" if name == "sparsity.target" else None  # in percent, as costs are
+        return _numeric_axis(values, label, group, metric)
     kinds = sorted({str(v) for v in present})
     spread = max(1, len(kinds) - 1)
     places = {kind: (i / spread if len(kinds) > 1 else 0.5) for i, kind in enumerate(kinds)}
@@ -236,12 +249,25 @@ def _param_axis(trials: Sequence[Trial], name: str) -> Axis:
     )
 
 
-def _numeric_axis(values: Sequence[Any], label: str, note: str, metric: str | None) -> Axis:
+def _worse_end(name: str) -> str:
+    return "high" if report.describe(name).direction == "minimize" else "low"
+
+
+def _numeric_axis(
+    values: Sequence[Any], label: str, note: str, metric: str | None, worse_end: str = ""
+) -> Axis:
+    """Return an axis of numbers. Outliers at its `worse_end` are drawn at the end itself."""
     finite = [float(v) for v in values if v is not None and math.isfinite(v)]
+    every = finite
+    if worse_end:
+        finite = crowding.without_outliers(every, high_is_worse=worse_end == "high")
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     logarithmic = style.wants_log(finite)
+    beyond = {low: "≤ "} if every and min(every) < low else {}
+    beyond |= {high: "≥ "} if every and max(every) > high else {}
 
     def place(value: float) -> float:
+        value = min(max(value, low), high)
         if high == low:
             return 0.5
         if logarithmic:
@@ -262,5 +288,5 @@ def _numeric_axis(values: Sequence[Any], label: str, note: str, metric: str | No
         places=tuple(
             place(float(v)) if v is not None and math.isfinite(v) else None for v in values
         ),
-        ticks=tuple((place(m), number(m, metric)) for m in marks),
+        ticks=tuple((place(m), beyond.get(m, "") + number(m, metric)) for m in marks),
     )

@@ -5,6 +5,7 @@ no summary, nothing complete) is left out, and the report says why.
 """
 
 import html
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from analysis.plots import (
     parallel,
 )
 from analysis.report import predictions
+from analysis.report.grid import GridFindings, find_grid, write_pictures
 from analysis.statistics.fronts import (
     TaskFront,
     eligible,
@@ -52,6 +54,7 @@ from trainables import report
 
 MAX_ROWS = 24  # of the density map; MAX_LINES of the agreement plot
 MAX_LINES = 30
+_HOVER_LINES, _HOVER_CHARACTERS = 17, 34  # of a panel that is 300 pixels wide
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -75,6 +78,7 @@ class Findings:
     confirmed: Mapping[str, Confirmed]  # what was trained again at fresh seeds, by trial
     ties: Mapping[str, tuple[int, ...]]  # of members no quality tells apart, by trial
     predictions: Mapping[str, bytes]  # by task, as PNGs: of the dense model and the front
+    grid: GridFindings | None  # None for a search
 
     @property
     def member_names(self) -> frozenset[str]:
@@ -120,6 +124,7 @@ def find(
         confirmed=known,
         ties=ties(members, known, study.qualities),
         predictions=predictions.pictures(study, members) if with_predictions else {},
+        grid=find_grid(study),
     )
 
 
@@ -180,8 +185,8 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
     """Write the other pictures that the study can have and return their paths."""
     study = found.study
     about = subtitle(found)
-    paths = []
-    if found.ended:
+    paths = [] if found.grid is None else write_pictures(found.grid, out)
+    if found.ended and found.grid is None:
         title = f"{study.name}: hypervolume over the search"
         picture = hypervolume.draw(found.ended, found.share_N, found.courses, title, about)
         paths.append(canvas.save(picture, out / "hypervolume.png"))
@@ -190,7 +195,7 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
         shown = (*found.ended, *found.infeasible)
         picture = parallel.draw(shown, study.objectives, found.member_names, title, turned)
         paths.append(canvas.save(picture, out / "parallel.png"))
-    if found.importances.items:
+    if found.importances.items and found.grid is None:
         picture = importance.draw(
             found.importances,
             f"{study.name}: which parameters decide each objective",
@@ -201,7 +206,7 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
     if found.votes:
         title = f"{study.name}: do the tasks want the same weights?"
         paths.append(canvas.save(agreement.draw(found.votes, title, about), out / "agreement.png"))
-    if found.layers:
+    if found.layers and found.grid is None:
         title = f"{study.name}: where the front keeps its weights"
         paths.append(canvas.save(layers.draw(found.layers, title, about), out / "layers.png"))
     for task, contents in found.predictions.items():
@@ -246,32 +251,43 @@ def front_subtitle(found: Findings) -> str:
 def hover_texts(study: Study) -> dict[str, str]:
     """Return by trial what hovering over it shows, as escaped HTML.
 
-    That is its name, its costs, its objectives with test beside val, and its parameters.
+    That is its name, its costs, its objectives with test beside val, and its parameters, as far as
+    a narrow panel has room for them.
     """
-    params = parallel.varying_params(study.trials)[:10]
+    params = parallel.varying_params(study.trials)
     bounds = read_bounds(study.facts)
     return {trial.trial: _hover(study, trial, params, bounds) for trial in study.trials}
 
 
 def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[Bound]) -> str:
-    look = method_style(trial.method)
-    lines = [f"<b>{html.escape(trial.trial)}</b> {html.escape(look.label)}"]
+    lines = _folded(f"{trial.trial} {method_style(trial.method).label}", "<b>{}</b>")
     for name in (*shown_costs(study.cost, [trial]), *study.qualities):
         if name in trial.metrics:
             label = metric_label(name)
             if name in study.qualities:
                 label = f"{task_label(report.without_split(name).split('/')[0])}, {label}"
-            lines.append(f"{label}: {number(trial.metrics[name], name)}{_test(trial, name)}")
+            lines += _folded(f"{label}: {number(trial.metrics[name], name)}{_test(trial, name)}")
     if trial.status == "infeasible":
-        lines += [f"<b>{html.escape(miss)}</b>" for miss in misses(bounds, trial.metrics)]
+        for miss in misses(bounds, trial.metrics):
+            lines += _folded(miss, "<b>{}</b>")
     if trial.seed is not None:
         lines.append(f"seed: {trial.seed}")
     for name in params:
         value = trial.params.get(name)
         if value is not None:
-            text = number(value) if isinstance(value, float) else str(value)
-            lines.append(f"<i>{html.escape(name)}</i>: {html.escape(text[:60])}")
+            text = str(value)
+            if isinstance(value, float):
+                text = number(value, "cost/sparsity" if name == "sparsity.target" else None)
+            lines += _folded(f"{name}: {text[:60]}")
+    if len(lines) > _HOVER_LINES:
+        lines = [*lines[: _HOVER_LINES - 1], "… all are in trials.parquet"]
     return "<br>".join(lines)
+
+
+def _folded(text: str, form: str = "{}") -> list[str]:
+    """Return the text in lines that the narrowest panel has room for, escaped and put in `form`."""
+    lines = textwrap.wrap(text, _HOVER_CHARACTERS, subsequent_indent="\u2003")
+    return [form.format(html.escape(line)) for line in lines]
 
 
 def _test(trial: Trial, name: str) -> str:

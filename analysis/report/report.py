@@ -19,16 +19,18 @@ from analysis.plots import (
     agreement,
     canvas,
     front,
+    front_page,
     hypervolume,
     importance,
     layers,
     parallel,
     style,
 )
+from analysis.plots.systems import curves, forest
 from analysis.report import confirmed_tables, health, trial_tables
 from analysis.report.figures import Findings, hover_texts
 from analysis.report.versions import versions
-from analysis.statistics.importance import SUMMARY, explanation
+from analysis.statistics.importance import explanation
 from analysis.studies.terms import effort_text, saved_text, terms, trials_text
 from analysis.studies.trials import RUNNING, Study, Trial
 from analysis.tables.typeset import write_text
@@ -100,18 +102,23 @@ def render(found: Findings, command: str) -> str:
 def _links(found: Findings, has_missed: bool) -> dict[str, str]:
     """The anchors of the page's sections, with what the links at its top say."""
     of_ended = {
+        "parallel": "Choices",
         "members": "Front members",
         "confirmed": "Fresh seeds",
         "hypervolume": "Progress",
-        "parallel": "Choices",
         "importance": "Importance",
         "agreement": "Agreement",
         "layers": "Layers",
         "predictions": "Predictions",
     }
+    without: tuple[str, ...] = () if found.importances.reason is None else ("importance",)
+    first = {"front": "Fronts"}
+    if found.grid is not None:
+        without = ("parallel", "members", "confirmed", "hypervolume", "importance", "layers")
+        first = {"curves": "Curves", "comparisons": "Comparisons"}
     return {
-        "front": "Fronts",
-        **(of_ended if found.ended else {}),
+        **first,
+        **{k: v for k, v in of_ended.items() if found.ended and k not in without},
         "health": "Health",
         **({"missed": "Missed constraints"} if has_missed else {}),
         "failures": "Failures",
@@ -127,10 +134,12 @@ def _summary(found: Findings) -> list[tuple[object, str]]:
         (len(study.trials), "trials"),
         (counts["complete"], "complete"),
         *((counts[status], word) for status, word in _COUNTED.items() if counts[status]),
-        (len(found.members), "on the joint front"),
+        *([(len(found.members), "on the joint front")] if found.grid is None else []),
         (len({trial.method for trial in found.ended}), "methods compared"),
     ]
-    if len(found.share_N):
+    if found.grid is not None:
+        facts.append((found.grid.num_seeds, "seeds at most"))
+    elif len(found.share_N):
         facts.append((f"{found.share_N[-1]:.3f}", "hypervolume (0 to 1)"))
     if found.epochs is not None and counts["stopped"]:
         facts.append((saved_text(found.epochs), "epochs saved by stopping early"))
@@ -155,40 +164,52 @@ def _nothing(study: Study) -> str:
 def _figures(found: Findings) -> dict[str, Any]:
     """The interactive figures, as far as the study has what they show."""
     hover = hover_texts(found.study)
-    fronts = found.fronts if found.ended or found.infeasible else ()
+    fronts = found.fronts if (found.ended or found.infeasible) and found.grid is None else ()
     figures: dict[str, Any] = {
         "fronts": {
-            "panels": [_markup(front.interactive(f, found.member_names, hover)) for f in fronts],
+            "panels": [
+                _markup(front_page.interactive(f, found.member_names, hover)) for f in fronts
+            ],
             "columns": front.grid(len(found.fronts))[1],
-            "legend": _legend(front.legend(fronts)) if fronts else [],
+            "legend": _legend(front_page.legend(fronts)) if fronts else [],
         },
-        "agreement": _markup(agreement.interactive(found.votes)) if found.votes else None,
+        "agreement": [_markup(panel) for panel in agreement.interactive(found.votes)],
+        "agreement_width": agreement.page_width(found.votes),
         "layers": _markup(layers.interactive(found.layers)) if found.layers else None,
+        "layers_width": layers.page_width(found.layers),
         "predictions": [
             (task_label(task), _embedded(contents)) for task, contents in found.predictions.items()
         ],
     }
-    if not found.ended:
+    if found.grid is not None:
+        rows = found.grid.rows
+        by_measure = [[r for r in rows if r.measure == m] for m in forest.measures(rows)]
+        figures["curves"] = [_markup(curves.interactive(one)) for one in found.grid.curves]
+        figures["curves_legend"] = _legend(curves.legend(found.grid.curves))
+        figures["forests"] = [_markup(forest.interactive(one)) for one in by_measure]
+    if not found.ended or found.grid is not None:
         return figures
+    lines = (*found.ended, *found.infeasible)
     told = found.importances
     num_stopped = len(found.study.with_status("stopped"))
     return figures | {
         "progress": {
-            "panels": [
-                _markup(hypervolume.interactive(found.ended, found.share_N, course, hover))
-                for course in found.courses
-            ],
+            "figure": _markup(
+                hypervolume.interactive(found.ended, found.share_N, found.courses, hover)
+            ),
+            "num_courses": len(found.courses),
             "legend": _legend(hypervolume.legend(found.ended, found.share_N)),
             "effort": "" if found.epochs is None else effort_text(found.epochs, num_stopped),
         },
-        "choices": _markup(
-            parallel.interactive((*found.ended, *found.infeasible), found.study.objectives)
-        ),
+        "choices": _markup(parallel.interactive(lines, found.study.objectives)),
+        "choices_width": parallel.page_width(lines, found.study.objectives),
         "importance": {
-            "text": SUMMARY if told.reason else explanation(told),
-            "figure": None if told.reason else _markup(importance.interactive(told)),
+            "text": explanation(told),
+            "figure": _markup(importance.interactive(told)),
             "legend": _legend(importance.legend()),
-        },
+        }
+        if told.reason is None
+        else None,
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from analysis.labels import metric_label, task_label
-from analysis.plots import canvas, front
+from analysis.plots import canvas, front, front_page
 from analysis.report.figures import Findings, front_subtitle, hover_texts
 from analysis.statistics.fronts import TaskFront
 from analysis.statistics.uncertainty.confirmed import ties
@@ -103,7 +103,7 @@ def _title(found: Findings, shown: TaskFront) -> str:
 
 def _page(found: Findings, shown: TaskFront, hover: dict[str, str], title: str, about: str) -> str:
     """Return the interactive figure as a whole HTML page."""
-    figure = front.interactive(shown, found.member_names, hover)
+    figure = front_page.interactive(shown, found.member_names, hover)
     below = f"{html.escape(about)} · outlined: on the joint front"
     text = f"<b>{html.escape(title)}</b><br><span style='font-size:13px'>{below}</span>"
     figure.update_layout(

@@ -23,6 +23,7 @@ from scipy import optimize, special, stats
 from trainables.errors import UserError
 
 Verdict = Literal["holds", "does not hold", "undecided"]
+MIN_EFFECT_PAIRS = 5  # with fewer, the interval of an effect says nothing: -95 to -8 for three
 _EXACT_PAIRS = 14  # every assignment of signs is enumerated up to here: 16,384
 
 

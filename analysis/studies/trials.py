@@ -15,7 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.methods import remember_methods
+from analysis.labels import remember_dataset
+from analysis.methods import remember_methods, settings_read
 from analysis.studies import tracking
 from trainables import report
 from trainables.checksums import read_sealed, read_table
@@ -30,7 +31,10 @@ RUNNING = "running"  # not a status of the record: a trial that has none yet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """Hold one trial: what was asked of it and the last values it reported."""
+    """Hold one trial: what was asked of it and the last values it reported.
+
+    params: without settings that its method does not read, which say nothing about it.
+    """
 
     trial: str  # "NAME-00003"
     number: int
@@ -76,6 +80,11 @@ class Study:
     def cost(self) -> str:
         """Return the objective that is a cost."""
         return next(name for name in self.objectives if name.startswith("cost/"))
+
+    @property
+    def is_grid(self) -> bool:
+        """Tell whether the study trained given systems at given seeds, and searched nothing."""
+        return self.facts.get("grid") is not None
 
     def with_status(self, *statuses: str) -> tuple[Trial, ...]:
         """Return the trials that have one of the statuses."""
@@ -146,6 +155,7 @@ def _study(
 ) -> Study:
     report.add_recorded_tasks(facts.get("own_tasks") or ())
     remember_methods(facts.get("own_methods") or {})
+    remember_dataset(facts.get("dataset"))
     trials = sorted((_trial(row) for row in table.to_pylist()), key=lambda t: t.number)
     return Study(
         name=name,
@@ -205,7 +215,7 @@ def _trial(row: Mapping[str, Any]) -> Trial:
         method=row["method"] or "unknown",
         seed=None if row.get("seed") is None else int(row["seed"]),
         status=row["status"] if row["status"] in report.STATUSES else RUNNING,
-        params=_from_json(row.get("params")),
+        params=settings_read(row["method"] or "unknown", _from_json(row.get("params"))),
         metrics=metrics,
         fraction=float("nan") if fraction is None else float(fraction),
         started=_utc(row.get("started")),

@@ -32,7 +32,8 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     text = [
         "Differences are paired by seed and turned so that positive is better; intervals are "
         "Student's t. Δ_T is AdaShare's mean relative change, in percent, to the reference of the "
-        "same seed. g_z is Cohen's d of the differences with Hedges' correction.",
+        "same seed. g_z is Cohen's d of the differences with Hedges' correction; it takes "
+        f"{comparison.MIN_EFFECT_PAIRS} pairs, as with fewer its interval spans all that is known.",
         f"p is Wilcoxon's signed-rank test, corrected by Holm over all {len(rows)} rows. With "
         f"{most} seeds it cannot fall below {least:.3g}, so the last column rests on the interval "
         "alone, which is not corrected for the number of rows.",
@@ -92,6 +93,9 @@ def _cells(row: Row) -> list[str]:
     found = row.found
     digits = 2 if report.describe(row.measure).unit in ("deg", "percent") else 4
     low, high = found.effect_interval.low, found.effect_interval.high
+    effect = "–" if math.isnan(found.effect) else f"{found.effect:+.2f}"
+    if found.num_pairs < comparison.MIN_EFFECT_PAIRS:
+        effect = "too few pairs"
     return [
         row.system.label,
         row.reference.label,
@@ -99,8 +103,8 @@ def _cells(row: Row) -> list[str]:
         f"{found.mean:+.{digits}f}",
         f"{found.interval.low:+.{digits}f} to {found.interval.high:+.{digits}f}",
         "–" if math.isnan(found.relative) else f"{100 * found.relative:+.1f} %",
-        "–" if math.isnan(found.effect) else f"{found.effect:+.2f}",
-        "–" if math.isnan(found.effect) else f"{low:+.2f} to {high:+.2f}",
+        effect,
+        f"{low:+.2f} to {high:+.2f}" if effect.startswith(("+", "-")) else "–",
         f"{found.p_value:.3g}",
         f"{row.holm_p:.3g}",
         {"holds": "yes", "does not hold": "no, worse"}.get(row.verdict, row.verdict),

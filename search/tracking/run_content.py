@@ -14,6 +14,7 @@ from search.record.front import CONFIRMS, front_of
 from search.record.ledger import trial_name
 from search.record.study_folder import StudyFiles
 from trainables.config import flatten
+from trainables.registry.methods import METHODS
 from trainables.report import (
     TAG_CONFIRMS,
     TAG_FRONT,
@@ -70,10 +71,12 @@ def times_of(trial: FrozenTrial) -> tuple[int | None, int | None]:
 
 
 def settings_of(trial: FrozenTrial) -> dict[str, Any]:
-    """Return all settings of a trial by dotted name; of a refused trial, what there is."""
+    """Return the settings that a trial's method reads, by dotted name; of a refused one, all."""
     attributes = trial.user_attrs
     if "config" in attributes:
-        return flatten(attributes["config"])
+        settings = flatten(attributes["config"])
+        method = METHODS.get(str(settings.get("method")))
+        return {n: v for n, v in settings.items() if method is None or not method.ignores(n)}
     return {**attributes.get("params", trial.params), "seed": attributes.get("seed")}
 
 

@@ -11,6 +11,17 @@ from trainables.registry.structures import CHANNEL, STRUCTURES, WEIGHT, structur
 # `sparsity.schedule` says. levels: a fixed share of the remaining weights each time, over all of
 # training.
 PRUNINGS = ("never", "once", "schedule", "levels")
+# Settings that only the methods obey that name them in `MethodDescription.settings`.
+_READ_BY_SOME = (
+    "sparsity.schedule",
+    "sparsity.level_fraction",
+    "sparsity.rewind_fraction",
+    "sparsity.arbiter",
+    "sparsity.score",
+    "sparsity.saliency_weights",
+    "regrowth.budget",
+    "regrowth.gradient_at",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +132,21 @@ class MethodDescription:
         }
         named = [name for name, holds in implied.items() if holds]
         return (*named, *(name for name in self.reads if name not in named))
+
+    def ignores(self, setting: str) -> bool:
+        """Return whether the dotted setting makes no difference to the method.
+
+        Settings that all sparse methods obey, such as `sparsity.allocation`, are never ignored by
+        one, and settings of other groups by none, but for the length of pre-training.
+        """
+        if setting == "training.pretrain_steps":
+            return not self.needs_pretraining
+        group = setting.partition(".")[0]
+        if (group == "sparsity" and not self.has_target) or (
+            group == "regrowth" and not self.regrows
+        ):
+            return True
+        return setting in _READ_BY_SOME and setting not in self.settings
 
     @property
     def default_settings(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.labels import layer_label
 from analysis.methods import method_order, method_style
-from analysis.plots import agreement, canvas, front, layers, parallel, style
+from analysis.plots import agreement, canvas, front, front_page, layers, parallel, style
 from analysis.report import figures
 from analysis.report.report import render
 from analysis.studies.trials import load_study
@@ -95,15 +95,15 @@ def test_every_trace_of_the_panels_is_in_the_legend(found: figures.Findings) -> 
     drawn = {
         trace.name
         for task_front in found.fronts
-        for trace in front.interactive(task_front, found.member_names, hover).data
+        for trace in front_page.interactive(task_front, found.member_names, hover).data
     }
-    assert drawn == {name for name, _ in front.legend(found.fronts)}
+    assert drawn == {name for name, _ in front_page.legend(found.fronts)}
     assert {front.DENSE_LEVEL, front.RANDOM_FRONT, "Random", "Dense"} <= drawn
 
 
 def test_dense_is_a_dashed_level_with_its_value(found: figures.Findings) -> None:
     for task_front in found.fronts:
-        figure = front.interactive(task_front, found.member_names, {})
+        figure = front_page.interactive(task_front, found.member_names, {})
         level = next(t for t in figure.data if t.name == front.DENSE_LEVEL)
         dense = [t.metrics[task_front.quality] for t in task_front.dense]
         assert level.line.dash == "dash"
