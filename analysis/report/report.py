@@ -25,7 +25,7 @@ from analysis.plots import (
     parallel,
     style,
 )
-from analysis.report import confirmed_tables, health, trial_tables
+from analysis.report import confirmed_tables, health, take, trial_tables
 from analysis.report.figures import Findings, hover_texts
 from analysis.report.versions import versions
 from analysis.statistics.importance import SUMMARY, explanation
@@ -76,6 +76,7 @@ def render(found: Findings, command: str) -> str:
         cost=metric_label(study.cost),
         summary=_summary(found),
         links=_links(found, bool(missed.rows)),
+        take=take.view(found),
         nothing=None if found.ended else _nothing(study),
         num_stopped=len(study.with_status("stopped")),
         members=trial_tables.members(found),
@@ -110,6 +111,7 @@ def _links(found: Findings, has_missed: bool) -> dict[str, str]:
         "predictions": "Predictions",
     }
     return {
+        **({"take": "What to take"} if found.ended else {}),
         "front": "Fronts",
         **(of_ended if found.ended else {}),
         "health": "Health",
