@@ -120,6 +120,13 @@ def pick(
             "model's. Repeatable.",
         ),
     ] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="How much worse than the dense model every task may be, at most.",
+        ),
+    ] = None,
     best: Annotated[
         str | None,
         typer.Option(metavar="METRIC", help="Choose the best in this; default: the front's knee."),
@@ -137,11 +144,13 @@ def pick(
     Members of the front that meet every bound are candidates. Of these it takes the best in
     --best or else the knee: the one farthest below the line from the cheapest to the best member,
     with every objective scaled over the front and tasks averaged (Das 1999). Ties go to the lower
-    number. Values are on val; a METRIC without a split means its val value.
+    number. Values are on val; a METRIC without a split means its val value. Without any of these
+    options, what plain conditions would take is listed too, as on the report's first screen.
 
     \b
     Examples:
       python -m analysis pick demo
+      python -m analysis pick demo --max-loss 5 --best cost/density
       python -m analysis pick demo --where 'cost/density<=0.1' --best segmentation/miou
       python -m analysis pick demo --where 'segmentation/miou>=95%' --best cost/density --json -
     """
@@ -149,12 +158,12 @@ def pick(
     from analysis.statistics import choice, conditions
     from analysis.statistics.fronts import dense_trials, eligible
     from analysis.studies.trials import load_study
-    from analysis.tables import picked
+    from analysis.tables import picked, plain_choices
 
     started = time.perf_counter()
     study = load_study(name, storage, tracking_uri)
     dense = choice.mean_metrics(dense_trials(study))
-    bounds = [conditions.parse_condition(text, study.objectives, dense) for text in where or ()]
+    bounds = conditions.parse_conditions(where or (), max_loss, study.objectives, dense)
     if best is not None:
         conditions.metric_name(best, study.objectives)
     trials = eligible(study)
@@ -164,15 +173,19 @@ def pick(
     found = picked.Pick(study=study, choice=chosen, dense=dense)
     for note in () if quiet else study.notes:
         print(f"note: {note}", file=sys.stderr)
+    plainly = () if bounds or best else plain_choices.choices(study)
     to_stdout = json_file == Path("-")
     if not (quiet or to_stdout):
         print(picked.text(found))
+        if plainly:
+            print(f"\n{plain_choices.text(plainly)}")
     if json_file is None:
         return
     answer = {
         "command": "pick",
         "study": study.name,
         **picked.to_json(found),
+        "plain_conditions": [plain_choices.to_json(one) for one in plainly],
         "notes": list(study.notes),
         "timing": {"seconds": round(time.perf_counter() - started, 3)},
         "versions": versions(),

@@ -5,6 +5,7 @@ Tables, figures and sentences of all rooms take their words from here. Standard 
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from trainables import report
 from trainables.registry.datasets import DATASETS
@@ -169,6 +170,54 @@ def numbers(values: Sequence[float], name: str | None = None) -> list[str]:
     return [_without_exponent(text) + unit for text in texts]
 
 
+def admitting(value: float, name: str, digits: int = 4) -> str:
+    """Write a value so that a bound of what is written admits it: rounded to the worse side.
+
+    A density of 0.10001 is "10.01 %" and never "10 %", which a bound of 0.1 would refuse. name: its
+    metric, whose direction decides and in whose unit it is written. "–" for what is not finite.
+    """
+    if not math.isfinite(value):
+        return "–"
+    scaled = Decimal(repr(float(value))) * Decimal(repr(shown_factor(name)))
+    # Whole numbers such as counts of weights keep all their digits.
+    whole = shown_factor(name) == 1 and scaled == scaled.to_integral_value()
+    return _decimal_text(scaled if whole else _worse(scaled, name, digits)) + _unit_after(name)
+
+
+def admitting_numbers(values: Sequence[float], name: str) -> list[str]:
+    """Write values as `admitting` does, with more digits where values that differ need them."""
+    texts: list[str] = []
+    for digits in range(4, 18):
+        texts = [admitting(value, name, digits) for value in values]
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts
+
+
+def share_of_dense(value: float, dense: float, name: str, digits: int = 4) -> str:
+    """Write a value as a percentage of the dense model's, rounded to the worse side as well.
+
+    "–" where there is no percentage: of a value that is not positive, and of one not finite.
+    """
+    if not (math.isfinite(value) and math.isfinite(dense) and dense > 0):
+        return "–"
+    percent = 100 * Decimal(repr(float(value))) / Decimal(repr(float(dense)))
+    return f"{_decimal_text(_worse(percent, name, digits))} %"
+
+
+def _worse(value: Decimal, name: str, digits: int) -> Decimal:
+    """Round to so many significant digits, to the side on which the metric is worse."""
+    upwards = report.describe(name).direction == "minimize"
+    context = Context(prec=digits, rounding=ROUND_CEILING if upwards else ROUND_FLOOR)
+    return context.create_decimal(value)
+
+
+def _decimal_text(value: Decimal) -> str:
+    text = f"{value:,.0f}" if value == value.to_integral_value() else f"{value:f}"
+    trimmed = text.rstrip("0").rstrip(".") if "." in text else text
+    return trimmed or "0"
+
+
 def _order(values: Sequence[float]) -> list[int]:
     """Return the place of each value among the distinct values."""
     distinct = sorted(set(values))
@@ -189,4 +238,4 @@ def _without_exponent(text: str) -> str:
 
 
 def _plain(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

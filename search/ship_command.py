@@ -29,6 +29,9 @@ def ship(
         list[str] | None,
         typer.Option(metavar="'METRIC<=VALUE'", help="A bound, as of `analysis pick`. Repeatable."),
     ] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(metavar="PERCENT", help="How much worse a task may be.")
+    ] = None,
     best: Annotated[
         str | None, typer.Option(metavar="METRIC", help="To be best in; default: the knee.")
     ] = None,
@@ -70,6 +73,7 @@ def ship(
       python -m search ship demo --out shipped/demo
       python -m search ship demo --trial 3 --out shipped/demo-00003 --register scenes-sparse
       python -m search ship demo --where 'cost/density<=0.1' --best segmentation/miou --out best
+      python -m search ship demo --max-loss 5 --best cost/density --out shipped/demo-small
       python -m search ship demo --out shipped/demo --seeds 3 --threads 4 --json -
     """
     quiet_libraries()
@@ -78,7 +82,13 @@ def ship(
     from trainables.shipping.options import ShipOptions
 
     wanted = Wanted(
-        out=out, where=tuple(where or ()), best=best, trial=trial, seeds=seeds, register=register
+        out=out,
+        where=tuple(where or ()),
+        max_loss=max_loss,
+        best=best,
+        trial=trial,
+        seeds=seeds,
+        register=register,
     )
     if json_file not in (None, _STDOUT):
         require_writable(Path(str(json_file)).parent, "--json")

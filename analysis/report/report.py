@@ -27,7 +27,7 @@ from analysis.plots import (
     style,
 )
 from analysis.plots.systems import curves, forest
-from analysis.report import confirmed_tables, health, trial_tables
+from analysis.report import confirmed_tables, health, take, trial_tables
 from analysis.report.figures import Findings, hover_texts
 from analysis.report.versions import versions
 from analysis.statistics.importance import explanation
@@ -78,6 +78,7 @@ def render(found: Findings, command: str) -> str:
         cost=metric_label(study.cost),
         summary=_summary(found),
         links=_links(found, bool(missed.rows)),
+        take=take.view(found),
         nothing=None if found.ended else _nothing(study),
         num_stopped=len(study.with_status("stopped")),
         members=trial_tables.members(found),
@@ -117,6 +118,7 @@ def _links(found: Findings, has_missed: bool) -> dict[str, str]:
         without = ("parallel", "members", "confirmed", "hypervolume", "importance", "layers")
         first = {"curves": "Curves", "comparisons": "Comparisons"}
     return {
+        **({"take": "What to take"} if found.ended and found.grid is None else {}),
         **first,
         **{k: v for k, v in of_ended.items() if found.ended and k not in without},
         "health": "Health",

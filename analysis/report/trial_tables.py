@@ -4,14 +4,24 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analysis.labels import metric_label, number, task_label, unit_label
+from analysis.labels import (
+    admitting,
+    metric_label,
+    number,
+    share_of_dense,
+    task_label,
+    unit_label,
+)
 from analysis.methods import MethodStyle, method_style
 from analysis.report.figures import Findings, test_name
-from analysis.statistics.fronts import ineligible_reason, shown_costs
+from analysis.statistics.choice import mean_metrics
+from analysis.statistics.fronts import dense_trials, ineligible_reason, shown_costs
 from analysis.statistics.uncertainty.confirmed import Confirmed
 from analysis.studies.constraints import misses
 from analysis.studies.masks import failure_reason
+from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial
+from analysis.tables import picked
 from trainables import report
 
 
@@ -30,6 +40,7 @@ class Row:
     trial: str
     look: MethodStyle
     cells: tuple[str, ...]
+    hint: str = ""  # shown where a mouse rests on the trial
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,38 +51,51 @@ class TrialTable:
     rows: tuple[Row, ...]
 
 
-def _row(trial: Trial, cells: Iterable[str]) -> Row:
-    return Row(trial=trial.trial, look=method_style(trial.method), cells=tuple(cells))
+def _row(trial: Trial, cells: Iterable[str], hint: str = "") -> Row:
+    return Row(trial=trial.trial, look=method_style(trial.method), cells=tuple(cells), hint=hint)
 
 
 def members(found: Findings) -> TrialTable:
-    """Tabulate the joint front: every objective on val and test, and the other costs.
+    """Tabulate the joint front: every objective on val and test, Δ_T, the other costs, settings.
 
-    Where it was confirmed: the mean at fresh seeds with its interval, and which members no quality
-    tells apart.
+    Val values and costs are rounded to the worse side, so that a bound of what is written admits
+    the model. Beside each val value is its share of the dense model's. Where the front was
+    confirmed: the mean at fresh seeds with its interval, and which members no quality tells apart.
     """
     study = found.study
     others = shown_costs(study.cost, found.members)[1:]
+    dense = mean_metrics(dense_trials(study))
     heads = [_head(study.cost)]
     for name in study.qualities:
+        share = [Head(lines=("% of", "dense"))] if dense.get(name, 0) > 0 else []
         fresh = [Head(lines=("mean at", "fresh seeds"))] if found.confirmed else []
-        heads += [_head(name), *fresh, Head(lines=("test",), kind="test")]
+        heads += [_head(name), *share, *fresh, Head(lines=("test",), kind="test")]
     rows = []
     for trial in found.members:
-        cells = _costs(trial, [study.cost])
+        pick = picked.of_trial(study, trial, found.members, dense)
+        cells = [_admitting(trial, study.cost)]
         one = found.confirmed.get(trial.trial)
         for name in study.qualities:
-            again = [mean_text(one, name) if one else "–"] if found.confirmed else []
-            test = digits(trial.metrics.get(test_name(name)))
-            cells += [digits(trial.metrics[name]), *again, test]
-        cells += _costs(trial, others)
+            cells.append(_admitting(trial, name))
+            if dense.get(name, 0) > 0:
+                cells.append(share_of_dense(trial.metrics[name], dense[name], name))
+            if found.confirmed:
+                cells.append(mean_text(one, name) if one else "–")
+            cells.append(digits(trial.metrics.get(test_name(name))))
+        cells.append(admitting(pick.delta_percent, f"val/{DELTA}"))
+        cells += [_admitting(trial, name) for name in others]
+        cells.append("–" if pick.weights is None else f"{pick.weights[0]:,} of {pick.weights[1]:,}")
         cells.append("–" if trial.seed is None else str(trial.seed))
         if found.confirmed:
             cells.append(tied_text(found, trial))
-        rows.append(_row(trial, cells))
-    heads += [*map(_head, others), Head(lines=("seed",))]
+        settings = picked.settings_text(pick) or "–"
+        file = str(pick.model) if pick.model.is_file() else "–"
+        rows.append(_row(trial, [*cells, settings, file], f"{settings}\n{file}"))
+    heads += [Head(lines=("Δ_T\u00a0↑", "%")), *map(_head, others)]
+    heads += [Head(lines=("weights", "kept")), Head(lines=("seed",))]
     if found.confirmed:
         heads.append(Head(lines=("tied with",), kind="text wrap"))
+    heads += [Head(lines=("settings",), kind="text wrap"), Head(lines=("model",), kind="text")]
     return TrialTable(heads=tuple(heads), rows=tuple(rows))
 
 
@@ -140,6 +164,10 @@ def _head(name: str) -> Head:
 
 def _costs(trial: Trial, names: Iterable[str]) -> list[str]:
     return [number(trial.metrics[n], n) if n in trial.metrics else "–" for n in names]
+
+
+def _admitting(trial: Trial, name: str) -> str:
+    return admitting(trial.metrics.get(name, math.nan), name)
 
 
 def digits(value: float | None) -> str:

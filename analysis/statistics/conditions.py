@@ -131,6 +131,33 @@ def parse_condition(
     return _share(metric, operator, value, level)
 
 
+def parse_conditions(
+    texts: Sequence[str],
+    max_loss: float | None,
+    objectives: Sequence[str],
+    dense: Mapping[str, float] | None = None,
+) -> list[Condition]:
+    """Read every `--where`, and `--max-loss` as a bound on each task's objective.
+
+    max_loss: by how many percent of the dense model's value a task may be worse; None for no such
+    bound. Raises `UserError`.
+    """
+    found = [parse_condition(text, objectives, dense) for text in texts]
+    if max_loss is None:
+        return found
+    if not (math.isfinite(max_loss) and max_loss >= 0):
+        raise UserError(
+            "`--max-loss` must be a percentage of the dense model's values, 0 or more, got "
+            f"{max_loss:g}; 5 allows every task to be 5 % worse"
+        )
+    for name in (n for n in objectives if not n.startswith("cost/")):
+        higher = report.describe(name).direction == "maximize"
+        level = 100 - Decimal(repr(max_loss)) if higher else 100 + Decimal(repr(max_loss))
+        bound = f"{report.without_split(name)}{'>=' if higher else '<='}{level}%"
+        found.append(parse_condition(bound, objectives, dense))
+    return found
+
+
 def _share(metric: str, operator: str, percent: float, dense: float) -> Condition:
     # As decimals, so that 86.4 % of 0.5 is 0.432 and not the next number above it.
     value = float(Decimal(repr(percent)) * Decimal(repr(dense)) / 100)

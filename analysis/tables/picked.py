@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.labels import axis_label, metric_label, number, numbers, task_label, unit_label
+from analysis.labels import (
+    admitting_numbers,
+    axis_label,
+    metric_label,
+    number,
+    numbers,
+    task_label,
+    unit_label,
+)
 from analysis.methods import method_style
 from analysis.statistics.choice import Choice
 from analysis.statistics.conditions import Condition
@@ -105,7 +113,7 @@ class Pick:
 def text(pick: Pick) -> str:
     """Write the answer for a terminal."""
     trial = pick.trial
-    settings = ", ".join(f"{name}={_setting(value)}" for name, value in pick.settings.items())
+    settings = settings_text(pick)
     lines = [
         f"{trial.trial}: {method_style(trial.method).label}",
         *(f"  {word:<9}{said}" for word, said in _reasons(pick)),
@@ -122,6 +130,22 @@ def text(pick: Pick) -> str:
     return "\n".join([*lines, f"  ship     {pick.ship}"])
 
 
+def of_trial(
+    study: Study, trial: Trial, front: Iterable[Trial], dense: Mapping[str, float]
+) -> Pick:
+    """Return a member of the front as one that was picked by its number."""
+    members = tuple(front)
+    choice = Choice(
+        trial=trial, front=members, admitted=members, conditions=(), best=None, depth=math.nan
+    )
+    return Pick(study=study, choice=choice, dense=dense)
+
+
+def settings_text(pick: Pick) -> str:
+    """Write what was drawn or given for the trial, for example "sparsity.target=0.9, …"."""
+    return ", ".join(f"{name}={_setting(value)}" for name, value in pick.settings.items())
+
+
 def table(pick: Pick) -> Table:
     """Tabulate every objective beside the dense model and the best of the front."""
     rows = []
@@ -130,7 +154,7 @@ def table(pick: Pick) -> Table:
         shown = [pick.trial.metrics[name], leader.metrics[name]]
         bounds = [c.value for c in pick.choice.conditions if c.metric == name]
         dense = [pick.dense[name]] if name in pick.dense else []
-        value, best, *others = numbers([*shown, *dense, *bounds], name)
+        value, best, *others = admitting_numbers([*shown, *dense, *bounds], name)
         is_leader = leader.metrics[name] == pick.trial.metrics[name]
         given = numbers([pick.gives_up(name)], name)[0]
         cells = [_what(name), value, others[0] if dense else "–", _price(pick, name)]
@@ -200,7 +224,7 @@ def _reasons(pick: Pick) -> Iterable[tuple[str, str]]:
         of = f"{count} of the front's {total} models meet the bounds; of these"
     rule = _KNEE if choice.best is None else f"the best {_what(choice.best)}"
     if choice.best is not None:
-        rule += f", {numbers([pick.trial.metrics[choice.best]], choice.best)[0]}"
+        rule += f", {admitting_numbers([pick.trial.metrics[choice.best]], choice.best)[0]}"
     yield "why", f"{of}, {rule}"
     for condition in choice.conditions:
         yield "bound", _bound(condition, pick.trial)
@@ -211,7 +235,7 @@ def _bound(condition: Condition, trial: Trial) -> str:
     shown = [trial.metrics[condition.metric], condition.value]
     if condition.percent is not None:
         shown.append(condition.dense)
-    value, bound, *dense = numbers(shown, condition.metric)
+    value, bound, *dense = admitting_numbers(shown, condition.metric)
     share = f" ({condition.percent:.12g} % of dense {dense[0]})" if dense else ""
     bare = report.without_split(condition.metric)
     return f"{bare} is {value}, {condition.operator} {bound}{share}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial
 
 from analysis.statistics.choice import Choice, choose, mean_metrics
-from analysis.statistics.conditions import parse_condition
+from analysis.statistics.conditions import parse_conditions
 from search.plans.description import plan_from_description
 from search.record.front import is_confirmation
 from search.record.ledger import trial_name
@@ -36,12 +36,14 @@ _MAX_NAMED = 20
 class Wanted:
     """Which model, and what is to be made of it.
 
-    where, best: as of `analysis pick`. trial: its number, instead of a choice. seeds: of how many
-    the card's intervals are, the trial's own included. register: a registered model of MLflow.
+    where, max_loss, best: as of `analysis pick`. trial: its number, instead of a choice. seeds: of
+    how many the card's intervals are, the trial's own included. register: a registered model of
+    MLflow.
     """
 
     out: Path
     where: tuple[str, ...] = ()
+    max_loss: float | None = None
     best: str | None = None
     trial: int | None = None
     seeds: int = 1
@@ -89,10 +91,11 @@ def ship_from_study(
     command: the command line that the files name. Raises `UserError` for a mistake, as
     `description_of`, `choose` and `trainables.shipping.ship.ship` do, before anything is trained.
     """
-    if wanted.trial is not None and (wanted.where or wanted.best):
+    chosen_by = wanted.where or wanted.best or wanted.max_loss is not None
+    if wanted.trial is not None and chosen_by:
         raise UserError(
-            f"`--trial` is the choice itself, got {wanted.trial} with --where or --best; leave "
-            "out one or the other"
+            f"`--trial` is the choice itself, got {wanted.trial} with --where, --max-loss or "
+            "--best; leave out one or the other"
         )
     if wanted.seeds < 1:
         raise UserError(f"`--seeds` must be at least 1, got {wanted.seeds}; 1 trains nothing")
@@ -201,7 +204,7 @@ def _chosen(
                 return candidate, ("as asked by --trial",)
         raise _not_complete(wanted.trial, trials, complete)
     dense = [t for t in candidates("complete", "infeasible") if t.config["method"] == "dense"]
-    bounds = [parse_condition(text, objectives, mean_metrics(dense)) for text in wanted.where]
+    bounds = parse_conditions(wanted.where, wanted.max_loss, objectives, mean_metrics(dense))
     choice = choose(complete, objectives, bounds, wanted.best)
     return choice.trial, _reasons(choice)
 

@@ -52,6 +52,7 @@ def test_only_what_all_rooms_share_comes_from_trainables() -> None:
                     "from trainables import report",
                     "from trainables.registry",
                     "from trainables.pictures",
+                    "from trainables.checksums import ",
                     "from trainables.errors import ",
                     "from trainables.addresses import ",
                     "from trainables.command_line import ",

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.labels import axis_label, number, numbers
+from analysis.labels import (
+    admitting,
+    admitting_numbers,
+    axis_label,
+    number,
+    numbers,
+    share_of_dense,
+)
+from analysis.statistics.conditions import parse_condition
 
 
 @pytest.mark.parametrize(
@@ -56,3 +64,32 @@ def test_what_is_shown_compares_as_what_is_compared(values: list[float], name: s
     for i, first in enumerate(values):
         for j, second in enumerate(values):
             assert (first < second) == (read[i] < read[j])
+
+
+OBJECTIVES = ["val/segmentation/miou", "val/normals/mean_error_deg", "cost/density"]
+_BOUNDS = {"val/segmentation/miou": ">=", "val/normals/mean_error_deg": "<=", "cost/density": "<="}
+
+
+@given(value=st.floats(1e-6, 1e4), name=st.sampled_from(OBJECTIVES))
+def test_a_bound_of_what_is_shown_admits_what_is_shown(value: float, name: str) -> None:
+    shown = admitting(value, name).replace(",", "").replace(" ", "").replace("°", "")
+    bound = parse_condition(f"{name}{_BOUNDS[name]}{shown}", OBJECTIVES)
+    assert bound.is_met({name: value})
+    assert bound.value == pytest.approx(value, rel=1e-3)
+
+
+@given(value=st.floats(1e-3, 1e3), dense=st.floats(1e-3, 1e3), name=st.sampled_from(OBJECTIVES[:2]))
+def test_a_bound_of_the_share_that_is_shown_admits_it(value, dense, name) -> None:
+    share = share_of_dense(value, dense, name).replace(",", "")
+    bound = parse_condition(f"{name}{_BOUNDS[name]}{share}", OBJECTIVES, {name: dense})
+    assert bound.is_met({name: value})
+
+
+def test_values_are_rounded_to_the_worse_side() -> None:
+    assert admitting(0.1000001, "cost/density") == "10.01 %"
+    assert admitting(0.1, "cost/density") == "10 %"
+    assert admitting(0.44049, "val/segmentation/miou") == "0.4404"
+    assert admitting(92310.0, "cost/parameters_kept") == "92,310"
+    assert admitting(float("nan"), "cost/density") == "–"
+    assert admitting_numbers([0.10011, 0.10012], "cost/density") == ["10.011 %", "10.012 %"]
+    assert share_of_dense(1.0, 0.0, "val/segmentation/miou") == "–"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -49,7 +50,7 @@ def test_the_knee_and_why(built: BuiltStudy, monkeypatch, capsys) -> None:
     assert lines[0] == "demo-00002: DiSparse static"
     assert "of the 4 models of the front, the knee: farthest below the line" in lines[1]
     rows = {cells[0]: cells[1:] for line in lines if len(cells := re.split(r" {2,}", line)) > 5}
-    assert rows == {
+    assert {name: cells for name, cells in rows.items() if len(cells) == 6} == {
         "val": ["value", "dense", "price", "best of front", "of trial", "given up"],
         "Segmentation mIoU ↑": ["0.44", "0.5", "0.06 worse (12 %)", "0.5", "demo-00000", "0.06"],
         "Surface normals mean angular error ↓": [
@@ -61,6 +62,55 @@ def test_the_knee_and_why(built: BuiltStudy, monkeypatch, capsys) -> None:
     assert "Δ_T      -18.5 % to the dense model" in said  # (-12 - 25) / 2
     assert "python -m search ship demo --trial 2 --out shipped/demo-00002 --storage" in said
     assert "model.pt, which is not there" in said
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [("0", "demo-00000"), ("12.5", "demo-00001"), ("25", "demo-00002"), ("62.5", "demo-00003")],
+)
+def test_every_task_within_a_loss(loss, expected, built: BuiltStudy, monkeypatch, capsys) -> None:
+    found = answer(monkeypatch, capsys, built, "--max-loss", loss, "--best", "cost/density")
+    assert found["trial"] == expected
+    assert found["plain_conditions"] == []
+
+
+def test_plain_conditions_stand_below_the_knee(built: BuiltStudy, monkeypatch, capsys) -> None:
+    listed = answer(monkeypatch, capsys, built)["plain_conditions"]
+    taken = {one["condition"]: one["trial"] for one in listed}
+    assert taken == {
+        "At most 1 % loss on every task": "demo-00000",
+        "At most 5 % loss on every task": "demo-00000",
+        "Density at most 10 %": "demo-00003",  # 2 keeps 10.01 %
+        "Best bargain (the front's knee)": "demo-00002",
+    }
+    for one in listed:  # each command makes the choice that it stands beside
+        words = shlex.split(one["command"])[5:]
+        again = answer(monkeypatch, capsys, built, *words[: words.index("--storage")])
+        assert again["trial"] == one["trial"]
+    (tenth,) = [one for one in listed if one["trial"] == "demo-00003"]
+    assert tenth["loss_percent"] == pytest.approx(
+        {"val/segmentation/miou": 40.0, "val/normals/mean_error_deg": 62.5}
+    )
+
+
+def test_without_a_dense_model_no_loss_is_promised(record: Record, monkeypatch, capsys) -> None:
+    built = record("demo", hand_rows()[1:], tasks=TASKS)
+    listed = answer(monkeypatch, capsys, built)["plain_conditions"]
+    assert [one["condition"] for one in listed] == [
+        "Density at most 10 %",
+        "Best bargain (the front's knee)",
+    ]
+    assert pick(monkeypatch, built, "--max-loss", "5") == 2
+    assert "no dense trial of the study has segmentation/miou" in capsys.readouterr().err
+
+
+def test_a_condition_that_nothing_meets_names_the_nearest(record, monkeypatch, capsys) -> None:
+    built = record("demo", hand_rows()[:2], tasks=TASKS)
+    assert pick(monkeypatch, built) == 0
+    assert (
+        "Density at most 10 %: no model of the front meets cost/density<=0.1. The nearest is "
+        in (capsys.readouterr().out)
+    )
 
 
 def test_the_model_and_its_weights(built: BuiltStudy, monkeypatch, capsys) -> None:
@@ -158,6 +208,12 @@ def test_the_front_is_that_of_the_study(record: Record, monkeypatch, capsys) -> 
         (["--where", "cost/densty<=1"], "Did you mean 'cost/density'"),
         (["--best", "depth/absolute_error"], "unknown metric 'depth/absolute_error'; valid: "),
         (["--best", "test/segmentation/miou"], "must be chosen on val"),
+        (["--max-loss", "-1"], "`--max-loss` must be a percentage of the dense model's values"),
+        (["--max-loss", "nan"], "`--max-loss` must be a percentage of the dense model's values"),
+        (
+            ["--max-loss", "5", "--where", "cost/density<=0.2"],
+            "all bounds together, of 4 models cost/density<=0.2 by 2, segmentation/miou>=95% by 2",
+        ),
         (["--where", "cost/density"], "`--where` must be a metric, one of <=, >=, < and >"),
     ],
 )

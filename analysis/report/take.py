@@ -1,0 +1,149 @@
+"""Fill the report's first section: what to take under plain conditions, and how to get it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.labels import admitting, metric_label, task_label
+from analysis.methods import MethodStyle, method_style
+from analysis.report.figures import Findings
+from analysis.statistics.uncertainty.confirmed import fresh_seeds
+from analysis.studies.systems_by_seed import DELTA
+from analysis.tables import plain_choices
+from trainables import report
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TakenRow:
+    """Hold a condition and its model. cells: lines per column; without a model `reason` says why.
+
+    look: the method's; None where no model meets the condition.
+    """
+
+    condition: str
+    command: str
+    trial: str = ""
+    look: MethodStyle | None = None
+    cells: tuple[tuple[str, ...], ...] = ()
+    doubt: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TakenModel:
+    """Hold how to get a model: words with a path, a line of Python or a command."""
+
+    trial: str
+    details: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TakeView:
+    """Hold the section: the model to begin with, the table, and how to get every other model."""
+
+    first: TakenModel
+    headline: str
+    text: str
+    heads: tuple[tuple[str, ...], ...]
+    rows: tuple[TakenRow, ...]
+    others: tuple[TakenModel, ...]
+
+
+def view(found: Findings) -> TakeView | None:
+    """Return the section's contents; None without a trial that ran to its end."""
+    choices = plain_choices.choices(found.study)
+    picked = [one for one in choices if one.pick is not None]
+    if not picked:
+        return None
+    study = found.study
+    first = _first(picked)
+    models = {one.pick.trial.trial: _model(one) for one in picked if one.pick is not None}
+    head = models.pop(first.pick.trial.trial) if first.pick is not None else None
+    assert head is not None
+    tasks = [_head(name) for name in study.qualities]
+    return TakeView(
+        first=head,
+        headline=_headline(first),
+        text=_text(found),
+        heads=(
+            *(("condition",), ("model",), (metric_label(study.cost),)),
+            *tasks,
+            *(("Δ_T",), ("how sure",)),
+        ),
+        rows=tuple(_row(one) for one in choices),
+        others=tuple(models.values()),
+    )
+
+
+def _first(picked: Sequence[plain_choices.PlainChoice]) -> plain_choices.PlainChoice:
+    """Return the sparse model under the mildest loss, else the knee, else what there is."""
+    sparse = [c for c in picked if c.pick is not None and c.pick.trial.method != "dense"]
+    losing = [c for c in sparse if c.max_loss is not None and not c.doubt]
+    return (losing or sparse[-1:] or list(picked))[-1]
+
+
+def _model(one: plain_choices.PlainChoice) -> TakenModel:
+    assert one.pick is not None
+    return TakenModel(trial=one.pick.trial.trial, details=tuple(plain_choices.details(one)))
+
+
+def _headline(one: plain_choices.PlainChoice) -> str:
+    """Write for example "DiSparse static, density 50 %, is the answer to …"."""
+    pick = one.pick
+    assert pick is not None
+    study = pick.study
+    losses = ", ".join(
+        f"{task_label(_task(name)).lower()} {plain_choices.loss_text(pick, name)}"
+        for name in study.qualities
+    )
+    cost = admitting(pick.trial.metrics[study.cost], study.cost)
+    beside = f"; beside the dense model: {losses}" if pick.dense else ""
+    return (
+        f"({method_style(pick.trial.method).label}, {metric_label(study.cost)} {cost}){beside}. "
+        f"It answers \u201c{one.condition}\u201d; known at {plain_choices.sureness(one)}."
+    )
+
+
+def _head(name: str) -> tuple[str, ...]:
+    arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
+    return (task_label(_task(name)), f"{metric_label(name)}\u00a0{arrow}")
+
+
+def _task(name: str) -> str:
+    return report.without_split(name).partition("/")[0]
+
+
+def _text(found: Findings) -> str:
+    said = (
+        "Price: what a task loses beside the dense model on validation, then its value and the "
+        "share of the dense one's."
+    )
+    if fresh_seeds(found.confirmed):
+        return f"{said} \u201cFresh\u201d is the loss at fresh seeds, with its 95 % interval."
+    return (
+        f"{said} Each is of one seed, so small differences may be luck: "
+        f"\u201cpython -m search confirm {found.study.name}\u201d trains the front again at "
+        "fresh seeds."
+    )
+
+
+def _row(one: plain_choices.PlainChoice) -> TakenRow:
+    pick = one.pick
+    if pick is None:
+        return TakenRow(condition=one.condition, command=one.command, reason=one.reason)
+    study = pick.study
+    cells: list[tuple[str, ...]] = [(admitting(pick.trial.metrics[study.cost], study.cost),)]
+    for name in study.qualities:
+        fresh = plain_choices.fresh_text(one, name)
+        lines = [plain_choices.loss_text(pick, name), plain_choices.values_text(pick, name)]
+        cells.append((*lines, *([f"fresh: {fresh}"] if fresh else [])))
+    delta = admitting(pick.delta_percent, f"val/{DELTA}")
+    cells.append((delta if delta == "–" else f"{delta} %",))
+    cells.append(tuple(plain_choices.sureness(one).split("; ")))
+    return TakenRow(
+        condition=one.condition,
+        command=one.command,
+        trial=pick.trial.trial,
+        look=method_style(pick.trial.method),
+        cells=tuple(cells),
+        doubt=one.doubt,
+    )

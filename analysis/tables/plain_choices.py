@@ -1,0 +1,271 @@
+"""Say what to take from a front under plain conditions: the report's first screen, and in `pick`.
+
+A condition is a loss that every task may have, a share of the dense network's cost, or the knee.
+Models are chosen by their values at selection, as `choice` chooses; what fresh seeds say of the
+losses stands beside them, and where they do not bear a condition out, that is said.
+"""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.labels import admitting, metric_label, share_of_dense, task_label
+from analysis.statistics.choice import choose, mean_metrics
+from analysis.statistics.comparison import Interval, mean_interval
+from analysis.statistics.conditions import parse_conditions
+from analysis.statistics.fronts import dense_trials, eligible
+from analysis.statistics.uncertainty.confirmed import (
+    CONFIDENCE,
+    Confirmed,
+    confirmations,
+    ties,
+)
+from analysis.studies.systems_by_seed import DELTA
+from analysis.studies.trials import Study, Trial
+from analysis.tables.picked import Pick
+from analysis.tables.typeset import Table, plain
+from trainables import report
+from trainables.errors import UserError
+
+_LOSSES = (1.0, 5.0)  # percent of the dense model's value that every task may lose
+# Costs that are shares of the dense network's, and the percentage that is asked for.
+_SHARES = {"cost/density": 10, "cost/latency_fraction": 50, "cost/flops_fraction": 50}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainChoice:
+    """Hold what one condition takes.
+
+    condition: in words. max_loss: its bound on losses in percent, if that is what it is. pick: the
+    model; None where none meets it, and `reason` then says why. command: which makes the same
+    choice in a terminal. fresh: by objective, the loss at fresh seeds in percent of the dense
+    model's mean there: its mean, and its 95 % interval, paired by seed; empty where one of both is
+    not confirmed. num_seeds: how many fresh seeds the model has. tied: numbers of the members that
+    no quality tells apart from it. doubt: what fresh seeds say against it, else empty.
+    """
+
+    condition: str
+    command: str
+    max_loss: float | None
+    pick: Pick | None
+    reason: str = ""
+    fresh: Mapping[str, tuple[float, Interval]]
+    num_seeds: int = 0
+    tied: tuple[int, ...] = ()
+    doubt: str = ""
+
+
+def choices(study: Study) -> tuple[PlainChoice, ...]:
+    """Choose under every plain condition that the study can answer; nothing without a front."""
+    trials = eligible(study)
+    if not trials:
+        return ()
+    dense = mean_metrics(dense_trials(study))
+    found = []
+    if all(dense.get(name, 0) > 0 for name in study.qualities):
+        for loss in _LOSSES:
+            words = f"At most {loss:g} % loss on every task"
+            found.append(_choice(study, trials, dense, words, max_loss=loss, best=study.cost))
+    ranking = f"val/{DELTA}"
+    knows_delta = any(not report.non_finite(t.metrics, [ranking]) for t in trials)
+    for name, percent in _SHARES.items():
+        if name == study.cost or any(not report.non_finite(t.metrics, [name]) for t in trials):
+            if name == "cost/flops_fraction" and name != study.cost:
+                continue
+            words = f"{metric_label(name).capitalize()} at most {percent} %"
+            where = f"{name}<={percent / 100:g}"
+            best = DELTA if knows_delta else None
+            found.append(_choice(study, trials, dense, words, where=where, best=best))
+    found.append(_choice(study, trials, dense, "Best bargain (the front's knee)"))
+    return tuple(found)
+
+
+def text(found: Sequence[PlainChoice]) -> str:
+    """Write the choices for a terminal: a table, then the doubts and commands."""
+    lines = [plain(table(found)), ""]
+    for one in found:
+        if one.pick is None:
+            lines.append(f"  {one.condition}: {one.reason}")
+        else:
+            lines.append(f"  {one.condition}: {one.command}")
+            lines += [f"    {one.doubt}"] if one.doubt else []
+    return "\n".join(lines)
+
+
+def table(found: Sequence[PlainChoice]) -> Table:
+    """Tabulate the choices: the model, its cost, its loss on every task, and how sure that is."""
+    study = next(one.pick.study for one in found if one.pick is not None)
+    tasks = [task_label(_task(name)) for name in study.qualities]
+    rows = []
+    for one in found:
+        if one.pick is None:
+            rows.append([one.condition, "none", *["–" for _ in range(len(tasks) + 2)]])
+            continue
+        cost = admitting(one.pick.trial.metrics[study.cost], study.cost)
+        losses = [loss_text(one.pick, name) for name in study.qualities]
+        rows.append([one.condition, one.pick.trial.trial, cost, *losses, sureness(one)])
+    return Table(
+        title="what to take",
+        heads=["what to take", "model", metric_label(study.cost), *tasks, "how sure"],
+        rows=rows,
+    )
+
+
+def loss_text(pick: Pick, name: str) -> str:
+    """Write for example "2.18 % worse" beside the dense model, "equal", or "–" without one."""
+    price, dense = pick.price(name), pick.dense.get(name)
+    if price is None or not dense:
+        return "–"
+    if price == 0:
+        return "equal"
+    percent = 100 * price / abs(dense)
+    # A loss is never written smaller than it is.
+    step = 10.0 ** (math.floor(math.log10(abs(percent))) - 2)
+    shown = abs(math.ceil(percent / step - 1e-9) * step)
+    return f"{shown:.3g} % {'worse' if price > 0 else 'better'}"
+
+
+def fresh_text(one: PlainChoice, name: str) -> str:
+    """Write a task's loss at fresh seeds, for example "2.1 % worse (0.4 to 3.9)"; "" for none."""
+    if name not in one.fresh:
+        return ""
+    mean, interval = one.fresh[name]
+    said = f"{abs(mean):.2g} % {'worse' if mean > 0 else 'better'}"
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return said
+    return f"{said} ({interval.low:+.2g} to {interval.high:+.2g})"
+
+
+def sureness(one: PlainChoice) -> str:
+    """Say at how many seeds the model is known, and with which members it is tied."""
+    if not one.num_seeds:
+        return "one seed"
+    seeds = f"{one.num_seeds} fresh seed{'s' if one.num_seeds > 1 else ''}"
+    return f"{seeds}; tied with {', '.join(map(str, one.tied))}" if one.tied else seeds
+
+
+def details(one: PlainChoice) -> list[tuple[str, str]]:
+    """Return what gets the model: its file, the Python line and the command, each with its word."""
+    if one.pick is None:
+        return []
+    ship = ("ship", one.pick.ship)
+    if not one.pick.model.is_file():
+        return [("file", f"{one.pick.model}, which was not there"), ship]
+    return [("file", str(one.pick.model)), ("load", one.pick.load), ship]
+
+
+def values_text(pick: Pick, name: str) -> str:
+    """Write a task's value and its share of the dense model's, rounded to the worse side."""
+    value = pick.trial.metrics[name]
+    share = share_of_dense(value, pick.dense.get(name, math.nan), name)
+    return admitting(value, name) + (f" ({share})" if share != "–" else "")
+
+
+def to_json(one: PlainChoice) -> dict[str, Any]:
+    """Return the choice as plain values; losses are percentages of the dense model's values."""
+    pick = one.pick
+    losses = {} if pick is None else {n: _percent(pick, n) for n in pick.study.qualities}
+    fresh = {
+        name: {"mean": mean, "low": _finite(i.low), "high": _finite(i.high)}
+        for name, (mean, i) in one.fresh.items()
+    }
+    return {
+        "condition": one.condition,
+        "command": one.command,
+        "trial": None if pick is None else pick.trial.trial,
+        "reason": one.reason or None,
+        "loss_percent": losses,
+        "fresh_loss_percent": fresh,
+        "fresh_seeds": one.num_seeds,
+        "tied_with": list(one.tied),
+        "doubt": one.doubt or None,
+        "model": None if pick is None else str(pick.model),
+    }
+
+
+def _choice(
+    study: Study,
+    trials: Sequence[Trial],
+    dense: Mapping[str, float],
+    words: str,
+    *,
+    where: str | None = None,
+    max_loss: float | None = None,
+    best: str | None = None,
+) -> PlainChoice:
+    command = _command(study, where, max_loss, best)
+    bounds = parse_conditions([where] if where else [], max_loss, study.objectives, dense)
+    try:
+        chosen = choose(trials, study.objectives, bounds, best)
+    except UserError as error:
+        return PlainChoice(
+            condition=words,
+            command=command,
+            max_loss=max_loss,
+            pick=None,
+            reason=str(error),
+            fresh={},
+        )
+    pick = Pick(study=study, choice=chosen, dense=dense)
+    known = confirmations(study)
+    own = known.get(pick.trial.trial)
+    references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
+    fresh = _fresh_losses(own, references[0], study.qualities) if own and references else {}
+    missed = [
+        f"{task_label(_task(name)).lower()} {mean:.2g} %"
+        for name, (mean, _) in fresh.items()
+        if max_loss is not None and mean > max_loss
+    ]
+    return PlainChoice(
+        condition=words,
+        command=command,
+        max_loss=max_loss,
+        pick=pick,
+        fresh=fresh,
+        num_seeds=len(own.runs) if own else 0,
+        tied=ties(chosen.front, known, study.qualities).get(pick.trial.trial, ()),
+        doubt=f"At fresh seeds it loses more: {', '.join(missed)}." if missed else "",
+    )
+
+
+def _fresh_losses(
+    own: Confirmed, reference: Confirmed, names: Sequence[str]
+) -> dict[str, tuple[float, Interval]]:
+    if own.trial.trial == reference.trial.trial:
+        return {}
+    found = {}
+    for name in names:
+        ours, theirs = own.values(name), reference.values(name)
+        level = abs(reference.mean(name))
+        gaps = [
+            100 * report.minimised(name, ours[seed] - theirs[seed]) / level
+            for seed in ours
+            if seed in theirs and level > 0
+        ]
+        if gaps:
+            found[name] = (math.fsum(gaps) / len(gaps), mean_interval(gaps, CONFIDENCE))
+    return found
+
+
+def _command(study: Study, where: str | None, max_loss: float | None, best: str | None) -> str:
+    words = ["python", "-m", "analysis", "pick", study.name]
+    words += ["--where", where] if where else []
+    words += ["--max-loss", f"{max_loss:g}"] if max_loss is not None else []
+    words += ["--best", report.without_split(best)] if best else []
+    storage = str(study.directory.parent)
+    return shlex.join(words + (["--storage", storage] if storage != "runs" else []))
+
+
+def _task(name: str) -> str:
+    return report.without_split(name).partition("/")[0]
+
+
+def _percent(pick: Pick, name: str) -> float | None:
+    price, dense = pick.price(name), pick.dense.get(name)
+    return None if price is None or not dense else 100 * price / abs(dense)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,76 @@
+"""Check the report's first section: a model to take, its price, and how to get it."""
+
+import html
+from collections.abc import Callable
+
+import pytest
+
+from analysis.report import figures, take, trial_tables
+from analysis.report.report import render
+from analysis.studies.trials import load_study
+from tests.analysis.built_studies import BuiltStudy, simple_row
+
+Record = Callable[..., BuiltStudy]
+
+
+@pytest.fixture
+def built(record: Record) -> BuiltStudy:
+    values = [
+        ("dense", 1.0, 0.50, 16.0),
+        ("snip", 0.5, 0.48, 16.4),
+        ("rigl", 0.1001, 0.30, 26.0),
+        ("random", 0.05, 0.20, 30.0),
+    ]
+    rows = [simple_row(i, *value) for i, value in enumerate(values)]
+    rows[1].params = {"method": "snip", "optimiser.name": "adam"}
+    return record("demo", rows, tasks=("segmentation", "normals"))
+
+
+def found_in(built: BuiltStudy) -> figures.Findings:
+    study = load_study(built.name, built.storage)
+    return figures.find(study, with_masks=False, with_importances=False, with_predictions=False)
+
+
+def test_a_model_its_price_and_how_to_get_it(built: BuiltStudy) -> None:
+    folder = built.directory / "trials" / "00001"
+    folder.mkdir(parents=True)
+    (folder / "model.pt").write_bytes(b"weights")
+    shown = take.view(found_in(built))
+    assert shown is not None
+    assert shown.first.trial == "demo-00001"  # the cheapest that loses at most 5 %
+    assert "segmentation 4 % worse, surface normals 2.5 % worse" in shown.headline
+    assert "one seed" in shown.headline
+    details = dict(shown.first.details)
+    assert details["file"] == str(folder / "model.pt")
+    assert "load_model(" in details["load"]
+    assert details["ship"].startswith("python -m search ship demo --trial 1 --out")
+    page = html.unescape(render(found_in(built), "command"))
+    for text in (shown.headline, details["load"], details["ship"], details["file"]):
+        assert text in page
+    assert page.index('id="take"') < page.index('id="front"')
+
+
+def test_every_condition_has_its_row(built: BuiltStudy) -> None:
+    shown = take.view(found_in(built))
+    assert shown is not None
+    taken = {row.condition: row.trial for row in shown.rows}
+    assert taken["At most 1 % loss on every task"] == "demo-00000"
+    assert taken["Density at most 10 %"] == "demo-00003"  # 10.01 % is not 10 %
+    (tenth,) = [row for row in shown.rows if row.trial == "demo-00003"]
+    assert tenth.cells[0] == ("5 %",)
+    assert tenth.cells[1] == ("60 % worse", "0.2 (40 %)")
+
+
+def test_the_members_table_shows_what_filters_read(built: BuiltStudy) -> None:
+    table = trial_tables.members(found_in(built))
+    heads = [" ".join(head.lines) for head in table.heads]
+    rows = {row.trial: dict(zip(heads, row.cells, strict=True)) for row in table.rows}
+    assert rows["demo-00002"]["density\u00a0↓"] == "10.01 %"
+    assert rows["demo-00001"]["settings"] == "optimiser.name=adam"
+    assert rows["demo-00001"]["Δ_T\u00a0↑ %"] == "-3.25"  # (-4 - 2.5) / 2
+    assert rows["demo-00001"]["% of dense"] == "102.5 %"  # the last task's, normals
+    assert rows["demo-00001"]["model"] == "–"
+
+
+def test_a_study_without_a_front_takes_nothing(record: Record) -> None:
+    assert take.view(found_in(record("empty", [], tasks=("segmentation",)))) is None
