@@ -60,7 +60,7 @@ def sent(storage: Path) -> list[str]:
     return [each.path for each in client.list_artifacts(newest.info.run_id, "record")]
 
 
-@pytest.mark.parametrize("name", ["100%25 ö", "-a b#c", "what?&token=x", 'it\'s:"q"@h'])
+@pytest.mark.parametrize("name", ["100%25 ö#'", '-what?&token=x:"q"@h'])
 def test_a_storage_of_any_name(tmp_path: Path, empty_database: Path, name: str) -> None:
     storage = prepared(tmp_path / "in" / name, empty_database)
     before = (storage / "mlflow.db").read_bytes()
