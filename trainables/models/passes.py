@@ -36,7 +36,7 @@ def predict(
     size = "x".join(map(str, images_BCHW.shape))
     what = f"model {described(model)!r}, given images of shape {size},"
     with calling(what, model, _REMEDY):
-        found = (forward or model)(images_BCHW)
+        found = (model if forward is None else forward)(images_BCHW)
     if not is_ours(model):
         require_predictions(model, found, tasks, len(images_BCHW))
     return dict(cast(Mapping[str, Tensor], found))
