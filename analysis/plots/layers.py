@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _MAX_WIDTH = 32.0  # inches
+_COLUMN_PIXELS = 13  # of a layer on the page, at least
 
 
 def draw(
@@ -101,7 +102,8 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
             },
         )
     )
-    canvas.page_layout(figure, 150 + max(150, 26 * len(rows)))
+    tilted = any(_is_narrow(owner, stop - start) for owner, start, stop in _blocks(layers))
+    canvas.page_layout(figure, 150 + 40 * tilted + max(150, 26 * len(rows)))
     for owner, start, stop in _blocks(layers):
         if start:
             figure.add_vline(x=start - 0.5, line={"color": style.INK, "width": 2})
@@ -111,8 +113,9 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
             yref="paper",
             yanchor="bottom",
             showarrow=False,
-            text=_owner_label(owner, stop - start).replace(" ", "<br>"),
+            text=_owner_label(owner, stop - start).replace(" ", " " if tilted else "<br>"),
             font={"size": 12, "color": style.QUIET},
+            **({"textangle": -35, "xanchor": "left"} if tilted else {}),
         )
     names = [_name(layer) for layer in layers]
     figure.update_xaxes(
@@ -123,13 +126,19 @@ def interactive(masks: Sequence[TrialMasks]) -> "go.Figure":
         showgrid=False,
     )
     figure.update_yaxes(autorange="reversed", tickfont={"size": 11}, showgrid=False)
-    figure.update_layout(margin={"l": 240, "t": 56, "b": 90})
+    figure.update_layout(margin={"l": 240, "t": 56 + 40 * tilted, "b": 90})
     return figure
+
+
+def _is_narrow(owner: str, num_columns: int) -> bool:
+    """Tell whether a group's label may be wider than its columns on the page."""
+    words = _owner_label(owner, num_columns).split(" ")
+    return _COLUMN_PIXELS * num_columns < 8 * max(map(len, words))
 
 
 def page_width(masks: Sequence[TrialMasks]) -> int:
     """Return how many pixels wide the page's map must be for the names of all layers."""
-    return 320 + 13 * len(_arranged(masks)[1])
+    return 320 + _COLUMN_PIXELS * len(_arranged(masks)[1])
 
 
 def _arranged(masks: Sequence[TrialMasks]) -> tuple[list[TrialMasks], list[Layer]]:

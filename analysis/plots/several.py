@@ -60,13 +60,15 @@ def _panel(axes: Axes, found: Several, quality: str) -> None:
     line = _line(found, quality, None, right)
     axes.plot(*line, color=style.FRONT, linewidth=3.6, alpha=0.22, zorder=2.4)
     members = {one.trial.trial for one in found.members}
+    inset = 0.03 * (high - low)
+    outwards = "v" if maximised(quality) else "^"  # of an outlier, marked at the edge
     for one in sorted(found.placed, key=lambda p: p.trial.trial in members):
-        joint = one.trial.trial in members
+        joint, value = one.trial.trial in members, one.values[quality]
         axes.scatter(
             one.values[found.cost],
-            min(max(one.values[quality], low), high),
+            min(max(value, low + inset), high - inset),
             s=48 if joint else 30,
-            marker=method_style(one.trial.method).marker,
+            marker=method_style(one.trial.method).marker if low < value < high else outwards,
             color=colour_of(found, one.study),
             alpha=1.0 if joint else 0.45,
             edgecolors=style.INK if joint else "white",

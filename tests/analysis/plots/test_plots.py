@@ -134,7 +134,7 @@ def test_a_line_of_agreement_breaks_before_the_shortcuts(record: Record) -> None
     summary = {"masks": {"layers": kept, "agreement": votes}}
     (folder / "summary.json").write_text(json.dumps(summary))
     result = figures.find(load_study("cut", built.storage))
-    figure = agreement.interactive(result.votes)
+    (figure,) = agreement.interactive(result.votes)
     assert list(figure.data[0].y) == [0.9, 0.7, None, 0.8]
     assert list(figure.layout.xaxis.ticktext) == ["conv1", "b", "shortcut.1.0"]
 

@@ -1,0 +1,45 @@
+"""Open the reports of every kind of study in a browser: nothing fails, is empty or overlaps."""
+
+from pathlib import Path
+
+import pytest
+
+from analysis.report import figures
+from analysis.report.report import write_report
+from analysis.studies.trials import load_study
+from tests.analysis.report.browser import BROWSER, probe
+from tests.analysis.report.kinds import KINDS
+
+WIDTHS = (480, 900, 1400)
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="needs Chromium on the PATH"),
+    pytest.mark.timeout(400),
+]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=[] if k == "search" else [pytest.mark.slow]) for k in KINDS],
+)
+def test_a_report_is_whole_at_every_width(kind: str, tmp_path: Path) -> None:
+    built = KINDS[kind](tmp_path / "runs")
+    found = figures.find(load_study(built.name, built.storage))
+    page = write_report(found, tmp_path, "command")
+    answers = probe(page, WIDTHS)
+    assert sorted(answers) == list(WIDTHS)
+    for width, answer in answers.items():
+        assert answer["errors"] == [], width
+        assert answer["empty"] == [], width
+        assert answer["overlaps"] == [], width
+        assert answer["sideways"] <= 0, width
+        assert answer["figures"] >= 4, width
+        assert all(answer["hovers"]), width
+        if kind == "grid":
+            assert answer["hovers"] == []
+            continue
+        assert len(answer["hovers"]) == len(found.fronts)
+        first = (*found.ended, *found.infeasible)[0].method
+        alike = {t.trial for t in (*found.ended, *found.infeasible) if t.method == first}
+        assert answer["chosen"].startswith(f"{len(alike)} of "), width
+        assert set(answer["selected"]) <= alike, width
+        assert answer["selected"], width
