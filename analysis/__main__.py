@@ -3,9 +3,9 @@
 Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 """
 
-import json
 import logging
 import math
+import os
 import shlex
 import sys
 import time
@@ -17,7 +17,7 @@ import typer
 
 from analysis import commands
 from analysis.options import JsonFile, Log, Name, Names, Out, Quiet, Storage, TrackingUri
-from trainables.command_line import Commands, masked, run_command_line, write_json
+from trainables.command_line import STDOUT, Commands, masked, run_command_line, write_json
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -174,7 +173,7 @@ def pick(
     for note in () if quiet else study.notes:
         print(f"note: {note}", file=sys.stderr)
     plainly = () if bounds or best else plain_choices.choices(study)
-    to_stdout = json_file == Path("-")
+    to_stdout = json_file == Path(STDOUT)
     if not (quiet or to_stdout):
         print(picked.text(found))
         if plainly:
@@ -190,10 +189,7 @@ def pick(
         "timing": {"seconds": round(time.perf_counter() - started, 3)},
         "versions": versions(),
     }
-    if to_stdout:
-        print(json.dumps(answer, indent=2, allow_nan=False))
-    else:
-        write_json(json_file, answer)
+    write_json(json_file, answer)
 
 
 for _command in (commands.compare, commands.table, commands.published, commands.layers):
@@ -221,7 +217,7 @@ def _produce(
     suffix = ""
     if cost is not None and cost != study.cost:
         study, suffix = fronts.against(study, cost), f"-{cost.partition('/')[2]}"
-    say = (lambda text: None) if quiet else print
+    say = (lambda text: None) if quiet or json_file == Path(STDOUT) else print
     whole = command == "report"
     shown = {f"with_{part}": whole for part in ("masks", "importances", "predictions")}
     found = figures.find(study, **shown)
@@ -232,9 +228,7 @@ def _produce(
         from analysis.report.report import write_report
 
         paths += figures.write_figures(found, folder)
-        paths.append(
-            write_report(found, folder, shlex.join(["python", "-m", "analysis", *sys.argv[1:]]))
-        )
+        paths.append(write_report(found, folder, _as_typed(name, storage, out)))
     notes = [*study.notes, *(_log(study, folder, [*paths, *of_tasks]) if log else ())]
     for note in () if quiet else notes:
         print(f"note: {note}", file=sys.stderr)
@@ -259,6 +253,18 @@ def _produce(
     if json_file is not None:
         seconds = time.perf_counter() - started
         write_json(json_file, _summary(command, found, notes, [*paths, *of_tasks], seconds))
+
+
+def _as_typed(name: str, storage: Path, out: Path | None) -> str:
+    """Return the command that makes the report, as somebody in this folder would type it."""
+    words = ["python", "-m", "analysis", "report", name]
+    for option, path in (("--storage", storage), ("--out", out)):
+        if path is None:
+            continue
+        full = Path(os.path.abspath(path))
+        shown = full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else full
+        words += [] if str(shown) == "runs" else [option, str(shown)]
+    return shlex.join(words)
 
 
 def _no_model(study: "Study") -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.options import JsonFile, Name, Out, Quiet, Storage, TrackingUri
-from trainables.command_line import write_json
+from trainables.command_line import STDOUT, write_json
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def compare(
     folder = _folder(grid, out)
     paths = _write("compare", folder, tables, remarks, comparisons.to_table(grid, rows))
     paths.append(write_forest(grid, rows, folder))
-    _tell(quiet, tables, remarks, paths)
+    _tell(quiet or json_file == Path(STDOUT), tables, remarks, paths)
     _answer(
         json_file,
         "compare",
@@ -107,7 +107,12 @@ def table(
     grid = _grid(name, storage, tracking_uri, sparsity, quiet)
     tables = summaries.tables(grid)
     paths = _write("table", _folder(grid, out), tables, [], summaries.to_table(grid))
-    _tell(quiet, [summaries.primary_table(grid)] if primary else tables, [], paths)
+    _tell(
+        quiet or json_file == Path(STDOUT),
+        [summaries.primary_table(grid)] if primary else tables,
+        [],
+        paths,
+    )
     _answer(json_file, "table", [grid], paths, started, {"systems": summaries.to_json(grid)})
 
 
@@ -153,7 +158,7 @@ def published(
         tables = [beside.results_table(name, grids), beside.protocol_table(name, grids)]
         remarks = beside.remarks(name, grids)
         written = [] if folder is None else _write(f"published-{name}", folder, tables, remarks)
-        _tell(quiet, tables, remarks, written)
+        _tell(quiet or json_file == Path(STDOUT), tables, remarks, written)
         paths += written
     tables_json = [beside.to_json(name, grids) for name in datasets]
     _answer(json_file, "published", grids, paths, started, {"tables": tables_json})
@@ -207,7 +212,7 @@ def layers(
     folder = _folder(grid, out)
     paths = _write("layers", folder, tables, remarks, layer_tables.to_table(found))
     paths += layer_figures.write(grid, found, papers.DATASETS, folder)
-    _tell(quiet, tables, remarks, paths)
+    _tell(quiet or json_file == Path(STDOUT), tables, remarks, paths)
     _answer(json_file, "layers", [grid], paths, started, {"systems": layer_tables.to_json(found)})
 
 

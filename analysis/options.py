@@ -23,7 +23,10 @@ Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Where to write; default: STORAGE/NAME.")
 ]
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the result as one JSON object.")
+    Path | None,
+    typer.Option(
+        "--json", metavar="FILE|-", help="Write the result as one JSON object; - prints it alone."
+    ),
 ]
 Log = Annotated[
     bool, typer.Option("--log/--no-log", help="Log the files to the study's MLflow run as well.")

@@ -1,6 +1,5 @@
 """`python -m search`: run a study or a grid of baselines, resume it, ask how it stands."""
 
-import json
 import os
 from typing import Annotated, Any
 
@@ -22,16 +21,23 @@ from search.options import (
     quiet_libraries,
 )
 from search.ship_command import ship
-from trainables.command_line import EXIT_INTERRUPTED, Commands, run_command_line
+from trainables.command_line import (
+    EXIT_INTERRUPTED,
+    STDOUT,
+    Commands,
+    run_command_line,
+    write_json,
+)
 from trainables.errors import Failure
 
 app = typer.Typer(
+    name="python -m search",
     help="Search sparse multitask models: many trials, Pareto fronts at the end.",
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
 )
 
 RecipeArgument = Annotated[
@@ -167,7 +173,9 @@ def resume(name: NameArgument, launch: dict[str, Any]) -> None:
     Passwords are not recorded: repeat an address that holds one, or set MLFLOW_TRACKING_URI and
     DISPARSE_STUDY_STORAGE.
 
-    Example: python -m search resume demo
+    \b
+    Example:
+      python -m search resume demo
     """
     from search.record.study_file import plan_of
 
@@ -187,7 +195,9 @@ def extend(
 
     Given again, it raises the budget again: after an interruption use `search resume`.
 
-    Example: python -m search extend demo --trials 12
+    \b
+    Example:
+      python -m search extend demo --trials 12
     """
     from search.plans.budget import Budget
     from search.record.study_file import plan_of
@@ -209,7 +219,10 @@ def confirm(
     have kept off the front, at most as many as it has members. They are trials of the same study
     outside its budget. The same command resumes what was interrupted, and repeats nothing.
 
-    Examples: python -m search confirm demo; python -m search confirm demo --seeds 8
+    \b
+    Examples:
+      python -m search confirm demo
+      python -m search confirm demo --seeds 8
     """
     from search.record.study_file import plan_of
 
@@ -218,21 +231,33 @@ def confirm(
 
 @app.command()
 def status(
-    name: NameArgument,
+    name: Annotated[str | None, typer.Argument(help="A study; without it, list them.")] = None,
     storage: StorageOption = "runs",
     study_storage: StudyStorageOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="Write one JSON object.")
+    ] = None,
 ) -> None:
-    """Say how a study stands; change nothing.
+    """Say how a study stands, or list the studies; change nothing.
 
-    Examples: python -m search status demo; python -m search status demo --json
+    \b
+    Examples:
+      python -m search status
+      python -m search status demo --json
     """
     quiet_libraries()
     from search.messages import status_lines
-    from search.record.study_status import study_status
+    from search.record.study_status import all_studies, study_status
 
-    found = study_status(storage, name, study_storage=study_storage)
-    for line in [json.dumps(found, indent=2)] if as_json else status_lines(found, storage):
+    if name is None:
+        found: dict[str, Any] = {"studies": all_studies(storage)}
+        lines = found["studies"].values() or [f"no study in {storage!r}"]
+    else:
+        found = study_status(storage, name, study_storage=study_storage)
+        lines = status_lines(found, storage)
+    if json_file is not None:
+        write_json(json_file, found)
+    for line in () if json_file == STDOUT else lines:
         typer.echo(line)
 
 
@@ -249,8 +274,10 @@ def sync(
     For a server that was away, lost its data, or is new: one named by --tracking-uri is the
     study's from then on. What somebody added by hand stays. Not while a driver is at work.
 
-    Examples: python -m search sync demo;
-    python -m search sync demo --tracking-uri http://server:5000
+    \b
+    Examples:
+      python -m search sync demo
+      python -m search sync demo --tracking-uri http://server:5000
     """
     quiet_libraries()
     from search.tracking.sync import sync_study
@@ -272,7 +299,9 @@ def recipe(
 ) -> None:
     """List the built-in recipes, or print one as TOML to start from.
 
-    Example: python -m search recipe demo > my.toml
+    \b
+    Example:
+      python -m search recipe demo > my.toml
     """
     from search.plans.recipe import get_recipe, recipe_names, recipe_text
 
@@ -294,7 +323,9 @@ def delete(
 ) -> None:
     """Delete a study: its folder, its record and its runs in MLflow, after asking.
 
-    Example: python -m search delete demo
+    \b
+    Example:
+      python -m search delete demo
     """
     quiet_libraries()
     from search.tracking.delete import delete_study
@@ -308,6 +339,8 @@ def delete(
 
 
 def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
+    if not quiet:  # what follows loads for seconds
+        print(f"study {plan.study}: setting up data, Ray and MLflow", flush=True)
     from search.execution.launch_options import Launch
     from search.execution.study import run_study
     from search.messages import end_lines, problem_lines

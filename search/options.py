@@ -17,7 +17,7 @@ StudyStorageOption = Annotated[
     str | None, typer.Option(help="Optuna's storage; default: a journal in the study's folder.")
 ]
 DataRootOption = Annotated[str | None, typer.Option(help="Folder of the store, or of raw data.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
 
 
 def _launch(

@@ -1,6 +1,5 @@
 """Reads the command line of `python -m search ship`."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +15,8 @@ from search.options import (
     TrackingOption,
     quiet_libraries,
 )
-from trainables.command_line import EXIT_INTERRUPTED, masked, require_writable, write_json
+from trainables.command_line import EXIT_INTERRUPTED, STDOUT, masked, require_writable, write_json
 from trainables.errors import Failure
-
-_STDOUT = "-"
 
 
 def ship(
@@ -90,7 +87,7 @@ def ship(
         seeds=seeds,
         register=register,
     )
-    if json_file not in (None, _STDOUT):
+    if json_file not in (None, STDOUT):
         require_writable(Path(str(json_file)).parent, "--json")
     try:
         shipped = ship_from_study(
@@ -113,11 +110,9 @@ def ship(
         typer.echo("Interrupted. Run the same command again to continue.", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     answer = shipped_json(shipped)
-    if json_file == _STDOUT:
-        typer.echo(json.dumps(answer, indent=2))
-    elif json_file is not None:
+    if json_file is not None:
         write_json(json_file, answer)
-    for line in () if quiet or json_file == _STDOUT else shipped_lines(shipped, wanted):
+    for line in () if quiet or json_file == STDOUT else shipped_lines(shipped, wanted):
         typer.echo(line)
     if shipped.problem:
         raise Failure(shipped.problem)

@@ -1,6 +1,5 @@
 """Shows what may vary, on the command line: `python -m spaces`."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -9,40 +8,58 @@ from rich.table import Table
 
 from spaces.catalogue import SPACES, build_space
 from spaces.presets import trial_config
-from trainables.command_line import Commands, run_command_line
+from trainables.command_line import STDOUT, Commands, run_command_line, write_json
+
+JsonFile = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE|-", help="Write one JSON object; - prints it alone."),
+]
 
 app = typer.Typer(
+    name="python -m spaces",
     help="Look at the search spaces: every parameter, range, condition and default.",
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
-@app.command("list", help="Print the names of the spaces.\n\nExample: python -m spaces list")
-def list_spaces() -> None:
-    """Print the names of the spaces, one per line."""
-    for name, (doc, _) in SPACES.items():
+@app.command("list")
+def list_spaces(json_file: JsonFile = None) -> None:
+    """Print the names of the spaces, one per line.
+
+    \b
+    Example:
+      python -m spaces list
+    """
+    if json_file is not None:
+        write_json(json_file, {name: doc for name, (doc, _) in SPACES.items()})
+    for name, (doc, _) in {}.items() if json_file == STDOUT else SPACES.items():
         typer.echo(f"{name:10s}{doc}")
 
 
-@app.command(
-    help="Print every parameter of a space, with its range, condition and default.\n\n"
-    "Ranges of steps and of the learning rate depend on --dataset and --preset.\n\n"
-    "Examples: python -m spaces show full; "
-    "python -m spaces show compact --dataset nyu-v2 --preset small --json"
-)
+@app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Name of a space; see `list`.")],
     dataset: Annotated[str, typer.Option(help="Data set that sets the ranges.")] = "scenes",
     preset: Annotated[str, typer.Option(help="Preset that sets the ranges.")] = "tiny",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
-    """Print every parameter of a space, as a table or as JSON."""
+    """Print every parameter of a space, with its range, condition and default.
+
+    Ranges of steps and of the learning rate depend on --dataset and --preset.
+
+    \b
+    Examples:
+      python -m spaces show full
+      python -m spaces show compact --dataset nyu-v2 --preset small --json
+    """
     space = build_space(name, trial_config("disparse-static", dataset, preset))
-    if as_json:
-        typer.echo(json.dumps(space.to_json(), indent=2))
+    if json_file is not None:
+        write_json(json_file, space.to_json())
+    if json_file == STDOUT:
         return
     table = Table(title=f"{space.name}: {space.doc}")
     for heading in ("parameter", "kind", "range", "default", "drawn when", "meaning"):

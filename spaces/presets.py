@@ -13,6 +13,7 @@ from spaces.dataset_defaults import DATASET_DEFAULTS, defaults_for
 from spaces.task_names import resolve_tasks
 from trainables.coercion import whole_number
 from trainables.config import TrialConfig
+from trainables.data.store.meta import stored_size
 from trainables.errors import UserError, unknown_name
 from trainables.registry.lookup import METHOD, MODEL
 from trainables.registry.methods import METHODS
@@ -163,6 +164,15 @@ def trial_config(
     if released is not None:
         update_fraction = released.update_every_steps / released.steps
         update_interval = max(1, round(update_fraction * training["steps"]))
+    # Frames that lie in a store have the size they have; the crop keeps its share of them.
+    size, crop = defaults.size[preset], defaults.crop[preset]
+    stored = None if "data.size" in overrides else stored_size(root)
+    if stored is not None and stored != size:
+        height, width = (
+            max(1, round(pixels * part / whole))
+            for pixels, part, whole in zip(stored, crop, size, strict=True)
+        )
+        size, crop = stored, (height, width)
     values = {
         "method": method,
         "seed": seed,
@@ -172,8 +182,8 @@ def trial_config(
             "root": root,
             "tasks": chosen,
             "own_tasks": own_tasks,
-            "size": defaults.size[preset],
-            "crop": defaults.crop[preset],
+            "size": size,
+            "crop": crop,
             "scale_range": (0.5, 1.5) if preset == "paper" else (0.8, 1.25),
             "mirror": True,
             "validation_fraction": 0.15,

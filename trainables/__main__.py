@@ -36,28 +36,24 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
     help="Train one sparse multitask model and ship it, convert a data set, or list what there is.",
 )
 
 
-@app.command(
-    epilog="""Examples:
-
-`python -m trainables train disparse-static --dataset scenes --preset tiny --sparsity 0.9`
-
-`python -m trainables train rigl --dataset nyu-v2 --data-root runs/data/nyuv2 --preset small
---tasks segmentation,depth --sparsity 0.95 --out runs/rigl --json runs/rigl.json`
-
-`python -m trainables train snip --dataset scenes --set optimiser.learning_rate=0.001`
-
-`python -m trainables train lth --dataset scenes --sparsity 0.9 --dense-cache runs/.dense`
-
-`python -m trainables train my_lab.methods:OUTLIER --dataset my_lab.datasets:ROOMS
---data-root runs/data/rooms --tasks depth,my_lab.tasks:HEIGHT`
+_TRAIN_EXAMPLES = """\b
+Examples:
+  python -m trainables train disparse-static --dataset scenes --preset tiny --sparsity 0.9
+  python -m trainables train rigl --dataset nyu-v2 --data-root runs/data/nyuv2 --preset small \\
+      --tasks segmentation,depth --sparsity 0.95 --out runs/rigl --json runs/rigl.json
+  python -m trainables train snip --dataset scenes --set optimiser.learning_rate=0.001
+  python -m trainables train lth --dataset scenes --sparsity 0.9 --dense-cache runs/.dense
+  python -m trainables train my_lab.methods:OUTLIER --dataset my_lab.datasets:ROOMS \\
+      --data-root runs/data/rooms --tasks depth,my_lab.tasks:HEIGHT
 """
-)
+
+
+@app.command(epilog=_TRAIN_EXAMPLES)
 def train(
     method: Annotated[str, typer.Argument(help="See `list methods`, or package.module:METHOD.")],
     dataset: Annotated[
@@ -107,9 +103,12 @@ def train(
         bool, typer.Option("--latency", help="Measure cost/latency_ms at the end.")
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the result as one JSON object.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE|-", help="Write the result as one JSON object; - prints it."
+        ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Train one METHOD and evaluate it on test."""
     from spaces.presets import trial_config, without_effect
@@ -203,9 +202,9 @@ app.command(epilog=prediction.EXAMPLES)(prediction.predict)
 
 
 @app.command(
-    epilog="""Example:
-
-`python -m trainables convert nyu-v2 /data/nyuv2 runs/data/nyuv2 --size 120x160`
+    epilog="""\b
+Example:
+  python -m trainables convert nyu-v2 /data/nyuv2 runs/data/nyuv2 --size 120x160
 """
 )
 def convert(
@@ -217,7 +216,7 @@ def convert(
         bool,
         typer.Option("--allow-outside", help="Read files that links or lists name outside SOURCE."),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Convert DATASET from SOURCE into the columnar store at DESTINATION."""
     from trainables.data.store.convert import convert as convert_dataset
@@ -234,7 +233,7 @@ def convert(
     print(f"{destination}: {counts}")
 
 
-@app.command("list", epilog="Example: `python -m trainables list methods --json -`")
+@app.command("list", epilog="\b\nExample:\n  python -m trainables list methods --json -")
 def list_names(
     kind: Annotated[
         str, typer.Argument(help="methods, models, structures, datasets, tasks or metrics.")
@@ -243,18 +242,14 @@ def list_names(
         str | None, typer.Option("--json", help="Write as JSON to a file, or - for stdout.")
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Accepted for consistency, without effect.")
+        bool, typer.Option("--quiet", "-q", help="Accepted for consistency, without effect.")
     ] = False,
 ) -> None:
     """List the methods, models, structures, data sets, tasks or metrics, one per line."""
     del quiet
     rows = _rows(kind)
     if json_file is not None:
-        text = json.dumps({name: description for name, description in rows}, indent=2)
-        if json_file == "-":
-            print(text)
-        else:
-            write_json(json_file, dict(rows))
+        write_json(json_file, dict(rows))
         return
     width = max(len(name) for name, _ in rows)
     for name, description in rows:

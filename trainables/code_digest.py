@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -80,3 +81,21 @@ def _plain(node: object) -> object:
 def _is_bare_string(node: object) -> bool:
     value = node.value if isinstance(node, ast.Expr) else None
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def code_commit() -> str | None:
+    """Return the commit of the code, "…-changed" with changes on top; None outside a clone."""
+    root = Path(__file__).resolve().parent.parent
+    git = ["git", "-C", str(root)]
+    try:
+        # A folder inside somebody else's repository is no clone of this one.
+        if not (root / ".git").exists():
+            return None
+        told = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    commit = told.stdout.strip()
+    return (commit + ("-changed" if changed.returncode == 1 else "")) or None

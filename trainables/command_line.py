@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from trainables.user_code import SEE_TRACEBACK, bug
 EXIT_FAILURE = 1
 EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
+STDOUT = "-"  # as a file: standard output, which then holds nothing else
 _DEBUG = "DISPARSE_DEBUG"
 
 # `scheme://user:password@`. In an http or object-store address the password ends before the first
@@ -44,16 +46,85 @@ _SECRET_ARGUMENT = re.compile(
 
 
 class Commands(TyperGroup):
-    """Gives every command of a command line the option `--debug`."""
+    """Gives the command lines the same flags and layout.
+
+    Every command takes `-h`, `-q` and `--debug`; the command line itself takes `--version`.
+    `--json` alone is `--json -`. Lists of commands are never cut off.
+    """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        # Typer makes an option from a function's parameter, so one function lends it to all.
-        lender = typer.Typer(add_completion=False)
-        lender.command()(_debuggable)
-        option = typer.main.get_command(lender).params[0]
-        for command in (self, *self.commands.values()):
-            command.params.append(option)
+        self.context_settings["help_option_names"] = ["-h", "--help"]
+        self.params += [*_lent(_versioned), *_lent(_debuggable)]
+        for command in self.commands.values():
+            command.context_settings["help_option_names"] = ["-h", "--help"]
+            quiet = [option for option in command.params if "--quiet" in option.opts]
+            for option in quiet:
+                option.opts += [] if "-q" in option.opts else ["-q"]
+            command.params += [*([] if quiet else _lent(_quietable)), *_lent(_debuggable)]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; `--json` without a file prints."""
+        return super().parse_args(ctx, _with_json_files(args))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write what each command does: its first paragraph, whole."""
+        rows = [
+            (name, " ".join((command.help or "").partition("\n\n")[0].split()))
+            for name, command in self.commands.items()
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _lent(function: Callable[..., None]) -> list[Any]:
+    """Return the options of a function, which Typer makes from its parameters."""
+    lender = typer.Typer(add_completion=False)
+    lender.command()(function)
+    return list(typer.main.get_command(lender).params)
+
+
+def _with_json_files(args: Sequence[str]) -> list[str]:
+    """Put `-` behind a `--json` that nothing follows, or another option does."""
+    found: list[str] = []
+    for place, word in enumerate(args):
+        found.append(word)
+        following = args[place + 1 : place + 2]
+        if word == "--json" and (not following or following[0][:1] == "-" != following[0]):
+            found.append("-")
+    return found
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"disparse-search {version('disparse-search')}")
+        raise typer.Exit
+
+
+def _versioned(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            expose_value=False,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    """Hold the option of every command line."""
+
+
+def _quietable(
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", expose_value=False, help="Here without effect: this prints its answer."
+        ),
+    ] = False,
+) -> None:
+    """Hold the option of the commands that do nothing but answer."""
 
 
 def _switch_debug(wanted: bool) -> None:
@@ -175,9 +246,15 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
 
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object, complete or not at all, with null for NaN and infinity."""
+    """Write one JSON object, complete or not at all, with null for NaN and infinity.
+
+    path: a file, or `-` for standard output.
+    """
     target = Path(path)
     text = json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
+    if str(path) == STDOUT:
+        sys.stdout.write(text)
+        return
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

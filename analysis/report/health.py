@@ -30,9 +30,9 @@ class Finding:
 
 def check(found: Findings) -> list[Finding]:
     """Return every check of a study, those that ask for something first."""
-    checks = (_layers, _ends, _gain, _parameters, _edges, _ranks, _seeds)
-    if found.grid is not None:  # it searches nothing, and its seeds are its own
-        checks = checks[:2]
+    checks = [_layers, _ends]
+    if found.grid is None:  # a grid searches nothing, and its seeds are its own
+        checks += [_gain, _parameters, _edges, _ranks, _seeds]
     findings = [one for each in checks for one in each(found)]
     return sorted(findings, key=lambda one: not one.remedy)
 

@@ -47,7 +47,7 @@ _COUNTED = {
     "failed": "failed",
     RUNNING: "still running",
 }
-_FACTS = ("recipe", "dataset", "preset", "tasks", "seed", "created", "command", "sampler")
+_FACTS = ("recipe", "dataset", "preset", "tasks", "seed", "created", "commit", "sampler")
 
 
 def write_report(found: Findings, out: Path, command: str) -> Path:

@@ -4,7 +4,10 @@ import platform
 from collections.abc import Iterable
 from importlib import metadata
 
-_PACKAGES = ("numpy", "pyarrow", "moocore", "mlflow", "matplotlib", "plotly")
+_PACKAGES = (
+    *("disparse-search", "torch", "ray", "optuna", "mlflow", "numpy", "pyarrow", "moocore"),
+    *("matplotlib", "plotly"),
+)
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:

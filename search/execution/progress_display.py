@@ -34,6 +34,7 @@ class Progress:
             disable=quiet or not self._console.is_terminal,
             transient=True,
         )
+        self._began, self._ended_here = time.monotonic(), 0
         self._all = self._bars.add_task("trials", total=trials, completed=finished, said="")
         self._running: dict[str, tuple[rich.progress.TaskID, str, float]] = {}
 
@@ -74,12 +75,22 @@ class Progress:
         self._finished += 1
         width = len(str(self._trials or ""))
         total = "" if self._trials is None else f"/{self._trials}"
-        self._bars.update(self._all, advance=1, said=f"{self._finished}{total} ended")
+        self._ended_here += 1
+        left = self._left()
+        self._bars.update(self._all, advance=1, said=f"{self._finished}{total} ended{left}")
         line = (
             f"[{self._finished:{width}d}{total}] {name} {method:17s} "
-            f"{self._values(metrics)} {status} {time.monotonic() - began:.0f} s"
+            f"{self._values(metrics)} {status} {time.monotonic() - began:.0f} s{left}"
         )
         self.say(f"{line} ({reason.splitlines()[0][:400]})" if reason else line)
+
+    def _left(self) -> str:
+        """Write how long the rest will take at the pace of this launch; "" where nobody knows."""
+        if self._trials is None or self._finished >= self._trials:
+            return ""
+        pace = (time.monotonic() - self._began) / self._ended_here
+        seconds = pace * (self._trials - self._finished)
+        return f", about {f'{seconds / 60:.0f} min' if seconds >= 90 else f'{seconds:.0f} s'} left"
 
     def _values(self, metrics: Mapping[str, float]) -> str:
         return "  ".join(

@@ -129,7 +129,11 @@ def _run_locked(
     # An interrupted confirmation is resumed like anything else.
     num_seeds = launch.confirm or (None if launch.more else known.get("confirm"))
     trains = launch.more is not None or num_seeds is not None or not known.get("finished")
-    data = _check_first_trial(plan, known) if launch.check_data and trains else known.get("data")
+    data = (
+        _check_first_trial(plan, known, launch.quiet)
+        if launch.check_data and trains
+        else known.get("data")
+    )
     set_ray_environment(launch.ray_address)
     # Imported late: `--help` and a user's mistakes should not wait for these.
     from search.execution.earlier_launches import clear_tune_states
@@ -240,7 +244,7 @@ def _run_locked(
     )
 
 
-def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
+def _check_first_trial(plan: Plan, known: Mapping[str, Any], quiet: bool) -> str:
     """Open the data and build the model once: their faults are the user's, in every trial.
 
     Returns a digest of the data's content. Raises `UserError` where `known`, the study's
@@ -252,9 +256,13 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any]) -> str:
     from trainables.shipping.trial_costs import deployment_costs
     from trainables.sparsity.masks import MaskRegistry
     from trainables.sparsity.structures.catalogue import build_structure, use_structure
+    from trainables.training.progress import TrialProgress
 
     config = plan.sample_config()
-    dataset = open_dataset(config.data)
+    with TrialProgress(f"study {plan.study}", quiet=quiet) as progress:
+        dataset = open_dataset(
+            config.data, lambda split, done, total: progress.step(f"preparing {split}", done, total)
+        )
     num_channels = {task: dataset.num_channels(task) for task in config.data.tasks}
     model = build_model(config.model, num_channels, config.seed)
     deployment_costs(config)

@@ -9,7 +9,7 @@ from search.plans.grid import Grid
 from search.plans.plan import Plan
 from search.plans.recipe import Recipe
 from search.plans.resolve import make_plan, with_space
-from trainables.code_digest import digest_import
+from trainables.code_digest import code_commit, digest_import
 from trainables.coercion import to_plain
 from trainables.config import TrialConfig, flatten
 from trainables.errors import UserError
@@ -73,6 +73,7 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "resolved_recipe": plan.recipe.to_json(),
         "defaults": plan.defaults(),
         "created": known.get("created", created),
+        "commit": known["commit"] if "commit" in known else None if known else code_commit(),
         # Tells this study from an earlier one of the name that MLflow still remembers.
         "study_id": known.get("study_id") or uuid.uuid4().hex,
     }
@@ -145,7 +146,7 @@ def check_version(known: Mapping[str, Any]) -> None:
     """Raise `UserError` for a `study.json` that another release wrote."""
     if known.get("version") != DESCRIPTION_VERSION:
         raise UserError(
-            f"the study.json of {known.get('name')!r} must be of version {DESCRIPTION_VERSION}, got "
+            f"study.json of {known.get('name')!r} must be of version {DESCRIPTION_VERSION}, got "
             f"{known.get('version')}; continue it with the release that began it"
         )
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -12,11 +13,11 @@ from search.record.front import front_of, is_confirmation
 from search.record.ledger import FINISHED
 from search.record.storage import StudyRecord
 from search.record.study_file import description_of, find_storage
-from search.record.study_folder import StudyFiles, past_reports
+from search.record.study_folder import StudyFiles, past_reports, study_files
 from search.record.trials_table import num_recorded
 from trainables.addresses import without_password
 from trainables.command_line import masked
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 from trainables.report import STATUSES, add_recorded_tasks
 
 
@@ -54,6 +55,28 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
         "tracking_uri": known["tracking_uri"] or files.default_tracking_uri,
         "study_storage": masked(address),
     }
+
+
+def all_studies(storage: str) -> dict[str, str]:
+    """Return a line about each study of a storage folder, by name; a damaged one says so."""
+    said = {}
+    for folder in sorted(Path(storage).glob("*/")):
+        if not study_files(storage, folder.name).description.is_file():
+            continue
+        try:
+            found = study_status(storage, folder.name)
+        except (UserError, Failure) as error:
+            said[folder.name] = f"{folder.name}: {error}"
+            continue
+        words = {} if found["driven"] else {"running": "interrupted"}
+        counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in found["counts"].items() if n)
+        budget = Budget(**found["budget"]).text
+        said[folder.name] = (
+            f"{folder.name} ({found['recipe']}): {counts or 'no trial yet'}; used "
+            f"{found['used']:g} of {budget}; {found['front']} on the front"
+            f"{'; a driver is at work' if found['driven'] else ''}"
+        )
+    return said
 
 
 def _counts(trials: Sequence[FrozenTrial]) -> Counter[str]:

@@ -52,6 +52,11 @@ def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
         raise TimeoutError(str(error) or f"no answer within {_CONNECT_SECONDS:.0f} s") from None
 
 
+# MLflow's UI opens an experiment of this kind on its runs, others on a page about language models.
+TAG_EXPERIMENT_KIND = "mlflow.experimentKind"
+_KIND = "custom_model_development"
+
+
 def _check_login(uri: str) -> None:
     """A wrong password is refused at once here; MLflow would ask again for minutes."""
     if not uri.startswith(("http:", "https:", "sqlite:")):
@@ -79,9 +84,12 @@ def _experiment(client: MlflowClient, uri: str, artifacts: Path) -> str:
         found = client.get_experiment_by_name(name)
         if found is None:
             location = None if uri.startswith("http") else artifacts.as_uri()
-            return str(client.create_experiment(name, artifact_location=location))
+            tags = {TAG_EXPERIMENT_KIND: _KIND}
+            return str(client.create_experiment(name, artifact_location=location, tags=tags))
         if not is_left_behind(uri, str(found.artifact_location)):
             break
     if found.lifecycle_stage != LifecycleStage.ACTIVE:  # somebody deleted it, with all its runs
         client.restore_experiment(found.experiment_id)
+    if TAG_EXPERIMENT_KIND not in found.tags:  # what somebody chose in the UI stays
+        client.set_experiment_tag(found.experiment_id, TAG_EXPERIMENT_KIND, _KIND)
     return str(found.experiment_id)

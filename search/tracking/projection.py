@@ -6,13 +6,14 @@ whose answer was lost is made again.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
-from mlflow.entities import LifecycleStage, RunTag, ViewType
+from mlflow.entities import LifecycleStage, Metric, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial
@@ -82,7 +83,8 @@ class Projection:
         self._stale = True  # whether MLflow may have runs, or parts of them, that we do not know
         self._made_parent = False
         self._parent_status = ""
-        self._digests: dict[str, str] = {}  # of the files that MLflow has
+        self._digests: dict[str, str] = {}  # the parent's tags, digests of its files among them
+        self._parent_metrics: dict[str, float] = {}
         self.parent_run_id = self._find_or_make_parent()
 
     def update(self, *, live: bool = True) -> None:
@@ -109,6 +111,7 @@ class Projection:
     def close(self, *, finished: bool) -> None:
         """Write everything, and leave no run RUNNING. finished: whether no trial is left."""
         self.update(live=False)
+        self._log_study()
         self._find_children()  # deletes what a server made twice, unknown to us
         self._set_parent_status("FINISHED" if finished else "KILLED")
         self.send_files()
@@ -154,12 +157,26 @@ class Projection:
             self.num_changes += 1
         self._parent_status = str(run.info.status)
         self._digests = dict(run.data.tags)
+        self._parent_metrics = dict(run.data.metrics)
         run_id = str(run.info.run_id)
         # Only those it lacks: MLflow refuses to change a parameter.
         params = run_content.params_of(run_content.params_of_study(self._study), run.data.params)
         if params:
             self._write(self._client.log_batch, run_id, params=params)
         return run_id
+
+    def _log_study(self) -> None:
+        """Write what the parent says of the study: its description, source and key metrics."""
+        tags = run_content.study_tags(self._study, self._files)
+        new = [RunTag(key, text) for key, text in tags.items() if self._digests.get(key) != text]
+        values = run_content.study_metrics([*self._settled.values()], self._study["objectives"])
+        lacking = {name: v for name, v in values.items() if self._parent_metrics.get(name) != v}
+        if not (new or lacking):
+            return
+        points = [Metric(name, v, int(time.time() * 1000), 0) for name, v in lacking.items()]
+        if self._write(self._client.log_batch, self.parent_run_id, metrics=points, tags=new):
+            self._digests |= tags
+            self._parent_metrics |= lacking
 
     def _find_children(self) -> None:
         self._runs = {}

@@ -10,11 +10,12 @@ from optuna.trial import FrozenTrial
 
 from search.plans.budget import Budget
 from search.plans.grid import Grid
-from search.record.front import CONFIRMS, front_of
+from search.record.front import CONFIRMS, front_of, is_confirmation
 from search.record.ledger import trial_name
-from search.record.study_folder import StudyFiles
-from trainables.config import flatten
-from trainables.registry.methods import METHODS
+from search.record.study_folder import StudyFiles, again
+from spaces.presets import without_effect
+from trainables.config import TrialConfig, flatten
+from trainables.errors import UserError
 from trainables.report import (
     TAG_CONFIRMS,
     TAG_FRONT,
@@ -22,6 +23,7 @@ from trainables.report import (
     TAG_STATUS,
     TAG_STUDY,
     TAG_TRIAL,
+    describe,
     without_split,
 )
 
@@ -71,12 +73,15 @@ def times_of(trial: FrozenTrial) -> tuple[int | None, int | None]:
 
 
 def settings_of(trial: FrozenTrial) -> dict[str, Any]:
-    """Return the settings that a trial's method reads, by dotted name; of a refused one, all."""
+    """Return the settings that a trial reads, by dotted name; of a refused one, what there is."""
     attributes = trial.user_attrs
     if "config" in attributes:
         settings = flatten(attributes["config"])
-        method = METHODS.get(str(settings.get("method")))
-        return {n: v for n, v in settings.items() if method is None or not method.ignores(n)}
+        try:
+            unread = without_effect(TrialConfig.from_dict(attributes["config"]), settings)
+        except UserError:  # a method of the user's own that is no more
+            unread = ()
+        return {name: value for name, value in settings.items() if name not in unread}
     return {**attributes.get("params", trial.params), "seed": attributes.get("seed")}
 
 
@@ -149,6 +154,41 @@ def metrics_of(reports: Iterable[Mapping[str, Any]]) -> list[Metric]:
         for name, value in row["metrics"].items()
         if math.isfinite(value)
     ]
+
+
+def study_tags(study: Mapping[str, Any], files: StudyFiles) -> dict[str, str]:
+    """Return what the parent run says of itself in MLflow's own places: description and source."""
+    name, again_by = study["name"], again("resume", study["name"], files.storage)
+    bounds = " ".join(f"{metric} {text}" for metric, text in study["constraints"].items())
+    tags = {
+        "mlflow.note.content": (
+            f"Sparse multitask models on **{study['dataset']}** ({study['preset']}), tasks "
+            f"{', '.join(study['tasks'])}; objectives {', '.join(study['objectives'])}"
+            f"{f'; constraints {bounds}' if bounds else ''}.\n\n"
+            f"Every child run is a trial; those with the tag `{TAG_FRONT}` = `true` are the models "
+            "that no other beats in every objective. The artifact `report.html` says which to "
+            f"take, as does `python -m analysis pick {name}`. Files: `{files.directory}`."
+        ),
+        "mlflow.source.name": again_by,
+        "mlflow.source.type": "LOCAL",
+    }
+    commit = study.get("commit")
+    return tags | ({"mlflow.source.git.commit": commit} if commit else {})
+
+
+def study_metrics(trials: Sequence[FrozenTrial], objectives: Sequence[str]) -> dict[str, float]:
+    """Return the parent's key metrics: counts, the front's size, and the best of each objective."""
+    own = [trial for trial in trials if not is_confirmation(trial)]
+    complete = [trial for trial in own if trial.user_attrs.get("status") == "complete"]
+    members = set(front_of(trials, objectives))
+    found = {"study/trials": float(len(own)), "study/complete": float(len(complete))}
+    found["study/front"] = float(len(members))
+    for name in objectives:
+        values = [t.user_attrs["metrics"][name] for t in complete if t.number in members]
+        if values:
+            best = max if describe(name).direction == "maximize" else min
+            found[f"best/{name}"] = float(best(values))
+    return found
 
 
 def params_of_study(study: Mapping[str, Any]) -> dict[str, str]:

@@ -11,15 +11,12 @@ import typer
 from trainables.command_line import parse_size, require_writable, write_json
 from trainables.errors import UserError
 
-EXAMPLES = """Examples:
-
-`python -m trainables predict runs/demo/trials/00003/model.pt photo.jpg --out predictions`
-
-`python -m trainables predict runs/rigl holiday/*.jpg --out predictions --json -`
-
-`python -m trainables predict shipped photo.png --out predictions --quiet`
-
-`python -m trainables predict model.pt street.png --out predictions --size 256x512 --device cuda`
+EXAMPLES = """\b
+Examples:
+  python -m trainables predict runs/demo/trials/00003/model.pt photo.jpg --out predictions
+  python -m trainables predict runs/rigl holiday/*.jpg --out predictions --json -
+  python -m trainables predict shipped photo.png --out predictions --quiet
+  python -m trainables predict model.pt street.png --out predictions --size 256x512 --device cuda
 """
 
 _STDOUT = "-"
@@ -47,7 +44,7 @@ def predict(
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write what was done as JSON here, or - (stdout).")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no results.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no results.")] = False,
 ) -> None:
     """Predict all tasks of IMAGES with a trained MODEL, at the pictures' own size.
 

@@ -12,15 +12,12 @@ from trainables.command_line import parse_size, require_writable, write_json
 from trainables.errors import Failure, UserError
 from trainables.user_code import running
 
-EXAMPLES = """Examples:
-
-`python -m trainables ship runs/rigl/model.pt --out runs/rigl/shipped`
-
-`python -m trainables ship model.pt --out shipped --data-root runs/data/nyuv2 --threads 4`
-
-`python -m trainables ship model.pt --out shipped --runtime torch --device cuda --batch 8`
-
-`python -m trainables ship model.pt --out shipped --no-data --size 240x320 --json -`
+EXAMPLES = """\b
+Examples:
+  python -m trainables ship runs/rigl/model.pt --out runs/rigl/shipped
+  python -m trainables ship model.pt --out shipped --data-root runs/data/nyuv2 --threads 4
+  python -m trainables ship model.pt --out shipped --runtime torch --device cuda --batch 8
+  python -m trainables ship model.pt --out shipped --no-data --size 240x320 --json -
 """
 
 _STDOUT = "-"
@@ -66,7 +63,7 @@ def ship(
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write ship.json's object here too, or - (stdout).")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Ship a trained MODEL: compact, export, verify and measure it, and write a model card."""
     from trainables.shipping.options import ShipOptions, check

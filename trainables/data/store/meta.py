@@ -3,9 +3,13 @@
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from trainables.data.limits import LARGEST_FRAME
 from trainables.data.store.encoding import ENCODINGS
@@ -14,6 +18,7 @@ from trainables.errors import UserError, unknown_name
 from trainables.registry.datasets import DEPTH_KINDS
 from trainables.registry.tasks import TARGET_KINDS
 
+METADATA_KEY = b"disparse"  # of a split file's schema
 SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # 1: without columns of a user's own tasks
 
@@ -95,6 +100,22 @@ class SplitMeta:
         for name in ("size", "image_mean", "image_std"):
             values[name] = tuple(values[name])
         return cls(**values)
+
+
+def stored_size(root: str | None) -> tuple[int, int] | None:
+    """Return the (height, width) of the frames in a store's folder, from its metadata alone.
+
+    None where there is no store, or none that can be read: opening it says what is wrong.
+    """
+    path = Path(root or "") / "train.arrow"
+    if root is None or not os.path.isfile(path):
+        return None
+    try:
+        with pa.memory_map(str(path)) as source:
+            metadata = pa.ipc.open_file(source).schema.metadata or {}
+        return SplitMeta.from_json(metadata[METADATA_KEY]).size
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
 
 
 def digest(parts: Iterable[Any]) -> str:

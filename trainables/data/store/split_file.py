@@ -38,10 +38,9 @@ from trainables.data.store.encoding import (
     to_stored,
 )
 from trainables.data.store.location import first_line, local_path, writing
-from trainables.data.store.meta import SplitMeta, digest
+from trainables.data.store.meta import METADATA_KEY, SplitMeta, digest
 from trainables.errors import UserError, unknown_name
 
-_METADATA_KEY = b"disparse"
 CONVERT_AGAIN = "write the store again (`python -m trainables convert`) or copy it again"
 
 
@@ -284,7 +283,7 @@ class _Columns:
             encodings={m: self.asked.get(m, "raw") for m in self.modalities},
             checksums={name: _column_digest(bare, name) for name in arrays},
         )
-        return meta, bare.replace_schema_metadata({_METADATA_KEY: meta.to_json()})
+        return meta, bare.replace_schema_metadata({METADATA_KEY: meta.to_json()})
 
     def _column(self, modality: str) -> pa.Array:
         spilled = pa.memory_map(str(self.scratch / f"{modality}.column"))
@@ -310,9 +309,9 @@ def _open(path: Path) -> tuple[pa.RecordBatch, SplitMeta]:
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
         metadata = reader.schema.metadata or {}
-        if _METADATA_KEY not in metadata:
+        if METADATA_KEY not in metadata:
             raise ValueError("an Arrow file that another program wrote")
-        meta = SplitMeta.from_json(metadata[_METADATA_KEY])
+        meta = SplitMeta.from_json(metadata[METADATA_KEY])
         if reader.num_record_batches != 1:
             raise ValueError(f"{reader.num_record_batches} record batches, not 1")
         batch = reader.get_batch(0)
