@@ -41,10 +41,6 @@ def _drawn_for(methods: Sequence[str], **parameter: Any) -> list[Parameter]:
     return [] if when is None else [Parameter(when=when, **parameter)]
 
 
-def _clamped(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)
-
-
 def _method(methods: Sequence[str]) -> Parameter:
     return Parameter(
         name="method",
@@ -135,7 +131,7 @@ def _schedule(methods: Sequence[str], reference: TrialConfig) -> list[Parameter]
             low=low,
             high=high,
             log=True,
-            default=int(_clamped(reference.sparsity.interval_steps, low, high)),
+            default=min(max(reference.sparsity.interval_steps, low), high),
             when=gradual,
             doc="steps between two prunings",
         ),
@@ -174,7 +170,7 @@ def _regrowth_details(methods: Sequence[str], reference: TrialConfig) -> list[Pa
             low=low,
             high=high,
             log=True,
-            default=int(_clamped(reference.regrowth.interval_steps, low, high)),
+            default=min(max(reference.regrowth.interval_steps, low), high),
             when=when,
             doc="steps between two updates (delta T)",
         ),

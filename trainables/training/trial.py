@@ -104,11 +104,9 @@ class TrialRun:
     def _build(self, config: TrialConfig) -> None:
         self.dataset = open_dataset(config.data)
         num_channels = {task: self.dataset.num_channels(task) for task in config.data.tasks}
+        at = config.training.loss_resolution
         self.tasks = build_tasks(
-            config.data.tasks,
-            num_channels,
-            config.data.dataset,
-            loss_resolution=config.training.loss_resolution,
+            config.data.tasks, num_channels, config.data.dataset, loss_resolution=at
         )
         network = network_of(config, num_channels)
         model = build_model(network, num_channels, config.seed)
@@ -122,12 +120,8 @@ class TrialRun:
         method.description.require_structure(config.sparsity.structure)
         if method.sparse:
             use_structure(config.sparsity.structure, self.registry, self.model, config.data.size)
-        self._cost = CostModel(
-            self.model,
-            self.registry,
-            config.data.size,
-            reference=reference_of(config.model, network, num_channels, config.data.size),
-        )
+        reference = reference_of(config.model, network, num_channels, config.data.size)
+        self._cost = CostModel(self.model, self.registry, config.data.size, reference=reference)
         self.loop = TrainingLoop(
             config,
             model=self.model,
