@@ -134,8 +134,8 @@ def check_version(known: Mapping[str, Any]) -> None:
     """Raise `UserError` for a `study.json` that another release wrote."""
     if known.get("version") != DESCRIPTION_VERSION:
         raise UserError(
-            f"the study.json of {known.get('name')!r} must be of version {DESCRIPTION_VERSION}, got "
-            f"{known.get('version')}; continue it with the release that began it"
+            f"the study.json of {known.get('name')!r} must be of version "
+            f"{DESCRIPTION_VERSION}, got {known.get('version')}; continue it with the release that began it"
         )
 
 
