@@ -135,7 +135,8 @@ def check_version(known: Mapping[str, Any]) -> None:
     if known.get("version") != DESCRIPTION_VERSION:
         raise UserError(
             f"the study.json of {known.get('name')!r} must be of version "
-            f"{DESCRIPTION_VERSION}, got {known.get('version')}; continue it with the release that began it"
+            f"{DESCRIPTION_VERSION}, got {known.get('version')}; continue it with the release that "
+            "began it"
         )
 
 

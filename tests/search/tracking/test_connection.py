@@ -122,7 +122,6 @@ def test_a_moved_database_gets_an_experiment_of_its_place_and_back(
     assert places[f"disparse at {tmp_path}"] == (tmp_path / "mlartifacts").as_uri()
     assert [e.name for e in kept.search_experiments()] == ["disparse", "Default"]
     # Another link to the file stands for the way back.
-    (tmp_path / "back").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "back.db").hardlink_to(tmp_path / "new%" / "mlflow.db")
-    back = open_client(f"sqlite:///{tmp_path / 'back' / 'back.db'}", tmp_path)
+    back = open_client(f"sqlite:///{tmp_path}/back.db", tmp_path)
     assert back[1] == first
