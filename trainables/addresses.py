@@ -175,18 +175,18 @@ def _tables_of(path: Path) -> list[str]:
         return [str(name) for (name,) in found]
 
 
-def is_left_behind(tracking_uri: str, location: str) -> bool:
-    """Return whether MLflow keeps files where its SQLite file was before it was moved or copied.
+def left_behind(tracking_uri: str, location: str) -> Path | None:
+    """Return the folder that MLflow's SQLite file was moved or copied from; None if it was not.
 
     location: of an experiment's or a run's artifacts; MLflow has no call to change it.
     """
     path, parts = local_file(tracking_uri, "sqlite"), urlsplit(location)
     folder = Path(unquote(parts.path) if parts.scheme == "file" else location)
     if path is None or parts.scheme not in ("", "file") or ARTIFACTS not in folder.parts:
-        return False
+        return None
     while folder.name != ARTIFACTS:
         folder = folder.parent
-    return folder.resolve() != (path.parent / ARTIFACTS).resolve()
+    return None if folder.resolve() == (path.parent / ARTIFACTS).resolve() else folder.parent
 
 
 def check_ray_answers(address: str) -> None:

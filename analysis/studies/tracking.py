@@ -23,7 +23,7 @@ from trainables.addresses import (
     PROBE_SECONDS,
     absolute,
     file_address,
-    is_left_behind,
+    left_behind,
     local_file,
     without_password,
 )
@@ -136,7 +136,7 @@ def log_artifacts(
             parents = [
                 run
                 for run in _parents(client, name)
-                if not is_left_behind(uri, run.info.artifact_uri or "")
+                if not left_behind(uri, run.info.artifact_uri or "")
             ]
             if study_id:
                 # A run without the tag may be the study's own, from before the tag existed.
@@ -198,7 +198,7 @@ def _recorded_parent(client: "MlflowClient", uri: str, name: str, run_id: str | 
         if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             return None
         raise
-    is_own = run.data.tags.get(report.TAG_STUDY) == name and not is_left_behind(
+    is_own = run.data.tags.get(report.TAG_STUDY) == name and not left_behind(
         uri, run.info.artifact_uri or ""
     )
     return run_id if is_own and run.info.lifecycle_stage == "active" else None

@@ -12,7 +12,7 @@ from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from trainables.addresses import ARTIFACTS, check_tables, is_left_behind, local_file
+from trainables.addresses import ARTIFACTS, check_tables, left_behind, local_file
 
 EXPERIMENT = "disparse"
 _CONNECT_SECONDS = 60.0  # a new SQLite file takes seconds for its tables, more on a busy disk
@@ -78,18 +78,21 @@ def _check_login(uri: str) -> None:
 def _experiment(client: MlflowClient, uri: str, artifacts: Path) -> str:
     path = local_file(uri, "sqlite")
     artifacts = artifacts if path is None else path.parent / ARTIFACTS
-    # A SQLite file that was moved or copied names a place for files that is not its own any more.
-    # The record is projected anew then, beside what is there.
-    for name in (EXPERIMENT, f"{EXPERIMENT} at {artifacts.parent}"):
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            location = None if uri.startswith("http") else artifacts.as_uri()
-            tags = {TAG_EXPERIMENT_KIND: _KIND}
-            return str(client.create_experiment(name, artifact_location=location, tags=tags))
-        if not is_left_behind(uri, str(found.artifact_location)):
-            break
-    if found.lifecycle_stage != LifecycleStage.ACTIVE:  # somebody deleted it, with all its runs
-        client.restore_experiment(found.experiment_id)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None and found.lifecycle_stage != LifecycleStage.ACTIVE:
+        client.restore_experiment(found.experiment_id)  # somebody deleted it, with all its runs
+    left = None if found is None else left_behind(uri, str(found.artifact_location))
+    if found is not None and left is not None:
+        # The file was moved or copied: the experiment's place for files is not its own any more.
+        # It is put aside, and the record projected anew; one that was put aside here comes back.
+        client.rename_experiment(found.experiment_id, f"{EXPERIMENT} at {left}")
+        found = client.get_experiment_by_name(f"{EXPERIMENT} at {artifacts.parent}")
+        if found is not None:
+            client.rename_experiment(found.experiment_id, EXPERIMENT)
+    if found is None:
+        location = None if uri.startswith("http") else artifacts.as_uri()
+        tags = {TAG_EXPERIMENT_KIND: _KIND}
+        return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=tags))
     if TAG_EXPERIMENT_KIND not in found.tags:  # what somebody chose in the UI stays
         client.set_experiment_tag(found.experiment_id, TAG_EXPERIMENT_KIND, _KIND)
     return str(found.experiment_id)

@@ -50,9 +50,8 @@ def delete_study(
 
 def _delete_runs(uri: str, files: StudyFiles, study_id: str) -> int:
     client, experiment = open_client(uri, files.artifacts)
-    found = client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT} at %'")
-    named = [client.get_experiment_by_name(EXPERIMENT), *found]  # of before it was moved as well
-    experiments = list({experiment, *(each.experiment_id for each in named if each)})
+    put_aside = client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT} at %'")
+    experiments = [experiment, *(each.experiment_id for each in put_aside)]
     num_runs = 0
     while runs := client.search_runs(experiments, f"tags.`{TAG_STUDY_ID}` = '{study_id}'"):
         for run in runs:

@@ -23,6 +23,7 @@ from search.record.ledger import trial_name
 from search.record.storage import StudyRecord, is_broken_connection
 from search.record.study_folder import StudyFiles, read_json, read_json_lines
 from search.tracking import run_content
+from search.tracking.connection import EXPERIMENT
 from search.tracking.run_content import TAG_KIND, TAG_PARENT, TAG_STUDY_ID
 from trainables.addresses import first_line
 from trainables.errors import is_full_disk
@@ -155,6 +156,7 @@ class Projection:
             tags = {TAG_STUDY: name, TAG_STUDY_ID: study_id, TAG_KIND: "study"}
             run = self._ask(self._client.create_run, self._experiment_id, tags=tags, run_name=name)
             self.num_changes += 1
+            self._retire_moved(study_id)
         self._parent_status = str(run.info.status)
         self._digests = dict(run.data.tags)
         self._parent_metrics = dict(run.data.metrics)
@@ -177,6 +179,17 @@ class Projection:
         if self._write(self._client.log_batch, self.parent_run_id, metrics=points, tags=new):
             self._digests |= tags
             self._parent_metrics |= lacking
+
+    def _retire_moved(self, study_id: str) -> None:
+        """Mark a study's runs of another place as deleted: it is projected anew in this one."""
+        found = self._ask(
+            self._client.search_experiments, filter_string=f"name LIKE '{EXPERIMENT} at %'"
+        )
+        others = [each.experiment_id for each in found]
+        mine = f"tags.`{TAG_STUDY_ID}` = '{study_id}'"
+        while others and (runs := self._ask(self._client.search_runs, others, mine)):
+            if not all([self._write(self._client.delete_run, r.info.run_id) for r in runs]):
+                break
 
     def _find_children(self) -> None:
         self._runs = {}

@@ -21,7 +21,7 @@ from trainables.addresses import (
     check_writable,
     choose,
     file_address,
-    is_left_behind,
+    left_behind,
     local_file,
     refused,
     scrubbed,
@@ -200,9 +200,10 @@ def test_files_of_mlflow_are_left_behind_by_a_move(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "old", target_is_directory=True)
     kept = (tmp_path / "old" / "mlartifacts" / "7" / "artifacts").as_uri()
     for folder, left in (("old", False), ("link", False), ("new", True)):
-        assert is_left_behind(file_address("sqlite", tmp_path / folder / "m.db"), kept) == left
-        assert is_left_behind(f"sqlite:///{tmp_path}/{folder}/m.db", kept[len("file://") :]) == left
+        wanted = tmp_path / "old" if left else None
+        assert left_behind(file_address("sqlite", tmp_path / folder / "m.db"), kept) == wanted
+        assert left_behind(f"sqlite:///{tmp_path}/{folder}/m.db", kept[len("file://") :]) == wanted
     moved = f"sqlite:///{tmp_path}/new/m.db"
-    assert not is_left_behind(moved, "s3://bucket/mlartifacts")
-    assert not is_left_behind(moved, (tmp_path / "of-a-user").as_uri())
-    assert not is_left_behind("http://h:5000", kept)
+    assert not left_behind(moved, "s3://bucket/mlartifacts")
+    assert not left_behind(moved, (tmp_path / "of-a-user").as_uri())
+    assert not left_behind("http://h:5000", kept)

@@ -1,5 +1,6 @@
 """Opening MLflow, and what it keeps of a study's record."""
 
+import shutil
 import socket
 import sqlite3
 import time
@@ -15,7 +16,7 @@ from search.record.trials_table import num_recorded, write_trials
 from search.tracking import connection
 from search.tracking.connection import _experiment, open_client
 from tests.search.tracking.mlflow_files import Recorded, project
-from trainables.addresses import refused
+from trainables.addresses import file_address, refused
 
 LENGTHS = {"training": {"steps": 300, "pretrain_steps": 0}}
 
@@ -103,3 +104,24 @@ def test_a_database_of_another_release_is_told_how_to_mend(tmp_path: Path, uri: 
     said = str(refused("--tracking-uri", uri, caught.value))
     assert "another release of MLflow or Optuna made it" in said
     assert "mlflow db upgrade" in said
+
+
+def test_a_moved_database_gets_an_experiment_of_its_place_and_back(
+    tmp_path: Path, uri: str
+) -> None:
+    kept = MlflowClient(uri)
+    _, first = open_client(uri, tmp_path)
+    (tmp_path / "new%").mkdir()
+    moved = file_address(
+        "sqlite", shutil.copyfile(tmp_path / "mlflow.db", tmp_path / "new%" / "mlflow.db")
+    )
+    client, second = open_client(moved, tmp_path)
+    assert open_client(moved, tmp_path)[1] == second != first
+    places = {e.name: e.artifact_location for e in client.search_experiments()}
+    assert places["disparse"] == (tmp_path / "new%" / "mlartifacts").as_uri()
+    assert places[f"disparse at {tmp_path}"] == (tmp_path / "mlartifacts").as_uri()
+    assert [e.name for e in kept.search_experiments()] == ["disparse", "Default"]
+    # Another link to the file stands for the way back.
+    (tmp_path / "back.db").hardlink_to(tmp_path / "new%" / "mlflow.db")
+    back = open_client(f"sqlite:///{tmp_path}/back.db", tmp_path)
+    assert back[1] == first

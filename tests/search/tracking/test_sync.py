@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,22 @@ TRIALS = 4
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage with one finished study in it, put aside. Not to be changed."""
-    folder = tmp_path_factory.mktemp("storage") / "runs"
+    """A storage with one finished study in it. Not to be changed."""
+    folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.execution.launch.run_trials", serial_study.run_trials)
         end = run_study(plan_of(STUDY, TRIALS), launch_in(folder))
     assert (end.finished, end.unwritten) == (TRIALS, "")
-    return folder.rename(folder.with_name("aside"))
+    return folder
 
 
 @pytest.fixture
-def storage(finished: Path) -> Iterator[Path]:
-    """The storage, where the study was run: in another place MLflow's runs would be made anew."""
-    folder = finished.with_name("runs")
+def storage(finished: Path, tmp_path: Path) -> Path:
+    """A copy, with which MLflow is level; its runs are those of the copy's place."""
+    folder = tmp_path / "runs"
     shutil.copytree(finished, folder)
-    yield folder
-    shutil.rmtree(folder)
+    assert sync_study(str(folder), STUDY).changes > 0
+    return folder
 
 
 def database(folder: Path) -> str:
