@@ -1,3 +1,10 @@
+"""A method says which settings make no difference to it."""
+
+import pytest
+
+from trainables.registry.methods import METHODS
+
+
 @pytest.mark.parametrize(
     ("method", "ignored", "read"),
     [
