@@ -30,7 +30,7 @@ class Finding:
 
 def check(found: Findings) -> list[Finding]:
     """Return every check of a study, those that ask for something first."""
-    checks = (_layers, _ends, _gain, _parameters, _edges, _ranks, _seeds)
+    checks = [_layers, _ends, _gain, _parameters, _edges, _ranks, _seeds]
     if found.grid is not None:  # it searches nothing, and its seeds are its own
         checks = checks[:2]
     findings = [one for each in checks for one in each(found)]

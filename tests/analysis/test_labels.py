@@ -1,10 +1,14 @@
 """Check that what a reader compares is written as it compares."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.labels import axis_label, number, numbers
+from analysis.studies.trials import load_study
+from tests.analysis.built_studies import BuiltStudy
 
 
 @pytest.mark.parametrize(
@@ -56,3 +60,19 @@ def test_what_is_shown_compares_as_what_is_compared(values: list[float], name: s
     for i, first in enumerate(values):
         for j, second in enumerate(values):
             assert (first < second) == (read[i] < read[j])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "label"),
+    [
+        ("scenes", "absolute error (m)"),
+        ("cityscapes", "absolute error (disparity)"),
+        ("my_lab.datasets:ROOMS", "absolute error (data units)"),
+    ],
+)
+def test_depths_are_in_the_unit_of_the_data_set(
+    record: Callable[..., BuiltStudy], dataset: str, label: str
+) -> None:
+    built = record("one", [], tasks=("depth",), facts={"dataset": dataset})
+    load_study("one", built.storage)
+    assert axis_label("val/depth/absolute_error") == label
