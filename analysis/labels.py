@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from trainables import report
-from trainables.registry.datasets import DATASETS
 
 _TASK_LABELS = {
     "segmentation": "Segmentation",
@@ -62,14 +61,12 @@ _PERCENTAGES = {  # costs that are stored as fractions, and their units on an ax
 _BYTES_TO_MB = 1e-6
 
 
-def remember_dataset(name: str | None) -> None:
-    """Let depths be in the unit of the data set that a study records: metres, or disparity.
+def remember_depth(kind: str | None) -> None:
+    """Write depths in metres or as disparity, for "metric" and "disparity".
 
-    A data set of a user's own is not described here; its depths are in its own units.
+    None is for a data set that is not described here: its depths are in its own units.
     """
-    described = DATASETS.get(name or "")
-    kind = "" if described is None else described.depth_kind
-    _UNITS["dataset unit"] = _DEPTH_UNITS.get(kind, "data units")
+    _UNITS["dataset unit"] = _DEPTH_UNITS.get(kind or "", "data units")
 
 
 def task_label(task: str) -> str:

@@ -8,7 +8,7 @@ import typer
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The study, a folder under --storage.")]
 Names = Annotated[
     list[str],
-    typer.Argument(metavar="NAME…", help="The study, a folder under --storage; or several."),
+    typer.Argument(metavar="NAME", help="The study, a folder under --storage; or several."),
 ]
 Storage = Annotated[Path, typer.Option(metavar="DIR", help="The folder that holds the studies.")]
 TrackingUri = Annotated[

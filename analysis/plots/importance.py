@@ -157,6 +157,11 @@ def interactive(found: Importances) -> "go.Figure":
     return figure
 
 
+def page_width(found: Importances) -> int:
+    """Return how many pixels wide the page's figure must be for the titles of its panels."""
+    return 200 + 175 * len(found.objectives)
+
+
 def legend() -> list[tuple[str, str]]:
     """Return (trace name, SVG of its look) for everything that the page's panels show."""
     return [

@@ -208,6 +208,7 @@ def _figures(found: Findings) -> dict[str, Any]:
         "importance": {
             "text": explanation(told),
             "figure": _markup(importance.interactive(told)),
+            "width": importance.page_width(told),
             "legend": _legend(importance.legend()),
         }
         if told.reason is None

@@ -15,13 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.labels import remember_dataset
+from analysis.labels import remember_depth
 from analysis.methods import remember_methods, settings_read
 from analysis.studies import tracking
 from trainables import report
 from trainables.checksums import read_sealed, read_table
 from trainables.command_line import masked
 from trainables.errors import UserError, unknown_name
+from trainables.registry.datasets import DATASETS
 
 _COLUMNS = pa.schema(  # that the record of every study has
     {"trial": pa.string(), "number": pa.int64(), "method": pa.string(), "status": pa.string()}
@@ -155,7 +156,8 @@ def _study(
 ) -> Study:
     report.add_recorded_tasks(facts.get("own_tasks") or ())
     remember_methods(facts.get("own_methods") or {})
-    remember_dataset(facts.get("dataset"))
+    described = DATASETS.get(str(facts.get("dataset")))
+    remember_depth(None if described is None else described.depth_kind)
     trials = sorted((_trial(row) for row in table.to_pylist()), key=lambda t: t.number)
     return Study(
         name=name,

@@ -1,5 +1,7 @@
 """Check that what a reader compares is written as it compares."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,8 @@ from analysis.labels import (
     share_of_dense,
 )
 from analysis.statistics.conditions import parse_condition
+from analysis.studies.trials import load_study
+from tests.analysis.built_studies import BuiltStudy
 
 
 @pytest.mark.parametrize(
@@ -93,3 +97,19 @@ def test_values_are_rounded_to_the_worse_side() -> None:
     assert admitting(float("nan"), "cost/density") == "–"
     assert admitting_numbers([0.10011, 0.10012], "cost/density") == ["10.011 %", "10.012 %"]
     assert share_of_dense(1.0, 0.0, "val/segmentation/miou") == "–"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "label"),
+    [
+        ("scenes", "absolute error (m)"),
+        ("cityscapes", "absolute error (disparity)"),
+        ("my_lab.datasets:ROOMS", "absolute error (data units)"),
+    ],
+)
+def test_depths_are_in_the_unit_of_the_data_set(
+    record: Callable[..., BuiltStudy], dataset: str, label: str
+) -> None:
+    built = record("one", [], tasks=("depth",), facts={"dataset": dataset})
+    load_study("one", built.storage)
+    assert axis_label("val/depth/absolute_error") == label

@@ -137,10 +137,8 @@ class MethodDescription:
         """Return whether the dotted setting makes no difference to the method.
 
         Settings that all sparse methods obey, such as `sparsity.allocation`, are never ignored by
-        one, and settings of other groups by none, but for the length of pre-training.
+        one, and settings of other groups than `sparsity` and `regrowth` by none.
         """
-        if setting == "training.pretrain_steps":
-            return not self.needs_pretraining
         group = setting.partition(".")[0]
         if (group == "sparsity" and not self.has_target) or (
             group == "regrowth" and not self.regrows

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from analysis.plots.crowding import nested_sizes, without_outliers
 
-VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40)
+SHARES = st.floats(0, 1, allow_subnormal=False)
+VALUES = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=40)
 
 
 def test_an_outlier_on_the_worse_side_is_left_out() -> None:
@@ -39,7 +40,7 @@ def test_of_marks_on_one_place_the_lower_ones_are_larger() -> None:
     assert nested_sizes(places) == [1.9, 1.0, 1.45, 1.0]
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=30))
+@given(st.lists(st.tuples(SHARES, SHARES), max_size=30))
 def test_every_mark_has_a_size(places: list[tuple[float, float]]) -> None:
     sizes = nested_sizes(places)
     assert len(sizes) == len(places)

@@ -43,7 +43,8 @@ window.addEventListener("load", () => setTimeout(async () => {
     const place = plot.parentElement.parentElement.getBoundingClientRect();
     if (box.left < place.left - 2) found.overlaps.push(`${where(plot)} leaves its place`);
     const texts = [...plot.querySelectorAll(words)]
-      .filter((t) => !/rotate\\((?!0[ ,)]|-90)/.test(t.getAttribute("transform") ?? ""))
+      .filter((t) => [t, t.closest(".annotation-text-g") ?? t]
+        .every((e) => !/rotate\\((?!0[ ,)]|-90)/.test(e.getAttribute("transform") ?? "")))
       .map((t) => [t.textContent, t.getBoundingClientRect()]).filter(([, r]) => r.width > 0);
     texts.forEach(([a, r], i) => texts.slice(i + 1).forEach(([b, s]) => {
       const wide = Math.min(r.right, s.right) - Math.max(r.left, s.left);
