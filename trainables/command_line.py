@@ -48,8 +48,8 @@ _SECRET_ARGUMENT = re.compile(
 class Commands(TyperGroup):
     """Gives the command lines the same flags and layout.
 
-    Every command takes `-h`, `-q` and `--debug`; the command line itself takes `--version`. `--json`
-    alone is `--json -`. Lists of commands are never cut off.
+    Every command takes `-h`, `-q` and `--debug`, and the command line itself `--version`. A
+    `--json` alone is `--json -`. Lists of commands are never cut off.
     """
 
     def __init__(self, **arguments: Any) -> None:
