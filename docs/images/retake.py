@@ -47,7 +47,11 @@ def main() -> None:
         base = f"http://127.0.0.1:{port}"
         wait_for(f"{base}/health", server)
         for name, page in pages(options.study, options.tracking_uri).items():
-            take(options.browser, f"{base}/#{page}", options.out / f"mlflow-{name}.png")
+            take(
+                options.browser,
+                f"{base}/#{page}{'&' if '?' in page else '?'}workflowType=machine_learning",
+                options.out / f"mlflow-{name}.png",
+            )
     finally:
         server.terminate()
         server.wait()
@@ -73,6 +77,7 @@ def pages(study: str, uri: str) -> dict[str, str]:
         {"runs": json.dumps(front), "experiments": json.dumps([experiment])}
     )
     return {
+        "open": f"/experiments/{experiment}",
         "study": f"/experiments/{experiment}/runs/{parent}",
         "runs": f"{of_runs}&searchFilter={filtered}",
         "bound": f"{of_runs}&searchFilter={bounded}",
@@ -95,12 +100,12 @@ def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
 
 
 def take(browser: str, address: str, path: Path) -> None:
-    """Write a page as a PNG of 1400 x 900 pixels."""
+    """Write a page as a PNG of 1700 x 800 pixels."""
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
             [
                 *(browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-                *("--window-size=1400,900", "--virtual-time-budget=20000"),
+                *("--window-size=1700,800", "--virtual-time-budget=20000"),
                 *(f"--user-data-dir={profile}", f"--screenshot={path}", address),
             ],
             check=True,
