@@ -48,7 +48,7 @@ _SECRET_ARGUMENT = re.compile(
 class Commands(TyperGroup):
     """Gives the command lines the same flags and layout.
 
-    Every command takes `-h`, `-q` and `--debug`; the command line itself takes `--version`.
+    Every command takes `-h`, `-q` and `--debug`, and the command line itself `--version`. A
     `--json` alone is `--json -`. Lists of commands are never cut off.
     """
 

@@ -1,13 +1,26 @@
 """What the user sees while a study runs: live bars on a terminal, plain lines without one."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import rich.progress
 from rich.console import Console
 
 from trainables.report import without_split
+
+
+def preparation(study: str) -> Callable[[str, int, int], None]:
+    """Return what prints how far a split's frames are generated or converted, at each quarter."""
+    shown: dict[str, int] = {}
+
+    def step(split: str, done: int, total: int) -> None:
+        quarter = 4 * done // max(total, 1)
+        if quarter > shown.get(split, 0):
+            shown[split] = quarter
+            print(f"study {study}: preparing {split}, {done} of {total} frames", flush=True)
+
+    return step
 
 
 class Progress:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search.execution.launch_options import Launch
-from search.execution.progress_display import Progress
+from search.execution.progress_display import Progress, preparation
 from search.execution.ray_cluster import set_ray_environment
 from search.plans.budget import no_gpu_for
 from search.plans.description import describe_study
@@ -256,13 +256,9 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any], quiet: bool) -> str
     from trainables.shipping.trial_costs import deployment_costs
     from trainables.sparsity.masks import MaskRegistry
     from trainables.sparsity.structures.catalogue import build_structure, use_structure
-    from trainables.training.progress import TrialProgress
 
     config = plan.sample_config()
-    with TrialProgress(f"study {plan.study}", quiet=quiet) as progress:
-        dataset = open_dataset(
-            config.data, lambda split, done, total: progress.step(f"preparing {split}", done, total)
-        )
+    dataset = open_dataset(config.data, None if quiet else preparation(plan.study))
     num_channels = {task: dataset.num_channels(task) for task in config.data.tasks}
     model = build_model(config.model, num_channels, config.seed)
     deployment_costs(config)

@@ -13,7 +13,7 @@ from search.record.front import front_of, is_confirmation
 from search.record.ledger import FINISHED
 from search.record.storage import StudyRecord
 from search.record.study_file import description_of, find_storage
-from search.record.study_folder import StudyFiles, past_reports, study_files
+from search.record.study_folder import StudyFiles, past_reports
 from search.record.trials_table import num_recorded
 from trainables.addresses import without_password
 from trainables.command_line import masked
@@ -61,7 +61,7 @@ def all_studies(storage: str) -> dict[str, str]:
     """Return a line about each study of a storage folder, by name; a damaged one says so."""
     said = {}
     for folder in sorted(Path(storage).glob("*/")):
-        if not study_files(storage, folder.name).description.is_file():
+        if not (folder / "study.json").is_file():
             continue
         try:
             found = study_status(storage, folder.name)

@@ -12,7 +12,7 @@ from search.plans.budget import Budget
 from search.plans.grid import Grid
 from search.record.front import CONFIRMS, front_of, is_confirmation
 from search.record.ledger import trial_name
-from search.record.study_folder import StudyFiles, again
+from search.record.study_folder import StudyFiles
 from spaces.presets import without_effect
 from trainables.config import TrialConfig, flatten
 from trainables.errors import UserError
@@ -158,7 +158,7 @@ def metrics_of(reports: Iterable[Mapping[str, Any]]) -> list[Metric]:
 
 def study_tags(study: Mapping[str, Any], files: StudyFiles) -> dict[str, str]:
     """Return what the parent run says of itself in MLflow's own places: description and source."""
-    name, again_by = study["name"], again("resume", study["name"], files.storage)
+    name = study["name"]
     bounds = " ".join(f"{metric} {text}" for metric, text in study["constraints"].items())
     tags = {
         "mlflow.note.content": (
@@ -169,7 +169,7 @@ def study_tags(study: Mapping[str, Any], files: StudyFiles) -> dict[str, str]:
             "that no other beats in every objective. The artifact `report.html` says which to "
             f"take, as does `python -m analysis pick {name}`. Files: `{files.directory}`."
         ),
-        "mlflow.source.name": again_by,
+        "mlflow.source.name": f"python -m search resume {name}",
         "mlflow.source.type": "LOCAL",
     }
     commit = study.get("commit")

@@ -27,6 +27,7 @@ def modules(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert name is not None, "a block of the README starts with its file's name"
         (folder / name[1]).write_text(block)
     assert {path.name for path in folder.iterdir()} == {
+        "load.py",
         "my_data.py",
         "my_model.py",
         "mine.toml",
@@ -160,3 +161,17 @@ def test_a_recipe_of_ones_own(repository: Path, modules: Path, tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "study mine: 3 trials" in done.stdout
+
+
+def test_a_model_is_loaded(repository: Path, modules: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dense"
+    command(repository, modules, "train", "snip", "--tasks", "depth", "--out", str(out), *SHORT)
+    done = subprocess.run(
+        [sys.executable, str(modules / "load.py"), str(out / "model.pt")],
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "{'depth': (1, 1, 4, 4)}"

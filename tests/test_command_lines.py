@@ -1,0 +1,39 @@
+"""Check that all four command lines have the same flags and layout."""
+
+import importlib
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+PACKAGES = ("trainables", "spaces", "search", "analysis")
+
+
+def app_of(package: str) -> typer.Typer:
+    return importlib.import_module(f"{package}.__main__").app
+
+
+def commands() -> list[tuple[str, str]]:
+    return [(p, name) for p in PACKAGES for name in typer.main.get_command(app_of(p)).commands]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_command_line_itself(package: str) -> None:
+    runner = CliRunner()
+    long, short = (runner.invoke(app_of(package), [flag]) for flag in ("--help", "-h"))
+    assert long.exit_code == 0
+    assert long.output == short.output
+    assert "..." not in long.output.replace("[ARGS]...", "")  # nothing is cut off
+    assert long.output.startswith(f"Usage: python -m {package} ")
+    version = runner.invoke(app_of(package), ["--version"])
+    assert (version.exit_code, version.output.split()[0]) == (0, "disparse-search")
+
+
+@pytest.mark.parametrize(("package", "name"), commands())
+def test_every_command(package: str, name: str) -> None:
+    shown = CliRunner().invoke(app_of(package), [name, "-h"])
+    assert shown.exit_code == 0
+    for flag in ("-q, --quiet", "--debug", "-h, --help"):
+        assert shown.output.count(flag) == 1
+    assert "Example" in shown.output
+    assert f"  python -m {package} {name}" in shown.output.replace("Example: ", "  ")
