@@ -28,13 +28,31 @@ def test_where_databases_keep_artifacts_and_that_servers_see_to_it(tmp_path: Pat
         def get_experiment_by_name(self, name: str) -> None:
             return None
 
-        def create_experiment(self, name: str, artifact_location: str | None) -> str:
+        def create_experiment(
+            self, name: str, artifact_location: str | None, tags: dict[str, str]
+        ) -> str:
+            # The UI opens an experiment of this kind on its runs.
+            assert tags == {"mlflow.experimentKind": "custom_model_development"}
             created.append(artifact_location)
             return "1"
 
     for address in ("sqlite:////a%20b/x.db", "postgresql://h/x", "http://h:5000"):
         _experiment(Client(), address, tmp_path)  # type: ignore[arg-type]
     assert created == ["file:///a%20b/mlartifacts", tmp_path.as_uri(), None]
+
+
+@pytest.mark.parametrize("kind", [None, "genai_development"])
+def test_an_experiment_without_a_kind_gets_one_and_one_of_another_keeps_it(
+    kind: str | None, tmp_path: Path
+) -> None:
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(tracking_uri=address)
+    tags = {} if kind is None else {"mlflow.experimentKind": kind}
+    place = (tmp_path / "mlartifacts").as_uri()
+    made = client.create_experiment(connection.EXPERIMENT, artifact_location=place, tags=tags)
+    assert _experiment(client, address, tmp_path) == made
+    found = client.get_experiment(made).tags["mlflow.experimentKind"]
+    assert found == (kind or "custom_model_development")
 
 
 def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
