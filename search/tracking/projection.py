@@ -68,13 +68,10 @@ class Projection:
         thorough: bool = False,
         on_answer: Callable[[], None] = lambda: None,
     ) -> None:
-        self.num_changes = 0
-        self.num_refused = 0
+        self.num_changes = self.num_refused = 0
         self.problem = ""
-        self._client = client
-        self._experiment_id = experiment_id
-        self._files = files
-        self._record = record
+        self._client, self._experiment_id = client, experiment_id
+        self._files, self._record = files, record
         self._thorough = thorough
         self._on_answer = on_answer
         self._study = read_json(files.description)
@@ -82,8 +79,7 @@ class Projection:
         self._runs: dict[str, _TrialRun] = {}
         self._settled: dict[int, FrozenTrial] = {}  # ended, and written but for the front
         self._stale = True  # whether MLflow may have runs, or parts of them, that we do not know
-        self._made_parent = False
-        self._parent_status = ""
+        self._made_parent, self._parent_status = False, ""
         self._digests: dict[str, str] = {}  # the parent's tags, digests of its files among them
         self._parent_metrics: dict[str, float] = {}
         self.parent_run_id = self._find_or_make_parent()
@@ -173,19 +169,17 @@ class Projection:
         new = [RunTag(key, text) for key, text in tags.items() if self._digests.get(key) != text]
         values = run_content.study_metrics([*self._settled.values()], self._study["objectives"])
         lacking = {name: v for name, v in values.items() if self._parent_metrics.get(name) != v}
-        if not (new or lacking):
-            return
         points = [Metric(name, v, int(time.time() * 1000), 0) for name, v in lacking.items()]
-        if self._write(self._client.log_batch, self.parent_run_id, metrics=points, tags=new):
+        batch = {"metrics": points, "tags": new}
+        if (new or lacking) and self._write(self._client.log_batch, self.parent_run_id, **batch):
             self._digests |= tags
             self._parent_metrics |= lacking
 
     def _retire_moved(self, study_id: str) -> None:
         """Mark a study's runs of another place as deleted: it is projected anew in this one."""
-        found = self._ask(
-            self._client.search_experiments, filter_string=f"name LIKE '{EXPERIMENT} at %'"
-        )
-        others = [each.experiment_id for each in found]
+        moved = f"name LIKE '{EXPERIMENT} at %'"
+        found = self._ask(self._client.search_experiments, filter_string=moved)
+        others = [one.experiment_id for one in found]
         mine = f"tags.`{TAG_STUDY_ID}` = '{study_id}'"
         while others and (runs := self._ask(self._client.search_runs, others, mine)):
             if not all([self._write(self._client.delete_run, r.info.run_id) for r in runs]):
