@@ -1,5 +1,6 @@
 """Check floors and caps: as read from a record, in words, and on the panels."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -216,8 +217,14 @@ def test_every_trace_of_bounded_panels_is_in_the_legend(searched: figures.Findin
     assert {bounds.MISSED, bounds.CONSTRAINT} <= drawn
 
 
+def unfolded(text: str) -> str:
+    """Return a hover's text with its folded lines put together again."""
+    return re.sub("(</b>)?<br>(<b>)?\u2003", " ", text)
+
+
 def test_hovering_over_a_miss_says_what_it_missed(searched: figures.Findings) -> None:
     hover = figures.hover_texts(searched.study)
+    hover = {name: unfolded(text) for name, text in hover.items()}
     for trial in searched.study.trials:
         assert ("must be at least 0.38" in hover[trial.trial]) == (trial.status == "infeasible")
 
