@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.plots import front, uncertainty
+from analysis.plots import front, front_page, uncertainty
 from analysis.report import confirmed_tables, figures, trial_tables
 from analysis.report.report import render
 from analysis.studies.trials import load_study
@@ -115,7 +115,7 @@ def test_pictures_show_them(built: BuiltStudy) -> None:
         (bars,) = [c for c in axes.containers if hasattr(c, "has_yerr")]
         (segments,) = (lines.get_segments() for lines in bars.lines[2])
         assert segments[0][:, 1] == pytest.approx([0.59 - half, 0.59 + half])  # the dense trial
-    page = front.interactive(found.fronts[0], found.member_names, {})
+    page = front_page.interactive(found.fronts[0], found.member_names, {})
     (mean,) = [trace for trace in page.data if trace.name == uncertainty.MEAN]
     assert mean.error_y.array[0] == pytest.approx(half)
     assert sum(trace.name == uncertainty.ATTAINED for trace in page.data) == 2

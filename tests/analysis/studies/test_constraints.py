@@ -1,5 +1,6 @@
 """Check floors and caps: as read from a record, in words, and on the panels."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.plots import bounds, front, parallel
+from analysis.plots import bounds, front, front_page, parallel
 from analysis.report import figures
 from analysis.statistics.fronts import TaskFront, joint_front, task_fronts
 from analysis.studies.constraints import Bound, axis_bound, misses, read_bounds
@@ -147,19 +148,20 @@ def test_a_bound_far_from_all_trials_is_told_not_drawn(record: Record) -> None:
     task_front, shown = panel(record, missed=[], floor=0.01)
     assert bounds.outside(task_front, shown) == ["mIoU ≥ 0.01, off the axis"]
     assert shown.quality_limits[0] > 0.2
-    assert bounds.CONSTRAINT not in {t.name for t in front.interactive(task_front, (), {}).data}
+    names = {t.name for t in front_page.interactive(task_front, (), {}).data}
+    assert bounds.CONSTRAINT not in names
     assert bounds.page_legend([task_front]) == []
 
 
 def test_a_bound_is_a_line_with_its_forbidden_side_shaded(record: Record) -> None:
     task_front, shown = panel(record, missed=[0.25], floor=0.28)
     shade, line = (
-        t for t in front.interactive(task_front, (), {}).data if t.name == bounds.CONSTRAINT
+        t for t in front_page.interactive(task_front, (), {}).data if t.name == bounds.CONSTRAINT
     )
     assert list(line.y) == [0.28, 0.28]
     assert list(line.x) == list(shown.cost_limits)
     assert (min(shade.y), max(shade.y)) == (shown.quality_limits[0], 0.28)
-    texts = [a.text for a in front.interactive(task_front, (), {}).layout.annotations]
+    texts = [a.text for a in front_page.interactive(task_front, (), {}).layout.annotations]
     assert "≥ 0.28" in texts
     picture = front.draw([task_front], (), "title", "subtitle")
     assert "≥ 0.28" in [text.get_text() for text in picture.axes[0].texts]
@@ -174,7 +176,7 @@ def test_a_cap_is_a_vertical_line_on_every_panel(record: Record, cost: str) -> N
     rows = [simple_row(i, "rigl", x, 0.3, 20.0) for i, x in enumerate((sparsest, 0.15, 0.3))]
     _, fronts = fronts_of(record, rows, {"cost/density": "<=0.2"})
     for task_front in fronts:
-        figure = front.interactive(task_front, (), {})
+        figure = front_page.interactive(task_front, (), {})
         shade, line = (t for t in figure.data if t.name == bounds.CONSTRAINT)
         assert list(line.x) == [0.2, 0.2]
         assert min(shade.x) == 0.2
@@ -193,9 +195,9 @@ def test_a_study_that_nothing_is_feasible_of_still_shows_its_trials(record: Reco
     assert len(shown.missed) == 3
     low, high = shown.quality_limits
     assert low < 0.3 < 0.45 < high
-    drawn = {t.name for t in front.interactive(fronts[0], (), {}).data}
+    drawn = {t.name for t in front_page.interactive(fronts[0], (), {}).data}
     assert drawn == {bounds.MISSED, bounds.CONSTRAINT}
-    assert drawn == {name for name, _ in front.legend(fronts)}
+    assert drawn == {name for name, _ in front_page.legend(fronts)}
 
 
 @pytest.fixture
@@ -209,14 +211,20 @@ def test_every_trace_of_bounded_panels_is_in_the_legend(searched: figures.Findin
     drawn = {
         trace.name
         for task_front in searched.fronts
-        for trace in front.interactive(task_front, searched.member_names, {}).data
+        for trace in front_page.interactive(task_front, searched.member_names, {}).data
     }
-    assert drawn == {name for name, _ in front.legend(searched.fronts)}
+    assert drawn == {name for name, _ in front_page.legend(searched.fronts)}
     assert {bounds.MISSED, bounds.CONSTRAINT} <= drawn
+
+
+def unfolded(text: str) -> str:
+    """Return a hover's text with its folded lines put together again."""
+    return re.sub("(</b>)?<br>(<b>)?\u2003", " ", text)
 
 
 def test_hovering_over_a_miss_says_what_it_missed(searched: figures.Findings) -> None:
     hover = figures.hover_texts(searched.study)
+    hover = {name: unfolded(text) for name, text in hover.items()}
     for trial in searched.study.trials:
         assert ("must be at least 0.38" in hover[trial.trial]) == (trial.status == "infeasible")
 

@@ -182,10 +182,10 @@ def test_a_search_is_drawn_over_epochs_and_time(record: Record) -> None:
 def test_every_trace_of_the_hypervolume_is_in_the_legend(record: Record) -> None:
     built = record("named", searched_rows(30, TASKS, 0.3), tasks=TASKS)
     found = figures.find(load_study("named", built.storage))
-    for course in found.courses:
-        figure = hypervolume.interactive(found.ended, found.share_N, course, {})
-        names = {name for name, _ in hypervolume.legend(found.ended, found.share_N)}
-        assert {t.name for t in figure.data} == names
+    figure = hypervolume.interactive(found.ended, found.share_N, found.courses, {})
+    names = {name for name, _ in hypervolume.legend(found.ended, found.share_N)}
+    assert {t.name for t in figure.data} == names
+    assert len(figure.layout.updatemenus[0].buttons) == len(found.courses) == 2
 
 
 def test_an_old_study_is_drawn_over_its_trials(record: Record) -> None:
