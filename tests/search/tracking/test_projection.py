@@ -11,6 +11,7 @@ from optuna.trial import TrialState, create_trial
 from search.record.storage import GIVEN
 from search.record.study_folder import read_json
 from search.tracking.run_content import params_of_study
+from spaces.presets import trial_config
 from tests.search.tracking.mlflow_files import (
     STEPS,
     Recorded,
@@ -48,6 +49,11 @@ def test_a_study_and_its_trials(study: Recorded, uri: str) -> None:
     assert (said["budget"], said["space"], said["sampler"]) == ("18 trials", "compact", "curves")
     assert parent.data.tags["disparse.study"] == "s"
     assert parent.info.artifact_uri.startswith(study.files.artifacts.as_uri())
+    assert "`disparse.front` = `true`" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.tags["mlflow.source.name"] == "python -m search resume s"
+    counts = {n: v for n, v in parent.data.metrics.items() if n.startswith("study/")}
+    assert counts == {"study/trials": 3.0, "study/complete": 2.0, "study/front": 1.0}
+    assert 0.9 in [v for n, v in parent.data.metrics.items() if n.startswith("best/val/")]
 
     run = runs["s-00000"]
     assert run.info.run_name == "s-00000"
@@ -275,3 +281,18 @@ def test_points_keep_the_times_of_their_reports(study: Recorded, uri: str) -> No
         (step, metrics(step / 3)["val/depth/absolute_error"], 1_000_000 + 1_000 * step)
         for step in STEPS
     ]
+
+
+def test_a_trial_shows_the_settings_that_its_method_reads(study: Recorded, uri: str) -> None:
+    for method in ("snip", "rigl", "dense"):
+        study.whole(method, params=trial_config(method, "scenes", "tiny").to_dict())
+    project(study, uri).update()
+    shown = {
+        run.data.params["method"]: {*run.data.params}
+        for run in runs_of(uri).values()
+        if "method" in run.data.params
+    }
+    assert "regrowth.fraction" in shown["rigl"]
+    assert not [name for name in shown["snip"] if name.startswith("regrowth.")]
+    assert not [name for name in shown["dense"] if name.startswith("sparsity.")]
+    assert all("optimiser.learning_rate" in names for names in shown.values())
