@@ -4,14 +4,13 @@ Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 """
 
 import logging
-import math
 import os
 import shlex
 import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,8 +20,7 @@ from trainables.command_line import STDOUT, Commands, masked, run_command_line, 
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.report.figures import Findings
-    from analysis.studies.trials import Study, Trial
+    from analysis.studies.trials import Study
 
 # It says at length where it keeps its cache if there is no home to write to.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -251,8 +249,10 @@ def _produce(
         names = ",".join(path.stem for path in of_tasks if path.suffix == ".png")
         say(f"  {of_tasks[0].parent}/{{{names}}}.{{png,html,csv}}")
     if json_file is not None:
+        from analysis.report.summary import summary
+
         seconds = time.perf_counter() - started
-        write_json(json_file, _summary(command, found, notes, [*paths, *of_tasks], seconds))
+        write_json(json_file, summary(command, found, notes, [*paths, *of_tasks], seconds))
 
 
 def _as_typed(name: str, storage: Path, out: Path | None) -> str:
@@ -299,57 +299,6 @@ def _log(study: "Study", folder: Path, paths: list[Path]) -> list[str]:
         f"Nothing was logged to MLflow: {masked(study.tracking_uri)} does not know this study; "
         "`search sync` writes it."
     ]
-
-
-def _summary(
-    command: str, found: "Findings", notes: list[str], paths: list[Path], seconds: float
-) -> dict[str, Any]:
-    from analysis.report.versions import versions
-
-    study = found.study
-    scale = found.normalisation
-    return {
-        "command": command,
-        "study": study.name,
-        "seed": study.facts.get("seed"),
-        "source": study.source,
-        "notes": notes,
-        "objectives": list(study.objectives),
-        "trials": len(study.trials),
-        "complete": len(study.with_status("complete")),
-        "stopped": len(study.with_status("stopped")),
-        "infeasible": len(study.with_status("infeasible")),
-        "front": [
-            {"trial": t.trial, "method": t.method, "seed": t.seed, "metrics": dict(t.metrics)}
-            | _fresh(found, t)
-            for t in found.members
-        ],
-        "hypervolume": float(found.share_N[-1]) if len(found.share_N) else None,
-        "hypervolume_scale": dict(scale.to_dict(study.objectives)) if scale else None,
-        "files": [str(path) for path in paths],
-        "timing": {"seconds": round(seconds, 3)},
-        "versions": versions(),
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _fresh(found: "Findings", trial: "Trial") -> dict[str, Any]:
-    """Return what fresh seeds tell of a member; nothing where it was not confirmed."""
-    one = found.confirmed.get(trial.trial)
-    if one is None:
-        return {}
-    intervals = {name: one.interval(name) for name in found.study.objectives}
-    return {
-        "fresh": {
-            name: {"mean": one.mean(name), "low": _finite(i.low), "high": _finite(i.high)}
-            for name, i in intervals.items()
-        },
-        "fresh_seeds": list(one.runs),
-        "tied_with": list(found.ties.get(trial.trial, ())),
-    }
 
 
 def main() -> None:

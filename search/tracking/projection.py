@@ -170,7 +170,7 @@ class Projection:
         values = run_content.study_metrics([*self._settled.values()], self._study["objectives"])
         lacking = {name: v for name, v in values.items() if self._parent_metrics.get(name) != v}
         points = [Metric(name, v, int(time.time() * 1000), 0) for name, v in lacking.items()]
-        batch = {"metrics": points, "tags": new}
+        batch: dict[str, Any] = {"metrics": points, "tags": new}
         if (new or lacking) and self._write(self._client.log_batch, self.parent_run_id, **batch):
             self._digests |= tags
             self._parent_metrics |= lacking
