@@ -52,7 +52,7 @@ def micro_trial(micro_root: Path) -> MicroTrial:
             method,
             "scenes",
             "tiny",
-            root=str(micro_root),
+            root=f"{micro_root}-{overrides['data.size']}",  # a store has frames of one size
             tasks=TASKS[:num_tasks],
             steps=steps,
             overrides=overrides,
