@@ -13,7 +13,7 @@ from search.record.study_folder import StudyFiles, study_files
 from tests.integration.records import REPOSITORY, check_everything, environment
 from tests.integration.test_search_study import STEPS, command, end_of, num_reports, run
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 
 _NOTICED_SECONDS = 60
 
