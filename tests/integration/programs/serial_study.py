@@ -64,10 +64,13 @@ def run_trials(
     monitor: Monitor,
     reports: object,
     ready: Callable[[], None],
+    more: Callable[[], bool] = lambda: False,
 ) -> None:
     """In the place of `search.execution.launch.run_trials`."""
     ready()
-    while (assignment := ledger.next()) is not None:
+    while (assignment := ledger.next()) is not None or more():
+        if assignment is None:
+            continue
         monitor.assigned(assignment)
         for step in STEPS:
             result = result_of(1.0 - assignment.config.sparsity.target, step)

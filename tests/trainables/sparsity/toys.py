@@ -130,6 +130,11 @@ class ToyNetwork(nn.Module):
         }
 
 
+def as_image(target: Tensor) -> Tensor:
+    """One number for an example is an image of one pixel."""
+    return target[:, :, None, None] if target.dim() == 2 else target
+
+
 class ToyTask:
     """Squared error, scaled, so that tasks pull apart."""
 
@@ -139,7 +144,7 @@ class ToyTask:
         self.name = name
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
-        return (prediction_BCHW - target.reshape(prediction_BCHW.shape)).square().mean()
+        return (prediction_BCHW - as_image(target)).square().mean()
 
     def accumulator(self, definition: str, device: str) -> object:
         raise NotImplementedError
@@ -174,7 +179,7 @@ class SumTask(ToyTask):
     """Loss = Σ prediction · target, so gradients are read off the page."""
 
     def loss(self, prediction_BCHW: Tensor, target: Tensor) -> Tensor:
-        return (prediction_BCHW * target.reshape(prediction_BCHW.shape)).sum()
+        return (prediction_BCHW * as_image(target)).sum()
 
 
 def random_batch(seed: int, tasks: Sequence[str], size: int = 4) -> Batch:
