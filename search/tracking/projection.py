@@ -6,7 +6,6 @@ whose answer was lost is made again.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,7 +168,8 @@ class Projection:
         new = [RunTag(key, text) for key, text in tags.items() if self._digests.get(key) != text]
         values = run_content.study_metrics([*self._settled.values()], self._study["objectives"])
         lacking = {name: v for name, v in values.items() if self._parent_metrics.get(name) != v}
-        points = [Metric(name, v, int(time.time() * 1000), 0) for name, v in lacking.items()]
+        last = max((run_content.times_of(t)[1] or 0 for t in self._settled.values()), default=0)
+        points = [Metric(name, value, last, 0) for name, value in lacking.items()]
         batch: dict[str, Any] = {"metrics": points, "tags": new}
         if (new or lacking) and self._write(self._client.log_batch, self.parent_run_id, **batch):
             self._digests |= tags

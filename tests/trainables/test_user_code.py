@@ -75,8 +75,8 @@ def test_a_model_that_is_sound_trains(own: str, scenes: str, kind: str, capsys) 
     ("kind", "parts"),
     [
         ("ThreeLevels", ["1x3x80x80", "`middle.inner.inner` (Level)", line_of("# the mismatch")]),
-        ("WeightNorm", ["`middle.0.weight`", "remove_parametrizations"]),
-        ("PrunedLinear", ["`middle.weight` (Conv2d)", "prune.remove"]),
+        ("WeightNorm", ["`middle.0`", "remove_parametrizations"]),
+        ("PrunedLinear", ["`middle` (Conv2d)", "prune.remove"]),
         ("ReturnsList", ["must return a dict with the keys ('depth',), got list"]),
         ("ListInTraining", ["must return a dict with the keys ('depth',), got list"]),
         ("Flat", ["depth must be a tensor of shape (1, channels, h, w), got (1, 1)"]),

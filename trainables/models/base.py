@@ -97,10 +97,11 @@ def prunable_layers(module: nn.Module) -> dict[str, list[nn.Module]]:
             if not any(parameter.requires_grad for parameter in child.parameters()):
                 continue  # frozen, so nothing would be pruned
             raise UserError(
-                f"the weight of `{path}` must be a parameter that a mask can hold at zero, but it "
-                f"is computed from {_sources(child)} in every pass (a parametrisation, spectral or "
-                "weight normalisation, or torch.nn.utils.prune); remove that from the layer, e.g. "
-                "by torch.nn.utils.parametrize.remove_parametrizations"
+                f"the weight of `{path}` ({type(child).__name__}) must be a parameter that a mask "
+                f"can hold at zero, but it is computed from {_sources(child)} in every pass (a "
+                "parametrisation, spectral or weight norm, or torch.nn.utils.prune); build "
+                "the layer without, or end it by "
+                "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove"
             )
         found.setdefault(names[id(own["weight"])], []).append(child)
     return found

@@ -88,9 +88,9 @@ def test_an_empty_server_gets_everything(storage: Path, empty_database: Path) ->
     old = read_json(study_files(str(storage), STUDY).description)
     uri = f"sqlite:///{shutil.copyfile(empty_database, storage / 'new.db')}"
     # The parent and its parameters; of every trial the run, all that it said, its tags and its
-    # end; the parent's end; the record's two files and their digest.
+    # end; what the parent says, and its end; the record's two files and their digest.
     front = sum(run["tags"].get("disparse.front") == "true" for run in before.values())
-    assert sync(storage, uri) == 2 + 4 * TRIALS + 1 + 3
+    assert sync(storage, uri) == 2 + 4 * TRIALS + 2 + 3
     after = content(uri)
     assert without_times(after) == without_times(before)
     assert near(5.0, before, after)
@@ -198,6 +198,6 @@ def test_as_a_user_types_it(storage: Path, empty_database: Path) -> None:
 
     shutil.copyfile(empty_database, storage / "mlflow.db")
     typed = ("sync", STUDY, "--storage", str(storage), "--tracking-uri", database(storage))
-    assert f"study {STUDY}: {TRIALS} trials, 22 changes at sqlite:///" in search(*typed)
+    assert f"study {STUDY}: {TRIALS} trials, 23 changes at sqlite:///" in search(*typed)
     assert f"study {STUDY}: {TRIALS} trials, nothing to change at" in search(*typed)
     assert "python -m search sync demo" in search("sync", "--help")
