@@ -124,7 +124,7 @@ def test_commands_as_they_are_typed(
 ) -> None:
     storage, ours, _ = places
     monkeypatch.setenv(VARIABLE, ours)
-    monkeypatch.setattr("search.execution.study._check_first_trial", lambda plan, known: None)
+    monkeypatch.setattr("search.execution.study._check_first_trial", lambda *_: None)
 
     def search(*arguments: str) -> str:
         place = ["--storage", str(storage)]
