@@ -167,7 +167,7 @@ def study_tags(study: Mapping[str, Any], files: StudyFiles) -> dict[str, str]:
             f"{f'; constraints {bounds}' if bounds else ''}.\n\n"
             f"Every child run is a trial; those with the tag `{TAG_FRONT}` = `true` are the models "
             "that no other beats in every objective. The artifact `report.html` says which to "
-            f"take, as does `python -m analysis pick {name}`. Files: `{files.directory}`."
+            f"take, as does `python -m analysis pick {name}`. Files: `{files.directory.resolve()}`."
         ),
         "mlflow.source.name": f"python -m search resume {name}",
         "mlflow.source.type": "LOCAL",
