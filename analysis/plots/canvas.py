@@ -71,6 +71,22 @@ def tidy(axes: Axes) -> None:
     axes.yaxis.label.set_color(style.INK)
 
 
+def mark_better(axes: Axes, arrow: str) -> None:
+    """Write the arrow that leads to better values beside the panel's title."""
+    axes.set_title(
+        f"{arrow} better",
+        loc="right",
+        fontsize=style.LABEL_SIZE,
+        color=style.BETTER,
+        fontweight="bold",
+    )
+
+
+def better_html(arrow: str) -> str:
+    """Return the same for a title of the page."""
+    return f"<span style='color:{style.BETTER};font-size:12px'>{arrow} better</span>"
+
+
 def cost_axis(axes: Axes, name: str, values: Sequence[float]) -> tuple[float, float]:
     """Set scale, limits and ticks of an x axis of costs, and return the limits."""
     low, high = cost_limits(values)

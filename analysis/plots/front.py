@@ -66,7 +66,7 @@ def _panel(axes: Axes, front: TaskFront, members: Collection[str]) -> None:
     shown = bounds.window(front)
     _, right = canvas.cost_axis(axes, front.cost, shown.costs)
     axes.set_ylim(*shown.quality_limits)
-    _direction(axes, front.quality)
+    canvas.mark_better(axes, "↖" if maximised(front.quality) else "↙")
     bounds.draw(axes, front, shown)
     uncertainty.draw(axes, front, right)
 
@@ -129,18 +129,6 @@ def dense_text(front: TaskFront, level: float) -> str:
     """Return the label of the dense level."""
     count = f", mean of {len(front.dense)}" if len(front.dense) > 1 else ""
     return f"dense {number(level)}{count}"
-
-
-def _direction(axes: Axes, quality: str) -> None:
-    """Write the arrow of "better", to the cheap and good corner, beside the panel's title."""
-    arrow = "↖" if maximised(quality) else "↙"
-    axes.set_title(
-        f"{arrow} better",
-        loc="right",
-        fontsize=style.LABEL_SIZE,
-        color="#047857",
-        fontweight="bold",
-    )
 
 
 def _empty(axes: Axes, front: TaskFront) -> None:

@@ -77,8 +77,7 @@ def legend(fronts: Sequence[TaskFront]) -> list[tuple[str, str]]:
 
 
 def _arrow_text(quality: str) -> str:
-    arrow = "↖" if maximised(quality) else "↙"
-    return f"<span style='color:#047857;font-size:12px'>{arrow} better</span>"
+    return canvas.better_html("↖" if maximised(quality) else "↙")
 
 
 def _page_axes(figure: "go.Figure", front: TaskFront, shown: Window) -> None:

@@ -51,9 +51,7 @@ def _panel(
 ) -> None:
     canvas.tidy(axes)
     axes.set_xlabel(course.label, fontsize=style.LABEL_SIZE)
-    axes.set_title(
-        "↑ better", loc="right", fontsize=style.LABEL_SIZE, color="#047857", fontweight="bold"
-    )
+    canvas.mark_better(axes, "↑")
     xs, ys = _staircase(share_N, course)
     axes.step(xs, ys, where="post", color=style.FRONT, linewidth=1.8, zorder=3)
     axes.fill_between(xs, ys, step="post", color=style.FRONT, alpha=0.05, linewidth=0, zorder=1)

@@ -42,9 +42,7 @@ def draw(found: Several, title: str, subtitle: str) -> Figure:
 def _panel(axes: Axes, found: Several, quality: str) -> None:
     canvas.tidy(axes)
     axes.set_title(_title(quality), loc="left", fontsize=style.PANEL_SIZE, fontweight="bold")
-    arrow = "↖" if maximised(quality) else "↙"
-    look: dict[str, Any] = {"fontsize": style.LABEL_SIZE, "color": "#047857", "fontweight": "bold"}
-    axes.set_title(f"{arrow} better", loc="right", **look)
+    canvas.mark_better(axes, "↖" if maximised(quality) else "↙")
     axes.set_ylabel(_quality_label(found, quality), fontsize=style.LABEL_SIZE)
     _, right = canvas.cost_axis(axes, found.cost, _costs(found))
     low, high = _limits(found, quality)

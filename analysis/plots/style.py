@@ -14,7 +14,7 @@ LABEL_SIZE = 10.5
 TICK_SIZE = 9.5
 FRONT = "#111827"  # the front's staircase
 RANDOM_LINE = "#8c8c8c"
-FONT = "DejaVu Sans"
+BETTER = "#047857"  # the word for the good direction, with its arrow
 PAGE_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 

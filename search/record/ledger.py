@@ -300,9 +300,8 @@ class Ledger:
         params, seed = trial.user_attrs["params"], int(trial.user_attrs["seed"])
         recorded = trial.user_attrs.get("config")
         config = TrialConfig.from_dict(recorded) if recorded else self.plan.config(params, seed)
-        if (
-            resumed or is_confirmation(trial)
-        ) and self.plan.data_root is not None:  # it may have moved
+        again = resumed or is_confirmation(trial)
+        if again and self.plan.data_root is not None:  # the same data may have moved
             config = config.replace({"data.root": self.plan.data_root})
         return Assignment(
             name=trial_name(self.plan.study, trial.number),

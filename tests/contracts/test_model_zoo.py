@@ -9,7 +9,7 @@ import torch
 
 from tests.contracts.conftest import MicroTrial
 from tests.contracts.model_zoo import ZOO
-from tests.contracts.test_trials import assert_zeros
+from tests.contracts.test_trials import trained
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.models.copies import copy_of
@@ -59,14 +59,6 @@ def grid() -> list[Any]:
             quick = method in QUICK_METHODS or model in QUICK_MODELS
             cells.append(pytest.param(method, model, marks=[] if quick else pytest.mark.slow))
     return cells
-
-
-def trained(config: TrialConfig) -> TrialRun:
-    run = TrialRun(config, device="cpu")
-    while run.loop.step < config.training.steps:
-        run.loop.advance()
-        assert_zeros(run)
-    return run
 
 
 @pytest.mark.parametrize(("method", "model"), grid())

@@ -36,10 +36,10 @@ def modules(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(repository: Path, modules: Path, *arguments: str) -> str:
+def command(folder: Path, modules: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "trainables", *arguments],
-        cwd=repository,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(modules), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -99,15 +99,7 @@ def test_predictions_of_pictures_of_ones_own(
         if words[0] == "train":
             words += ["--data-root", "scenes", "--set", "data.num_train=24"]
             words += ["--set", "data.num_test=4", *SHORT]
-        done = subprocess.run(
-            [sys.executable, "-m", "trainables", *words],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        command(tmp_path, repository, *words)
     out = tmp_path / "predictions"
     assert {path.name for path in out.iterdir()} == {"photo", "street", "classes.csv"}
     with Image.open(out / "photo" / "segmentation.png") as drawn:

@@ -42,15 +42,8 @@ def draw(panels: Sequence[TaskCurves], title: str, subtitle: str) -> Figure:
 
 def _panel(axes: Axes, panel: TaskCurves) -> None:
     canvas.tidy(axes)
-    arrow = "↖" if maximised(panel.quality) else "↙"
     axes.set_title(task_label(panel.task), loc="left", fontsize=style.PANEL_SIZE, fontweight="bold")
-    axes.set_title(
-        f"{arrow.replace('↖', '↑').replace('↙', '↓')} better",
-        loc="right",
-        fontsize=style.LABEL_SIZE,
-        color="#047857",
-        fontweight="bold",
-    )
+    canvas.mark_better(axes, "↑" if maximised(panel.quality) else "↓")
     axes.set_ylabel(_quality_label(panel), fontsize=style.LABEL_SIZE)
     ticks = panel.sparsities
     axes.set_xticks([_place(s) for s in ticks], [_percent(s) for s in ticks])
@@ -130,8 +123,7 @@ def interactive(panel: TaskCurves) -> "go.Figure":
             )
         )
     canvas.page_layout(figure, 400)
-    arrow = "↑" if maximised(panel.quality) else "↓"
-    better = f"<span style='color:#047857;font-size:12px'>{arrow} better</span>"
+    better = canvas.better_html("↑" if maximised(panel.quality) else "↓")
     title = {"text": f"<b>{task_label(panel.task)}</b>  {better}", "font": {"size": 15}}
     figure.update_layout(
         showlegend=False,
