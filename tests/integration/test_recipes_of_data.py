@@ -61,21 +61,22 @@ def nyu_v2(folder: Path) -> list[str]:
 def cityscapes(folder: Path) -> list[str]:
     """The official folders and encodings."""
     size = (64, 128)
-    for split, cities in {"train": ("ulm", "bochum", "jena"), "val": ("lindau",)}.items():
-        for number, city in enumerate(cities):
-            for frame in range(4):
-                values = random_city(10 * number + frame, size)
-                name = f"{city}_000000_{frame:06d}"
-                write_official_city(folder / "raw", split, name, values)
+    cities = {"ulm": "train", "bochum": "train", "jena": "train", "lindau": "val"}
+    for number, (city, split) in enumerate(cities.items()):
+        for frame in range(4):
+            values = random_city(10 * number + frame, size)
+            write_official_city(folder / "raw", split, f"{city}_000000_{frame:06d}", values)
     path = recipe(folder, "cityscapes", ["segmentation", "depth"])
     return [str(path), "--data-root", str(folder / "raw")]
 
 
 def taskonomy(folder: Path) -> list[str]:
     """Folders by building and domain."""
-    for building in ("allensville", "beechwood", "coffeen", "corozal", "collierville"):
+    buildings = ("allensville", "beechwood", "coffeen", "corozal", "collierville")
+    for number, building in enumerate(buildings):
         for point in range(4):
-            write_room(folder / "raw", building, point, random_room(point, (64, 64)))
+            values = random_room(10 * number + point, (64, 64))
+            write_room(folder / "raw", building, point, values)
     tasks = ["segmentation", "normals", "depth", "keypoints", "edges"]
     return [str(recipe(folder, "taskonomy", tasks)), "--data-root", str(folder / "raw")]
 
