@@ -121,7 +121,6 @@ def train(
     from trainables.training.progress import TrialProgress
     from trainables.training.summary import (
         coarse_blocks,
-        dense_notes,
         require_numbers,
         unscored,
     )
@@ -175,7 +174,7 @@ def train(
             run = TrialRun.resume(checkpoint, config, **arguments)
         else:
             run = TrialRun(config, **arguments)
-        for note in dense_notes(run.model, run.registry, run.loop.structure):
+        for note in run.notes:
             print(f"note: {note}", file=sys.stderr)
         train_to_end(run, progress, checkpoint)
     summary = run.summary([Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]])

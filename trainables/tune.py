@@ -158,6 +158,7 @@ class DiSparseTrainable(tune.Trainable):
             "training/fraction": report.fraction,
             **self._used(run),
             "status": "complete" if report.final else "running",
+            "notes": list(run.notes),
             "done": report.final,
         }
 

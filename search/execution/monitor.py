@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ray.tune import Callback
@@ -49,6 +50,8 @@ class Monitor(Callback):
         step, metrics = int(result.get("training/step", 0)), metrics_of(result)
         fraction = float(result.get("training/fraction", 0.0))
         self._guard(lambda: self._progress.reported(self._name(number), fraction, metrics))
+        for note in result.get("notes", ()):
+            self._guard(partial(self._progress.note, note))
         if step > self._steps.get(number, -1) and result.get("status") != "failed":
             self._steps[number] = step
             row = {"step": step, "at": time.time(), "metrics": metrics}

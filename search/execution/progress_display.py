@@ -50,6 +50,7 @@ class Progress:
         self._began, self._ended_here = time.monotonic(), 0
         self._all = self._bars.add_task("trials", total=trials, completed=finished, said="")
         self._running: dict[str, tuple[rich.progress.TaskID, str, float]] = {}
+        self._noted: set[str] = set()
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -62,6 +63,12 @@ class Progress:
         """Print a line for people; nothing with --quiet."""
         if not self._quiet:
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Print what a trial's user should know; once, however many trials say the same."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self.say(f"note: {text}")
 
     def more(self, count: int) -> None:
         """Expect so many trials more."""

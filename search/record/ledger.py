@@ -77,6 +77,7 @@ class Ledger:
         self._sampler = sampler
         self._starts = plan.starts()
         self._trials = {trial.number: trial for trial in record.trials()}
+        self._places: dict[int, int] = {}
         self._finished: list[FrozenTrial] = []
         self._unfinished: list[int] = []
         self._to_confirm: list[tuple[FrozenTrial, int]] = []  # with the fresh seed
@@ -197,7 +198,7 @@ class Ledger:
             self.plan, self._trials[number].user_attrs.get("config"), metrics
         )
         if values is not None and fraction > 0:
-            self._sampler.report(_place(self._trials[number]), fraction, values, violations)
+            self._sampler.report(self._place(self._trials[number]), fraction, values, violations)
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record an end, once; a trial that has ended already stays as it is.
@@ -249,12 +250,12 @@ class Ledger:
         if trial.state in FINISHED:
             if drawn:
                 told = self._told(trial)
-                self._sampler.learn(_place(trial), trial, attributes["status"], *told)
+                self._sampler.learn(self._place(trial), trial, attributes["status"], *told)
             self.reported(trial.number, attributes["metrics"])
             self._count_end(trial)
             return
         if drawn:
-            self._sampler.resume(_place(trial), trial)
+            self._sampler.resume(self._place(trial), trial)
         if "status" in attributes:  # killed between the outcome and the state
             self.reported(trial.number, attributes["metrics"])
             self._close(trial, self.record.id_of(trial.number))
@@ -263,11 +264,11 @@ class Ledger:
 
     def _draw(self) -> FrozenTrial:
         """Draw and record a new trial; without a configuration where its own rules refuse it."""
-        position, place = len(self._trials), self.num_asked
+        place = self.num_asked
         start = self._starts[place] if place < len(self._starts) else None
         pins = {} if start is None else start.pins
         space = self.plan.space.pinned(pins)
-        drawn, draw = self._sampler.ask(position, space, start.params if start else None)
+        drawn, draw = self._sampler.ask(place, space, start.params if start else None)
         params = {**pins, **drawn}  # pins of a grid are settings that its space does not hold
         key = _key(params)
         seed = start.seed if start is not None else None
@@ -324,7 +325,7 @@ class Ledger:
         trial.datetime_complete = datetime.datetime.now()
         self._count_end(trial)
         if not is_confirmation(trial):
-            self._sampler.tell(_place(trial), status, told, violations)
+            self._sampler.tell(self._place(trial), status, told, violations)
 
     def _count_end(self, trial: FrozenTrial) -> None:
         self._finished.append(trial)
@@ -332,15 +333,17 @@ class Ledger:
             return
         self._num_idle = 0 if self._used.get(trial.number) else self._num_idle + 1
 
+    def _place(self, trial: FrozenTrial) -> int:
+        """By which the sampler knows a trial: its place among those that were drawn.
+
+        Confirmations, and trials that others added, may stand between them.
+        """
+        return self._places.setdefault(trial.number, len(self._places))
+
     def _told(self, trial: FrozenTrial) -> tuple[list[float] | None, dict[str, float]]:
         # The costs of a complete trial are final.
         config = None if trial.state == TrialState.COMPLETE else trial.user_attrs.get("config")
         return ending_objectives(self.plan, config, trial.user_attrs["metrics"])
-
-
-def _place(trial: FrozenTrial) -> int:
-    """By which the sampler knows a trial: others may have added trials between the study's own."""
-    return int(trial.user_attrs.get("number", trial.number))
 
 
 def _key(params: Mapping[str, Any]) -> str:

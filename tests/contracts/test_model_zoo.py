@@ -18,7 +18,6 @@ from trainables.shipping.packed import load_packed, save_packed
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.structures.n_of_m import largest_group
 from trainables.training.export import load_model
-from trainables.training.summary import dense_notes
 from trainables.training.trial import TrialRun
 
 TASKS = ("segmentation", "depth")
@@ -125,7 +124,7 @@ def test_a_whole_trial_says_what_stays_dense_and_comes_back_from_its_file(
     micro_trial: MicroTrial, model: str, tmp_path: Path
 ) -> None:
     run = TrialRun(asked(micro_trial, "snip", model), device="cpu")
-    (note,) = dense_notes(run.model, run.registry, run.loop.structure)[:1] or [""]
+    (note,) = run.notes[:1] or [""]
     assert ZOO[model].said in note
     assert bool(note) == bool(ZOO[model].said) or "serves" in note or model == "TiedHeads"
     while (report := run.next_report()) is not None:

@@ -117,7 +117,10 @@ def search(*arguments: str, folder: Path) -> str:
 )
 def test_a_recipes_file_is_searched_and_compared(data: str, tmp_path: Path) -> None:
     arguments = DATA[data](tmp_path)
-    search("run", *arguments, "--name", "searched", folder=tmp_path)
+    said = search("run", *arguments, "--name", "searched", folder=tmp_path)
+    dense = [line for line in said.splitlines() if "parameters stay dense" in line]
+    assert len(dense) == (data == "own"), said
+    assert all(line.startswith("note: 256 of ") and "mixing" in line for line in dense)
     folder = tmp_path / "runs"
     rows = pq.read_table(folder / "searched" / "trials.parquet").to_pylist()
     assert len(rows) >= 3

@@ -43,7 +43,7 @@ from trainables.training.export import save_model
 from trainables.training.loop.loop import TrainingLoop
 from trainables.training.loop.phases import report_steps
 from trainables.training.reports import Progress, Report
-from trainables.training.summary import summarise
+from trainables.training.summary import dense_notes, summarise
 from trainables.user_code import running
 
 
@@ -218,6 +218,11 @@ class TrialRun:
                 **peak,
             },
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what a user should know of the network: what is never pruned, and why."""
+        return dense_notes(self.model, self.registry, self.loop.structure)
 
     @property
     def epochs(self) -> float:

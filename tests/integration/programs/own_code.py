@@ -77,8 +77,9 @@ class Height(ResponseTask):
 '''
 
 MODEL = '''
-"""Two layers."""
+"""Two layers, and a product with a matrix that no mask covers."""
 
+import torch
 from torch import nn
 
 
@@ -87,12 +88,13 @@ class TwoLayers(nn.Module):
         super().__init__()
         self.tasks = tuple(num_channels)
         self.trunk = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU())
+        self.mixing = nn.Parameter(torch.eye(16))
         self.heads = nn.ModuleDict(
             {task: nn.Conv2d(16, num, 3, padding=1) for task, num in num_channels.items()}
         )
 
     def forward(self, images, tasks=None):
-        features = self.trunk(images)
+        features = torch.einsum("bchw,dc->bdhw", self.trunk(images), self.mixing)
         return {task: self.heads[task](features) for task in tasks or self.tasks}
 
     def owners(self):

@@ -23,6 +23,7 @@ class FakeRun:
 
     second: ClassVar[Any] = {"val/depth/absolute_error": 0.5}
     start = 0
+    notes = ("256 of 1,000 parameters stay dense",)
 
     def __init__(self, config: Any, *, device: str, **arguments: Any) -> None:
         assert device == "cpu"

@@ -18,11 +18,9 @@ from trainables.errors import UserError
 MIOU = "val/segmentation/miou"
 
 
-def plan_of(trials: int = 8) -> Plan:
+def plan_of(trials: int = 8, sampler: str = "random") -> Plan:
     # One task: the front is then as short as it is in life.
-    return studies.plan_of(
-        trials=trials, sampler="random", overrides={"data.tasks": "segmentation"}
-    )
+    return studies.plan_of(trials=trials, sampler=sampler, overrides={"data.tasks": "segmentation"})
 
 
 def outcome(plan: Plan, assignment: Assignment, noise: float = 0.0) -> Outcome:
@@ -77,21 +75,22 @@ def test_members_and_the_dense_reference_at_the_same_fresh_seeds() -> None:
         assert each.next() is None
 
 
-def test_a_study_extends_after_it_was_confirmed_as_it_would_have_before() -> None:
+@pytest.mark.parametrize("sampler", ["random", "curves", "tpe"])
+def test_a_study_extends_after_it_was_confirmed_as_it_would_have_before(sampler: str) -> None:
     drawn = []
     for confirmed in (False, True):
-        ledger = ledger_of(plan_of(8))
+        ledger = ledger_of(plan_of(8, sampler))
         run_all(ledger)
         if confirmed:
             ledger.confirm(2)
             run_all(ledger)
-        longer = driver_of(plan_of(12), ledger.record)
+        longer = driver_of(plan_of(12, sampler), ledger.record)
         more = run_all(longer)
         assert len(more) == 4
         numbers = [a.number for a in more]
         assert numbers == list(range(len(longer.trials()) - 4, len(longer.trials())))
         assert longer.num_remaining == 0
-        drawn.append([a.config.seed for a in more])
+        drawn.append([a.config for a in more])
     assert drawn[0] == drawn[1]
 
 
