@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from analysis.statistics.choice import Choice, choose, mean_metrics
 from analysis.statistics.conditions import parse_conditions
 from search.plans.description import plan_from_description
-from search.record.front import is_confirmation
+from search.record.front import CONFIRMS, is_confirmation
 from search.record.ledger import trial_name
 from search.record.storage import StudyRecord
 from search.record.study_file import description_of, find_addresses, find_storage
@@ -37,8 +37,8 @@ class Wanted:
     """Which model, and what is to be made of it.
 
     where, max_loss, best: as of `analysis pick`. trial: its number, instead of a choice. seeds: of
-    how many the card's intervals are, the trial's own included. register: a registered model of
-    MLflow.
+    how many the card's intervals are at least, the trial's own and its confirmations included.
+    register: a registered model of MLflow.
     """
 
     out: Path
@@ -104,7 +104,8 @@ def ship_from_study(
     add_recorded_tasks(known["own_tasks"])
     plan_from_description(known)  # makes the modules beside its recipe importable
     record = StudyRecord.load(find_storage(files, known, study_storage), study, known["study_id"])
-    chosen, why = _chosen(study, record.trials(), known["objectives"], wanted)
+    trials = record.trials()
+    chosen, why = _chosen(study, trials, known["objectives"], wanted)
     model = files.model(chosen.number)
     if not model.is_file():
         raise UserError(
@@ -120,9 +121,10 @@ def ship_from_study(
         check_registered_name(address, files, wanted.register)
     options = replace(options, data_root=options.data_root or known["data_root"])
     config = TrialConfig.from_dict(chosen.config)
+    confirmed = _confirmed(chosen, trials)
     others = metrics_of_seeds(
         config.replace({"data.root": options.data_root or config.data.root}),
-        range(config.seed + 1, config.seed + wanted.seeds),
+        range(config.seed + 1, config.seed + wanted.seeds - len(confirmed)),
         files.trial(chosen.number) / "seeds",
         command=command,
         dense_cache=files.dense_cache,
@@ -137,7 +139,7 @@ def ship_from_study(
             options,
             command=command,
             trained_by=_command_of(files.trial(chosen.number) / "summary.json"),
-            by_seed=[chosen.metrics, *others],
+            by_seed=[chosen.metrics, *confirmed, *others],
             progress=progress.step,
         )
     in_mlflow = None
@@ -207,6 +209,16 @@ def _chosen(
     bounds = parse_conditions(wanted.where, wanted.max_loss, objectives, mean_metrics(dense))
     choice = choose(complete, objectives, bounds, wanted.best)
     return choice.trial, _reasons(choice)
+
+
+def _confirmed(chosen: _Candidate, trials: Sequence[FrozenTrial]) -> list[Mapping[str, float]]:
+    """Return the metrics of the chosen trial at the fresh seeds of `search confirm`."""
+    return [
+        trial.user_attrs["metrics"]
+        for trial in trials
+        if trial.user_attrs.get(CONFIRMS) == chosen.number
+        and trial.user_attrs.get("status") == "complete"
+    ]
 
 
 def _not_complete(

@@ -29,7 +29,10 @@ COMMAND = ["python", "-m", "search", "ship", "s"]
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """Trials: dense; random, the knee; snip, which was stopped; rigl, whose model is lost."""
+    """Trials: dense; random, the knee; snip, which was stopped; rigl, whose model is lost.
+
+    The dense one was confirmed twice, and failed the second time.
+    """
     folder = tmp_path_factory.mktemp("runs")
     study = Recorded(folder)
     ends: list[dict[str, Any]] = [
@@ -59,6 +62,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
             metrics = run.last_report.metrics.items()
             end["further"] = {n: v for n, v in metrics if n.startswith("test/")}
         study.end(number, **end)
+        if method == "dense":
+            confirmed = {"further": {name: 2 * value for name, value in end["further"].items()}}
+    for again in (confirmed, {"status": "failed"}):
+        number = study.begin("dense", {"seed": 7}, confirms=0)
+        study.end(number, **again)
     return study
 
 
@@ -145,6 +153,20 @@ def test_bounds_choose_as_pick_does(ship: Ship) -> None:
         "1 of the front's 3 models meet the bounds; of these, the best segmentation/miou, 0.5",
         "cost/density>=30%: it is 1",
     )
+
+
+def test_confirmations_are_seeds_of_the_card_and_are_not_trained_again(
+    ship: Ship, study: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.shipping.seeds.TrialRun", None)
+    for seeds in (1, 2):
+        ship(trial=0, seeds=seeds, data=True)
+        card = (tmp_path / "out" / "card.md").read_text()
+        assert "| 2 seeds, mean ± 95 % |" in card
+        metrics = study.record.trials()[0].user_attrs["metrics"]
+        mean = 1.5 * metrics["test/depth/absolute_error"]
+        assert f"{mean:.4g} ±" in next(x for x in card.splitlines() if "absolute_error" in x)
+    assert not (study.files.trial(0) / "seeds").exists()
 
 
 def test_further_seeds_give_the_card_intervals(

@@ -12,6 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from search.plans.description import describe_study
 from search.plans.plan import Plan
+from search.record.front import CONFIRMS
 from search.record.ledger import trial_name
 from search.record.storage import GIVEN, OUTCOME, StudyRecord
 from search.record.study_folder import StudyFiles, append_json_line, write_json
@@ -44,8 +45,16 @@ class Recorded:
         described = describe_study(self.plan, {"study_id": self.study_id})
         write_json(self.files.description, described)
 
-    def begin(self, method: str = "snip", params: Mapping[str, Any] | None = None) -> int:
-        """Hand out a trial. Returns its number. params: nested settings beside the method."""
+    def begin(
+        self,
+        method: str = "snip",
+        params: Mapping[str, Any] | None = None,
+        confirms: int | None = None,
+    ) -> int:
+        """Hand out a trial. Returns its number.
+
+        params: nested settings beside the method. confirms: the trial that it repeats.
+        """
         number = len(self.record.trials())
         given = {
             "params": {"method": method},
@@ -53,6 +62,7 @@ class Recorded:
             "reference": False,
             "config": {"method": method, **(params or {})},
             "number": number,
+            **({} if confirms is None else {CONFIRMS: confirms}),
         }
         self.record.add(create_trial(state=TrialState.RUNNING, user_attrs={GIVEN: given}))
         return number
