@@ -48,6 +48,7 @@ def end_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
     else:
         ui = f"{_short(Path(sys.executable))} -m mlflow ui --backend-store-uri"
         yield f"MLflow  {ui} {shlex.quote(end.tracking_uri)}"
+    yield "        switch its page to “Model training”, at the top left, to see the runs"
 
 
 def problem_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
