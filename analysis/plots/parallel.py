@@ -203,7 +203,7 @@ def interactive(trials: Sequence[Trial], objectives: Sequence[str]) -> "go.Figur
 
 def page_width(trials: Sequence[Trial], objectives: Sequence[str]) -> int:
     """Return how many pixels wide the page's figure must be for the names of its axes."""
-    return 240 + 95 * (2 + len(coordinates(trials, objectives)))
+    return 220 + 95 * len(coordinates(trials, objectives))  # its margins, and from axis to axis
 
 
 def _full_label(axis: Axis, *, is_param: bool) -> str:

@@ -95,7 +95,7 @@ def members(found: Findings) -> TrialTable:
     heads += [Head(lines=("weights", "kept")), Head(lines=("seed",))]
     if found.confirmed:
         heads.append(Head(lines=("tied with",), kind="text wrap"))
-    heads += [Head(lines=("settings",), kind="text wrap"), Head(lines=("model",), kind="text")]
+    heads += [Head(lines=("settings",), kind="text"), Head(lines=("model",), kind="text")]
     return TrialTable(heads=tuple(heads), rows=tuple(rows))
 
 
