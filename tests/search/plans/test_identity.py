@@ -39,7 +39,7 @@ def test_a_grid_is_rebuilt_from_its_description(tmp_path: Path) -> None:
     plan = small(
         seed=3,
         settings={"snip": [{"optimiser.clip_norm": None}, {"model.blocks": [1, 1, 1, 2]}]},
-        overrides={"training.steps": "200", "data.size": "48x64"},
+        overrides={"training.steps": "100", "data.size": "48x64"},
     )
     written(plan, tmp_path)
     rebuilt = plan_of(str(tmp_path), plan.study)
@@ -97,8 +97,8 @@ def test_a_search_is_rebuilt_from_its_description(arguments: dict[str, Any]) -> 
             "method_settings was , is now snip optimiser.learning_rate=0.5;",
         ),
         (
-            {"overrides": {"training.steps": "200"}},
-            "settings.training.steps was 300, is now 200;",
+            {"overrides": {"training.steps": "100"}},
+            "settings.training.steps was 200, is now 100;",
         ),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_grid_and_a_search_are_not_one_study(tmp_path: Path) -> None:
         ({"seed": 1}, "seed was 0, is now 1"),
         ({"sampler": "tpe"}, "sampler was curves, is now tpe"),
         ({"overrides": {"scheduler.grace": "0.2"}}, "scheduler.grace was 0.333333333333"),
-        ({"overrides": {"training.steps": "200"}}, "settings.training.steps was 300, is now 200"),
+        ({"overrides": {"training.steps": "100"}}, "settings.training.steps was 200, is now 100"),
         ({"overrides": {"optimiser.momentum": "0.8"}}, "settings.optimiser.momentum was None"),
         (
             {"overrides": {"data.tasks": "depth"}},
@@ -157,7 +157,7 @@ def test_another_search_under_the_name_is_refused(
         ({"references": ()}, "resolved_recipe.references was .*dense.*, is now "),
         ({"space": "full"}, "resolved_recipe.space was compact, is now full"),
         ({"flagship": "rigl"}, "resolved_recipe.flagship was disparse-static, is now rigl"),
-        ({"num_startup_trials": 9}, "resolved_recipe.num_startup_trials was 8, is now 9"),
+        ({"num_startup_trials": 9}, "resolved_recipe.num_startup_trials was 10, is now 9"),
         ({"preset": "small"}, "preset was tiny, is now small"),
         ({"name": "other"}, "recipe was demo, is now other"),
     ],
@@ -227,7 +227,7 @@ def test_what_follows_from_a_setting_does_not_hide_it(tmp_path: Path) -> None:
             files,
             None,
         )
-    assert "another one: settings.training.steps was 300, is now 900; continue" in str(caught.value)
+    assert "another one: settings.training.steps was 200, is now 900; continue" in str(caught.value)
 
 
 @pytest.mark.parametrize("grid", [False, True])
