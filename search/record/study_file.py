@@ -129,18 +129,29 @@ def plan_of(storage: str, study: str) -> Plan:
     return plan_from_description(known)
 
 
-def raised_budget(plan: Plan, known: Mapping[str, Any], more: Budget | None) -> Plan:
+def raised_budget(
+    plan: Plan, known: Mapping[str, Any], more: Budget | None, until: float | None = None
+) -> Plan:
     """Return the plan with the budget that `known`, its `study.json`, records, and `more`.
+
+    After a plateau, `more` counts from what was used. until: another plateau, without more.
 
     Raises `UserError` for more of a grid, and for another unit than the one of the study.
     """
     budget = Budget(**known["budget"]) if known else plan.budget
-    if more is not None and plan.grid is not None:
+    if (more is not None or until is not None) and plan.grid is not None:
         raise UserError(
             f"a study to extend must be a search, got {plan.study!r}, a grid of baselines, which "
             "is finished when all its systems are; run further ones under another --name"
         )
-    return dataclasses.replace(plan, budget=budget if more is None else budget.raised(more))
+    if more is not None:
+        if reached := known.get("plateau"):
+            used = round(reached["used"]) if budget.trials is not None else reached["used"]
+            budget = dataclasses.replace(budget, **{budget.unit: used})
+        budget = budget.raised(more)
+    elif until is not None:
+        budget = dataclasses.replace(budget, plateau=until)
+    return dataclasses.replace(plan, budget=budget)
 
 
 def check_same_study(
