@@ -40,7 +40,7 @@ _NUM_REFINED = 100  # more candidates, near the best
 _NUM_BEST = 5
 _NUM_SAMPLES = 32
 _BOLDNESS = 0.6  # share of the posterior's deviations that samples have; measured, 0.3 to 1
-_MILESTONES = (1.0 / 9.0, 1.0 / 3.0)  # a curve is learned at its first reports after these
+MILESTONES = (1.0 / 9.0, 1.0 / 3.0)  # a curve is learned at its first reports after these
 _MAX_POINTS = 240  # a draw from so many takes 0.1 s
 _MAX_FRESH = 120  # of up to so many points, hyperparameters are fitted for every draw
 _GROWTH = 1.1  # and then when the trials that have ended are so many times as many
@@ -92,7 +92,7 @@ class CurveModel:
 
         values: with the cost of the end, as the scheduler has them; left out if not finite.
         """
-        reached = [m for m in _MILESTONES if m <= fraction + _EPSILON]
+        reached = [m for m in MILESTONES if m <= fraction + _EPSILON]
         if not reached or fraction >= 1.0 - _EPSILON:
             return
         known = self._curves[number].points.get(reached[-1])
