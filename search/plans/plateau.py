@@ -28,7 +28,7 @@ def parse_until(text: str) -> float:
         raise UserError(
             f"`--until` must be {PLATEAU}, or {PLATEAU}=SHARE with a share in (0, 1), got "
             f"{text!r}; {PLATEAU}={DEFAULT_SHARE:g} ends a study whose rest would add less than "
-            f"{DEFAULT_SHARE:.0%} to its hypervolume"
+            f"{100 * DEFAULT_SHARE:g} % to its hypervolume"
         )
     return value
 

@@ -76,11 +76,12 @@ def trend_gain(values_NM: _Floats, num_trials: int, generator: np.random.Generat
     """Return what further trials add as a share of the hypervolume, if it grows on as it did.
 
     A search gains about as much whenever its trials double, so the hypervolume is taken as a line
-    over the logarithm of their number, through where it is and where it was before the last third
-    of the trials. values_NM: of the complete ones, in their order. None for fewer than 6.
+    over the logarithm of their number, through where it is and where it was after a third of them:
+    less far back, one lucky trial decides. values_NM: of the complete ones, in their order. None
+    for fewer than 6.
     """
     num = len(values_NM)
-    num_before = num - num // 3
+    num_before = num // 3
     if num < _MIN_TREND:
         return None
     front_FM = values_NM[non_dominated(values_NM)]
