@@ -176,10 +176,12 @@ def check_same_study(
     if plan.budget.to_json() not in (known["budget"], known["first_budget"]):
         budget = Budget(**known["budget"])
         command = again("extend", plan.study, files.storage)
+        remedy = f"raise it by `{command} {budget.option} MORE`"
+        if plan.budget.plateau != budget.plateau:
+            remedy += f", end it elsewhere by `{command} --until plateau=SHARE`"
         raise UserError(
             f"the study {plan.study!r} exists with a budget of {budget.text}, got "
-            f"{plan.budget.text}; raise it by `{command} {budget.option} MORE`, or give the new "
-            "study another --name"
+            f"{plan.budget.text}; {remedy}, or give the new study another --name"
         )
     recorded = known.get("study_storage") or files.default_study_storage
     if study_storage and without_password(addresses.absolute(study_storage)) != recorded:
