@@ -1,11 +1,14 @@
 """What somebody believes before a study: where good settings are. It is forgotten as data come in.
 
-The way of PriMO (Basu et al. 2025, "Prior-Guided Multi-Objective Hyperparameter Optimization"): a
-share of the draws comes from the belief, and what a model promises of the others is weighted by the
-belief's density to a power. Both fall by half with every so many trials that ran to their end.
+The way of PriMO, the prior-informed multi-objective optimizer of NePS, and before it of πBO
+(Hvarfner et al. 2022, "πBO: Augmenting Acquisition Functions with User Beliefs for Bayesian
+Optimization"): a share of the draws comes from the belief, and what a model promises of the others
+is weighted by the belief's density to a power. Both fall by half with every so many trials that ran
+to their end.
 
-Deviation: a trial near the belief that is not on the front when it has ended counts as several. So
-a belief that is wrong is forgotten after few trials, and one that is right is kept for longer.
+Deviations: the belief allows for being wrong, which bounds what it can hide. And a trial near it
+that is off the front when it has ended counts as several, beyond as many that are on the front: what
+is wrong is forgotten after few trials, and what is right is kept for longer.
 """
 
 import math
@@ -52,8 +55,12 @@ class Prior:
         ended: the configurations of all trials that ended. front: those of them on the front, the
           same objects.
         """
-        near_C = self.density(space, ended) >= _NEAR
-        good_C = np.array([any(params is member for member in front) for params in ended], bool)
+        named = {name for point in self.points for name in point}
+        told_C = np.array([not named.isdisjoint(params) for params in ended], dtype=bool)
+        near_C = told_C & (self.density(space, ended) >= _NEAR)
+        good_C = np.array(
+            [any(params is member for member in front) for params in ended], dtype=bool
+        )
         num_refuting = max(0, int((near_C & ~good_C).sum()) - int((near_C & good_C).sum()))
         age = num_complete + _REFUTES * num_refuting
         drawn = bool(generator.random() < _SHARE * 0.5 ** (age / _SHARE_TRIALS))
@@ -66,9 +73,9 @@ class Prior:
         return {name: value for name, value in drawn.items() if name not in space.fixed}
 
     def density(self, space: Space, asked: Sequence[_Params]) -> _Floats:
-        """Return the density of configurations (C,): at most 1, which is that at a point.
+        """Return the density of configurations under the nearest point (C,), 1 at a point.
 
-        What a configuration does not read, or no point names, changes nothing.
+        What a configuration does not read, or the point does not name, changes nothing.
         """
         log_PC = np.zeros((len(self.points), len(asked)))
         for parameter in space.parameters:
@@ -76,7 +83,7 @@ class Prior:
             if name not in space.fixed:
                 given_P = [point.get(name) for point in self.points]
                 log_PC += _log_kernel(parameter, given_P, [params.get(name) for params in asked])
-        return np.asarray(np.exp(log_PC).mean(axis=0))
+        return np.asarray(np.exp(log_PC.max(axis=0)))
 
 
 @dataclass(frozen=True, slots=True)

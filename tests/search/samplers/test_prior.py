@@ -35,11 +35,11 @@ def test_density_is_one_at_the_point_and_falls_by_the_kernel_of_every_named_para
     assert prior.density(SPACE, asked) == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_density_of_several_points_is_their_mean() -> None:
+def test_the_density_of_several_points_is_that_of_the_nearest() -> None:
     points: tuple[dict[str, Any], ...] = ({"rate": 1e-2}, {"rate": 1e-4, "method": "b"})
     asked = draws(20)
     each = [Prior((point,)).density(SPACE, asked) for point in points]
-    assert Prior(points).density(SPACE, asked) == pytest.approx(np.mean(each, axis=0))
+    assert Prior(points).density(SPACE, asked) == pytest.approx(np.max(each, axis=0))
 
 
 def test_what_is_fixed_counts_for_nothing() -> None:
@@ -107,6 +107,8 @@ def test_it_is_forgotten_with_trials_and_sooner_where_they_refute_it() -> None:
     assert belief(5, [near, far], [near]).power == powers[5]  # bears it out
     assert belief(5, [near, far], [far]).power < powers[5]
     assert belief(5, [near, dict(near)], []).power < belief(5, [near], []).power
+    unread = {"method": "a", "sparsity": 0.9}  # says nothing of it either
+    assert belief(5, [unread], []).power == powers[5]
 
 
 def test_a_weight_is_the_density_to_a_power_and_none_in_a_draw_from_the_prior() -> None:
