@@ -7,8 +7,8 @@ is weighted by the belief's density to a power. Both fall by half with every so 
 to their end.
 
 Deviations: the belief allows for being wrong, which bounds what it can hide. And a trial near it
-that is off the front when it has ended counts as several, beyond as many that are on the front: what
-is wrong is forgotten after few trials, and what is right is kept for longer.
+that is off the front when it has ended counts as several, beyond as many that are on the front:
+what is wrong is forgotten after few trials, and what is right is kept for longer.
 """
 
 import math
