@@ -41,6 +41,10 @@ RecipeArgument = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="name=value: fix a setting of all. Repeatable.")
 ]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(help="plateau[=SHARE]: end where the rest would add less than 2 % (or SHARE)."),
+]
 MoreOption = Annotated[float | None, typer.Option(help="How many more.")]
 
 
@@ -57,6 +61,7 @@ def run(
     gpu_hours: Annotated[
         float | None, typer.Option(help="Instead: hours of a GPU, of all trials.")
     ] = None,
+    until: UntilOption = None,
     seed: Annotated[int, typer.Option(help="Of the sampler and of every trial.")] = 0,
     data_root: DataRootOption = None,
     sampler: Annotated[str | None, typer.Option(help="curves, tpe, gp or random.")] = None,
@@ -67,6 +72,9 @@ def run(
     warm_start: Annotated[
         list[str] | None, typer.Option(help="A study to learn from, see below. Repeatable.")
     ] = None,
+    prior: Annotated[
+        list[str] | None, typer.Option(help="What you believe is good, see below. Repeatable.")
+    ] = None,
 ) -> None:
     """Start a study, or resume it: the same command resumes what was interrupted.
 
@@ -74,16 +82,21 @@ def run(
     scheduler.grace, the fraction of training before which no trial is stopped;
     scheduler.reduction_factor, one in so many continues at a rung.
     --warm-start takes a study's name, or the path of its folder.
+    --prior takes NAME=VALUE of a parameter (`python -m spaces show compact`), or a study, whose
+    front is meant. Draws begin near it, and forget it as trials end, sooner where it is wrong.
 
     \b
     Examples:
       python -m search run demo
       python -m search run nyu-v2-small --data-root runs/data/nyuv2 --trials 8
+      python -m search run demo --name enough --trials 100 --until plateau
       python -m search run my.toml --name by-flops --set objective.cost=cost/flops_fraction
       python -m search run demo --name snip-only --set method=snip --set training.steps=400
       python -m search run demo --name floor --set constraint.segmentation/miou='>=0.3'
       python -m search run demo --name warm --seed 1 --warm-start demo
+      python -m search run demo --name sure --prior optimiser.learning_rate=3e-3
     """
+    from search.plans.plateau import parse_until
     from search.plans.recipe import get_recipe
     from search.plans.resolve import make_plan, parse_overrides
 
@@ -93,12 +106,14 @@ def run(
         trials=trials,
         epochs=epochs,
         gpu_hours=gpu_hours,
+        plateau=None if until is None else parse_until(until),
         seed=seed,
         sampler=sampler,
         scheduler=scheduler,
         data_root=data_root,
         overrides=parse_overrides(settings or []),
         warm_start=warm_start or (),
+        prior=prior or (),
     )
     _run(plan, **launch)
 
@@ -185,20 +200,27 @@ def extend(
     trials: Annotated[int | None, typer.Option(help="How many more.")] = None,
     epochs: MoreOption = None,
     gpu_hours: MoreOption = None,
+    until: UntilOption = None,
 ) -> None:
     """Raise a study's budget, in the unit it was started with, and continue it.
 
-    Given again, it raises the budget again: after an interruption use `search resume`.
+    Given again, it raises the budget again: after an interruption use `search resume`. Without
+    --until all of it is used; --until alone leaves the budget, and says at which plateau to end.
 
     \b
-    Example:
+    Examples:
       python -m search extend demo --trials 12
+      python -m search extend demo --trials 50 --until plateau
     """
     from search.plans.budget import Budget
+    from search.plans.plateau import parse_until
     from search.record.study_file import plan_of
 
-    more = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
-    _run(plan_of(launch["storage"], name), **launch, more=more)
+    share = None if until is None else parse_until(until)
+    more = None
+    if share is None or (trials, epochs, gpu_hours) != (None, None, None):
+        more = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours, plateau=share)
+    _run(plan_of(launch["storage"], name), **launch, more=more, until=share)
 
 
 @app.command()
@@ -317,7 +339,7 @@ def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
         end = run_study(plan, Launch(quiet=quiet, **launch))
     except KeyboardInterrupt:
         how = "Run the same command again to resume."
-        if launch.get("more"):
+        if launch.get("more") or launch.get("until"):
             how = f"Resume by: {again('resume', plan.study, launch['storage'])}"
         typer.echo(f"Interrupted. {how}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -24,11 +24,16 @@ def status_lines(found: Mapping[str, Any], storage: str) -> Iterator[str]:
     name, budget = found["study"], Budget(**found["budget"])
     yield f"study {name} ({found['recipe']}): {counts or 'no trial yet'}; {driver}"
     yield f"used {found['used']:g} of {budget.text}; {found['front']} on the front"
+    if found["plateau"]:
+        yield f"ended {found['plateau']}"
+    if found["prior"]:
+        yield f"prior: {found['prior']}; less of it with every trial that ends"
     if again_at := found["confirmations"]:
         counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in again_at.items())
         yield f"confirmed at fresh seeds: {counts}"
     yield f"folder {found['directory']}; MLflow {found['tracking_uri']}"
-    if (found["used"] < budget.amount or found["counts"]["running"]) and not found["driven"]:
+    left = found["used"] < budget.amount and not found["plateau"]
+    if (left or found["counts"]["running"]) and not found["driven"]:
         yield f"to continue: {again('resume', name, storage)}"
 
 
@@ -36,6 +41,8 @@ def end_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
     """Yield what a launch left, and where to look at it."""
     failed = f", {end.failed} failed" if end.failed else ""
     yield f"study {plan.study}: {end.finished} trials{failed}, {end.front} on the joint front"
+    if end.plateau:
+        yield f"ended {end.plateau}"
     if end.confirmed:
         yield f"confirmed at fresh seeds: {end.confirmed}"
     if end.table:

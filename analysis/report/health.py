@@ -10,7 +10,7 @@ from analysis.statistics.health import collapse, ranks, reach
 from analysis.statistics.uncertainty.confirmed import fresh_seeds
 from analysis.studies.masks import failure_reason, read_masks
 from analysis.studies.reports import read_reports
-from analysis.studies.terms import rungs, trials_text
+from analysis.studies.terms import further_text, rungs, trials_text
 from trainables import report
 
 _FAILED, _STOPPED = 0.1, 0.8  # shares of the trials that are too many
@@ -32,7 +32,7 @@ def check(found: Findings) -> list[Finding]:
     """Return every check of a study, those that ask for something first."""
     checks = [_layers, _ends]
     if found.grid is None:  # a grid searches nothing, and its seeds are its own
-        checks += [_gain, _parameters, _edges, _ranks, _seeds]
+        checks += [_gain, _further, _parameters, _edges, _ranks, _seeds]
     findings = [one for each in checks for one in each(found)]
     return sorted(findings, key=lambda one: not one.remedy)
 
@@ -95,6 +95,14 @@ def _gain(found: Findings) -> Iterator[Finding]:
     still = gain.share > _GAIN
     command = f"`python -m search extend {found.study.name} --trials K`"
     yield Finding(text=text, remedy=f"The search still gains: {command}." if still else "")
+
+
+def _further(found: Findings) -> Iterator[Finding]:
+    """Say what the search itself believes of trials that were not run."""
+    facts = found.study.facts
+    if text := further_text(facts):
+        reached = " It ended there, at a plateau." if facts.get("plateau") else ""
+        yield Finding(text=f"{text}{reached}")
 
 
 def _parameters(found: Findings) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ from analysis.report import confirmed_tables, health, take, trial_tables
 from analysis.report.figures import Findings, hover_texts
 from analysis.report.versions import versions
 from analysis.statistics.importance import explanation
-from analysis.studies.terms import effort_text, saved_text, terms, trials_text
+from analysis.studies.terms import effort_text, further_text, saved_text, terms, trials_text
 from analysis.studies.trials import RUNNING, Study, Trial
 from analysis.tables.typeset import write_text
 from trainables import report
@@ -202,6 +202,7 @@ def _figures(found: Findings) -> dict[str, Any]:
             "num_courses": len(found.courses),
             "legend": _legend(hypervolume.legend(found.ended, found.share_N)),
             "effort": "" if found.epochs is None else effort_text(found.epochs, num_stopped),
+            "further": further_text(found.study.facts),
         },
         "choices": _markup(parallel.interactive(lines, found.study.objectives)),
         "choices_width": parallel.page_width(lines, found.study.objectives),

@@ -22,6 +22,7 @@ def terms(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("scheduler", _scheduler(facts)),
         ("constraints", _constraints(facts)),
         ("warm start", _warm_start(facts)),
+        ("prior", _prior(facts)),
     ]
     return [(name, text) for name, text in found if text]
 
@@ -37,6 +38,18 @@ def rungs(facts: Mapping[str, Any]) -> list[float]:
 def trials_text(count: int) -> str:
     """Return for example "3 trials" or "1 trial"."""
     return f"{count} {'trial' if count == 1 else 'trials'}"
+
+
+def further_text(facts: Mapping[str, Any]) -> str:
+    """Return what a search believes that more trials would add; empty where it is not recorded."""
+    known = facts.get("further")
+    if not known:
+        return ""
+    count = int(known["trials"])
+    return (
+        f"The search believes that {count} more {'trial' if count == 1 else 'trials'} at full "
+        f"length would add {100 * float(known['gain']):.2g} % to the hypervolume."
+    )
 
 
 def saved_text(epochs: Epochs) -> str:
@@ -73,8 +86,12 @@ def _budget(facts: Mapping[str, Any]) -> str:
 
 
 def _amount(value: Any) -> str:
-    units = value.items() if isinstance(value, Mapping) else ()
-    return ", ".join(f"{amount:g} {_UNITS.get(unit, unit)}" for unit, amount in units)
+    units = dict(value) if isinstance(value, Mapping) else {}
+    plateau = units.pop("plateau", None)
+    said = ", ".join(f"{amount:g} {_UNITS.get(unit, unit)}" for unit, amount in units.items())
+    if plateau is None:
+        return said
+    return f"{said} or until the rest would add less than {100 * plateau:g} % to the hypervolume"
 
 
 def _scheduler(facts: Mapping[str, Any]) -> str:
@@ -125,3 +142,12 @@ def _warm_start(facts: Mapping[str, Any]) -> str:
     sources = facts["warm_start"] or []
     names = [sources] if isinstance(sources, str) else [str(source) for source in sources]
     return f"from the trials of {', '.join(names)}" if names else "none"
+
+
+def _prior(facts: Mapping[str, Any]) -> str:
+    known = facts.get("prior") or {}
+    values = [f"{name} near {value}" for name, value in known.get("values", {}).items()]
+    fronts = [f"like the front of {study}" for study in known.get("studies", [])]
+    if not values and not fronts:
+        return ""
+    return f"good settings were thought to be {', '.join([*fronts, *values])}"

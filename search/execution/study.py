@@ -19,6 +19,7 @@ from search.execution.ray_cluster import set_ray_environment
 from search.plans.budget import no_gpu_for
 from search.plans.description import describe_study
 from search.plans.plan import Plan
+from search.plans.plateau import plateau_text
 from search.record.driver_lock import StudyLock
 from search.record.study_file import Addresses, check_same_study, find_addresses, raised_budget
 from search.record.study_folder import (
@@ -43,6 +44,7 @@ class StudyEnd:
     tracking_uri: without a password. idle: why a budget was left unused.
     reason: the most frequent one among trials that are not complete. unwritten: what MLflow lacks.
     report_problem: why there is no report or table. table: of a grid's systems.
+    plateau: where the study ended before its budget did, why.
     confirmed: how many confirmations ended, in words.
     """
 
@@ -58,6 +60,7 @@ class StudyEnd:
     unwritten: str
     report_problem: str
     table: str = ""
+    plateau: str = ""
     confirmed: str = ""
 
 
@@ -123,12 +126,12 @@ def _run_locked(
         files, known, tracking_uri=launch.tracking_uri, study_storage=launch.study_storage
     )
     # The command that began it also continues what was extended since.
-    plan = raised_budget(plan, known, launch.more)
+    plan = raised_budget(plan, known, launch.more, launch.until)
     if plan.data_root is None and known:
         plan = dataclasses.replace(plan, data_root=known["data_root"])
     # An interrupted confirmation is resumed like anything else.
-    num_seeds = launch.confirm or (None if launch.more else known.get("confirm"))
-    trains = launch.more is not None or num_seeds is not None or not known.get("finished")
+    num_seeds = launch.confirm or (None if launch.extends else known.get("confirm"))
+    trains = launch.extends or num_seeds is not None or not known.get("finished")
     data = (
         _check_first_trial(plan, known, launch.quiet)
         if launch.check_data and trains
@@ -140,6 +143,7 @@ def _run_locked(
     from search.execution.monitor import Monitor
     from search.record.front import is_confirmation
     from search.record.ledger import Ledger
+    from search.record.prior_points import prior_of
     from search.record.storage import StudyRecord
     from search.record.study_status import check_record
     from search.record.warm_start import warm_trials
@@ -149,6 +153,7 @@ def _run_locked(
 
     described = describe_study(plan, known) | addresses.recorded(files)
     described |= {"parent_run_id": None, "finished": False, "data": data}
+    described["plateau"] = None if launch.extends else known.get("plateau")
     directions = {name: describe(name).direction for name in plan.objectives}
     study_id = str(described["study_id"])
     where = (addresses.study_storage, plan.study)
@@ -158,6 +163,7 @@ def _run_locked(
         record = StudyRecord.create(*where, directions, study_id)
     check_record(files, known, record.num_trials(), addresses.study_storage)
     warm = warm_trials(plan, files, begun=bool(known))
+    prior = prior_of(plan, files, begun=bool(known))
     if not known:
         # With the study's id, by which the next driver finds its runs should this one be killed.
         write_json(files.description, described)
@@ -168,13 +174,25 @@ def _run_locked(
         described["parent_run_id"] = projector.parent_run_id
         write_json(files.description, described)
 
+    def at_plateau(found: Mapping[str, Any]) -> None:
+        # At once: a driver that is killed afterwards leaves a study that is at its plateau.
+        described["plateau"] = dict(found)
+        write_json(files.description, described)
+
     finished = False
     table = problem = ""
     try:
         with _failures_of_storage(plan, files, addresses):
             if known:
                 open_runs()  # otherwise MLflow is loaded while Ray starts
-            ledger = Ledger(plan, record, sampler_of(plan), warm=warm)
+            ledger = Ledger(
+                plan,
+                record,
+                sampler_of(plan, prior),
+                warm=warm,
+                plateau=described["plateau"],
+                on_plateau=at_plateau,
+            )
             said = ""
             if num_seeds is not None:
                 said = ledger.confirm(num_seeds)
@@ -214,7 +232,12 @@ def _run_locked(
                 monitor.close()
             finished = not ledger.num_remaining
             if finished:
-                write_json(files.description, described | {"finished": True, "confirm": None})
+                described |= {"finished": True, "confirm": None}
+                if plan.grid is None:
+                    described["further"] = ledger.further(math.ceil(ledger.num_finished / 4))
+                if described["plateau"]:
+                    described["plateau"]["used"] = ledger.used
+                write_json(files.description, described)
         own = [t for t in ledger.finished() if not is_confirmation(t)]
         statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in own)
         if launch.report and finished and statuses["complete"]:
@@ -236,6 +259,7 @@ def _run_locked(
         remaining=ledger.num_remaining,
         front=len(ledger.front()),
         idle=ledger.idle,
+        plateau=plateau_text(described["plateau"]) if described["plateau"] else "",
         reason=next((reason for reason, _ in reasons.most_common() if reason), ""),
         unwritten=scrubbed(unwritten, addresses.tracking_uri),
         report_problem=problem,

@@ -1,4 +1,4 @@
-"""Budgets say when a study is finished: after so many trials, epochs or GPU hours."""
+"""Budgets say when a study is finished: after so many trials, epochs or GPU hours, or before."""
 
 import math
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ class Budget:
     trials: how many are run, early-stopped and failed ones included.
     epochs: passes over the training split, of all trials, pre-training included.
     gpu_hours: hours of a whole GPU, of all trials.
+    plateau: a study ends earlier, where the rest would add less than this share to the hypervolume;
+      None where it does not. See `search.plans.plateau`.
 
     Trials that are at work when the last of it is used run to their ends.
 
@@ -31,9 +33,10 @@ class Budget:
     trials: int | None = None
     epochs: float | None = None
     gpu_hours: float | None = None
+    plateau: float | None = None
 
     def __post_init__(self) -> None:
-        given = self.to_json()
+        given = self._amounts()
         if len(given) != 1:
             raise UserError(
                 f"a study must have one budget, got "
@@ -49,7 +52,7 @@ class Budget:
     @property
     def unit(self) -> str:
         """The one of `trials`, `epochs` and `gpu_hours` that is given."""
-        (unit,) = self.to_json()
+        (unit,) = self._amounts()
         return unit
 
     @property
@@ -65,24 +68,33 @@ class Budget:
     @property
     def amount(self) -> float:
         """How much, in its own unit."""
-        return float(self.to_json()[self.unit])
+        return float(self._amounts()[self.unit])
 
     @property
     def text(self) -> str:
-        """The budget in words: `18 trials`, `200 epochs`, `1.5 GPU hours`."""
-        return f"{self.amount:g} {_WORDS[self.unit]}"
+        """The budget in words: `18 trials`, `200 epochs`, `1.5 GPU hours or a plateau (2 %)`."""
+        until = "" if self.plateau is None else f" or a plateau ({100 * self.plateau:g} %)"
+        return f"{self.amount:g} {_WORDS[self.unit]}{until}"
 
     def raised(self, more: "Budget") -> "Budget":
-        """Return the sum. Raises `UserError` where the two count in different units."""
+        """Return the sum, with the plateau of `more`.
+
+        Raises `UserError` where the two count in different units.
+        """
         if self.unit != more.unit:
             raise UserError(
                 f"a study of {self.text} can be extended in its own unit, got {more.text}; use "
                 f"{_OPTIONS[self.unit]}"
             )
-        return Budget(**{self.unit: self.to_json()[self.unit] + more.to_json()[self.unit]})
+        amount = self._amounts()[self.unit] + more._amounts()[self.unit]
+        return Budget(**{self.unit: amount}, plateau=more.plateau)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the unit and the amount, as the constructor takes them."""
+        """Return the unit, the amount and the plateau, as the constructor takes them."""
+        until = {} if self.plateau is None else {"plateau": self.plateau}
+        return {**self._amounts(), **until}
+
+    def _amounts(self) -> dict[str, Any]:
         return {unit: v for unit in _OPTIONS if (v := getattr(self, unit)) is not None}
 
 

@@ -1,5 +1,6 @@
 """Describes a study for `study.json`, and says whether two descriptions are of the same one."""
 
+import dataclasses
 import datetime
 import uuid
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from typing import Any
 
 from search.plans.grid import Grid
 from search.plans.plan import Plan
+from search.plans.prior_settings import PriorSettings
 from search.plans.recipe import Recipe
 from search.plans.resolve import make_plan, with_space
 from trainables.code_digest import code_commit, digest_import
@@ -32,6 +34,7 @@ _IDENTITY = (
     "scheduler",
     "settings",
     "warm_start",
+    "prior",
     "resolved_recipe",
     "own_tasks",
     "own_methods",
@@ -66,6 +69,7 @@ def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
         "sampler": plan.sampler,
         "scheduler": None if plan.rungs is None else plan.rungs.to_json(),
         "warm_start": list(plan.warm_start),
+        "prior": plan.prior.to_json(),
         "settings": dict(plan.pins),
         "grid": None if plan.grid is None else plan.grid.to_json(),
         "ranges": _ranges(plan),
@@ -126,7 +130,8 @@ def plan_from_description(known: Mapping[str, Any]) -> Plan:
         grid=None if grid is None else Grid.from_json(grid),
         warm_start=known["warm_start"],
     )
-    return with_space(plan.with_defaults(_defaults(known)))
+    prior = PriorSettings.from_json(known.get("prior"))
+    return dataclasses.replace(with_space(plan.with_defaults(_defaults(known))), prior=prior)
 
 
 def differences(plan: Plan, known: Mapping[str, Any]) -> list[str]:
@@ -162,7 +167,8 @@ def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
     grid = description["grid"]
     # A grid says more than that its sampler or its seed is another, and so comes first.
     facts = {"grid": "none"} if grid is None else Grid.from_json(grid).facts()
-    counted = {name: description[name] for name in _IDENTITY}
+    counted = {name: description[name] for name in _IDENTITY if name != "prior"}
+    counted["prior"] = PriorSettings.from_json(description.get("prior")).to_json()
     counted["defaults"] = _defaults(description)
     recipe = description["resolved_recipe"]
     counted["resolved_recipe"] = {k: v for k, v in recipe.items() if k not in _FREE}

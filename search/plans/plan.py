@@ -9,6 +9,7 @@ from typing import Any
 from search.plans.budget import Budget
 from search.plans.constraints import Constraints
 from search.plans.grid import Grid
+from search.plans.prior_settings import PriorSettings
 from search.plans.recipe import Recipe
 from search.plans.rung_settings import RungSettings
 from spaces.presets import trial_config
@@ -50,6 +51,7 @@ class Plan:
     grid: the trials of `search baselines`, whose `training.steps` among the pins is the budget
       of every one of them, pre-training included; None where a sampler draws them.
     warm_start: the studies whose trials the sampler begins with.
+    prior: where good settings are thought to be.
     restored: by method, the settings that the presets had when the study began, where they differ.
     """
 
@@ -68,6 +70,7 @@ class Plan:
     space: Space
     grid: Grid | None = None
     warm_start: tuple[str, ...] = ()
+    prior: PriorSettings = field(default_factory=PriorSettings)
     restored: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

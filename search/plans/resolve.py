@@ -10,6 +10,7 @@ from search.plans.constraints import PREFIX as CONSTRAINT_PREFIX
 from search.plans.constraints import Constraints
 from search.plans.grid import Grid
 from search.plans.plan import STEPS, TARGET, Plan
+from search.plans.prior_settings import parse_prior
 from search.plans.recipe import (
     GRID_SAMPLER,
     SAMPLERS,
@@ -47,6 +48,7 @@ def make_plan(
     trials: int | None = None,
     epochs: float | None = None,
     gpu_hours: float | None = None,
+    plateau: float | None = None,
     seed: int = 0,
     sampler: str | None = None,
     scheduler: str | None = None,
@@ -54,10 +56,12 @@ def make_plan(
     overrides: Mapping[str, Any] | None = None,
     grid: Grid | None = None,
     warm_start: Sequence[str] = (),
+    prior: Sequence[str] = (),
 ) -> Plan:
     """Return the plan of a recipe to which the command line is applied.
 
     trials, epochs, gpu_hours: one of them at most; without one, the recipe's trials.
+    plateau: of the budget; None for a study that uses all of it.
     grid: decides the trials, and takes no sampler, scheduler or constraints.
 
     Raises `UserError` for names that are not known and values that do not fit.
@@ -73,7 +77,7 @@ def make_plan(
         raise unknown_name("scheduler", scheduler, SCHEDULERS)
     if trials is None and epochs is None and gpu_hours is None:
         trials = recipe.trials
-    budget = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours)
+    budget = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours, plateau=plateau)
     if seed < 0:
         raise UserError(f"`--seed` must be at least 0, got {seed}; any whole number will do")
     if data_root is not None and "://" not in data_root:
@@ -135,6 +139,7 @@ def make_plan(
             f"{', '.join(bounds) or 'nothing'}, got false; leave it out"
         )
     plan = with_space(plan)
+    plan = dataclasses.replace(plan, prior=parse_prior(prior, plan.space, plan.pins))
     plan.starts()  # an override that no method accepts is a mistake to hear of now
     return plan
 

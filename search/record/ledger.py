@@ -19,6 +19,7 @@ from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
 from search.plans.objective_values import ending_objectives
 from search.plans.plan import Plan
+from search.plans.plateau import trials_left
 from search.record.confirmations import confirmations_due, given_again
 from search.record.front import CONFIRMS, front_of, is_confirmation
 from search.record.outcomes import Outcome
@@ -61,6 +62,8 @@ class Ledger:
 
     warm: trials of other studies that the sampler is told of beforehand.
     on_finished: called with a trial's number and outcome, after the storage has it.
+    plateau: what was found when the study reached one; on_plateau: called with it when it does,
+      before anything else is recorded.
     """
 
     def __init__(
@@ -70,10 +73,15 @@ class Ledger:
         sampler: TrialSampler,
         on_finished: Callable[[int, Outcome], None] | None = None,
         warm: Sequence[WarmTrial] = (),
+        plateau: Mapping[str, Any] | None = None,
+        on_plateau: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self.plan = plan
         self.record = record
         self.on_finished = on_finished
+        self.plateau = plateau
+        self._on_plateau = on_plateau
+        self._num_judged = -1  # trials that had ended when a plateau was last looked for
         self._sampler = sampler
         self._starts = plan.starts()
         self._trials = {trial.number: trial for trial in record.trials()}
@@ -109,10 +117,10 @@ class Ledger:
     @property
     def num_remaining(self) -> int:
         """How many trials are to be handed out or to end; of a budget in hours, at least."""
-        budget, at_work = self.plan.budget, len(self._trials) - len(self._finished)
-        if budget.trials is None:
-            return at_work + len(self._to_confirm) + self._may_ask()
-        return max(0, budget.trials - self.num_asked) + at_work + len(self._to_confirm)
+        due = len(self._trials) - len(self._finished) + len(self._to_confirm)
+        if not self._may_ask():
+            return due
+        return due + (1 if (trials := self.plan.budget.trials) is None else trials - self.num_asked)
 
     @property
     def used(self) -> float:
@@ -151,7 +159,11 @@ class Ledger:
         """
         self._confirming = True
         self._to_confirm, said = confirmations_due(
-            self.plan, self.trials(), self.front(), num_seeds, used=self.used
+            self.plan,
+            self.trials(),
+            self.front(),
+            num_seeds,
+            used=self.used if self.plateau is None else self.plan.budget.amount,
         )
         return said
 
@@ -238,8 +250,44 @@ class Ledger:
         if self._confirming:
             return False
         if budget.trials is not None:
-            return self.num_asked < budget.trials
-        return self.used < budget.amount and not self.idle
+            left = self.num_asked < budget.trials
+        else:
+            left = self.used < budget.amount and not self.idle
+        return left and not self._is_at_plateau()
+
+    def _is_at_plateau(self) -> bool:
+        """Look whenever a trial has ended, at those that have; once found, it stays."""
+        share, num_ended = self.plan.budget.plateau, self.num_finished
+        if self.plateau is not None or share is None:
+            return self.plateau is not None
+        if num_ended == self._num_judged or num_ended < len(self._starts):
+            return False
+        self._num_judged = num_ended
+        found = self.further()
+        if found is None or found["gain"] >= share:
+            return False
+        by_trials = self.plan.budget.trials is not None
+        self.plateau = {**found, "used": self.num_asked if by_trials else self.used}
+        if self._on_plateau is not None:
+            self._on_plateau(self.plateau)
+        return True
+
+    def further(self, at_least: int = 1) -> dict[str, Any] | None:
+        """Return what the rest of the budget is thought to add to the hypervolume.
+
+        trials: how many at full length it is worth, `at_least` so many; gain: what they add, as a
+        share. None where too little is known. It depends on the trials that ended alone.
+        """
+        own = [t for t in self._finished if not is_confirmation(t)]
+        by_trials = self.plan.budget.trials is not None
+        used = len(own) if by_trials else sum(self._used.get(t.number, 0.0) for t in own)
+        num_complete = sum(t.user_attrs["status"] == "complete" for t in own)
+        left = trials_left(self.plan.budget.amount, used, num_complete)
+        if left is None:
+            return None
+        trials = max(left, at_least)
+        gain = self._sampler.further_gain(self.plan.space, trials)
+        return None if gain is None else {"trials": trials, "gain": gain}
 
     def _recall(self, trial: FrozenTrial) -> None:
         """Take a trial of an earlier driver into account."""

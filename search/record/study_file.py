@@ -129,18 +129,29 @@ def plan_of(storage: str, study: str) -> Plan:
     return plan_from_description(known)
 
 
-def raised_budget(plan: Plan, known: Mapping[str, Any], more: Budget | None) -> Plan:
+def raised_budget(
+    plan: Plan, known: Mapping[str, Any], more: Budget | None, until: float | None = None
+) -> Plan:
     """Return the plan with the budget that `known`, its `study.json`, records, and `more`.
+
+    After a plateau, `more` counts from what was used. until: another plateau, without more.
 
     Raises `UserError` for more of a grid, and for another unit than the one of the study.
     """
     budget = Budget(**known["budget"]) if known else plan.budget
-    if more is not None and plan.grid is not None:
+    if (more is not None or until is not None) and plan.grid is not None:
         raise UserError(
             f"a study to extend must be a search, got {plan.study!r}, a grid of baselines, which "
             "is finished when all its systems are; run further ones under another --name"
         )
-    return dataclasses.replace(plan, budget=budget if more is None else budget.raised(more))
+    if more is not None:
+        if reached := known.get("plateau"):
+            used = round(reached["used"]) if budget.trials is not None else reached["used"]
+            budget = dataclasses.replace(budget, **{budget.unit: used})
+        budget = budget.raised(more)
+    elif until is not None:
+        budget = dataclasses.replace(budget, plateau=until)
+    return dataclasses.replace(plan, budget=budget)
 
 
 def check_same_study(
@@ -165,10 +176,12 @@ def check_same_study(
     if plan.budget.to_json() not in (known["budget"], known["first_budget"]):
         budget = Budget(**known["budget"])
         command = again("extend", plan.study, files.storage)
+        remedy = f"raise it by `{command} {budget.option} MORE`"
+        if plan.budget.plateau != budget.plateau:
+            remedy += f", end it elsewhere by `{command} --until plateau=SHARE`"
         raise UserError(
             f"the study {plan.study!r} exists with a budget of {budget.text}, got "
-            f"{plan.budget.text}; raise it by `{command} {budget.option} MORE`, or give the new "
-            "study another --name"
+            f"{plan.budget.text}; {remedy}, or give the new study another --name"
         )
     recorded = known.get("study_storage") or files.default_study_storage
     if study_storage and without_password(addresses.absolute(study_storage)) != recorded:

@@ -39,6 +39,7 @@ class StudyFiles:
         self.description = self.directory / "study.json"
         self.trials = self.directory / "trials.parquet"
         self.warm_start = self.directory / "warm_start.json"
+        self.prior = self.directory / "prior.json"
         self.launches = self.directory / "ray"
         self.default_study_storage = file_address("journal", self.directory / "optuna.journal")
         self.default_tracking_uri = file_address("sqlite", storage / "mlflow.db")

@@ -8,6 +8,8 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from search.plans.budget import Budget
+from search.plans.plateau import plateau_text
+from search.plans.prior_settings import prior_text
 from search.record.driver_lock import is_driven
 from search.record.front import front_of, is_confirmation
 from search.record.ledger import FINISHED
@@ -45,6 +47,8 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
         "recipe": known["recipe"],
         "trials": known["budget"].get("trials"),
         "budget": known["budget"],
+        "plateau": plateau_text(reached) if (reached := known.get("plateau")) else "",
+        "prior": prior_text(known.get("prior")),
         "used": used,
         "finished": finished,
         "counts": {status: counts[status] for status in (*STATUSES, "running")},

@@ -56,13 +56,19 @@ def warm_trials(plan: Plan, files: StudyFiles, *, begun: bool) -> tuple[WarmTria
     if not plan.warm_start:
         return ()
     if not (begun and files.warm_start.exists()):
-        found = [trial for source in plan.warm_start for trial in _read(source, files.storage)]
+        found = [
+            trial for source in plan.warm_start for trial in read_trials(source, files.storage)
+        ]
         _require_useful(plan, found)
         write_json(files.warm_start, {"trials": [asdict(trial) for trial in found]})
     return tuple(WarmTrial(**row) for row in read_json(files.warm_start)["trials"])
 
 
-def _read(source: str, storage: Path) -> list[WarmTrial]:
+def read_trials(source: str, storage: Path, option: str = "--warm-start") -> list[WarmTrial]:
+    """Return the complete trials of another study; raise `UserError` where there are none.
+
+    source: a name in `storage`, or a folder. option: what named it, for messages.
+    """
     folder = Path(source).expanduser() if "/" in source else storage / source
     try:
         rows = read_table(folder / "trials.parquet").to_pylist()
@@ -76,12 +82,12 @@ def _read(source: str, storage: Path) -> list[WarmTrial]:
         ]
     except (OSError, UserError, KeyError, ValueError, TypeError) as error:
         raise UserError(
-            f"`--warm-start` must name studies, got {source!r} ({first_line(error)}); `search "
+            f"`{option}` must name studies, got {source!r} ({first_line(error)}); `search "
             "status` knows a study by its name and --storage"
         ) from None
     if not found:
         raise UserError(
-            f"`--warm-start` must name studies with complete trials, got {source!r} with none; "
+            f"`{option}` must name studies with complete trials, got {source!r} with none; "
             "leave it out"
         )
     return found

@@ -28,7 +28,9 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from analysis.statistics.pareto import non_dominated
+from search.samplers.further_gain import batch_gain, reach_in_directions, trend_gain
 from search.samplers.gaussian_process import GaussianProcess, hyperparameters
+from search.samplers.prior import Prior
 from spaces.space import GivenValues, Parameter, Space
 from trainables.seeds import derive_seed
 
@@ -37,10 +39,8 @@ _NUM_CANDIDATES = 400
 _NUM_REFINED = 100  # more candidates, near the best
 _NUM_BEST = 5
 _NUM_SAMPLES = 32
-_NUM_WEIGHTS = 16  # directions for each sample
 _BOLDNESS = 0.6  # share of the posterior's deviations that samples have; measured, 0.3 to 1
-_REFERENCE = 1.1  # of the front's range, as everywhere (analysis.statistics.indicators)
-_MILESTONES = (1.0 / 9.0, 1.0 / 3.0)  # a curve is learned at its first reports after these
+MILESTONES = (1.0 / 9.0, 1.0 / 3.0)  # a curve is learned at its first reports after these
 _MAX_POINTS = 240  # a draw from so many takes 0.1 s
 _MAX_FRESH = 120  # of up to so many points, hyperparameters are fitted for every draw
 _GROWTH = 1.1  # and then when the trials that have ended are so many times as many
@@ -71,9 +71,10 @@ class CurveModel:
     seed: with a trial's number and what was told, all that a proposal depends on.
     """
 
-    def __init__(self, *, num_objectives: int, seed: int) -> None:
+    def __init__(self, *, num_objectives: int, seed: int, prior: Prior | None = None) -> None:
         self._num_objectives = num_objectives
         self._seed = seed
+        self._prior = prior
         self._curves: dict[int, _Curve] = {}
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
@@ -91,7 +92,7 @@ class CurveModel:
 
         values: with the cost of the end, as the scheduler has them; left out if not finite.
         """
-        reached = [m for m in _MILESTONES if m <= fraction + _EPSILON]
+        reached = [m for m in MILESTONES if m <= fraction + _EPSILON]
         if not reached or fraction >= 1.0 - _EPSILON:
             return
         known = self._curves[number].points.get(reached[-1])
@@ -114,9 +115,9 @@ class CurveModel:
         """Return values for all parameters of trial `number`; None if too little is known."""
         curves = {n: c for n, c in sorted(self._curves.items()) if _is_drawn(c.params, space)}
         complete = [c for c in curves.values() if 1.0 in c.points]
-        if len(complete) < _MIN_COMPLETE:
-            return None
         generator = np.random.default_rng(derive_seed(self._seed, "sampler", number))
+        if len(complete) < _MIN_COMPLETE:
+            return None if self._prior is None else self._prior.near(space, {}, generator)
         names = sorted({name for c in complete for name in c.points[1.0][2]})
         feasible = [c for c in complete if all(x <= 0 for x in c.points[1.0][2].values())]
         known = feasible or complete
@@ -124,6 +125,8 @@ class CurveModel:
         on_front = non_dominated(values_FM)
         parents = [c.params for c, on in zip(known, on_front, strict=True) if on]
         working = [c.params for c in curves.values() if not c.ended]
+        ended = [c.params for c in curves.values() if c.ended]
+        belief = self._prior and self._prior.held(space, ended, parents, len(complete), generator)
         posterior = _Posterior(space, list(curves.values()), names)
 
         def scores(candidates: Sequence[Mapping[str, Any]]) -> _Floats:
@@ -136,18 +139,68 @@ class CurveModel:
             if feasible:
                 front_FM = values_FM[on_front]
                 gain_C = _gains(ends_SKM, missed_SK <= 0.0, front_FM, len(working), generator)
+                gain_C *= belief.weights(candidates) if belief else 1.0
             return np.column_stack([gain_C, missed_C])
 
         half = range(_NUM_CANDIDATES // 2)
         candidates = [_mutated(space, {}, _STEPS, generator) for _ in half]
         chosen = (parents[int(generator.integers(len(parents)))] for _ in half)
         candidates += [_mutated(space, parent, _STEPS, generator) for parent in chosen]
+        candidates = belief.mixed_into(candidates) if belief else candidates
         score_C2 = scores(candidates)
         best = [candidates[index] for index in _best_first(score_C2)[:_NUM_BEST]]
         chosen = (best[index % len(best)] for index in range(_NUM_REFINED))
-        candidates += [_mutated(space, parent, _SMALL_STEPS, generator) for parent in chosen]
+        refined = [_mutated(space, parent, _SMALL_STEPS, generator) for parent in chosen]
+        candidates += belief.kept(refined) if belief else refined
         score_C2 = np.vstack([score_C2, scores(candidates[_NUM_CANDIDATES:])])
         return candidates[int(_best_first(score_C2)[0])]
+
+    def believe(self, number: int, space: Space) -> dict[str, Any] | None:
+        """Return a draw from the prior for trial `number`; None without one, or by chance.
+
+        It is for samplers that know nothing of priors.
+        """
+        if self._prior is None:
+            return None
+        ended = [c for c in self._drawn_in(space) if c.ended]
+        complete, _, parents = _front(ended)
+        generator = np.random.default_rng(derive_seed(self._seed, "sampler", number))
+        params = [c.params for c in ended]
+        belief = self._prior.held(space, params, parents, len(complete), generator)
+        return self._prior.near(space, {}, generator) if belief.drawn else None
+
+    @threadpool_limits.wrap(limits=1)
+    def further_gain(self, space: Space, num_trials: int) -> float | None:
+        """Return what so many more full-length trials would add, as a share of the hypervolume.
+
+        Of the trials that ended alone, so that it is the same after a restart. None where too few
+        are complete, or none holds the constraints.
+        """
+        curves = [c for c in self._drawn_in(space) if c.ended]
+        complete, front_FM, parents = _front(curves)
+        if len(complete) < _MIN_COMPLETE or front_FM is None:
+            return None
+        generator = np.random.default_rng(derive_seed(self._seed, "sampler", -len(curves)))
+        half = range(_NUM_CANDIDATES // 2)
+        candidates = [_mutated(space, {}, _STEPS, generator) for _ in half]
+        chosen = (parents[int(generator.integers(len(parents)))] for _ in half)
+        candidates += [_mutated(space, parent, _STEPS, generator) for parent in chosen]
+        names = sorted({name for c in complete for name in c.points[1.0][2]})
+        drawn_SCM = _Posterior(space, curves, names).sample(candidates, generator)
+        ends_SCM, missed_SC = np.split(drawn_SCM, [self._num_objectives], axis=2)
+        holds_SC = np.maximum(missed_SC, 0.0).sum(axis=2) <= 0.0
+        return batch_gain(ends_SCM, holds_SC, front_FM, num_trials, generator)
+
+    def recent_gain(self, num_trials: int) -> float | None:
+        """Return the same as `further_gain`, by what the study's own last trials added."""
+        ended = [c for n, c in sorted(self._curves.items()) if n >= 0 and c.ended]
+        complete = [c.points[1.0] for c in ended if 1.0 in c.points]
+        held = [values for _, values, missed in complete if all(x <= 0 for x in missed.values())]
+        generator = np.random.default_rng(derive_seed(self._seed, "sampler", -len(ended)))
+        return trend_gain(np.array(held, dtype=float), num_trials, generator)
+
+    def _drawn_in(self, space: Space) -> list[_Curve]:
+        return [c for _, c in sorted(self._curves.items()) if _is_drawn(c.params, space)]
 
     def _add(self, number: int, milestone: float, point: _Point) -> None:
         _, values, violations = point
@@ -203,29 +256,35 @@ def _gains(
     """Return the hypervolume that each candidate adds, on average over samples (C,).
 
     It is added to the front and to the trials at work, which are the first `num_working` of K.
-    The mean over directions λ of max(0, min_i (r_i - v_i) / λ_i)^M is the hypervolume, up to a
-    constant. holds_SK: what misses a constraint adds nothing.
+    holds_SK: what misses a constraint adds nothing.
     """
-    low_M, high_M = front_FM.min(axis=0), front_FM.max(axis=0)
-    width_M = np.where(high_M > low_M, high_M - low_M, 1.0)
-    num_samples, _, num_objectives = ends_SKM.shape
-    weights_SWM = np.abs(generator.normal(size=(num_samples, _NUM_WEIGHTS, num_objectives)))
-    weights_SWM /= np.linalg.norm(weights_SWM, axis=2, keepdims=True)
-
-    def volumes(values_SKM: _Floats) -> _Floats:
-        room_SKM = _REFERENCE - (values_SKM - low_M) / width_M
-        reach_SKW = np.full((*room_SKM.shape[:2], _NUM_WEIGHTS), np.inf)
-        for index in range(num_objectives):  # one by one, which needs a fraction of the memory
-            along_SKW = room_SKM[:, :, index, None] / weights_SWM[:, None, :, index]
-            np.minimum(reach_SKW, along_SKW, out=reach_SKW)
-        return np.maximum(reach_SKW, 0.0) ** num_objectives
-
-    front_SFM = np.broadcast_to(front_FM, (num_samples, *front_FM.shape))
-    volume_SKW = volumes(ends_SKM) * holds_SK[:, :, None]
+    reach = reach_in_directions(front_FM, len(ends_SKM), generator)
+    front_SFM = np.broadcast_to(front_FM, (len(ends_SKM), *front_FM.shape))
+    volume_SKW = reach(ends_SKM) * holds_SK[:, :, None]
     there_SW = volume_SKW[:, :num_working].max(axis=1, initial=0.0)
-    there_SW = np.maximum(there_SW, volumes(front_SFM).max(axis=1))
+    there_SW = np.maximum(there_SW, reach(front_SFM).max(axis=1))
     added_SCW = np.maximum(volume_SKW[:, num_working:] - there_SW[:, None], 0.0)
     return added_SCW.mean(axis=(0, 2))
+
+
+def _front(
+    curves: Sequence[_Curve],
+) -> tuple[list[_Curve], _Floats | None, list[Mapping[str, Any]]]:
+    """Return the complete trials, and the values (F, M) and configurations of their front.
+
+    Those that hold the constraints are on it; without one, there is none.
+    """
+    complete = [c for c in curves if 1.0 in c.points]
+    feasible = [c for c in complete if all(x <= 0 for x in c.points[1.0][2].values())]
+    if not feasible:
+        return complete, None, []
+    values_FM = np.array([c.points[1.0][1] for c in feasible], dtype=float)
+    on_front = non_dominated(values_FM)
+    return (
+        complete,
+        values_FM[on_front],
+        [c.params for c, on in zip(feasible, on_front, strict=True) if on],
+    )
 
 
 def _best_first(score_C2: _Floats) -> NDArray[np.intp]:

@@ -16,6 +16,7 @@ from optuna.trial import BaseTrial, TrialState, create_trial
 from search.plans.plan import Plan
 from search.plans.recipe import GRID_SAMPLER, SAMPLERS
 from search.samplers.learning_curves import CurveModel
+from search.samplers.prior import Prior
 from spaces.space import Space
 from trainables.errors import unknown_name
 from trainables.seeds import derive_seed
@@ -29,13 +30,14 @@ Violations = Mapping[str, float]  # of the constraints by name, positive where m
 CURVES = "curves"  # our own, see `search.samplers.learning_curves`
 
 
-def sampler_of(plan: Plan) -> "TrialSampler":
+def sampler_of(plan: Plan, prior: Prior | None = None) -> "TrialSampler":
     """Return the sampler that a plan asks for, which knows of no trial yet."""
     return TrialSampler(
         num_objectives=len(plan.objectives),
         sampler=plan.sampler,
         seed=plan.seed,
         num_startup_trials=plan.recipe.num_startup_trials,
+        prior=prior,
     )
 
 
@@ -67,12 +69,18 @@ class TrialSampler:
     """
 
     def __init__(
-        self, *, num_objectives: int, sampler: str, seed: int, num_startup_trials: int = 10
+        self,
+        *,
+        num_objectives: int,
+        sampler: str,
+        seed: int,
+        num_startup_trials: int = 10,
+        prior: Prior | None = None,
     ) -> None:
         self._sampler = sampler
         self._seed = seed
         self._num_startup_trials = num_startup_trials
-        self._curves = CurveModel(num_objectives=num_objectives, seed=seed)
+        self._curves = CurveModel(num_objectives=num_objectives, seed=seed, prior=prior)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study = optuna.create_study(
             directions=["minimize"] * num_objectives,
@@ -89,6 +97,8 @@ class TrialSampler:
         """
         if fixed is None and self._sampler == CURVES:
             fixed = self._curves.propose(number, space)
+        elif fixed is None:
+            fixed = self._curves.believe(number, space)
         if fixed:
             self._study.enqueue_trial(dict(fixed))
         # A fresh generator for every trial: a restarted driver needs no saved one.
@@ -124,6 +134,15 @@ class TrialSampler:
             for name, value in (violations or {}).items():
                 trial.set_constraint(name, value)
         self._study.tell(trial, told, state)
+
+    def further_gain(self, space: Space, num_trials: int) -> float | None:
+        """Return what so many more trials at full length would add to the hypervolume, as a share.
+
+        By the model where it draws, else by the last trials; None where both know too little. It
+        depends on nothing but the trials that ended.
+        """
+        gain = self._curves.further_gain(space, num_trials) if self._sampler == CURVES else None
+        return self._curves.recent_gain(num_trials) if gain is None else gain
 
     def learn(
         self,

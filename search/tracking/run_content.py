@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from search.plans.budget import Budget
 from search.plans.grid import Grid
+from search.plans.prior_settings import prior_text
 from search.record.front import CONFIRMS, front_of, is_confirmation
 from search.record.ledger import trial_name
 from search.record.study_folder import StudyFiles
@@ -201,6 +202,7 @@ def params_of_study(study: Mapping[str, Any]) -> dict[str, str]:
         "budget": Budget(**study["first_budget"]).text,
         "scheduler": "none" if study["scheduler"] is None else "pareto-asha",
         "constraints": ", ".join(f"{name}{text}" for name, text in constraints),
+        "prior": prior_text(study.get("prior")),
         "space": "grid" if grid else study["resolved_recipe"]["space"],
         **{name: text for name, text in grid.items() if text},
     }

@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.search.workloads.starts import starts_of
 from benchmarks.search.workloads.workload import Report, Workload
 from search.plans.rung_settings import RungSettings
+from search.samplers.prior import Prior
 from search.samplers.trial_sampler import TrialSampler
 from search.schedulers.rungs import ParetoRungs
 
@@ -28,6 +29,7 @@ class Variant:
     rungs: RungSettings | None = field(default_factory=RungSettings)
     constraints: bool = True
     starts: bool = True
+    prior: Prior | None = None
 
 
 class Ours:
@@ -43,6 +45,7 @@ class Ours:
             sampler=variant.sampler,
             seed=seed,
             num_startup_trials=variant.num_startup_trials,
+            prior=variant.prior,
         )
         self._rungs = (
             None if variant.rungs is None else ParetoRungs(variant.rungs, workload.num_objectives)

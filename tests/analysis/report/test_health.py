@@ -104,6 +104,21 @@ def test_a_search_that_still_gains(record: Record) -> None:
     assert few[1] == ""
 
 
+def test_what_the_search_believes_it_left(record: Record) -> None:
+    further = {"trials": 12, "gain": 0.0137}
+    built = record("s", small_rows(4), tasks=TASKS, facts={"further": further})
+    text = (
+        "The search believes that 12 more trials at full length would add 1.4 % to the hypervolume."
+    )
+    assert sentence(said(built), "The search believes") == (text, "")
+    assert render(figures.find(load_study("s", built.storage)), "c").count(text) == 2
+    facts = {"further": {**further, "trials": 1}, "plateau": {"used": 9}}
+    ended = record("t", small_rows(4), tasks=TASKS, facts=facts)
+    words = sentence(said(ended), "The search believes that 1 more trial at")[0]
+    assert words.endswith(" to the hypervolume. It ended there, at a plateau.")
+    assert not any("believes" in text for text in said(record("u", small_rows(4), tasks=TASKS)))
+
+
 def test_settings_at_the_edge(record: Record) -> None:
     rate = "optimiser.learning_rate"
     ranges = {rate: {"low": 1e-4, "high": 1e-2, "log": True, "whole": False}}

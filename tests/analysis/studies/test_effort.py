@@ -219,6 +219,22 @@ def test_terms_of_a_study_in_words() -> None:
     }
 
 
+def test_a_plateau_and_a_prior_in_words() -> None:
+    facts = {
+        "budget": {"trials": 40, "plateau": 0.02},
+        "first_budget": {"trials": 40, "plateau": 0.02},
+        "prior": {"values": {"optimiser.learning_rate": 0.003}, "studies": ["demo"]},
+    }
+    assert dict(terms(facts)) == {
+        "budget": "40 trials or until the rest would add less than 2 % to the hypervolume",
+        "prior": (
+            "good settings were thought to be like the front of demo, "
+            "optimiser.learning_rate near 0.003"
+        ),
+    }
+    assert terms({"prior": {"values": {}, "studies": []}}) == []
+
+
 @pytest.mark.parametrize(
     ("scheduler", "words"),
     [

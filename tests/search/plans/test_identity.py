@@ -65,6 +65,7 @@ def test_a_grid_is_rebuilt_from_its_description(tmp_path: Path) -> None:
             },
         },
         {"data_root": "/data", "warm_start": ("old", "older")},
+        {"plateau": 0.01, "prior": ("optimiser.learning_rate=0.003", "method=rigl", "old")},
     ],
 )
 def test_a_search_is_rebuilt_from_its_description(arguments: dict[str, Any]) -> None:
@@ -314,3 +315,15 @@ def test_a_description_of_another_version_is_refused(tmp_path: Path) -> None:
             check_same_study(plan, known | {"version": version}, files, None)
         files.description.unlink()
         files.directory.rmdir()
+
+
+def test_another_plateau_is_another_budget(tmp_path: Path) -> None:
+    files = study_files(str(tmp_path), "s")
+    known = described(studies.plan_of(trials=30, plateau=0.02))
+    check_same_study(studies.plan_of(trials=30, plateau=0.02), known, files, None)
+    with pytest.raises(UserError) as caught:
+        check_same_study(studies.plan_of(trials=30), known, files, None)
+    said = str(caught.value)
+    assert "with a budget of 30 trials or a plateau (2 %), got 30 trials; raise it by" in said
+    assert "extend s --storage" in said
+    assert "--until plateau=SHARE`, or give the new study another --name" in said
