@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from search.execution.launch_options import Launch
-from search.execution.progress_display import Progress, preparation
 from search.execution.ray_cluster import set_ray_environment
 from search.plans.budget import no_gpu_for
 from search.plans.description import describe_study
@@ -33,6 +32,7 @@ from trainables.addresses import check_ray_answers, first_line, local_file, scru
 from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
 from trainables.registry.lookup import METHOD
+from trainables.sweep.display import Progress, preparation
 from trainables.user_code import running
 
 
@@ -258,7 +258,7 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any], quiet: bool) -> str
     from trainables.sparsity.structures.catalogue import build_structure, use_structure
 
     config = plan.sample_config()
-    dataset = open_dataset(config.data, None if quiet else preparation(plan.study))
+    dataset = open_dataset(config.data, None if quiet else preparation(f"study {plan.study}"))
     num_channels = {task: dataset.num_channels(task) for task in config.data.tasks}
     model = build_model(config.model, num_channels, config.seed)
     deployment_costs(config)
