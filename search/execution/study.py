@@ -250,7 +250,6 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any], quiet: bool) -> str
     Returns a digest of the data's content. Raises `UserError` where `known`, the study's
     `study.json`, has another one.
     """
-    from trainables.code_digest import digest
     from trainables.data.catalogue import open_dataset
     from trainables.models.catalogue import build_model, service_of
     from trainables.shipping.trial_costs import deployment_costs
@@ -267,8 +266,7 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any], quiet: bool) -> str
             registry = MaskRegistry(model, service_of(config.model, model, config.data.size))
             use_structure(config.sparsity.structure, registry, model, config.data.size)
             build_structure(config.sparsity, registry, {})
-    metas = [view.split.meta.to_json() for view in (dataset.train, dataset.test)]
-    found = digest(b"".join(metas))
+    found = dataset.digest()
     if known.get("data", found) not in (found, None):
         raise UserError(
             f"the data of {plan.study!r} must stay the same, got others in "

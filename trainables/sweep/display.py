@@ -93,6 +93,12 @@ class Progress:
             said = self._values(metrics)
             self._bars.update(self._running[name][0], completed=fraction, said=said)
 
+    def dropped(self, name: str) -> None:
+        """Show a trial no longer, which has not ended."""
+        bar, _, _ = self._running.pop(name, (None, "", 0.0))
+        if bar is not None:
+            self._bars.remove_task(bar)
+
     def ended(self, name: str, status: str, reason: str, metrics: Mapping[str, float]) -> None:
         """Print what became of a trial."""
         bar, method, began = self._running.pop(name, (None, "", time.monotonic()))
