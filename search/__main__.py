@@ -1,6 +1,7 @@
 """`python -m search`: run a study or a grid of baselines, resume it, ask how it stands."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 # Before anything imports them: no telemetry, no banners.
@@ -10,6 +11,7 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
 import typer
 
+from search.import_command import import_sweep
 from search.options import (
     DataRootOption,
     NameArgument,
@@ -23,7 +25,7 @@ from search.options import (
 from search.ship_command import ship
 from search.status_command import status
 from trainables.command_line import EXIT_INTERRUPTED, Commands, run_command_line
-from trainables.errors import Failure
+from trainables.errors import Failure, UserError
 
 app = typer.Typer(
     name="python -m search",
@@ -118,6 +120,13 @@ def baselines(
     settings_file: Annotated[
         str | None, typer.Option("--settings", help="JSON file of settings by method.")
     ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of every trial, pre-training included.")
+    ] = None,
+    export_grid: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Train nothing; write the grid for a host without Ray."),
+    ] = None,
     data_root: DataRootOption = None,
     settings: SetOption = None,
 ) -> None:
@@ -130,12 +139,17 @@ def baselines(
     --settings takes a method's own settings, or a list of them for several variants:
     {"snip": {"optimiser.learning_rate": 0.001}, "rigl": [{"regrowth.fraction": 0.3}, {}]}
 
+    --export-grid writes what `python -m trainables sweep FILE --out DIR` trains where torch is all
+    there is; `search import DIR` then makes this study of its results.
+
     \b
     Examples:
       python -m search baselines scenes-tiny
       python -m search baselines demo --methods dense,snip --sparsities 0.9 --seeds 3
       python -m search baselines nyu-v2-small --data-root DIR --set data.tasks=segmentation,depth
-      python -m search baselines scenes-tiny --settings tuned.json --set training.steps=1000
+      python -m search baselines scenes-tiny --settings tuned.json --steps 1000
+      python -m search baselines nyu-v2-paper --methods dense,snip,disparse-static --steps 5000
+      python -m search baselines nyu-v2-paper --seeds 3 --export-grid nyu.json
     """
     from search.plans.baselines import (
         make_baselines_plan,
@@ -143,9 +157,20 @@ def baselines(
         parse_sparsities,
         read_settings,
     )
+    from search.plans.plan import STEPS
     from search.plans.recipe import get_recipe
     from search.plans.resolve import parse_overrides
 
+    overrides = parse_overrides(settings or [])
+    if steps is not None:
+        if steps < 1:
+            raise UserError(f"`--steps` must be at least 1, got {steps}; raise it")
+        if STEPS in overrides:
+            raise UserError(
+                f"the steps of a study must be given once, got --steps {steps} and --set "
+                f"{STEPS}={overrides[STEPS]}; leave one out"
+            )
+        overrides[STEPS] = str(steps)
     plan = make_baselines_plan(
         get_recipe(recipe),
         study=name,
@@ -155,9 +180,15 @@ def baselines(
         seed=seed,
         settings=None if settings_file is None else read_settings(settings_file),
         data_root=data_root,
-        overrides=parse_overrides(settings or []),
+        overrides=overrides,
     )
+    if export_grid is not None:
+        _export(plan, export_grid, quiet=launch["quiet"])
+        return
     _run(plan, **launch)
+
+
+app.command("import")(import_sweep)
 
 
 @app.command()
@@ -302,6 +333,18 @@ def delete(
 
     places = {"tracking_uri": tracking_uri, "study_storage": study_storage}
     typer.echo(delete_study(storage, name, ask=ask, **places))
+
+
+def _export(plan: Any, path: Path, *, quiet: bool) -> None:
+    from search.plans.export import grid_of
+    from trainables.sweep.grid import write_grid
+
+    grid = grid_of(plan)
+    write_grid(path, grid)
+    if not quiet:
+        typer.echo(f"wrote {path}: {len(grid.trials)} trials of {plan.study}")
+        typer.echo(f"to train them: python -m trainables sweep {path} --out DIR")
+        typer.echo("into a study:  python -m search import DIR")
 
 
 def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:

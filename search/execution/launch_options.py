@@ -1,5 +1,6 @@
 """How one driver runs a study; nothing here changes what the study is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from search.plans.budget import Budget
@@ -12,6 +13,8 @@ class Launch:
     trainable: the Tune trainable; None is `trainables.tune.DiSparseTrainable`.
     trial_time_limit: seconds within which a trial has to report, and again after every report.
     check_data: whether data and model are opened once before anything runs.
+    data: the digest of the trials' data where they are not opened; None for what is recorded.
+    runner: what runs the trials; None is `search.execution.launch.run_trials`, which has Ray do it.
     more: by how much to raise the study's budget.
     confirm: at how many fresh seeds to train the front again, instead of new trials.
     """
@@ -26,5 +29,7 @@ class Launch:
     report: bool = True
     trainable: type | None = None
     check_data: bool = True
+    data: str | None = None
+    runner: Callable[..., None] | None = None
     more: Budget | None = None
     confirm: int | None = None

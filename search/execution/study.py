@@ -130,10 +130,9 @@ def _run_locked(
     num_seeds = launch.confirm or (None if launch.more else known.get("confirm"))
     trains = launch.more is not None or num_seeds is not None or not known.get("finished")
     data = (
-        _check_first_trial(plan, known, launch.quiet)
-        if launch.check_data and trains
-        else known.get("data")
-    )
+        _check_first_trial(plan, launch.quiet) if launch.check_data and trains else launch.data
+    ) or known.get("data")
+    _check_same_data(plan, known, data)
     set_ray_environment(launch.ray_address)
     # Imported late: `--help` and a user's mistakes should not wait for these.
     from search.execution.earlier_launches import clear_tune_states
@@ -202,8 +201,9 @@ def _run_locked(
             try:
                 clear_tune_states(files)
                 if ledger.num_remaining:
-                    from search.execution.launch import run_trials
+                    from search.execution import launch as with_ray
 
+                    run_trials = launch.runner or with_ray.run_trials
                     begun = f"resumes with {ledger.num_finished} trials finished of"
                     does = begun if ledger.num_asked else "starts:"
                     text = f"{does} {plan.budget.text}; objectives {', '.join(plan.objectives)}"
@@ -244,11 +244,10 @@ def _run_locked(
     )
 
 
-def _check_first_trial(plan: Plan, known: Mapping[str, Any], quiet: bool) -> str:
+def _check_first_trial(plan: Plan, quiet: bool) -> str:
     """Open the data and build the model once: their faults are the user's, in every trial.
 
-    Returns a digest of the data's content. Raises `UserError` where `known`, the study's
-    `study.json`, has another one.
+    Returns a digest of the data's content.
     """
     from trainables.data.catalogue import open_dataset
     from trainables.models.catalogue import build_model, service_of
@@ -266,14 +265,17 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any], quiet: bool) -> str
             registry = MaskRegistry(model, service_of(config.model, model, config.data.size))
             use_structure(config.sparsity.structure, registry, model, config.data.size)
             build_structure(config.sparsity, registry, {})
-    found = dataset.digest()
+    return dataset.digest()
+
+
+def _check_same_data(plan: Plan, known: Mapping[str, Any], found: str | None) -> None:
+    """Raise `UserError` where `known`, the study's `study.json`, has another digest of its data."""
     if known.get("data", found) not in (found, None):
         raise UserError(
             f"the data of {plan.study!r} must stay the same, got others in "
-            f"{config.data.root or 'the default folder'}; name the --data-root it began with, or "
+            f"{plan.data_root or 'the default folder'}; name the --data-root it began with, or "
             "give a new study another --name"
         )
-    return found
 
 
 @contextlib.contextmanager
