@@ -11,6 +11,8 @@ class Launch:
     """The options of one launch.
 
     trainable: the Tune trainable; None is `trainables.tune.DiSparseTrainable`.
+    concurrency: trials at once; None for one per CPU, or as many as GPUs have room for.
+    gpus_per_trial: the part of one GPU that a trial gets; None for what a measurement says fits.
     trial_time_limit: seconds within which a trial has to report, and again after every report.
     check_data: whether data and model are opened once before anything runs.
     data: the digest of the trials' data where they are not opened; None for what is recorded.
@@ -24,6 +26,7 @@ class Launch:
     study_storage: str | None = None
     ray_address: str = "local"
     concurrency: int | None = None
+    gpus_per_trial: float | None = None
     trial_time_limit: float | None = None
     quiet: bool = False
     report: bool = True

@@ -97,6 +97,11 @@ def _leave_nothing(files: StudyFiles, *, is_new: bool) -> None:
 def _check_options(plan: Plan, launch: Launch) -> None:
     if launch.concurrency is not None and launch.concurrency < 1:
         raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
+    if launch.gpus_per_trial is not None and not 0.01 <= launch.gpus_per_trial <= 1:
+        raise UserError(
+            f"`--gpus-per-trial` must be in [0.01, 1], got {launch.gpus_per_trial:g}; 0.25 has "
+            "four trials share a GPU, 1 gives each its own"
+        )
     if launch.confirm is not None and launch.confirm < 2:
         raise UserError(
             f"`--seeds` must be at least 2, got {launch.confirm}; one seed has no interval, and 5 "
