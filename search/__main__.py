@@ -123,6 +123,9 @@ def baselines(
     steps: Annotated[
         int | None, typer.Option(help="Of every trial, pre-training included.")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="corrected, or published (as of the papers' tables).")
+    ] = None,
     export_grid: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Train nothing; write the grid for a host without Ray."),
@@ -148,7 +151,7 @@ def baselines(
       python -m search baselines demo --methods dense,snip --sparsities 0.9 --seeds 3
       python -m search baselines nyu-v2-small --data-root DIR --set data.tasks=segmentation,depth
       python -m search baselines scenes-tiny --settings tuned.json --steps 1000
-      python -m search baselines nyu-v2-paper --methods dense,snip,disparse-static --steps 5000
+      python -m search baselines nyu-v2-paper --methods dense,snip --steps 5000 --metrics published
       python -m search baselines nyu-v2-paper --seeds 3 --export-grid nyu.json
     """
     from search.plans.baselines import (
@@ -162,15 +165,13 @@ def baselines(
     from search.plans.resolve import parse_overrides
 
     overrides = parse_overrides(settings or [])
-    if steps is not None:
-        if steps < 1:
-            raise UserError(f"`--steps` must be at least 1, got {steps}; raise it")
-        if STEPS in overrides:
+    for option, fixed, value in (("--steps", STEPS, steps), ("--metrics", "metrics", metrics)):
+        if value is not None and fixed in overrides:
             raise UserError(
-                f"the steps of a study must be given once, got --steps {steps} and --set "
-                f"{STEPS}={overrides[STEPS]}; leave one out"
+                f"`{fixed}` must be given once, got {option} {value} and --set "
+                f"{fixed}={overrides[fixed]}; leave one out"
             )
-        overrides[STEPS] = str(steps)
+        overrides |= {} if value is None else {fixed: str(value)}
     plan = make_baselines_plan(
         get_recipe(recipe),
         study=name,

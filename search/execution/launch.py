@@ -72,8 +72,9 @@ def run_trials(
     scheduler = make_scheduler(plan)
     stopped = {} if scheduler is None else replay(scheduler, plan.study, reports)
     resume = again("resume", plan.study, files.storage)
-    wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
-    part = launch.gpus_per_trial
+    wanted, part = launch.concurrency, launch.gpus_per_trial
+    if wanted is None and part is None:
+        wanted = plan.recipe.concurrency
     if part is None and wanted is None and launch.trainable is None:
         part = measured_part(plan, launch)  # before Ray and its trials use the GPU
     with ray_cluster(launch.ray_address, resume) as nodes:
