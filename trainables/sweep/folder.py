@@ -13,6 +13,8 @@ JSON files and lines carry checksums; `result.json` has those of the trial's oth
 
 import datetime
 import json
+import os
+import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from trainables.checksums import read_line, read_sealed, sealed, sealed_line
+from trainables.code_digest import code_commit
 from trainables.command_line import write_json
 from trainables.config import TrialConfig, flatten
 from trainables.errors import UserError
@@ -121,7 +124,9 @@ class SweepFolder:
             return known
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         values = {**grid.to_json(), "version": SWEEP_VERSION, "trials": rows}
-        write_json(self.description, sealed({**values, "device": device, "created": now}))
+        values |= {"device": device, "created": now, "commit": code_commit()}
+        values |= {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        write_json(self.description, sealed(values))
         return self.read()
 
     def _check_same(
@@ -178,8 +183,8 @@ class TrialFolder:
     def end(self, trial: Mapping[str, Any], result: Mapping[str, Any], *, crash: str = "") -> None:
         """Write how a trial ended, and delete what only a trial at work needs.
 
-        trial: its `number`, `name`, `config` (nested) and `device`. result: the last one of its
-        attempt. crash: why its process died, if it did.
+        trial: its `number`, `name`, `config` (nested), `device`, and `gpu` by name.
+        result: the last one of its attempt. crash: why its process died, if it did.
         """
         files = {
             name: file_crc32(self.directory / name)
@@ -190,6 +195,7 @@ class TrialFolder:
         values = {
             "version": SWEEP_VERSION,
             **{name: trial[name] for name in ("number", "name", "config", "device")},
+            "gpu": trial.get("gpu"),
             "result": dict(result),
             "crash": crash,
             "ended": now,

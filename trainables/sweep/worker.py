@@ -169,6 +169,7 @@ class Worker:
                 save()
         attempt.close()
         named = {"number": trial["number"], "name": trial["name"], "device": trial["device"]}
+        named["gpu"] = torch.cuda.get_device_name() if share.gpus else None
         folder.end({**named, "config": json.loads(trial["config"])}, result)
 
 
