@@ -12,7 +12,13 @@ import pytest
 
 from search.execution import swept as execution_swept
 from search.execution.swept import read_swept
-from tests.integration.micro_grids import NUM_TRIALS, baselines, invoke, sweep_here, write_recipe
+from tests.integration.micro_grids import (
+    NUM_TRIALS,
+    baselines,
+    invoke,
+    sweep_here,
+    write_recipe,
+)
 from tests.integration.records import check_points, mlflow_runs, recorded_trials
 from trainables.checksums import read_sealed, sealed
 from trainables.command_line import write_json
@@ -44,6 +50,13 @@ def rows_of(storage: Path, study: str) -> list[dict[str, Any]]:
         | {"trial": row["trial"].rpartition("-")[2]}
         for row in rows
     ]
+
+
+def statuses_of(out: Path) -> list[str]:
+    folder = SweepFolder(out)
+    ends = [read_sealed(folder.trial(number).result_file) for number in range(NUM_TRIALS)]
+    assert {end["result"]["status"] for end in ends} == {"complete", "failed"}
+    return [end["result"]["status"] for end in ends]
 
 
 def check_records(storage: Path) -> None:
@@ -80,7 +93,10 @@ def test_it_is_the_study_that_ray_would_have_made(
     said = invoke(*baselines(recipe, data, "--storage", str(with_ray), "--concurrency", "2"))
     taken = take(out, imported)
     assert rows_of(imported, "grid") == rows_of(with_ray, "grid")
-    assert {row["status"] for row in rows_of(imported, "grid")} == {"complete"}
+    statuses = [row["status"] for row in rows_of(imported, "grid")]
+    assert statuses == statuses_of(out)
+    assert statuses[2] == "failed"
+    assert "lower optimiser.learning_rate" in rows_of(imported, "grid")[2]["reason"]
     tables = [text[text.index("Primary metrics on test") :] for text in (said, taken)]
     assert tables[0].splitlines()[:8] == tables[1].splitlines()[:8]
     written = [
@@ -92,9 +108,10 @@ def test_it_is_the_study_that_ray_would_have_made(
     check_records(imported)
     for number in range(NUM_TRIALS):
         folder = imported / "grid" / "trials" / f"{number:05d}"
-        assert (folder / "model.pt").read_bytes() == (
-            SweepFolder(out).trial(number) / "model.pt"
-        ).read_bytes()
+        kept = SweepFolder(out).trial(number) / "model.pt"
+        assert (folder / "model.pt").exists() == kept.exists() == (statuses[number] == "complete")
+        if kept.exists():
+            assert (folder / "model.pt").read_bytes() == kept.read_bytes()
 
 
 @pytest.mark.slow
@@ -121,7 +138,7 @@ def test_importing_twice_changes_nothing_and_a_part_is_completed(
     assert "resumes with 4 trials finished" in said
     check_records(storage)
     rows = rows_of(storage, "grid")
-    assert [row["status"] for row in rows] == ["complete"] * NUM_TRIALS
+    assert [row["status"] for row in rows] == statuses_of(out)
     record = {p: p.read_bytes() for p in storage.rglob("*") if p.suffix in (".journal", ".pt")}
     answer = json.loads(take(out, storage, "--no-report", "--json", "-"))
     assert (answer["finished"], answer["remaining"], answer["device"]) == (NUM_TRIALS, 0, "cpu")
@@ -177,7 +194,7 @@ def flip(path: Path) -> None:
         (lambda f: f.description.unlink(), r"must be the folder of a sweep, got no readable sweep"),
         (
             lambda f: f.trial(3).result_file.unlink(),
-            r"a sweep to import must have ended, got .* with 1 of 10 trials to go",
+            r"a sweep to import must have ended, got .* with 1 of 14 trials to go",
         ),
         (
             lambda f: shutil.copyfile(f.trial(4).result_file, f.trial(3).result_file),
@@ -205,7 +222,7 @@ def flip(path: Path) -> None:
         ),
         (
             lambda f: change(f.description, lambda v: v["study"]["grid"].update(seeds=[0])),
-            r"must have the trials of its study's grid, 5, got 10",
+            r"must have the trials of its study's grid, 7, got 14",
         ),
         (
             lambda f: change(f.description, lambda v: v["trials"][0].update(data="other")),
@@ -230,7 +247,7 @@ def test_what_is_damaged_or_foreign_is_named_and_nothing_is_taken(
 
 def test_large_files_may_be_left_behind(swept: tuple[Path, Path, Path], tmp_path: Path) -> None:
     folder = copied(swept[2], tmp_path)
-    for number in (2, 3):
+    for number in (3, 4):
         (folder.trial(number) / "model.pt").unlink()
         (folder.trial(number) / "predictions.npz").unlink()
     assert read_swept(folder.directory).num_without_model == 2
