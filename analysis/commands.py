@@ -125,6 +125,12 @@ def published(
         list[str] | None,
         typer.Option(metavar="NAME", help="A study to set beside the papers. Repeatable."),
     ] = None,
+    sparsity: Annotated[
+        str | None,
+        typer.Option(
+            "--sparsity", metavar="S,…", help="Of the studies; default: those of the papers."
+        ),
+    ] = None,
     storage: Storage = Path("runs"),
     tracking_uri: TrackingUri = None,
     out: Annotated[
@@ -136,12 +142,15 @@ def published(
 ) -> None:
     """Show the papers' tables, with a study's own numbers beside them if one is named.
 
-    The protocols follow: the papers' as stated, ours from the study's record. Writes
+    Studies are shown at the papers' sparsities, 30 % and 90 %, as far as they have them. It says
+    how long they trained, by which definition they measure, and the protocols side by side: the
+    papers' as stated, ours from the study's record. Writes
     published-DATASET.md and .tex; without a study, only if --out names a folder.
 
     \b
     Examples:
       python -m analysis published --dataset nyu-v2
+      python -m analysis published --study nyu-v2-paper-baselines
       python -m analysis published --study nyu-v2-small-baselines --json published.json
     """
     from analysis.tables import beside, papers
@@ -149,7 +158,9 @@ def published(
     started = time.perf_counter()
     if dataset is not None:
         papers.check_dataset(dataset)
-    grids = [_grid(name, storage, tracking_uri, None, quiet) for name in study or []]
+    grids = [_grid(name, storage, tracking_uri, sparsity, quiet) for name in study or []]
+    if sparsity is None:
+        grids = [beside.at_published_sparsities(grid) for grid in grids]
     of_studies = beside.dataset_of(grids) if dataset is None else dataset
     datasets = [of_studies] if of_studies is not None else list(papers.DATASETS)
     folder = _folder(grids[0], out) if grids else out

@@ -1,6 +1,7 @@
 """`python -m search`: run a study or a grid of baselines, resume it, ask how it stands."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 # Before anything imports them: no telemetry, no banners.
@@ -10,6 +11,7 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
 import typer
 
+from search.import_command import import_sweep
 from search.options import (
     DataRootOption,
     NameArgument,
@@ -23,7 +25,7 @@ from search.options import (
 from search.ship_command import ship
 from search.status_command import status
 from trainables.command_line import EXIT_INTERRUPTED, Commands, run_command_line
-from trainables.errors import Failure
+from trainables.errors import Failure, UserError
 
 app = typer.Typer(
     name="python -m search",
@@ -133,6 +135,16 @@ def baselines(
     settings_file: Annotated[
         str | None, typer.Option("--settings", help="JSON file of settings by method.")
     ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of every trial, pre-training included.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="corrected, or published (as of the papers' tables).")
+    ] = None,
+    export_grid: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Train nothing; write the grid for a host without Ray."),
+    ] = None,
     data_root: DataRootOption = None,
     settings: SetOption = None,
 ) -> None:
@@ -145,12 +157,17 @@ def baselines(
     --settings takes a method's own settings, or a list of them for several variants:
     {"snip": {"optimiser.learning_rate": 0.001}, "rigl": [{"regrowth.fraction": 0.3}, {}]}
 
+    --export-grid writes what `python -m trainables sweep FILE --out DIR` trains where torch is all
+    there is; `search import DIR` then makes this study of its results.
+
     \b
     Examples:
       python -m search baselines scenes-tiny
       python -m search baselines demo --methods dense,snip --sparsities 0.9 --seeds 3
       python -m search baselines nyu-v2-small --data-root DIR --set data.tasks=segmentation,depth
-      python -m search baselines scenes-tiny --settings tuned.json --set training.steps=1000
+      python -m search baselines scenes-tiny --settings tuned.json --steps 1000
+      python -m search baselines nyu-v2-paper --methods dense,snip --steps 5000 --metrics published
+      python -m search baselines nyu-v2-paper --seeds 3 --export-grid nyu.json
     """
     from search.plans.baselines import (
         make_baselines_plan,
@@ -158,9 +175,18 @@ def baselines(
         parse_sparsities,
         read_settings,
     )
+    from search.plans.plan import STEPS
     from search.plans.recipe import get_recipe
     from search.plans.resolve import parse_overrides
 
+    overrides = parse_overrides(settings or [])
+    for option, fixed, value in (("--steps", STEPS, steps), ("--metrics", "metrics", metrics)):
+        if value is not None and fixed in overrides:
+            raise UserError(
+                f"`{fixed}` must be given once, got {option} {value} and --set "
+                f"{fixed}={overrides[fixed]}; leave one out"
+            )
+        overrides |= {} if value is None else {fixed: str(value)}
     plan = make_baselines_plan(
         get_recipe(recipe),
         study=name,
@@ -170,9 +196,15 @@ def baselines(
         seed=seed,
         settings=None if settings_file is None else read_settings(settings_file),
         data_root=data_root,
-        overrides=parse_overrides(settings or []),
+        overrides=overrides,
     )
+    if export_grid is not None:
+        _export(plan, export_grid, quiet=launch["quiet"])
+        return
     _run(plan, **launch)
+
+
+app.command("import")(import_sweep)
 
 
 @app.command()
@@ -324,6 +356,18 @@ def delete(
 
     places = {"tracking_uri": tracking_uri, "study_storage": study_storage}
     typer.echo(delete_study(storage, name, ask=ask, **places))
+
+
+def _export(plan: Any, path: Path, *, quiet: bool) -> None:
+    from search.plans.export import grid_of
+    from trainables.sweep.grid import write_grid
+
+    grid = grid_of(plan)
+    write_grid(path, grid)
+    if not quiet:
+        typer.echo(f"wrote {path}: {len(grid.trials)} trials of {plan.study}")
+        typer.echo(f"to train them: python -m trainables sweep {path} --out DIR")
+        typer.echo("into a study:  python -m search import DIR")
 
 
 def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:

@@ -22,7 +22,15 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors a
 
 def _launch(
     concurrency: Annotated[
-        int | None, typer.Option(help="Trials at once; default: one per CPU or GPU.")
+        int | None, typer.Option(help="Trials at once; default: one per CPU, or as GPUs have room.")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None,
+        typer.Option(
+            help="A trial's part of one GPU, at most 1: 0.25 has four share one, each held to a "
+            "quarter of its memory and with its own copy of the data there. Default: what a short "
+            "measurement says fits, on this machine's GPU; else 1."
+        ),
     ] = None,
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,

@@ -29,6 +29,7 @@ from trainables.errors import UserError, unknown_name
 from trainables.prediction import command as prediction
 from trainables.registry.tasks import Metric
 from trainables.shipping.command import EXAMPLES, ship
+from trainables.sweep import command as sweeping
 
 app = typer.Typer(
     name="python -m trainables",
@@ -196,6 +197,13 @@ def train(
     require_numbers(summary["metrics"])
 
 
+def _trial_config(**options: Any) -> Any:
+    from spaces.presets import trial_config
+
+    return trial_config(**options)
+
+
+app.command(epilog=sweeping.EXAMPLES)(sweeping.sweep_command(_trial_config))
 app.command(epilog=EXAMPLES)(ship)
 app.command(epilog=prediction.EXAMPLES)(prediction.predict)
 

@@ -1,5 +1,6 @@
 """Set a study's numbers beside the papers' tables, in the papers' units."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,6 +38,14 @@ def dataset_of(grids: Sequence[Grid]) -> str | None:
             "choose the papers' table with --dataset"
         )
     return names[0]
+
+
+def at_published_sparsities(grid: Grid) -> Grid:
+    """Return the systems at sparsities of the papers, and dense ones; all where none is there."""
+    known = {row.sparsity for name in PROTOCOLS for row in published_table(name).rows}
+    kept = [s for s in grid.systems if any(same_sparsity(s.sparsity, other) for other in known)]
+    sparse = any(system.sparsity > 0 for system in kept)
+    return dataclasses.replace(grid, systems=type(grid.systems)(kept)) if sparse else grid
 
 
 def results_table(dataset: str, grids: Sequence[Grid]) -> Table:
@@ -114,6 +123,11 @@ def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
         text.append("Our numbers are the mean ± sample standard deviation over seeds.")
     for grid in grids:
         aspects = protocol(grid)
+        text.append(
+            f"{grid.study.name} trained every system for {_steps(grid, aspects)}, where the papers "
+            f"state {PROTOCOLS[dataset]['training steps']}, and measures by the "
+            f"{aspects['metric definition']} definitions."
+        )
         unlike = [
             name
             for name, value in PROTOCOLS[dataset].items()
@@ -126,9 +140,9 @@ def remarks(dataset: str, grids: Sequence[Grid]) -> list[str]:
             )
         if "published" not in aspects["metric definition"]:
             text.append(
-                f"{grid.study.name} measures by the {aspects['metric definition']} definitions; "
-                "the published ones drop classes without a true positive from mIoU, up-sample to "
-                "the nearest pixel and compare normals as colours (`--set metrics=published`)."
+                "The published definitions, by which it does not measure, drop classes without a "
+                "true positive from mIoU, up-sample to the nearest pixel and compare normals as "
+                "colours (`search baselines --metrics published`)."
             )
     if any(name.startswith("depth/") for name in published.columns):
         text.append("Depth errors are in each data set's own unit, which the papers normalise.")
@@ -166,6 +180,15 @@ def to_json(dataset: str, grids: Sequence[Grid]) -> dict[str, Any]:
             **{grid.study.name: protocol(grid) for grid in grids},
         },
     }
+
+
+def _steps(grid: Grid, aspects: Mapping[str, str]) -> str:
+    """Return how long a study's systems trained, in words."""
+    settings = grid.study.facts.get("settings")
+    total = settings.get("training.steps") if isinstance(settings, Mapping) else None
+    if total is not None and grid.study.facts.get("grid") is not None:
+        return f"{total} steps, pre-training included"
+    return f"{aspects['training steps']} steps"
 
 
 def _our_cells(grid: Grid, system: System, published: PublishedTable) -> list[str]:

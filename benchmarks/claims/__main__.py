@@ -34,6 +34,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 `python -m benchmarks.claims --only nyu-v2-normals,nyu-v2-depth --data-root runs/data/nyuv2
 --steps 120 --set training.precision=bf16`
 
+`python -m benchmarks.claims --only scenes --export-grids grids` (tuning first), then on a host
+with torch alone `python -m trainables sweep grids/claims-scenes-tuning.json --out
+grids/claims-scenes-tuning`, and here `--import grids --export-grids grids`, and so on.
+
 `python -m benchmarks.claims --write-only`
 """
 )
@@ -61,6 +65,16 @@ def claims(
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option(help="Trials at once; default: the recipe's.")
+    ] = None,
+    export_grids: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Train nothing; write the grids that come next, for a GPU host."
+        ),
+    ] = None,
+    import_from: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="DIR", help="Take the sweeps of such grids from there."),
     ] = None,
     write_only: Annotated[
         bool, typer.Option("--write-only", help="Run nothing; write from what is finished.")
@@ -94,11 +108,15 @@ def claims(
             overrides=None if settings is None else tuple(settings),
             concurrency=concurrency,
             quiet=quiet,
+            export_grids=export_grids,
+            import_from=import_from,
         )
         jobs = [settle(setting, options) for setting in get_settings(_words(",".join(only or ())))]
         require_data(jobs)  # all of it, before hours are spent on the first
-        for job in jobs:
-            run_setting(job, options, run_process, say)
+        ended = [run_setting(job, options, run_process, say) for job in jobs]
+        if not all(ended):
+            say("nothing is written while studies wait for a sweep")
+            return
     found = collect(storage)
     folder = out or REPOSITORY / "docs"
     write_json(folder / "claims.json", found)

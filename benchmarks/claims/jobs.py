@@ -30,6 +30,8 @@ class Options:
 
     data_roots: folder of the converted data, by data set.
     overrides: `name=value`, for every trial.
+    export_grids: where grids go that are to be trained on a host without Ray, instead of training.
+    import_from: where the sweeps of such grids are, a folder for each study.
     """
 
     storage: Path = Path("runs")
@@ -40,6 +42,8 @@ class Options:
     overrides: tuple[str, ...] | None = None
     concurrency: int | None = None
     quiet: bool = False
+    export_grids: Path | None = None
+    import_from: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

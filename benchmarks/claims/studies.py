@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from analysis.report.versions import versions
 from analysis.studies.trials import Study, load_study
+from benchmarks.claims.elsewhere import export_grid, facts_of_sweep
 from benchmarks.claims.facts import PACKAGES, commit, data_facts, machine
 from benchmarks.claims.jobs import Job, Options, read_record
 from benchmarks.claims.protocol import (
@@ -31,10 +32,11 @@ from trainables.errors import Failure
 Runner = Callable[[Sequence[str]], int]  # a command line → its exit status
 
 
-def run_setting(job: Job, options: Options, run: Runner, say: Callable[[str], None]) -> None:
+def run_setting(job: Job, options: Options, run: Runner, say: Callable[[str], None]) -> bool:
     """Tune, choose, and run the final study; whatever is finished is left as it is.
 
-    Raises `Failure` where a study does not finish: the same command goes on.
+    Returns False where a study waits for a sweep on another host. Raises `Failure` where a study
+    does not finish: the same command goes on.
     """
     setting = job.setting
     record = read_record(job.storage, setting) or {"setting": setting.name, "studies": {}}
@@ -59,7 +61,8 @@ def run_setting(job: Job, options: Options, run: Runner, say: Callable[[str], No
     )
     write_json(job.settings_path("variants"), named)
     expected = NUM_VARIANTS * len(job.systems)
-    _run_study(job, record, setting.tuning_study, command, expected, options, run, say)
+    if not _run_study(job, record, setting.tuning_study, command, expected, options, run, say):
+        return False
     tuning = load_study(setting.tuning_study, job.storage)
     chosen = chosen_settings(job, record, results(record, setting, tuning))
     systems = list(chosen)
@@ -77,7 +80,7 @@ def run_setting(job: Job, options: Options, run: Runner, say: Callable[[str], No
         settings=job.settings_path("chosen"),
     )
     expected = num_trials(systems, num_sparsities=len(SPARSITIES), num_seeds=job.seeds)
-    _run_study(job, record, setting.final_study, command, expected, options, run, say)
+    return _run_study(job, record, setting.final_study, command, expected, options, run, say)
 
 
 def results(
@@ -119,25 +122,32 @@ def _run_study(
     options: Options,
     run: Runner,
     say: Callable[[str], None],
-) -> None:
+) -> bool:
     entry = record["studies"].setdefault(study, {"launches": []})
     entry |= {"command": command, "expected": expected}
     if num_finished(job.trials_path(study)) >= expected:
         say(f"{study}: finished, {expected} trials")
         write_json(job.record_path, record)
-        return
+        return True
     line = [sys.executable, *command[1:]]
-    if options.concurrency is not None:
-        line += ["--concurrency", str(options.concurrency)]
+    launch: dict[str, Any] = {"started": _now()}
+    if options.export_grids is not None or options.import_from is not None:
+        swept = None if options.import_from is None else options.import_from / study
+        if swept is None or not (swept / "sweep.json").is_file():
+            export_grid(study, line, swept, options, run, say)
+            write_json(job.record_path, record)
+            return False
+        line = [sys.executable, "-m", "search", "import", str(swept), "--name", study]
+        line += ["--storage", str(job.storage)]
+        say(f"{study}: {expected} trials from {swept}")
+        launch |= facts_of_sweep(swept)
+    else:
+        if options.concurrency is not None:
+            line += ["--concurrency", str(options.concurrency)]
+        say(f"{study}: {expected} trials\n  {shlex.join(command)}")
+        launch |= {"machine": machine(), "versions": versions(PACKAGES), "commit": commit()}
     if options.quiet:
         line.append("--quiet")
-    say(f"{study}: {expected} trials\n  {shlex.join(command)}")
-    launch: dict[str, Any] = {
-        "started": _now(),
-        "machine": machine(),
-        "versions": versions(PACKAGES),
-    }
-    launch["commit"] = commit()
     entry["launches"].append(launch)
     write_json(job.record_path, record)
     started = time.monotonic()
@@ -145,7 +155,8 @@ def _run_study(
     try:
         code = run(line)
     finally:
-        launch |= {"seconds": round(time.monotonic() - started, 1), "exit_status": code}
+        launch.setdefault("seconds", round(time.monotonic() - started, 1))
+        launch["exit_status"] = code
         write_json(job.record_path, record)
     finished = num_finished(job.trials_path(study))
     if finished < expected:
@@ -155,6 +166,7 @@ def _run_study(
         )
     if code:
         say(f"{study}: all trials are finished, but the command ended with exit status {code}")
+    return True
 
 
 def _now() -> str:

@@ -15,7 +15,6 @@ from typing import Any
 from benchmarks.orchestration.systems import resident_mib
 from benchmarks.orchestration.trainables import NUM_REPORTS, report
 from search.execution.monitor import Monitor
-from search.execution.progress_display import Progress
 from search.plans.description import describe_study
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
@@ -28,6 +27,7 @@ from search.samplers.trial_sampler import sampler_of
 from search.schedulers.rungs import ParetoRungs
 from search.tracking.projector import Projector
 from trainables.report import describe
+from trainables.sweep.display import Progress
 
 _POINTS = (100, 300, 1000, 3000, 10000)
 

@@ -88,7 +88,8 @@ def run_raw(
     from ray import tune
 
     from benchmarks.orchestration.trainables import NoOp
-    from search.execution.ray_cluster import ray_cluster, shares
+    from search.execution.gpu_parts import shares
+    from search.execution.ray_cluster import ray_cluster
 
     callbacks: list[Any] = []
     if mlflow:

@@ -11,9 +11,10 @@ from ray.tune.error import TuneError
 from search.execution.checkpoints import Checkpoints, newest_checkpoint
 from search.execution.crashes import MAX_FAILURES, Crashes
 from search.execution.earlier_launches import next_launch
+from search.execution.gpu_parts import measured_part, shares
 from search.execution.launch_options import Launch
 from search.execution.monitor import Monitor
-from search.execution.ray_cluster import ray_cluster, shares
+from search.execution.ray_cluster import ray_cluster
 from search.execution.searcher import LedgerSearcher
 from search.plans.budget import no_gpu_for
 from search.plans.objective_values import final_density
@@ -71,9 +72,13 @@ def run_trials(
     scheduler = make_scheduler(plan)
     stopped = {} if scheduler is None else replay(scheduler, plan.study, reports)
     resume = again("resume", plan.study, files.storage)
+    wanted, part = launch.concurrency, launch.gpus_per_trial
+    if wanted is None and part is None:
+        wanted = plan.recipe.concurrency
+    if part is None and wanted is None and launch.trainable is None:
+        part = measured_part(plan, launch)  # before Ray and its trials use the GPU
     with ray_cluster(launch.ray_address, resume) as nodes:
-        wanted = plan.recipe.concurrency if launch.concurrency is None else launch.concurrency
-        concurrency, resources = shares(nodes, wanted)
+        concurrency, resources = shares(nodes, wanted, part)
         if plan.budget.gpu_hours is not None and not resources.get("gpu"):
             raise UserError(no_gpu_for(plan.budget))
         ready()

@@ -1,11 +1,11 @@
-"""Ray: quiet, without telemetry, local by default; and each trial's share of it."""
+"""Ray: quiet, without telemetry, local by default."""
 
 import contextlib
 import logging
 import os
 import shlex
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,46 +129,6 @@ def check_token(address: str) -> None:
             f"the token of a Ray cluster must be its user's alone, got {str(path)!r}, which others "
             f"can read; run: chmod 600 {shlex.quote(str(path))}"
         )
-
-
-def shares(
-    nodes: Sequence[Mapping[str, float]], concurrency: int | None
-) -> tuple[int, dict[str, float]]:
-    """Return how many trials run at once, and the largest equal shares with which they find room.
-
-    nodes: the resources of each, as Ray names them; where some have GPUs, only they are used. A
-      trial has to fit into one: two nodes of four CPUs have room for three trials of two.
-    concurrency: None for a trial per GPU or, without any, per CPU.
-    """
-    with_gpus = [node for node in nodes if node.get("GPU")]
-    gpus = [node.get("GPU", 0.0) for node in with_gpus]
-    cpus = [node.get("CPU", 0.0) for node in with_gpus or nodes]
-    if concurrency is None:
-        concurrency = max(1, int(sum(gpus) or sum(cpus)))
-    if not nodes:
-        return concurrency, {"cpu": 1.0}  # an autoscaler will bring them
-    resources = {}
-    places = [concurrency] * len(cpus)  # at most so many trials on each node
-    if gpus:
-        gpu = _share(gpus, concurrency, places)
-        resources["gpu"] = gpu / 100
-        places = [round(100 * total) // gpu for total in gpus]
-    if any(cpus):
-        resources["cpu"] = _share(cpus, concurrency, places) / 100
-    return concurrency, resources
-
-
-def _share(totals: Sequence[float], parts: int, places: Sequence[int]) -> int:
-    """Return the largest share of which `totals` hold `parts`, each at most its `places`.
-
-    In hundredths, since 3 * 0.33 must fit into 1. Whole shares above one: Ray books no 1.5 CPUs
-    for an actor that pins threads.
-    """
-    for share in (*range(100 * int(max(totals)), 0, -100), *range(99, 0, -1)):
-        held = (min(n, round(100 * t) // share) for n, t in zip(places, totals, strict=True))
-        if sum(held) >= parts:
-            return share
-    return 1
 
 
 def set_ray_environment(address: str = "local") -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from search.execution.launch_options import Launch
-from search.execution.progress_display import Progress, preparation
 from search.execution.ray_cluster import set_ray_environment
 from search.plans.budget import no_gpu_for
 from search.plans.description import describe_study
@@ -34,6 +33,7 @@ from trainables.addresses import check_ray_answers, first_line, local_file, scru
 from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
 from trainables.registry.lookup import METHOD
+from trainables.sweep.display import Progress, preparation
 from trainables.user_code import running
 
 
@@ -100,6 +100,11 @@ def _leave_nothing(files: StudyFiles, *, is_new: bool) -> None:
 def _check_options(plan: Plan, launch: Launch) -> None:
     if launch.concurrency is not None and launch.concurrency < 1:
         raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
+    if launch.gpus_per_trial is not None and not 0.01 <= launch.gpus_per_trial <= 1:
+        raise UserError(
+            f"`--gpus-per-trial` must be in [0.01, 1], got {launch.gpus_per_trial:g}; 0.25 has "
+            "four trials share a GPU, 1 gives each its own"
+        )
     if launch.confirm is not None and launch.confirm < 2:
         raise UserError(
             f"`--seeds` must be at least 2, got {launch.confirm}; one seed has no interval, and 5 "
@@ -133,10 +138,9 @@ def _run_locked(
     num_seeds = launch.confirm or (None if launch.extends else known.get("confirm"))
     trains = launch.extends or num_seeds is not None or not known.get("finished")
     data = (
-        _check_first_trial(plan, known, launch.quiet)
-        if launch.check_data and trains
-        else known.get("data")
-    )
+        _check_first_trial(plan, launch.quiet) if launch.check_data and trains else launch.data
+    ) or known.get("data")
+    _check_same_data(plan, known, data)
     set_ray_environment(launch.ray_address)
     # Imported late: `--help` and a user's mistakes should not wait for these.
     from search.execution.earlier_launches import clear_tune_states
@@ -220,8 +224,9 @@ def _run_locked(
             try:
                 clear_tune_states(files)
                 if ledger.num_remaining:
-                    from search.execution.launch import run_trials
+                    from search.execution import launch as with_ray
 
+                    run_trials = launch.runner or with_ray.run_trials
                     begun = f"resumes with {ledger.num_finished} trials finished of"
                     does = begun if ledger.num_asked else "starts:"
                     text = f"{does} {plan.budget.text}; objectives {', '.join(plan.objectives)}"
@@ -268,13 +273,11 @@ def _run_locked(
     )
 
 
-def _check_first_trial(plan: Plan, known: Mapping[str, Any], quiet: bool) -> str:
+def _check_first_trial(plan: Plan, quiet: bool) -> str:
     """Open the data and build the model once: their faults are the user's, in every trial.
 
-    Returns a digest of the data's content. Raises `UserError` where `known`, the study's
-    `study.json`, has another one.
+    Returns a digest of the data's content.
     """
-    from trainables.code_digest import digest
     from trainables.data.catalogue import open_dataset
     from trainables.models.catalogue import build_model, service_of
     from trainables.shipping.trial_costs import deployment_costs
@@ -282,7 +285,7 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any], quiet: bool) -> str
     from trainables.sparsity.structures.catalogue import build_structure, use_structure
 
     config = plan.sample_config()
-    dataset = open_dataset(config.data, None if quiet else preparation(plan.study))
+    dataset = open_dataset(config.data, None if quiet else preparation(f"study {plan.study}"))
     num_channels = {task: dataset.num_channels(task) for task in config.data.tasks}
     model = build_model(config.model, num_channels, config.seed)
     deployment_costs(config)
@@ -291,15 +294,17 @@ def _check_first_trial(plan: Plan, known: Mapping[str, Any], quiet: bool) -> str
             registry = MaskRegistry(model, service_of(config.model, model, config.data.size))
             use_structure(config.sparsity.structure, registry, model, config.data.size)
             build_structure(config.sparsity, registry, {})
-    metas = [view.split.meta.to_json() for view in (dataset.train, dataset.test)]
-    found = digest(b"".join(metas))
+    return dataset.digest()
+
+
+def _check_same_data(plan: Plan, known: Mapping[str, Any], found: str | None) -> None:
+    """Raise `UserError` where `known`, the study's `study.json`, has another digest of its data."""
     if known.get("data", found) not in (found, None):
         raise UserError(
             f"the data of {plan.study!r} must stay the same, got others in "
-            f"{config.data.root or 'the default folder'}; name the --data-root it began with, or "
+            f"{plan.data_root or 'the default folder'}; name the --data-root it began with, or "
             "give a new study another --name"
         )
-    return found
 
 
 @contextlib.contextmanager

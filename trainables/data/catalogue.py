@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trainables.code_digest import digest
 from trainables.config import DataConfig
 from trainables.data.roots import ANOTHER_FOLDER, GENERATE_AGAIN, generation, store_root
 from trainables.data.sources.source import SPLITS
@@ -45,6 +46,10 @@ class Dataset:
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
     available_tasks: tuple[str, ...]
+
+    def digest(self) -> str:
+        """Return a digest of the content of train and test, by which data that moved are known."""
+        return digest(b"".join(view.split.meta.to_json() for view in (self.train, self.test)))
 
     def num_channels(self, task: str) -> int:
         """Return a prediction's channels. Raises `UserError` for a task without ground truth."""

@@ -169,7 +169,11 @@ def test_the_protocol_is_read_from_the_record(record: Record) -> None:
     same = {row[0]: row[-1] for row in table.rows}
     assert (same["data"], same["tasks"], same["image size"]) == ("yes", "yes", "no")
     remarks = " ".join(beside.remarks("nyu-v2", [grid]))
-    assert "corrected definitions" in remarks
+    assert (
+        "ours trained every system for 600 steps, where the papers state 20000, and measures by "
+        "the corrected definitions."
+    ) in remarks
+    assert "The published definitions, by which it does not measure, drop classes" in remarks
     assert "differs from the papers in training frames, test frames, image size" in remarks
     assert "seeds: compare" not in remarks  # how many the papers have is not stated
 
@@ -234,6 +238,36 @@ def test_published_beside_a_study(record: Record, monkeypatch, capsys) -> None:
     dense = next(row for row in found["ours"] if row["method"] == "dense")
     assert dense["segmentation/miou"] == {"mean": pytest.approx(0.29), "values": [0.28, 0.3]}
     assert "slightly different protocol" in (built.directory / "published-nyu-v2.md").read_text()
+
+
+def test_a_study_stands_at_the_papers_sparsities_with_steps_and_metrics_stated(
+    record: Record, monkeypatch, capsys
+) -> None:
+    by_sparsity = {
+        (method, sparsity): [values(0.2, 18.0), values(0.22, 18.2)]
+        for method in ("snip", "disparse-static")
+        for sparsity in (0.3, 0.5, 0.9)
+    }
+    rows = grid_rows({**VALUES, **by_sparsity}, seeds=(0, 1))
+    built = record("ours", rows, tasks=TASKS)
+    settings = {"metrics": "published", "training.steps": 1200}
+    change_facts(built, dataset="nyu-v2", settings=settings, grid={"seeds": [0, 1]})
+    options = ("published", "--study", "ours", "--storage", built.storage)
+    assert run(monkeypatch, *options) == 0
+    shown = capsys.readouterr().out
+    ours = [line.split() for line in shown.splitlines() if "ours, test, n = 2" in line]
+    assert {line[line.index("%") - 1] for line in ours} == {"0", "30", "90"}
+    assert len(ours) == 1 + 2 + 3  # dense; two at 30 %; two and SET at 90 %
+    assert "main table 1" in shown
+    assert (
+        "ours trained every system for 1200 steps, pre-training included, where the papers state "
+        "20000, and measures by the published definitions."
+    ) in " ".join(shown.split())
+    assert "by which it does not measure" not in shown
+    assert run(monkeypatch, *options, "--sparsity", "0.5") == 0
+    shown = capsys.readouterr().out
+    ours = [line.split() for line in shown.splitlines() if "ours, test, n = 2" in line]
+    assert {line[line.index("%") - 1] for line in ours} == {"0", "50"}
 
 
 def test_a_study_on_other_data_needs_the_dataset_named(record: Record, monkeypatch) -> None:

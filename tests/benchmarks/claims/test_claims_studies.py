@@ -1,19 +1,25 @@
 """The pipeline with the process stood in for: what is run, with which settings, and what is not."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.claims.__main__ import parse_data_roots, require_data
 from benchmarks.claims.jobs import Options, settle
 from benchmarks.claims.protocol import SETTINGS, get_settings
 from benchmarks.claims.results.findings import collect
 from benchmarks.claims.studies import run_setting
+from search.__main__ import app
+from spaces.presets import trial_config
 from tests.benchmarks.claims.claims_studies import FakeSearch
 from trainables.errors import Failure, UserError
+from trainables.sweep.folder import SweepFolder
+from trainables.sweep.grid import read_grid
 
 SCENES = SETTINGS["scenes"]
 SMALL = ("data.num_train=24", "data.num_test=4", "data.size=32x32", "data.crop=32x32")
@@ -166,6 +172,55 @@ def test_an_unfinished_study_is_judged_nowhere(options: Options) -> None:
     assert {c["verdict"] for c in scenes["pairs"]} == {"not run"}
     assert scenes["final"]["finished_trials"] == 7
     assert len(scenes["variants"]) == 12
+
+
+def test_grids_go_to_another_host_and_their_sweeps_come_back(
+    options: Options, tmp_path: Path
+) -> None:
+    grids, study = tmp_path / "grids", SCENES.tuning_study
+    said: list[str] = []
+
+    def run_search(command: Sequence[str]) -> int:
+        return CliRunner().invoke(app, command[3:], catch_exceptions=False).exit_code
+
+    exporting = replace(options, export_grids=grids, import_from=grids)
+    assert not run_setting(settle(SCENES, options), exporting, run_search, said.append)
+    assert [path.name for path in grids.iterdir()] == [f"{study}.json"]
+    out = grids / study
+    assert f"python -m trainables sweep {grids}/{study}.json --out {out}" in said[-1]
+    grid = read_grid(grids / f"{study}.json", trial_config)
+    assert [trial.config.seed for trial in grid.trials] == [1000] * 12
+    assert {t.config.method for t in grid.trials} == set(options.systems or ())
+
+    folder = SweepFolder(out)
+    begun = folder.begin(grid, "cuda", ["digest"] * 12)
+    for trial in begun.trials[:2]:
+        kept = folder.trial(trial.number)
+        kept.directory.mkdir(parents=True)
+        versions = {"torch": "2.13.0", "python": "3.11.7"}
+        summary = {"timing": {"total_seconds": 30.25}, "versions": versions}
+        (kept / "summary.json").write_text(json.dumps(summary))
+        named = {"number": trial.number, "name": trial.name, "config": trial.config}
+        kept.end({**named, "device": "cuda", "gpu": "NVIDIA H200"}, {"status": "complete"})
+    search = FakeSearch(rule)
+    lines: list[Sequence[str]] = []
+
+    def run_import(command: Sequence[str]) -> int:
+        lines.append(command)
+        record = json.loads((options.storage / "claims" / "scenes.json").read_text())
+        return search(record["studies"][study]["command"])
+
+    importing = replace(options, import_from=grids)
+    assert not run_setting(settle(SCENES, options), importing, run_import, said.append)
+    where = ["--name", study, "--storage", str(options.storage)]
+    assert [line[1:] for line in lines] == [["-m", "search", "import", str(out), *where]]
+    assert said[-1].startswith(f"{SCENES.final_study}: no sweep in {grids / SCENES.final_study}")
+    record = json.loads((options.storage / "claims" / "scenes.json").read_text())
+    (launch,) = record["studies"][study]["launches"]
+    assert launch["machine"]["gpu"] == "NVIDIA H200"
+    assert (launch["seconds"], launch["exit_status"]) == (60.5, 0)
+    assert launch["versions"] == {"torch": "2.13.0"}
+    assert record["studies"][study]["command"][3] == "baselines"
 
 
 def test_data_is_asked_for_before_anything_runs() -> None:

@@ -73,7 +73,7 @@ class FakeRun:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr("trainables.tune.TrialRun", FakeRun)
+    monkeypatch.setattr("trainables.sweep.attempt.TrialRun", FakeRun)
     monkeypatch.setenv("HOME", str(tmp_path))
     return {
         "name": "s-00003",
@@ -90,7 +90,7 @@ def test_the_dense_cache_and_the_baseline_reach_the_run(
 ) -> None:
     alone = DiSparseTrainable(config)
     alone.train()
-    assert alone._run.arguments == {"deployment": None}
+    assert alone._attempt.run.arguments == {"deployment": None}
     alone.save(str(tmp_path / "checkpoint"))
     baseline = trial_config("dense", "scenes", "tiny")
     shared = {
@@ -101,7 +101,7 @@ def test_the_dense_cache_and_the_baseline_reach_the_run(
     for more in ({}, {"restore_from": str(tmp_path / "checkpoint")}):
         trainable = DiSparseTrainable({**shared, **more})
         trainable.train()
-        arguments = trainable._run.arguments
+        arguments = trainable._attempt.run.arguments
         assert arguments["dense_cache"].directory == tmp_path / ".dense"
         assert arguments["dense_cache"]._how["device"] == "cpu"
         assert arguments["baseline_config"] == baseline
@@ -134,7 +134,7 @@ def test_predictions_lie_beside_the_model_and_are_not_worth_a_trial(
         asked.append(path)
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("trainables.tune.save_predictions", save)
+    monkeypatch.setattr("trainables.sweep.attempt.save_predictions", save)
     trainable = DiSparseTrainable(config)
     trainable.train()
     assert not asked  # before the end
@@ -145,7 +145,7 @@ def test_predictions_lie_beside_the_model_and_are_not_worth_a_trial(
     def full(path: Path, run: FakeRun) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("trainables.tune.save_predictions", full)
+    monkeypatch.setattr("trainables.sweep.attempt.save_predictions", full)
     trainable.reset(config)
     trainable.train()
     with pytest.raises(OSError, match="No space left"):

@@ -1,4 +1,4 @@
-"""What the user sees while a study runs: live bars on a terminal, plain lines without one."""
+"""What the user sees while many trials run: live bars on a terminal, plain lines without one."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,30 +10,43 @@ from rich.console import Console
 from trainables.report import without_split
 
 
-def preparation(study: str) -> Callable[[str, int, int], None]:
-    """Return what prints how far a split's frames are generated or converted, at each quarter."""
+def preparation(
+    of: str, say: Callable[[str], None] = lambda text: print(text, flush=True)
+) -> Callable[[str, int, int], None]:
+    """Return what says how far a split's frames are generated or converted, at each quarter.
+
+    of: whose data they are, e.g. "study demo".
+    """
     shown: dict[str, int] = {}
 
     def step(split: str, done: int, total: int) -> None:
         quarter = 4 * done // max(total, 1)
         if quarter > shown.get(split, 0):
             shown[split] = quarter
-            print(f"study {study}: preparing {split}, {done} of {total} frames", flush=True)
+            say(f"{of}: preparing {split}, {done} of {total} frames")
 
     return step
 
 
 class Progress:
-    """Quiet, live or line by line. Never raises into the study.
+    """Shows trials that run: quiet, live or line by line. Never raises into the caller.
 
-    trials: how many the study has; None where its budget is counted otherwise.
+    trials: how many there are; None where a study's budget is counted otherwise.
     finished: how many of them ended before.
+    objectives: the metrics that lines show.
+    stderr: where the lines go; standard output otherwise.
     """
 
     def __init__(
-        self, *, trials: int | None, finished: int, objectives: tuple[str, ...], quiet: bool
+        self,
+        *,
+        trials: int | None,
+        finished: int,
+        objectives: tuple[str, ...],
+        quiet: bool,
+        stderr: bool = False,
     ) -> None:
-        self._console = Console()
+        self._console = Console(stderr=stderr)
         self._trials = trials
         self._finished = finished
         self._objectives = objectives
@@ -86,6 +99,12 @@ class Progress:
         if name in self._running:
             said = self._values(metrics)
             self._bars.update(self._running[name][0], completed=fraction, said=said)
+
+    def dropped(self, name: str) -> None:
+        """Show a trial no longer, which has not ended."""
+        bar, _, _ = self._running.pop(name, (None, "", 0.0))
+        if bar is not None:
+            self._bars.remove_task(bar)
 
     def ended(self, name: str, status: str, reason: str, metrics: Mapping[str, float]) -> None:
         """Print what became of a trial."""

@@ -1,0 +1,96 @@
+"""Reads the command line of `python -m search import`."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from search.options import (
+    QuietOption,
+    StorageOption,
+    StudyStorageOption,
+    TrackingOption,
+    quiet_libraries,
+)
+from trainables.command_line import STDOUT, require_writable, write_json
+from trainables.errors import Failure
+
+
+def import_sweep(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The --out of a sweep that has ended.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="The study; default: the one that the grid is of.")
+    ] = None,
+    storage: StorageOption = "runs",
+    tracking_uri: TrackingOption = None,
+    study_storage: StudyStorageOption = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Make the report at the end.")
+    ] = True,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="Write one JSON object.")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Take the results of `python -m trainables sweep` into a study, as if it had trained them.
+
+    The grid must come from `search baselines … --export-grid`. The study is made, or it goes on:
+    trials that it has stay as they are, so a second import changes nothing. Results that are
+    damaged, of another sweep, or of other data, settings or recipes are refused by name, and
+    nothing of them is taken. Large files (model.pt, predictions.npz) may be missing.
+
+    \\b
+    Examples:
+      python -m search import runs/sweep
+      python -m search import /mnt/gpu/sweep --name nyu-on-a-gpu --json -
+    """
+    quiet_libraries()
+    if json_file not in (None, STDOUT):
+        require_writable(Path(str(json_file)).parent, "--json")
+    from search.execution.launch_options import Launch
+    from search.execution.ray_cluster import set_ray_environment
+    from search.execution.study import run_study
+    from search.messages import end_lines, problem_lines
+
+    set_ray_environment()
+    from search.execution.swept import plan_of_swept, read_swept, taking
+
+    silent = quiet or json_file == STDOUT
+    swept = read_swept(directory)
+    plan = plan_of_swept(swept, name)
+    launch = Launch(
+        storage=storage,
+        tracking_uri=tracking_uri,
+        study_storage=study_storage,
+        quiet=silent,
+        report=report,
+        check_data=False,
+        data=swept.data,
+        runner=taking(swept),
+    )
+    if not silent:
+        count = len(swept.trials)
+        print(f"{directory}: {count} trials, trained on {swept.sweep.device}", flush=True)
+    end = run_study(plan, launch)
+    for line in () if silent else end_lines(plan, end):
+        typer.echo(line)
+    problems = list(problem_lines(plan, end))
+    if swept.num_without_model:
+        problems.append(
+            f"note: {swept.num_without_model} trials came without model.pt: they cannot be shipped"
+        )
+    for line in problems:
+        typer.echo(line, err=True)
+    if json_file is not None:
+        values: dict[str, Any] = dataclasses.asdict(end)
+        values |= {"directory": str(end.directory), "study": plan.study}
+        values |= {"device": swept.sweep.device, "without_model": swept.num_without_model}
+        write_json(json_file, {"command": ["python", "-m", "search", *sys.argv[1:]], **values})
+    if not end.complete:
+        raise Failure(f"no trial of {plan.study} is complete; most often: {end.reason}")
+    if end.remaining or end.report_problem or end.unwritten:
+        raise typer.Exit(1)
