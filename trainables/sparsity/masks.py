@@ -86,8 +86,8 @@ class MaskRegistry:
     owner: by name, `SHARED` or the one task the weight serves.
     prunable: how these were found, and what was left out.
     scored, reached: weights that were scored by gradients so far, and those of them that had any.
-    masks: by name, 0/1 in the weight's dtype, device and layout. Change them only by `update`, which
-      writes into the same tensors: a recorded step goes on reading them.
+    masks: by name, 0/1 in the weight's dtype, device and layout. Change them only by `update`;
+      the tensors stay the same ones, because a recorded step goes on reading them.
     units: the channel units, for structure channel; None otherwise. Whole units are then kept or
       pruned, with their biases and normalisation.
     votes: what each task wanted to keep at the last `update` with votes (task → name → bool),

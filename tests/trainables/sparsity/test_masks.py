@@ -292,10 +292,12 @@ def test_masks_of_another_model_are_refused() -> None:
         max_size=6,
     )
 )
-def test_masks_change_in_place_and_no_factor_is_stale(changes: list[tuple[int, float, str]]) -> None:
+def test_masks_change_in_place_and_no_factor_is_stale(
+    changes: list[tuple[int, float, str]],
+) -> None:
     """Whoever holds the tensors, as a recorded step does, sees every change, and nothing older.
 
-    Masks change by an update, by loading what was saved, and by loading what another registry saved.
+    Masks change by an update, and by loading what this or another registry saved.
     """
     model = ToyNetwork()
     registry = MaskRegistry(model)
