@@ -15,8 +15,10 @@ STEPS = 9
 # What they do in a pass that no recording repeats; all others are recorded.
 NOT_RECORDED = {
     "KeepsTensors": "changes `",
-    "StochasticDepth": "must not wait for the device",
-    "ReadsValues": "must not wait for the device",
+    "StochasticDepth": "does what cannot be recorded",
+    "Checkpointed": "while a step is recorded",
+    "CheckpointedReentrant": "while a step is recorded",
+    "ReadsValues": "does what cannot be recorded",
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.vectors import length, unit
-from trainables.tasks.streaming import PixelMean, check_definition, indicator
+from trainables.tasks.streaming import PixelMean, check_definition, histogram, indicator
 from trainables.tasks.upsampling import upsample_bilinear, upsample_for
 
 BIN_WIDTH_DEG = 0.005
@@ -116,7 +116,7 @@ class NormalsAccumulator:
             self._within[name].update(indicator(inside, angles), valid)
         bins = (angles.nan_to_num(0.0) / BIN_WIDTH_DEG).long().clamp(0, _NUM_BINS - 1)
         bins = torch.where(valid, bins, _NUM_BINS)
-        self._counts += torch.bincount(bins.flatten(), minlength=_NUM_BINS + 1)
+        self._counts += histogram(bins, _NUM_BINS + 1)
 
     def compute(self) -> Mapping[str, float]:
         """Return the metrics of all batches so far."""

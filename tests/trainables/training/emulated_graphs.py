@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -64,6 +65,10 @@ class Recording(NoLooks):
                     old.copy_(new)
 
 
+def _no_state() -> Tensor:
+    raise RuntimeError("the generator's state cannot be read while a step is recorded")
+
+
 class EmulatedGraphs:
     """A `Recorder` for the CPU. replayed: how often a recording ran again, one entry for each."""
 
@@ -75,7 +80,9 @@ class EmulatedGraphs:
 
     @contextlib.contextmanager
     def unseen(self) -> Iterator[None]:
-        with NoLooks():
+        """Refuse what a capture refuses: looks at values, and at the generator of the device."""
+        with NoLooks(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "get_rng_state", _no_state)
             yield
 
     def record(self, function: Callable[[], None], step: object) -> Callable[[], None]:

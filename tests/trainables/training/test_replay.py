@@ -247,8 +247,8 @@ class Follows(Habit):
 
 
 HABITS = {
-    Reads: "must not wait for the device",
-    Selects: "must not wait for the device",
+    Reads: "does what cannot be recorded",
+    Selects: "does what cannot be recorded",
     DrawsInPython: "draws random numbers of Python's `random`",
     DrawsInNumPy: r"draws random numbers of `numpy\.random`",
     Counts: "changes `passes` of the model itself",
@@ -283,6 +283,26 @@ def test_a_network_without_such_habits_is_recorded(small_trial, graphs):
     recorded, plain = TrialRun(config, device="cpu"), eager(config)
     assert walked(recorded, 10) == walked(plain, 10)
     assert sum(graphs.replayed) > 0
+
+
+class Fails(EmulatedGraphs):
+    """A capture that fails, whatever the probe said; nothing has run then."""
+
+    def record(self, function, step):
+        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+
+def test_a_capture_that_fails_leaves_an_eager_trial(small_trial, monkeypatch, capsys):
+    config = small_trial("disparse-dynamic", {**SETTINGS, "training.steps": 10})
+    monkeypatch.setattr(loop_module, "recorder_for", lambda setting, device: Fails())
+    run, plain = TrialRun(config, device="cpu"), eager(config)
+    assert walked(run, 10) == walked(plain, 10)
+    assert_same(run, plain)
+    assert run.loop.why_not_recorded == "the capture failed: operation not permitted"
+    assert capsys.readouterr().err.count("CUDA graph") == 1
+    must = TrialRun(config.replace({"training.graph": "on"}), device="cpu")
+    with pytest.raises(UserError, match="the capture failed: operation not permitted; set"):
+        walked(must, 10)
 
 
 def test_graphs_need_cuda(small_trial):

@@ -42,7 +42,7 @@ def why_not_replayable(model: nn.Module, tasks: Mapping[str, Task], run: Callabl
             if is_out_of_memory(error):
                 raise
             cause = error.__cause__ if isinstance(error, UserError) and error.__cause__ else error
-            return f"{what} must not wait for the device, got {told(cause)}"
+            return f"{what} does what cannot be recorded ({told(cause)})"
         after, drawn_after = _held_by(model, tasks), _draws(on_host)
     for generator, state in drawn.items():
         if drawn_after[generator] != state:

@@ -133,6 +133,11 @@ class TrainingLoop:
         return self.gradient_step.optimiser
 
     @property
+    def num_replayed(self) -> int:
+        """Return how many steps were replays of a recorded one."""
+        return self._runner.num_replayed
+
+    @property
     def why_not_recorded(self) -> str:
         """Return why steps run eagerly although they were to be recorded, or ''."""
         return self._runner.reason

@@ -14,12 +14,13 @@ registers it), which the loop sets before every step.
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.data.loader import BatchSource, Inputs
@@ -70,13 +71,18 @@ class CudaRecorder:
     def unseen(self) -> Iterator[None]:
         """Make torch raise where it would wait for the device.
 
-        A capture would fail there too, but leave the generator and the allocator in pieces.
+        A capture would fail there too, but leave the generator and the allocator in pieces. The
+        generator's state, which checkpoints read and set, is the host's as well.
         """
-        before = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("error")
+        before, read = torch.cuda.get_sync_debug_mode(), torch.cuda.get_rng_state
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it misses some; the capture finds those
+            torch.cuda.set_sync_debug_mode("error")
+        torch.cuda.get_rng_state = _no_state
         try:
             yield
         finally:
+            torch.cuda.get_rng_state = read
             torch.cuda.set_sync_debug_mode(before)
 
     def record(self, function: Callable[[], None], step: GradientStep) -> Callable[[], None]:
@@ -103,6 +109,10 @@ class CudaRecorder:
             value = torch.zeros((), device="cuda")
             with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=self._stream):
                 value.add_(1)
+
+
+def _no_state(device: object = "cuda") -> Tensor:
+    raise RuntimeError("the generator's state cannot be read while a step is recorded")
 
 
 @contextlib.contextmanager
@@ -136,7 +146,9 @@ def recorder_for(setting: str, device: str) -> Recorder | None:
 class StepRunner:
     """Computes one gradient step after the other, by replay where a recorder is given.
 
-    recorder: None runs every step eagerly. reason: why steps are not recorded, or ''.
+    recorder: None runs every step eagerly.
+    reason: why steps are not recorded although there is a recorder, or ''.
+    num_replayed: how many steps were replays.
     """
 
     def __init__(
@@ -159,6 +171,7 @@ class StepRunner:
         self._registry = registry
         self._inputs: Inputs | None = None
         self.reason = ""
+        self.num_replayed = 0
         self.start_phase()
 
     def start_phase(self) -> None:
@@ -193,6 +206,7 @@ class StepRunner:
         present = (self._registry.sparse_names, auxiliary)
         if self._replay is not None and self._recorded == present:
             self._replay()
+            self.num_replayed += 1
         elif self._may_record(inputs, auxiliary):
             self._record(compute, present)
         else:
