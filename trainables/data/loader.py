@@ -43,6 +43,7 @@ class BatchSource:
 
     tasks: the tasks whose targets are read. seed: the trial's. device: a torch device, as text.
     resident_share: share of the free CUDA memory that a view may occupy; 0 always streams.
+    num_closed: how often what is held was freed; a recording of `batch_of` lasts as long as that.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class BatchSource:
         self.tasks, self.batch_size, self.seed = tuple(tasks), batch_size, seed
         self.device = torch.device(device)
         self.resident_share = resident_share
+        self.num_closed = 0
         self._readers: dict[int, Reader] = {}
         self._permutations: dict[int, np.ndarray] = {}
 
@@ -124,6 +126,7 @@ class BatchSource:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        self.num_closed += 1
 
     def _positions(self, step: int) -> np.ndarray:
         count = self.view.num_frames

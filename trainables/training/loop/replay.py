@@ -203,7 +203,7 @@ class StepRunner:
                 compute()
             self._warmed += 1
             return
-        present = (self._registry.sparse_names, auxiliary)
+        present = (self._registry.sparse_names, auxiliary, self._source.num_closed)
         if self._replay is not None and self._recorded == present:
             self._replay()
             self.num_replayed += 1
