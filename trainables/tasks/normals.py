@@ -89,6 +89,7 @@ class NormalsAccumulator:
         check_definition(definition)
         self._definition = definition
         self._as_colours = as_colours
+        self._unknown = torch.tensor(_UNKNOWN_ON_TASKONOMY, device=device).view(1, 3, 1, 1)
         self._mean = PixelMean(device)
         self._within = {name: PixelMean(device) for name in _THRESHOLDS_DEG}
         # One cell past the end takes the unknown pixels, so that no shape depends on the data.
@@ -105,8 +106,8 @@ class NormalsAccumulator:
             valid &= colour.amax(dim=1) < 255
             angles = _arccos_deg(_colour(unit(prediction)), colour)
         elif published:
-            unknown = target.new_tensor(_UNKNOWN_ON_TASKONOMY).view(1, 3, 1, 1)
-            angles = _arccos_deg(prediction, torch.where(valid.unsqueeze(1), target, unknown))
+            known = torch.where(valid.unsqueeze(1), target, self._unknown)
+            angles = _arccos_deg(prediction, known)
             valid = torch.ones_like(valid)
         else:
             angles = angles_deg(prediction, target)

@@ -99,6 +99,15 @@ def test_every_setting_of_a_step_is_recorded(small_trial, graphs, method, settin
     assert sum(graphs.replayed) > 5
 
 
+def test_the_losses_of_all_tasks_are_recorded(small_trial, graphs):
+    tasks = ["segmentation", "normals", "depth", "keypoints", "edges"]
+    config = small_trial("rigl", {**SETTINGS, "training.steps": 15}, tasks=tasks)
+    recorded, plain = TrialRun(config, device="cpu"), eager(config)
+    assert walked(recorded, 15) == walked(plain, 15)
+    assert_same(recorded, plain)
+    assert recorded.loop.num_replayed == sum(graphs.replayed) > 5
+
+
 def test_values_of_pruned_weights_are_recorded(small_trial, graphs):
     settings = {"regrowth.gradient_at": "dense", "regrowth.budget": "published"}
     config = small_trial("disparse-dynamic", {**SETTINGS, **settings, "training.steps": 30})
