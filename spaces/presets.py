@@ -237,7 +237,7 @@ def trial_config(
             "loss_weights": {task: defaults.loss_weights.get(task, 1.0) for task in chosen},
             "precision": "auto",
             "channels_last": True,
-            "compile": False,
+            "graph": "auto",
             "loss_resolution": "full",
         },
         "deployment": {

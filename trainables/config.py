@@ -35,6 +35,7 @@ __all__ = [
     "ANNEALINGS",
     "ARBITERS",
     "GRADIENTS_AT",
+    "GRAPHS",
     "LOSS_RESOLUTIONS",
     "METRIC_DEFINITIONS",
     "OPTIMISERS",
@@ -63,6 +64,7 @@ RUNTIMES = ("onnxruntime", "torch")
 METRIC_DEFINITIONS = ("corrected", "published")
 POOL_ROUNDINGS = ("down", "up")
 LOSS_RESOLUTIONS = ("full", "logits")
+GRAPHS = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,7 +209,7 @@ class TrainingConfig:
     loss_weights: Mapping[str, float]  # by task
     precision: str  # "auto" = bf16 on CUDA, else fp32
     channels_last: bool
-    compile: bool
+    graph: str  # record the step as a CUDA graph: "auto" where that can be, "on", "off"
     loss_resolution: str = "full"  # of the targets; "logits" = sampled down to the predictions
     # Test frames whose predictions are kept at the end, for pictures; 0 = none. It changes no
     # result, and studies and models from before it have no entry for it.
@@ -238,6 +240,7 @@ class TrainingConfig:
             "report less often or train longer",
         )
         choice("precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        choice("`training.graph`", self.graph, GRAPHS)
         choice("`training.loss_resolution`", self.loss_resolution, LOSS_RESOLUTIONS)
         for task, weight in self.loss_weights.items():
             positive(f"training.loss_weights.{task}", weight)

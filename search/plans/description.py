@@ -19,7 +19,7 @@ from trainables.registry.lookup import DATASET, METHOD, MODEL
 from trainables.registry.methods import METHODS
 from trainables.registry.tasks import TASKS, known_task
 
-DESCRIPTION_VERSION = 4
+DESCRIPTION_VERSION = 5
 # What must be the same for two descriptions to be of one study: neither the budget, which
 # `search extend` raises, nor `data_root`, since data that was moved is the same data.
 _IDENTITY = (

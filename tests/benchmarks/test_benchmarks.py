@@ -91,6 +91,20 @@ def test_the_cuda_section_runs_on_a_cpu_too_so_that_it_is_never_broken_unseen() 
     fed = cuda.resident_data("tiny", device="cpu", budget_seconds=0.1)
     assert fed.facts["fed_images_per_second"] > 0
     assert cuda.masks("tiny", device="cpu", budget_seconds=0.1).name == "masked_step/tiny/cpu"
+    for part in (cuda.recorded_step, cuda.recorded_masks, cuda.evaluation, cuda.update):
+        result = part("tiny", device="cpu", budget_seconds=0.1)
+        assert result.name == f"cuda/{part.__name__}/tiny"
+        assert all(value >= 0 for value in result.facts.values())
+    evaluated = cuda.evaluation("tiny", device="cpu", budget_seconds=0.1)
+    assert evaluated.comparison.ratio > 1
+    assert cuda.update("tiny", device="cpu", budget_seconds=0.1).comparison.ratio > 1
+
+
+@pytest.mark.slow
+def test_trials_share_a_device() -> None:
+    result = cuda.trials_at_once(2, device="cpu", steps=3, rounds=1, preset="tiny")
+    assert result.facts["trials_an_hour"] > 0
+    assert result.comparison.rounds == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

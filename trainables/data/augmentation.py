@@ -33,7 +33,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentationParameters:
-    """Holds one crop per sample, drawn on the CPU.
+    """Holds one crop per sample, drawn on the CPU; `from_packed` may hold it on any device.
 
     scale: float64 (B,), factor of the resize. mirror: bool (B,), applied before the crop.
     top, left: int64 (B,), position of the crop in pixels of the resized image; negative if the
@@ -69,6 +69,18 @@ class AugmentationParameters:
         )
         return cls(scale=scale, mirror=(uniform[1] < 0.5) & mirror, top=top, left=left)
 
+    def packed(self) -> Tensor:
+        """Return everything as one tensor, float64 (4, B), in which all of it is exact."""
+        return torch.stack(
+            [self.scale, self.mirror.double(), self.top.double(), self.left.double()]
+        )
+
+    @classmethod
+    def from_packed(cls, packed_4B: Tensor) -> "AugmentationParameters":
+        """Return what `packed` wrote, on the device of the tensor, without waiting for it."""
+        scale, mirror, top, left = packed_4B.unbind()
+        return cls(scale=scale, mirror=mirror > 0, top=top.long(), left=left.long())
+
 
 def _offset(length: Tensor, window: int, uniform: Tensor) -> Tensor:
     """Return offsets in whole pixels, so that a crop at scale 1 copies pixels.
@@ -90,25 +102,29 @@ def augment(
 ) -> Batch:
     """Return the batch resized, mirrored and cropped to `crop`, on the batch's own device.
 
+    The parameters are on that device too. Nothing here depends on their values but values: no shape
+    and no path through the code, so that the whole can be recorded and replayed.
+
     Targets are named by the store's columns and treated by their kind (`trainables.data.targets`).
     depth_kind: "metric" or "disparity". own_kinds: the kinds of columns that a user's own tasks
     read.
     """
     height, width = batch.images_BCHW.shape[2:]
-    # Positions are computed on the CPU in double precision, so that ties are equal on all devices.
+    # In double precision, whose sums and quotients are rounded alike on all devices, so that ties
+    # are equal on them.
     rows = _source_positions(crop[0], parameters.top, parameters.scale)
     columns = _source_positions(crop[1], parameters.left, parameters.scale)
     grid = _Grid(
-        rows=rows,
-        columns=torch.where(parameters.mirror[:, None], width - columns, columns),
-        row_indices=rows.floor().long(),
-        column_indices=torch.where(
+        rows=rows.floor().long(),
+        columns=torch.where(
             parameters.mirror[:, None], width - 1 - columns.floor().long(), columns.floor().long()
         ),
+        y=rows.float(),
+        x=torch.where(parameters.mirror[:, None], width - columns, columns).float(),
         size=(height, width),
-    ).to(batch.images_BCHW.device)
-    scale = parameters.scale.to(batch.images_BCHW.device, torch.float32).view(-1, 1, 1, 1)
-    mirror = parameters.mirror.to(batch.images_BCHW.device).view(-1, 1, 1)
+    )
+    scale = parameters.scale.float().view(-1, 1, 1, 1)
+    mirror = parameters.mirror.view(-1, 1, 1)
 
     targets: dict[str, Tensor] = {}
     for column, target in batch.targets.items():
@@ -133,7 +149,7 @@ def augment(
 
 def _source_positions(length: int, offset: Tensor, scale: Tensor) -> Tensor:
     """Return the crop's pixel centres in the image, (B, length), in pixels from the edge."""
-    centres = torch.arange(length, dtype=torch.float64) + 0.5
+    centres = torch.arange(length, dtype=torch.float64, device=scale.device) + 0.5
     return (centres[None, :] + offset[:, None]) / scale[:, None]
 
 
@@ -141,36 +157,27 @@ def _source_positions(length: int, offset: Tensor, scale: Tensor) -> Tensor:
 class _Grid:
     """Holds where a crop's pixels come from; axes are separate because crops are not rotated.
 
-    rows, columns: positions, float64 (B, H) and (B, W). *_indices: the nearest pixels.
+    rows, columns: the nearest pixels, int64 (B, H) and (B, W). y, x: positions, float32.
     """
 
     rows: Tensor
     columns: Tensor
-    row_indices: Tensor
-    column_indices: Tensor
+    y: Tensor
+    x: Tensor
     size: Size
-
-    def to(self, device: torch.device) -> "_Grid":
-        return _Grid(
-            rows=self.rows.to(device, torch.float32),
-            columns=self.columns.to(device, torch.float32),
-            row_indices=self.row_indices.to(device),
-            column_indices=self.column_indices.to(device),
-            size=self.size,
-        )
 
     def nearest(self, values_BCHW: Tensor, outside: float) -> Tensor:
         height, width = self.size
         batch = torch.arange(len(values_BCHW), device=values_BCHW.device)[:, None, None]
-        rows = self.row_indices.clamp(0, height - 1)[:, :, None]
-        columns = self.column_indices.clamp(0, width - 1)[:, None, :]
+        rows = self.rows.clamp(0, height - 1)[:, :, None]
+        columns = self.columns.clamp(0, width - 1)[:, None, :]
         picked_BHWC = values_BCHW.movedim(1, 3)[batch, rows, columns]
         return picked_BHWC.movedim(3, 1).masked_fill(~self._inside(), outside)
 
     def bilinear(self, values_BCHW: Tensor, outside: float) -> Tensor:
         height, width = self.size
-        y = (2.0 * self.rows / height - 1.0)[:, :, None]
-        x = (2.0 * self.columns / width - 1.0)[:, None, :]
+        y = (2.0 * self.y / height - 1.0)[:, :, None]
+        x = (2.0 * self.x / width - 1.0)[:, None, :]
         grid = torch.stack(torch.broadcast_tensors(x, y), 3)
         # Clamp at the border and mask afterwards, so that outer pixels do not fade into padding.
         sampled = functional.grid_sample(
@@ -180,6 +187,6 @@ class _Grid:
 
     def _inside(self) -> Tensor:
         height, width = self.size
-        rows = (self.row_indices >= 0) & (self.row_indices < height)
-        columns = (self.column_indices >= 0) & (self.column_indices < width)
+        rows = (self.rows >= 0) & (self.rows < height)
+        columns = (self.columns >= 0) & (self.columns < width)
         return (rows[:, :, None] & columns[:, None, :])[:, None]

@@ -5,9 +5,10 @@ memory; otherwise a thread reads them ahead into pinned memory. On the CPU they 
 memory map.
 """
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -29,7 +30,11 @@ from trainables.errors import unknown_name
 from trainables.registry.tasks import known_task
 from trainables.seeds import generator
 
+Inputs = dict[str, Tensor]  # what the device makes a batch from; shapes are equal for all steps
+
 RESIDENT_SHARE = 0.5  # of the free device memory, for one view; the rest is for the network
+_CROPS = ""  # a name that no column has
+_POSITIONS = "positions"
 _UPLOAD_FRAMES = 64  # at a time, so that no second copy of the view exists on the host
 
 
@@ -38,6 +43,7 @@ class BatchSource:
 
     tasks: the tasks whose targets are read. seed: the trial's. device: a torch device, as text.
     resident_share: share of the free CUDA memory that a view may occupy; 0 always streams.
+    num_closed: how often what is held was freed; a recording of `batch_of` lasts as long as that.
     """
 
     def __init__(
@@ -58,7 +64,8 @@ class BatchSource:
         self.tasks, self.batch_size, self.seed = tuple(tasks), batch_size, seed
         self.device = torch.device(device)
         self.resident_share = resident_share
-        self._readers: dict[int, _Reader] = {}
+        self.num_closed = 0
+        self._readers: dict[int, Reader] = {}
         self._permutations: dict[int, np.ndarray] = {}
 
     @property
@@ -68,8 +75,32 @@ class BatchSource:
 
     def train_batch(self, step: int) -> Batch:
         """Return the augmented batch of a step (from 0). Every frame is seen once per epoch."""
-        stored = self._reader(self.view).fetch(self._positions(step), self._positions(step + 1))
-        return self._augmented(stored, generator(self.seed, "augmentation", step))
+        return self.batch_of(self.train_inputs(step))
+
+    def train_inputs(self, step: int) -> Inputs:
+        """Return what the batch of a step (from 0) is made from, on the device.
+
+        The host's part of `train_batch`, which `batch_of` completes.
+        """
+        reader, draws = self._reader(self.view), generator(self.seed, "augmentation", step)
+        inputs = reader.inputs(self._positions(step), self._positions(step + 1))
+        return inputs | {_CROPS: self._crops(draws)}
+
+    def batch_of(self, inputs: Mapping[str, Tensor]) -> Batch:
+        """Return the batch that `train_inputs` has prepared.
+
+        The device's part of `train_batch`: a function of the tensors' values alone, which may be
+        recorded once and replayed after they have changed in place.
+        """
+        config, split = self.config, self.view.split
+        batch = augment(
+            decode(self._reader(self.view).frames(inputs), split),
+            AugmentationParameters.from_packed(inputs[_CROPS]),
+            crop=config.crop,
+            depth_kind=split.meta.depth_kind,
+            own_kinds=split.meta.own_kinds,
+        )
+        return self._by_task(batch)
 
     def scoring_batches(self, n: int, step: int) -> Iterator[Batch]:
         """Yield n augmented batches to score weights on, without touching the training stream.
@@ -83,7 +114,8 @@ class BatchSource:
         order = torch.cat([torch.randperm(count, generator=draws) for _ in range(epochs)]).numpy()
         chunks = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(n)]
         for chunk, upcoming in zip(chunks, [*chunks[1:], None], strict=True):
-            yield self._augmented(self._reader(self.view).fetch(chunk, upcoming), draws)
+            inputs = self._reader(self.view).inputs(chunk, upcoming)
+            yield self.batch_of(inputs | {_CROPS: self._crops(draws)})
 
     def evaluation_batches(self, view: View, batch_size: int) -> Iterator[Batch]:
         """Yield all frames of `view` in order and unaugmented; the last batch may be short."""
@@ -94,6 +126,7 @@ class BatchSource:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        self.num_closed += 1
 
     def _positions(self, step: int) -> np.ndarray:
         count = self.view.num_frames
@@ -109,24 +142,18 @@ class BatchSource:
             self._permutations[epoch] = order.numpy()
         return self._permutations[epoch]
 
-    def _augmented(self, stored: dict[str, Tensor], draws: torch.Generator) -> Batch:
-        config, split = self.config, self.view.split
+    def _crops(self, draws: torch.Generator) -> Tensor:
+        """Draw the crops of one batch; float64 (4, B), on the device."""
+        config = self.config
         parameters = AugmentationParameters.draw(
             draws,
             self.batch_size,
-            size=split.meta.size,
+            size=self.view.split.meta.size,
             crop=config.crop,
             scale_range=config.scale_range,
             mirror=config.mirror,
         )
-        batch = augment(
-            decode(stored, split),
-            parameters,
-            crop=config.crop,
-            depth_kind=split.meta.depth_kind,
-            own_kinds=split.meta.own_kinds,
-        )
-        return self._by_task(batch)
+        return _uploaded(parameters.packed(), self.device)
 
     def _by_task(self, batch: Batch) -> Batch:
         """Return the batch with targets by task instead of by column of the store."""
@@ -134,7 +161,7 @@ class BatchSource:
         targets = {task: batch.targets[column] for task, column in columns.items()}
         return Batch(images_BCHW=batch.images_BCHW, targets=targets)
 
-    def _reader(self, view: View) -> "_Reader":
+    def _reader(self, view: View) -> "Reader":
         if id(view) not in self._readers:
             columns = dict.fromkeys(known_task(task).target for task in self.tasks)
             modalities = ("image", *columns)
@@ -165,33 +192,51 @@ def _free_memory(device: torch.device) -> float:
     return min(free, allowed - torch.cuda.memory_reserved(index))
 
 
-def _in_order(reader: "_Reader", batch_size: int) -> Iterator[Batch]:
+def _in_order(reader: "Reader", batch_size: int) -> Iterator[Batch]:
     order = np.arange(reader.view.num_frames)
     chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     for chunk, upcoming in zip(chunks, [*chunks[1:], None], strict=True):
         yield decode(reader.fetch(chunk, upcoming), reader.view.split)
 
 
-class _Reader(Protocol):
+def _uploaded(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a small tensor of the CPU on the device, without waiting for the device."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    # PyTorch does not reuse a pinned block before the copy out of it has finished.
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class Reader(ABC):
     """Fetches frames of one view by their position in it, as stored, onto the device."""
 
     view: View
 
-    def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None) -> dict[str, Tensor]:
-        """Fetch the frames at `positions`; `upcoming` are most likely to be fetched next."""
-        ...
+    def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> Inputs:
+        """Return the frames at `positions`; `upcoming` are most likely to be fetched next."""
+        return self.frames(self.inputs(positions, upcoming))
 
-    def close(self) -> None: ...
+    @abstractmethod
+    def inputs(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> Inputs:
+        """Return what `frames` needs, on the device: the host's part."""
+
+    def frames(self, inputs: Mapping[str, Tensor]) -> Inputs:
+        """Return the frames by column; the device's part, which can be recorded."""
+        return {name: tensor for name, tensor in inputs.items() if name != _CROPS}
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop reading ahead and free what is held."""
 
 
-class MappedReader:
+class MappedReader(Reader):
     """Copies each batch out of the memory map and holds nothing else."""
 
     def __init__(self, view: View, modalities: Sequence[str], device: torch.device) -> None:
         self.view, self.device = view, device
         self.columns = {m: view.split.column(m) for m in modalities}
 
-    def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> dict[str, Tensor]:
+    def inputs(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> Inputs:
         """Copy the frames out of the memory map, onto the device."""
         del upcoming  # the operating system reads ahead
         return {m: tensor.to(self.device) for m, tensor in self.gather(positions).items()}
@@ -205,7 +250,7 @@ class MappedReader:
         """Do nothing, because nothing is held."""
 
 
-class ResidentReader:
+class ResidentReader(Reader):
     """Holds the view on the device in the stored types."""
 
     def __init__(self, view: View, modalities: Sequence[str], device: torch.device) -> None:
@@ -222,10 +267,14 @@ class ResidentReader:
                 held[start : start + len(indices)] = torch.from_numpy(column[indices]).to(device)
             self.columns[modality] = held
 
-    def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> dict[str, Tensor]:
-        """Pick the frames from device memory."""
+    def inputs(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> Inputs:
+        """Return the positions on the device, int64."""
         del upcoming
-        chosen = torch.from_numpy(positions).to(self.device)
+        return {_POSITIONS: _uploaded(torch.from_numpy(positions), self.device)}
+
+    def frames(self, inputs: Mapping[str, Tensor]) -> Inputs:
+        """Pick the frames from device memory."""
+        chosen = inputs[_POSITIONS]
         return {m: column.index_select(0, chosen) for m, column in self.columns.items()}
 
     def close(self) -> None:
@@ -233,7 +282,7 @@ class ResidentReader:
         self.columns.clear()
 
 
-class StreamedReader:
+class StreamedReader(Reader):
     """Reads the next batch in a thread while the device computes on this one."""
 
     def __init__(self, view: View, modalities: Sequence[str], device: torch.device) -> None:
@@ -242,7 +291,7 @@ class StreamedReader:
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self.pending: dict[bytes, Future[dict[str, Tensor]]] = {}
 
-    def fetch(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> dict[str, Tensor]:
+    def inputs(self, positions: np.ndarray, upcoming: np.ndarray | None = None) -> Inputs:
         """Take the frames that were read ahead, or read them now, and read `upcoming` ahead."""
         future = self.pending.pop(positions.tobytes(), None)
         # Drop batches that were read ahead but are not asked for, because the order changed.
@@ -273,8 +322,8 @@ def decode(stored: dict[str, Tensor], split: Split) -> Batch:
     assert split.meta.image_mean is not None
     assert split.meta.image_std is not None
     image = stored["image"]
-    mean = torch.tensor(split.meta.image_mean, device=image.device).view(-1, 1, 1)
-    deviation = torch.tensor(split.meta.image_std, device=image.device).view(-1, 1, 1)
+    mean = _by_channel(tuple(split.meta.image_mean), str(image.device))
+    deviation = _by_channel(tuple(split.meta.image_std), str(image.device))
     images_BCHW = (image.movedim(3, 1).float() / 255.0 - mean) / deviation
     nan = float("nan")
     targets: dict[str, Tensor] = {}
@@ -300,3 +349,9 @@ def decode(stored: dict[str, Tensor], split: Split) -> Batch:
             else:
                 targets[column] = responses.float() / RESPONSE_SCALE
     return Batch(images_BCHW=images_BCHW.contiguous(), targets=targets)
+
+
+@lru_cache(maxsize=64)
+def _by_channel(values: tuple[float, ...], device: str) -> Tensor:
+    """Return values for each channel of an image, (3, 1, 1); they go to the device only once."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)

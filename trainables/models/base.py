@@ -43,6 +43,10 @@ class MultitaskModel(Protocol):
 
     In training, forward draws random numbers from torch's global generator, which the loop seeds
     for each step. In evaluation it must not draw any.
+
+    On a GPU the training step is recorded once and replayed (`training.graph`). A network that
+    reads a value on the host, draws numbers elsewhere, counts in Python, or has `start_step` runs
+    line by line instead; the trial says why.
     """
 
     tasks: tuple[str, ...]

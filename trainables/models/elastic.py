@@ -97,6 +97,7 @@ class ElasticNetwork(nn.Module):
 
     needs_image_losses: ClassVar[bool] = True
     channels_kept: Tensor  # (K, L)
+    exploration: Tensor  # ε, float64, a scalar that changes in place
 
     def __init__(self, config: ModelConfig, num_channels: Mapping[str, int]) -> None:
         super().__init__()
@@ -110,7 +111,8 @@ class ElasticNetwork(nn.Module):
         # Rounded up, so that every level above 0 keeps a channel even in a narrow block.
         kept = [[-int(-width * share // 1) for share in LEVELS] for width in self._widths]
         self.register_buffer("channels_kept", torch.tensor(kept), persistent=False)
-        self.exploration = 1.0
+        exploration = torch.ones((), dtype=torch.float64)
+        self.register_buffer("exploration", exploration, persistent=False)
         self._drawn: dict[str, Drawn] = {}
         initialise(self)
 
@@ -152,7 +154,7 @@ class ElasticNetwork(nn.Module):
 
     def start_step(self, phase: str, step: int) -> None:
         """Set ε = 0.99^step; in phase "pretrain" all levels are drawn uniformly."""
-        self.exploration = EXPLORATION_DECAY**step if phase == "train" else 1.0
+        self.exploration.fill_(EXPLORATION_DECAY**step if phase == "train" else 1.0)
 
     def auxiliary_loss(self, image_losses: Mapping[str, Tensor]) -> Tensor:
         """Return a scalar whose gradient is the policy gradient of the last training-mode forward.
@@ -215,7 +217,7 @@ def policy_surrogate(log_probability_B: Tensor, reward_B: Tensor) -> Tensor:
     return -(less_others_mean(reward_B) * log_probability_B).mean()
 
 
-def mixed_policy(logits_BKL: Tensor, exploration: float) -> Tensor:
+def mixed_policy(logits_BKL: Tensor, exploration: Tensor | float) -> Tensor:
     """Return the policy of training, ε · uniform + (1 − ε) · softmax, (B, K, L)."""
     return exploration / logits_BKL.shape[-1] + (1 - exploration) * logits_BKL.softmax(dim=-1)
 

@@ -29,8 +29,8 @@ def predict(
 ) -> dict[str, Tensor]:
     """Return the predictions of `tasks`, (B, channels, h, w) by task.
 
-    forward: what to call in place of the model, with the images: its compiled form, or its forward
-    method with chosen tasks. Raises `UserError` for a user's model that raises, that lacks a task
+    forward: what to call in place of the model, with the images: its forward method with chosen
+    tasks. Raises `UserError` for a user's model that raises, that lacks a task
     or whose prediction of one is no tensor of four dimensions for the batch.
     """
     size = "x".join(map(str, images_BCHW.shape))

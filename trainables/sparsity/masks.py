@@ -2,7 +2,7 @@
 
 Weights stay ordinary leaf parameters: there is no parametrisation, no tensor hook and nothing in
 the graph. The registry multiplies gradients before the optimiser's step and weights after it, so
-compiled and channels-last models need no special treatment.
+channels-last models and recorded steps need no special treatment: masks change in place.
 """
 
 from collections.abc import Mapping
@@ -58,10 +58,6 @@ class Mask:
         """Return how many of them are kept."""
         return int(self.keep.count_nonzero())
 
-    def as_factor(self, weight: Tensor) -> Tensor:
-        """Return 0/1 in the weight's dtype and memory layout, so foreach takes its fast path."""
-        return torch.empty_like(weight, requires_grad=False).copy_(self.keep)
-
     def packed(self) -> Tensor:
         """Return uint8 on the CPU, eight weights per byte, in row-major order for every layout."""
         return torch.from_numpy(np.packbits(self.keep.cpu().contiguous().numpy().reshape(-1)))
@@ -90,7 +86,8 @@ class MaskRegistry:
     owner: by name, `SHARED` or the one task the weight serves.
     prunable: how these were found, and what was left out.
     scored, reached: weights that were scored by gradients so far, and those of them that had any.
-    masks: by name, 0/1 in the weight's dtype, device and layout. Change them only by `update`.
+    masks: by name, 0/1 in the weight's dtype, device and layout. Change them only by `update`;
+      the tensors stay the same ones, because a recorded step goes on reading them.
     units: the channel units, for structure channel; None otherwise. Whole units are then kept or
       pruned, with their biases and normalisation.
     votes: what each task wanted to keep at the last `update` with votes (task → name → bool),
@@ -110,7 +107,10 @@ class MaskRegistry:
         self.pruned_values: PrunedValues | None = None
         self._companions: dict[str, nn.Parameter] = {}  # biases and normalisation of the units
         self._companion_masks: dict[str, Tensor] = {}
-        self.masks: dict[str, Tensor] = {}
+        self.masks: dict[str, Tensor] = {
+            name: torch.ones_like(weight, requires_grad=False)
+            for name, weight in self.parameters.items()
+        }
         self._kept: dict[str, int] = {}
         dense = {n: torch.ones_like(w, dtype=torch.bool) for n, w in self.parameters.items()}
         self._set(self._checked(dense))
@@ -120,6 +120,10 @@ class MaskRegistry:
         parameters = dict(model.named_parameters())
         self.units = units
         self._companions = {name: parameters[name] for name in units.companions(self.names)}
+        self._companion_masks = {
+            name: torch.ones_like(parameter, requires_grad=False)
+            for name, parameter in self._companions.items()
+        }
         self._set(self._checked(self.keep()))
 
     def keep_pruned_values(self) -> None:
@@ -167,6 +171,11 @@ class MaskRegistry:
             for name, weight in self.parameters.items()
         }
 
+    @property
+    def sparse_names(self) -> tuple[str, ...]:
+        """Return the parameters that a step masks: those with a pruned entry, or in a unit."""
+        return tuple(name for name, _, _ in self._sparse)
+
     def keep(self) -> dict[str, Tensor]:
         """Return the masks as new boolean tensors."""
         return {name: mask.bool() for name, mask in self.masks.items()}
@@ -179,7 +188,7 @@ class MaskRegistry:
     def apply_to_gradients(self) -> None:
         """Zero the gradients of pruned weights; call it after unscaling and before clipping."""
         gradients, masks = [], []
-        for weight, mask in self._sparse:
+        for _, weight, mask in self._sparse:
             if weight.grad is not None:
                 gradients.append(weight.grad)
                 masks.append(mask)
@@ -190,7 +199,7 @@ class MaskRegistry:
     def apply_to_weights(self) -> None:
         """Set every pruned weight to zero, in place."""
         if self._sparse:
-            torch._foreach_mul_([w for w, _ in self._sparse], [m for _, m in self._sparse])
+            torch._foreach_mul_([w for _, w, _ in self._sparse], [m for _, _, m in self._sparse])
 
     def attach(self, optimiser: torch.optim.Optimizer) -> RemovableHandle:
         """Mask the weights after every step of `optimiser` from now on.
@@ -222,7 +231,7 @@ class MaskRegistry:
         checked = self._checked(new_masks)
         if optimiser is not None:
             moment_names(optimiser)
-        before = {**self.masks, **self._companion_masks}
+        before = {n: m.bool() for n, m in {**self.masks, **self._companion_masks}.items()}
         self._set(checked)
         after = {**self.masks, **self._companion_masks}
         changed = {**self.parameters, **self._companions}
@@ -230,7 +239,7 @@ class MaskRegistry:
             self.pruned_values.settle(self.masks)
             changed = {}
         for name, weight in changed.items():
-            lost = ~(after[name].bool() & before[name].bool())
+            lost = ~(after[name].bool() & before[name])
             weight.masked_fill_(lost, 0.0)
             if optimiser is not None:
                 clear_moments(optimiser, weight, lost)
@@ -283,10 +292,11 @@ class MaskRegistry:
         # One transfer for all counts: a sync per layer would stall the device.
         counts = torch.stack([mask.keep.count_nonzero() for mask in masks.values()]).tolist()
         self._kept = dict(zip(self.names, counts, strict=True))
-        self.masks = {n: masks[n].as_factor(w) for n, w in self.parameters.items()}
+        for name, factor in self.masks.items():
+            factor.copy_(masks[name].keep)
         # Dense layers need no masking.
         self._sparse = [
-            (weight, self.masks[name])
+            (name, weight, self.masks[name])
             for name, weight in self.parameters.items()
             if self._kept[name] < weight.numel()
         ]
@@ -296,7 +306,6 @@ class MaskRegistry:
     def _set_companions(self, units: ChannelUnits) -> None:
         keep = units.kept({name: mask.bool() for name, mask in self.masks.items()})
         for name, mask in units.masks(keep, list(self._companions)).items():
-            parameter = self._companions[name]
-            factor = Mask(name=name, keep=mask.to(parameter.device)).as_factor(parameter)
-            self._companion_masks[name] = factor
-            self._sparse.append((parameter, factor))
+            factor = self._companion_masks[name]
+            factor.copy_(mask)
+            self._sparse.append((name, self._companions[name], factor))

@@ -16,6 +16,8 @@ from torch import Tensor
 class PrunedValues:
     """Holds a value for every pruned weight, by parameter name; it is 0 at kept weights.
 
+    The tensors stay the same ones, so that a recorded step can read and write them.
+
     weights: the prunable parameters; while training they are exactly 0 where pruned.
     """
 
@@ -68,5 +70,5 @@ class PrunedValues:
         """Move what stands at pruned weights from the network to `values`, and leave zeros."""
         for name, weight in self._weights.items():
             pruned = masks[name] == 0
-            self.values[name] = torch.where(pruned, weight, 0.0)
+            self.values[name].copy_(torch.where(pruned, weight, 0.0))
             weight.masked_fill_(pruned, 0.0)

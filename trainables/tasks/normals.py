@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.vectors import length, unit
-from trainables.tasks.streaming import PixelMean, check_definition, indicator
+from trainables.tasks.streaming import PixelMean, check_definition, histogram, indicator
 from trainables.tasks.upsampling import upsample_bilinear, upsample_for
 
 BIN_WIDTH_DEG = 0.005
@@ -89,6 +89,7 @@ class NormalsAccumulator:
         check_definition(definition)
         self._definition = definition
         self._as_colours = as_colours
+        self._unknown = torch.tensor(_UNKNOWN_ON_TASKONOMY, device=device).view(1, 3, 1, 1)
         self._mean = PixelMean(device)
         self._within = {name: PixelMean(device) for name in _THRESHOLDS_DEG}
         # One cell past the end takes the unknown pixels, so that no shape depends on the data.
@@ -105,8 +106,8 @@ class NormalsAccumulator:
             valid &= colour.amax(dim=1) < 255
             angles = _arccos_deg(_colour(unit(prediction)), colour)
         elif published:
-            unknown = target.new_tensor(_UNKNOWN_ON_TASKONOMY).view(1, 3, 1, 1)
-            angles = _arccos_deg(prediction, torch.where(valid.unsqueeze(1), target, unknown))
+            known = torch.where(valid.unsqueeze(1), target, self._unknown)
+            angles = _arccos_deg(prediction, known)
             valid = torch.ones_like(valid)
         else:
             angles = angles_deg(prediction, target)
@@ -116,7 +117,7 @@ class NormalsAccumulator:
             self._within[name].update(indicator(inside, angles), valid)
         bins = (angles.nan_to_num(0.0) / BIN_WIDTH_DEG).long().clamp(0, _NUM_BINS - 1)
         bins = torch.where(valid, bins, _NUM_BINS)
-        self._counts += torch.bincount(bins.flatten(), minlength=_NUM_BINS + 1)
+        self._counts += histogram(bins, _NUM_BINS + 1)
 
     def compute(self) -> Mapping[str, float]:
         """Return the metrics of all batches so far."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.data.batch import IGNORE_LABEL
-from trainables.tasks.streaming import ImageMean, PixelMean, check_definition
+from trainables.tasks.streaming import ImageMean, PixelMean, check_definition, histogram
 from trainables.tasks.upsampling import upsample_bilinear, upsample_for
 
 
@@ -103,7 +103,7 @@ class SegmentationAccumulator:
         counted = torch.ones_like(labelled) if self._counts_ignored else labelled
         self._accuracy.update(right, counted)
         cells = torch.where(labelled, target * self._num_classes + predicted, self._num_classes**2)
-        self._counts += torch.bincount(cells.flatten(), minlength=self._counts.numel())
+        self._counts += histogram(cells, self._counts.numel())
 
     @property
     def confusion(self) -> Tensor:

@@ -1,8 +1,7 @@
 """Accumulates means over a split on the device without storing its pixels.
 
 Sums are float64 and counts int64, so the way a split is cut into batches changes at most the
-last bits of a float64 sum. Nothing here waits for the device before `compute`. (The confusion
-matrix waits once per batch, because `torch.bincount` looks at the largest value.)
+last bits of a float64 sum. Nothing here waits for the device before `compute`.
 
 Shape suffixes: B batch, H height, W width.
 """
@@ -65,3 +64,15 @@ class ImageMean:
 def indicator(condition: Tensor, values: Tensor) -> Tensor:
     """Return 1 where `condition` holds, else 0, and NaN where `values` is NaN."""
     return torch.where(torch.isnan(values), values, condition.to(values.dtype))
+
+
+def histogram(cells: Tensor, num_cells: int) -> Tensor:
+    """Return how often each whole number from 0 to `num_cells` - 1 occurs, int64 (num_cells,).
+
+    cells: int64, of any shape, within these bounds.
+    """
+    if cells.is_cuda:
+        # torch.bincount waits for the device twice, for the smallest and the largest value. Here
+        # both are given; for whole numbers in bins of width 1 the arithmetic is exact.
+        return torch.histc(cells, bins=num_cells, min=0, max=num_cells)
+    return torch.bincount(cells.flatten(), minlength=num_cells)

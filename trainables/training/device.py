@@ -35,7 +35,8 @@ def resolve_device(name: str) -> str:
 def prepare_device(device: str, *, deterministic: bool = False) -> None:
     """Set the process-wide switches of torch for one training process.
 
-    deterministic: use repeatable kernels on CUDA, which are slower.
+    deterministic: use repeatable kernels on CUDA, which are slower; otherwise cuDNN tries kernels
+      out and keeps the fastest.
 
     Denormal numbers are flushed to zero. Decaying moments of pruned weights become denormal, which
     makes sparse training on a CPU many times slower.
@@ -45,6 +46,20 @@ def prepare_device(device: str, *, deterministic: bool = False) -> None:
         torch.backends.cudnn.benchmark = not deterministic
         torch.backends.cudnn.deterministic = deterministic
         torch.set_float32_matmul_precision("high")
+
+
+@contextlib.contextmanager
+def untuned() -> Iterator[None]:
+    """Let cuDNN choose its kernels by rule, for passes too few to repay trials.
+
+    `prepare_device` lets it try them out, once for every convolution and every shape of its images.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def placed(model: nn.Module, device: str, *, channels_last: bool) -> nn.Module:

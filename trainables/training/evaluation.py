@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.cost.cost_model import CostModel
@@ -15,6 +15,8 @@ from trainables.tasks.base import Task
 from trainables.tasks.calls import Metrics
 from trainables.training.dense import Baseline
 from trainables.training.loop.loop import TrainingLoop
+
+FILLS = ("cuda",)  # devices on which all batches of a split have one shape
 
 
 class Evaluator:
@@ -80,19 +82,33 @@ def evaluate(
     """Return `{"segmentation/miou": …}` over all batches, without split.
 
     definition: "corrected" or "published". The model's mode is restored.
+
+    On CUDA a short last batch is filled up with its own frames, whose second predictions are
+    dropped: for another shape, cuDNN would try out the kernels of all convolutions again.
     """
     accumulators = {name: Metrics(name, task, definition, device) for name, task in tasks.items()}
     was_training = model.training
     model.eval()
     try:
+        size = 0  # of the first batch
         for batch in batches:
+            count = len(batch.images_BCHW)
+            size = max(size, count) if device in FILLS else count
             with autocast():
-                predictions = predict(model, batch.images_BCHW, tuple(tasks))
+                predictions = predict(model, filled(batch.images_BCHW, size), tuple(tasks))
             for name, accumulator in accumulators.items():
-                accumulator.update(predictions[name], batch.targets[name])
+                accumulator.update(predictions[name][:count], batch.targets[name])
     finally:
         model.train(was_training)
     metrics: dict[str, float] = {}
     for accumulator in accumulators.values():
         metrics.update(accumulator.compute())
     return metrics
+
+
+def filled(images_BCHW: Tensor, size: int) -> Tensor:
+    """Return `size` images: the given ones, and then the same again as often as it takes."""
+    count = len(images_BCHW)
+    if count == size:
+        return images_BCHW
+    return torch.cat([images_BCHW] * (size // count) + [images_BCHW[: size % count]])

@@ -18,7 +18,7 @@ from trainables.registry.lookup import METHOD
 from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import use_structure
 
-EXPORT_VERSION = 2
+EXPORT_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

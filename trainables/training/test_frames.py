@@ -28,6 +28,7 @@ from trainables.errors import UserError
 from trainables.registry.datasets import DatasetDescription
 from trainables.registry.tasks import known_task
 from trainables.tasks.predicted import predicted
+from trainables.training.device import untuned
 from trainables.training.files import write_file
 from trainables.training.trial import TrialRun
 
@@ -99,7 +100,7 @@ def _outputs(run: TrialRun, view: View) -> tuple[dict[str, Tensor], Mapping[str,
     run.model.eval()
     try:
         (batch,) = run.loop.source.evaluation_batches(view, view.num_frames)
-        with run.loop.gradient_step.autocast():
+        with untuned(), run.loop.gradient_step.autocast():
             outputs = run.model(batch.images_BCHW)
     finally:
         run.model.train(was_training)

@@ -37,7 +37,13 @@ from trainables.training.dense import (
     starts_from_dense_trial,
 )
 from trainables.training.deployment import Deployment, DeploymentCosts
-from trainables.training.device import explained_memory, placed, prepare_device, resolve_device
+from trainables.training.device import (
+    explained_memory,
+    placed,
+    prepare_device,
+    resolve_device,
+    untuned,
+)
 from trainables.training.evaluation import Evaluator
 from trainables.training.export import save_model
 from trainables.training.loop.loop import TrainingLoop
@@ -113,8 +119,9 @@ class TrialRun:
         method = get_method(config.method)
         self._owners |= {f"model {config.model.name!r}": model, **self.tasks, config.method: method}
         self.model = placed(model, self.device, channels_last=config.training.channels_last)
-        check_predictions(config.model.name, self.model, num_channels, config.data.size)
-        service = service_of(network, self.model, config.data.size)
+        with untuned():
+            check_predictions(config.model.name, self.model, num_channels, config.data.size)
+            service = service_of(network, self.model, config.data.size)
         self.registry = MaskRegistry(self.model, service)
         self._deployed = self._deployment.of(self.model, self.registry, config, num_channels)
         method.description.require_structure(config.sparsity.structure)

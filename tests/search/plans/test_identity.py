@@ -305,10 +305,10 @@ def test_an_older_study_of_the_paper_preset_keeps_its_protocol() -> None:
 
 def test_a_description_of_another_version_is_refused(tmp_path: Path) -> None:
     plan = studies.plan_of()
-    for version in (None, 3, 5):
+    for version in (None, 4, 6):
         files, known = written(plan, tmp_path)
         files.description.write_text(json.dumps(known | {"version": version}))
-        message = f"of 's' must be of version 4, got {version}; continue it with the release"
+        message = f"of 's' must be of version 5, got {version}; continue it with the release"
         with pytest.raises(UserError, match=message):
             plan_of(str(tmp_path), "s")
         with pytest.raises(UserError, match=message):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainables.training.emulated_graphs import NoLooks
 from trainables.config import DataConfig
 from trainables.data.frame import TARGETS
 from trainables.data.loader import (
@@ -178,6 +179,22 @@ def test_crops_have_the_crops_size(view):
     assert batch.images_BCHW.shape == (3, 3, 16, 24)
     assert batch.targets["normals"].shape == (3, 3, 16, 24)
     assert batch.images_BCHW.isfinite().all()
+
+
+@pytest.mark.parametrize("reader", [MappedReader, ResidentReader])
+def test_a_batch_is_made_of_values_alone_that_change_in_place(view, reader):
+    """Which is what a recorded step needs: the same tensors, and nothing the host looks at."""
+    feeding, plain = source(view), source(view)
+    cpu = torch.device("cpu")
+    feeding._readers[id(view)] = reader(view, ("image", *TARGETS), cpu)
+    held = feeding.train_inputs(0)
+    feeding.batch_of(held)  # constants are made once
+    for step in (0, 3, 1):
+        for name, value in feeding.train_inputs(step).items():
+            held[name].copy_(value)
+        with NoLooks():
+            batch = feeding.batch_of(held)
+        assert_equal(batch, plain.train_batch(step))
 
 
 def test_all_readers_fetch_the_same(view):

@@ -147,7 +147,7 @@ def test_training_draws_from_the_global_generator() -> None:
 
 def test_exploration_decays_with_the_steps_of_training() -> None:
     model = build("den")
-    assert model.exploration == 1.0
+    assert float(model.exploration) == 1.0
     for phase, step, expected in (
         ("train", 0, 1.0),
         ("train", 1, 0.99),
@@ -155,7 +155,7 @@ def test_exploration_decays_with_the_steps_of_training() -> None:
         ("pretrain", 100, 1.0),
     ):
         model.start_step(phase, step)
-        assert model.exploration == pytest.approx(expected)
+        assert float(model.exploration) == pytest.approx(expected)
 
 
 def test_mixed_policy_by_hand() -> None:

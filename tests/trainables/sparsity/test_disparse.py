@@ -8,10 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.trainables.training.emulated_graphs import NoLooks
 from trainables.errors import UserError
 from trainables.models.base import SHARED
 from trainables.sparsity.selection import TieOrder
-from trainables.sparsity.structures.voting import settle, votes_required
+from trainables.sparsity.structures import voting
+from trainables.sparsity.structures.voting import (
+    first_to_enter,
+    first_to_enter_unseen,
+    settle,
+    votes_required,
+)
 
 
 def ties(seed: int = 0) -> TieOrder:
@@ -87,7 +94,14 @@ def test_closed_form_equals_brute_force_bisection(data: st.DataObject) -> None:
     within = {n: torch.rand(s, generator=generator) < alive for n, s in sizes.items()}
     count = data.draw(st.integers(0, sum(int(w.sum()) for w in within.values())))
     order = ties(data.draw(st.integers(0, 9)))
-    found = kept(settle(list(sizes), scores, within, count, arbiter, order).masks)
+    proposal = settle(list(sizes), scores, within, count, arbiter, order)
+    with pytest.MonkeyPatch.context() as patch:  # as on a GPU
+        patch.setattr(voting, "first_to_enter", voting.first_to_enter_unseen)
+        unseen = settle(list(sizes), scores, within, count, arbiter, order)
+    assert all(torch.equal(unseen.masks[n], m) for n, m in proposal.masks.items())
+    for task, votes in (proposal.votes or {}).items():
+        assert all(torch.equal(unseen.votes[task][n], v) for n, v in votes.items())
+    found = kept(proposal.masks)
     assert len(found) == count
     # Every ρ at which anything can change, and for each what the definition keeps.
     seen = {sizes["s"] + sizes[t] for t in tasks}
@@ -97,6 +111,20 @@ def test_closed_form_equals_brute_force_bisection(data: st.DataObject) -> None:
     above = min((k for k in levels if len(k) >= count), key=len)
     assert below <= found <= above
     assert len(above) - len(below) <= max(num_tasks, 1) or len(below) == count
+
+
+def test_the_last_to_enter_is_settled_without_a_look() -> None:
+    entry = torch.tensor(
+        [0.25, 0.5, torch.inf, 0.5, 0.125, 0.5, 0.75, torch.inf], dtype=torch.float64
+    )
+    for count in range(7):
+        for seed in range(20):
+            expected, last = first_to_enter(entry, count, ties(seed), 3)
+            with NoLooks():
+                found, at = first_to_enter_unseen(entry, count, ties(seed), 3)
+            assert torch.equal(found, expected)
+            assert int(found.sum()) == count
+            assert torch.equal(at, last)
 
 
 def test_unknown_arbiter() -> None:

@@ -280,3 +280,53 @@ def test_masks_of_another_model_are_refused() -> None:
         MaskRegistry(ToyNetwork()).load_state_dict(
             MaskRegistry(ToyNetwork(("a", "c"))).state_dict()
         )
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    changes=st.lists(
+        st.tuples(
+            st.integers(0, 2**16), st.sampled_from([0.0, 0.3, 0.9, 1.0]), st.sampled_from("uls")
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_masks_change_in_place_and_no_factor_is_stale(
+    changes: list[tuple[int, float, str]],
+) -> None:
+    """Whoever holds the tensors, as a recorded step does, sees every change, and nothing older.
+
+    Masks change by an update, and by loading what this or another registry saved.
+    """
+    model = ToyNetwork()
+    registry = MaskRegistry(model)
+    held = dict(registry.masks)
+    saved = (registry.keep(), registry.state_dict())
+    for seed, density, how in changes:
+        keep = random_keep(registry, seed, density)
+        dense = registry.names[seed % len(registry.names)]
+        keep[dense] = torch.ones_like(keep[dense])
+        if how == "u":
+            registry.update(keep, None)
+        elif how == "l":
+            other = MaskRegistry(ToyNetwork())
+            other.update(keep, None)
+            registry.load_state_dict(other.state_dict())
+        else:
+            keep = saved[0]
+            registry.load_state_dict(saved[1])
+        for name, weight in registry.parameters.items():
+            assert registry.masks[name] is held[name]
+            assert torch.equal(held[name], keep[name].to(weight.dtype))
+            weight.grad = torch.full_like(weight, 2.0)
+            with torch.no_grad():
+                weight.fill_(3.0)
+        registry.apply_to_gradients()
+        registry.apply_to_weights()
+        pruned = {name for name in registry.names if not keep[name].all()}
+        assert set(registry.sparse_names) == pruned
+        for name, weight in registry.parameters.items():
+            assert torch.equal(weight.grad, 2.0 * keep[name])
+            assert torch.equal(weight, 3.0 * keep[name])
+        saved = (keep, registry.state_dict())

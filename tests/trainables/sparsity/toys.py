@@ -84,7 +84,7 @@ CONFIG = {
         "loss_weights": {"a": 1.0, "b": 20.0, "c": 3.0},
         "precision": "fp32",
         "channels_last": False,
-        "compile": False,
+        "graph": "off",
     },
     "deployment": {"measure": False, "runtime": "torch", "device": "cpu", "threads": 1},
 }

@@ -88,7 +88,7 @@ def test_tf32_does_not_round_the_interpolation() -> None:
     prediction = torch.randn(2, 3, 15, 20, generator=torch.Generator().manual_seed(0))
     results = []
     for device in ("cpu", "cuda"):
-        leaf = prediction.to(device).requires_grad_()
+        leaf = prediction.clone().to(device).requires_grad_()
         output = upsample_bilinear(leaf, (120, 160))
         (output**2).sum().backward()
         assert leaf.grad is not None

@@ -189,16 +189,6 @@ def test_the_dense_baseline_is_zero_percent_from_itself(small_trial):
     assert again["val/multitask/delta_percent"] == 0.0
 
 
-@pytest.mark.slow
-def test_a_compiled_model_trains_with_exact_masks(small_trial):
-    config = small_trial("disparse-dynamic", {"training.compile": True}, tasks=["depth"])
-    run = TrialRun(config, device="cpu")
-    finish(run)
-    assert run.registry.kept == round(0.1 * run.registry.total)
-    for name, weight in run.registry.parameters.items():
-        assert weight[run.registry.masks[name] == 0].abs().sum() == 0
-
-
 def test_pretraining_is_dense_and_paid_for(small_trial):
     static = finish(TrialRun(small_trial("disparse-static"), device="cpu"))[-1].metrics
     pretrained = TrialRun(small_trial("disparse-pretrained"), device="cpu")

@@ -83,7 +83,8 @@ def settle(
                 part = slice(offsets[name], offsets[name] + sizes[name])
                 ballots = torch.stack([seer[part] for seer in seers])
                 entry[part] = ballots.sort(dim=0).values[needed - 1]
-    kept, last = _first_to_enter(entry, count, ties)
+    enter = first_to_enter_unseen if entry.is_cuda else first_to_enter
+    kept, last = enter(entry, count, ties, len(entries))
 
     def by_name(flat: Tensor, chosen: Sequence[str]) -> Masks:
         return {
@@ -127,15 +128,37 @@ def _entries(
     return entry
 
 
-def _first_to_enter(entry: Tensor, count: int, ties: TieOrder) -> tuple[Tensor, float]:
-    """Return the `count` smallest entries as bool, and the entry ρ of the last of them."""
+def first_to_enter(
+    entry: Tensor, count: int, ties: TieOrder, num_tasks: int
+) -> tuple[Tensor, Tensor]:
+    """Return the `count` smallest entries as bool, and the entry ρ of the last of them.
+
+    num_tasks: at most as many weights share a finite entry.
+    """
     if count == 0:
-        return torch.zeros_like(entry, dtype=torch.bool), 0.0
+        return torch.zeros_like(entry, dtype=torch.bool), entry.new_zeros(())
     entered = entry[entry < torch.inf]  # far fewer, and NumPy's selection is slow on equal values
     assert count <= entered.numel(), "fewer weights lie within the masks than are to be kept"
     last = kth_smallest(entered, count - 1)
     kept = entry < last
     boundary = (entry == last).nonzero().reshape(-1)
     room = count - int(kept.count_nonzero())
+    assert room <= len(boundary) <= num_tasks
     kept[boundary[ties.place(boundary).argsort(descending=True)[:room]]] = True
-    return kept, float(last)
+    return kept, last
+
+
+def first_to_enter_unseen(
+    entry: Tensor, count: int, ties: TieOrder, num_tasks: int
+) -> tuple[Tensor, Tensor]:
+    """Return what `first_to_enter` returns, without a value that the host would wait for."""
+    if count == 0:
+        return torch.zeros_like(entry, dtype=torch.bool), entry.new_zeros(())
+    last = kth_smallest(entry, count - 1)
+    kept = entry < last
+    index = torch.arange(entry.numel(), device=entry.device)
+    places = torch.where(entry == last, ties.place(index), -1)
+    best = places.topk(min(num_tasks, entry.numel())).values
+    room = count - kept.sum()
+    lowest = best.gather(0, (room - 1).reshape(1))
+    return kept | ((entry == last) & (places >= lowest)), last

@@ -14,7 +14,7 @@ from trainables.training.checkpoints.manifest import file_crc32
 
 _STATE_FILE = "state.pt"
 _CONFIG_FILE = "config.json"
-CHECKPOINT_VERSION = 3
+CHECKPOINT_VERSION = 4
 
 
 def save_checkpoint(directory: Path, config: TrialConfig, state: dict[str, Any]) -> None:

@@ -66,7 +66,8 @@ def _settings_read(config: TrialConfig, device: str) -> dict[str, object]:
     assert config.method == "dense", config.method
     unread = ["sparsity.", "regrowth.", "deployment.", "data.root"]
     unread += ["training.pretrain_steps", "optimiser.retraining_rate"]
-    unread.append("training.prediction_frames")
+    # Neither changes a result: a recorded step does what the step does.
+    unread += ["training.prediction_frames", "training.graph"]
     if config.optimiser.name != "sgd":
         unread.append("optimiser.momentum")
     if config.optimiser.rate_schedule != "halving":

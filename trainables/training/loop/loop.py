@@ -23,6 +23,7 @@ from trainables.sparsity.structures.structure import Structure
 from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
 from trainables.training.loop.phases import Phases
+from trainables.training.loop.replay import StepRunner, recorder_for
 from trainables.training.loop.step import GradientStep
 from trainables.training.summary import warn_of_collapse
 from trainables.user_code import calling
@@ -77,8 +78,23 @@ class TrainingLoop:
         self._grows_at_dense = method.regrows_by_gradient and config.regrowth.gradient_at == "dense"
         if self._grows_at_dense:
             registry.keep_pruned_values()
+        recorder = recorder_for(config.training.graph, device)
         self.gradient_step = GradientStep(
-            config, model=model, tasks=tasks, registry=registry, device=device
+            config,
+            model=model,
+            tasks=tasks,
+            registry=registry,
+            device=device,
+            recordable=device == "cuda" or recorder is not None,
+        )
+        self._runner = StepRunner(
+            config,
+            recorder=recorder,
+            step=self.gradient_step,
+            source=source,
+            model=model,
+            tasks=tasks,
+            registry=registry,
         )
         # Scoring does not scale the loss, so in fp16 all small gradients would become zero and tie.
         precision = resolve_precision(config.training.precision, device)
@@ -117,6 +133,16 @@ class TrainingLoop:
         return self.gradient_step.optimiser
 
     @property
+    def num_replayed(self) -> int:
+        """Return how many steps were replays of a recorded one."""
+        return self._runner.num_replayed
+
+    @property
+    def why_not_recorded(self) -> str:
+        """Return why steps run eagerly although they were to be recorded, or ''."""
+        return self._runner.reason
+
+    @property
     def average_training_density(self) -> float:
         """Return the mean density over the steps of training so far; 1 before the first."""
         return self.density_sum / self.step if self.step else 1.0
@@ -151,7 +177,7 @@ class TrainingLoop:
                 raise ValueError(f"{self.config.method} needs the dense run at step k")
             self._rewind_state = dict(rewind)
         self.pretrain_step = self.pretrain_steps
-        self.gradient_step.start_phase()
+        self._start_phase()
 
     def ballots(self) -> Ballots:
         """Return how the tasks voted on shared layers.
@@ -195,6 +221,7 @@ class TrainingLoop:
             self.registry.pruned_values.load(state["pruned_values"])  # type: ignore[arg-type]
         self._present_flops = self._flops_fraction()
         self.gradient_step.load_state_dict(state)
+        self._runner.start_phase()
         self._mask_generator.set_state(state["mask_generator"].cpu())  # type: ignore[attr-defined]
 
     def _advance(self, position: int) -> None:
@@ -211,7 +238,7 @@ class TrainingLoop:
             if not self.in_pretraining:
                 self.mean_loss()  # check pre-training's loss and keep it out of the first report
                 self.forget_losses()
-                self.gradient_step.start_phase()
+                self._start_phase()
             return
         self._prune_if_due()
         regrows = self._regrowth_is_due()
@@ -224,12 +251,16 @@ class TrainingLoop:
         self.step += 1
 
     def _take_gradient_step(self, position: int) -> None:
-        self.gradient_step.take(
-            self.source.train_batch(position),
+        self.gradient_step.prepare(
             self._phases.rate_position(self.pretrain_step, self.step),
-            auxiliary=not self.in_pretraining,
             retraining=self.pretrain_steps > 0 and not self.in_pretraining,
         )
+        self._runner.take(position, auxiliary=not self.in_pretraining)
+        self.gradient_step.finish()
+
+    def _start_phase(self) -> None:
+        self.gradient_step.start_phase()
+        self._runner.start_phase()
 
     def _prune_if_due(self) -> None:
         config, steps = self.config.sparsity, self.config.training.steps
@@ -250,7 +281,7 @@ class TrainingLoop:
         assert self._rewind_state is not None, "pre-training has passed step k"
         self.model.load_state_dict(self._rewind_state)
         self.registry.apply_to_weights()
-        self.gradient_step.start_phase()
+        self._start_phase()
 
     def _regrowth_is_due(self) -> bool:
         config, steps = self.config.regrowth, self.config.training.steps

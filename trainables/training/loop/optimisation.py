@@ -2,22 +2,29 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.config import OptimiserConfig
 
 
-def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimiser(
+    config: OptimiserConfig, model: nn.Module, *, recordable: bool = False
+) -> torch.optim.Optimizer:
     """Return SGD, Adam or AdamW over the model's parameters.
+
+    recordable: its step reads no value on the host and creates no state that is not created here or
+      at its first step, so that a later one can be recorded. The learning rates are tensors, and
+      SGD is fused.
 
     Parameters for which the model sets another rate (`learning_rate_scales`) get groups with a
     "scale", in order of scale, after the group of all others.
 
-    Adam is fused: one kernel on CUDA, a third of the time on a CPU. SGD is not, because its fused
-    kernel leaves new momentum buffers uninitialised if a GradScaler skips the first step, and reads
-    them at the second.
+    Adam is fused: one kernel on CUDA, a third of the time on a CPU. SGD's fused kernel leaves new
+    momentum buffers uninitialised if a GradScaler skips the first step, and reads them at the
+    second; where SGD is fused, they are therefore there from the beginning, as zeros.
     """
     scales: Mapping[str, float] = getattr(model, "learning_rate_scales", dict)()
     by_scale: dict[float, list[nn.Parameter]] = {1.0: []}
@@ -28,17 +35,52 @@ def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Op
         for scale, members in sorted(by_scale.items(), key=lambda item: (item[0] != 1.0, item[0]))
         if members
     ]
+    optimiser: torch.optim.Optimizer
     if config.name == "sgd":
-        return torch.optim.SGD(
+        optimiser = torch.optim.SGD(
             parameters,
             lr=config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
+            fused=recordable,
         )
-    classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return classes[config.name](
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+    else:
+        classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        optimiser = classes[config.name](
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+    _settle(optimiser, recordable)
+    return optimiser
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Restore an optimiser's state dict; how it steps stays as `build_optimiser` made it.
+
+    The state may come from another device, where the rate was a number, or another kernel was used.
+    """
+    recordable = isinstance(optimiser.param_groups[0]["lr"], Tensor)
+    fused = [group["fused"] for group in optimiser.param_groups]
+    optimiser.load_state_dict(dict(state))
+    for group, own in zip(optimiser.param_groups, fused, strict=True):
+        group["fused"] = own
+    _settle(optimiser, recordable)
+
+
+def _settle(optimiser: torch.optim.Optimizer, recordable: bool) -> None:
+    """Give every group a rate of the right type, and fused SGD its momentum buffers."""
+    for group in optimiser.param_groups:
+        group["lr"] = float(group["lr"])
+        if not recordable:
+            continue
+        device = group["params"][0].device
+        # The types that the fused kernels read.
+        dtype = torch.float32 if device.type == "cuda" else torch.float64
+        group["lr"] = torch.tensor(group["lr"], dtype=dtype, device=device)
+        if isinstance(optimiser, torch.optim.SGD) and group["momentum"]:
+            for parameter in group["params"]:
+                state = optimiser.state[parameter]
+                if state.get("momentum_buffer") is None:
+                    state["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
 
 
 def learning_rate_at(
@@ -65,6 +107,12 @@ def learning_rate_at(
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of every parameter group of `build_optimiser` to `rate` times its scale."""
+    """Set the rate of every parameter group of `build_optimiser` to `rate` times its scale.
+
+    A tensor changes in place, without waiting for its device.
+    """
     for group in optimiser.param_groups:
-        group["lr"] = rate * group["scale"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["scale"])
+        else:
+            group["lr"] = rate * group["scale"]

@@ -2,6 +2,11 @@
 
 The order within a step is the contract that keeps zeros zero: backward → unscale →
 mask the gradients → clip → optimiser → mask the weights (the registry's step-post hook).
+
+A step has three parts. The host's comes first (`prepare`, the learning rate) and last (`finish`,
+the loss now and then). Between them is the device's (`compute`), which reads no value on the host
+and changes everything in place, so that it can be recorded once and replayed
+(`trainables.training.loop.replay`).
 """
 
 import functools
@@ -27,6 +32,7 @@ from trainables.training.loop.losses import (
 from trainables.training.loop.optimisation import (
     build_optimiser,
     learning_rate_at,
+    load_optimiser,
     set_learning_rate,
 )
 
@@ -50,15 +56,17 @@ class GradientStep:
         tasks: Mapping[str, Task],
         registry: MaskRegistry,
         device: str,
+        recordable: bool = False,
     ) -> None:
+        """Start the first phase; `recordable` is of the optimiser (`build_optimiser`)."""
         self.config = config
         self._model = model
         self._tasks = tasks
         self._registry = registry
         self._device = device
+        self._recordable = recordable
         precision = resolve_precision(config.training.precision, device)
         self.autocast = autocast_factory(precision, device)
-        self._forward = torch.compile(model) if config.training.compile else model
         self._scales = precision == "fp16"
         self.loss_sum = torch.zeros((), device=device)
         self.loss_count = 0
@@ -67,29 +75,27 @@ class GradientStep:
 
     def start_phase(self) -> None:
         """Begin with a new optimiser and loss scaler; moments are zero."""
-        self.optimiser = build_optimiser(self.config.optimiser, self._model)
+        self.optimiser = build_optimiser(
+            self.config.optimiser, self._model, recordable=self._recordable
+        )
         self._scaler = torch.amp.GradScaler(self._device, enabled=self._scales)
         self._registry.attach(self.optimiser)
 
-    def take(
-        self,
-        batch: Batch,
-        rate_position: tuple[int, int],
-        *,
-        auxiliary: bool,
-        retraining: bool = False,
-    ) -> None:
-        """Train on one batch.
+    def prepare(self, rate_position: tuple[int, int], *, retraining: bool = False) -> None:
+        """Set the learning rate of the next step.
 
         rate_position: the step and the length of the run that the learning rate follows.
-        auxiliary: whether what the network itself adds to the loss counts.
         retraining: whether pre-training lies behind (`optimiser.retraining_rate`).
-        Raises `FloatingPointError` for a loss that is not finite; on a GPU the loss is only checked
-        every so many steps.
+        """
+        rate = learning_rate_at(self.config.optimiser, *rate_position, retraining=retraining)
+        set_learning_rate(self.optimiser, rate)
+
+    def compute(self, batch: Batch, *, auxiliary: bool) -> None:
+        """Train on one batch: the device's part of a step.
+
+        auxiliary: whether what the network itself adds to the loss counts.
         """
         config = self.config
-        rate = learning_rate_at(config.optimiser, *rate_position, retraining=retraining)
-        set_learning_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
         parts = config.training.accumulation
         for part in split_batch(batch, parts):
@@ -98,17 +104,34 @@ class GradientStep:
             with differentiating(self._model, tuple(self._tasks.values()), compute):
                 self._scaler.scale(loss).backward()
             self.loss_sum += loss.detach()
-        self.loss_count += 1
-        if self.loss_count % _LOSS_CHECK_STEPS[self._device] == 0 and not bool(
-            torch.isfinite(self.loss_sum)
-        ):
-            raise self._not_finite(float(self.loss_sum))
         self._scaler.unscale_(self.optimiser)
         self._registry.apply_to_gradients()
         if config.optimiser.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._model.parameters(), config.optimiser.clip_norm)
         self._scaler.step(self.optimiser)
         self._scaler.update()
+
+    def finish(self) -> None:
+        """Count the step. Raises `FloatingPointError` for a loss that is not finite.
+
+        On a GPU the loss is only checked every so many steps.
+        """
+        self.loss_count += 1
+        if self.loss_count % _LOSS_CHECK_STEPS[self._device] == 0 and not bool(
+            torch.isfinite(self.loss_sum)
+        ):
+            raise self._not_finite(float(self.loss_sum))
+
+    def differentiate(self, batch: Batch, *, auxiliary: bool) -> None:
+        """Compute the loss of a micro-batch and its gradients, and change no weight."""
+        part = split_batch(batch, self.config.training.accumulation)[0]
+        self._loss(part, auxiliary).backward()
+
+    def renew_scaler(self) -> None:
+        """Replace the loss scaler by one of the same state, after a step that did not end."""
+        state = self._scaler.state_dict()
+        self._scaler = torch.amp.GradScaler(self._device, enabled=self._scales)
+        self._scaler.load_state_dict(state)
 
     def mean_loss(self) -> float:
         """Return the mean loss since `forget_losses`; NaN if there was no step since then.
@@ -142,7 +165,7 @@ class GradientStep:
         It first starts the phase anew, so the model's weights must already be in place.
         """
         self.start_phase()
-        self.optimiser.load_state_dict(state["optimiser"])
+        load_optimiser(self.optimiser, state["optimiser"])
         self._scaler.load_state_dict(state["scaler"])
         self.loss_sum.copy_(state["loss_sum"])
         self.loss_count = state["loss_count"]
@@ -155,7 +178,7 @@ class GradientStep:
 
     def _loss(self, batch: Batch, auxiliary: bool) -> Tensor:
         with self.autocast():
-            predictions = predict(self._model, batch.images_BCHW, tuple(self._tasks), self._forward)
+            predictions = predict(self._model, batch.images_BCHW, tuple(self._tasks))
         losses = task_losses(self._tasks, predictions, batch)
         self._last_losses = {name: value.detach() for name, value in losses.items()}
         loss = weighted_loss(self.config.training.loss_weights, losses)
