@@ -269,7 +269,7 @@ class _Run:
             trial = self._sweep.trials[number]
             match event["event"]:
                 case "note":
-                    progress.say(f"note: {event['text']}")
+                    progress.note(event["text"])
                 case "progress":
                     progress.reported(trial.name, event["fraction"], {})
                 case "report":

@@ -39,7 +39,7 @@ _MAX_SHARE = 0.05  # of a trial's time that goes into saving it
 _BETWEEN_SECONDS = 60.0  # between two checkpoints where no report is due
 _PROGRESS_SECONDS = 0.5
 
-_NOT_METRICS = ("status", "reason", "done")
+_NOT_METRICS = ("status", "reason", "notes", "done")
 
 
 class Stopped(BaseException):
@@ -163,6 +163,8 @@ class Worker:
                 rows.append({"step": step, "at": time.time(), "metrics": metrics})
                 folder.write_reports(rows)
             self._tell("report", fraction=fraction, metrics=metrics)
+            for note in result.get("notes", ()):
+                self._tell("note", text=note)
             if result["done"]:
                 break
             if time.monotonic() - saved >= max(_MIN_SECONDS, saving_seconds / _MAX_SHARE):

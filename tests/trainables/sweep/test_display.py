@@ -2,7 +2,7 @@
 
 import pytest
 
-from search.execution.progress_display import Progress
+from trainables.sweep.display import Progress
 
 
 @pytest.mark.parametrize("quiet", [False, True])
