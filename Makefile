@@ -74,8 +74,10 @@ methods: $(STAMP) ## write the README's table of methods from their descriptions
 bench: $(STAMP) ## measured ratios, side by side; make bench ARGS='--quick --json out.json'
 	@$(RUN) -m benchmarks $(ARGS)
 
-bench-search: $(STAMP) ## our search beside its peers (an hour; resumable), and write docs/search.md
-	@$(RUN) -m pip install -qq --disable-pip-version-check --no-deps -c constraints.txt syne-tune
+bench-search: $(STAMP) ## our search beside its peers (hours; resumable), and write docs/search.md
+	@$(RUN) -m pip install -qq --disable-pip-version-check --no-deps -c constraints.txt \
+	  syne-tune botorch gpytorch linear-operator multipledispatch pyre-extensions typing-inspect \
+	  onnxruntime yahpo-gym ConfigSpace more-itertools
 	@$(RUN) -m benchmarks.search $(ARGS)
 
 bench-orchestration: $(STAMP) ## what a study costs beside raw Ray Tune
