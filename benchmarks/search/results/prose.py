@@ -41,9 +41,10 @@ YAHPO_PEERS = (
     "AutoSampler is no package: OptunaHub fetches it from the network when it is called, so "
     "that it cannot be pinned; by its source it is the multivariate TPE where a space has "
     "categories (xgboost, rpart) and GPSampler where it has none (lcbench, glmnet). NePS's "
-    "PriMO 0.17 is left out: with four workers it gives trials at work ids of one another and "
-    "stacks empty lists, which only patches of its inside mend. Seconds are of one processor "
-    "and hold for all that a system does for a trial."
+    "PriMO (0.17) is left out: it demands gpytorch 1.13.0 and pandas 2 where BoTorch demands "
+    "gpytorch 1.15.2 and this environment has pandas 3, and in its second phase it numbers a "
+    "new trial after those that have ended alone, so that several workers get the same number. "
+    "Seconds are of one processor and hold for all that a system does for a trial."
 )
 
 LONG = "As many full lengths as CARP-S gives evaluations; all else is the same."
