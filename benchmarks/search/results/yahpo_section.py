@@ -6,6 +6,8 @@ from typing import Any
 from analysis.tables.typeset import markdown_rows
 from benchmarks.search.results import prose
 from benchmarks.search.results.cells import NONE, difference, probability, sign
+from benchmarks.search.runs import YAHPO_SYSTEMS
+from benchmarks.search.systems.catalogue import SYSTEMS
 
 _SEARCHES = ("ours", "peer")
 
@@ -13,7 +15,8 @@ _SEARCHES = ("ours", "peer")
 def render_yahpo(found: Mapping[str, Any], long: Mapping[str, Any] | None) -> list[str]:
     """Paragraphs, tables and headings. long: with CARP-S's budgets; None if that was not run."""
     parts = ["## Tasks that others wrote", prose.YAHPO, "### All tasks together"]
-    parts += [prose.POOLED, _pooled(found["pooled"]), *_verdicts(found), prose.YAHPO_PEERS]
+    parts += [prose.POOLED, _pooled(found["pooled"]), *_verdicts(found), _missing(found)]
+    parts.append(prose.YAHPO_PEERS)
     for workload in found["workloads"]:
         parts += [f"### {workload['title']}", _results(workload)]
     parts.append("### With the budgets of CARP-S")
@@ -90,6 +93,21 @@ def _verdicts(found: Mapping[str, Any]) -> list[str]:
         f"{_list(told['='])}; below {_list(told['>'])}. On single tasks the mean of ours is below "
         f"that of: {_list(behind, '; ')}."
     ]
+
+
+def _missing(found: Mapping[str, Any]) -> str:
+    """Which systems were not run, or not on every task; empty where all were."""
+    run = {system["name"]: system["workloads"] for system in found["pooled"]}
+    num_tasks = len(found["workloads"])
+    absent = [SYSTEMS[name].label for name in YAHPO_SYSTEMS if name not in run]
+    partly = [
+        f"{SYSTEMS[name].label} ({run[name]} of {num_tasks} tasks)"
+        for name in YAHPO_SYSTEMS
+        if 0 < run.get(name, 0) < num_tasks
+    ]
+    told = [f"Not run yet: {_list(absent)}."] if absent else []
+    told += [f"Run in part: {_list(partly)}."] if partly else []
+    return " ".join(told)
 
 
 def _list(words: Sequence[str], separator: str = ", ") -> str:

@@ -71,6 +71,9 @@ def test_the_document_has_the_tasks_and_says_what_was_not_run(kept: Path) -> Non
         assert f"### {task}" in text
     assert "That has not been run yet" in text
     assert "Workloads of our own" not in text
+    (absent,) = [line for line in text.splitlines() if line.startswith("Not run yet:")]
+    assert "BoTorch qLogNEHVI" in absent
+    assert "random, " not in absent
     final = {s["name"]: s for s in found["workloads"][0]["systems"]}["random"]["quarters"][-1]
     assert f"{final['mean']:.3f}" in text
 
