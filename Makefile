@@ -16,7 +16,7 @@ export DO_NOT_TRACK ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu test-cluster soak check format methods bench bench-search \
+.PHONY: help setup demo test test-slow test-gpu test-cluster soak check format methods bench peers bench-search \
         bench-orchestration claims claims-channels clean
 
 help: ## list the targets
@@ -74,8 +74,12 @@ methods: $(STAMP) ## write the README's table of methods from their descriptions
 bench: $(STAMP) ## measured ratios, side by side; make bench ARGS='--quick --json out.json'
 	@$(RUN) -m benchmarks $(ARGS)
 
-bench-search: $(STAMP) ## our search beside its peers (an hour; resumable), and write docs/search.md
-	@$(RUN) -m pip install -qq --disable-pip-version-check --no-deps -c constraints.txt syne-tune
+peers: $(STAMP) ## the searches that ours is compared with, without their dependencies
+	@$(RUN) -m pip install -qq --disable-pip-version-check --no-deps -c constraints.txt \
+	  syne-tune botorch gpytorch linear-operator multipledispatch pyre-extensions typing-inspect \
+	  onnxruntime yahpo-gym ConfigSpace more-itertools
+
+bench-search: peers ## our search beside its peers (hours; resumable), and write docs/search.md
 	@$(RUN) -m benchmarks.search $(ARGS)
 
 bench-orchestration: $(STAMP) ## what a study costs beside raw Ray Tune

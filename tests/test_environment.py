@@ -72,6 +72,17 @@ def test_every_declared_range_is_pinned_inside_the_range(requirement: Requiremen
     assert str(requirement.specifier), f"{name} must declare at least a lower bound"
 
 
+def test_make_peers_installs_all_of_the_extra_and_no_more() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = {
+        canonicalize_name(Requirement(line).name)
+        for line in project["optional-dependencies"][PEERS]
+    }
+    recipe = (ROOT / "Makefile").read_text().split("\npeers:")[1].split("\n\n")[0]
+    words = recipe.split("constraints.txt", 1)[1].split()
+    assert {canonicalize_name(word) for word in words if word != "\\"} == extra
+
+
 def test_one_package_has_one_range_wherever_it_is_declared() -> None:
     seen: dict[str, str] = {}
     for requirement in declared(peers=True):

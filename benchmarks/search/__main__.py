@@ -1,11 +1,13 @@
 """`python -m benchmarks.search`: run the searches side by side, and write what they found."""
 
 import importlib.util
+import json
 import multiprocessing
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_PACKAGES = {"moasha": "syne_tune", "qlognehvi": "botorch"}
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -35,16 +38,23 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 `python -m benchmarks.search --only scenes --real-seeds 10`
 
+`python -m benchmarks.search --only lcbench-167185-epoch --systems ours,random --long`
+
 `python -m benchmarks.search --write-only`
 """
 )
 def search(
     only: Annotated[
-        str | None, typer.Option(help="Surrogates, and scenes; comma-separated. Default: all.")
+        str | None,
+        typer.Option(help="Surrogates, tasks of YAHPO, scenes; comma-separated. Default: all."),
     ] = None,
     systems: Annotated[str | None, typer.Option(help="Comma-separated; default: all.")] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Paired; of surrogates.")] = 20,
     real_seeds: Annotated[int, typer.Option(min=2, help="The same of scenes.")] = 5,
+    yahpo_seeds: Annotated[int, typer.Option(min=2, help="The same of YAHPO's tasks.")] = 16,
+    long: Annotated[
+        bool, typer.Option("--long", help="YAHPO's tasks alone, with the budgets of CARP-S.")
+    ] = False,
     processes: Annotated[int, typer.Option(min=1, help="Simulations at once.")] = 1,
     storage: Annotated[
         Path, typer.Option(help="Folder of the results; what is there is not run again.")
@@ -65,25 +75,66 @@ def search(
     """
     from benchmarks.search.results.document import render
     from benchmarks.search.results.figure import draw
-    from benchmarks.search.results.findings import collect
-    from benchmarks.search.runs import REAL, WORKLOADS, get_workload, missing, plan
+    from benchmarks.search.runs import OWN_WORKLOADS, get_workload, missing, plan, yahpo_names
+    from benchmarks.search.workloads.yahpo_models import data_folder
 
-    names = _words(only) or list(WORKLOADS)
+    if long:
+        data_folder()  # a mistake at once where there is none
+    everything = yahpo_names() if long else (*OWN_WORKLOADS, *yahpo_names())
+    names = _words(only) or everything
     for name in names:
         get_workload(name)
-    counts = {name: real_seeds if name == REAL else seeds for name in names}
+        if name not in everything:
+            raise UserError(f"CARP-S has no budget for {name!r}: --long is for YAHPO's tasks alone")
+    counts = _Counts(seeds=seeds, real_seeds=real_seeds, yahpo_seeds=yahpo_seeds)
     if not write_only:
-        jobs = missing(plan(counts, _words(systems)), storage)
-        _require_syne_tune(job.system for job in jobs)
+        planned = plan({name: counts.of(name) for name in names}, _words(systems), long=long)
+        jobs = missing(planned, storage)
+        _require_packages(job.system for job in jobs)
         _run_all(jobs, storage, processes, quiet)
-    everything = {name: real_seeds if name == REAL else seeds for name in WORKLOADS}
-    found = collect(storage, everything)
     folder = out or REPOSITORY / "docs"
-    write_json(folder / "search.json", found)
-    pictured = draw(found, folder / "images" / "search.png")
+    found = _findings(folder, storage, counts)
+    pictured = draw(found["own"], folder / "images" / "search.png")
     (folder / "search.md").write_text(render(found, pictured=pictured), encoding="utf-8")
     if not quiet:
         print(f"wrote {folder / 'search.md'}", flush=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Counts:
+    """How many seeds a workload has."""
+
+    seeds: int
+    real_seeds: int
+    yahpo_seeds: int
+
+    def of(self, workload: str) -> int:
+        from benchmarks.search.runs import OWN_WORKLOADS, REAL
+
+        if workload == REAL:
+            return self.real_seeds
+        return self.seeds if workload in OWN_WORKLOADS else self.yahpo_seeds
+
+
+def _findings(folder: Path, storage: Path, counts: _Counts) -> dict[str, Any]:
+    """What is kept, in three parts; of a part of which nothing is kept, what its file says."""
+    from benchmarks.search.results.findings import collect
+    from benchmarks.search.runs import OWN_WORKLOADS, yahpo_names
+
+    parts = {
+        "own": ("search.json", OWN_WORKLOADS, False),
+        "yahpo": ("search-yahpo.json", yahpo_names(), False),
+        "yahpo-long": ("search-yahpo-long.json", yahpo_names(), True),
+    }
+    found = {}
+    for part, (file, names, long) in parts.items():
+        found[part] = collect(storage, {name: counts.of(name) for name in names}, long=long)
+        path = folder / file
+        if found[part]["workloads"]:
+            write_json(path, found[part])
+        elif path.is_file():
+            found[part] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _run_all(jobs: list["Job"], storage: Path, processes: int, quiet: bool) -> None:
@@ -98,12 +149,13 @@ def _run_all(jobs: list["Job"], storage: Path, processes: int, quiet: bool) -> N
                 print(f"{number}/{len(jobs)} {line}", flush=True)
 
 
-def _require_syne_tune(systems: Iterable[str]) -> None:
-    if "moasha" in systems and importlib.util.find_spec("syne_tune") is None:
-        raise UserError(
-            "the search `moasha` needs Syne Tune, which is not installed; `make bench-search` "
-            "installs it, or leave it out by --systems"
-        )
+def _require_packages(systems: Iterable[str]) -> None:
+    for system in sorted(set(systems) & set(_PACKAGES)):
+        if importlib.util.find_spec(_PACKAGES[system]) is None:
+            raise UserError(
+                f"the search `{system}` needs the package {_PACKAGES[system]}, which is not "
+                "installed; `make bench-search` installs it, or leave it out by --systems"
+            )
 
 
 def _words(text: str | None) -> list[str]:

@@ -12,18 +12,32 @@ from typing import Any
 
 from benchmarks.search.fingerprint import fingerprint
 from benchmarks.search.simulator import Completion, Trace, simulate
-from benchmarks.search.systems.catalogue import OURS, PLAIN_TPE, RANDOM, SYSTEMS, Entry, get_system
+from benchmarks.search.systems.catalogue import (
+    MODEL_PEERS,
+    OURS,
+    PLAIN_TPE,
+    RANDOM,
+    SYSTEMS,
+    Entry,
+    get_system,
+)
+from benchmarks.search.workloads import yahpo
 from benchmarks.search.workloads.real import Scenes
-from benchmarks.search.workloads.surrogates import SURROGATES, get_surrogate
+from benchmarks.search.workloads.surrogates import SURROGATES, Surrogate, get_surrogate
 from benchmarks.search.workloads.workload import Workload
+from benchmarks.search.workloads.yahpo_models import data_problem
+from trainables.errors import UserError
 
 REAL = "scenes"
 # Lengths of full trials; the real trainable takes seconds for one.
 FULL_LENGTHS = {**dict.fromkeys(SURROGATES, 40), REAL: 18}
 CONCURRENCY = 4
 _FIRST_FRESH_SEED = 100
-WORKLOADS = (*SURROGATES, REAL)
+OWN_WORKLOADS = (*SURROGATES, REAL)
 REAL_SYSTEMS = (OURS, RANDOM, PLAIN_TPE)
+YAHPO_LENGTHS = 40
+# No starting points there, so that a peer without them is the same peer.
+YAHPO_SYSTEMS = (OURS, RANDOM, PLAIN_TPE, "moasha", *MODEL_PEERS, "no-stopping", "random-sampler")
 ONLY_CONSTRAINED = ("unconstrained",)  # elsewhere it is ours
 
 
@@ -40,9 +54,13 @@ class Job:
     starts: bool = True
 
     @classmethod
-    def of(cls, workload: str, system: str, seed: int) -> "Job":
-        """With the benchmark's budget."""
-        return cls(workload=workload, system=system, seed=seed, full_lengths=FULL_LENGTHS[workload])
+    def of(cls, workload: str, system: str, seed: int, *, long: bool = False) -> "Job":
+        """With the benchmark's budget; `long`: of YAHPO's tasks with that of CARP-S."""
+        if long:
+            full_lengths = yahpo.get_task(workload).evaluations
+        else:
+            full_lengths = FULL_LENGTHS.get(workload, YAHPO_LENGTHS)
+        return cls(workload=workload, system=system, seed=seed, full_lengths=full_lengths)
 
     @property
     def budget_epochs(self) -> int:
@@ -53,14 +71,17 @@ class Job:
     def code(self) -> str:
         """Of what the result depends on beside the job itself."""
         system = get_system(self.system)
-        workload = "real" if self.workload == REAL else "surrogates"
+        own = "surrogates" if self.workload in SURROGATES else "yahpo"
+        workload = "real" if self.workload == REAL else own
         modules = ["simulator", "workloads.starts", f"workloads.{workload}"]
         names = [*(f"benchmarks.search.{module}" for module in modules), system.module]
         return fingerprint(names, system.settings)
 
     def path(self, folder: Path) -> Path:
         """Return the file of the job's result."""
-        return folder / self.workload / self.system / f"{self.seed}.json"
+        usual = self.full_lengths == FULL_LENGTHS.get(self.workload, YAHPO_LENGTHS)
+        budget = "" if usual else f"-of-{self.full_lengths}"
+        return folder / self.workload / self.system / f"{self.seed}{budget}.json"
 
 
 def seeds_of(workload: str, num_seeds: int) -> range:
@@ -72,7 +93,29 @@ def seeds_of(workload: str, num_seeds: int) -> range:
 
 def get_workload(name: str) -> Workload:
     """Raises `UserError` for an unknown name; lists the valid ones."""
-    return Scenes() if name == REAL else get_surrogate(name)
+    if name == REAL:
+        return Scenes()
+    if name in SURROGATES:
+        return get_surrogate(name)
+    if name not in yahpo_names():
+        known = ", ".join((*OWN_WORKLOADS, *yahpo_names()))
+        hint = data_problem()
+        raise UserError(
+            f"unknown workload {name!r}; known are {known}" + (f" ({hint})" if hint else "")
+        )
+    return yahpo.get_task(name)
+
+
+def scaled_workload(name: str) -> Surrogate | yahpo.Task:
+    """Return one whose scale and front are known: all are but the real trainable."""
+    found = get_workload(name)
+    assert isinstance(found, Surrogate | yahpo.Task)
+    return found
+
+
+def yahpo_names() -> tuple[str, ...]:
+    """The tasks that others wrote, where their data are there; else none."""
+    return () if data_problem() else tuple(yahpo.tasks())
 
 
 def run(job: Job) -> Trace:
@@ -130,11 +173,13 @@ def obtain_quietly(arguments: tuple[Job, Path]) -> str:
     )
 
 
-def plan(num_seeds: Mapping[str, int], systems: Sequence[str] = ()) -> list[Job]:
+def plan(
+    num_seeds: Mapping[str, int], systems: Sequence[str] = (), *, long: bool = False
+) -> list[Job]:
     """Ours and the peers first, seed by seed, then the parts.
 
-    num_seeds: by workload. systems: those to run; all where none is named. Raises `UserError`
-    for an unknown one.
+    num_seeds: by workload. systems: those to run; all where none is named. long: see `Job.of`.
+    Raises `UserError` for an unknown one.
     """
     chosen = [get_system(name) for name in systems] or list(SYSTEMS.values())
     jobs = []
@@ -142,7 +187,7 @@ def plan(num_seeds: Mapping[str, int], systems: Sequence[str] = ()) -> list[Job]
         for workload, seeds in num_seeds.items():
             entries = [e for e in chosen if (e.role == "part") == parts and _runs_on(e, workload)]
             jobs += [
-                Job.of(workload, entry.name, seed)
+                Job.of(workload, entry.name, seed, long=long)
                 for seed in seeds_of(workload, seeds)
                 for entry in entries
             ]
@@ -152,6 +197,10 @@ def plan(num_seeds: Mapping[str, int], systems: Sequence[str] = ()) -> list[Job]
 def _runs_on(entry: Entry, workload: str) -> bool:
     if workload == REAL:
         return entry.name in REAL_SYSTEMS
+    if workload not in SURROGATES:
+        return entry.name in YAHPO_SYSTEMS
+    if entry.name in MODEL_PEERS:
+        return False  # they think for minutes a search
     return entry.name not in ONLY_CONSTRAINED or get_workload(workload).constrained
 
 
@@ -170,4 +219,5 @@ def _trace(known: dict[str, Any]) -> Trace:
         num_trials=known["num_trials"],
         completions=completions,
         stopped_epochs=tuple(known["stopped_epochs"]),
+        thinking_seconds=tuple(known["thinking_seconds"]),
     )

@@ -7,8 +7,9 @@ everything ends, and trials that are under way count for nothing.
 """
 
 import heapq
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,10 +22,21 @@ from trainables.seeds import derive_seed
 _SLOWEST = 1.2
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Continuation:
+    """A trial that goes on where another, of the same configuration, was stopped.
+
+    epochs: those that were trained before, which are not counted again.
+    """
+
+    params: Mapping[str, Any]
+    epochs: int
+
+
 class System(Protocol):
     """A search, driven by the simulator. Trials are numbered from 0 in the order they are asked."""
 
-    def ask(self, number: int) -> Mapping[str, Any]:
+    def ask(self, number: int) -> Mapping[str, Any] | Continuation:
         """The configuration of the next trial."""
 
     def keep(self, number: int, report: Report) -> bool:
@@ -49,12 +61,15 @@ class Trace:
     """What a search did with its budget, in epochs.
 
     stopped_epochs: the length at which each stopped trial ended.
+    thinking_seconds: what the system took of the processor, by trial: for the asking, and for all
+      that it was told since the trial before. Two runs may differ in nothing else.
     """
 
     budget_epochs: int
     num_trials: int
     completions: tuple[Completion, ...]
     stopped_epochs: tuple[int, ...]
+    thinking_seconds: tuple[float, ...] = field(default=(), compare=False)
 
 
 def simulate(
@@ -66,6 +81,7 @@ def simulate(
             "a simulation needs an epoch and a worker, got "
             f"(budget_epochs={budget_epochs}, concurrency={concurrency}); give at least 1 of each"
         )
+    timed = _Timed(system)
     completions: list[Completion] = []
     stopped: list[int] = []
     runs: dict[int, Run] = {}
@@ -75,7 +91,13 @@ def simulate(
     def start(now: float) -> None:
         nonlocal num_trials
         number, num_trials = num_trials, num_trials + 1
-        runs[number] = workload.start(system.ask(number), seed)
+        asked = timed.ask(number)
+        if isinstance(asked, Continuation):
+            runs[number] = workload.start(asked.params, seed)
+            for _ in range(asked.epochs):
+                runs[number].next_report()
+        else:
+            runs[number] = workload.start(asked, seed)
         heapq.heappush(events, (now + _epoch_time(seed, number), number))
 
     for _ in range(concurrency):
@@ -84,7 +106,7 @@ def simulate(
         now, number = heapq.heappop(events)
         report = runs[number].next_report()
         complete = report.epoch == workload.num_epochs
-        if not complete and system.keep(number, report):
+        if not complete and timed.keep(number, report):
             heapq.heappush(events, (now + _epoch_time(seed, number), number))
             continue
         if complete:
@@ -98,7 +120,7 @@ def simulate(
             )
         else:
             stopped.append(report.epoch)
-        system.end(number, report, complete=complete)
+        timed.end(number, report, complete=complete)
         del runs[number]
         if used_epochs < budget_epochs:
             start(now)
@@ -107,7 +129,35 @@ def simulate(
         num_trials=num_trials,
         completions=tuple(completions),
         stopped_epochs=tuple(stopped),
+        thinking_seconds=tuple(timed.seconds),
     )
+
+
+class _Timed:
+    """A `System` with a clock. seconds: of the processor, by trial."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._told = 0.0  # seconds since the last trial was asked for
+        self.seconds: list[float] = []
+
+    def ask(self, number: int) -> Mapping[str, Any] | Continuation:
+        begun = time.process_time()
+        asked = self._system.ask(number)
+        self.seconds.append(self._told + time.process_time() - begun)
+        self._told = 0.0
+        return asked
+
+    def keep(self, number: int, report: Report) -> bool:
+        begun = time.process_time()
+        kept = self._system.keep(number, report)
+        self._told += time.process_time() - begun
+        return kept
+
+    def end(self, number: int, report: Report, *, complete: bool) -> None:
+        begun = time.process_time()
+        self._system.end(number, report, complete=complete)
+        self._told += time.process_time() - begun
 
 
 def _epoch_time(seed: int, number: int) -> float:

@@ -21,16 +21,21 @@ _TREND_SAMPLES = 64
 
 
 def reach_in_directions(
-    front_FM: _Floats, num_samples: int, generator: np.random.Generator
+    front_FM: _Floats,
+    num_samples: int,
+    generator: np.random.Generator,
+    spare_M: _Floats | float = 1.0,
 ) -> Callable[[_Floats], _Floats]:
     """Return a function from vectors (S, K, M) to how far they reach in directions (S, K, W).
 
     The mean over directions λ of max(0, min_i (r_i - v_i) / λ_i)^M, of the vector that reaches
     furthest in each, is the hypervolume, up to a constant (Zhang and Golovin 2020, equation 3).
-    Objectives are scaled by the range of the front.
+    Objectives are scaled by the range of the front; spare_M: by what where the front has one value
+    of an objective. 0 is as 1.
     """
     low_M, high_M = front_FM.min(axis=0), front_FM.max(axis=0)
-    width_M = np.where(high_M > low_M, high_M - low_M, 1.0)
+    width_M = np.where(high_M > low_M, high_M - low_M, spare_M)
+    width_M = np.where(width_M > 0.0, width_M, 1.0)
     num_objectives = front_FM.shape[1]
     weights_SWM = np.abs(generator.normal(size=(num_samples, _NUM_WEIGHTS, num_objectives)))
     weights_SWM /= np.linalg.norm(weights_SWM, axis=2, keepdims=True)

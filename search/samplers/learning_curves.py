@@ -6,10 +6,11 @@ W weights.
 A Gaussian process for every objective has the configuration and the fraction of training as its
 features, so that trials that are at work or were stopped early teach as well, and slow learners
 are told from poor ones. Of many candidates, half of them drawn and half mutated from the front,
-and then some near the best of these, the one is taken whose gain in hypervolume is largest on
-average over joint samples of the posterior (Daulton et al. 2020, "Differentiable Expected
-Hypervolume Improvement for Parallel Multi-Objective Bayesian Optimization", equation 4). Trials at
-work end as in each sample, so that no two workers get the same.
+and then in rounds of more near the best so far, until none of these is better, the one is taken
+whose gain in hypervolume is largest on average over joint samples of the posterior (Daulton et al.
+2020, "Differentiable Expected Hypervolume Improvement for Parallel Multi-Objective Bayesian
+Optimization", equation 4). Trials at work end as in each sample, so that no two workers get the
+same.
 
 Deviations: hypervolumes are means over random directions, which takes any number of objectives
 (Zhang and Golovin 2020, "Random hypervolume scalarizations for provable multi-objective black box
@@ -36,8 +37,9 @@ from trainables.seeds import derive_seed
 
 _MIN_COMPLETE = 2  # trials; before, draws are random
 _NUM_CANDIDATES = 400
-_NUM_REFINED = 100  # more candidates, near the best
+_NUM_REFINED = 100  # more candidates in a round, near the best
 _NUM_BEST = 5
+_MAX_ROUNDS = 6
 _NUM_SAMPLES = 32
 _BOLDNESS = 0.6  # share of the posterior's deviations that samples have; measured, 0.3 to 1
 MILESTONES = (1.0 / 9.0, 1.0 / 3.0)  # a curve is learned at its first reports after these
@@ -128,17 +130,23 @@ class CurveModel:
         ended = [c.params for c in curves.values() if c.ended]
         belief = self._prior and self._prior.held(space, ended, parents, len(complete), generator)
         posterior = _Posterior(space, list(curves.values()), names)
+        samples = int(generator.integers(2**32))
 
         def scores(candidates: Sequence[Mapping[str, Any]]) -> _Floats:
-            """Return (C, 2): what is gained, and what is missed of the constraints."""
-            drawn_SKM = posterior.sample([*working, *candidates], generator)
+            """Return (C, 2): what is gained, and what is missed of the constraints.
+
+            Of as many candidates the samples are the same, so that rounds can be compared.
+            """
+            chance = np.random.default_rng(samples)
+            drawn_SKM = posterior.sample([*working, *candidates], chance)
             ends_SKM, missed_SK = np.split(drawn_SKM, [self._num_objectives], axis=2)
             missed_SK = np.maximum(missed_SK, 0.0).sum(axis=2)
             missed_C = missed_SK[:, len(working) :].mean(axis=0)
             gain_C = np.zeros(len(candidates))
             if feasible:
                 front_FM = values_FM[on_front]
-                gain_C = _gains(ends_SKM, missed_SK <= 0.0, front_FM, len(working), generator)
+                spare_M = np.ptp(values_FM, axis=0)
+                gain_C = _gains(ends_SKM, missed_SK <= 0.0, front_FM, len(working), chance, spare_M)
                 gain_C *= belief.weights(candidates) if belief else 1.0
             return np.column_stack([gain_C, missed_C])
 
@@ -147,13 +155,17 @@ class CurveModel:
         chosen = (parents[int(generator.integers(len(parents)))] for _ in half)
         candidates += [_mutated(space, parent, _STEPS, generator) for parent in chosen]
         candidates = belief.mixed_into(candidates) if belief else candidates
-        score_C2 = scores(candidates)
-        best = [candidates[index] for index in _best_first(score_C2)[:_NUM_BEST]]
-        chosen = (best[index % len(best)] for index in range(_NUM_REFINED))
-        refined = [_mutated(space, parent, _SMALL_STEPS, generator) for parent in chosen]
-        candidates += belief.kept(refined) if belief else refined
-        score_C2 = np.vstack([score_C2, scores(candidates[_NUM_CANDIDATES:])])
-        return candidates[int(_best_first(score_C2)[0])]
+        best = [candidates[index] for index in _best_first(scores(candidates))[:_NUM_BEST]]
+        leader = None
+        for _ in range(_MAX_ROUNDS):
+            chosen = (best[index % len(best)] for index in range(_NUM_REFINED))
+            near = [_mutated(space, parent, _SMALL_STEPS, generator) for parent in chosen]
+            candidates = [*best, *(belief.kept(near) if belief else near)]
+            best = [candidates[index] for index in _best_first(scores(candidates))[:_NUM_BEST]]
+            if best[0] is leader:
+                break
+            leader = best[0]
+        return best[0]
 
     def believe(self, number: int, space: Space) -> dict[str, Any] | None:
         """Return a draw from the prior for trial `number`; None without one, or by chance.
@@ -252,13 +264,14 @@ def _gains(
     front_FM: _Floats,
     num_working: int,
     generator: np.random.Generator,
+    spare_M: _Floats | float = 1.0,
 ) -> _Floats:
     """Return the hypervolume that each candidate adds, on average over samples (C,).
 
     It is added to the front and to the trials at work, which are the first `num_working` of K.
-    holds_SK: what misses a constraint adds nothing.
+    holds_SK: what misses a constraint adds nothing. spare_M: as in `reach_in_directions`.
     """
-    reach = reach_in_directions(front_FM, len(ends_SKM), generator)
+    reach = reach_in_directions(front_FM, len(ends_SKM), generator, spare_M)
     front_SFM = np.broadcast_to(front_FM, (len(ends_SKM), *front_FM.shape))
     volume_SKW = reach(ends_SKM) * holds_SK[:, :, None]
     there_SW = volume_SKW[:, :num_working].max(axis=1, initial=0.0)

@@ -52,8 +52,8 @@ def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
         raise TimeoutError(str(error) or f"no answer within {_CONNECT_SECONDS:.0f} s") from None
 
 
-# MLflow's UI opens an experiment of this kind on its runs, where it does not go by the user's switch
-# between language models, the default, and model training (as it does since 3.17).
+# MLflow's UI opens an experiment of this kind on its runs. Since 3.17 it goes by the user's switch
+# instead, which is at language models until it is set to model training.
 TAG_EXPERIMENT_KIND = "mlflow.experimentKind"
 _KIND = "custom_model_development"
 

@@ -5,18 +5,33 @@ from typing import Any
 
 from analysis.tables.typeset import markdown_rows
 from benchmarks.search.results import prose
+from benchmarks.search.results.cells import NONE, difference, probability, sign
+from benchmarks.search.results.yahpo_section import render_yahpo
 from benchmarks.search.systems.catalogue import SHIPPED_TPE
 
-_NONE = "–"
 
+def render(parts_found: Mapping[str, Mapping[str, Any]], *, pictured: bool) -> str:
+    """The document.
 
-def render(found: Mapping[str, Any], *, pictured: bool) -> str:
-    """The document. `pictured`: whether images/search.png shows anything."""
-    workloads = found["workloads"]
+    parts_found: what was found on workloads of our own (`own`), on YAHPO's tasks (`yahpo`), and
+      there with the budgets of CARP-S (`yahpo-long`); the latter two may be missing.
+    pictured: whether images/search.png shows anything.
+    """
     parts = ["# Our search beside its peers", prose.QUESTION]
-    if not workloads:
-        return "\n\n".join([*parts, "Nothing has been run."]) + "\n"
-    parts += ["## Summary", prose.SUMMARY, _summary(workloads)]
+    yahpo, long = parts_found.get("yahpo"), parts_found.get("yahpo-long")
+    if yahpo is not None and yahpo["workloads"]:
+        parts += render_yahpo(yahpo, long)
+    if parts_found["own"]["workloads"]:
+        parts += _own(parts_found["own"], pictured)
+    if len(parts) == 2:
+        parts.append("Nothing has been run.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _own(found: Mapping[str, Any], pictured: bool) -> list[str]:
+    """On surrogates of our own and the real trainable."""
+    workloads = found["workloads"]
+    parts = ["## Workloads of our own", prose.SUMMARY, _summary(workloads)]
     if pictured:
         parts.append("![Hypervolume over epochs, ours and its peers](images/search.png)")
     parts += ["## Goals", _goals(workloads), "## Protocol", prose.protocol(found)]
@@ -25,7 +40,7 @@ def render(found: Mapping[str, Any], *, pictured: bool) -> str:
         parts += [f"### {_capital(workload['title'])}", _results(workload)]
     parts += ["## Ours, one part changed", prose.PARTS]
     parts += [_parts(workloads), "## What this shows, and what it does not", prose.limits(found)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return parts
 
 
 def _summary(workloads: Sequence[Mapping[str, Any]]) -> str:
@@ -34,7 +49,7 @@ def _summary(workloads: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for workload in workloads:
         systems = {s["name"]: s for s in workload["systems"]}
-        cells = [_final(systems[n]) if n in systems else _NONE for n in names]
+        cells = [_final(systems[n]) if n in systems else NONE for n in names]
         rows.append([workload["title"], *cells])
     labels = _labels(workloads)
     return markdown_rows(["workload", *(labels[n] for n in names)], rows, num_words=1)
@@ -44,13 +59,7 @@ def _final(system: Mapping[str, Any]) -> str:
     """The value, and what Holm's test says of ours against it: `<` ours is better."""
     value = f"{system['quarters'][-1]['mean']:.3f}"
     against = system["against_ours"]
-    return value if against is None else f"{value} {_sign(against[-1])}"
-
-
-def _sign(comparison: Mapping[str, Any]) -> str:
-    if comparison["p_holm"] >= prose.LEVEL:
-        return "="
-    return "<" if comparison["mean"] > 0 else ">"
+    return value if against is None else f"{value} {sign(against[-1])}"
 
 
 def _goals(workloads: Sequence[Mapping[str, Any]]) -> str:
@@ -61,13 +70,13 @@ def _goals(workloads: Sequence[Mapping[str, Any]]) -> str:
         told: dict[str, list[str]] = {"<": [], "=": [], ">": []}
         for system in workload["systems"]:
             if system["role"] == "peer" and system["against_ours"] is not None:
-                told[_sign(system["against_ours"][-1])].append(system["label"])
+                told[sign(system["against_ours"][-1])].append(system["label"])
         rows.append(
             [
                 workload["title"],
                 _share(ours["epochs_to_shipped"], workload["budget_epochs"])
                 if SHIPPED_TPE in systems
-                else _NONE,
+                else NONE,
                 _share(ours["epochs_to_goal"], workload["budget_epochs"]),
                 _paired(ours["share_of_epochs_by_seed"]),
                 *("; ".join(labels) or "none" for labels in told.values()),
@@ -85,7 +94,7 @@ def _share(epochs: int | None, budget: int) -> str:
 
 def _paired(share: Mapping[str, Any] | None) -> str:
     if share is None:
-        return _NONE
+        return NONE
     median = share["median"]
     shown = "not reached" if median is None else f"{100 * median:.0f} %"
     return f"{shown} ({share['reached']} of {share['seeds']} seeds)"
@@ -113,18 +122,13 @@ def _row(system: Mapping[str, Any], workload: Mapping[str, Any]) -> list[str]:
         system["label"],
         str(len(system["seeds"])),
         *(f"{quarter['mean']:.3f}" for quarter in system["quarters"]),
-        _NONE if against is None else _difference(against[-1]),
-        _NONE if against is None else f"{against[-1]['p_holm']:.2g}",
-        _NONE if distance is None else f"{distance['mean']:.4f}",
+        NONE if against is None else difference(against[-1]),
+        NONE if against is None else probability(against[-1]),
+        NONE if distance is None else f"{distance['mean']:.4f}",
         f"{system['trials']:.0f}",
         f"{system['complete']:.0f}",
         _share(system["epochs_to_goal"], workload["budget_epochs"]),
     ]
-
-
-def _difference(comparison: Mapping[str, Any]) -> str:
-    low, high = comparison["low"], comparison["high"]
-    return f"{comparison['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _parts(workloads: Sequence[Mapping[str, Any]]) -> str:
@@ -139,7 +143,7 @@ def _parts(workloads: Sequence[Mapping[str, Any]]) -> str:
         cells = []
         for workload in shown:
             against = {s["name"]: s["against_ours"] for s in workload["systems"]}.get(name)
-            cells.append(_NONE if against is None else _changed(against[-1]))
+            cells.append(NONE if against is None else _changed(against[-1]))
         rows.append([labels[name], *cells])
     return markdown_rows(["ours, but", *(w["name"] for w in shown)], rows, num_words=1)
 

@@ -22,37 +22,41 @@ from benchmarks.search.results.scores import (
 )
 from benchmarks.search.runs import (
     CONCURRENCY,
-    FULL_LENGTHS,
     REAL,
     Job,
     get_workload,
     load,
+    scaled_workload,
     seeds_of,
 )
 from benchmarks.search.simulator import Trace
 from benchmarks.search.systems import peers
 from benchmarks.search.systems.catalogue import OURS, PLAIN_TPE, SHIPPED_TPE, SYSTEMS
-from benchmarks.search.workloads.surrogates import NOISE, get_surrogate
+from benchmarks.search.workloads.surrogates import NOISE
 from search.plans.rung_settings import RungSettings
 
 _CURVE_POINTS = 60
+_LAST_ASKS = 5  # over which the seconds late in a search are taken
 # The dominated volume of thousands of points in six dimensions takes minutes.
 _MAX_OBJECTIVES_OF_A_FRONT = 3
 
 Kept = Mapping[str, Mapping[int, Trace]]  # by system, then by seed
 
 
-def collect(folder: Path, max_seeds: Mapping[str, int]) -> dict[str, Any]:
+def collect(folder: Path, max_seeds: Mapping[str, int], *, long: bool = False) -> dict[str, Any]:
     """Everything that is kept in `folder`: systems over the seeds they have, comparisons over the
     seeds that both have.
 
-    max_seeds: by workload, as many as are looked for.
+    max_seeds: by workload, as many as are looked for. long: see `Job.of`.
     """
-    found = []
+    found, shares = [], []
     for workload, seeds in max_seeds.items():
-        kept = _kept(folder, workload, seeds)
+        kept = _kept(folder, workload, seeds, long)
         if OURS in kept and len(kept) > 1:
-            found.append(_workload(workload, kept))
+            budget = Job.of(workload, OURS, 0, long=long).budget_epochs
+            described, curves = _workload(workload, kept, budget)
+            found.append(described)
+            shares.append(_shares(curves, budget, described["front_hypervolume"] or 1.0))
     return {
         "quarters": list(QUARTERS),
         "concurrency": CONCURRENCY,
@@ -63,25 +67,28 @@ def collect(folder: Path, max_seeds: Mapping[str, int]) -> dict[str, Any]:
         },
         "our_rungs": dataclasses.asdict(RungSettings()),
         "workloads": found,
+        "pooled": _pooled(shares),
     }
 
 
-def _kept(folder: Path, workload: str, seeds: int) -> dict[str, dict[int, Trace]]:
+def _kept(folder: Path, workload: str, seeds: int, long: bool) -> dict[str, dict[int, Trace]]:
     found: dict[str, dict[int, Trace]] = {}
     for system in SYSTEMS:
         traces = {
             seed: trace
             for seed in seeds_of(workload, seeds)
-            if (trace := load(Job.of(workload, system, seed), folder)) is not None
+            if (trace := load(Job.of(workload, system, seed, long=long), folder)) is not None
         }
         if traces:
             found[system] = traces
     return found
 
 
-def _workload(name: str, kept: Kept) -> dict[str, Any]:
+def _workload(
+    name: str, kept: Kept, budget: int
+) -> tuple[dict[str, Any], dict[str, dict[int, Trajectory]]]:
+    """What is said of a workload, and the trajectories by system and seed."""
     workload = get_workload(name)
-    budget = FULL_LENGTHS[name] * workload.num_epochs
     normalisation = _normalisation(name, kept)
     curves = {
         system: {seed: trajectory(trace, normalisation) for seed, trace in traces.items()}
@@ -98,8 +105,8 @@ def _workload(name: str, kept: Kept) -> dict[str, Any]:
         system["against_ours"] = compared.get(system["name"])
     front = None
     if name != REAL and workload.num_objectives <= _MAX_OBJECTIVES_OF_A_FRONT:
-        front = hypervolume(get_surrogate(name).front(), normalisation)
-    return {
+        front = hypervolume(scaled_workload(name).front(), normalisation)
+    described = {
         "name": name,
         "title": getattr(workload, "title", name),
         "num_objectives": workload.num_objectives,
@@ -109,12 +116,13 @@ def _workload(name: str, kept: Kept) -> dict[str, Any]:
         "front_hypervolume": front,
         "systems": systems,
     }
+    return described, curves
 
 
 def _normalisation(name: str, kept: Kept) -> Normalisation:
     """From the true front; of the real trainable, from all trials of all systems."""
     if name != REAL:
-        return get_surrogate(name).normalisation
+        return scaled_workload(name).normalisation
     return Normalisation.of(
         np.array(
             [c.worth for traces in kept.values() for t in traces.values() for c in t.completions]
@@ -141,6 +149,7 @@ def _system(
         "quarters": [_mean([c.at(q * budget) for c in curves.values()]) for q in QUARTERS],
         "trials": fmean(t.num_trials for t in traces.values()),
         "complete": fmean(len(t.completions) for t in traces.values()),
+        "thinking_seconds": _thinking(traces),
         "feasible": fmean(sum(c.feasible for c in t.completions) for t in traces.values()),
         "epochs_to_goal": epochs_to_reach(mean, goal["level"]) if goal else None,
         "epochs_to_shipped": epochs_to_reach(mean, shipped["level"]) if shipped else None,
@@ -150,6 +159,58 @@ def _system(
             "hypervolume": mean[picked - 1].tolist(),
         },
     }
+
+
+def _thinking(traces: Mapping[int, Trace]) -> dict[str, float]:
+    """Seconds of the processor for a trial, on average and late in a search."""
+    return {
+        "mean": fmean(fmean(t.thinking_seconds) for t in traces.values()),
+        "last": fmean(fmean(t.thinking_seconds[-_LAST_ASKS:]) for t in traces.values()),
+    }
+
+
+def _shares(
+    curves: Mapping[str, Mapping[int, Trajectory]], budget: int, best: float
+) -> dict[str, dict[int, list[float]]]:
+    """Hypervolume at each quarter as a share of the best known, by system and seed."""
+    return {
+        name: {seed: [c.at(q * budget) / best for q in QUARTERS] for seed, c in found.items()}
+        for name, found in curves.items()
+    }
+
+
+def _pooled(shares: Sequence[Mapping[str, Mapping[int, list[float]]]]) -> list[dict[str, Any]]:
+    """Over all workloads: of each system the mean of the shares, and ours minus it over all pairs
+    of a workload and a seed that both have, with Holm's correction over the systems."""
+    names = dict.fromkeys(name for found in shares for name in found)
+    theirs: dict[str, list[list[float]]] = {name: [] for name in names}
+    ours: dict[str, list[list[float]]] = {name: [] for name in names}
+    for found in shares:
+        for name, by_seed in found.items():
+            for seed in sorted(set(by_seed) & set(found[OURS])):
+                theirs[name].append(by_seed[seed])
+                ours[name].append(found[OURS][seed])
+    compared: dict[str, list[dict[str, Any]]] = {}
+    for role in ("peer", "part"):
+        rivals = [n for n in names if SYSTEMS[n].role == role and len(theirs[n]) > 1]
+        for index in range(len(QUARTERS)) if rivals else ():
+            ends = {name: [row[index] for row in theirs[name]] for name in rivals}
+            of_ours = {name: [row[index] for row in ours[name]] for name in rivals}
+            for name, (comparison, p_holm) in against_peers(of_ours, ends).items():
+                compared.setdefault(name, []).append(_comparison(comparison, p_holm))
+    return [
+        {
+            "name": name,
+            "label": SYSTEMS[name].label,
+            "role": SYSTEMS[name].role,
+            "workloads": sum(name in found for found in shares),
+            "quarters": np.mean(theirs[name], axis=0).tolist(),
+            "ours": np.mean(ours[name], axis=0).tolist(),
+            "against_ours": compared.get(name),
+        }
+        for name in names
+        if theirs[name]
+    ]
 
 
 def _goal(
@@ -188,7 +249,7 @@ def _distance(
     feasible are left out and counted."""
     if name == REAL:
         return {"igd_plus": None}
-    front = get_surrogate(name).front()
+    front = scaled_workload(name).front()
     values = [igd_plus(trace, front, normalisation) for trace in traces.values()]
     known = [value for value in values if math.isfinite(value)]
     return {

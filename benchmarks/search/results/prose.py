@@ -9,7 +9,49 @@ QUESTION = (
     "Does a search that stops trials early by several objectives at once, and learns from them, "
     "find better fronts than others at the same number of epochs? Written by "
     "`make bench-search`, which resumes with what is missing; every figure is from "
-    "[search.json](search.json)."
+    "[search-yahpo.json](search-yahpo.json) and [search.json](search.json)."
+)
+
+YAHPO = (
+    "Six multi-objective multi-fidelity tasks of CARP-S 1.1.0 on surrogates of YAHPO Gym "
+    "(Pfisterer, Schneider et al. 2022), which were fitted to real searches. Nobody here had a "
+    "hand in them, no starting point is given to anyone, and neither objective is known with "
+    "the configuration. 40 full lengths, 4 workers; reports: every epoch of 52 (lcbench), every"
+    " repetition of 10, or 27 shares of the data. Hypervolume has its ideal at the best of "
+    "20,000 random configurations and six generations of mutants of the best, and its nadir at "
+    "the 95 % quantiles of the random ones. The searches were developed on seeds 0 to 7; these "
+    "are 100 and up. The two tasks of xgboost on instance 12 share their surrogate and their "
+    "front and differ in the fidelity alone, so that searches that train every trial at full "
+    "length do the same on both."
+)
+
+POOLED = (
+    "Hypervolume as a share of the best that is known, mean over tasks and seeds; ours minus it"
+    " over the pairs (task and seed) that both have, with a 95 % interval, Wilcoxon's "
+    "signed-rank test, and Holm's correction over the peers. `ours there`: ours at the end over"
+    " the same pairs."
+)
+
+YAHPO_PEERS = (
+    "Peers, at the versions of `constraints.txt`: Optuna's TPE through Ray's OptunaSearch, its "
+    "NSGA-II with a population of 10 (the default of 50 would not leave the first generation), "
+    "its TPE multivariate with a constant liar, and its GPSampler; Syne Tune's MOASHA with "
+    "rungs from 1/9; BoTorch's qLogNEHVI, four restarts of 128 raw samples (its tutorial has 10"
+    " of 512), whose first call compiles C++ for a minute or two, uncounted. Optuna's "
+    "AutoSampler is no package: OptunaHub fetches it from the network when it is called, so "
+    "that it cannot be pinned; by its source it is the multivariate TPE where a space has "
+    "categories (xgboost, rpart) and GPSampler where it has none (lcbench, glmnet). NePS's "
+    "PriMO (0.17) is left out: it demands gpytorch 1.13.0 and pandas 2 where BoTorch demands "
+    "gpytorch 1.15.2 and this environment has pandas 3, and in its second phase it numbers a "
+    "new trial after those that have ended alone, so that several workers get the same number. "
+    "Seconds are of one processor and hold for all that a system does for a trial."
+)
+
+LONG = "As many full lengths as CARP-S gives evaluations; all else is the same."
+
+NOT_LONG = (
+    "`make bench-search ARGS=--long` runs them (77 to 170 full lengths, for each task as many "
+    "as CARP-S gives evaluations). That has not been run yet."
 )
 
 SUMMARY = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from benchmarks.search.simulator import System
-from benchmarks.search.systems import peers
+from benchmarks.search.systems import botorch_peer, optuna_peers, peers
 from benchmarks.search.systems.ours import Ours, Variant
 from benchmarks.search.workloads.starts import starts_of
 from benchmarks.search.workloads.workload import Workload
@@ -15,6 +15,8 @@ from trainables.errors import unknown_name
 Role = Literal["ours", "peer", "part"]
 OURS, PLAIN_TPE, RANDOM = "ours", "optuna-search", "random"
 SHIPPED_TPE = "optuna-search-bare"  # the same without starting points
+# On YAHPO's tasks alone.
+MODEL_PEERS = ("nsga-ii", "tpe-multivariate", "qlognehvi", "gp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +40,7 @@ def _peer(name: str, label: str, build: type[Any]) -> Entry:
         name=name,
         label=label,
         role="peer",
-        module="benchmarks.search.systems.peers",
+        module=build.__module__,
         settings=build.__name__,
         build=lambda workload, seed, starts: build(
             workload, seed, starts_of(workload.space) if starts else ()
@@ -78,6 +80,10 @@ SYSTEMS: dict[str, Entry] = {
             settings="RayOptunaSearch without starts",
             build=lambda workload, seed, starts: peers.RayOptunaSearch(workload, seed, ()),
         ),
+        _peer("nsga-ii", "Optuna NSGA-II, population 10", optuna_peers.OptunaNSGAII),
+        _peer("tpe-multivariate", "Optuna TPE, multivariate", optuna_peers.OptunaTPE),
+        _peer("qlognehvi", "BoTorch qLogNEHVI", botorch_peer.BoTorchQLogNEHVI),
+        _peer("gp", "Optuna GPSampler", optuna_peers.OptunaGP),
         _ours("no-stopping", "no early stopping", replace(DEFAULT, rungs=None)),
         _ours("random-sampler", "random draws", replace(DEFAULT, sampler="random")),
         _ours("tpe-sampler", "TPE draws", replace(DEFAULT, sampler="tpe")),

@@ -124,7 +124,7 @@ class RayOptunaSearch:
 
     def ask(self, number: int) -> Mapping[str, Any]:
         """Return the parameters of trial `number`."""
-        with _quiet():
+        with quiet():
             found = self._searcher.suggest(str(number))
         assert found is not None
         return found
@@ -136,7 +136,7 @@ class RayOptunaSearch:
     def end(self, number: int, report: Report, *, complete: bool) -> None:
         """Learn how a trial ended."""
         result = dict(zip(self._names, report.values, strict=True))
-        with _quiet():
+        with quiet():
             self._searcher.on_trial_complete(str(number), result)
 
 
@@ -224,7 +224,8 @@ def _result(report: Report) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Without the warnings of other people's libraries."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -7,9 +7,11 @@ from spaces.space import Space
 
 def starts_of(space: Space) -> list[dict[str, Any]]:
     """The defaults under every choice of the first parameter, at sparsities spread over the
-    range; then the defaults at both ends of it."""
+    range; then the defaults at both ends of it. None where no sparsity is searched."""
     first = space.parameters[0]
-    sparsity = next(p for p in space.parameters if p.name == "sparsity.target")
+    sparsity = space.parameter("sparsity.target")
+    if sparsity is None:
+        return []
     low, high = sparsity.low, sparsity.high
     assert low is not None
     assert high is not None

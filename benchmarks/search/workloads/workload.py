@@ -1,7 +1,8 @@
 """What a search is given to work on: something that trains, epoch by epoch. No search here.
 
-Everything is minimised. A vector holds the tasks' errors and then the cost, which is known with
-the configuration: at every epoch it is the cost the trial will end with.
+Everything is minimised. A vector holds the tasks' errors and then the cost. Of our own workloads
+that is known with the configuration: at every epoch it is the cost the trial will end with. Of
+tasks that others wrote nothing is known before it is reported.
 """
 
 from collections.abc import Mapping

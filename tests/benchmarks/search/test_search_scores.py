@@ -128,7 +128,7 @@ def test_findings_hold_what_the_traces_say_and_the_document_says_it(
     assert systems["optuna-search"]["share_of_epochs_by_seed"]["reached"] == 3
     assert crossing["front_hypervolume"] > systems["ours"]["quarters"][-1]["mean"]
     write_json(tmp_path / "search.json", found)
-    text = render(found, pictured=True)
+    text = render({"own": found}, pictured=True)
     for system in systems.values():
         assert system["label"] in text
     assert f"{np.mean(finals):.3f}" in text
@@ -138,5 +138,5 @@ def test_findings_hold_what_the_traces_say_and_the_document_says_it(
 
 def test_without_results_the_document_says_so(tmp_path: Path) -> None:
     found = collect(tmp_path, {"crossing": 3})
-    assert "Nothing has been run" in render(found, pictured=False)
+    assert "Nothing has been run" in render({"own": found}, pictured=False)
     assert not draw(found, tmp_path / "search.png")

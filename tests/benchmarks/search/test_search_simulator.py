@@ -1,5 +1,6 @@
 """The simulator of searches: epochs are counted exactly, and nothing is left to chance."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from benchmarks.search import fingerprint as fingerprints
 from benchmarks.search.runs import Job, load, missing, obtain, plan, run
-from benchmarks.search.simulator import Trace, simulate
+from benchmarks.search.simulator import Continuation, Trace, simulate
 from benchmarks.search.systems.catalogue import SYSTEMS, get_system
 from benchmarks.search.workloads.surrogates import SURROGATES
 from benchmarks.search.workloads.workload import Report
@@ -104,6 +105,36 @@ def test_every_epoch_of_the_budget_is_used_once(budget: int, concurrency: int) -
     assert trace.num_trials - len(finished) <= concurrency
 
 
+class Promotes(StopsAt):
+    """Lets every other trial go on where the one before it was stopped, after three epochs."""
+
+    def ask(self, number: int) -> Mapping[str, Any] | Continuation:
+        asked = super().ask(number)
+        return asked if number % 2 == 0 else Continuation(params=asked, epochs=3)
+
+
+def test_a_trial_that_goes_on_is_not_charged_for_what_was_trained_before() -> None:
+    system = Promotes({0: 3, 2: 3})
+    trace = simulate(Ladder(), system, budget_epochs=18, concurrency=1, seed=0)
+    assert system.ends == [(0, 3, False), (1, 9, True), (2, 3, False), (3, 9, True)]
+    assert [c.epochs for c in trace.completions] == [9, 18]
+    assert [epoch for number, epoch in system.reports if number == 1] == [4, 5, 6, 7, 8]
+
+
+def test_thinking_is_measured_by_trial_and_does_not_tell_two_runs_apart() -> None:
+    class Thinks(StopsAt):
+        def ask(self, number: int) -> Mapping[str, Any]:
+            busy_until = time.process_time() + 0.02 * (number == 1)
+            while time.process_time() < busy_until:
+                pass
+            return {"number": number}
+
+    traces = [trace_of(Thinks({}), 2 * EPOCHS) for _ in range(2)]
+    assert traces[0] == traces[1]
+    first, second = traces[0].thinking_seconds
+    assert 0.0 <= first < 0.02 <= second
+
+
 def test_workers_train_side_by_side() -> None:
     system = StopsAt({})
     trace_of(system, 3, concurrency=3)
@@ -121,7 +152,11 @@ def job(system: str, **changes: Any) -> Job:
     return Job(**(settings | changes))
 
 
-@pytest.mark.parametrize("system", [name for name in SYSTEMS if name != "moasha"])
+# These need packages of their own, or think for minutes.
+_ELSEWHERE = ("moasha", "qlognehvi", "gp")
+
+
+@pytest.mark.parametrize("system", [name for name in SYSTEMS if name not in _ELSEWHERE])
 def test_every_system_repeats_itself_and_uses_up_what_it_is_given(system: str) -> None:
     first, second = run(job(system)), run(job(system))
     assert first == second

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.statistics.pareto import non_dominated
 from search.samplers.gaussian_process import hyperparameters
-from search.samplers.learning_curves import CurveModel, _gains
+from search.samplers.learning_curves import CurveModel, _gains, _Posterior
 from spaces.space import Parameter, Space, When
 
 SPACE = Space(
@@ -215,6 +216,48 @@ def test_gains_are_shares_of_hypervolume() -> None:
     holds = np.ones(ends.shape[:2], dtype=bool)
     gains = _gains(ends, holds, front, 0, np.random.default_rng(0))
     assert np.corrcoef(exact, gains)[0, 1] > 0.995
+
+
+def test_a_front_of_one_point_has_a_box_as_wide_as_what_is_known() -> None:
+    """Worked by hand, on scales of 100 and 0.01: 1.2 · 1.1 - 1.1² is 0.11, 1.3 · 1.1 - 1.1² twice
+    that."""
+    front = np.array([[0.0, 0.0]])
+    asked = np.array([[-10.0, 0.0], [0.0, -0.001], [-20.0, 0.0]])
+    ends = np.tile(asked, (4000, 1, 1))
+    holds = np.ones(ends.shape[:2], dtype=bool)
+
+    def gains(spare: np.ndarray | float) -> np.ndarray:
+        return _gains(ends, holds, front, 0, np.random.default_rng(0), spare)
+
+    first, second, twice = gains(np.array([100.0, 0.01]))
+    assert second == pytest.approx(first, rel=0.05)
+    assert twice == pytest.approx(2 * first, rel=0.05)
+    # Without a scale the objective of large numbers is all that counts.
+    first, second, _ = gains(1.0)
+    assert first > 100 * second
+    assert np.array_equal(gains(np.zeros(2)), gains(1.0))
+
+
+def test_rounds_find_proposals_that_are_believed_to_gain_more() -> None:
+    """Judged anew, by many samples that no proposal was chosen by."""
+    model = trained(16)
+
+    def proposals(num_rounds: int) -> list[dict[str, Any]]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("search.samplers.learning_curves._MAX_ROUNDS", num_rounds)
+            found = [model.propose(number, SPACE) for number in range(16, 24)]
+        return [proposal for proposal in found if proposal is not None]
+
+    asked = [*proposals(6), *proposals(0)]
+    front = np.array([vector(params) for params in draws(16)])
+    front = front[non_dominated(front)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.samplers.learning_curves._NUM_SAMPLES", 512)
+        posterior = _Posterior(SPACE, list(model._curves.values()), [])
+        ends = posterior.sample(asked, np.random.default_rng(5))
+    holds = np.ones(ends.shape[:2], dtype=bool)
+    gains = _gains(ends, holds, front, 0, np.random.default_rng(6))
+    assert gains[:8].mean() > 1.02 * gains[8:].mean()
 
 
 def test_gains_count_trials_at_work_and_constraints_sample_by_sample() -> None:
