@@ -10,7 +10,9 @@ from trainables.config import OptimiserConfig
 
 
 def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return SGD, Adam or AdamW over the model's parameters.
+    """Return SGD, Adam or AdamW over the model's parameters of floating point.
+
+    Others are frozen, and Adam's fused kernel refuses them.
 
     Parameters for which the model sets another rate (`learning_rate_scales`) get groups with a
     "scale", in order of scale, after the group of all others.
@@ -22,6 +24,8 @@ def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Op
     scales: Mapping[str, float] = getattr(model, "learning_rate_scales", dict)()
     by_scale: dict[float, list[nn.Parameter]] = {1.0: []}
     for name, parameter in model.named_parameters():
+        if not parameter.is_floating_point():
+            continue
         by_scale.setdefault(scales.get(name, 1.0), []).append(parameter)
     parameters = [
         {"params": members, "scale": scale}
