@@ -72,6 +72,7 @@ _TRAINING: dict[str, dict[str, Any]] = {
 # Shorter runs have fewer of these than the papers, so that a grown weight has time to learn.
 _INTERVAL_FRACTION = {"tiny": 0.04, "small": 0.03, "paper": 0.005}
 # Blocks of channels that CPU kernels like; the layers of `tiny` have few.
+_LOSS_WEIGHTS = "training.loss_weights"
 _ROUND_TO = {"tiny": 8, "small": 16, "paper": 16}
 _SALIENCY_BATCHES = {"tiny": 25, "small": 16, "paper": 50}
 
@@ -250,6 +251,10 @@ def trial_config(
     config = TrialConfig.from_dict(values)
     if not described.has_target:
         config = config.replace({"sparsity.target": 0.0})
+    for name in overrides:  # any task's name would do for the configuration
+        part, _, task = name.rpartition(".")
+        if part == _LOSS_WEIGHTS and task not in {*defaults.loss_weights, *chosen}:
+            raise unknown_name("setting", name, config.flat())
     config = config.replace({**described.default_settings, **overrides})
     _require_sense(config)
     return config
@@ -309,6 +314,11 @@ def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]
             for model in MODELS.values()
             for name in model.reads
         },
+    }
+    unread |= {
+        name: name.rpartition(".")[2] not in config.data.tasks
+        for name in config.flat()
+        if name.startswith(f"{_LOSS_WEIGHTS}.")
     }
     dead = tuple(prefix for prefix, holds in unread.items() if holds)
     read = {*method.reads, *(("sparsity.target", "sparsity.counts") if method.scales else ())}

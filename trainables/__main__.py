@@ -18,6 +18,7 @@ import typer
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from trainables.command_line import (
+    STDOUT,
     Commands,
     parse_settings,
     parse_size,
@@ -149,7 +150,7 @@ def train(
     checkpoint = None if out is None else out / "checkpoint"
     if checkpoint is not None:
         require_writable(checkpoint.parent, "--out")
-    to_stdout = str(json_file) == "-"
+    to_stdout = str(json_file) == STDOUT
     if json_file is not None and not to_stdout:
         if json_file.is_dir():
             raise UserError(
@@ -181,7 +182,7 @@ def train(
     summary = run.summary([Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]])
     # Before the files are written: a full disk must not lose it.
     if to_stdout:
-        print(json.dumps(summary))
+        write_json(STDOUT, summary)
     else:
         _print_result(summary)
     flops = summary["metrics"]["cost/flops_fraction"]
@@ -192,7 +193,7 @@ def train(
         run.export(out / "model.pt")
         write_json(out / "summary.json", summary)
         save_predictions(out / FILE, run)
-    if json_file is not None:
+    if json_file is not None and not to_stdout:
         write_json(json_file, summary)
     require_numbers(summary["metrics"])
 
@@ -217,7 +218,8 @@ Example:
 def convert(
     dataset: Annotated[str, typer.Argument(help="See `list datasets`, or package.module:SPEC.")],
     source: Annotated[Path, typer.Argument(help="The raw data, in any supported layout.")],
-    destination: Annotated[Path, typer.Argument(help="Folder for the store.")],
+    # Text, because a path would make one slash of an address's two.
+    destination: Annotated[str, typer.Argument(help="Folder for the store.")],
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")] = None,
     allow_outside: Annotated[
         bool,

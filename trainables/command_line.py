@@ -7,6 +7,7 @@ the environment has DISPARSE_DEBUG.
 
 import contextlib
 import errno
+import itertools
 import json
 import math
 import os
@@ -15,9 +16,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -31,6 +33,8 @@ EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 STDOUT = "-"  # as a file: standard output, which then holds nothing else
 _DEBUG = "DISPARSE_DEBUG"
+_ANSWERS = "disparse.json"  # in a context's `meta`: whether standard output is for JSON
+_answers: ContextVar[TextIO | None] = ContextVar("answers", default=None)
 
 # `scheme://user:password@`. In an http or object-store address the password ends before the first
 # slash. A database's driver takes everything up to the `@`, slashes included.
@@ -39,6 +43,8 @@ _PASSWORD = re.compile(
     r"|((?!https?:|s3:|gs:)\b[a-z][a-z0-9+.\-]*://[^\s/?#:@]*):\S*@",
     re.IGNORECASE,
 )
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]+:/", re.IGNORECASE)
+
 # `?password=…`, `&sslpassword=…`, `&access_token=…`
 _SECRET_ARGUMENT = re.compile(
     r"([?&][\w.\-]*(?:password|passwd|pwd|token|secret)[\w.\-]*=)[^&#\s'\"]+", re.IGNORECASE
@@ -65,7 +71,22 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; `--json` without a file prints."""
-        return super().parse_args(ctx, _with_json_files(args))
+        args = _with_json_files(args)
+        pairs = itertools.pairwise(args)
+        ctx.meta[_ANSWERS] = ("--json", STDOUT) in pairs or f"--json={STDOUT}" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; where standard output is for JSON, what else is printed goes aside."""
+        if not ctx.meta[_ANSWERS]:
+            return super().invoke(ctx)
+        token = _answers.set(sys.stdout)
+        try:
+            # A user's own code may print, and libraries do.
+            with contextlib.redirect_stdout(sys.stderr):
+                return super().invoke(ctx)
+        finally:
+            _answers.reset(token)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write what each command does: its first paragraph, whole."""
@@ -245,6 +266,11 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     return int(height), int(width)
 
 
+def write_answer(text: str) -> None:
+    """Write to standard output what `--json -` asks for."""
+    (_answers.get() or sys.stdout).write(text)
+
+
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object, complete or not at all, with null for NaN and infinity.
 
@@ -253,7 +279,7 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     target = Path(path)
     text = json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
     if str(path) == STDOUT:
-        sys.stdout.write(text)
+        write_answer(text)
         return
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -276,8 +302,14 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
 def require_writable(folder: Path, option: str) -> None:
     """Raise `UserError` unless files can be written to `folder`, which is created if missing.
 
-    Long commands call it first, so that they fail before the work and not after it.
+    Long commands call it first, so that they fail before the work and not after it. An address,
+    of which `Path` has made a relative path, is refused too.
     """
+    if _ADDRESS.match(str(folder)):
+        raise UserError(
+            f"`{option}` must be a local folder, got the address {str(folder)!r}; write to a "
+            "local one, and copy it there"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{os.getpid()}"

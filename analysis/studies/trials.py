@@ -114,6 +114,7 @@ def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None
     storage = Path(storage)
     directory = storage / name
     if any((directory / file).exists() for file in tracking.RECORD_FILES):
+        _require_record(name, directory)
         facts, table = _read_record(directory)
         recorded = facts.get("tracking_uri")
         if recorded is None and "tracking_uri" in facts:
@@ -172,6 +173,25 @@ def _study(
         parent_run_id=facts.get("parent_run_id"),
         notes=notes,
     )
+
+
+def _require_record(name: str, directory: Path) -> None:
+    """Raise `UserError` where a file of the record is gone; what it said must not be overwritten.
+
+    A study that has just begun has no table yet.
+    """
+    facts, table = (directory / file for file in tracking.RECORD_FILES)
+    if not facts.is_file():
+        raise UserError(
+            f"study {name!r} must have {str(facts)!r}, got no such file; restore it from a copy, "
+            "or from the study's run in MLflow (record/study.json)"
+        )
+    ended = len(list(directory.glob("trials/*/summary.json")))
+    if ended and not table.is_file():
+        raise UserError(
+            f"study {name!r} must have {str(table)!r}, for {ended} of its trials have ended, but "
+            f"got no such file; `python -m search resume {name}` writes it anew"
+        )
 
 
 def _read_record(folder: Path) -> tuple[dict[str, Any], pa.Table]:

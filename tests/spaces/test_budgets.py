@@ -99,6 +99,20 @@ def test_settings_without_effect(method: str, dead: list[str], alive: list[str])
     assert without_effect(config, [*dead, *alive]) == tuple(dead)
 
 
+def test_the_weight_of_a_task_that_is_not_trained() -> None:
+    weights = {"training.loss_weights.depth": 3.0, "training.loss_weights.edges": 0.5}
+    config = trial_config("snip", "scenes", "tiny", tasks=("depth",), overrides=weights)
+    assert config.training.loss_weights["depth"] == 3.0
+    assert without_effect(config, weights) == ("training.loss_weights.edges",)
+
+
+@pytest.mark.parametrize("task", ["deth", "", "Depth", "normal"])
+def test_the_weight_of_a_task_that_there_is_not(task: str) -> None:
+    name = f"training.loss_weights.{task}"
+    with pytest.raises(UserError, match=f"unknown setting '{name}'; valid: .*loss_weights.depth"):
+        trial_config("snip", "scenes", "tiny", tasks=("depth",), overrides={name: 1.0})
+
+
 READING = MethodDescription(
     name="reading",
     summary="a rule of a user's own that does not regrow",

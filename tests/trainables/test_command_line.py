@@ -87,6 +87,15 @@ MISTAKES = {
     "out below a file": (["train", "snip", "--out", "pyproject.toml/x"], "must be writable"),
     "baseline": (["train", "snip", "--baseline", "/no/file.json"], "--json file of a dense run"),
     "json is a folder": (["train", "snip", "--json", "tests"], "must be a file, got the folder"),
+    "out is an address": (
+        ["train", "snip", "--out", "gs://bucket/run"],
+        "`--out` must be a local folder, got the address 'gs:/bucket/run'",
+    ),
+    "json is an address": (["train", "snip", "--json", "https://host/a.json"], "must be a local"),
+    "store is an address": (
+        ["convert", "nyu-v2", ".", "s3://bucket/store"],
+        "must write to a local folder, got s3://bucket/store",
+    ),
     "json below a file": (["train", "snip", "--json", "pyproject.toml/x"], "`--json` must be writ"),
     "json nowhere": (["train", "snip", "--json", "/proc/x/a.json"], "`--json` must be writable"),
     "dense by setting": (["train", "dense", "--set", "sparsity.target=0.9"], "keeps every weight"),

@@ -1,6 +1,7 @@
 """What a user's own model, task, rule or source raises is one message that says where."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -68,6 +69,18 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_model_that_is_sound_trains(own: str, scenes: str, kind: str, capsys) -> None:
     assert train(scenes, "--set", f"model.name={own}:{kind}", method="snip") == 0, capsys
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("option", [("--json", "-"), ("--json=-",), ("--json",)])
+def test_what_ones_own_code_prints_is_not_in_the_answer(
+    own: str, scenes: str, option: tuple[str, ...], capsys
+) -> None:
+    assert train(scenes, "--set", f"model.name={own}:Talks", *option) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["config"]["model"]["name"] == f"{own}:Talks"
+    assert "features of" in said.err
+    assert train(scenes, "--set", f"model.name={own}:Talks") == 0
+    assert "features of" in capsys.readouterr().out  # with no answer to keep apart
 
 
 @pytest.mark.parametrize("method", ["dense", "snip"])

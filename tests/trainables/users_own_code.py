@@ -46,6 +46,12 @@ class Lambda(Good):
         return {t: self.act(p) for t, p in super().forward(images, tasks).items()}
 
 
+class Talks(Good):
+    def forward(self, images, tasks=None):
+        print("features of", tuple(images.shape))
+        return super().forward(images, tasks)
+
+
 class Volume(nn.Module):
     """Works on a fifth dimension."""
 

@@ -45,6 +45,8 @@ class Frame:
     extra: Any = field(default_factory=dict)  # {name: array}; Any, because sources pass **arrays
 
     def __post_init__(self) -> None:
+        for field_name in ("name", "scene"):
+            _require_text(field_name, getattr(self, field_name))
         if not isinstance(self.extra, Mapping):
             raise UserError(
                 f"frame {self.name!r}: `extra` must be a dict of arrays by name, got "
@@ -56,6 +58,14 @@ class Frame:
                 f"frame {self.name!r}: `extra` must hold targets of your own tasks, got "
                 f"{taken[0]!r}; give it as {taken[0]}=… or name it otherwise"
             )
+        for column, array in (("image", self.image), *self.arrays()):
+            # A masked array would lose its mask when it is stored.
+            if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+                raise UserError(
+                    f"frame {self.name!r}: {column} must be a NumPy array, got "
+                    f"{type(array).__name__}; convert it, with unknown pixels marked as in the "
+                    "README's table"
+                )
         for column, array in self.arrays():
             self.require(
                 column, kind_of(column, {n: _likely_kind(a) for n, a in self.extra.items()})
@@ -105,6 +115,18 @@ class Frame:
                 f"frame {self.name!r}: {column} must be {DTYPES[kind].__name__}, "
                 f"got {array.dtype}; {remedy}"
             )
+
+
+def _require_text(field_name: str, value: object) -> None:
+    """Raise `UserError` unless a name can be stored: text, not empty, and without halves of it."""
+    rule = f"`{field_name}` of a frame must be text that UTF-8 can hold, and not empty"
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{rule}, got {value!r}; give e.g. the stem of its file")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # As Python reads a file's name whose bytes are not UTF-8.
+        raise UserError(f"{rule}, got {value!r}; rename its file") from None
 
 
 def _likely_kind(array: np.ndarray) -> str:

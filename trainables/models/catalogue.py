@@ -11,6 +11,12 @@ from torch.nn.parameter import is_lazy
 from trainables.config import ModelConfig
 from trainables.errors import UserError, is_out_of_memory, unknown_name
 from trainables.models.base import SHARED
+from trainables.models.contents import (
+    identities,
+    require_contents,
+    require_same_parameters,
+    require_shapes,
+)
 from trainables.models.copies import unchanged
 from trainables.models.passes import predict, require_predictions
 from trainables.models.service import Service, tasks_served
@@ -41,7 +47,9 @@ def build_model(config: ModelConfig, num_channels: Mapping[str, int], seed: int)
         model = build(config, dict(num_channels))
         _check_members(config.name, model, num_channels)
         if not built_in:
+            require_contents(config.name, model)
             _probe(config.name, model, num_channels)
+            require_shapes(config.name, model)
     return model
 
 
@@ -147,7 +155,9 @@ def check_predictions(
         model.eval()
         try:
             image = torch.zeros(1, 3, *size, device=device)
+            held = identities(model)
             predictions = predict(model, image, tuple(num_channels))
+            require_same_parameters(name, held, model)
         finally:
             model.train(was_training)
     require_predictions(model, predictions, tuple(num_channels), 1)

@@ -30,8 +30,8 @@ def predict(
     """Return the predictions of `tasks`, (B, channels, h, w) by task.
 
     forward: what to call in place of the model, with the images: its forward method with chosen
-    tasks. Raises `UserError` for a user's model that raises, that lacks a task
-    or whose prediction of one is no tensor of four dimensions for the batch.
+    tasks. Raises `UserError` for a user's model that raises, that lacks a task or whose prediction
+    of one is no tensor of four dimensions, of real numbers, for the batch.
     """
     size = "x".join(map(str, images_BCHW.shape))
     what = f"model {described(model)!r}, given images of shape {size},"
@@ -59,6 +59,11 @@ def require_predictions(
             raise UserError(
                 f"model {described(model)!r}: the prediction of {task} must be a tensor of shape "
                 f"({batch_size}, channels, h, w), got {shape}; return one, at any output stride"
+            )
+        if not value.is_floating_point():
+            raise UserError(
+                f"model {described(model)!r}: the prediction of {task} must be of floating-point "
+                f"numbers, got {value.dtype}; return scores or values, which have a gradient"
             )
 
 

@@ -1,6 +1,5 @@
 """Reads the command line of `python -m trainables predict`."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -95,7 +94,7 @@ def predict(
         "versions": versions(),
     }
     if to_stdout:
-        print(json.dumps(result))
+        write_json(_STDOUT, result)
     elif json_file is not None:
         write_json(json_file, result)
     if unread:

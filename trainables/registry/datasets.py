@@ -56,12 +56,24 @@ class DatasetDescription:
     def __post_init__(self) -> None:
         if self.depth_kind not in DEPTH_KINDS:
             raise unknown_name("depth kind", self.depth_kind, DEPTH_KINDS)
+        if not isinstance(self.tasks, (tuple, list)):
+            raise UserError(
+                f"`tasks` of a data set must be a tuple of names, got {self.tasks!r}; e.g. "
+                "('depth',)"
+            )
         if not self.tasks:
             raise UserError("`tasks` of a data set must name a task, got none; e.g. ('depth',)")
+        for task in self.tasks:
+            if self.tasks.count(task) > 1:
+                raise UserError(
+                    f"`tasks` of a data set must name each task once, got {task!r} twice; leave "
+                    "one out"
+                )
         least = 1 if "segmentation" in self.tasks else 0
-        if not least <= self.num_classes <= 255:
+        # True is a number to Python.
+        if type(self.num_classes) is not int or not least <= self.num_classes <= 255:
             raise UserError(
-                f"`num_classes` of a data set must be {least} to 255, got {self.num_classes}; "
+                f"`num_classes` of a data set must be {least} to 255, got {self.num_classes!r}; "
                 "give the number of classes of its segmentation (labels are bytes, 255 unlabelled)"
             )
         for field_name in ("class_names", "class_colours"):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trainables.command_line import parse_size, require_writable, write_json
+from trainables.command_line import parse_size, require_writable, write_answer, write_json
 from trainables.errors import Failure, UserError
 from trainables.user_code import running
 
@@ -24,7 +24,7 @@ _STDOUT = "-"
 
 
 def ship(
-    model: Annotated[Path, typer.Argument(help="The model.pt that `train --out` wrote.")],
+    model: Annotated[Path, typer.Argument(help="The folder of `train --out`, or a model.pt.")],
     out: Annotated[
         Path,
         typer.Option(
@@ -68,7 +68,7 @@ def ship(
     """Ship a trained MODEL: compact, export, verify and measure it, and write a model card."""
     from trainables.shipping.options import ShipOptions, check
     from trainables.shipping.ship import ship as ship_model
-    from trainables.training.export import load_model
+    from trainables.training.export import load_model, model_file
     from trainables.training.progress import TrialProgress
 
     options = ShipOptions(
@@ -87,7 +87,7 @@ def ship(
     trained = load_model(model)
     config: dict[str, Any] = json.loads(json.dumps(trained.config.to_dict()))  # as files hold it
     runs = [_summary(path, config) for path in summary or []]
-    own = _beside(model, config)
+    own = _beside(model_file(model), config)
     require_writable(out, "--out")
     if json_file not in (None, _STDOUT):
         require_writable(Path(str(json_file)).parent, "--json")
@@ -103,7 +103,7 @@ def ship(
             progress=progress.step,
         )
     if json_file == _STDOUT:
-        print((out / "ship.json").read_text(), end="")
+        write_answer((out / "ship.json").read_text())
     else:
         _print_result(result, out)
         if json_file is not None:

@@ -29,6 +29,7 @@ def task_gradients(context: MethodContext, batch: Batch) -> Iterator[tuple[str, 
     `training.accumulation` micro-batches, whose gradients are averaged, as in the training step.
     Without accumulation only one task's gradients exist at a time, so drop them before asking for
     the next. Loss weights are left out, because a positive factor changes no ranking in a task.
+    A task that no prunable weight serves has no say in masks and is passed over.
     """
     parts = micro_batches(batch, context.config.training.accumulation)
     visible = {task: context.registry.visible(task) for task in context.tasks}
@@ -104,6 +105,8 @@ def _one_forward(
             # Pop the loss: it holds the only reference to that head's part of the graph, so its
             # activations are freed although the trunk's are retained for the others.
             loss = losses.pop(task)
+            if not visible[task]:
+                continue
             with _differentiating(context, batch):
                 gradients = _grad(context, loss, visible[task], retain_graph=bool(losses))
             del loss

@@ -117,7 +117,7 @@ def what_stays_dense(model: nn.Module, prunable: Prunable) -> str:
             if name is None or name in prunable.parameters:
                 continue
             kind = _kind(module, leaf, parameter, prunable.left_out.get(name, ""))
-            if kind:
+            if kind and parameter.numel():
                 counts[kind] = counts.get(kind, 0) + parameter.numel()
                 where = layers.setdefault(kind, [])
                 where += [path or name] if (path or name) not in where else []

@@ -62,7 +62,11 @@ def save_model(
 
 
 def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
-    """Return the model that `save_model` wrote. Raises `UserError` for any other file."""
+    """Return the model that `save_model` wrote. Raises `UserError` for any other file.
+
+    path: the file, or the folder with its `model.pt`.
+    """
+    path = model_file(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         version = state["version"]
@@ -82,6 +86,11 @@ def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
         raise  # they say what is wrong, such as a user's module that is not there
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise _foreign(path, error) from None
+
+
+def model_file(path: Path | str) -> Path:
+    """Return the file of a model that is named by the file or by the folder of `train --out`."""
+    return Path(path) / "model.pt" if Path(path).is_dir() else Path(path)
 
 
 def untrained(

@@ -95,6 +95,30 @@ def test_damaged_files_are_named(record: Record) -> None:
         load_study("hurt", built.storage)
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("study.json", r"'lost' must have '.*study\.json', got no such file; restore it"),
+        ("trials.parquet", r"for 2 of its trials have ended, .* `python -m search resume lost`"),
+    ],
+)
+@pytest.mark.parametrize("a_folder", [False, True])
+def test_a_file_of_the_record_that_is_gone(
+    record: Record, file: str, said: str, a_folder: bool
+) -> None:
+    built = record("lost", [simple_row(n, "snip", 0.1, 0.4, 20.0) for n in (0, 1)], tasks=TASKS)
+    for number in (0, 1):
+        folder = built.directory / "trials" / f"{number:05d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").write_text("{}")
+    assert len(load_study("lost", built.storage).trials) == 2
+    (built.directory / file).unlink()
+    if a_folder:
+        (built.directory / file).mkdir()
+    with pytest.raises(UserError, match=said):
+        load_study("lost", built.storage)
+
+
 def test_a_missing_fraction_is_nan(record: Record) -> None:
     built = record("f", [simple_row(0, "snip", 0.1, 0.4, 20.0, fraction=None)], tasks=TASKS)
     assert math.isnan(load_study("f", built.storage).trials[0].fraction)

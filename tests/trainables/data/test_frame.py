@@ -32,3 +32,29 @@ def test_misfits_are_named(modality: str, array: np.ndarray, words: list[str]) -
         Frame(name="kitchen-7", scene="s", image=IMAGE, **{modality: array})
     for word in ("kitchen-7", modality, *words):
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("field_name", ["name", "scene"])
+@pytest.mark.parametrize("value", [7, None, "", b"kitchen", "caf\udce9.png"])
+def test_names_that_no_store_holds(field_name: str, value: object) -> None:
+    names: dict[str, object] = {"name": "kitchen-7", "scene": "kitchen", field_name: value}
+    with pytest.raises(UserError, match=f"`{field_name}` of a frame must be text .*, got .*; "):
+        Frame(**names, image=IMAGE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("column", "array"),
+    [
+        ("image", None),
+        ("image", IMAGE.tolist()),
+        ("depth", 2.5),
+        ("depth", np.ma.masked_less(np.ones((4, 6), np.float32), 2)),
+        ("edges", memoryview(np.ones((4, 6), np.float32))),
+        ("height", [1.0]),
+    ],
+)
+def test_what_is_no_array(column: str, array: object) -> None:
+    arrays: dict[str, object] = {"image": IMAGE}
+    arrays |= {"extra": {column: array}} if column == "height" else {column: array}
+    with pytest.raises(UserError, match=rf"'kitchen-7': {column} must be a NumPy array, got \w+;"):
+        Frame(name="kitchen-7", scene="s", **arrays)  # type: ignore[arg-type]

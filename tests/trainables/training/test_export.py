@@ -24,11 +24,13 @@ def test_an_exported_model_predicts_the_same_with_the_same_zeros(small_trial, tm
     assert loaded.config == run.config
     assert loaded.image_mean == run.dataset.image_mean
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model.pt"]
+    assert load_model(str(tmp_path / "deep")).config == run.config  # named by its folder
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(UserError, match="no model in"):
-        load_model(tmp_path / "model.pt")
+    for named in (tmp_path / "model.pt", tmp_path):
+        with pytest.raises(UserError, match=r"no model in '.*model\.pt'"):
+            load_model(named)
     (tmp_path / "model.pt").write_bytes(b"not a model")
     with pytest.raises(UserError, match="must be a model written by"):
         load_model(tmp_path / "model.pt")

@@ -7,6 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainables.data.frame import Frame
 from trainables.data.sources.source import SPLITS, Source
 from trainables.data.store.meta import SplitMeta
@@ -64,8 +66,8 @@ def write_store(
 ) -> dict[str, SplitMeta]:
     """Write train and test into `folder`; test gets the image statistics of train.
 
-    num_classes: as in `write_split`. Raises `UserError` as that does, and for a frame that is in
-    both splits, or twice in one.
+    num_classes: as in `write_split`. Raises `UserError` as that does, for a frame that is in both
+    splits, or twice in one, and for splits with different targets.
     """
     written: dict[str, SplitMeta] = {}
     once = Once()
@@ -74,6 +76,14 @@ def write_store(
         written[split] = write_split(
             split_file(folder, split), frames, meta, num_classes=num_classes
         )
+        first = next(iter(written))
+        if set(written[split].encodings) != set(written[first].encodings):
+            held = {name: ", ".join(meta.encodings) for name, meta in written.items()}
+            raise UserError(
+                f"the splits of a data set must hold the same targets, got {held[first]} in "
+                f"{first} and {held[split]} in {split}; give every frame all of them, NaN or 255 "
+                "where a value is unknown"
+            )
         meta = dataclasses.replace(
             meta, image_mean=written[split].image_mean, image_std=written[split].image_std
         )
@@ -112,10 +122,11 @@ def _load(
     """Yield all frames in order; at most two per thread are held."""
     with calling(f"num_frames({split!r}) of source {type(source).__name__}", source):
         count = source.num_frames(split)
-    if not isinstance(count, int) or count < 1:
+    if not isinstance(count, (int, np.integer)) or count < 1:
         raise UserError(
             f"source {type(source).__name__} must have frames of {split}, got "
-            f"num_frames({split!r}) = {count!r}; every data set has train and test"
+            f"num_frames({split!r}) = {count!r}; every data set has train and test, and their "
+            "numbers are integers"
         )
     with ThreadPoolExecutor(num_threads, thread_name_prefix="convert") as pool:
         pending: deque[Future[Frame]] = deque()

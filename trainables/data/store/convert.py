@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from trainables.data.sources.listing import is_litter
 from trainables.data.sources.source import SPLITS
 from trainables.data.store.building import Progress, open_source, split_file, write_store
@@ -79,7 +81,8 @@ def convert(
     raw = open_source(dataset, opened, source, **options)
     if size is None:
         with calling(f"native_size of source {type(raw).__name__}", raw):
-            size = raw.native_size
+            native: object = raw.native_size
+        size = _require_native(native, type(raw).__name__)
     if min(size) < _SMALLEST_SIDE:
         raise UserError(
             f"`--size` must be at least {_SMALLEST_SIDE}x{_SMALLEST_SIDE}, "
@@ -118,6 +121,20 @@ def convert(
         num_bytes=num_bytes,
         seconds=time.perf_counter() - started,
         notes=tuple(getattr(raw, "notes", ())),
+    )
+
+
+def _require_native(size: object, source: str) -> tuple[int, int]:
+    """Return (height, width) of a source's frames. Raises `UserError` for anything else."""
+    if (
+        isinstance(size, (tuple, list))
+        and len(size) == 2
+        and all(isinstance(side, (int, np.integer)) for side in size)
+    ):
+        return int(size[0]), int(size[1])
+    raise UserError(
+        f"`native_size` of source {source} must be (height, width) in pixels, got {size!r}; give "
+        "two integers, e.g. (240, 320)"
     )
 
 

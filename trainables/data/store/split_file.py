@@ -21,6 +21,7 @@ import dataclasses
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -254,10 +255,13 @@ class _Columns:
             "frame": pa.array([name for name, _ in self.names], pa.large_string()),
             "scene": pa.array([scene for _, scene in self.names], pa.large_string()),
         }
-        if len(set(arrays["frame"].to_pylist())) < len(self.names):
+        counts = Counter(name for name, _ in self.names)
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
             raise UserError(
-                f"frame names must be unique within a split, got duplicates for {destination}; "
-                "remove the doubled entries from the source's list"
+                f"frame names must be unique within a split, got {twice[0]!r} {counts[twice[0]]} "
+                f"times in {self.split}; remove the doubled entries from the source's list, or "
+                "name frames of several folders with their folder"
             )
         if self.brightest <= 1:
             raise UserError(

@@ -13,7 +13,9 @@ from trainables.config import OptimiserConfig
 def build_optimiser(
     config: OptimiserConfig, model: nn.Module, *, recordable: bool = False
 ) -> torch.optim.Optimizer:
-    """Return SGD, Adam or AdamW over the model's parameters.
+    """Return SGD, Adam or AdamW over the model's parameters of floating point.
+
+    Others are frozen, and Adam's fused kernel refuses them.
 
     recordable: its step reads no value on the host and creates no state that is not created here or
       at its first step, so that a later one can be recorded. The learning rates are tensors, and
@@ -29,6 +31,8 @@ def build_optimiser(
     scales: Mapping[str, float] = getattr(model, "learning_rate_scales", dict)()
     by_scale: dict[float, list[nn.Parameter]] = {1.0: []}
     for name, parameter in model.named_parameters():
+        if not parameter.is_floating_point():
+            continue
         by_scale.setdefault(scales.get(name, 1.0), []).append(parameter)
     parameters = [
         {"params": members, "scale": scale}

@@ -1,6 +1,7 @@
 """Conversion writes a whole store or nothing."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from trainables.config import DataConfig
 from trainables.data.catalogue import open_dataset
 from trainables.data.sources.nyu_v2 import open_source
+from trainables.data.store.building import open_source as open_raw
 from trainables.data.store.convert import convert
 from trainables.data.store.split_file import Split
 from trainables.errors import UserError
@@ -18,6 +20,17 @@ SIZE = (24, 32)
 @pytest.fixture
 def raw(tmp_path, write_plain_nyu):
     return write_plain_nyu(tmp_path / "raw", train=[1, 2, 4, 5, 8], test=[3, 6])
+
+
+def change(monkeypatch, **members) -> None:
+    """Let the source have other members, as one of a user's own may."""
+
+    def opened(*arguments, **options):
+        source = open_raw(*arguments, **options)
+        kept = {"num_frames": source.num_frames, "load": source.load, **members}
+        return SimpleNamespace(**kept)
+
+    monkeypatch.setattr("trainables.data.store.convert.open_source", opened)
 
 
 def leftovers(folder) -> list[str]:
@@ -66,6 +79,20 @@ def test_the_store_opens_as_a_dataset(raw, tmp_path):
 def test_the_native_size_is_the_default(raw, tmp_path):
     summary = convert("nyu-v2", raw, tmp_path / "store")
     assert summary.size == (480, 640)
+
+
+@pytest.mark.parametrize("size", [None, "24x32", 24, (24,), (24, 32, 3), (24.5, 32)])
+def test_a_native_size_that_is_none(raw, tmp_path, monkeypatch, size):
+    change(monkeypatch, native_size=size)
+    with pytest.raises(UserError, match=r"`native_size` of source .* must be \(height, width\)"):
+        convert("nyu-v2", raw, tmp_path / "store")
+
+
+def test_whole_numbers_may_be_numpys(raw, tmp_path, monkeypatch):
+    counts = {"train": np.int64(5), "test": np.uint8(2)}
+    change(monkeypatch, native_size=list(np.array(SIZE)), num_frames=counts.__getitem__)
+    summary = convert("nyu-v2", raw, tmp_path / "store")
+    assert (summary.size, summary.num_frames) == (SIZE, {"train": 5, "test": 2})
 
 
 def test_an_earlier_store_is_replaced(raw, tmp_path):

@@ -1,5 +1,6 @@
 """What a frame's values must be before they are stored, and stored ones before they train."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -295,6 +296,42 @@ def test_a_size_that_no_frame_has():
 def test_descriptions_with_classes_that_cannot_be_stored(tasks, num):
     with pytest.raises(UserError, match=r"`num_classes` of a data set must be [01] to 255, got"):
         DatasetDescription(summary="x", tasks=tasks, num_classes=num, depth_kind="metric")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"tasks": "depth"}, r"`tasks` .* must be a tuple of names, got 'depth'; e\.g\."),
+        ({"tasks": {"depth"}}, r"`tasks` .* must be a tuple of names, got \{'depth'\}"),
+        ({"tasks": ("depth", "edges", "depth")}, "must name each task once, got 'depth' twice"),
+        ({"num_classes": 4.0}, r"`num_classes` .* must be 0 to 255, got 4\.0; give"),
+        ({"num_classes": "4"}, r"`num_classes` .* must be 0 to 255, got '4'; give"),
+    ],
+)
+def test_descriptions_of_other_types(fields, said):
+    given = {"summary": "x", "tasks": ("depth",), "num_classes": 0, "depth_kind": "metric"}
+    with pytest.raises(UserError, match=said):
+        DatasetDescription(**{**given, **fields})
+
+
+def test_a_target_that_one_split_lacks(tmp_path):
+    class Half(Source):
+        def load(self, split, position, size):
+            frame = super().load(split, position, size)
+            return dataclasses.replace(frame, edges=None) if split == "test" else frame
+
+    with pytest.raises(UserError, match=r"same targets, got image.* edges.* in train and image"):
+        write_store(Half(), tmp_path, make_meta(SIZE))
+
+
+def test_names_that_are_there_twice(tmp_path):
+    class Twins(Source):
+        def load(self, split, position, size):
+            frame = super().load(split, position, size)
+            return dataclasses.replace(frame, name=f"room-{position // 2}")
+
+    with pytest.raises(UserError, match=r"unique within a split, got 'room-0' 2 times in train; "):
+        write_store(Twins(), tmp_path, make_meta(SIZE))
 
 
 def test_labels_of_ones_own_task_are_its_classes(tmp_path):
