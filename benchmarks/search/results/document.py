@@ -32,6 +32,8 @@ def _own(found: Mapping[str, Any], pictured: bool) -> list[str]:
     """On surrogates of our own and the real trainable."""
     workloads = found["workloads"]
     parts = ["## Workloads of our own", prose.SUMMARY, _summary(workloads)]
+    if "pooled" not in found:  # which results have had since then
+        parts.insert(1, prose.OLDER)
     if pictured:
         parts.append("![Hypervolume over epochs, ours and its peers](images/search.png)")
     parts += ["## Goals", _goals(workloads), "## Protocol", prose.protocol(found)]

@@ -25,6 +25,12 @@ YAHPO = (
     "length do the same on both."
 )
 
+OLDER = (
+    "These were measured before [decision 0021](decisions/0021-refining-proposals.md), which "
+    "refines the draws of ours; it has what is known of its effect here. The peers are as they "
+    "were."
+)
+
 POOLED = (
     "Hypervolume as a share of the best that is known, mean over tasks and seeds; ours minus it"
     " over the pairs (task and seed) that both have, with a 95 % interval, Wilcoxon's "
