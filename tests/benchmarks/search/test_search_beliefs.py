@@ -1,0 +1,64 @@
+"""What the benchmark of priors and plateaus measures, worked by hand."""
+
+from typing import Any
+
+import pytest
+
+from benchmarks.search.beliefs import PRIORS, TASKS, plateau_row, prior_of, prior_row, run
+from benchmarks.search.workloads.surrogate_points import METHODS, SPACE, Points
+from benchmarks.search.workloads.surrogates import get_surrogate
+
+BUDGET = 40 * 27
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_good_prior_is_good_and_a_misleading_one_poor(task: str) -> None:
+    surrogate = get_surrogate(task)
+    for seed in range(20):
+        errors = {}
+        for kind in PRIORS:
+            (point,) = prior_of(surrogate, kind, seed).points
+            for parameter in SPACE.parameters:
+                assert parameter.name not in point or parameter.contains(point[parameter.name])
+            total = 0.0
+            for method in METHODS:
+                for sparsity in (0.5, 0.75, 0.99):
+                    params = {**point, "method": method, "sparsity.target": sparsity}
+                    total += float(surrogate.final(Points.of(params))[0, :-1].sum())
+            errors[kind] = total
+        assert errors["good"] < errors["misleading"] - 1.0
+        assert errors["good"] <= errors["useless"] + 0.1
+
+
+def test_a_plateau_s_row() -> None:
+    runs: list[dict[str, Any]] = [
+        # 98 % is there at a half of the budget; one ends there, one a quarter later.
+        {"epochs": [100, BUDGET // 2], "volumes": [0.5, 1.0], "plateau": BUDGET // 2},
+        {"epochs": [100, BUDGET // 2], "volumes": [0.5, 1.0], "plateau": BUDGET * 3 // 4},
+        # And one does not end before its budget does.
+        {"epochs": [100, BUDGET], "volumes": [0.5, 1.0], "plateau": None},
+        {"epochs": [100, BUDGET], "volumes": [0.5, 1.0], "plateau": BUDGET * 9 // 10},
+    ]
+    found = cells(plateau_row("crossing", runs))[1:]
+    assert found == ["4", "0.82", "0.50", "1.00", "0.75", "+0.00", "75%", "75%", "87.5%"]
+
+
+def test_a_prior_s_row() -> None:
+    plain = [{"epochs": [540, BUDGET], "volumes": [0.4, level]} for level in (0.6, 0.8)]
+    better = [{"epochs": [270, 540], "volumes": [0.5, level]} for level in (0.7, 0.8)]
+    found = cells(prior_row("crossing", "good", better, plain))[1:]
+    assert found[:4] == ["good", "2", "50%", "50%"]
+    assert found[4].startswith("+0.0500 ±")
+    worse = [{"epochs": [270], "volumes": [0.5]}] * 2
+    assert cells(prior_row("crossing", "good", worse, plain))[3:5] == ["later", "later"]
+
+
+def test_a_run_says_where_it_would_have_ended() -> None:
+    found = run("crossing", "none", 0, sampler="random")
+    assert BUDGET / 4 <= found["plateau"] <= BUDGET
+    assert found["epochs"][-1] <= BUDGET
+    assert list(found["volumes"]) == sorted(found["volumes"])
