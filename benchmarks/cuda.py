@@ -59,7 +59,10 @@ def recorded_step(preset: str, *, device: str, budget_seconds: float) -> Measure
     """Steps of a whole trial's loop, line by line, beside the same steps as one CUDA graph."""
     with tempfile.TemporaryDirectory() as folder:
         eager = _looping(folder, preset, "random", device, "off")
+        _peak_gib(device)
+        held = torch.cuda.memory_allocated() / 2**30 if device == "cuda" else 0.0
         recorded = _looping(folder, preset, "random", device, "auto")
+        peak = _peak_gib(device)
         comparison = compare(
             eager.loop.advance, recorded.loop.advance, budget_seconds=budget_seconds, device=device
         )
@@ -71,7 +74,7 @@ def recorded_step(preset: str, *, device: str, budget_seconds: float) -> Measure
         "replayed": float(recorded.loop.num_replayed),
     }
     if device == "cuda":
-        facts["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        facts["recorded_trial_gib"] = peak - held
     return Measurement(
         name=f"cuda/recorded_step/{preset}",
         statement="eager step / recorded step, of a whole trial's loop",
@@ -196,6 +199,15 @@ def _looping(
     for _ in range(steps):
         trial.loop.advance()
     return trial
+
+
+def _peak_gib(device: str) -> float:
+    """Return the most memory since the last call, and begin to count from what is held now."""
+    if device != "cuda":
+        return 0.0
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    torch.cuda.reset_peak_memory_stats()
+    return peak
 
 
 def _seconds(action: Callable[[], None], device: str) -> float:

@@ -85,6 +85,9 @@ class EmulatedGraphs:
             patch.setattr(torch, "get_rng_state", _no_state)
             yield
 
+    def settle(self) -> None:
+        pass
+
     def record(self, function: Callable[[], None], step: object) -> Callable[[], None]:
         with Recording() as recording:
             function()

@@ -29,6 +29,7 @@ from trainables.sparsity.masks import MaskRegistry
 from trainables.tasks.base import Task
 from trainables.training.loop.host_state import why_not_replayable
 from trainables.training.loop.step import GradientStep
+from trainables.user_code import told
 
 WARM_UP_STEPS = 3  # of every phase
 
@@ -47,8 +48,12 @@ class Recorder(Protocol):
     def record(self, function: Callable[[], None], step: GradientStep) -> Callable[[], None]:
         """Run the function once, and return what runs it again in the same memory.
 
-        Raises `RuntimeError` if that cannot be; then nothing has run.
+        Raises `RuntimeError`, or a `UserError` for it, if that cannot be; then nothing has run.
         """
+        ...
+
+    def settle(self) -> None:
+        """Wait until no replay is running, because the recording is given up."""
         ...
 
 
@@ -102,6 +107,10 @@ class CudaRecorder:
             raise
         graph.replay()
         return graph.replay
+
+    def settle(self) -> None:
+        """Wait for the device: the memory of a graph is given back with it."""
+        torch.cuda.synchronize()
 
     def _mend(self) -> None:
         """Capture something that works: it ends the capture of the generator's state as well."""
@@ -170,6 +179,7 @@ class StepRunner:
         self._tasks = tasks
         self._registry = registry
         self._inputs: Inputs | None = None
+        self._replay: Callable[[], None] | None = None
         self.reason = ""
         self.num_replayed = 0
         self.start_phase()
@@ -181,7 +191,9 @@ class StepRunner:
         self._forget()
 
     def _forget(self) -> None:
-        self._replay: Callable[[], None] | None = None
+        if self._replay is not None and self._recorder is not None:
+            self._recorder.settle()
+        self._replay = None
         self._recorded: tuple[object, ...] = ()
 
     def take(self, position: int, *, auxiliary: bool) -> None:
@@ -214,7 +226,8 @@ class StepRunner:
 
     def _held(self, inputs: Inputs) -> Inputs:
         """Write the inputs of a step into the tensors that a recording reads."""
-        if self._inputs is None:
+        # Once it is closed, a source may read its frames in another way.
+        if self._inputs is None or self._inputs.keys() != inputs.keys():
             self._inputs = inputs
         else:
             for name, held in self._inputs.items():
@@ -244,13 +257,14 @@ class StepRunner:
         try:
             self._replay = self._recorder.record(compute, self._step)
             self._recorded = present
-        except (UserError, Failure, FloatingPointError):
-            raise
-        except RuntimeError as error:
-            if is_out_of_memory(error):
+        except (RuntimeError, UserError) as error:
+            if isinstance(error, Failure) or is_out_of_memory(error):
                 raise
             self._step.renew_scaler()
-            self._give_up(f"the capture failed: {str(error).strip().splitlines()[0]}")
+            # Where the capture ends by an error too, the first one is behind it.
+            self._give_up(
+                f"its capture failed ({told(error.__cause__ or error.__context__ or error)})"
+            )
             compute()
 
     def _give_up(self, reason: str) -> None:
