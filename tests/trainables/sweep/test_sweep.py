@@ -1,5 +1,6 @@
 """A sweep of real, tiny trials: its results are those of `train`, and nothing is done twice."""
 
+import contextlib
 import io
 import json
 import os
@@ -244,8 +245,11 @@ def trained(out: Path) -> bool:
 
 
 def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [p for p in children if "trainables.sweep.worker" in p.cmdline()]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            found += [child] if "trainables.sweep.worker" in child.cmdline() else []
+    return found
 
 
 @pytest.mark.slow
