@@ -129,6 +129,10 @@ def _run_locked(
     # An interrupted confirmation is resumed like anything else.
     num_seeds = launch.confirm or (None if launch.more else known.get("confirm"))
     trains = launch.more is not None or num_seeds is not None or not known.get("finished")
+    if plan.warm_start:  # before data are prepared, which may take an hour
+        from search.record.warm_start import check_warm_start
+
+        check_warm_start(plan, files, begun=bool(known))
     data = (
         _check_first_trial(plan, known, launch.quiet)
         if launch.check_data and trains

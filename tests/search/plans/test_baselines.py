@@ -131,7 +131,7 @@ def test_pretraining_can_be_moved_for_all_and_for_one() -> None:
         for s in plan.starts()
         for c in [plan.config(s.pins, 0)]
     }
-    assert lengths == {"snip": (0, 300), "imp": (50, 250), "disparse-pretrained": (100, 200)}
+    assert lengths == {"snip": (0, 200), "imp": (50, 150), "disparse-pretrained": (100, 100)}
 
 
 def test_two_tasks_of_nyu_v2() -> None:
@@ -175,8 +175,8 @@ def test_another_network_leaves_out_the_methods_that_bring_their_own() -> None:
         ({"settings": {"snip": [{"data.mirror": False}]}}, "which all systems share"),
         ({"settings": {"snip": [{"training.pretrain_steps": 9}]}}, "which all systems share"),
         (
-            {"settings": {"disparse-pretrained": [{"training.pretrain_steps": 300}]}},
-            "must leave steps to both pre-training and training .*got 300",
+            {"settings": {"disparse-pretrained": [{"training.pretrain_steps": 200}]}},
+            "must leave steps to both pre-training and training .*got 200",
         ),
         ({"overrides": {"training.pretrain_steps": "300"}}, "must leave steps to both"),
         ({"overrides": {"method": "snip"}}, "use --methods"),
@@ -208,6 +208,8 @@ def test_settings_and_lists_as_they_are_typed(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     path.write_text('{"snip": {"a": 1}, "rigl": [{"b": 2}, {}]}')
     assert read_settings(path) == {"snip": [{"a": 1}], "rigl": [{"b": 2}, {}]}
+    path.write_text("\ufeff" + path.read_text())  # as Windows' editors save it
+    assert read_settings(path) == {"snip": [{"a": 1}], "rigl": [{"b": 2}, {}]}
     with pytest.raises(UserError, match="must be a file to read"):
         read_settings(tmp_path / "absent.json")
     assert parse_list(" a, b,", "--methods") == ["a", "b"]
@@ -226,7 +228,7 @@ def test_the_dense_trial_that_a_trial_is_compared_with() -> None:
         config = plan.config(start.pins, 8)
         assert plan.baseline_config(config) == first
     assert (first.method, first.seed, first.optimiser.learning_rate) == ("dense", 8, 0.01)
-    assert first.training.steps == 300
+    assert first.training.steps == 200
     without = small(methods=("snip",))
     assert without.baseline_config(without.config({"method": "snip"}, 0)) is None
     # Of a study that samples: its reference, where it has one.
