@@ -97,8 +97,8 @@ def test_a_search_is_rebuilt_from_its_description(arguments: dict[str, Any]) -> 
             "method_settings was , is now snip optimiser.learning_rate=0.5;",
         ),
         (
-            {"overrides": {"training.steps": "200"}},
-            "settings.training.steps was 300, is now 200;",
+            {"overrides": {"training.steps": "300"}},
+            "settings.training.steps was 200, is now 300;",
         ),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_grid_and_a_search_are_not_one_study(tmp_path: Path) -> None:
         ({"seed": 1}, "seed was 0, is now 1"),
         ({"sampler": "tpe"}, "sampler was curves, is now tpe"),
         ({"overrides": {"scheduler.grace": "0.2"}}, "scheduler.grace was 0.333333333333"),
-        ({"overrides": {"training.steps": "200"}}, "settings.training.steps was 300, is now 200"),
+        ({"overrides": {"training.steps": "300"}}, "settings.training.steps was 200, is now 300"),
         ({"overrides": {"optimiser.momentum": "0.8"}}, "settings.optimiser.momentum was None"),
         (
             {"overrides": {"data.tasks": "depth"}},
@@ -157,7 +157,7 @@ def test_another_search_under_the_name_is_refused(
         ({"references": ()}, "resolved_recipe.references was .*dense.*, is now "),
         ({"space": "full"}, "resolved_recipe.space was compact, is now full"),
         ({"flagship": "rigl"}, "resolved_recipe.flagship was disparse-static, is now rigl"),
-        ({"num_startup_trials": 9}, "resolved_recipe.num_startup_trials was 8, is now 9"),
+        ({"num_startup_trials": 9}, "resolved_recipe.num_startup_trials was 10, is now 9"),
         ({"preset": "small"}, "preset was tiny, is now small"),
         ({"name": "other"}, "recipe was demo, is now other"),
     ],
@@ -227,7 +227,7 @@ def test_what_follows_from_a_setting_does_not_hide_it(tmp_path: Path) -> None:
             files,
             None,
         )
-    assert "another one: settings.training.steps was 300, is now 900; continue" in str(caught.value)
+    assert "another one: settings.training.steps was 200, is now 900; continue" in str(caught.value)
 
 
 @pytest.mark.parametrize("grid", [False, True])
@@ -314,3 +314,13 @@ def test_a_description_of_another_version_is_refused(tmp_path: Path) -> None:
             check_same_study(plan, known | {"version": version}, files, None)
         files.description.unlink()
         files.directory.rmdir()
+
+
+@pytest.mark.parametrize("left", [{}, {"name": "s"}, {"version": 4}])
+def test_a_description_that_describes_nothing_is_refused(
+    tmp_path: Path, left: dict[str, object]
+) -> None:
+    files, _ = written(studies.plan_of(), tmp_path)
+    files.description.write_text(json.dumps(left))
+    with pytest.raises(UserError, match=r"study\.json must describe a study, .* restore it from"):
+        plan_of(str(tmp_path), "s")
