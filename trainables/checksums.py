@@ -30,7 +30,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     Raises `UserError` where it is damaged, and OSError where it cannot be read.
     """
     try:
-        values = dict(json.loads(path.read_bytes()))
+        values = _object(path.read_bytes())
         found = values.pop(_NAME, None)
         if found is not None and found != _of(values):
             raise ValueError(f"its {_NAME} is {_of(values)}, not {found} as when it was written")
@@ -40,6 +40,14 @@ def read_sealed(path: Path) -> dict[str, Any]:
             f"({error}); restore it from a copy"
         ) from None
     return values
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """Return the object of a JSON text; TypeError for another value, such as a list of pairs."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError(f"it holds {json.dumps(value)[:40]}")
+    return value
 
 
 def sealed_line(values: Mapping[str, Any]) -> bytes:
@@ -54,7 +62,7 @@ def read_line(line: bytes) -> dict[str, Any]:
     if seal and found != b"%d}" % zlib.crc32(body):
         raise ValueError(f"its {_NAME} is another one than when it was written")
     try:
-        values = dict(json.loads(line))
+        values = _object(line)
     except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     values.pop(_NAME, None)

@@ -137,6 +137,10 @@ def _run_locked(
     # An interrupted confirmation is resumed like anything else.
     num_seeds = launch.confirm or (None if launch.extends else known.get("confirm"))
     trains = launch.extends or num_seeds is not None or not known.get("finished")
+    if plan.warm_start:  # before data are prepared, which may take an hour
+        from search.record.warm_start import check_warm_start
+
+        check_warm_start(plan, files, begun=bool(known))
     data = (
         _check_first_trial(plan, launch.quiet) if launch.check_data and trains else launch.data
     ) or known.get("data")

@@ -173,7 +173,7 @@ def read_settings(path: str | Path) -> dict[str, list[dict[str, Any]]]:
     Raises `UserError` for anything else; what the names and values mean is not looked at.
     """
     try:
-        found = json.loads(Path(path).read_text())
+        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         variants = {m: own if isinstance(own, list) else [own] for m, own in found.items()}
         if all(sets and all(isinstance(own, dict) for own in sets) for sets in variants.values()):
             return variants

@@ -149,7 +149,12 @@ def differences(plan: Plan, known: Mapping[str, Any]) -> list[str]:
 
 def check_version(known: Mapping[str, Any]) -> None:
     """Raise `UserError` for a `study.json` that another release wrote."""
-    if known.get("version") != DESCRIPTION_VERSION:
+    if not {"version", "name"} <= known.keys():
+        raise UserError(
+            "study.json must describe a study, got one without its version or name; restore it "
+            "from a copy"
+        )
+    if known["version"] != DESCRIPTION_VERSION:
         raise UserError(
             f"study.json of {known.get('name')!r} must be of version {DESCRIPTION_VERSION}, got "
             f"{known.get('version')}; continue it with the release that began it"

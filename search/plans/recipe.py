@@ -118,7 +118,7 @@ def get_recipe(reference: str) -> Recipe:
             path = Path(reference).expanduser()
             where = repr(str(path))
             given = {"name": path.stem, "folder": str(path.absolute().parent)}
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin with a mark
         else:
             text = recipe_text(reference)
         values = tomllib.loads(text)

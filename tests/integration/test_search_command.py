@@ -148,7 +148,7 @@ def test_recipes_are_listed_and_printed_to_start_from(tmp_path: Path) -> None:
     printed = search("recipe", "demo", folder=tmp_path)
     assert printed.stdout == recipe_text("demo")
     mine = tmp_path / "mine.toml"
-    mine.write_text(printed.stdout.replace("trials = 42", "trials = 0"))
+    mine.write_text(printed.stdout.replace("trials = 32", "trials = 0"))
     assert mine.read_text() != printed.stdout
     refused = search("run", "mine.toml", folder=tmp_path)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)

@@ -1,5 +1,6 @@
 """What tests of a study share: the demo's plan, its record, and a ledger over it."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,12 @@ from search.record.warm_start import WarmTrial
 from search.samplers.trial_sampler import sampler_of
 from trainables.report import describe
 
-DEMO = get_recipe("demo")
+DEMO = dataclasses.replace(get_recipe("demo"), scheduler="pareto-asha")
 MEMORY = "sqlite://"
 
 
 def plan_of(**arguments: Any) -> Plan:
-    """The demo's plan, of a study named `s` unless `study` says otherwise."""
+    """The demo's plan with early stopping, of a study named `s` unless `study` says otherwise."""
     return make_plan(DEMO, **{"study": "s", **arguments})
 
 

@@ -106,7 +106,10 @@ def test_a_file_without_a_checksum_is_read_as_it_is(tmp_path: Path) -> None:
     assert read_table(path).to_pylist() == [{"a": 1}]
 
 
-@pytest.mark.parametrize("content", [b"[1]", b"7", b"null", b"", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [b"[1]", b"[]", b'[["a", 1]]', b'""', b"7", b"null", b"", b"\xff", b"[" * 100_000],
+)
 def test_what_is_no_object_is_damage(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x"
     path.write_bytes(content)

@@ -1,6 +1,7 @@
 """Writes and reads a trained model as one file, for use outside a study."""
 
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,10 @@ def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
     """
     path = model_file(path)
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{Path(damaged).name} does not match its checksum")
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         version = state["version"]
     except FileNotFoundError:
@@ -123,5 +128,5 @@ def _restored(state: Mapping[str, Any], device: str) -> TrainedModel:
 def _foreign(path: Path | str, error: Exception) -> UserError:
     return UserError(
         f"{str(path)!r} must be a model written by `train --out`, got {in_a_line(error)}; "
-        "train it again"
+        "restore it from a copy, or train it again"
     )

@@ -148,8 +148,9 @@ def join_small_group() -> None:
 
 
 def plan_of(trials: int, **arguments: Any) -> Plan:
-    arguments = {"sampler": "random", "overrides": {"data.num_train": "32"}, **arguments}
-    return make_plan(get_recipe("demo"), study="cheap", trials=trials, **arguments)
+    small = {"data.num_train": "32"}
+    chosen = {"sampler": "random", "scheduler": "pareto-asha", "overrides": small, **arguments}
+    return make_plan(get_recipe("demo"), study="cheap", trials=trials, **chosen)
 
 
 def main(folder: str, trials: str, seconds: str, misbehave: str = "") -> None:

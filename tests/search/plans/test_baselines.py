@@ -208,6 +208,8 @@ def test_settings_and_lists_as_they_are_typed(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     path.write_text('{"snip": {"a": 1}, "rigl": [{"b": 2}, {}]}')
     assert read_settings(path) == {"snip": [{"a": 1}], "rigl": [{"b": 2}, {}]}
+    path.write_text("\ufeff" + path.read_text())  # as Windows' editors save it
+    assert read_settings(path) == {"snip": [{"a": 1}], "rigl": [{"b": 2}, {}]}
     with pytest.raises(UserError, match="must be a file to read"):
         read_settings(tmp_path / "absent.json")
     assert parse_list(" a, b,", "--methods") == ["a", "b"]

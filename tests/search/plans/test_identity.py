@@ -327,3 +327,13 @@ def test_another_plateau_is_another_budget(tmp_path: Path) -> None:
     assert "with a budget of 30 trials or a plateau (2 %), got 30 trials; raise it by" in said
     assert "extend s --storage" in said
     assert "--until plateau=SHARE`, or give the new study another --name" in said
+
+
+@pytest.mark.parametrize("left", [{}, {"name": "s"}, {"version": 4}])
+def test_a_description_that_describes_nothing_is_refused(
+    tmp_path: Path, left: dict[str, object]
+) -> None:
+    files, _ = written(studies.plan_of(), tmp_path)
+    files.description.write_text(json.dumps(left))
+    with pytest.raises(UserError, match=r"study\.json must describe a study, .* restore it from"):
+        plan_of(str(tmp_path), "s")

@@ -50,6 +50,12 @@ def test_a_file_that_says_the_least_has_the_defaults(tmp_path: Path) -> None:
     assert (named.name, make_plan(named).study) == ("other", "other")
 
 
+def test_a_file_of_windows_editors_is_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
+    assert get_recipe(str(path)).methods == ("snip", "rigl")
+
+
 def test_everything_that_a_file_can_say_reaches_the_plan(tmp_path: Path) -> None:
     text = (
         SMALL

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from search.execution.launch_options import Launch
+from search.execution.study import run_study
 from search.plans.plan import Plan
 from search.record.outcomes import Outcome
 from search.record.study_folder import StudyFiles, write_json
@@ -96,6 +98,22 @@ def test_nothing_that_could_be_drawn_is_a_mistake(earlier: StudyFiles) -> None:
 def test_mistakes(earlier: StudyFiles, source: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(earlier, source)
+
+
+def test_a_mistake_is_said_before_data_are_prepared(
+    earlier: StudyFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(*_: object) -> None:
+        raise AssertionError("data were prepared")
+
+    monkeypatch.setattr("search.execution.study._check_first_trial", prepare)
+    launch = Launch(storage=str(earlier.storage), quiet=True)
+    plan = replace(plan_of(study="later"), warm_start=("old", "nobody"))
+    with pytest.raises(UserError, match="must name studies, got 'nobody'"):
+        run_study(plan, launch)
+    assert not (earlier.storage / "later").exists()
+    with pytest.raises(AssertionError, match="data were prepared"):
+        run_study(replace(plan, warm_start=("old",)), launch)
 
 
 def test_what_was_learned_at_the_beginning_outlives_its_source(

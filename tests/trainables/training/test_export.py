@@ -1,5 +1,7 @@
 """A trained model leaves as one file and comes back the same."""
 
+import zipfile
+
 import pytest
 import torch
 
@@ -25,6 +27,22 @@ def test_an_exported_model_predicts_the_same_with_the_same_zeros(small_trial, tm
     assert loaded.image_mean == run.dataset.image_mean
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model.pt"]
     assert load_model(str(tmp_path / "deep")).config == run.config  # named by its folder
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_flipped_bit_among_the_weights_is_noticed(small_trial, tmp_path, share):
+    file = tmp_path / "model.pt"
+    TrialRun(small_trial("disparse-static"), device="cpu").export(file)
+    with zipfile.ZipFile(file) as archive:
+        parts = sorted(archive.infolist(), key=lambda part: part.header_offset)
+    largest = max(parts, key=lambda part: part.file_size)
+    after = [part.header_offset for part in parts if part.header_offset > largest.header_offset]
+    content = bytearray(file.read_bytes())
+    end = min(after)
+    content[int(end - largest.file_size * share)] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"got ValueError: \w+ does not match .*; restore it"):
+        load_model(file)
 
 
 def test_other_files_are_refused(tmp_path):

@@ -132,7 +132,7 @@ def read_json(path: Path) -> Any:
     if length > LARGEST_INDEX:
         raise ValueError(f"{length} bytes, more than {LARGEST_INDEX}")
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError:
         raise ValueError("lists within lists without end") from None
 

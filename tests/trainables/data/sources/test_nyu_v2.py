@@ -145,6 +145,13 @@ def test_a_malformed_index(plain, content):
         open_source(plain)
 
 
+def test_an_index_that_begins_with_a_mark(plain):
+    index = plain / "splits.json"
+    listed = open_source(plain).num_frames("train")
+    index.write_text("\ufeff" + index.read_text(), encoding="utf-8")
+    assert open_source(plain).num_frames("train") == listed
+
+
 def test_a_frame_listed_twice(tmp_path, plain):
     (plain / "splits.json").write_text('{"train": [2, 3, 2], "test": [4]}')
     with pytest.raises(UserError, match=r"splits\.json must list a frame once, got '0002' 2 times"):
