@@ -88,11 +88,24 @@ def _verdicts(found: Mapping[str, Any]) -> list[str]:
         and system["against_ours"] is not None
         and system["against_ours"][-1]["mean"] < 0
     ]
-    return [
-        f"Pooled, at the end: ours is above {_list(told['<'])}; no difference is shown to "
-        f"{_list(told['='])}; below {_list(told['>'])}. On single tasks the mean of ours is below "
-        f"that of: {_list(behind, '; ')}."
+    alone = [
+        f"{system['label']} on {workload['title']} "
+        f"({_end(system)}, ours {_end(ours)} over its seeds)"
+        for workload in found["workloads"]
+        for ours in workload["systems"][:1]
+        for system in workload["systems"]
+        if system["role"] == "peer" and system["against_ours"] is None
     ]
+    text = (
+        f"Pooled, at the end. Ours is above: {_list(told['<'])}. No difference shown: "
+        f"{_list(told['='])}. Ours is below: {_list(told['>'])}. On single tasks the mean of ours "
+        f"is below that of: {_list(behind, '; ')}."
+    )
+    return [text + (f" Of one seed, so that nothing is tested: {_list(alone)}." if alone else "")]
+
+
+def _end(system: Mapping[str, Any]) -> str:
+    return f"{system['quarters'][-1]['mean']:.3f}"
 
 
 def _missing(found: Mapping[str, Any]) -> str:
