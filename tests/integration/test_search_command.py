@@ -72,7 +72,7 @@ def test_a_small_real_study(tmp_path: Path) -> None:
     other = search("run", "demo", "--no-report", folder=tmp_path)
     assert other.returncode == 2
     assert "exists and is another one: " in other.stderr
-    assert "settings.training.steps was 4, is now 300" in other.stderr
+    assert "settings.training.steps was 4, is now 200" in other.stderr
     shown = search("status", "demo", "--json", folder=tmp_path)
     state = json.loads(shown.stdout)
     assert (state["finished"], state["trials"], state["driven"]) == (3, 3, False)

@@ -58,4 +58,4 @@ def test_a_ledger_hands_out_the_grid_whatever_it_is_told_in_between(tmp_path: Pa
     assert all("`lth` needs `sparsity.schedule`" in rows[n]["reason"] for n in refused)
     for row in rows:
         if row["status"] == "complete":
-            assert row["params/training.steps"] + row["params/training.pretrain_steps"] == 300
+            assert row["params/training.steps"] + row["params/training.pretrain_steps"] == 200

@@ -67,7 +67,7 @@ def test_a_budget_is_raised_in_its_own_unit_and_never_a_grids(storage: Path) -> 
     plan = plan_of(str(storage), "demo")
     _, known = description_of(str(storage), "demo")
     assert raised_budget(plan, known, None).budget == plan.budget
-    assert raised_budget(plan, known, Budget(trials=4)).budget.trials == 22
+    assert raised_budget(plan, known, Budget(trials=4)).budget.trials == 36
     with pytest.raises(UserError, match="use --trials"):
         raised_budget(plan, known, Budget(epochs=4.0))
 

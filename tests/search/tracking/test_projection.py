@@ -46,7 +46,7 @@ def test_a_study_and_its_trials(study: Recorded, uri: str) -> None:
     assert (parent.info.status, parent.info.run_name) == ("FINISHED", "s")
     said = params_of_study(read_json(study.files.description))
     assert parent.data.params == said
-    assert (said["budget"], said["space"], said["sampler"]) == ("18 trials", "compact", "curves")
+    assert (said["budget"], said["space"], said["sampler"]) == ("32 trials", "compact", "curves")
     assert parent.data.tags["disparse.study"] == "s"
     assert parent.info.artifact_uri.startswith(study.files.artifacts.as_uri())
     assert "`disparse.front` = `true`" in parent.data.tags["mlflow.note.content"]
