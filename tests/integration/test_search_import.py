@@ -214,7 +214,7 @@ def flip(path: Path) -> None:
         ),
         (
             lambda f: change(f.description, lambda v: v["study"].update(version=1)),
-            r"must describe its study in version 4, got 1; import it with the release",
+            r"must describe its study in version \d+, got 1; import it with the release",
         ),
         (
             lambda f: change(f.description, lambda v: set_steps(v, 8)),

@@ -39,7 +39,7 @@ def test_a_study_that_ended_by_plateau_is_finished_and_can_be_extended(tmp_path:
     assert first["plateau"].startswith(f"at a plateau: with {ended} used, the rest of the budget")
     known = json.loads((tmp_path / "cheap" / "study.json").read_text())
     assert known["finished"]
-    assert known["further"]["gain"] < 0.9
+    assert known["plateau"]["gain"] < 0.9
     assert known["prior"] == {"values": {"optimiser.learning_rate": 0.003}, "studies": []}
     assert run(tmp_path) == first
     lines = list(status_lines(study_status(str(tmp_path), "cheap"), str(tmp_path)))

@@ -1,6 +1,5 @@
 """Reads the command line of `python -m trainables sweep`."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -112,9 +111,7 @@ def _sweep(grid: GridFile, out: Path, options: SweepOptions, json_file: str | No
         "trials": end.trials,
         "timing": {"total_seconds": time.perf_counter() - started, "device": end.sweep.device},
     }
-    if json_file == STDOUT:
-        print(json.dumps(answer))
-    elif json_file is not None:
+    if json_file is not None:
         write_json(json_file, answer)
     if not options.quiet and json_file != STDOUT:
         counts = ", ".join(f"{count} {status}" for status, count in end.counts.items())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NUM_RESTARTS, _RAW_SAMPLES, _NUM_SAMPLES = 4, 128, 128
-_OPTIONS = {"batch_limit": 5, "maxiter": 200}
+_OPTIONS: dict[str, bool | float | int | str] = {"batch_limit": 5, "maxiter": 200}
 
 
 class BoTorchQLogNEHVI:

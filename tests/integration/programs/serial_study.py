@@ -34,7 +34,12 @@ def plan_of(study: str, trials: int, **arguments: Any) -> Plan:
         get_recipe("demo"),
         study=study,
         trials=trials,
-        **{"sampler": "random", "overrides": {"data.num_train": "32"}, **arguments},
+        **{
+            "sampler": "random",
+            "scheduler": "pareto-asha",
+            "overrides": {"data.num_train": "32"},
+            **arguments,
+        },
     )
 
 
