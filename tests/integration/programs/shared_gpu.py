@@ -32,6 +32,7 @@ class Run:
 
     total_seconds = 3600.0
     epochs = 1.0
+    notes: tuple[str, ...] = ()
 
     def __init__(self, config: Any, *, device: str, **arguments: Any) -> None:
         assert device == "cpu"  # there is no GPU here, whatever Ray was told
