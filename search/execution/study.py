@@ -34,6 +34,7 @@ from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
 from trainables.registry.lookup import METHOD
 from trainables.sweep.display import Progress, preparation
+from trainables.training.watchdog import check_time_limit
 from trainables.user_code import running
 
 
@@ -110,12 +111,7 @@ def _check_options(plan: Plan, launch: Launch) -> None:
             f"`--seeds` must be at least 2, got {launch.confirm}; one seed has no interval, and 5 "
             "give a fair one"
         )
-    limit = launch.trial_time_limit
-    if limit is not None and not 0 < limit < math.inf:
-        raise UserError(
-            f"`--trial-time-limit` must be above 0, got {limit:g}; it is in seconds, and 600 "
-            "gives a trial ten minutes for every report"
-        )
+    check_time_limit(launch.trial_time_limit)
     if plan.budget.gpu_hours is not None and launch.ray_address == "local":
         import torch
 
@@ -137,10 +133,12 @@ def _run_locked(
     # An interrupted confirmation is resumed like anything else.
     num_seeds = launch.confirm or (None if launch.extends else known.get("confirm"))
     trains = launch.extends or num_seeds is not None or not known.get("finished")
-    if plan.warm_start:  # before data are prepared, which may take an hour
-        from search.record.warm_start import check_warm_start
+    from search.record.prior_points import prior_of
+    from search.record.warm_start import warm_trials
 
-        check_warm_start(plan, files, begun=bool(known))
+    # Before data are prepared, which may take an hour.
+    warm = warm_trials(plan, files, begun=bool(known))
+    prior = prior_of(plan, files, begun=bool(known))
     data = (
         _check_first_trial(plan, launch.quiet) if launch.check_data and trains else launch.data
     ) or known.get("data")
@@ -151,10 +149,8 @@ def _run_locked(
     from search.execution.monitor import Monitor
     from search.record.front import is_confirmation
     from search.record.ledger import Ledger
-    from search.record.prior_points import prior_of
     from search.record.storage import StudyRecord
     from search.record.study_status import check_record
-    from search.record.warm_start import warm_trials
     from search.samplers.trial_sampler import sampler_of
     from search.tracking.projector import Projector
     from trainables.report import describe
@@ -170,8 +166,6 @@ def _run_locked(
     else:
         record = StudyRecord.create(*where, directions, study_id)
     check_record(files, known, record.num_trials(), addresses.study_storage)
-    warm = warm_trials(plan, files, begun=bool(known))
-    prior = prior_of(plan, files, begun=bool(known))
     if not known:
         # With the study's id, by which the next driver finds its runs should this one be killed.
         write_json(files.description, described)

@@ -56,21 +56,12 @@ def warm_trials(plan: Plan, files: StudyFiles, *, begun: bool) -> tuple[WarmTria
     if not plan.warm_start:
         return ()
     if not (begun and files.warm_start.exists()):
-        found = _found(plan, files)
+        found = [
+            trial for source in plan.warm_start for trial in read_trials(source, files.storage)
+        ]
+        _require_useful(plan, found)
         write_json(files.warm_start, {"trials": [asdict(trial) for trial in found]})
     return tuple(WarmTrial(**row) for row in read_json(files.warm_start)["trials"])
-
-
-def check_warm_start(plan: Plan, files: StudyFiles, *, begun: bool) -> None:
-    """Raise `UserError` as `warm_trials` does, and write nothing."""
-    if plan.warm_start and not (begun and files.warm_start.exists()):
-        _found(plan, files)
-
-
-def _found(plan: Plan, files: StudyFiles) -> list[WarmTrial]:
-    found = [trial for source in plan.warm_start for trial in read_trials(source, files.storage)]
-    _require_useful(plan, found)
-    return found
 
 
 def read_trials(source: str, storage: Path, option: str = "--warm-start") -> list[WarmTrial]:

@@ -21,6 +21,7 @@ from trainables.sweep.crew import Crew, Place, make_places
 from trainables.sweep.display import Progress, preparation
 from trainables.sweep.folder import Sweep, SweepFolder, SweepTrial
 from trainables.sweep.grid import GridFile, GridTrial
+from trainables.training.watchdog import check_time_limit
 
 MAX_DEATHS = 1  # of a trial's process in one run, after which the trial is tried again
 _PATIENCE_SECONDS = 1.0
@@ -78,11 +79,7 @@ def run_sweep(grid: GridFile, out: Path, options: SweepOptions) -> SweepEnd:
 
     if options.at_once is not None and options.at_once < 1:
         raise UserError(f"`--at-once` must be at least 1, got {options.at_once}; raise it")
-    if options.time_limit is not None and options.time_limit <= 0:
-        raise UserError(
-            f"`--trial-time-limit` must be above 0, got {options.time_limit:g}; it is in seconds, "
-            "and 600 gives a trial ten minutes for every report"
-        )
+    check_time_limit(options.time_limit)
     device = resolve_device(options.device)
     grid = _placed(grid, options.data_root)
     folder = SweepFolder(out)
@@ -96,11 +93,7 @@ def _placed(grid: GridFile, root: str | None) -> GridFile:
     """Return the grid with its data in another place."""
     if root is None:
         return grid
-    here = root if "://" in root else str(Path(root).expanduser().absolute())
-    trials = tuple(
-        GridTrial(config=t.config.replace({"data.root": here}), baseline=t.baseline)
-        for t in grid.trials
-    )
+    trials = tuple(GridTrial(config=_at(t.config, root), baseline=t.baseline) for t in grid.trials)
     return GridFile(name=grid.name, trials=trials, objectives=grid.objectives, study=grid.study)
 
 
@@ -340,9 +333,13 @@ class _Run:
 def _config(trial: SweepTrial, root: str | None) -> str:
     config = TrialConfig.from_dict(trial.config)
     if root is not None:  # the same data, moved since the sweep began
-        here = root if "://" in root else str(Path(root).expanduser().absolute())
-        config = config.replace({"data.root": here})
+        config = _at(config, root)
     return json.dumps(config.to_dict())
+
+
+def _at(config: TrialConfig, root: str) -> TrialConfig:
+    here = root if "://" in root else str(Path(root).expanduser().absolute())
+    return config.replace({"data.root": here})
 
 
 def _objectives(sweep: Sweep, trial: SweepTrial) -> tuple[str, ...]:

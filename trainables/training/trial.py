@@ -1,6 +1,7 @@
 """Runs one trial from configuration to final evaluation, in steps that a scheduler can watch."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -226,7 +227,7 @@ class TrialRun:
             },
         )
 
-    @property
+    @functools.cached_property
     def notes(self) -> list[str]:
         """Return what a user should know of the network: what is never pruned, and why."""
         return dense_notes(self.model, self.registry, self.loop.structure)

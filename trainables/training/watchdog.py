@@ -2,16 +2,28 @@
 
 import contextlib
 import faulthandler
+import math
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from trainables.errors import UserError
+
 _FILE = "silence.txt"
 _FIRED = "Timeout ("  # how `faulthandler` begins its dump
 _FRAME = re.compile(r'File "(?:.*/)?([^"/]+)", line (\d+) in (\S+)')
 _OUR_THREAD = "in train"  # Tune's `Trainable.train` calls `step` in the thread that matters
+
+
+def check_time_limit(seconds: float | None) -> None:
+    """Raise `UserError` for a `--trial-time-limit` that is no time."""
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise UserError(
+            f"`--trial-time-limit` must be above 0, got {seconds:g}; it is in seconds, and 600 "
+            "gives a trial ten minutes for every report"
+        )
 
 
 class Watchdog:
