@@ -62,7 +62,7 @@ def view(found: Findings) -> TakeView | None:
     tasks = [_head(name) for name in study.qualities]
     return TakeView(
         first=head,
-        headline=_headline(first),
+        headline=_headline(first) + (" Other conditions take other models, below." if models else ""),
         text=_text(found),
         heads=(
             *(("condition",), ("model",), (metric_label(study.cost),)),
@@ -126,7 +126,7 @@ def _text(found: Findings) -> str:
         return (
             f"{said} \u201cFresh\u201d is the loss at fresh seeds, with its 95 % interval: plus is "
             "worse, minus is better. Models are tied where no quality at fresh seeds tells them "
-            "apart."
+            f"apart; in brackets, the {metric_label(found.study.cost)} of the other."
         )
     return (
         f"{said} Each is of one seed, so small differences may be luck: "

@@ -70,7 +70,10 @@ def pages(study: str, uri: str) -> dict[str, str]:
     filtered = urllib.parse.quote(
         f"tags.`disparse.front` = 'true' and tags.`disparse.study` = '{study}'"
     )
-    bounded = urllib.parse.quote("metrics.`cost/density` <= 0.2 and attributes.status = 'FINISHED'")
+    bounded = urllib.parse.quote(
+        "metrics.`cost/density` <= 0.2 and tags.`disparse.front` = 'true' "
+        f"and tags.`disparse.study` = '{study}'"
+    )
     order = urllib.parse.quote("metrics.`cost/density`")
     of_runs = f"/experiments/{experiment}/runs?orderByKey={order}&orderByAsc=true"
     chosen = urllib.parse.urlencode(

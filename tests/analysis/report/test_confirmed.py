@@ -64,6 +64,24 @@ def test_the_headline_says_what_fresh_seeds_say(record: Record) -> None:
     assert "segmentation 1.67 % worse (at fresh seeds 1.7 % worse), surface" in shown.headline
 
 
+def test_ties_on_the_first_screen_have_their_cost(record: Record) -> None:
+    made = rows(confirmed=True)
+    for row in made:
+        # Within 1 % of the dense model, and within the jitter of each other.
+        if row.method in ("snip", "rigl"):
+            row.metrics[MIOU] += 0.117 if row.method == "snip" else 0.126
+            row.metrics[NORMALS] -= 1.9
+    built = record("demo", made, tasks=("segmentation", "normals"))
+    shown = take.view(figures.find(load_study("demo", built.storage)))
+    assert shown is not None
+    sure = {row.condition: (row.trial, row.cells[-1]) for row in shown.rows if row.trial}
+    first = sure["At most 1 % loss on every task"]
+    assert first == ("demo-00002", ("3 fresh seeds", "tied with 1 (40 %)"))
+    assert "in brackets, the density of the other" in shown.text
+    others = {trial for trial, _ in sure.values()} - {shown.first.trial}
+    assert shown.headline.endswith("Other conditions take other models, below.") == bool(others)
+
+
 def test_tables_carry_means_intervals_and_ties(built: BuiltStudy) -> None:
     found = figures.find(load_study("demo", built.storage))
     assert [t.number for t in found.members] == [2, 1, 0]
