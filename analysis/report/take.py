@@ -11,6 +11,8 @@ from analysis.studies.systems_by_seed import DELTA
 from analysis.tables import plain_choices
 from trainables import report
 
+_OTHERS = " Other conditions take other models, below."
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TakenRow:
@@ -62,7 +64,7 @@ def view(found: Findings) -> TakeView | None:
     tasks = [_head(name) for name in study.qualities]
     return TakeView(
         first=head,
-        headline=_headline(first) + (" Other conditions take other models, below." if models else ""),
+        headline=_headline(first) + (_OTHERS if models else ""),
         text=_text(found),
         heads=(
             *(("condition",), ("model",), (metric_label(study.cost),)),
