@@ -1,8 +1,9 @@
 """`python -m benchmarks.search.beliefs`: where a plateau ends studies, and what priors are worth.
 
-On the surrogates, in virtual time, over paired seeds. A run without a prior says where the rule of
-`--until plateau` would have ended it and goes on to the end of its budget, for comparison. Runs
-with a prior go on for three tenths longer, so that it shows how much later they are level.
+On surrogates of ours or tasks of YAHPO, in virtual time, over paired seeds. A run without a prior
+says where the rule of `--until plateau` would have ended it and goes on to the end of its budget,
+for comparison. Runs with a prior go on for three tenths longer, so that it shows how much later
+they are level.
 """
 
 import dataclasses
@@ -16,31 +17,32 @@ import numpy as np
 import typer
 
 from benchmarks.search.results.scores import Trajectory, epochs_to_reach, mean_curve, trajectory
-from benchmarks.search.runs import CONCURRENCY, FULL_LENGTHS
+from benchmarks.search.runs import CONCURRENCY, FULL_LENGTHS, YAHPO_LENGTHS, scaled_workload
 from benchmarks.search.simulator import simulate
+from benchmarks.search.stated_priors import PRIORS, prior_of
 from benchmarks.search.systems.ours import Ours, Variant
 from benchmarks.search.workloads.starts import starts_of
-from benchmarks.search.workloads.surrogate_points import Task
-from benchmarks.search.workloads.surrogates import Surrogate, get_surrogate
+from benchmarks.search.workloads.surrogates import Surrogate
 from benchmarks.search.workloads.workload import Report
+from benchmarks.search.workloads.yahpo import Task
 from search.plans.plateau import DEFAULT_SHARE, trials_left
-from search.samplers.prior import Prior
 from trainables.command_line import run_command_line
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 TASKS = ("parallel", "crossing", "discontinuous", "three")
-NONE, PRIORS = "none", ("good", "useless", "misleading")
+NONE = "none"
 FIRST_SEED = 100  # nothing was developed on these
 _LONGER = 1.3
 _LEVEL = 0.98
-_NOISE = 0.05  # of a range: how far a good prior is off the best value
 
 
 class Watched(Ours):
     """Ours, which notes when `--until plateau` would have ended it: the epochs used, or None."""
 
-    def __init__(self, workload: Surrogate, seed: int, variant: Variant, budget: int) -> None:
+    def __init__(
+        self, workload: Surrogate | Task, seed: int, variant: Variant, budget: int
+    ) -> None:
         super().__init__(workload, seed, variant)
         self.plateau: int | None = None
         self._budget = budget
@@ -68,42 +70,10 @@ class Watched(Ours):
             self.plateau = sum(self._epochs.values())
 
 
-def prior_of(workload: Surrogate, kind: str, seed: int) -> Prior:
-    """Return a prior of every parameter but the method and the sparsity, which span the front.
-
-    good: the best values, those of several tasks averaged, each number off by normal noise of a
-    twentieth of its range. useless: drawn from the space. misleading: the worst choices, and the
-    ends of the ranges that are furthest from the best.
-    """
-    chance = np.random.default_rng([seed, 77])
-    tasks: Sequence[Task] = workload.tasks
-    # The best rate falls with sparsity: this is where it is halfway (see `surrogates`).
-    rate = float(np.mean([task.best_rate for task in tasks])) - 0.15
-    regrowth = float(np.mean([task.best_regrowth for task in tasks]))
-    score, allocation = "taylor", "erk"
-    if kind == "good":
-        rate += float(chance.normal()) * _NOISE * 2.0
-        regrowth += float(chance.normal()) * _NOISE * 0.5
-    elif kind == "useless":
-        rate, regrowth = float(chance.uniform(-1, 1)), float(chance.uniform(0.1, 0.6))
-        score = str(chance.choice(["taylor", "published", "magnitude"]))
-        allocation = str(chance.choice(["erk", "er", "uniform"]))
-    else:
-        rate, regrowth = (1.0 if rate < 0 else -1.0), (0.1 if regrowth > 0.35 else 0.6)
-        score, allocation = "magnitude", "uniform"
-    point = {
-        "optimiser.learning_rate": float(10 ** (1.5 * np.clip(rate, -1, 1) - 2.5)),
-        "regrowth.fraction": float(np.clip(regrowth, 0.1, 0.6)),
-        "sparsity.score": score,
-        "sparsity.allocation": allocation,
-    }
-    return Prior((point,))
-
-
 def run(name: str, kind: str, seed: int, sampler: str = "curves") -> dict[str, Any]:
     """Return the epochs and hypervolumes of a run, and where its plateau was."""
-    workload = get_surrogate(name)
-    budget = FULL_LENGTHS[name] * workload.num_epochs
+    workload = scaled_workload(name)
+    budget = _budget(name)
     variant = Variant(sampler=sampler)
     if kind != NONE:
         variant = dataclasses.replace(variant, prior=prior_of(workload, kind, seed))
@@ -124,7 +94,7 @@ def run(name: str, kind: str, seed: int, sampler: str = "curves") -> dict[str, A
 
 def plateau_row(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
     """Return a row of Markdown: where studies ended, and where 98 % of the end was there."""
-    budget = FULL_LENGTHS[name] * get_surrogate(name).num_epochs
+    budget = _budget(name)
     ends, levels, shares = [], [], []
     for one in runs:
         found = _trajectory(one)
@@ -137,8 +107,8 @@ def plateau_row(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
     off = np.array(ends) - np.array(levels)
     relative = np.array(ends) / np.array(levels) - 1.0
     return (
-        f"| {get_surrogate(name).title} | {len(runs)} | {np.median(ends):.2f} | {min(ends):.2f} | "
-        f"{max(ends):.2f} | {np.median(levels):.2f} | {np.median(off):+.2f} | "
+        f"| {scaled_workload(name).title} | {len(runs)} | {np.median(ends):.2f} | "
+        f"{min(ends):.2f} | {max(ends):.2f} | {np.median(levels):.2f} | {np.median(off):+.2f} | "
         f"{np.mean(np.abs(off) <= 0.15):.0%} | {np.mean(np.abs(relative) <= 0.15):.0%} | "
         f"{np.mean(shares):.1%} |"
     )
@@ -148,7 +118,7 @@ def prior_row(
     name: str, kind: str, runs: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]]
 ) -> str:
     """Return a row of Markdown: when the mean curve reaches the end of that without a prior."""
-    budget = FULL_LENGTHS[name] * get_surrogate(name).num_epochs
+    budget = _budget(name)
     ours, theirs = [_trajectory(one) for one in runs], [_trajectory(one) for one in plain]
     level = float(np.mean([one.at(budget) for one in theirs]))
     reached = epochs_to_reach(mean_curve(ours, round(_LONGER * budget)), level)
@@ -159,9 +129,13 @@ def prior_row(
     shown = "later" if reached is None else f"{reached / budget:.0%}"
     middle = f"{median:.0%}" if np.isfinite(median) else "later"
     return (
-        f"| {get_surrogate(name).title} | {kind} | {len(runs)} | {shown} | {middle} | "
+        f"| {scaled_workload(name).title} | {kind} | {len(runs)} | {shown} | {middle} | "
         f"{np.mean(differences):+.4f} ± {error:.4f} |"
     )
+
+
+def _budget(name: str) -> int:
+    return FULL_LENGTHS.get(name, YAHPO_LENGTHS) * scaled_workload(name).num_epochs
 
 
 def _trajectory(known: Mapping[str, Any]) -> Trajectory:
@@ -183,24 +157,28 @@ def beliefs(
     seeds: Annotated[int, typer.Option(min=2, help="Of runs without a prior.")] = 20,
     prior_seeds: Annotated[int, typer.Option(min=2, help="Of runs with one, paired.")] = 10,
     sampler: Annotated[str, typer.Option(help="Of the runs for the plateau.")] = "curves",
+    only: Annotated[
+        str, typer.Option(help="Surrogates of ours or tasks of YAHPO, comma-separated.")
+    ] = ",".join(TASKS),
     storage: Annotated[
         Path, typer.Option(help="Folder of the results; remove it when the code has changed.")
     ] = Path("runs/beliefs-benchmark"),
 ) -> None:
-    """Measure the plateau and three priors on four surrogates, and print two tables."""
+    """Measure the plateau and three priors, and print two tables."""
     warnings.simplefilter("ignore")
+    names = only.split(",")
     plain = {
         name: [_obtain(storage, name, NONE, FIRST_SEED + n, sampler) for n in range(seeds)]
-        for name in TASKS
+        for name in names
     }
     print("| workload | n | ends at | first | last | 98 % at | off | ±15 % | relative | there |")
     print("| :-- " + "| --: " * 9 + "|")
-    for name in TASKS:
+    for name in names:
         print(plateau_row(name, plain[name]), flush=True)
     if sampler != "curves":
         return
     print("\n| workload | prior | n | level at | by seed | at the end |\n" + "| :-- " * 6 + "|")
-    for name in TASKS:
+    for name in names:
         for kind in PRIORS:
             runs = [
                 _obtain(storage, name, kind, FIRST_SEED + n, sampler) for n in range(prior_seeds)

@@ -4,9 +4,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.search.beliefs import PRIORS, TASKS, plateau_row, prior_of, prior_row, run
+from benchmarks.search.beliefs import TASKS, plateau_row, prior_row, run
+from benchmarks.search.runs import scaled_workload
+from benchmarks.search.stated_priors import PRIORS, prior_of
 from benchmarks.search.workloads.surrogate_points import METHODS, SPACE, Points
 from benchmarks.search.workloads.surrogates import get_surrogate
+from benchmarks.search.workloads.yahpo import Task
+from tests.benchmarks.search.yahpo_data import needs_yahpo
 
 BUDGET = 40 * 27
 
@@ -32,6 +36,21 @@ def test_a_good_prior_is_good_and_a_misleading_one_poor(task: str) -> None:
             errors[kind] = total
         assert errors["good"] < errors["misleading"] - 1.0
         assert errors["good"] <= errors["useless"] + 0.1
+
+
+@needs_yahpo
+@pytest.mark.parametrize("name", ["lcbench-167185-epoch", "rbv2_xgboost-12-repl"])
+def test_priors_of_tasks_that_others_wrote_are_of_both_ends(name: str) -> None:
+    task = scaled_workload(name)
+    assert isinstance(task, Task)
+    values = {k: task.final(prior_of(task, k, 3).points) for k in PRIORS}
+    for objective in range(task.num_objectives):
+        # A point for each objective, of the same thousand that the useless ones are from.
+        good, wrong = values["good"][:, objective], values["misleading"][:, objective]
+        useless = values["useless"][:, objective]
+        assert good[objective] == good.min() <= useless.min()
+        assert wrong[objective] == wrong.max() >= useless.max()
+        assert good[objective] < wrong[objective]
 
 
 def test_a_plateau_s_row() -> None:
