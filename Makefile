@@ -16,7 +16,7 @@ export DO_NOT_TRACK ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu test-cluster soak check format methods bench peers bench-search \
+.PHONY: help setup demo test test-slow test-all test-gpu test-cluster soak check format methods bench peers bench-search \
         bench-orchestration claims claims-channels clean
 
 help: ## list the targets
@@ -48,6 +48,10 @@ test: $(STAMP) ## the tests that need no GPU, no cluster and no patience
 test-slow: $(STAMP) ## the slow tests
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --timeout 600 \
 	  -m 'slow and not gpu and not cluster' $(ARGS) || test $$? -eq 5
+
+test-all: $(STAMP) ## the quick and the slow ones in one run, which keeps two cores busier
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --timeout 600 \
+	  -m 'not gpu and not cluster' $(ARGS)
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	@$(RUN) -m pytest --timeout 600 -m gpu $(ARGS)
