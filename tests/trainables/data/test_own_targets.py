@@ -21,7 +21,7 @@ from trainables.data.resizing import resize_array, resize_frame
 from trainables.data.store import Split
 from trainables.data.store.convert import convert
 from trainables.data.store.meta import digest
-from trainables.data.store.split_file import write_split
+from trainables.data.store.split_writer import write_split
 from trainables.errors import UserError
 from trainables.registry.tasks import Metric, TaskDescription
 from trainables.report import METRICS, PRIMARY_METRICS, objective_names, task_metrics

@@ -16,7 +16,8 @@ from trainables.data.frame import Frame
 from trainables.data.store.building import write_store
 from trainables.data.store.encoding import to_stored
 from trainables.data.store.meta import SplitMeta, digest
-from trainables.data.store.split_file import Split, write_split
+from trainables.data.store.split_file import Split
+from trainables.data.store.split_writer import write_split
 from trainables.errors import UserError
 from trainables.registry.datasets import DatasetDescription
 from trainables.registry.tasks import TaskDescription
