@@ -14,7 +14,7 @@ from trainables.cost.cost_model import CostModel
 from trainables.cost.narrower import network_of
 from trainables.cost.reference import reference_of
 from trainables.data.catalogue import open_dataset
-from trainables.data.loader import BatchSource
+from trainables.data.loading.loader import BatchSource
 from trainables.models.catalogue import build_model, check_predictions, service_of
 from trainables.report import SPLITS
 from trainables.sparsity.catalogue import get_method

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from trainables.config import DataConfig
-from trainables.data.augmentation import AugmentationParameters, augment
 from trainables.data.batch import IGNORE_LABEL, Batch
 from trainables.data.catalogue import DatasetSpec, open_dataset
 from trainables.data.frame import Frame
-from trainables.data.loader import BatchSource
+from trainables.data.loading.augmentation import AugmentationParameters, augment
+from trainables.data.loading.loader import BatchSource
 from trainables.data.resizing import resize_array, resize_frame
 from trainables.data.store import Split
 from trainables.data.store.convert import convert

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainables.config import TrialConfig
 from trainables.cost.cost_model import regrowth_step_flops
 from trainables.data.batch import Batch
-from trainables.data.loader import BatchSource
+from trainables.data.loading.loader import BatchSource
 from trainables.errors import Failure, UserError
 from trainables.seeds import derive_seed, generator
 from trainables.sparsity.agreement import Ballots, add_ballots, count_ballots

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from trainables.config import DataConfig
-from trainables.data.augmentation import AugmentationParameters, augment
 from trainables.data.batch import Batch
+from trainables.data.loading.augmentation import AugmentationParameters, augment
 from trainables.data.store.encoding import (
     MARKED_RESPONSE_SCALE,
     NORMAL_SCALE,

@@ -9,7 +9,7 @@ import torch
 from tests.trainables.training.emulated_graphs import NoLooks
 from trainables.config import DataConfig
 from trainables.data.frame import TARGETS
-from trainables.data.loader import (
+from trainables.data.loading.loader import (
     BatchSource,
     MappedReader,
     ResidentReader,
