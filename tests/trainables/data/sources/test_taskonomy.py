@@ -17,7 +17,7 @@ from tests.trainables.data.sources.official_files import (
 from trainables.data.batch import Batch
 from trainables.data.catalogue import open_dataset
 from trainables.data.loading.augmentation import AugmentationParameters, augment
-from trainables.data.loading.loader import decode
+from trainables.data.loading.decoding import decode
 from trainables.data.resizing import resize_response
 from trainables.data.sources.taskonomy import (
     CLASS_NAMES,
