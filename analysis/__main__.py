@@ -4,8 +4,6 @@ Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 """
 
 import logging
-import os
-import shlex
 import sys
 import time
 from collections import Counter
@@ -14,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis import commands
+from analysis import commands, front_files
 from analysis.options import JsonFile, Log, Name, Names, Out, Quiet, Storage, TrackingUri
-from trainables.command_line import STDOUT, Commands, masked, run_command_line, write_json
+from trainables.command_line import STDOUT, Commands, run_command_line, write_json
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,9 +73,9 @@ def front(
       python -m analysis front demo --storage /shared/runs --tracking-uri http://mlflow:5000
     """
     if len(names) > 1:
-        commands.several_fronts(names, cost, storage, tracking_uri, out, json_file, quiet)
+        front_files.several_fronts(names, cost, storage, tracking_uri, out, json_file, quiet)
         return
-    _produce("front", names[0], storage, tracking_uri, out, json_file, log, quiet, cost)
+    front_files.produce("front", names[0], storage, tracking_uri, out, json_file, log, quiet, cost)
 
 
 @app.command()
@@ -103,7 +101,7 @@ def report(
       python -m analysis report demo
       python -m analysis report demo --out reports/demo --quiet
     """
-    _produce("report", name, storage, tracking_uri, out, json_file, log, quiet)
+    front_files.produce("report", name, storage, tracking_uri, out, json_file, log, quiet)
 
 
 @app.command()
@@ -194,79 +192,6 @@ for _command in (commands.compare, commands.table, commands.published, commands.
     app.command()(_command)
 
 
-def _produce(
-    command: str,
-    name: str,
-    storage: Path,
-    tracking_uri: str | None,
-    out: Path | None,
-    json_file: Path | None,
-    log: bool,
-    quiet: bool,
-    cost: str | None = None,
-) -> None:
-    # Imported late, so that --help and mistakes in the options are answered at once.
-    from analysis.report import confirmed_tables, figures, health, task_files
-    from analysis.statistics import fronts
-    from analysis.studies.trials import load_study
-
-    started = time.perf_counter()
-    study = load_study(name, storage, tracking_uri)
-    suffix = ""
-    if cost is not None and cost != study.cost:
-        study, suffix = fronts.against(study, cost), f"-{cost.partition('/')[2]}"
-    say = (lambda text: None) if quiet or json_file == Path(STDOUT) else print
-    whole = command == "report"
-    shown = {f"with_{part}": whole for part in ("masks", "importances", "predictions")}
-    found = figures.find(study, **shown)
-    folder = study.directory if out is None else out
-    paths = figures.write_front(found, folder, suffix)
-    of_tasks = task_files.write(found, folder, suffix)
-    if whole:
-        from analysis.report.report import write_report
-
-        paths += figures.write_figures(found, folder)
-        paths.append(write_report(found, folder, _as_typed(name, storage, out)))
-    notes = [*study.notes, *(_log(study, folder, [*paths, *of_tasks]) if log else ())]
-    for note in () if quiet else notes:
-        print(f"note: {note}", file=sys.stderr)
-    words = {"stopped": "stopped early", "infeasible": "infeasible", "failed": "failed"}
-    counts = {word: len(study.with_status(status)) for status, word in words.items()}
-    others = "".join(f", {count} {word}" for word, count in counts.items() if count)
-    say(
-        f"{name}: {len(study.trials)} trials, {len(study.with_status('complete'))} complete"
-        f"{others}; {len(found.members)} on the joint front"
-    )
-    if found.members:
-        say(confirmed_tables.state(found))
-    for line in health.lines(found) if whole else ():
-        say(line)
-    if not found.ended:
-        say("no complete trial has finite objectives: the front is empty")
-    for path in paths:
-        say(f"  {path}")
-    if of_tasks:
-        names = ",".join(path.stem for path in of_tasks if path.suffix == ".png")
-        say(f"  {of_tasks[0].parent}/{{{names}}}.{{png,html,csv}}")
-    if json_file is not None:
-        from analysis.report.summary import summary
-
-        seconds = time.perf_counter() - started
-        write_json(json_file, summary(command, found, notes, [*paths, *of_tasks], seconds))
-
-
-def _as_typed(name: str, storage: Path, out: Path | None) -> str:
-    """Return the command that makes the report, as somebody in this folder would type it."""
-    words = ["python", "-m", "analysis", "report", name]
-    for option, path in (("--storage", storage), ("--out", out)):
-        if path is None:
-            continue
-        full = Path(os.path.abspath(path))
-        shown = full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else full
-        words += [] if str(shown) == "runs" else [option, str(shown)]
-    return shlex.join(words)
-
-
 def _no_model(study: "Study") -> str:
     counts = Counter(trial.status for trial in study.trials)
     said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
@@ -275,30 +200,6 @@ def _no_model(study: "Study") -> str:
         f"{len(study.trials)}{f' ({said})' if said else ''} in study {study.name!r}; "
         f"`python -m search resume {study.name}` goes on with it"
     )
-
-
-def _log(study: "Study", folder: Path, paths: list[Path]) -> list[str]:
-    """Log the files to the study's MLflow run; returns a note where that was not possible."""
-    from analysis.studies import tracking
-
-    if study.tracking_uri is None:
-        return []
-    try:
-        logged = tracking.log_artifacts(
-            study.tracking_uri,
-            study.name,
-            {path: path.parent.relative_to(folder) for path in paths},
-            parent_run_id=study.parent_run_id,
-            study_id=study.facts.get("study_id"),
-        )
-    except tracking.TrackingAway as away:
-        return [f"Nothing was logged to MLflow, which does not answer ({away})."]
-    if logged:
-        return []
-    return [
-        f"Nothing was logged to MLflow: {masked(study.tracking_uri)} does not know this study; "
-        "`search sync` writes it."
-    ]
 
 
 def main() -> None:

@@ -227,43 +227,6 @@ def layers(
     _answer(json_file, "layers", [grid], paths, started, {"systems": layer_tables.to_json(found)})
 
 
-def several_fronts(
-    names: Sequence[str],
-    cost: str | None,
-    storage: Path,
-    tracking_uri: str | None,
-    out: Path | None,
-    json_file: Path | None,
-    quiet: bool,
-) -> None:
-    """Draw several studies on one front; its files go to the first one's folder, or to `out`."""
-    from analysis.report import several
-    from analysis.report.versions import versions
-    from analysis.statistics import fronts
-    from analysis.statistics.several import together
-    from analysis.studies.trials import load_study
-
-    started = time.perf_counter()
-    studies = [load_study(name, storage, tracking_uri) for name in names]
-    suffix = ""
-    if cost is not None and any(study.cost != cost for study in studies):
-        suffix = f"-{cost.partition('/')[2]}"
-        studies = [fronts.against(s, cost) if s.cost != cost else s for s in studies]
-    found = together(studies)
-    paths = several.write(found, studies[0].directory if out is None else out, suffix)
-    for note in () if quiet else found.notes:
-        print(f"note: {note}", file=sys.stderr)
-    if not quiet:
-        print(f"{', '.join(names)}: {several.subtitle(found)}")
-        for path in paths:
-            print(f"  {path}")
-    if json_file is not None:
-        seconds = round(time.perf_counter() - started, 3)
-        answer = {"command": "front", **several.to_json(found), "notes": list(found.notes)}
-        answer |= {"files": [str(path) for path in paths], "timing": {"seconds": seconds}}
-        write_json(json_file, {**answer, "versions": versions()})
-
-
 def _grid(
     name: str, storage: Path, tracking_uri: str | None, sparsity: str | None, quiet: bool
 ) -> "Grid":

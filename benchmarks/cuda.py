@@ -15,9 +15,10 @@ from benchmarks import masked_step, sharing
 from benchmarks.frames import DATASET, noise_trial, random_frames
 from benchmarks.measure import Comparison, Measurement, Skipped, compare
 from benchmarks.workload import build_workload
-from trainables.data.loader import BatchSource
+from trainables.data.loading.loader import BatchSource
 from trainables.data.store.meta import SplitMeta
-from trainables.data.store.split_file import Split, write_split
+from trainables.data.store.split_file import Split
+from trainables.data.store.split_writer import write_split
 from trainables.data.view import View
 from trainables.models.passes import predict
 from trainables.sparsity.catalogue import get_method

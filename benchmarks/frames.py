@@ -9,7 +9,7 @@ from spaces.presets import trial_config
 from trainables.config import TrialConfig
 from trainables.data.frame import Frame
 from trainables.data.store.meta import SplitMeta
-from trainables.data.store.split_file import write_split
+from trainables.data.store.split_writer import write_split
 
 NUM_CLASSES = 40
 DATASET = "nyu-v2"  # segmentation and normals: the published full-size model

@@ -14,7 +14,8 @@ import torch
 from benchmarks.frames import random_frames
 from benchmarks.measure import Measurement, compare
 from trainables.data.store.meta import SplitMeta
-from trainables.data.store.split_file import Split, write_split
+from trainables.data.store.split_file import Split
+from trainables.data.store.split_writer import write_split
 
 SIZE = (120, 160)
 BATCH_SIZE = 16

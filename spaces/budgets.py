@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.config import REWIND_FRACTIONS, TrialConfig
+from trainables.config import REWIND_FRACTIONS
 from trainables.errors import UserError
-from trainables.registry.lookup import METHOD
 from trainables.registry.methods import METHODS, MethodDescription
 from trainables.sparsity.schedule import num_levels, rewind_step
 
@@ -99,32 +98,6 @@ def budget_for(
         rewind_fraction=rewind if rewind in REWIND_FRACTIONS else 0.0,
         pretraining_ratio=pretraining_ratio if retrains(method) else 1,
     )
-
-
-def require_a_ticket(config: TrialConfig) -> None:
-    """Raise `UserError` unless the settings of a method that rewinds fit its dense run.
-
-    The method needs its own schedule, and a level must not be longer than what it repeats.
-    """
-    sparsity, training = config.sparsity, config.training
-    method = METHOD.find(config.method)
-    schedule = "levels" if method.prunes == "levels" else "one-shot"
-    if sparsity.schedule != schedule or (schedule == "one-shot" and sparsity.start_fraction > 0):
-        raise UserError(
-            f"`{config.method}` needs `sparsity.schedule` = {schedule} from the start, got "
-            f"{sparsity.schedule} from {sparsity.start_fraction}; use imp for other schedules"
-        )
-    levels = budget_for(method, config.flat()).levels
-    longest = -(-training.steps // levels)
-    repeated = training.pretrain_steps - rewind_step(
-        sparsity.rewind_fraction, training.pretrain_steps
-    )
-    if longest > repeated:
-        raise UserError(
-            f"each of the {levels} levels of {config.method} repeats the dense run from step k, so "
-            f"`training.steps` / {levels} must be at most {repeated}, the dense run's steps after "
-            f"k, got {longest}; raise `training.pretrain_steps` or leave it out"
-        )
 
 
 def _number(value: Any) -> float:

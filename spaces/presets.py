@@ -8,7 +8,8 @@ import optuna, because `python -m trainables` reads it on hosts that have only t
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from spaces.budgets import budget_for, require_a_ticket, retrains
+from spaces.budgets import budget_for, retrains
+from spaces.contradictions import require_sense
 from spaces.dataset_defaults import DATASET_DEFAULTS, defaults_for
 from spaces.task_names import resolve_tasks
 from trainables.coercion import whole_number
@@ -18,7 +19,7 @@ from trainables.errors import UserError, unknown_name
 from trainables.registry.lookup import METHOD, MODEL
 from trainables.registry.methods import METHODS
 from trainables.registry.models import MODELS
-from trainables.registry.structures import CHANNEL, WEIGHT, group_sizes, require_channel_allocation
+from trainables.registry.structures import CHANNEL, WEIGHT, group_sizes
 
 __all__ = ["DATASET_DEFAULTS", "DENSE_METHODS", "PRESETS", "trial_config", "without_effect"]
 
@@ -72,11 +73,12 @@ _TRAINING: dict[str, dict[str, Any]] = {
 # Shorter runs have fewer of these than the papers, so that a grown weight has time to learn.
 _INTERVAL_FRACTION = {"tiny": 0.04, "small": 0.03, "paper": 0.005}
 # Blocks of channels that CPU kernels like; the layers of `tiny` have few.
-_LOSS_WEIGHTS = "training.loss_weights"
 _ROUND_TO = {"tiny": 8, "small": 16, "paper": 16}
 _SALIENCY_BATCHES = {"tiny": 25, "small": 16, "paper": 50}
 
 _LEVEL_FRACTION, _REWIND_FRACTION = 0.2, 0.05
+
+_LOSS_WEIGHTS = "training.loss_weights"
 
 
 def trial_config(
@@ -256,7 +258,7 @@ def trial_config(
         if part == _LOSS_WEIGHTS and task not in {*defaults.loss_weights, *chosen}:
             raise unknown_name("setting", name, config.flat())
     config = config.replace({**described.default_settings, **overrides})
-    _require_sense(config)
+    require_sense(config)
     return config
 
 
@@ -323,30 +325,3 @@ def without_effect(config: TrialConfig, names: Iterable[str]) -> tuple[str, ...]
     dead = tuple(prefix for prefix, holds in unread.items() if holds)
     read = {*method.reads, *(("sparsity.target", "sparsity.counts") if method.scales else ())}
     return tuple(name for name in names if name.startswith(dead) and name not in read)
-
-
-def _require_sense(config: TrialConfig) -> None:
-    """Raise `UserError` for settings that contradict the method, whether given or default."""
-    method = METHOD.find(config.method)
-    method.require_structure(config.sparsity.structure)
-    if not method.has_target and config.sparsity.target > 0:
-        raise UserError(
-            f"`{config.method}` keeps every weight: `sparsity.target` must be 0 for it, got "
-            f"{config.sparsity.target}; name a sparse method, e.g. disparse-static"
-        )
-    if method.needs_pretraining and config.training.pretrain_steps < 1:
-        raise UserError(
-            f"`training.pretrain_steps` must be at least 1 for {config.method}, which starts from "
-            f"a trained model, got {config.training.pretrain_steps}; disparse-static prunes an "
-            "untrained one"
-        )
-    if method.sparse and config.sparsity.structure == CHANNEL:
-        require_channel_allocation(config.sparsity.allocation)
-    grouped = group_sizes(config.sparsity.structure) is not None
-    if method.regrows and method.votes and grouped and config.regrowth.budget == "published":
-        raise UserError(
-            f"`regrowth.budget` must be exact for structure {config.sparsity.structure}, got "
-            "published, whose union would keep more than N of M weights; leave it out"
-        )
-    if method.rewinds:
-        require_a_ticket(config)

@@ -22,21 +22,10 @@ from trainables.seeds import derive_seed
 _SLOWEST = 1.2
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Continuation:
-    """A trial that goes on where another, of the same configuration, was stopped.
-
-    epochs: those that were trained before, which are not counted again.
-    """
-
-    params: Mapping[str, Any]
-    epochs: int
-
-
 class System(Protocol):
     """A search, driven by the simulator. Trials are numbered from 0 in the order they are asked."""
 
-    def ask(self, number: int) -> Mapping[str, Any] | Continuation:
+    def ask(self, number: int) -> Mapping[str, Any]:
         """The configuration of the next trial."""
 
     def keep(self, number: int, report: Report) -> bool:
@@ -91,13 +80,7 @@ def simulate(
     def start(now: float) -> None:
         nonlocal num_trials
         number, num_trials = num_trials, num_trials + 1
-        asked = timed.ask(number)
-        if isinstance(asked, Continuation):
-            runs[number] = workload.start(asked.params, seed)
-            for _ in range(asked.epochs):
-                runs[number].next_report()
-        else:
-            runs[number] = workload.start(asked, seed)
+        runs[number] = workload.start(timed.ask(number), seed)
         heapq.heappush(events, (now + _epoch_time(seed, number), number))
 
     for _ in range(concurrency):
@@ -141,7 +124,7 @@ class _Timed:
         self._told = 0.0  # seconds since the last trial was asked for
         self.seconds: list[float] = []
 
-    def ask(self, number: int) -> Mapping[str, Any] | Continuation:
+    def ask(self, number: int) -> Mapping[str, Any]:
         begun = time.process_time()
         asked = self._system.ask(number)
         self.seconds.append(self._told + time.process_time() - begun)

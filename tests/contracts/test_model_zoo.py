@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.contracts.conftest import MicroTrial
-from tests.contracts.model_zoo import ZOO
 from tests.contracts.test_trials import trained
+from tests.contracts.zoo.catalogue import ZOO
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.models.copies import copy_of

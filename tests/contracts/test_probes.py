@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.contracts.model_zoo import ZOO, Zoo
+from tests.contracts.zoo.catalogue import ZOO
+from tests.contracts.zoo.network import Zoo
 from trainables.cost.cost_model import measure_latency_ms
 from trainables.cost.flops import forward_flops
 from trainables.errors import UserError

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.contracts.conftest import MicroTrial
-from tests.contracts.model_zoo import ZOO
 from tests.contracts.test_model_zoo import TRAINED, asked
+from tests.contracts.zoo.catalogue import ZOO
 from tests.trainables.training.emulated_graphs import EmulatedGraphs
 from trainables.training.loop import loop as loop_module
 from trainables.training.trial import TrialRun

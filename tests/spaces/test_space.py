@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaces.catalogue import GRADUAL, SPACES, SPARSE_METHODS, build_space
+from spaces.catalogue import SPACES, SPARSE_METHODS, build_space
+from spaces.dimensions import GRADUAL
 from spaces.presets import trial_config
 from spaces.space import Parameter, Space, When
 from trainables.errors import UserError

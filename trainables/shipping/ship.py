@@ -13,7 +13,7 @@ from trainables.config import DataConfig
 from trainables.cost.reference import dense_reference
 from trainables.data.batch import Batch
 from trainables.data.catalogue import Dataset, open_dataset
-from trainables.data.loader import BatchSource
+from trainables.data.loading.loader import BatchSource
 from trainables.errors import UserError
 from trainables.models.catalogue import build_model
 from trainables.shipping.card import model_card

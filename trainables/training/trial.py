@@ -10,18 +10,9 @@ from typing import Any, Self
 import torch
 
 from trainables.config import TrialConfig
-from trainables.cost.cost_model import CostModel
-from trainables.cost.narrower import network_of
-from trainables.cost.reference import reference_of
-from trainables.data.catalogue import open_dataset
-from trainables.data.loader import BatchSource
-from trainables.models.catalogue import build_model, check_predictions, service_of
 from trainables.report import SPLITS
-from trainables.sparsity.catalogue import get_method
-from trainables.sparsity.masks import MaskRegistry
 from trainables.sparsity.schedule import prune_steps, rewind_step
-from trainables.sparsity.structures.catalogue import build_structure, use_structure
-from trainables.tasks.catalogue import build_tasks
+from trainables.training.assembly import assemble
 from trainables.training.checkpoints.best import BestWeights
 from trainables.training.checkpoints.checkpoint import (
     damaged,
@@ -40,14 +31,11 @@ from trainables.training.dense import (
 from trainables.training.deployment import Deployment, DeploymentCosts
 from trainables.training.device import (
     explained_memory,
-    placed,
     prepare_device,
     resolve_device,
-    untuned,
 )
 from trainables.training.evaluation import Evaluator
 from trainables.training.export import save_model
-from trainables.training.loop.loop import TrainingLoop
 from trainables.training.loop.phases import report_steps
 from trainables.training.reports import Progress, Report
 from trainables.training.summary import dense_notes, summarise
@@ -106,50 +94,12 @@ class TrialRun:
         self._train_seconds = 0.0
         self._earlier_seconds = 0.0  # seconds of the runs that this one resumes
         with explained_memory(config, self.device), running(self._owners):
-            self._build(config)
-
-    def _build(self, config: TrialConfig) -> None:
-        self.dataset = open_dataset(config.data)
-        num_channels = {task: self.dataset.num_channels(task) for task in config.data.tasks}
-        at = config.training.loss_resolution
-        self.tasks = build_tasks(
-            config.data.tasks, num_channels, config.data.dataset, loss_resolution=at
-        )
-        network = network_of(config, num_channels)
-        model = build_model(network, num_channels, config.seed)
-        method = get_method(config.method)
-        self._owners |= {f"model {config.model.name!r}": model, **self.tasks, config.method: method}
-        self.model = placed(model, self.device, channels_last=config.training.channels_last)
-        with untuned():
-            check_predictions(config.model.name, self.model, num_channels, config.data.size)
-            service = service_of(network, self.model, config.data.size)
-        self.registry = MaskRegistry(self.model, service)
-        self._deployed = self._deployment.of(self.model, self.registry, config, num_channels)
-        method.description.require_structure(config.sparsity.structure)
-        if method.sparse:
-            use_structure(config.sparsity.structure, self.registry, self.model, config.data.size)
-        reference = reference_of(config.model, network, num_channels, config.data.size)
-        self._cost = CostModel(self.model, self.registry, config.data.size, reference=reference)
-        self.loop = TrainingLoop(
-            config,
-            model=self.model,
-            tasks=self.tasks,
-            registry=self.registry,
-            method=method,
-            structure=build_structure(
-                config.sparsity, self.registry, self._cost.flops.layers, self._cost.flops.other
-            ),
-            source=BatchSource(
-                self.dataset.train,
-                config.data,
-                tasks=config.data.tasks,
-                batch_size=config.training.batch_size,
-                seed=config.seed,
-                device=self.device,
-            ),
-            device=self.device,
-            flops_fraction=self._cost.flops_fraction,
-        )
+            parts = assemble(config, self.device, self._owners)
+        self.dataset, self.tasks = parts.dataset, parts.tasks
+        self.model, self.registry = parts.model, parts.registry
+        self.loop = parts.loop
+        self._cost = parts.cost
+        self._deployed = self._deployment.of(self.model, self.registry, config, parts.num_channels)
         self._evaluator = Evaluator(
             config, dataset=self.dataset, loop=self.loop, cost=self._cost, baseline=self._baseline
         )

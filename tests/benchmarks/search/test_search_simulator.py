@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.search import fingerprint as fingerprints
 from benchmarks.search.runs import Job, load, missing, obtain, plan, run
-from benchmarks.search.simulator import Continuation, Trace, simulate
+from benchmarks.search.simulator import Trace, simulate
 from benchmarks.search.systems.catalogue import SYSTEMS, get_system
 from benchmarks.search.workloads.surrogates import SURROGATES
 from benchmarks.search.workloads.workload import Report
@@ -103,22 +103,6 @@ def test_every_epoch_of_the_budget_is_used_once(budget: int, concurrency: int) -
     under_way = sum(1 for number, _ in system.reports if number not in finished)
     assert ended + under_way == budget
     assert trace.num_trials - len(finished) <= concurrency
-
-
-class Promotes(StopsAt):
-    """Lets every other trial go on where the one before it was stopped, after three epochs."""
-
-    def ask(self, number: int) -> Mapping[str, Any] | Continuation:
-        asked = super().ask(number)
-        return asked if number % 2 == 0 else Continuation(params=asked, epochs=3)
-
-
-def test_a_trial_that_goes_on_is_not_charged_for_what_was_trained_before() -> None:
-    system = Promotes({0: 3, 2: 3})
-    trace = simulate(Ladder(), system, budget_epochs=18, concurrency=1, seed=0)
-    assert system.ends == [(0, 3, False), (1, 9, True), (2, 3, False), (3, 9, True)]
-    assert [c.epochs for c in trace.completions] == [9, 18]
-    assert [epoch for number, epoch in system.reports if number == 1] == [4, 5, 6, 7, 8]
 
 
 def test_thinking_is_measured_by_trial_and_does_not_tell_two_runs_apart() -> None:

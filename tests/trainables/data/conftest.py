@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from trainables.data.frame import TARGETS, Frame
-from trainables.data.store.split_file import SplitMeta, write_split
+from trainables.data.store.meta import SplitMeta
+from trainables.data.store.split_writer import write_split
 
 FrameMaker = Callable[..., Frame]
 

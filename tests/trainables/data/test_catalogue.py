@@ -278,7 +278,7 @@ def test_frames_that_another_version_generated(working_folder, monkeypatch):
 
 
 def test_task_without_ground_truth(tmp_path, make_frame, make_meta, monkeypatch):
-    from trainables.data.store.split_file import write_split
+    from trainables.data.store.split_writer import write_split
 
     monkeypatch.setitem(DATASETS, "toy", toy_spec())
     size = (16, 16)

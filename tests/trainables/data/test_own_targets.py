@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from trainables.config import DataConfig
-from trainables.data.augmentation import AugmentationParameters, augment
 from trainables.data.batch import IGNORE_LABEL, Batch
 from trainables.data.catalogue import DatasetSpec, open_dataset
 from trainables.data.frame import Frame
-from trainables.data.loader import BatchSource
+from trainables.data.loading.augmentation import AugmentationParameters, augment
+from trainables.data.loading.loader import BatchSource
 from trainables.data.resizing import resize_array, resize_frame
 from trainables.data.store import Split
 from trainables.data.store.convert import convert
 from trainables.data.store.meta import digest
-from trainables.data.store.split_file import write_split
+from trainables.data.store.split_writer import write_split
 from trainables.errors import UserError
 from trainables.registry.tasks import Metric, TaskDescription
 from trainables.report import METRICS, PRIMARY_METRICS, objective_names, task_metrics

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainables.errors import UserError
-from trainables.registry.datasets import DATASETS, DatasetDescription
+from trainables.registry.datasets import DATASETS
 from trainables.registry.lookup import DATASET, METHOD, MODEL, TASK, Kind, implementation
 from trainables.registry.methods import METHODS, MethodDescription
 from trainables.registry.models import MODELS
@@ -206,16 +206,6 @@ def test_a_task_that_contradicts_itself_is_refused(facts: dict, message: str) ->
 def test_tasks_that_clash_are_refused(other: TaskDescription, message: str) -> None:
     with pytest.raises(UserError, match=message):
         remember(other)
-
-
-@pytest.mark.parametrize(
-    ("facts", "message"),
-    [({"depth_kind": "feet"}, "unknown depth kind 'feet'"), ({"tasks": ()}, "must name a task")],
-)
-def test_a_data_set_that_contradicts_itself_is_refused(facts: dict, message: str) -> None:
-    values = {"summary": "", "tasks": ("depth",), "num_classes": 0, "depth_kind": "metric"}
-    with pytest.raises(UserError, match=message):
-        DatasetDescription(**(values | facts))
 
 
 def test_an_implementation_must_be_a_rule() -> None:

@@ -22,7 +22,8 @@ from tests.trainables.training.runs import finish
 from trainables.checksums import read_sealed
 from trainables.errors import UserError
 from trainables.sweep.folder import SweepFolder
-from trainables.sweep.sweep import SweepOptions, run_sweep
+from trainables.sweep.run import SweepOptions
+from trainables.sweep.sweep import run_sweep
 from trainables.sweep.worker import Worker
 from trainables.training.dense_runs.cache import DenseCache
 from trainables.training.export import load_model

@@ -13,7 +13,7 @@ from trainables.data.frame import Frame
 from trainables.data.sources.source import SPLITS, Source
 from trainables.data.store.meta import SplitMeta
 from trainables.data.store.once import Once
-from trainables.data.store.split_file import write_split
+from trainables.data.store.split_writer import write_split
 from trainables.errors import UserError
 from trainables.user_code import SEE_TRACEBACK, calling, is_ours, told
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from trainables.data.limits import LARGEST_FRAME
@@ -124,3 +125,12 @@ def digest(parts: Iterable[Any]) -> str:
     for part in parts:
         state.update(part)
     return state.hexdigest()
+
+
+def column_digest(batch: pa.RecordBatch, name: str) -> str:
+    """Return the checksum of a column of a split file: that of its bytes, offsets included."""
+    column = batch.column(name)
+    if isinstance(column, pa.ExtensionArray):
+        return digest([column.storage.flatten().buffers()[1]])
+    offsets = np.frombuffer(column.buffers()[1], np.int64, len(column) + 1)
+    return digest([offsets.tobytes(), column.buffers()[2] or b""])

@@ -1,6 +1,7 @@
 """Steps through the phases of a trial: when to pre-train, prune, regrow, rewind and train.
 
-It makes no reports and writes no files. `trainables.training.loop.step` does a gradient step.
+It makes no reports and writes no files. `trainables.training.loop.step` does a gradient step, and
+`trainables.training.loop.rule` asks the method for masks.
 """
 
 import contextlib
@@ -11,22 +12,20 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.cost.cost_model import regrowth_step_flops
-from trainables.data.batch import Batch
-from trainables.data.loader import BatchSource
-from trainables.errors import Failure, UserError
-from trainables.seeds import derive_seed, generator
+from trainables.data.loading.loader import BatchSource
+from trainables.errors import Failure
+from trainables.seeds import derive_seed
 from trainables.sparsity.agreement import Ballots, add_ballots, count_ballots
 from trainables.sparsity.masks import MaskRegistry
-from trainables.sparsity.method import Method, MethodContext, Proposal
+from trainables.sparsity.method import Method, Proposal
 from trainables.sparsity.schedule import density_at, drop_fraction_at, prune_due, regrow_due
 from trainables.sparsity.structures.structure import Structure
 from trainables.tasks.base import Task
-from trainables.training.device import autocast_factory, resolve_precision
 from trainables.training.loop.phases import Phases
 from trainables.training.loop.replay import StepRunner, recorder_for
+from trainables.training.loop.rule import Rule
 from trainables.training.loop.step import GradientStep
 from trainables.training.summary import warn_of_collapse
-from trainables.user_code import calling
 
 _COUNTERS = (
     "pretrain_step",
@@ -96,19 +95,22 @@ class TrainingLoop:
             tasks=tasks,
             registry=registry,
         )
-        # Scoring does not scale the loss, so in fp16 all small gradients would become zero and tie.
-        precision = resolve_precision(config.training.precision, device)
-        self._scoring_autocast = autocast_factory(
-            "fp32" if precision == "fp16" else precision, device
+        self._rule = Rule(
+            config,
+            model=model,
+            tasks=tasks,
+            registry=registry,
+            method=method,
+            structure=structure,
+            source=source,
+            device=device,
         )
-        self._mask_generator = generator(config.seed, "masks")
         self._phases = Phases.of(config, method)
         self.pretrain_step = 0
         self.step = 0
         self.density_sum = 0.0
         self.flops_sum = 0.0
         self.scoring_steps = 0.0
-        self._scored_batches = 0
         self._flops_fraction = flops_fraction
         self._present_flops = flops_fraction()
         self.num_updates = 0
@@ -203,7 +205,7 @@ class TrainingLoop:
             "model": self.model.state_dict(),
             "registry": self.registry.state_dict(),
             **({} if held is None else {"pruned_values": held.values}),
-            "mask_generator": self._mask_generator.get_state(),
+            "mask_generator": self._rule.generator.get_state(),
             "rewind_state": self._rewind_state,
             **{name: getattr(self, name) for name in _COUNTERS},
             **self.gradient_step.state_dict(),
@@ -222,7 +224,7 @@ class TrainingLoop:
         self._present_flops = self._flops_fraction()
         self.gradient_step.load_state_dict(state)
         self._runner.start_phase()
-        self._mask_generator.set_state(state["mask_generator"].cpu())  # type: ignore[attr-defined]
+        self._rule.generator.set_state(state["mask_generator"].cpu())  # type: ignore[attr-defined]
 
     def _advance(self, position: int) -> None:
         self.model.train()
@@ -267,11 +269,8 @@ class TrainingLoop:
         if not self.method.sparse or not prune_due(config, self.step, steps):
             return
         density = density_at(config, self.step, steps)
-        self._scored_batches = 0
-        proposal = self._proposed(lambda: self.method.prune(self._context(), density))
-        # One forward pass, and a backward pass (twice a forward) for each task that votes.
-        num_backward = len(self.tasks) if proposal.votes is not None else 1
-        self.scoring_steps += self._scored_batches * (1 + 2 * num_backward) / 3
+        proposal, scoring_steps = self._rule.prune(density, self.pretrain_steps + self.step)
+        self.scoring_steps += scoring_steps
         self._adopt(proposal)
         if self.method.rewinds:
             self._rewind()
@@ -298,14 +297,12 @@ class TrainingLoop:
         """
         steps = self.config.training.steps
         flops = self._present_flops
-        held = self.registry.pruned_values
-        batch = self.source.train_batch(position)
-        drop_fraction = drop_fraction_at(self.config.regrowth, self.step, steps)
-        density = density_at(self.config.sparsity, self.step, steps)
-        with contextlib.nullcontext() if held is None else held.in_place():
-            proposal = self._proposed(
-                lambda: self.method.regrow(self._context(), batch, drop_fraction, density)
-            )
+        proposal = self._rule.regrow(
+            self.source.train_batch(position),
+            drop_fraction_at(self.config.regrowth, self.step, steps),
+            density_at(self.config.sparsity, self.step, steps),
+            self.pretrain_steps + self.step,
+        )
         if self.method.regrows_by_gradient:
             num_backward = len(self.tasks) if proposal.votes is not None else 1
             self.flops_sum += regrowth_step_flops(
@@ -316,41 +313,11 @@ class TrainingLoop:
         )
         self._adopt(Proposal(masks=proposal.masks))
 
-    def _proposed(self, propose: Callable[[], Proposal]) -> Proposal:
-        """Return what the method's rule proposes. Raises `UserError` for a user's that fails."""
-        with calling(f"the rule of method {self.config.method!r}", self.method):
-            proposal = propose()
-        masks = proposal.masks if isinstance(proposal, Proposal) else None
-        if not isinstance(masks, Mapping) or not all(isinstance(m, Tensor) for m in masks.values()):
-            raise UserError(
-                f"the rule of method {self.config.method!r} must return a Proposal whose masks are "
-                f"boolean tensors by parameter name, got {proposal!r:.80}; see "
-                "trainables.sparsity.method.Method"
-            )
-        return proposal
-
     def _adopt(self, proposal: Proposal) -> None:
         self.registry.update(proposal.masks, self.optimiser, proposal.votes)
         self._present_flops = self._flops_fraction()
         self.num_updates += 1
         self._collapsed = warn_of_collapse(self.registry.layers(), self.step, self._collapsed)
-
-    def _scoring_batches(self, num_batches: int) -> Iterator[Batch]:
-        self._scored_batches += num_batches
-        return self.source.scoring_batches(num_batches, self.pretrain_steps + self.step)
-
-    def _context(self) -> MethodContext:
-        return MethodContext(
-            model=self.model,
-            registry=self.registry,
-            tasks=self.tasks,
-            loss_weights=self.config.training.loss_weights,
-            batches=self._scoring_batches,
-            autocast=self._scoring_autocast,
-            generator=self._mask_generator,
-            config=self.config,
-            structure=self.structure,
-        )
 
     def _start_step(self) -> None:
         start_step = getattr(self.model, "start_step", None)

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import TrialConfig
-from trainables.data.loader import BatchSource, Inputs
+from trainables.data.loading.loader import BatchSource
+from trainables.data.loading.readers import Inputs
 from trainables.errors import Failure, UserError, is_out_of_memory
 from trainables.sparsity.masks import MaskRegistry
 from trainables.tasks.base import Task

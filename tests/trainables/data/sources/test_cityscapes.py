@@ -18,7 +18,7 @@ from tests.trainables.data.sources.official_files import (
     write_png,
 )
 from trainables.data.catalogue import open_dataset
-from trainables.data.loader import decode
+from trainables.data.loading.decoding import decode
 from trainables.data.sources.cityscapes import (
     open_metric_source,
     open_source,

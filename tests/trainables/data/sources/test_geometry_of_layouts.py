@@ -14,8 +14,8 @@ from tests.trainables.data.sources.official_files import (
     write_official_city,
     write_room,
 )
-from trainables.data.augmentation import AugmentationParameters, augment
-from trainables.data.loader import decode
+from trainables.data.loading.augmentation import AugmentationParameters, augment
+from trainables.data.loading.decoding import decode
 from trainables.data.sources.normals_from_depth import Intrinsics
 from trainables.data.store.convert import convert
 from trainables.data.store.split_file import Split

@@ -14,10 +14,10 @@ from tests.trainables.data.sources.official_files import (
     write_png,
     write_room,
 )
-from trainables.data.augmentation import AugmentationParameters, augment
 from trainables.data.batch import Batch
 from trainables.data.catalogue import open_dataset
-from trainables.data.loader import decode
+from trainables.data.loading.augmentation import AugmentationParameters, augment
+from trainables.data.loading.decoding import decode
 from trainables.data.resizing import resize_response
 from trainables.data.sources.taskonomy import (
     CLASS_NAMES,

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from trainables.data.frame import TARGETS, Frame
 from trainables.data.store import location
-from trainables.data.store.split_file import Split, write_split
+from trainables.data.store.split_file import Split
+from trainables.data.store.split_writer import write_split
 from trainables.errors import UserError
 
 CHECKS = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}

@@ -1,24 +1,18 @@
-"""What a frame's values must be before they are stored, and stored ones before they train."""
+"""What a frame's values must be before they are stored."""
 
 import dataclasses
-import json
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainables.data.conftest import make_frame, make_meta, write_toy_store
-from trainables.config import DataConfig
-from trainables.data.catalogue import open_dataset
+from tests.trainables.data.conftest import make_frame, make_meta
 from trainables.data.frame import Frame
 from trainables.data.store.building import write_store
 from trainables.data.store.encoding import to_stored
-from trainables.data.store.meta import SplitMeta, digest
-from trainables.data.store.split_file import Split, write_split
+from trainables.data.store.split_writer import write_split
 from trainables.errors import UserError
-from trainables.registry.datasets import DatasetDescription
 from trainables.registry.tasks import TaskDescription
 
 SIZE = (16, 24)
@@ -188,130 +182,6 @@ def test_a_black_frame_may_be_in_both(tmp_path):
             return super().load(split, position, size)
 
     write_store(Black(lambda arrays: arrays["image"].fill(0)), tmp_path, make_meta(SIZE))
-
-
-def config(folder, *tasks, **fields) -> DataConfig:
-    values = {
-        "dataset": "nyu-v2", "tasks": tasks, "size": SIZE, "crop": (16, 16), "root": str(folder),
-        "scale_range": (1.0, 1.0), "mirror": False, "validation_fraction": 0.25, "split_seed": 0,
-    }  # fmt: skip
-    return DataConfig(**(values | fields))
-
-
-def claimed(folder, split, **fields) -> None:
-    """Write a split's metadata anew, with other claims about the same content."""
-    path = folder / f"{split}.arrow"
-    with pa.memory_map(str(path)) as source:
-        batch = pa.ipc.open_file(source).get_batch(0)
-    envelope = json.loads(batch.schema.metadata[b"disparse"])
-    text = json.dumps(json.loads(envelope["fields"]) | fields, sort_keys=True)
-    metadata = json.dumps({"fields": text, "checksum": digest([text.encode()])})
-    batch = batch.replace_schema_metadata({b"disparse": metadata.encode()})
-    with pa.OSFile(str(folder / "new"), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as out:
-        out.write_batch(batch)
-    (folder / "new").replace(path)
-
-
-def test_a_store_of_elsewhere_with_labels_that_are_no_classes(tmp_path):
-    """As a program before these checks wrote it; found when it is opened, not when it is tested."""
-    write_toy_store(tmp_path, size=SIZE, dataset="nyu-v2")
-    assert open_dataset(config(tmp_path, "segmentation", "depth")).num_classes == 4
-    for split in ("train", "test"):
-        claimed(tmp_path, split, num_classes=3)
-    with pytest.raises(UserError, match=r"segmentation of frame '00.*' must be a class 0-2.*got 3"):
-        open_dataset(config(tmp_path, "segmentation", "depth"))
-    open_dataset(config(tmp_path, "depth"))  # which reads no label
-
-
-def test_a_store_with_directions_that_wrapped_around(tmp_path, monkeypatch):
-    for split, offset in (("train", 0), ("test", 50)):
-        frames = [make_frame(offset + i, SIZE) for i in range(4)]
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                "trainables.data.store.encoding._stored_vectors",
-                lambda column, array, frame: np.nan_to_num(array * 200).astype(int).astype(np.int8),
-            )
-            write_split(tmp_path / f"{split}.arrow", frames, make_meta(SIZE, dataset="nyu-v2"))
-    with pytest.raises(UserError, match=r"normals of frame '0000' must be unit vectors, got len"):
-        open_dataset(config(tmp_path, "normals"))
-    open_dataset(config(tmp_path, "depth"))
-
-
-def test_a_part_without_a_known_value_is_told_before_training(tmp_path):
-    """Depth is known in the first scenes of train alone; validation gets none of them."""
-    frames = [make_frame(i, SIZE) for i in range(8)]
-    for frame in frames[2:]:
-        frame.depth[:] = np.nan
-    meta = make_meta(SIZE, dataset="nyu-v2")
-    write_split(tmp_path / "train.arrow", frames, meta)
-    write_split(tmp_path / "test.arrow", [make_frame(100 + i, SIZE) for i in range(3)], meta)
-    told = set()
-    for seed in range(8):
-        try:
-            open_dataset(config(tmp_path, "depth", split_seed=seed))
-        except UserError as error:
-            told.add(str(error).partition(" must have a known value of depth")[0])
-    assert told == {"train", "validation"}
-    open_dataset(config(tmp_path, "segmentation"))
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"size": [1 << 20, 1 << 20]},
-        {"size": [0, 24]},
-        {"size": ["16", "24"]},
-        {"size": None},
-        {"encodings": {"image": "raw"}},
-        {"encodings": {}},
-        {"own_kinds": 3},
-        {"own_kinds": {"image": "labels"}},
-        {"num_classes": None},
-        {"num_classes": 4000},
-        {"dataset": "toy", "schema_version": 3},
-        {"more": 1},
-    ],
-)
-def test_a_store_whose_metadata_lie(tmp_path, fields):
-    write_toy_store(tmp_path, size=SIZE)
-    claimed(tmp_path, "train", **fields)
-    with pytest.raises(UserError, match="must be a complete store file, got"):
-        Split(tmp_path / "train.arrow")
-
-
-def test_encoded_pictures_that_unpack_to_more_than_there_is_memory(tmp_path, monkeypatch):
-    meta = make_meta(SIZE)
-    write_split(tmp_path / "a.arrow", [make_frame(0, SIZE)], meta, encodings={"image": "png"})
-    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 64, "SC_PHYS_PAGES": 4}[name])
-    with pytest.raises(UserError, match=r"image must fit into this machine's .* memory"):
-        Split(tmp_path / "a.arrow").column("image")
-
-
-def test_a_size_that_no_frame_has():
-    with pytest.raises(UserError, match=r"1 to \d+ pixels, got 90000x90000; choose a smaller"):
-        SplitMeta(dataset="toy", size=(90_000, 90_000), depth_kind="metric", num_classes=4)
-
-
-@pytest.mark.parametrize(("tasks", "num"), [(("segmentation",), 0), (("depth",), 256)])
-def test_descriptions_with_classes_that_cannot_be_stored(tasks, num):
-    with pytest.raises(UserError, match=r"`num_classes` of a data set must be [01] to 255, got"):
-        DatasetDescription(summary="x", tasks=tasks, num_classes=num, depth_kind="metric")
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"tasks": "depth"}, r"`tasks` .* must be a tuple of names, got 'depth'; e\.g\."),
-        ({"tasks": {"depth"}}, r"`tasks` .* must be a tuple of names, got \{'depth'\}"),
-        ({"tasks": ("depth", "edges", "depth")}, "must name each task once, got 'depth' twice"),
-        ({"num_classes": 4.0}, r"`num_classes` .* must be 0 to 255, got 4\.0; give"),
-        ({"num_classes": "4"}, r"`num_classes` .* must be 0 to 255, got '4'; give"),
-    ],
-)
-def test_descriptions_of_other_types(fields, said):
-    given = {"summary": "x", "tasks": ("depth",), "num_classes": 0, "depth_kind": "metric"}
-    with pytest.raises(UserError, match=said):
-        DatasetDescription(**{**given, **fields})
 
 
 def test_a_target_that_one_split_lacks(tmp_path):

@@ -39,7 +39,7 @@ EDITS = {
     "report.py": True,
     "coercion.py": True,
     "cost/cost_model.py": True,  # of the metrics in the stored reports
-    "data/loader.py": True,
+    "data/loading/loader.py": True,
     "models/deeplab_resnet.py": True,
     "tasks/losses/added.py": True,
     "training/loop/loop.py": True,

@@ -9,12 +9,14 @@ import torch
 from tests.trainables.training.emulated_graphs import NoLooks
 from trainables.config import DataConfig
 from trainables.data.frame import TARGETS
-from trainables.data.loader import (
-    BatchSource,
+from trainables.data.loading.decoding import decode
+from trainables.data.loading.loader import BatchSource
+from trainables.data.loading.readers import (
+    RESIDENT_SHARE,
     MappedReader,
     ResidentReader,
     StreamedReader,
-    decode,
+    fits_in_memory,
 )
 from trainables.data.store.split_file import Split
 from trainables.data.view import View
@@ -66,9 +68,8 @@ def test_a_process_held_to_a_share_of_the_gpu_keeps_no_more_than_that(
     monkeypatch.setattr(
         "torch.cuda.get_per_process_memory_fraction", lambda device: share, raising=False
     )
-    held = source(view, tasks=("depth",))
-    held.device = torch.device("cuda")
-    assert held._fits(view, ("image", "depth")) == fits
+    modalities, cuda = ("image", "depth"), torch.device("cuda")
+    assert fits_in_memory(view, modalities, cuda, RESIDENT_SHARE) == fits
 
 
 PLAIN = {"scale_range": (1.0, 1.0), "mirror": False}

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.data.augmentation import AugmentationParameters, augment
 from trainables.data.batch import IGNORE_LABEL, Batch
+from trainables.data.loading.augmentation import AugmentationParameters, augment
 from trainables.data.sources.normals_from_depth import Intrinsics, normals_from_depth
 
 NAN = float("nan")
