@@ -10,6 +10,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from search.execution.checkpoints import checkpoints_of
 from search.record.ledger import Assignment, Ledger, trial_name
 from search.record.outcomes import Outcome, metrics_of
 from search.record.study_folder import StudyFiles, append_json_line, read_json_lines
@@ -84,7 +85,7 @@ class Monitor(Callback):
     def clear_checkpoints(self) -> None:
         """Delete what resuming no longer needs; a trial's model is kept in its own folder."""
         while self._to_clear:
-            for folder in self._files.launches.glob(f"launch-*/{self._to_clear[-1]}/checkpoint_*"):
+            for folder in checkpoints_of(self._files, self._to_clear[-1]):
                 shutil.rmtree(folder, ignore_errors=True)
             self._to_clear.pop()
 

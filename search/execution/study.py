@@ -145,7 +145,7 @@ def _run_locked(
     _check_same_data(plan, known, data)
     set_ray_environment(launch.ray_address)
     # Imported late: `--help` and a user's mistakes should not wait for these.
-    from search.execution.earlier_launches import clear_tune_states
+    from search.execution.checkpoints import clear_tune_states
     from search.execution.monitor import Monitor
     from search.record.front import is_confirmation
     from search.record.ledger import Ledger
