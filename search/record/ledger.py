@@ -329,7 +329,9 @@ class Ledger:
         with contextlib.suppress(UserError):  # said by `_assignment`, when the trial is recorded
             given["config"] = self.plan.config(params, seed).to_dict()
         self._configurations[key] += 1
-        return self._hand_out(draw, given)
+        trial = self._hand_out(draw, given)
+        self._place(trial)  # now: trials that are at work report and end in any order
+        return trial
 
     def _hand_out(self, draw: BaseTrial, given: dict[str, Any]) -> FrozenTrial:
         trial = create_trial(
