@@ -12,7 +12,6 @@ from search.plans.plateau import plateau_text
 from search.plans.prior_settings import prior_text
 from search.record.driver_lock import is_driven
 from search.record.front import front_of, is_confirmation
-from search.record.ledger import FINISHED
 from search.record.storage import StudyRecord
 from search.record.study_file import description_of, find_storage
 from search.record.study_folder import StudyFiles, past_reports
@@ -85,7 +84,7 @@ def all_studies(storage: str) -> dict[str, str]:
 
 def _counts(trials: Sequence[FrozenTrial]) -> Counter[str]:
     return Counter(
-        trial.user_attrs.get("status", "failed") if trial.state in FINISHED else "running"
+        trial.user_attrs.get("status", "failed") if trial.state.is_finished() else "running"
         for trial in trials
     )
 
