@@ -71,8 +71,7 @@ def all_studies(storage: str) -> dict[str, str]:
         except (UserError, Failure) as error:
             said[folder.name] = f"{folder.name}: {error}"
             continue
-        words = {} if found["driven"] else {"running": "interrupted"}
-        counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in found["counts"].items() if n)
+        counts = counts_in_words(found["counts"], driven=found["driven"])
         budget = Budget(**found["budget"]).text
         said[folder.name] = (
             f"{folder.name} ({found['recipe']}): {counts or 'no trial yet'}; used "
@@ -80,6 +79,12 @@ def all_studies(storage: str) -> dict[str, str]:
             f"{'; a driver is at work' if found['driven'] else ''}"
         )
     return said
+
+
+def counts_in_words(counts: Mapping[str, int], *, driven: bool) -> str:
+    """Return `3 complete, 1 running`; without a driver nothing is running, but interrupted."""
+    words = {} if driven else {"running": "interrupted"}
+    return ", ".join(f"{n} {words.get(status, status)}" for status, n in counts.items() if n)
 
 
 def _counts(trials: Sequence[FrozenTrial]) -> Counter[str]:
