@@ -11,11 +11,12 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from search.execution.checkpoints import checkpoints_of
-from search.record.ledger import Assignment, Ledger, trial_name
+from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome, metrics_of
 from search.record.study_folder import StudyFiles, append_json_line, read_json_lines
 from search.record.trials_table import write_trials
 from trainables.sweep.display import Progress
+from trainables.sweep.folder import trial_name
 
 _TABLE_SECONDS = 2.0  # at least between two writings of the table of trials
 _TABLE_SHARE = 0.02  # of the driver's time, at most: the table grows with the study

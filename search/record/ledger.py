@@ -25,6 +25,7 @@ from search.record.warm_start import WarmTrial
 from search.samplers.trial_sampler import TrialSampler
 from trainables.config import TrialConfig
 from trainables.errors import UserError
+from trainables.sweep.folder import trial_name
 
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -46,11 +47,6 @@ class Assignment:
     config: TrialConfig
     reference: bool
     resumed: bool
-
-
-def trial_name(study: str, number: int) -> str:
-    """Return the name of a trial everywhere: in Ray, in MLflow and in the table."""
-    return f"{study}-{number:05d}"
 
 
 class Ledger:
@@ -170,8 +166,7 @@ class Ledger:
             try:
                 return self._assignment(trial, resumed=resumed)
             except UserError as error:  # the trial's own rules refuse it
-                refused = Outcome(status="failed", reason=str(error), metrics={}, fraction=0.0)
-                self.finish(trial.number, refused)
+                self.finish(trial.number, Outcome(status="failed", reason=str(error)))
         return None
 
     def baseline(self, config: TrialConfig) -> TrialConfig | None:

@@ -4,7 +4,6 @@ Equal files are one model: shipping a trial again finds the model by a digest of
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
@@ -26,6 +25,7 @@ from search.record.study_folder import StudyFiles, again, read_json_lines
 from search.tracking.connection import open_client
 from search.tracking.run_content import TAG_STUDY_ID, metrics_of
 from trainables.addresses import first_line, scrubbed, without_password
+from trainables.code_digest import digest
 from trainables.command_line import masked
 from trainables.errors import Failure, UserError
 from trainables.report import TAG_METHOD, TAG_STUDY, TAG_TRIAL
@@ -107,10 +107,9 @@ def _find_or_create(
     client: MlflowClient, run: Run, shipped: Mapping[str, Any], folder: Path
 ) -> LoggedModel:
     """Return the model of this file; one that is not READY was interrupted while being logged."""
-    contents = (folder / "model.onnx").read_bytes()
-    digest = hashlib.blake2b(contents, digest_size=16).hexdigest()
+    content = digest((folder / "model.onnx").read_bytes())
     experiment, run_id = run.info.experiment_id, run.info.run_id
-    found = client.search_logged_models([experiment], f"tags.`{TAG_DIGEST}` = '{digest}'")
+    found = client.search_logged_models([experiment], f"tags.`{TAG_DIGEST}` = '{content}'")
     own = [model for model in found if model.source_run_id == run_id]
     kept = {name: run.data.tags[name] for name in (TAG_STUDY, TAG_STUDY_ID, TAG_TRIAL, TAG_METHOD)}
     model = (
@@ -120,7 +119,7 @@ def _find_or_create(
             experiment,
             name=kept[TAG_TRIAL],
             source_run_id=run_id,
-            tags=kept | {TAG_DIGEST: digest},
+            tags=kept | {TAG_DIGEST: content},
             model_type="onnx",
         )
     )

@@ -12,13 +12,14 @@ from optuna.trial import TrialState
 from search.plans.plan import Plan
 from search.plans.recipe import SAMPLERS
 from search.record.journal import Journal
-from search.record.ledger import Assignment, Ledger, trial_name
+from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome
 from search.record.storage import open_storage
 from search.samplers.trial_sampler import make_sampler
 from tests.search import studies
 from tests.search.studies import driver_of, ledger_of, record_of
 from trainables.errors import UserError
+from trainables.sweep.folder import trial_name
 
 
 def plan_of(trials: int, **arguments: Any) -> Plan:
