@@ -51,8 +51,8 @@ def import_sweep(
     quiet_libraries()
     if json_file not in (None, STDOUT):
         require_writable(Path(str(json_file)).parent, "--json")
+    from search.execution.cluster.ray_cluster import set_ray_environment
     from search.execution.launch_options import Launch
-    from search.execution.ray_cluster import set_ray_environment
     from search.execution.study import run_study
 
     set_ray_environment()

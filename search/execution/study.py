@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.execution.cluster.ray_cluster import set_ray_environment
 from search.execution.launch_options import Launch
-from search.execution.ray_cluster import set_ray_environment
 from search.plans.budget import no_gpu_for
 from search.plans.description import describe_study
 from search.plans.plan import Plan
