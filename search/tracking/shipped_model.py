@@ -3,11 +3,10 @@
 Equal files are one model: shipping a trial again finds the model by a digest of its file.
 """
 
-import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,19 +204,12 @@ def _registered(client: MlflowClient, uri: str, name: str, model: LoggedModel, r
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    with _environment_names(uri):
-        made = client.create_model_version(name, model.model_uri, run_id, model_id=model.model_id)
-    return str(made.version)
-
-
-@contextlib.contextmanager
-def _environment_names(uri: str) -> Iterator[None]:
-    """A registry in a database looks for the model at the address that the environment names."""
     before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = uri
+    os.environ[_VARIABLE] = uri  # where a registry in a database looks for the model
     try:
-        yield
+        made = client.create_model_version(name, model.model_uri, run_id, model_id=model.model_id)
     finally:
         del os.environ[_VARIABLE]
         if before is not None:
             os.environ[_VARIABLE] = before
+    return str(made.version)
