@@ -9,7 +9,9 @@ import typer
 
 from search.launching import check_end, show_end
 from search.options import (
+    JsonOption,
     QuietOption,
+    ReportOption,
     StorageOption,
     StudyStorageOption,
     TrackingOption,
@@ -28,12 +30,8 @@ def import_sweep(
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Make the report at the end.")
-    ] = True,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="Write one JSON object.")
-    ] = None,
+    report: ReportOption = True,
+    json_file: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Take the results of `python -m trainables sweep` into a study, as if it had trained them.

@@ -8,6 +8,7 @@ import typer
 
 from search.options import (
     QuietOption,
+    ReportOption,
     StorageOption,
     StudyStorageOption,
     TrackingOption,
@@ -42,9 +43,7 @@ def _launch(
     trial_time_limit: Annotated[
         float | None, typer.Option(help="Seconds without a report that fail a trial.")
     ] = None,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Make the report at the end.")
-    ] = True,
+    report: ReportOption = True,
     quiet: QuietOption = False,
 ) -> None:
     """Hold the options of every launch."""

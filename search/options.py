@@ -21,6 +21,12 @@ StudyStorageOption = Annotated[
     str | None, typer.Option(help="Optuna's storage; default: a journal in the study's folder.")
 ]
 DataRootOption = Annotated[str | None, typer.Option(help="Folder of the store, or of raw data.")]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="FILE|-", help="Write one JSON object.")
+]
+ReportOption = Annotated[
+    bool, typer.Option("--report/--no-report", help="Make the report at the end.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
 
 
