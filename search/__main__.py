@@ -1,7 +1,6 @@
 """`python -m search`: run a study or a grid of baselines, resume it, ask how it stands."""
 
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 # Before anything imports them: no telemetry, no banners.
@@ -11,21 +10,24 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
 import typer
 
+from search.baselines_command import baselines
 from search.import_command import import_sweep
+from search.launching import launches, run_plan
 from search.options import (
     DataRootOption,
     NameArgument,
     QuietOption,
+    RecipeArgument,
+    SetOption,
     StorageOption,
     StudyStorageOption,
     TrackingOption,
-    launches,
     quiet_libraries,
 )
 from search.ship_command import ship
 from search.status_command import status
-from trainables.command_line import EXIT_INTERRUPTED, Commands, run_command_line
-from trainables.errors import Failure, UserError
+from trainables.command_line import Commands, run_command_line
+from trainables.errors import Failure
 
 app = typer.Typer(
     name="python -m search",
@@ -37,12 +39,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-RecipeArgument = Annotated[
-    str, typer.Argument(help="Name of a recipe (`search recipe` lists them), or a .toml file.")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="name=value: fix a setting of all. Repeatable.")
-]
 UntilOption = Annotated[
     str | None,
     typer.Option(help="plateau[=SHARE]: end where the rest would add less than 2 % (or SHARE)."),
@@ -117,93 +113,10 @@ def run(
         warm_start=warm_start or (),
         prior=prior or (),
     )
-    _run(plan, **launch)
+    run_plan(plan, **launch)
 
 
-@app.command()
-@launches
-def baselines(
-    recipe: RecipeArgument,
-    launch: dict[str, Any],
-    name: Annotated[str | None, typer.Option(help="The study; default: RECIPE-baselines.")] = None,
-    seeds: Annotated[int, typer.Option(help="How many of every system.")] = 5,
-    seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
-    methods: Annotated[str | None, typer.Option(help="a,b,c; default: all that can run.")] = None,
-    sparsities: Annotated[
-        str | None, typer.Option(help="Of sparse systems; default: 0.3,0.5,0.7,0.9.")
-    ] = None,
-    settings_file: Annotated[
-        str | None, typer.Option("--settings", help="JSON file of settings by method.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Of every trial, pre-training included.")
-    ] = None,
-    metrics: Annotated[
-        str | None, typer.Option(help="corrected, or published (as of the papers' tables).")
-    ] = None,
-    export_grid: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Train nothing; write the grid for a host without Ray."),
-    ] = None,
-    data_root: DataRootOption = None,
-    settings: SetOption = None,
-) -> None:
-    """Run systems x sparsities x seeds as one study, under one protocol and budget.
-
-    The budget is the recipe's training.steps for every system, pre-training included. Dense
-    systems are run once per seed. The same command starts the study, resumes it, or reports the
-    finished one. Methods: `python -m trainables list methods`.
-
-    --settings takes a method's own settings, or a list of them for several variants:
-    {"snip": {"optimiser.learning_rate": 0.001}, "rigl": [{"regrowth.fraction": 0.3}, {}]}
-
-    --export-grid writes what `python -m trainables sweep FILE --out DIR` trains where torch is all
-    there is; `search import DIR` then makes this study of its results.
-
-    \b
-    Examples:
-      python -m search baselines scenes-tiny
-      python -m search baselines demo --methods dense,snip --sparsities 0.9 --seeds 3
-      python -m search baselines nyu-v2-small --data-root DIR --set data.tasks=segmentation,depth
-      python -m search baselines scenes-tiny --settings tuned.json --steps 1000
-      python -m search baselines nyu-v2-paper --methods dense,snip --steps 5000 --metrics published
-      python -m search baselines nyu-v2-paper --seeds 3 --export-grid nyu.json
-    """
-    from search.plans.baselines import (
-        make_baselines_plan,
-        parse_list,
-        parse_sparsities,
-        read_settings,
-    )
-    from search.plans.plan import STEPS
-    from search.plans.recipe import get_recipe
-    from search.plans.resolve import parse_overrides
-
-    overrides = parse_overrides(settings or [])
-    for option, fixed, value in (("--steps", STEPS, steps), ("--metrics", "metrics", metrics)):
-        if value is not None and fixed in overrides:
-            raise UserError(
-                f"`{fixed}` must be given once, got {option} {value} and --set "
-                f"{fixed}={overrides[fixed]}; leave one out"
-            )
-        overrides |= {} if value is None else {fixed: str(value)}
-    plan = make_baselines_plan(
-        get_recipe(recipe),
-        study=name,
-        methods=None if methods is None else parse_list(methods, "--methods"),
-        sparsities=None if sparsities is None else parse_sparsities(sparsities),
-        seeds=seeds,
-        seed=seed,
-        settings=None if settings_file is None else read_settings(settings_file),
-        data_root=data_root,
-        overrides=overrides,
-    )
-    if export_grid is not None:
-        _export(plan, export_grid, quiet=launch["quiet"])
-        return
-    _run(plan, **launch)
-
-
+app.command()(baselines)
 app.command("import")(import_sweep)
 
 
@@ -221,7 +134,7 @@ def resume(name: NameArgument, launch: dict[str, Any]) -> None:
     """
     from search.record.study_file import plan_of
 
-    _run(plan_of(launch["storage"], name), **launch)
+    run_plan(plan_of(launch["storage"], name), **launch)
 
 
 @app.command()
@@ -252,7 +165,7 @@ def extend(
     more = None
     if share is None or (trials, epochs, gpu_hours) != (None, None, None):
         more = Budget(trials=trials, epochs=epochs, gpu_hours=gpu_hours, plateau=share)
-    _run(plan_of(launch["storage"], name), **launch, more=more, until=share)
+    run_plan(plan_of(launch["storage"], name), **launch, more=more, until=share)
 
 
 @app.command()
@@ -275,7 +188,7 @@ def confirm(
     """
     from search.record.study_file import plan_of
 
-    _run(plan_of(launch["storage"], name), **launch, confirm=seeds)
+    run_plan(plan_of(launch["storage"], name), **launch, confirm=seeds)
 
 
 app.command()(status)
@@ -356,45 +269,6 @@ def delete(
 
     places = {"tracking_uri": tracking_uri, "study_storage": study_storage}
     typer.echo(delete_study(storage, name, ask=ask, **places))
-
-
-def _export(plan: Any, path: Path, *, quiet: bool) -> None:
-    from search.plans.export import grid_of
-    from trainables.sweep.grid import write_grid
-
-    grid = grid_of(plan)
-    write_grid(path, grid)
-    if not quiet:
-        typer.echo(f"wrote {path}: {len(grid.trials)} trials of {plan.study}")
-        typer.echo(f"to train them: python -m trainables sweep {path} --out DIR")
-        typer.echo("into a study:  python -m search import DIR")
-
-
-def _run(plan: Any, *, quiet: bool, **launch: Any) -> None:
-    if not quiet:  # what follows loads for seconds
-        print(f"study {plan.study}: setting up data, Ray and MLflow", flush=True)
-    from search.execution.launch_options import Launch
-    from search.execution.study import run_study
-    from search.messages import end_lines, problem_lines
-    from search.record.study_folder import again
-
-    quiet_libraries()
-    try:
-        end = run_study(plan, Launch(quiet=quiet, **launch))
-    except KeyboardInterrupt:
-        how = "Run the same command again to resume."
-        if launch.get("more") or launch.get("until"):
-            how = f"Resume by: {again('resume', plan.study, launch['storage'])}"
-        typer.echo(f"Interrupted. {how}", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    for line in () if quiet else end_lines(plan, end):
-        typer.echo(line)
-    for line in problem_lines(plan, end):
-        typer.echo(line, err=True)
-    if not end.remaining and not end.complete:
-        raise Failure(f"no trial of {plan.study} is complete; most often: {end.reason}")
-    if end.remaining or end.report_problem or end.unwritten:
-        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

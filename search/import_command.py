@@ -7,15 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+from search.launching import check_end, show_end
 from search.options import (
+    JsonOption,
     QuietOption,
+    ReportOption,
     StorageOption,
     StudyStorageOption,
     TrackingOption,
     quiet_libraries,
 )
 from trainables.command_line import STDOUT, require_writable, write_json
-from trainables.errors import Failure
 
 
 def import_sweep(
@@ -28,12 +30,8 @@ def import_sweep(
     storage: StorageOption = "runs",
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Make the report at the end.")
-    ] = True,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="Write one JSON object.")
-    ] = None,
+    report: ReportOption = True,
+    json_file: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Take the results of `python -m trainables sweep` into a study, as if it had trained them.
@@ -51,10 +49,9 @@ def import_sweep(
     quiet_libraries()
     if json_file not in (None, STDOUT):
         require_writable(Path(str(json_file)).parent, "--json")
+    from search.execution.cluster.ray_cluster import set_ray_environment
     from search.execution.launch_options import Launch
-    from search.execution.ray_cluster import set_ray_environment
     from search.execution.study import run_study
-    from search.messages import end_lines, problem_lines
 
     set_ray_environment()
     from search.execution.swept import plan_of_swept, read_swept, taking
@@ -76,21 +73,12 @@ def import_sweep(
         count = len(swept.trials)
         print(f"{directory}: {count} trials, trained on {swept.sweep.device}", flush=True)
     end = run_study(plan, launch)
-    for line in () if silent else end_lines(plan, end):
-        typer.echo(line)
-    problems = list(problem_lines(plan, end))
-    if swept.num_without_model:
-        problems.append(
-            f"note: {swept.num_without_model} trials came without model.pt: they cannot be shipped"
-        )
-    for line in problems:
-        typer.echo(line, err=True)
+    without = f"{swept.num_without_model} trials came without model.pt"
+    notes = [f"note: {without}: they cannot be shipped"] if swept.num_without_model else []
+    show_end(plan, end, quiet=silent, notes=notes)
     if json_file is not None:
         values: dict[str, Any] = dataclasses.asdict(end)
         values |= {"directory": str(end.directory), "study": plan.study}
         values |= {"device": swept.sweep.device, "without_model": swept.num_without_model}
         write_json(json_file, {"command": ["python", "-m", "search", *sys.argv[1:]], **values})
-    if not end.complete:
-        raise Failure(f"no trial of {plan.study} is complete; most often: {end.reason}")
-    if end.remaining or end.report_problem or end.unwritten:
-        raise typer.Exit(1)
+    check_end(plan, end)

@@ -11,6 +11,7 @@ from search.execution.study import StudyEnd
 from search.plans.budget import Budget
 from search.plans.plan import Plan
 from search.record.study_folder import again
+from search.record.study_status import counts_in_words
 
 if TYPE_CHECKING:  # loads torch
     from search.execution.ship import Shipped, Wanted
@@ -18,9 +19,9 @@ if TYPE_CHECKING:  # loads torch
 
 def status_lines(found: Mapping[str, Any], storage: str) -> Iterator[str]:
     """Yield how a study stands. found: what `study_status` gave."""
-    words = {} if found["driven"] else {"running": "interrupted"}
-    counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in found["counts"].items() if n)
-    driver = "a driver is at work" if found["driven"] else "no driver is at work"
+    driven = found["driven"]
+    counts = counts_in_words(found["counts"], driven=driven)
+    driver = "a driver is at work" if driven else "no driver is at work"
     name, budget = found["study"], Budget(**found["budget"])
     yield f"study {name} ({found['recipe']}): {counts or 'no trial yet'}; {driver}"
     yield f"used {found['used']:g} of {budget.text}; {found['front']} on the front"
@@ -29,11 +30,10 @@ def status_lines(found: Mapping[str, Any], storage: str) -> Iterator[str]:
     if found["prior"]:
         yield f"prior: {found['prior']}; less of it with every trial that ends"
     if again_at := found["confirmations"]:
-        counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in again_at.items())
-        yield f"confirmed at fresh seeds: {counts}"
+        yield f"confirmed at fresh seeds: {counts_in_words(again_at, driven=driven)}"
     yield f"folder {found['directory']}; MLflow {found['tracking_uri']}"
     left = found["used"] < budget.amount and not found["plateau"]
-    if (left or found["counts"]["running"]) and not found["driven"]:
+    if (left or found["counts"]["running"]) and not driven:
         yield f"to continue: {again('resume', name, storage)}"
 
 

@@ -8,6 +8,7 @@ import typer
 
 from search.options import (
     DataRootOption,
+    JsonOption,
     NameArgument,
     QuietOption,
     StorageOption,
@@ -54,9 +55,7 @@ def ship(
     no_data: Annotated[
         bool, typer.Option("--no-data", help="Compare on random images; no metric is computed.")
     ] = False,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="Write one JSON object.")
-    ] = None,
+    json_file: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Choose one model as `analysis pick` does, ship it to files, and log it to MLflow.

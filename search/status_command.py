@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from search.options import StorageOption, StudyStorageOption, quiet_libraries
+from search.options import JsonOption, StorageOption, StudyStorageOption, quiet_libraries
 from trainables.command_line import STDOUT, write_json
 
 
@@ -12,9 +12,7 @@ def status(
     name: Annotated[str | None, typer.Argument(help="A study; without it, list them.")] = None,
     storage: StorageOption = "runs",
     study_storage: StudyStorageOption = None,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="Write one JSON object.")
-    ] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """Say how a study stands, or list the studies; change nothing.
 

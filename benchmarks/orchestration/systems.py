@@ -88,8 +88,8 @@ def run_raw(
     from ray import tune
 
     from benchmarks.orchestration.trainables import NoOp
-    from search.execution.gpu_parts import shares
-    from search.execution.ray_cluster import ray_cluster
+    from search.execution.cluster.gpu_parts import shares
+    from search.execution.cluster.ray_cluster import ray_cluster
 
     callbacks: list[Any] = []
     if mlflow:
@@ -182,7 +182,7 @@ def measure(
     database: an MLflow file without runs. Its tables are made once for a storage folder and all
     its studies, in seconds that no system is charged.
     """
-    from search.execution.ray_cluster import set_ray_environment
+    from search.execution.cluster.ray_cluster import set_ray_environment
 
     set_ray_environment()
     if database is not None:

@@ -1,4 +1,4 @@
-"""When a trial's checkpoint is due, which ones are kept, and the one to go on from."""
+"""What launches leave in their folders: when a checkpoint is due, which are kept, which goes on."""
 
 import shutil
 import time
@@ -10,7 +10,6 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
-from search.execution.earlier_launches import launch_number
 from search.record.study_folder import StudyFiles
 from trainables.training.checkpoints.manifest import valid_checkpoint
 
@@ -65,7 +64,7 @@ class Checkpoints(Callback):
             saving.since = time.monotonic()
             if saving.asked is not None:
                 saving.seconds = saving.since - saving.asked
-        for directory in _checkpoints(self._files, str(trial.config["name"]))[:-NUM_CHECKPOINTS]:
+        for directory in checkpoints_of(self._files, str(trial.config["name"]))[:-NUM_CHECKPOINTS]:
             shutil.rmtree(directory, ignore_errors=True)
 
     def on_trial_complete(
@@ -83,12 +82,33 @@ class Checkpoints(Callback):
 
 def newest_checkpoint(files: StudyFiles, name: str) -> Path | None:
     """Return the furthest intact checkpoint that any launch left of a trial, or None."""
-    steps = {path: valid_checkpoint(path) for path in reversed(_checkpoints(files, name))}
+    steps = {path: valid_checkpoint(path) for path in reversed(checkpoints_of(files, name))}
     whole = {path: step for path, step in steps.items() if step is not None}
     return max(whole, key=lambda path: whole[path], default=None)
 
 
-def _checkpoints(files: StudyFiles, name: str) -> list[Path]:
-    """Return those of one trial, oldest first, whole or not."""
+def checkpoints_of(files: StudyFiles, name: str) -> list[Path]:
+    """Return those of one trial, of every launch, oldest first, whole or not."""
     found = files.launches.glob(f"launch-[0-9]*/{name}/checkpoint_*")
-    return sorted(found, key=lambda path: (launch_number(path.parents[1]), path.name))
+    return sorted(found, key=lambda path: (_launch_number(path.parents[1]), path.name))
+
+
+def next_launch(files: StudyFiles) -> str:
+    """Return the name of a launch's own folder: nothing of an earlier one is overwritten."""
+    numbers = map(_launch_number, files.launches.glob("launch-[0-9]*"))
+    return f"launch-{max(numbers, default=-1) + 1:03d}"
+
+
+def clear_tune_states(files: StudyFiles) -> None:
+    """Remove Tune's own state of earlier launches; checkpoints stay.
+
+    That of a killed driver would name trials as running for ever, and it serves `Tuner.restore`
+    alone, which is not used. Only while no driver is at work.
+    """
+    for path in files.launches.glob("launch-[0-9]*/*"):
+        if path.is_file():  # folders are trials
+            path.unlink(missing_ok=True)
+
+
+def _launch_number(launch: Path) -> int:
+    return int(launch.name.removeprefix("launch-"))

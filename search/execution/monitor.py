@@ -10,11 +10,13 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from search.record.ledger import Assignment, Ledger, trial_name
+from search.execution.checkpoints import checkpoints_of
+from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome, metrics_of
 from search.record.study_folder import StudyFiles, append_json_line, read_json_lines
 from search.record.trials_table import write_trials
 from trainables.sweep.display import Progress
+from trainables.sweep.folder import trial_name
 
 _TABLE_SECONDS = 2.0  # at least between two writings of the table of trials
 _TABLE_SHARE = 0.02  # of the driver's time, at most: the table grows with the study
@@ -84,7 +86,7 @@ class Monitor(Callback):
     def clear_checkpoints(self) -> None:
         """Delete what resuming no longer needs; a trial's model is kept in its own folder."""
         while self._to_clear:
-            for folder in self._files.launches.glob(f"launch-*/{self._to_clear[-1]}/checkpoint_*"):
+            for folder in checkpoints_of(self._files, self._to_clear[-1]):
                 shutil.rmtree(folder, ignore_errors=True)
             self._to_clear.pop()
 

@@ -65,8 +65,8 @@ class LedgerSearcher(Searcher):
                 except UserError as error:
                     # A disk or a server that is away ends the launch instead.
                     reason = f"the trial could not be set up: {error}"
-                    outcome = Outcome(status="failed", reason=reason, metrics={}, fraction=0.0)
-                    self._ledger.finish(assignment.number, outcome)
+                    failed = Outcome(status="failed", reason=reason)
+                    self._ledger.finish(assignment.number, failed)
                     continue
                 self._numbers[trial_id] = assignment.number
                 self._on_assigned(assignment)

@@ -11,7 +11,6 @@ from analysis.statistics.choice import Choice, choose, mean_metrics
 from analysis.statistics.conditions import parse_conditions
 from search.plans.description import plan_from_description
 from search.record.front import CONFIRMS, is_confirmation
-from search.record.ledger import trial_name
 from search.record.storage import StudyRecord
 from search.record.study_file import description_of, find_addresses, find_storage
 from search.record.study_folder import StudyFiles, read_json
@@ -22,6 +21,7 @@ from trainables.report import add_recorded_tasks, non_finite, without_split
 from trainables.shipping.options import ShipOptions, check
 from trainables.shipping.seeds import metrics_of_seeds
 from trainables.shipping.ship import ship
+from trainables.sweep.folder import trial_name
 from trainables.training.export import load_model
 from trainables.training.progress import TrialProgress
 from trainables.user_code import running

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.execution.cluster.ray_cluster import set_ray_environment
 from search.execution.launch_options import Launch
-from search.execution.ray_cluster import set_ray_environment
 from search.plans.budget import no_gpu_for
 from search.plans.description import describe_study
 from search.plans.plan import Plan
@@ -133,8 +133,7 @@ def _run_locked(
     # An interrupted confirmation is resumed like anything else.
     num_seeds = launch.confirm or (None if launch.extends else known.get("confirm"))
     trains = launch.extends or num_seeds is not None or not known.get("finished")
-    from search.record.prior_points import prior_of
-    from search.record.warm_start import warm_trials
+    from search.record.warm_start import prior_of, warm_trials
 
     # Before data are prepared, which may take an hour.
     warm = warm_trials(plan, files, begun=bool(known))
@@ -145,7 +144,7 @@ def _run_locked(
     _check_same_data(plan, known, data)
     set_ray_environment(launch.ray_address)
     # Imported late: `--help` and a user's mistakes should not wait for these.
-    from search.execution.earlier_launches import clear_tune_states
+    from search.execution.checkpoints import clear_tune_states
     from search.execution.monitor import Monitor
     from search.record.front import is_confirmation
     from search.record.ledger import Ledger
@@ -171,15 +170,13 @@ def _run_locked(
         write_json(files.description, described)
     projector = Projector(addresses.tracking_uri, addresses.study_storage, files)
 
-    def open_runs() -> None:
-        projector.wait_open()
-        described["parent_run_id"] = projector.parent_run_id
+    def note(**values: Any) -> None:
+        described.update(values)
         write_json(files.description, described)
 
-    def at_plateau(found: Mapping[str, Any]) -> None:
-        # At once: a driver that is killed afterwards leaves a study that is at its plateau.
-        described["plateau"] = dict(found)
-        write_json(files.description, described)
+    def open_runs() -> None:
+        projector.wait_open()
+        note(parent_run_id=projector.parent_run_id)
 
     finished = False
     table = problem = ""
@@ -193,13 +190,13 @@ def _run_locked(
                 sampler_of(plan, prior),
                 warm=warm,
                 plateau=described["plateau"],
-                on_plateau=at_plateau,
+                # At once: a driver that is killed afterwards leaves a study at its plateau.
+                on_plateau=lambda found: note(plateau=dict(found)),
             )
             said = ""
             if num_seeds is not None:
                 said = ledger.confirm(num_seeds)
-                described["confirm"] = num_seeds
-                write_json(files.description, described)
+                note(confirm=num_seeds)
             reports = past_reports(files, ledger.trials())
             for trial, metrics in reports:
                 ledger.reported(trial.number, metrics)
@@ -235,12 +232,11 @@ def _run_locked(
                 monitor.close()
             finished = not ledger.num_remaining
             if finished:
-                described |= {"finished": True, "confirm": None}
                 if plan.grid is None:
                     described["further"] = ledger.further(math.ceil(ledger.num_finished / 4))
                 if described["plateau"]:
                     described["plateau"]["used"] = ledger.used
-                write_json(files.description, described)
+                note(finished=True, confirm=None)
         own = [t for t in ledger.finished() if not is_confirmation(t)]
         statuses = Counter(str(t.user_attrs.get("status", "failed")) for t in own)
         if launch.report and finished and statuses["complete"]:

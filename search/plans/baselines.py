@@ -114,10 +114,9 @@ def parse_list(text: str, option: str) -> list[str]:
 
 def parse_sparsities(text: str) -> list[float]:
     """Return `[0.3, 0.9]` of `"0.3,0.9"`. Raises `UserError` for what is not a number."""
+    items = parse_list(text, "--sparsities")
     try:
-        return list(map(float, parse_list(text, "--sparsities")))
-    except UserError:
-        raise
+        return list(map(float, items))
     except ValueError:
         raise UserError(
             f"`--sparsities` must be numbers, got {text!r}; e.g. --sparsities 0.3,0.9"

@@ -4,9 +4,6 @@ The file holds every trial's configuration as the study would hand it out, and t
 description, from which `search import` makes the same study of the results.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from search.plans.description import describe_study
 from search.plans.plan import Plan
 from trainables.coercion import to_plain
@@ -40,15 +37,10 @@ def grid_of(plan: Plan) -> GridFile:
         if config == plan.baseline_config(config):
             dense[seed] = place
         trials.append(GridTrial(config=config, baseline=dense.get(seed)))
+    described = to_plain(describe_study(plan, {}))
     return GridFile(
         name=plan.study,
         trials=tuple(trials),
         objectives=plan.objectives,
-        study=description_of_grid(plan),
+        study={name: value for name, value in described.items() if name not in _LATER},
     )
-
-
-def description_of_grid(plan: Plan) -> dict[str, Any]:
-    """Return what tells the study of a grid from others, as `study.json` holds it."""
-    described: Mapping[str, Any] = to_plain(describe_study(plan, {}))
-    return {name: value for name, value in described.items() if name not in _LATER}

@@ -20,7 +20,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from search.plans.plan import Plan
-from search.record.front import CONFIRMS, is_confirmation
+from search.record.front import CONFIRMS, is_complete, is_confirmation
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.report import describe
@@ -59,7 +59,7 @@ def confirmations_due(
     if not due and all(t.state.is_finished() for t in repeats):
         keys = {_key(t) for t in members}
         noise = noise_of([t for t in repeats if _key(t) in keys], plan.objectives)
-        others = _distinct([t for t in own if _key(t) not in keys and _is_complete(t)])
+        others = _distinct([t for t in own if _key(t) not in keys and is_complete(t)])
         on_front = [t for t in members if t.number in front]
         near = _neighbours(on_front, others, plan.objectives, noise)
         due, where = missing(near), "what noise may have kept off the front"
@@ -119,7 +119,7 @@ def _expected_minutes(trials: Sequence[FrozenTrial], count: int) -> float:
     took = [
         (t.datetime_complete - t.datetime_start).total_seconds() / 60
         for t in trials
-        if _is_complete(t) and t.datetime_complete and t.datetime_start
+        if is_complete(t) and t.datetime_complete and t.datetime_start
     ]
     return count * statistics.median(took) if took else 0.0
 
@@ -170,10 +170,6 @@ def _distinct(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def _key(trial: FrozenTrial) -> str:
     config = trial.user_attrs.get("config", {"refused": trial.number})
     return json.dumps({**config, "seed": None}, sort_keys=True)
-
-
-def _is_complete(trial: FrozenTrial) -> bool:
-    return bool(trial.user_attrs.get("status") == "complete" and trial.values)
 
 
 def _is_dense_reference(trial: FrozenTrial) -> bool:

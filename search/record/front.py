@@ -15,6 +15,11 @@ def is_confirmation(trial: FrozenTrial) -> bool:
     return CONFIRMS in trial.user_attrs
 
 
+def is_complete(trial: FrozenTrial) -> bool:
+    """Return whether the trial ran to its end, with a value for every objective."""
+    return trial.user_attrs.get("status") == "complete" and bool(trial.values)
+
+
 def front_of(
     trials: Iterable[FrozenTrial], objectives: Sequence[str], among: Sequence[str] = ()
 ) -> list[int]:
@@ -23,11 +28,7 @@ def front_of(
     Confirmations are not among them. objectives: all of the study. among: those that are compared;
     all if none is given.
     """
-    complete = [
-        t
-        for t in trials
-        if t.user_attrs.get("status") == "complete" and t.values and not is_confirmation(t)
-    ]
+    complete = [t for t in trials if is_complete(t) and not is_confirmation(t)]
     if not complete:
         return []
     columns = [(describe(n).sign, objectives.index(n)) for n in among or objectives]

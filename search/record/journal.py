@@ -36,7 +36,11 @@ class Journal(BaseJournalBackend):
         for values, end in lines_of(self._path, start):
             number += 1
             if isinstance(values, ValueError):
-                raise _damaged(self._path, number, values)
+                raise UserError(
+                    f"line {number} of {str(self._path)!r} is damaged ({values}), and later ones "
+                    "build on it; restore the file from a copy. What `trials.parquet` beside it "
+                    "holds stays usable: by `analysis`, and for a new study by --warm-start"
+                )
             self._read = (number, end)
             if number > log_number_from:
                 yield values
@@ -86,14 +90,6 @@ def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
             with contextlib.suppress(OSError):
                 file.truncate(end)
             raise OSError(f"no space left for {str(path)!r}")
-
-
-def _damaged(path: Path, number: int, error: ValueError) -> UserError:
-    return UserError(
-        f"line {number} of {str(path)!r} is damaged ({error}), and later ones build on it; restore "
-        "the file from a copy. What `trials.parquet` beside it holds stays usable: by `analysis`, "
-        "and for a new study by --warm-start"
-    )
 
 
 def _end_of_lines(file: IO[bytes]) -> int:

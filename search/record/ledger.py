@@ -6,21 +6,18 @@ it has ended. So a driver that dies leaves whole trials, some of them RUNNING; `
 out first, under the same number and with the configuration that was recorded.
 """
 
-import contextlib
 import datetime
-import json
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
-from search.plans.objective_values import ending_objectives
 from search.plans.plan import Plan
 from search.plans.plateau import trials_left
 from search.record.confirmations import confirmations_due, given_again
+from search.record.draws import Draws, told_of
 from search.record.front import CONFIRMS, front_of, is_confirmation
 from search.record.outcomes import Outcome
 from search.record.storage import GIVEN, OUTCOME, StudyRecord, flattened
@@ -28,8 +25,8 @@ from search.record.warm_start import WarmTrial
 from search.samplers.trial_sampler import TrialSampler
 from trainables.config import TrialConfig
 from trainables.errors import UserError
+from trainables.sweep.folder import trial_name
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _STATES = {
     "complete": TrialState.COMPLETE,
     "infeasible": TrialState.COMPLETE,  # with its values; Optuna knows it by its constraints
@@ -52,15 +49,10 @@ class Assignment:
     resumed: bool
 
 
-def trial_name(study: str, number: int) -> str:
-    """Return the name of a trial everywhere: in Ray, in MLflow and in the table."""
-    return f"{study}-{number:05d}"
-
-
 class Ledger:
     """Hands out trials and takes their outcomes. One per driver; not thread-safe.
 
-    warm: trials of other studies that the sampler is told of beforehand.
+    sampler, warm: as for `Draws`.
     on_finished: called with a trial's number and outcome, after the storage has it.
     plateau: what was found when the study reached one; on_plateau: called with it when it does,
       before anything else is recorded.
@@ -71,21 +63,18 @@ class Ledger:
         plan: Plan,
         record: StudyRecord,
         sampler: TrialSampler,
-        on_finished: Callable[[int, Outcome], None] | None = None,
         warm: Sequence[WarmTrial] = (),
         plateau: Mapping[str, Any] | None = None,
         on_plateau: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self.plan = plan
         self.record = record
-        self.on_finished = on_finished
+        self.on_finished: Callable[[int, Outcome], None] | None = None
         self.plateau = plateau
         self._on_plateau = on_plateau
         self._num_judged = -1  # trials that had ended when a plateau was last looked for
-        self._sampler = sampler
-        self._starts = plan.starts()
+        self._draws = Draws(plan, sampler, warm)
         self._trials = {trial.number: trial for trial in record.trials()}
-        self._places: dict[int, int] = {}
         self._finished: list[FrozenTrial] = []
         self._unfinished: list[int] = []
         self._to_confirm: list[tuple[FrozenTrial, int]] = []  # with the fresh seed
@@ -94,12 +83,6 @@ class Ledger:
         self._used: dict[int, float] = {}  # of a budget that is not counted in trials
         self._num_idle = 0  # trials of this driver that ended and used nothing of it, in a row
         self._last: dict[int, Mapping[str, float]] = {}  # the furthest report of a trial
-        self._configurations: Counter[str] = Counter()
-        for number, one in enumerate(warm, start=-len(warm)):
-            drawn = one.drawn_from(plan.space)
-            values, violations = ending_objectives(plan, None, one.metrics)
-            if drawn is not None and values is not None:
-                sampler.learn(number, drawn, "complete", values, violations)
         for trial in self._trials.values():
             self._recall(trial)
         self._num_idle = 0  # whoever starts again has removed the cause
@@ -178,18 +161,18 @@ class Ledger:
                 repeated, seed = self._to_confirm.pop(0)
                 trial = self._hand_out(repeated, given_again(repeated, seed))
             else:
-                trial = self._draw()
+                trial = self._hand_out(*self._draws.draw())
+                self._draws.handed_out(trial)
             try:
                 return self._assignment(trial, resumed=resumed)
             except UserError as error:  # the trial's own rules refuse it
-                refused = Outcome(status="failed", reason=str(error), metrics={}, fraction=0.0)
-                self.finish(trial.number, refused)
+                self.finish(trial.number, Outcome(status="failed", reason=str(error)))
         return None
 
     def baseline(self, config: TrialConfig) -> TrialConfig | None:
         """Return the dense trial that `config` is compared with, of its seed; None without one."""
         # As it was recorded, whatever the presets say now.
-        for trial in self.trials()[: len(self._starts)]:
+        for trial in self.trials()[: self._draws.num_starts]:
             recorded = trial.user_attrs.get("config")
             if recorded and trial.user_attrs["reference"] and recorded["method"] == "dense":
                 dense = TrialConfig.from_dict({**recorded, "seed": config.seed})
@@ -206,11 +189,7 @@ class Ledger:
         metric = self.plan.budget.metric
         if metric is not None and math.isfinite(used := metrics.get(metric, math.nan)):
             self._used[number] = max(used, self._used.get(number, 0.0))
-        values, violations = ending_objectives(
-            self.plan, self._trials[number].user_attrs.get("config"), metrics
-        )
-        if values is not None and fraction > 0:
-            self._sampler.report(self._place(self._trials[number]), fraction, values, violations)
+        self._draws.reported(self._trials[number], fraction, metrics)
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record an end, once; a trial that has ended already stays as it is.
@@ -260,7 +239,7 @@ class Ledger:
         share, num_ended = self.plan.budget.plateau, self.num_finished
         if self.plateau is not None or share is None:
             return self.plateau is not None
-        if num_ended == self._num_judged or num_ended < len(self._starts):
+        if num_ended == self._num_judged or num_ended < self._draws.num_starts:
             return False
         self._num_judged = num_ended
         found = self.further()
@@ -286,50 +265,22 @@ class Ledger:
         if left is None:
             return None
         trials = max(left, at_least)
-        gain = self._sampler.further_gain(self.plan.space, trials)
+        gain = self._draws.further_gain(trials)
         return None if gain is None else {"trials": trials, "gain": gain}
 
     def _recall(self, trial: FrozenTrial) -> None:
         """Take a trial of an earlier driver into account."""
         attributes = trial.user_attrs
-        drawn = not is_confirmation(trial)
-        if drawn:
-            self._configurations[_key(attributes["params"])] += 1
-        if trial.state in FINISHED:
-            if drawn:
-                told = self._told(trial)
-                self._sampler.learn(self._place(trial), trial, attributes["status"], *told)
-            self.reported(trial.number, attributes["metrics"])
-            self._count_end(trial)
-            return
-        if drawn:
-            self._sampler.resume(self._place(trial), trial)
-        if "status" in attributes:  # killed between the outcome and the state
-            self.reported(trial.number, attributes["metrics"])
-            self._close(trial, self.record.id_of(trial.number))
-        else:
+        if not is_confirmation(trial):
+            self._draws.recall(trial)
+        if "status" not in attributes:
             self._unfinished.append(trial.number)
-
-    def _draw(self) -> FrozenTrial:
-        """Draw and record a new trial; without a configuration where its own rules refuse it."""
-        place = self.num_asked
-        start = self._starts[place] if place < len(self._starts) else None
-        pins = {} if start is None else start.pins
-        space = self.plan.space.pinned(pins)
-        drawn, draw = self._sampler.ask(place, space, start.params if start else None)
-        params = {**pins, **drawn}  # pins of a grid are settings that its space does not hold
-        key = _key(params)
-        seed = start.seed if start is not None else None
-        if seed is None:
-            # All trials share the study's seed, so that they differ by their configuration alone;
-            # the same configuration again becomes a replicate under the next seed.
-            seed = self.plan.seed + self._configurations[key]
-        reference = start is not None and start.reference
-        given: dict[str, Any] = {"params": params, "seed": seed, "reference": reference}
-        with contextlib.suppress(UserError):  # said by `_assignment`, when the trial is recorded
-            given["config"] = self.plan.config(params, seed).to_dict()
-        self._configurations[key] += 1
-        return self._hand_out(draw, given)
+            return
+        self.reported(trial.number, attributes["metrics"])
+        if trial.state.is_finished():
+            self._count_end(trial)
+        else:  # killed between the outcome and the state
+            self._close(trial, self.record.id_of(trial.number))
 
     def _hand_out(self, draw: BaseTrial, given: dict[str, Any]) -> FrozenTrial:
         trial = create_trial(
@@ -364,7 +315,7 @@ class Ledger:
         """Give a trial whose outcome is recorded its final state, here and in the storage."""
         status, metrics = trial.user_attrs["status"], trial.user_attrs["metrics"]
         trial.state = _STATES[status]
-        told, violations = self._told(trial)
+        _, violations = told_of(self.plan, trial)
         final = trial.state == TrialState.COMPLETE
         trial.values = [metrics[name] for name in self.plan.objectives] if final else None
         if is_confirmation(trial):
@@ -373,26 +324,10 @@ class Ledger:
         trial.datetime_complete = datetime.datetime.now()
         self._count_end(trial)
         if not is_confirmation(trial):
-            self._sampler.tell(self._place(trial), status, told, violations)
+            self._draws.ended(trial)
 
     def _count_end(self, trial: FrozenTrial) -> None:
         self._finished.append(trial)
         if is_confirmation(trial):
             return
         self._num_idle = 0 if self._used.get(trial.number) else self._num_idle + 1
-
-    def _place(self, trial: FrozenTrial) -> int:
-        """By which the sampler knows a trial: its place among those that were drawn.
-
-        Confirmations, and trials that others added, may stand between them.
-        """
-        return self._places.setdefault(trial.number, len(self._places))
-
-    def _told(self, trial: FrozenTrial) -> tuple[list[float] | None, dict[str, float]]:
-        # The costs of a complete trial are final.
-        config = None if trial.state == TrialState.COMPLETE else trial.user_attrs.get("config")
-        return ending_objectives(self.plan, config, trial.user_attrs["metrics"])
-
-
-def _key(params: Mapping[str, Any]) -> str:
-    return json.dumps(dict(params), sort_keys=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from search.plans.constraints import Constraints
@@ -17,8 +17,8 @@ class Outcome:
 
     status: str
     reason: str
-    metrics: Mapping[str, float]
-    fraction: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    fraction: float = 0.0
 
 
 def judge(

@@ -52,17 +52,26 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
 
     # PostgreSQL's: otherwise one that accepts a connection and says nothing is waited for for ever.
     os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
-    # Connections are tried before they are used: a restarted server costs no error.
-    options = {"pool_pre_ping": True}
     if local_file(address) is None:  # of a file, `check_answers` has looked
-        engine = sqlalchemy.create_engine(address, **options)
-        try:
-            check_tables("--study-storage", address, sqlalchemy.inspect(engine).get_table_names())
-        finally:
-            engine.dispose()
-    storage = optuna.storages.RDBStorage(address, engine_kwargs=options)
+        check_server("--study-storage", address)
+    # Connections are tried before they are used: a restarted server costs no error.
+    storage = optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
     sqlalchemy.event.listen(storage.engine, "handle_error", _raise_broken)
     return storage
+
+
+def check_server(option: str, address: str) -> None:
+    """Raise `UserError` for a server's database that another program uses.
+
+    Raises what SQLAlchemy raises where it does not answer.
+    """
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(address)
+    try:
+        check_tables(option, address, sqlalchemy.inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
 
 
 class BrokenConnection(RuntimeError):

@@ -12,7 +12,6 @@ from search.plans.plateau import plateau_text
 from search.plans.prior_settings import prior_text
 from search.record.driver_lock import is_driven
 from search.record.front import front_of, is_confirmation
-from search.record.ledger import FINISHED
 from search.record.storage import StudyRecord
 from search.record.study_file import description_of, find_storage
 from search.record.study_folder import StudyFiles, past_reports
@@ -72,8 +71,7 @@ def all_studies(storage: str) -> dict[str, str]:
         except (UserError, Failure) as error:
             said[folder.name] = f"{folder.name}: {error}"
             continue
-        words = {} if found["driven"] else {"running": "interrupted"}
-        counts = ", ".join(f"{n} {words.get(s, s)}" for s, n in found["counts"].items() if n)
+        counts = counts_in_words(found["counts"], driven=found["driven"])
         budget = Budget(**found["budget"]).text
         said[folder.name] = (
             f"{folder.name} ({found['recipe']}): {counts or 'no trial yet'}; used "
@@ -83,9 +81,15 @@ def all_studies(storage: str) -> dict[str, str]:
     return said
 
 
+def counts_in_words(counts: Mapping[str, int], *, driven: bool) -> str:
+    """Return `3 complete, 1 running`; without a driver nothing is running, but interrupted."""
+    words = {} if driven else {"running": "interrupted"}
+    return ", ".join(f"{n} {words.get(status, status)}" for status, n in counts.items() if n)
+
+
 def _counts(trials: Sequence[FrozenTrial]) -> Counter[str]:
     return Counter(
-        trial.user_attrs.get("status", "failed") if trial.state in FINISHED else "running"
+        trial.user_attrs.get("status", "failed") if trial.state.is_finished() else "running"
         for trial in trials
     )
 

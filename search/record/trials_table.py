@@ -11,10 +11,10 @@ import pyarrow as pa
 from optuna.trial import FrozenTrial
 
 from search.record.front import CONFIRMS
-from search.record.ledger import trial_name
 from trainables.checksums import read_table, write_table
 from trainables.errors import UserError
 from trainables.registry.lookup import METHOD
+from trainables.sweep.folder import trial_name
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """What other studies have learned, for the sampler of a new one.
 
-`--warm-start` names them, by a name in the same storage folder or by the path of a study's folder.
-Their complete trials are copied into `warm_start.json` of the new study when it begins, so that a
-resumed study has learned the same, whatever has become of them.
+`--warm-start` names them, by a name in the same storage folder or by the path of a study's folder,
+and `--prior` those whose fronts are meant, beside values. The complete trials of the former are
+copied into `warm_start.json` of the new study when it begins, and the points of its prior into
+`prior.json`, so that a resumed study has learned the same, whatever has become of the others.
 """
 
 import json
@@ -13,8 +14,11 @@ from typing import Any
 
 from optuna.trial import FixedTrial
 
+from analysis.statistics.pareto import non_dominated
+from search.plans.objective_values import ending_objectives
 from search.plans.plan import Plan
 from search.record.study_folder import StudyFiles, read_json, write_json
+from search.samplers.prior import Prior
 from spaces.space import Space
 from trainables.addresses import first_line
 from trainables.checksums import read_table
@@ -64,6 +68,25 @@ def warm_trials(plan: Plan, files: StudyFiles, *, begun: bool) -> tuple[WarmTria
     return tuple(WarmTrial(**row) for row in read_json(files.warm_start)["trials"])
 
 
+def prior_of(plan: Plan, files: StudyFiles, *, begun: bool) -> Prior | None:
+    """Return the prior of a study, read once, when it begins; None where it has none.
+
+    Raises `UserError` for a study that is not there, or none of whose trials could be on the front
+    of this one and drawn by it.
+    """
+    if not plan.prior:
+        return None
+    if not (begun and files.prior.exists()):
+        values = dict(plan.prior.values)
+        found = [
+            {**point, **values}
+            for source in plan.prior.studies
+            for point in _front(plan, files, source)
+        ]
+        write_json(files.prior, {"points": found or [values]})
+    return Prior(tuple(read_json(files.prior)["points"]))
+
+
 def read_trials(source: str, storage: Path, option: str = "--warm-start") -> list[WarmTrial]:
     """Return the complete trials of another study; raise `UserError` where there are none.
 
@@ -106,3 +129,21 @@ def _require_useful(plan: Plan, found: list[WarmTrial]) -> None:
             f"{named} with {len(found)} of other parameters or ranges than the space "
             f"{plan.space.name!r}; leave it out"
         )
+
+
+def _front(plan: Plan, files: StudyFiles, source: str) -> list[dict[str, Any]]:
+    """Return the configurations on a study's front, by the objectives and bounds of `plan`."""
+    params, vectors = [], []
+    for trial in read_trials(source, files.storage, "--prior"):
+        drawn = trial.drawn_from(plan.space)
+        values, violations = ending_objectives(plan, None, trial.metrics)
+        if drawn is not None and values is not None and max(violations.values(), default=0.0) <= 0:
+            params.append(dict(drawn.params))
+            vectors.append(values)
+    if not params:
+        raise UserError(
+            f"`--prior` must name a study with a trial that this one could draw, that measured "
+            f"{', '.join(plan.objectives)} and meets the constraints, got {source!r} with none; "
+            "leave it out, or name values by NAME=VALUE"
+        )
+    return [p for p, on in zip(params, non_dominated(vectors), strict=True) if on]

@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from analysis.statistics.pareto import non_dominated
+from search.samplers.candidates import drawn_and_mutated, moved_a_little
 from search.samplers.further_gain import batch_gain, reach_in_directions, trend_gain
 from search.samplers.gaussian_process import GaussianProcess, hyperparameters
 from search.samplers.prior import Prior
@@ -36,7 +37,6 @@ from spaces.space import GivenValues, Parameter, Space
 from trainables.seeds import derive_seed
 
 _MIN_COMPLETE = 2  # trials; before, draws are random
-_NUM_CANDIDATES = 400
 _NUM_REFINED = 100  # more candidates in a round, near the best
 _NUM_BEST = 5
 _MAX_ROUNDS = 6
@@ -46,11 +46,6 @@ MILESTONES = (1.0 / 9.0, 1.0 / 3.0)  # a curve is learned at its first reports a
 _MAX_POINTS = 240  # a draw from so many takes 0.1 s
 _MAX_FRESH = 120  # of up to so many points, hyperparameters are fitted for every draw
 _GROWTH = 1.1  # and then when the trials that have ended are so many times as many
-_STEPS = (0.03, 0.1, 0.3)  # deviations of a mutation, in shares of a parameter's range
-_SMALL_STEPS = (0.01, 0.03, 0.1)
-_REDRAWN = 0.1  # share of numbers that a mutation draws anew; and of choices
-_REDRAWN_CHOICES = 0.15
-_UNMOVED = 0.3  # share of the other numbers that it leaves as they are
 _EPSILON = 1e-9
 
 _Floats = NDArray[np.float64]
@@ -150,16 +145,13 @@ class CurveModel:
                 gain_C *= belief.weights(candidates) if belief else 1.0
             return np.column_stack([gain_C, missed_C])
 
-        half = range(_NUM_CANDIDATES // 2)
-        candidates = [_mutated(space, {}, _STEPS, generator) for _ in half]
-        chosen = (parents[int(generator.integers(len(parents)))] for _ in half)
-        candidates += [_mutated(space, parent, _STEPS, generator) for parent in chosen]
+        candidates = drawn_and_mutated(space, parents, generator)
         candidates = belief.mixed_into(candidates) if belief else candidates
         best = [candidates[index] for index in _best_first(scores(candidates))[:_NUM_BEST]]
         leader = None
         for _ in range(_MAX_ROUNDS):
             chosen = (best[index % len(best)] for index in range(_NUM_REFINED))
-            near = [_mutated(space, parent, _SMALL_STEPS, generator) for parent in chosen]
+            near = [moved_a_little(space, parent, generator) for parent in chosen]
             candidates = [*best, *(belief.kept(near) if belief else near)]
             best = [candidates[index] for index in _best_first(scores(candidates))[:_NUM_BEST]]
             if best[0] is leader:
@@ -193,10 +185,7 @@ class CurveModel:
         if len(complete) < _MIN_COMPLETE or front_FM is None:
             return None
         generator = np.random.default_rng(derive_seed(self._seed, "sampler", -len(curves)))
-        half = range(_NUM_CANDIDATES // 2)
-        candidates = [_mutated(space, {}, _STEPS, generator) for _ in half]
-        chosen = (parents[int(generator.integers(len(parents)))] for _ in half)
-        candidates += [_mutated(space, parent, _STEPS, generator) for parent in chosen]
+        candidates = drawn_and_mutated(space, parents, generator)
         names = sorted({name for c in complete for name in c.points[1.0][2]})
         drawn_SCM = _Posterior(space, curves, names).sample(candidates, generator)
         ends_SCM, missed_SC = np.split(drawn_SCM, [self._num_objectives], axis=2)
@@ -314,41 +303,6 @@ def _is_drawn(params: Mapping[str, Any], space: Space) -> bool:
         return False
     free = [p for p in space.parameters if p.name in drawn and p.name not in space.fixed]
     return all(parameter.contains(drawn[parameter.name]) for parameter in free)
-
-
-def _mutated(
-    space: Space, parent: Mapping[str, Any], steps: Sequence[float], chance: np.random.Generator
-) -> dict[str, Any]:
-    """Return what `space` draws near `parent`, fixed values apart."""
-    drawn = space.suggest(_Mutation(parent, float(chance.choice(steps)), chance))
-    return {name: value for name, value in drawn.items() if name not in space.fixed}
-
-
-@dataclass(slots=True)
-class _Mutation:
-    """Stands in for a trial of Optuna: a parent's values, moved a little; others are drawn."""
-
-    _parent: Mapping[str, Any]
-    _step: float
-    _generator: np.random.Generator
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        forth, back = (math.log, math.exp) if log else (float, float)
-        bottom, top = forth(low), forth(high)
-        if name not in self._parent or self._generator.random() < _REDRAWN:
-            place = self._generator.uniform(bottom, top)
-        else:
-            place = forth(self._parent[name])
-            if self._generator.random() >= _UNMOVED:
-                place += self._generator.normal() * self._step * (top - bottom)
-        return min(max(back(min(max(place, bottom), top)), low), high)
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return min(max(round(self.suggest_float(name, low, high, log=log)), low), high)
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        kept = name in self._parent and self._generator.random() >= _REDRAWN_CHOICES
-        return self._parent[name] if kept else choices[int(self._generator.integers(len(choices)))]
 
 
 class _Encoder:

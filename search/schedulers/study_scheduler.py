@@ -8,10 +8,10 @@ from ray.tune.experiment import Trial
 
 from search.plans.objective_values import final_costs, final_density, minimised_objectives
 from search.plans.plan import Plan
-from search.record.ledger import trial_name
 from search.record.outcomes import metrics_of
 from search.schedulers.pareto_asha import ParetoASHA
 from trainables.report import describe
+from trainables.sweep.folder import trial_name
 
 
 class StudyScheduler(ParetoASHA):

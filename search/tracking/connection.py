@@ -12,7 +12,8 @@ from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from trainables.addresses import ARTIFACTS, check_tables, left_behind, local_file
+from search.record.storage import check_server
+from trainables.addresses import ARTIFACTS, left_behind, local_file
 
 EXPERIMENT = "disparse"
 _CONNECT_SECONDS = 60.0  # a new SQLite file takes seconds for its tables, more on a busy disk
@@ -32,7 +33,9 @@ def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
 
     def attempt() -> None:
         try:
-            _check_login(uri)
+            if not uri.startswith(("http:", "https:", "sqlite:")):
+                # A wrong password is refused at once here; MLflow would ask again for minutes.
+                check_server("--tracking-uri", uri)
             with contextlib.ExitStack() as stack:
                 path = local_file(uri, "sqlite")
                 if path is not None:  # of two that create the tables of a file, one would fail
@@ -56,18 +59,6 @@ def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
 # instead, which is at language models until it is set to model training.
 TAG_EXPERIMENT_KIND = "mlflow.experimentKind"
 _KIND = "custom_model_development"
-
-
-def _check_login(uri: str) -> None:
-    """A wrong password is refused at once here; MLflow would ask again for minutes."""
-    if not uri.startswith(("http:", "https:", "sqlite:")):
-        import sqlalchemy
-
-        engine = sqlalchemy.create_engine(uri)
-        try:
-            check_tables("--tracking-uri", uri, sqlalchemy.inspect(engine).get_table_names())
-        finally:
-            engine.dispose()
 
 
 @tenacity.retry(

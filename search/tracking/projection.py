@@ -5,7 +5,6 @@ nothing changes. Runs are found by their tags, and MLflow keeps one of two equal
 whose answer was lost is made again.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +17,16 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.record.ledger import trial_name
 from search.record.storage import StudyRecord, is_broken_connection
 from search.record.study_folder import StudyFiles, read_json, read_json_lines
 from search.tracking import run_content
 from search.tracking.connection import EXPERIMENT
 from search.tracking.run_content import TAG_KIND, TAG_PARENT, TAG_STUDY_ID
 from trainables.addresses import first_line
+from trainables.code_digest import digest
 from trainables.errors import is_full_disk
 from trainables.report import TAG_STUDY, TAG_TRIAL, add_recorded_tasks
+from trainables.sweep.folder import trial_name
 
 _MAX_PARAMS = 100  # MLflow's limits of one batch: so many parameters, 1,000 items in all
 _MAX_METRICS = 850
@@ -120,10 +120,7 @@ class Projection:
     def send_files(self) -> None:
         """Keep the study's description, table and report as artifacts of the parent run."""
         for tag, placed in run_content.artifacts_of(self._files).items():
-            digest = hashlib.blake2b(digest_size=16)
-            for path, _ in placed:
-                digest.update(path.name.encode() + path.read_bytes())
-            found = digest.hexdigest()
+            found = digest(b"".join(path.name.encode() + path.read_bytes() for path, _ in placed))
             if not placed or self._digests.get(tag) == found:
                 continue
             if all([self._attach(*each) for each in placed]):

@@ -12,7 +12,6 @@ from search.plans.budget import Budget
 from search.plans.grid import Grid
 from search.plans.prior_settings import prior_text
 from search.record.front import CONFIRMS, front_of, is_confirmation
-from search.record.ledger import trial_name
 from search.record.study_folder import StudyFiles
 from spaces.presets import without_effect
 from trainables.config import TrialConfig, flatten
@@ -27,6 +26,7 @@ from trainables.report import (
     describe,
     without_split,
 )
+from trainables.sweep.folder import trial_name
 
 TAG_KIND = "disparse.kind"
 TAG_MODEL = "disparse.model"  # the file of a trial's trained model

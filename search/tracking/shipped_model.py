@@ -3,12 +3,10 @@
 Equal files are one model: shipping a trial again finds the model by a digest of its file.
 """
 
-import contextlib
-import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from search.record.study_folder import StudyFiles, again, read_json_lines
 from search.tracking.connection import open_client
 from search.tracking.run_content import TAG_STUDY_ID, metrics_of
 from trainables.addresses import first_line, scrubbed, without_password
+from trainables.code_digest import digest
 from trainables.command_line import masked
 from trainables.errors import Failure, UserError
 from trainables.report import TAG_METHOD, TAG_STUDY, TAG_TRIAL
@@ -107,10 +106,9 @@ def _find_or_create(
     client: MlflowClient, run: Run, shipped: Mapping[str, Any], folder: Path
 ) -> LoggedModel:
     """Return the model of this file; one that is not READY was interrupted while being logged."""
-    contents = (folder / "model.onnx").read_bytes()
-    digest = hashlib.blake2b(contents, digest_size=16).hexdigest()
+    content = digest((folder / "model.onnx").read_bytes())
     experiment, run_id = run.info.experiment_id, run.info.run_id
-    found = client.search_logged_models([experiment], f"tags.`{TAG_DIGEST}` = '{digest}'")
+    found = client.search_logged_models([experiment], f"tags.`{TAG_DIGEST}` = '{content}'")
     own = [model for model in found if model.source_run_id == run_id]
     kept = {name: run.data.tags[name] for name in (TAG_STUDY, TAG_STUDY_ID, TAG_TRIAL, TAG_METHOD)}
     model = (
@@ -120,7 +118,7 @@ def _find_or_create(
             experiment,
             name=kept[TAG_TRIAL],
             source_run_id=run_id,
-            tags=kept | {TAG_DIGEST: digest},
+            tags=kept | {TAG_DIGEST: content},
             model_type="onnx",
         )
     )
@@ -206,19 +204,12 @@ def _registered(client: MlflowClient, uri: str, name: str, model: LoggedModel, r
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    with _environment_names(uri):
-        made = client.create_model_version(name, model.model_uri, run_id, model_id=model.model_id)
-    return str(made.version)
-
-
-@contextlib.contextmanager
-def _environment_names(uri: str) -> Iterator[None]:
-    """A registry in a database looks for the model at the address that the environment names."""
     before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = uri
+    os.environ[_VARIABLE] = uri  # where a registry in a database looks for the model
     try:
-        yield
+        made = client.create_model_version(name, model.model_uri, run_id, model_id=model.model_id)
     finally:
         del os.environ[_VARIABLE]
         if before is not None:
             os.environ[_VARIABLE] = before
+    return str(made.version)

@@ -10,7 +10,6 @@ import psutil
 import pyarrow.parquet as pq
 
 from search.plans.objective_values import final_density
-from search.record.ledger import trial_name
 from search.record.study_file import plan_of
 from search.record.study_folder import read_json_lines, study_files
 from search.schedulers.study_scheduler import make_scheduler
@@ -21,6 +20,7 @@ from tests.integration.records import (
     mlflow_runs,
     recorded_trials,
 )
+from trainables.sweep.folder import trial_name
 
 STUDY = "cheap"
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from search.execution.cluster.ray_cluster import set_ray_environment
 from search.execution.launch_options import Launch
-from search.execution.ray_cluster import set_ray_environment
 from search.execution.study import run_study
 from search.plans.plan import Plan
 from search.plans.recipe import get_recipe

@@ -13,8 +13,8 @@ from search.execution.checkpoints import (
     NUM_CHECKPOINTS,
     Checkpoints,
     newest_checkpoint,
+    next_launch,
 )
-from search.execution.earlier_launches import next_launch
 from search.record.study_folder import StudyFiles, study_files
 from tests.search.execution.checkpoint_files import checkpoint
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from search.execution.checkpoints import newest_checkpoint
-from search.execution.earlier_launches import clear_tune_states, next_launch
+from search.execution.checkpoints import clear_tune_states, newest_checkpoint, next_launch
 from search.record.study_folder import study_files
 from tests.search.execution.checkpoint_files import checkpoint
 

@@ -12,13 +12,14 @@ from optuna.trial import TrialState
 from search.plans.plan import Plan
 from search.plans.recipe import SAMPLERS
 from search.record.journal import Journal
-from search.record.ledger import Assignment, Ledger, trial_name
+from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome
 from search.record.storage import open_storage
 from search.samplers.trial_sampler import make_sampler
 from tests.search import studies
-from tests.search.studies import ledger_of, record_of
+from tests.search.studies import driver_of, ledger_of, record_of
 from trainables.errors import UserError
+from trainables.sweep.folder import trial_name
 
 
 def plan_of(trials: int, **arguments: Any) -> Plan:
@@ -102,6 +103,24 @@ def test_a_restart_changes_no_draw(address: str) -> None:
         got.append(assignment.config)
         ledger.finish(assignment.number, complete(ledger.plan, assignment))
     assert got == expected
+
+
+@pytest.mark.parametrize("sampler", ["curves", "random"])
+def test_trials_that_end_in_another_order_teach_what_a_restart_is_told(sampler: str) -> None:
+    drawn = []
+    for restarted in (False, True):
+        plan = plan_of(12, sampler=sampler)
+        ledger = ledger_of(plan)
+        for _ in range(4):
+            first, second = ledger.next(), ledger.next()
+            for assignment in (second, first):
+                assert assignment is not None
+                ledger.finish(assignment.number, complete(plan, assignment))
+        if restarted:
+            ledger = driver_of(plan, ledger.record)
+        drawn.append([a.config for a in run_all(ledger)])
+    assert len(drawn[0]) == 4
+    assert drawn[0] == drawn[1]
 
 
 def test_unfinished_trials_come_back_first_as_they_were(address: str) -> None:

@@ -11,9 +11,9 @@ from search.plans.objective_values import minimised_objectives
 from search.plans.plan import Plan
 from search.plans.prior_settings import PriorSettings
 from search.record.outcomes import Outcome
-from search.record.prior_points import prior_of
 from search.record.study_folder import StudyFiles, read_json, write_json
 from search.record.trials_table import write_trials
+from search.record.warm_start import prior_of
 from search.samplers.prior import Prior
 from tests.search.studies import ledger_of, plan_of
 from trainables.errors import UserError

@@ -19,7 +19,7 @@ from typing import Self
 
 import psutil
 
-from search.execution.local_ray import end_processes, processes
+from search.execution.cluster.local_ray import end_processes, processes
 
 Nodes = Sequence[Mapping[str, float]]
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.execution.gpu_parts import largest_config, measured_part, shares
+from search.execution.cluster.gpu_parts import largest_config, measured_part, shares
+from search.execution.cluster.ray_cluster import check_token
 from search.execution.launch_options import Launch
-from search.execution.ray_cluster import check_token
 from search.plans.baselines import make_baselines_plan
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan

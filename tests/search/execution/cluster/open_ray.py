@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from search.execution.local_ray import processes
-from search.execution.ray_cluster import ray_cluster, set_ray_environment
+from search.execution.cluster.local_ray import processes
+from search.execution.cluster.ray_cluster import ray_cluster, set_ray_environment
 
 JOIN = "import ray, sys; ray.init(address=sys.argv[1]); print('joined', ray.nodes())"
 NOBODY = 65534

@@ -10,8 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search.execution import local_ray
-from search.execution.local_ray import complaint, end_processes, local_environment, processes
+from search.execution.cluster import local_ray
+from search.execution.cluster.local_ray import (
+    complaint,
+    end_processes,
+    local_environment,
+    processes,
+)
 from trainables.errors import UserError
 
 VARIABLES = ("RAY_TMPDIR", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.execution.local_ray import complaint, end_processes, local_environment
-from search.execution.ray_watch import RayWatch
+from search.execution.cluster.local_ray import complaint, end_processes, local_environment
+from search.execution.cluster.ray_watch import RayWatch
 from trainables.addresses import first_line
 from trainables.errors import Failure, UserError, in_a_line
 

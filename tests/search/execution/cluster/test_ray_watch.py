@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from search.execution import ray_watch
-from search.execution.ray_watch import RayWatch
+from search.execution.cluster import ray_watch
+from search.execution.cluster.ray_watch import RayWatch
 
 PROGRAM = Path(__file__).with_name("watched.py")
 RESUME = "Resume by: python -m search resume it"

@@ -1,6 +1,6 @@
 """A driver that waits for something that never comes, with processes that are named like Ray's.
 
-    python tests/search/execution/watched.py KIND SCRATCH
+    python tests/search/execution/cluster/watched.py KIND SCRATCH
 
 KIND: `wait`; `deaf`, to which Ctrl-C means nothing, as to native code; `shut`, whose shutdown never
 returns. The waits of the watch are seconds here.
@@ -12,7 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
-from search.execution import ray_watch
+from search.execution.cluster import ray_watch
 
 SLEEP = "import time; time.sleep(600)"
 

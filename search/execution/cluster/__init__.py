@@ -1,0 +1,1 @@
+"""Ray itself: a local one or a cluster, its nodes in shares for trials, and its end."""
