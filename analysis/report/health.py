@@ -127,7 +127,9 @@ def _edges(found: Findings) -> Iterator[Finding]:
         return
     edges = reach.at_edges(found.members, ranges)
     if not edges:
-        yield Finding(text="The front's settings lie inside their ranges.")
+        yield Finding(
+            text="No end of a range holds more of the front's settings than chance puts there."
+        )
     for edge in edges:
         yield Finding(
             text=f"{edge.count} of {edge.num_members} members of the front that have "

@@ -132,7 +132,7 @@ def test_settings_at_the_edge(record: Record) -> None:
     for row in rows:
         row.params = {rate: 1e-3}
     inside = record("t", rows, tasks=TASKS, facts={"ranges": ranges})
-    assert sentence(said(inside), "lie inside their ranges")[1] == ""
+    assert sentence(said(inside), "No end of a range holds more of the front's settings")[1] == ""
 
 
 @pytest.mark.parametrize(("factor", "weak"), [(1.0, False), (-1.0, True)])
