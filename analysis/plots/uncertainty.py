@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.labels import number
+from analysis.labels import metric_label, number, numbers
+from analysis.methods import method_style
 from analysis.plots import canvas
 from analysis.statistics.fronts import TaskFront, attainment_line
 from analysis.statistics.uncertainty.attainment import level_at
+from analysis.statistics.uncertainty.confirmed import Confirmed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -73,15 +75,11 @@ def traces(front: TaskFront, right: float) -> list["go.Scatter"]:
         found.append(go.Scatter(x=[*xs, *xs[::-1]], y=[*better, *worse[::-1]], **band, **fill))
         xs, ys = attainment_line(*front.attainment[50], right_edge=right)
         line = {"color": _COLOUR, "width": 1.3}
-        found.append(go.Scatter(x=xs, y=ys, mode="lines", line=line, name=ATTAINED))
+        about = {"name": ATTAINED, "hoverinfo": "skip"}
+        found.append(go.Scatter(x=xs, y=ys, mode="lines", line=line, **about))
     costs, means, below, above = _means(front)
     if costs:
         bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
-        texts = [
-            f"{one.trial.trial} at {len(one.runs)} fresh seeds: {number(mean)} "
-            f"[{number(mean - down)}, {number(mean + up)}]"
-            for one, mean, down, up in zip(front.confirmed, means, below, above, strict=True)
-        ]
         found.append(
             go.Scatter(
                 x=costs,
@@ -90,11 +88,24 @@ def traces(front: TaskFront, right: float) -> list["go.Scatter"]:
                 mode="markers",
                 marker={"symbol": "line-ew", "size": 9, "line": {"color": _COLOUR, "width": 2}},
                 name=MEAN,
-                text=texts,
+                text=[_hover(front, one) for one in front.confirmed],
                 hovertemplate="%{text}<extra></extra>",
             )
         )
     return found
+
+
+def _hover(front: TaskFront, one: Confirmed) -> str:
+    """Return what hovering over a bar shows, as escaped HTML."""
+    label = f"{one.trial.trial} {method_style(one.trial.method).label}"
+    seeds = f"{len(one.runs)} fresh seed{'s' if len(one.runs) > 1 else ''}"
+    mean, interval = one.mean(front.quality), one.interval(front.quality)
+    lines = canvas.folded(label, "<b>{}</b>")
+    lines += canvas.folded(f"{metric_label(front.quality)}, mean of {seeds}: {number(mean)}")
+    if math.isfinite(interval.low) and math.isfinite(interval.high):
+        low, high = numbers([interval.low, interval.high], front.quality)
+        lines += canvas.folded(f"95 % interval: {low} to {high}")
+    return "<br>".join(lines)
 
 
 def _means(front: TaskFront) -> tuple[list[float], ...]:

@@ -4,8 +4,6 @@ Only this module decides which figures a study can have. What it cannot show (no
 no summary, nothing complete) is left out, and the report says why.
 """
 
-import html
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,7 +52,7 @@ from trainables import report
 
 MAX_ROWS = 24  # of the density map; MAX_LINES of the agreement plot
 MAX_LINES = 30
-_HOVER_LINES, _HOVER_CHARACTERS = 17, 34  # of a panel that is 300 pixels wide
+_HOVER_LINES = 17
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -260,16 +258,18 @@ def hover_texts(study: Study) -> dict[str, str]:
 
 
 def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[Bound]) -> str:
-    lines = _folded(f"{trial.trial} {method_style(trial.method).label}", "<b>{}</b>")
+    lines = canvas.folded(f"{trial.trial} {method_style(trial.method).label}", "<b>{}</b>")
     for name in (*shown_costs(study.cost, [trial]), *study.qualities):
         if name in trial.metrics:
             label = metric_label(name)
             if name in study.qualities:
                 label = f"{task_label(report.without_split(name).split('/')[0])}, {label}"
-            lines += _folded(f"{label}: {number(trial.metrics[name], name)}{_test(trial, name)}")
+            lines += canvas.folded(
+                f"{label}: {number(trial.metrics[name], name)}{_test(trial, name)}"
+            )
     if trial.status == "infeasible":
         for miss in misses(bounds, trial.metrics):
-            lines += _folded(miss, "<b>{}</b>")
+            lines += canvas.folded(miss, "<b>{}</b>")
     if trial.seed is not None:
         lines.append(f"seed: {trial.seed}")
     for name in params:
@@ -278,16 +278,10 @@ def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[B
             text = str(value)
             if isinstance(value, float):
                 text = number(value, "cost/sparsity" if name == "sparsity.target" else None)
-            lines += _folded(f"{name}: {text[:60]}")
+            lines += canvas.folded(f"{name}: {text[:60]}")
     if len(lines) > _HOVER_LINES:
         lines = [*lines[: _HOVER_LINES - 1], "… all are in trials.parquet"]
     return "<br>".join(lines)
-
-
-def _folded(text: str, form: str = "{}") -> list[str]:
-    """Return the text in lines that the narrowest panel has room for, escaped and put in `form`."""
-    lines = textwrap.wrap(text, _HOVER_CHARACTERS, subsequent_indent="\u2003")
-    return [form.format(html.escape(line)) for line in lines]
 
 
 def _test(trial: Trial, name: str) -> str:

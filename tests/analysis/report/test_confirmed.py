@@ -148,6 +148,11 @@ def test_pictures_show_them(built: BuiltStudy) -> None:
     page = front_page.interactive(found.fronts[0], found.member_names, {})
     (mean,) = [trace for trace in page.data if trace.name == uncertainty.MEAN]
     assert mean.error_y.array[0] == pytest.approx(half)
+    assert mean.text[0] == (
+        f"<b>demo-00000 Dense</b><br>mIoU, mean of 3 fresh seeds: 0.59<br>95 % interval: "
+        f"{0.59 - half:.4g} to {0.59 + half:.4g}"
+    )
+    assert all(len(line) <= 34 + len("<b></b>") for line in "<br>".join(mean.text).split("<br>"))
     assert sum(trace.name == uncertainty.ATTAINED for trace in page.data) == 2
 
 
