@@ -38,6 +38,7 @@ def interactive(
             "maximised": maximised(front.quality),
             "right": shown.cost_limits[1],
             "front": front_plot.TASK_FRONT,
+            "attained": uncertainty.ATTAINED,
         },
         title={"text": title, "font": {"size": 15}, "x": 0.02, "y": 0.97, "yanchor": "top"},
         margin={"l": 62, "r": 12, "t": 52, "b": 52},

@@ -88,6 +88,8 @@ def traces(front: TaskFront, right: float) -> list["go.Scatter"]:
                 mode="markers",
                 marker={"symbol": "line-ew", "size": 9, "line": {"color": _COLOUR, "width": 2}},
                 name=MEAN,
+                customdata=[one.trial.trial for one in front.confirmed],
+                meta={"costs": costs},  # by which a page puts back what it has filtered out
                 text=[_hover(front, one) for one in front.confirmed],
                 hovertemplate="%{text}<extra></extra>",
             )

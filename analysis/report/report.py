@@ -25,6 +25,7 @@ from analysis.plots import (
     layers,
     parallel,
     style,
+    uncertainty,
 )
 from analysis.plots.systems import curves, forest
 from analysis.report import confirmed_tables, health, take, trial_tables
@@ -95,6 +96,7 @@ def render(found: Findings, command: str) -> str:
         command=masked(command),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         plotly=Markup(get_plotlyjs()),
+        attained=uncertainty.ATTAINED,
         ring=Markup(canvas.ring_svg(style.INK)),
         **_figures(found),
     )

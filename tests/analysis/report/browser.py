@@ -79,6 +79,15 @@ window.addEventListener("load", () => setTimeout(async () => {
     const marks = panel.data.filter((t) => t.customdata);
     const names = (t) => [...(t.selectedpoints ?? [])].map((i) => t.customdata[i]);
     found.selected = marks.flatMap(names);
+    const panels = [...document.querySelectorAll("#front .plotly-graph-div")];
+    const bars = (p) => p.querySelectorAll(".errorbar path.yerror").length;
+    const band = (t) => t.fill === "toself" && t.name.startsWith("attained");
+    const surfaces = (p) => p.data.filter(band).map((t) => t.opacity ?? 1);
+    const shown = () => panels.map((p) => ({ bars: bars(p), surfaces: surfaces(p) }));
+    found.brushed = shown();
+    await Plotly.restyle(choices, { "dimensions[0].constraintrange": [null] });
+    await new Promise((done) => setTimeout(done, 500));
+    found.undone = shown();
   }
   parent.postMessage(JSON.stringify({ width: window.innerWidth, ...found }), "*");
 }, 1500));
@@ -98,7 +107,8 @@ def probe(page: Path, widths: Sequence[int]) -> dict[int, dict[str, Any]]:
 
     sideways: by how many pixels the page is wider than its window. hovers: for each front and name
     of a trace with texts, whether a hover fits the panel. chosen, selected: what the page says, and
-    which marks are shown, after the first method of the parallel coordinates was brushed.
+    which marks are shown, after the first method of the parallel coordinates was brushed; brushed,
+    undone: by front the number of intervals and the opacities of surfaces, then and after that.
     """
     text = page.read_text()
     copy = page.with_name("probed.html")

@@ -46,6 +46,12 @@ def test_a_report_is_whole_at_every_width(kind: str, tmp_path: Path) -> None:
         if kind == "confirmed":
             bars = [name for _, name in hovered if name == uncertainty.MEAN]
             assert len(bars) == len(found.fronts)
+            names = {one.trial.trial for one in found.fronts[0].confirmed}
+            few = len(names & {t.trial for t in found.ended if t.method == found.ended[0].method})
+            assert 0 < few < len(names)
+            per_front = len(found.fronts)
+            assert answer["brushed"] == [{"bars": few, "surfaces": [0]}] * per_front, width
+            assert answer["undone"] == [{"bars": len(names), "surfaces": [1]}] * per_front, width
         first = (*found.ended, *found.infeasible)[0].method
         alike = {t.trial for t in (*found.ended, *found.infeasible) if t.method == first}
         assert answer["chosen"].startswith(f"{len(alike)} of "), width
