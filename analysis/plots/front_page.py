@@ -142,7 +142,7 @@ def _traces(
             traces.append(_points(front, of_method, members, hover))
     for method in method_order(trial.method for trial in shown.outliers):
         traces.append(_at_edge(front, shown, method, hover))
-    return traces + uncertainty.traces(front, right)
+    return traces + uncertainty.traces(front, right, shown.quality_limits)
 
 
 def _staircase(

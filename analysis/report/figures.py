@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.labels import metric_label, number, task_label
+from analysis.labels import admitting, metric_label, number, task_label
 from analysis.methods import may_vote, method_style
 from analysis.plots import (
     agreement,
@@ -265,7 +265,7 @@ def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[B
             if name in study.qualities:
                 label = f"{task_label(report.without_split(name).split('/')[0])}, {label}"
             lines += canvas.folded(
-                f"{label}: {number(trial.metrics[name], name)}{_test(trial, name)}"
+                f"{label}: {admitting(trial.metrics[name], name)}{_test(trial, name)}"
             )
     if trial.status == "infeasible":
         for miss in misses(bounds, trial.metrics):
@@ -277,7 +277,8 @@ def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[B
         if value is not None:
             text = str(value)
             if isinstance(value, float):
-                text = number(value, "cost/sparsity" if name == "sparsity.target" else None)
+                target = name == "sparsity.target"
+                text = admitting(value, "cost/sparsity") if target else number(value)
             lines += canvas.folded(f"{name}: {text[:60]}")
     if len(lines) > _HOVER_LINES:
         lines = [*lines[: _HOVER_LINES - 1], "… all are in trials.parquet"]
@@ -286,7 +287,7 @@ def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[B
 
 def _test(trial: Trial, name: str) -> str:
     value = trial.metrics.get(test_name(name))
-    return "" if value is None or name.startswith("cost/") else f" (test {number(value)})"
+    return "" if value is None or name.startswith("cost/") else f" (test {admitting(value, name)})"
 
 
 def test_name(name: str) -> str:

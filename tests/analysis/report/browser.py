@@ -56,8 +56,9 @@ window.addEventListener("load", () => setTimeout(async () => {
   for (const plot of document.querySelectorAll("#front .plotly-graph-div")) {
     const seen = new Set();
     for (const [curve, trace] of plot.data.entries()) {
-      if (!trace.text || !trace.text.length || seen.has(trace.name)) continue;
-      seen.add(trace.name);
+      const kind = `${trace.name} ${Boolean(trace.meta)}`;
+      if (!trace.text || !trace.text.length || seen.has(kind)) continue;
+      seen.add(kind);
       Plotly.Fx.hover(plot, [{ curveNumber: curve, pointNumber: trace.text.length - 1 }]);
       await new Promise((done) => setTimeout(done, 200));
       const box = plot.getBoundingClientRect(), label = plot.querySelector(".hovertext");

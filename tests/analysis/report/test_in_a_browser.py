@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from analysis.plots import uncertainty
+from analysis.plots.bounds import window
 from analysis.report import figures
 from analysis.report.report import write_report
 from analysis.studies.trials import load_study
@@ -46,6 +47,11 @@ def test_a_report_is_whole_at_every_width(kind: str, tmp_path: Path) -> None:
         if kind == "confirmed":
             bars = [name for _, name in hovered if name == uncertainty.MEAN]
             assert len(bars) == len(found.fronts)
+            (*_, depth) = found.fronts
+            cut = uncertainty.cut_ends(depth, window(depth).quality_limits)
+            assert {upper for _, upper in cut} == {False, True}  # and hovers on arrows fit too
+            hovers = [name for _, name, _ in answer["hovers"]]
+            assert hovers.count(uncertainty.MEAN) > len(found.fronts)
             names = {one.trial.trial for one in found.fronts[0].confirmed}
             few = len(names & {t.trial for t in found.ended if t.method == found.ended[0].method})
             assert 0 < few < len(names)
