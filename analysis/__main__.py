@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,7 @@ def front(
 
     Members are complete trials that no other dominates over the study's objectives, judged on
     the validation split. A trial that was stopped early or missed a constraint is never a member.
+    Of a grid, systems are compared by their means over seeds, each named by its first seed's trial.
     With several studies it writes front-A-B.png, .html and .csv into the folder of the first:
     their trials on one front, coloured by study. Every quality is then the difference to the
     study's own dense model, where all studies have one, so that studies which trained differently
@@ -144,6 +146,9 @@ def pick(
     number. Values are on val; a METRIC without a split means its val value. Without any of these
     options, what plain conditions would take is listed too, as on the report's first screen.
 
+    Of a grid, systems are compared by their means over seeds, without that list; the model is that
+    of the system's first seed.
+
     \b
     Examples:
       python -m analysis pick demo
@@ -154,11 +159,13 @@ def pick(
     from analysis.report.versions import versions
     from analysis.statistics import choice, conditions
     from analysis.statistics.fronts import dense_trials, eligible
+    from analysis.statistics.system_means import system_means
     from analysis.studies.trials import load_study
     from analysis.tables import picked, plain_choices
 
     started = time.perf_counter()
-    study = load_study(name, storage, tracking_uri)
+    means = system_means(load_study(name, storage, tracking_uri))
+    study = means.study
     dense = choice.mean_metrics(dense_trials(study))
     bounds = conditions.parse_conditions(where or (), max_loss, study.objectives, dense)
     if best is not None:
@@ -170,10 +177,13 @@ def pick(
     found = picked.Pick(study=study, choice=chosen, dense=dense)
     for note in () if quiet else study.notes:
         print(f"note: {note}", file=sys.stderr)
-    plainly = () if bounds or best else plain_choices.choices(study)
+    plainly = () if bounds or best or study.is_grid else plain_choices.choices(study)
+    seeds = means.seeds.get(chosen.trial.trial)
     to_stdout = json_file == Path(STDOUT)
     if not (quiet or to_stdout):
         print(picked.text(found))
+        if seeds is not None:
+            print(f"  seeds    {_seeds_text(seeds, chosen.trial.trial)}")
         if plainly:
             print(f"\n{plain_choices.text(plainly)}")
     if json_file is None:
@@ -182,6 +192,7 @@ def pick(
         "command": "pick",
         "study": study.name,
         **picked.to_json(found),
+        **({} if seeds is None else {"seeds": list(seeds)}),
         "plain_conditions": [plain_choices.to_json(one) for one in plainly],
         "notes": list(study.notes),
         "timing": {"seconds": round(time.perf_counter() - started, 3)},
@@ -227,7 +238,7 @@ def _produce(
 
         paths += figures.write_figures(found, folder)
         paths.append(write_report(found, folder, _as_typed(name, storage, out)))
-    notes = [*study.notes, *(_log(study, folder, [*paths, *of_tasks]) if log else ())]
+    notes = [*found.means.study.notes, *(_log(study, folder, [*paths, *of_tasks]) if log else ())]
     for note in () if quiet else notes:
         print(f"note: {note}", file=sys.stderr)
     words = {"stopped": "stopped early", "infeasible": "infeasible", "failed": "failed"}
@@ -235,9 +246,9 @@ def _produce(
     others = "".join(f", {count} {word}" for word, count in counts.items() if count)
     say(
         f"{name}: {len(study.trials)} trials, {len(study.with_status('complete'))} complete"
-        f"{others}; {len(found.members)} on the joint front"
+        f"{others}; {figures.members_text(found)}"
     )
-    if found.members:
+    if found.members and not study.is_grid:
         say(confirmed_tables.state(found))
     for line in health.lines(found) if whole else ():
         say(line)
@@ -265,6 +276,13 @@ def _as_typed(name: str, storage: Path, out: Path | None) -> str:
         shown = full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else full
         words += [] if str(shown) == "runs" else [option, str(shown)]
     return shlex.join(words)
+
+
+def _seeds_text(seeds: Sequence[int], trial: str) -> str:
+    listed = ", ".join(map(str, seeds))
+    if len(seeds) == 1:
+        return f"one, {listed}"
+    return f"{len(seeds)} ({listed}): values are their means; {trial} is the model of the first"
 
 
 def _no_model(study: "Study") -> str:

@@ -241,10 +241,11 @@ def several_fronts(
     from analysis.report.versions import versions
     from analysis.statistics import fronts
     from analysis.statistics.several import together
+    from analysis.statistics.system_means import system_means
     from analysis.studies.trials import load_study
 
     started = time.perf_counter()
-    studies = [load_study(name, storage, tracking_uri) for name in names]
+    studies = [system_means(load_study(name, storage, tracking_uri)).study for name in names]
     suffix = ""
     if cost is not None and any(study.cost != cost for study in studies):
         suffix = f"-{cost.partition('/')[2]}"

@@ -175,7 +175,7 @@ def _nothing(study: Study) -> str:
 
 def _figures(found: Findings) -> dict[str, Any]:
     """The interactive figures, as far as the study has what they show."""
-    hover = hover_texts(found.study)
+    hover = hover_texts(found.means.study, found.means.seeds)
     fronts = found.fronts if (found.ended or found.infeasible) and found.grid is None else ()
     legend = front_page.legend(fronts) if fronts else []
     figures: dict[str, Any] = {
