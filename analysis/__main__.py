@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +57,7 @@ def front(
 
     Members are complete trials that no other dominates over the study's objectives, judged on
     the validation split. A trial that was stopped early or missed a constraint is never a member.
+    Of a grid, systems are compared by their means over seeds, each named by its first seed's trial.
     With several studies it writes front-A-B.png, .html and .csv into the folder of the first:
     their trials on one front, coloured by study. Every quality is then the difference to the
     study's own dense model, where all studies have one, so that studies which trained differently
@@ -142,6 +144,9 @@ def pick(
     number. Values are on val; a METRIC without a split means its val value. Without any of these
     options, what plain conditions would take is listed too, as on the report's first screen.
 
+    Of a grid, systems are compared by their means over seeds, without that list; the model is that
+    of the system's first seed.
+
     \b
     Examples:
       python -m analysis pick demo
@@ -152,11 +157,13 @@ def pick(
     from analysis.report.versions import versions
     from analysis.statistics import choice, conditions
     from analysis.statistics.fronts import dense_trials, eligible
+    from analysis.statistics.system_means import system_means
     from analysis.studies.trials import load_study
     from analysis.tables import picked, plain_choices
 
     started = time.perf_counter()
-    study = load_study(name, storage, tracking_uri)
+    means = system_means(load_study(name, storage, tracking_uri))
+    study = means.study
     dense = choice.mean_metrics(dense_trials(study))
     bounds = conditions.parse_conditions(where or (), max_loss, study.objectives, dense)
     if best is not None:
@@ -168,10 +175,13 @@ def pick(
     found = picked.Pick(study=study, choice=chosen, dense=dense)
     for note in () if quiet else study.notes:
         print(f"note: {note}", file=sys.stderr)
-    plainly = () if bounds or best else plain_choices.choices(study)
+    plainly = () if bounds or best or study.is_grid else plain_choices.choices(study)
+    seeds = means.seeds.get(chosen.trial.trial)
     to_stdout = json_file == Path(STDOUT)
     if not (quiet or to_stdout):
         print(picked.text(found))
+        if seeds is not None:
+            print(f"  seeds    {_seeds_text(seeds, chosen.trial.trial)}")
         if plainly:
             print(f"\n{plain_choices.text(plainly)}")
     if json_file is None:
@@ -180,6 +190,7 @@ def pick(
         "command": "pick",
         "study": study.name,
         **picked.to_json(found),
+        **({} if seeds is None else {"seeds": list(seeds)}),
         "plain_conditions": [plain_choices.to_json(one) for one in plainly],
         "notes": list(study.notes),
         "timing": {"seconds": round(time.perf_counter() - started, 3)},
@@ -190,6 +201,13 @@ def pick(
 
 for _command in (commands.compare, commands.table, commands.published, commands.layers):
     app.command()(_command)
+
+
+def _seeds_text(seeds: Sequence[int], trial: str) -> str:
+    listed = ", ".join(map(str, seeds))
+    if len(seeds) == 1:
+        return f"one, {listed}"
+    return f"{len(seeds)} ({listed}): values are their means; {trial} is the model of the first"
 
 
 def _no_model(study: "Study") -> str:

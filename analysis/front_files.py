@@ -54,7 +54,7 @@ def produce(
 
         paths += figures.write_figures(found, folder)
         paths.append(write_report(found, folder, _as_typed(name, storage, out)))
-    notes = [*study.notes, *(_log(study, folder, [*paths, *of_tasks]) if log else ())]
+    notes = [*found.means.study.notes, *(_log(study, folder, [*paths, *of_tasks]) if log else ())]
     for note in () if quiet else notes:
         print(f"note: {note}", file=sys.stderr)
     words = {"stopped": "stopped early", "infeasible": "infeasible", "failed": "failed"}
@@ -62,9 +62,9 @@ def produce(
     others = "".join(f", {count} {word}" for word, count in counts.items() if count)
     say(
         f"{name}: {len(study.trials)} trials, {len(study.with_status('complete'))} complete"
-        f"{others}; {len(found.members)} on the joint front"
+        f"{others}; {figures.members_text(found)}"
     )
-    if found.members:
+    if found.members and not study.is_grid:
         say(confirmed_tables.state(found))
     for line in health.lines(found) if whole else ():
         say(line)
@@ -108,10 +108,11 @@ def several_fronts(
     from analysis.report.versions import versions
     from analysis.statistics import fronts
     from analysis.statistics.several import together
+    from analysis.statistics.system_means import system_means
     from analysis.studies.trials import load_study
 
     started = time.perf_counter()
-    studies = [load_study(name, storage, tracking_uri) for name in names]
+    studies = [system_means(load_study(name, storage, tracking_uri)).study for name in names]
     suffix = ""
     if cost is not None and any(study.cost != cost for study in studies):
         suffix = f"-{cost.partition('/')[2]}"

@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 
-from analysis.labels import axis_label, is_shortcut, layer_label, number
+from analysis.labels import admitting, axis_label, is_shortcut, layer_label, number
 from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.studies.masks import TrialMasks
@@ -92,7 +92,7 @@ def _method_panel(masks: Sequence[TrialMasks], method: str) -> "go.Figure":
     scale, colours = _scale(masks), _colours()
     look = method_style(method)
     for item in sorted((m for m in masks if m.trial.method == method), key=lambda m: m.density):
-        density = number(item.density, "cost/density")
+        density = admitting(item.density, "cost/density")
         places, values = _line(item, names)
         colour = to_hex(colours(scale(item.density)))
         figure.add_trace(

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from analysis.labels import number
 from analysis.methods import method_style
-from analysis.plots import canvas, crowding, style
+from analysis.plots import canvas, crowding, style, uncertainty
 from analysis.statistics.fronts import TaskFront
 from analysis.studies.constraints import Bound
 from analysis.studies.trials import Trial
@@ -32,6 +32,7 @@ MISSED_COLOUR = "#8b919b"
 _SHADE = 0.055
 # How far a miss or a bound may stretch an axis, in units of the range of everything else on it.
 _REACH = 1.0
+_INTERVAL_REACH = 0.4  # the same for an end of an interval, which is marked where it goes on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +73,8 @@ def window(front: TaskFront) -> Window:
     core = crowding.without_outliers(front.points(shown)[1], high_is_worse=worse_high)
     of_missed = crowding.without_outliers(of_missed, high_is_worse=worse_high)
     qualities = _with_near(core or of_missed, of_missed)
+    intervals = [end for one in front.confirmed for end in uncertainty.ends(one, front.quality)]
+    qualities = _with_near(qualities, intervals, _INTERVAL_REACH)
     if front.quality_bound is not None:
         qualities = _with_near(qualities, [front.quality_bound.value])
     lowest, highest = min(qualities), max(qualities)
@@ -320,6 +323,8 @@ def outside(front: TaskFront, shown: Window) -> list[str]:
         count = len(shown.outliers)
         what = "1 outlier" if count == 1 else f"{count} outliers, the worst"
         lines.append(f"at the edge: {what} at {number(worst)}")
+    if uncertainty.cut_ends(front, shown.quality_limits):
+        lines.append("arrows: intervals that go on")
     if shown.num_outside:
         misses = "miss" if shown.num_outside == 1 else "misses"
         lines.append(f"{shown.num_outside} {misses} off the axis")
@@ -331,8 +336,8 @@ def maximised(name: str) -> bool:
     return report.describe(name).direction == "maximize"
 
 
-def _with_near(values: list[float], others: list[float]) -> list[float]:
+def _with_near(values: list[float], others: list[float], share: float = _REACH) -> list[float]:
     """Return `values` with those of `others` that are within reach of them."""
     low, high = min(values), max(values)
-    reach = _REACH * (high - low) or 0.5 * abs(high) or 0.5
+    reach = share * (high - low) or 0.5 * abs(high) or 0.5
     return values + [v for v in others if low - reach <= v <= high + reach]

@@ -1,6 +1,8 @@
 """Prepare what figures are drawn on: Matplotlib without global state, Plotly's layout."""
 
+import html
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from trainables.errors import UserError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_HOVER_CHARACTERS = 34  # of a panel that is 300 pixels wide
 # How an interactive figure behaves in a page.
 PAGE_CONFIG: dict[str, Any] = {
     "displaylogo": False,
@@ -80,6 +83,15 @@ def mark_better(axes: Axes, arrow: str) -> None:
         color=style.BETTER,
         fontweight="bold",
     )
+
+
+def folded(text: str, form: str = "{}") -> list[str]:
+    """Return a hover's text in lines that the narrowest panel has room for.
+
+    Each is escaped and put in `form`.
+    """
+    lines = textwrap.wrap(text, _HOVER_CHARACTERS, subsequent_indent="\u2003")
+    return [form.format(html.escape(line)) for line in lines]
 
 
 def better_html(arrow: str) -> str:

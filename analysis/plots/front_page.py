@@ -38,6 +38,7 @@ def interactive(
             "maximised": maximised(front.quality),
             "right": shown.cost_limits[1],
             "front": front_plot.TASK_FRONT,
+            "attained": uncertainty.ATTAINED,
         },
         title={"text": title, "font": {"size": 15}, "x": 0.02, "y": 0.97, "yanchor": "top"},
         margin={"l": 62, "r": 12, "t": 52, "b": 52},
@@ -141,7 +142,7 @@ def _traces(
             traces.append(_points(front, of_method, members, hover))
     for method in method_order(trial.method for trial in shown.outliers):
         traces.append(_at_edge(front, shown, method, hover))
-    return traces + uncertainty.traces(front, right)
+    return traces + uncertainty.traces(front, right, shown.quality_limits)
 
 
 def _staircase(

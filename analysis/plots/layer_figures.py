@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.labels import number
+from analysis.labels import admitting
 from analysis.plots import canvas, layers, watershed
 from analysis.statistics.watershed import SystemLayers
 from analysis.studies.masks import Layer, TrialMasks
@@ -55,4 +55,4 @@ def _label(item: SystemLayers) -> str:
     label = item.system.label
     seeds = len(item.masks)
     shown = label if len(label) <= 40 else f"{label[:39]}…"
-    return f"{shown} · {number(pooled(item).density, 'cost/density')} kept · n = {seeds}"
+    return f"{shown} · {admitting(pooled(item).density, 'cost/density')} kept · n = {seeds}"

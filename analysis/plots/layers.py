@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from analysis.labels import layer_label, number, task_label
+from analysis.labels import admitting, layer_label, number, task_label
 from analysis.methods import method_style
 from analysis.plots import canvas, style
 from analysis.studies.masks import Layer, TrialMasks
@@ -175,7 +175,7 @@ def _densities(rows: Sequence[TrialMasks], layers: Sequence[Layer]) -> "np.ndarr
 
 def _row_label(masks: TrialMasks) -> str:
     label = method_style(masks.trial.method).label
-    return f"{label} · {number(masks.density, 'cost/density')} kept · #{masks.trial.number}"
+    return f"{label} · {admitting(masks.density, 'cost/density')} kept · #{masks.trial.number}"
 
 
 def _blocks(layers: Sequence[Layer]) -> list[tuple[str, int, int]]:
@@ -192,6 +192,6 @@ def _hover(masks: TrialMasks, column: Layer) -> str:
     layer = next((item for item in masks.layers if item.name == column.name), None)
     if layer is None:
         return f"{column.name}: not in {masks.trial.trial}"
-    share = number(layer.density, "cost/density")
+    share = admitting(layer.density, "cost/density")
     head = f"<b>{masks.trial.trial}</b> {method_style(masks.trial.method).label}"
     return f"{head}<br>{layer.name} ({layer.owner})<br>{layer.kept:,} of {layer.total:,} ({share})"

@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.labels import metric_label, number, numbers
+from analysis.labels import admitting, metric_label
 from analysis.methods import method_style
 from analysis.plots import canvas, style
 from analysis.studies.predictions import TaskMaps, TrialPredictions
@@ -112,10 +112,10 @@ def _head(trial: Trial, task: str) -> str:
     """Return what stands above a column: method, number, density, and its quality on test."""
     lines = [method_style(trial.method).label, f"#{trial.number}"]
     if (density := trial.metrics.get("cost/density")) is not None:
-        lines[-1] += f" · {number(density, 'cost/density')} kept"
+        lines[-1] += f" · {admitting(density, 'cost/density')} kept"
     described = known_tasks().get(task)
     if described and (value := trial.metrics.get(f"test/{described.primary}")) is not None:
-        quality = metric_label(described.primary), *numbers([value], described.primary)
+        quality = metric_label(described.primary), admitting(value, described.primary)
         lines += [" ".join(quality)] if len("".join(quality)) < _LINE else quality
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.labels import axis_label, metric_label, number, task_label, unit_label
+from analysis.labels import admitting, axis_label, metric_label, number, task_label, unit_label
 from analysis.methods import method_style
 from analysis.plots import canvas, crowding, front, style
 from analysis.plots.bounds import maximised
@@ -168,8 +168,12 @@ def _points(
 
 def _hover(found: Several, one: Placed, quality: str) -> str:
     label = method_style(one.trial.method).label
-    told = [f"<b>{one.trial.trial}</b>", label, number(one.trial.metrics[found.cost], found.cost)]
-    told.append(f"{metric_label(quality)}: {number(one.trial.metrics[quality])}")
+    told = [
+        f"<b>{one.trial.trial}</b>",
+        label,
+        admitting(one.trial.metrics[found.cost], found.cost),
+    ]
+    told.append(f"{metric_label(quality)}: {admitting(one.trial.metrics[quality], quality)}")
     if found.aligned:
         told.append(f"{one.values[quality]:+.4g} to its dense model")
     return "<br>".join(told)

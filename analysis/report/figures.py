@@ -4,8 +4,6 @@ Only this module decides which figures a study can have. What it cannot show (no
 no summary, nothing complete) is left out, and the report says why.
 """
 
-import html
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.labels import metric_label, number, task_label
+from analysis.labels import admitting, metric_label, number, task_label
 from analysis.methods import may_vote, method_style
 from analysis.plots import (
     agreement,
@@ -39,6 +37,7 @@ from analysis.statistics.fronts import (
 )
 from analysis.statistics.importance import Importances, measure, to_table
 from analysis.statistics.indicators import Normalisation, hypervolume_trajectory
+from analysis.statistics.system_means import SystemMeans, system_means
 from analysis.statistics.uncertainty.confirmed import (
     Confirmed,
     confirmations,
@@ -54,7 +53,7 @@ from trainables import report
 
 MAX_ROWS = 24  # of the density map; MAX_LINES of the agreement plot
 MAX_LINES = 30
-_HOVER_LINES, _HOVER_CHARACTERS = 17, 34  # of a panel that is 300 pixels wide
+_HOVER_LINES = 17
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -63,6 +62,7 @@ class Findings:
     """Hold what the figures show, computed once."""
 
     study: Study
+    means: SystemMeans  # what is compared: of a grid, its systems by their means
     fronts: tuple[TaskFront, ...]
     members: tuple[Trial, ...]  # the joint front, cheapest first
     ended: tuple[Trial, ...]  # eligible, in the order they ended
@@ -94,14 +94,17 @@ def find(
     with_predictions: bool = True,
 ) -> Findings:
     """Compute everything that the figures need."""
+    means = system_means(study)
     ended = tuple(sorted(eligible(study), key=lambda t: (t.ended or _LATEST, t.number)))
     missed = infeasible(study)
-    members = joint_front(study)
+    members = joint_front(means.study)
     share_N, normalisation = np.empty(0), None
-    if ended:
+    if ended and not study.is_grid:  # the course of a grid is the order of its list
         values_NM = minimised_values(ended, study.objectives)
         normalisation = Normalisation.of(values_NM)
         share_N = hypervolume_trajectory(values_NM, normalisation)
+    names = {member.trial for member in members}
+    trained = tuple(t for t in study.trials if t.trial in names)  # with values of their own
     sparse = tuple(t for t in members if t.method != "dense")
     voters = tuple(t for t in eligible(study) if may_vote(t.method))
     read = read_masks(study, voters) if with_masks else ()
@@ -109,7 +112,8 @@ def find(
     courses = (by_epochs(study, ended) or by_trials(ended), by_time(study, ended))
     return Findings(
         study=study,
-        fronts=task_fronts(study),
+        means=means,
+        fronts=task_fronts(means.study),
         members=members,
         ended=ended,
         infeasible=missed,
@@ -123,7 +127,7 @@ def find(
         importances=measure(study, (*ended, *missed) if with_importances else ()),
         confirmed=known,
         ties=ties(members, known, study.qualities),
-        predictions=predictions.pictures(study, members) if with_predictions else {},
+        predictions=predictions.pictures(study, trained) if with_predictions else {},
         grid=find_grid(study),
     )
 
@@ -141,7 +145,8 @@ def write_front(found: Findings, out: Path, suffix: str = "") -> list[Path]:
 
     suffix: put behind the files' names. Raises `UserError` where the folder is not writable.
     """
-    rows = write_parquet(out / f"front{suffix}.parquet", with_intervals(found, front_rows(found)))
+    members = with_means(found, with_intervals(found, front_rows(found)))
+    rows = write_parquet(out / f"front{suffix}.parquet", members)
     picture = front.draw(
         found.fronts, found.member_names, front_title(found), front_subtitle(found)
     )
@@ -179,6 +184,34 @@ def with_intervals(found: Findings, rows: pa.Table) -> pa.Table:
     for name, column in columns.items():
         rows = rows.append_column(name, column)
     return rows
+
+
+def with_means(found: Findings, rows: pa.Table) -> pa.Table:
+    """Return the rows of a grid's front with what it was compared by; others stay as they are.
+
+    A row is the trial of a system's first seed. Added are `mean/seeds`, over how many seeds the
+    system's means are, and for every objective `mean/NAME`.
+    """
+    if not found.means.seeds:
+        return rows
+    by_name = {member.trial: member for member in found.members}
+    names = rows["trial"].to_pylist()
+    counts = [len(found.means.seeds[name]) for name in names]
+    rows = rows.append_column("mean/seeds", pa.array(counts, pa.int64()))
+    for objective in found.study.objectives:
+        values = [by_name[name].metrics[objective] for name in names]
+        rows = rows.append_column(f"mean/{objective}", pa.array(values, pa.float64()))
+    return rows
+
+
+def members_text(found: Findings) -> str:
+    """Return for example "9 on the joint front", of a grid "9 of 24 systems on the front of …"."""
+    seeds = found.means.seeds
+    if not seeds:
+        return f"{len(found.members)} on the joint front"
+    most = found.means.most_seeds
+    over = f"means over {most} seeds" if most > 1 else "one seed"
+    return f"{len(found.members)} of {len(seeds)} systems on the joint front, by {over}"
 
 
 def write_figures(found: Findings, out: Path) -> list[Path]:
@@ -224,10 +257,7 @@ def subtitle(found: Findings) -> str:
     study = found.study
     facts = [str(study.facts[key]) for key in ("dataset", "preset") if study.facts.get(key)]
     count = len(found.ended)
-    facts.append(
-        f"{count} complete {'trial' if count == 1 else 'trials'}, "
-        f"{len(found.members)} on the joint front"
-    )
+    facts.append(f"{count} complete {'trial' if count == 1 else 'trials'}, {members_text(found)}")
     return " · ".join([*facts, "validation split"])
 
 
@@ -248,51 +278,55 @@ def front_subtitle(found: Findings) -> str:
     return " · ".join(said)
 
 
-def hover_texts(study: Study) -> dict[str, str]:
+def hover_texts(study: Study, seeds: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, str]:
     """Return by trial what hovering over it shows, as escaped HTML.
 
     That is its name, its costs, its objectives with test beside val, and its parameters, as far as
-    a narrow panel has room for them.
+    a narrow panel has room for them. seeds: by trial, those that its values are means over.
     """
     params = parallel.varying_params(study.trials)
     bounds = read_bounds(study.facts)
-    return {trial.trial: _hover(study, trial, params, bounds) for trial in study.trials}
+    return {
+        trial.trial: _hover(study, trial, params, bounds, len((seeds or {}).get(trial.trial, ())))
+        for trial in study.trials
+    }
 
 
-def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[Bound]) -> str:
-    lines = _folded(f"{trial.trial} {method_style(trial.method).label}", "<b>{}</b>")
+def _hover(
+    study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[Bound], num_seeds: int
+) -> str:
+    lines = canvas.folded(f"{trial.trial} {method_style(trial.method).label}", "<b>{}</b>")
     for name in (*shown_costs(study.cost, [trial]), *study.qualities):
         if name in trial.metrics:
             label = metric_label(name)
             if name in study.qualities:
                 label = f"{task_label(report.without_split(name).split('/')[0])}, {label}"
-            lines += _folded(f"{label}: {number(trial.metrics[name], name)}{_test(trial, name)}")
+            lines += canvas.folded(
+                f"{label}: {admitting(trial.metrics[name], name)}{_test(trial, name)}"
+            )
     if trial.status == "infeasible":
         for miss in misses(bounds, trial.metrics):
-            lines += _folded(miss, "<b>{}</b>")
-    if trial.seed is not None:
+            lines += canvas.folded(miss, "<b>{}</b>")
+    if num_seeds > 1:
+        lines.append(f"means of {num_seeds} seeds, named by the first")
+    elif trial.seed is not None:
         lines.append(f"seed: {trial.seed}")
     for name in params:
         value = trial.params.get(name)
         if value is not None:
             text = str(value)
             if isinstance(value, float):
-                text = number(value, "cost/sparsity" if name == "sparsity.target" else None)
-            lines += _folded(f"{name}: {text[:60]}")
+                target = name == "sparsity.target"
+                text = admitting(value, "cost/sparsity") if target else number(value)
+            lines += canvas.folded(f"{name}: {text[:60]}")
     if len(lines) > _HOVER_LINES:
         lines = [*lines[: _HOVER_LINES - 1], "… all are in trials.parquet"]
     return "<br>".join(lines)
 
 
-def _folded(text: str, form: str = "{}") -> list[str]:
-    """Return the text in lines that the narrowest panel has room for, escaped and put in `form`."""
-    lines = textwrap.wrap(text, _HOVER_CHARACTERS, subsequent_indent="\u2003")
-    return [form.format(html.escape(line)) for line in lines]
-
-
 def _test(trial: Trial, name: str) -> str:
     value = trial.metrics.get(test_name(name))
-    return "" if value is None or name.startswith("cost/") else f" (test {number(value)})"
+    return "" if value is None or name.startswith("cost/") else f" (test {admitting(value, name)})"
 
 
 def test_name(name: str) -> str:

@@ -31,8 +31,18 @@
   choices.on("plotly_restyle", () => {
     const names = kept();
     for (const plot of document.querySelectorAll("#front .plotly-graph-div")) {
-      const { eligible, maximised, right, front } = plot.layout.meta;
-      const marks = plot.data.flatMap((t, i) => (t.customdata ? [i] : []));
+      const { eligible, maximised, right, front, attained } = plot.layout.meta;
+      // Plotly fades marks alone: bars are taken out, and put back where their trace has them.
+      const bars = plot.data.flatMap((t, i) => (t.customdata && t.meta?.costs ? [i] : []));
+      const without = bars.map((i) => {
+        const { customdata, meta } = plot.data[i];
+        return meta.costs.map((cost, k) => (names && !names.has(customdata[k]) ? null : cost));
+      });
+      if (bars.length) Plotly.restyle(plot, { x: without }, bars);
+      // What all confirmed models attain together says nothing of some of them.
+      const surfaces = plot.data.flatMap((t, i) => (t.name === attained ? [i] : []));
+      if (surfaces.length) Plotly.restyle(plot, { opacity: names ? 0 : 1 }, surfaces);
+      const marks = plot.data.flatMap((t, i) => (t.customdata && !t.meta?.costs ? [i] : []));
       const places = marks.map((i) => names && plot.data[i].customdata.flatMap((n, k) => (names.has(n) ? [k] : [])));
       Plotly.restyle(plot, { selectedpoints: places }, marks);
       const line = plot.data.findIndex((t) => t.name === front);

@@ -15,7 +15,6 @@ from trainables import report
 
 _FAILED, _STOPPED = 0.1, 0.8  # shares of the trials that are too many
 _GAIN = 0.01  # of the hypervolume, in the last quarter of the trials
-_WEAK = 0.5  # a rank correlation
 _FEW_SEEDS = 5
 _MAX_NAMED = 5
 
@@ -128,7 +127,9 @@ def _edges(found: Findings) -> Iterator[Finding]:
         return
     edges = reach.at_edges(found.members, ranges)
     if not edges:
-        yield Finding(text="The front's settings lie inside their ranges.")
+        yield Finding(
+            text="No end of a range holds more of the front's settings than chance puts there."
+        )
     for edge in edges:
         yield Finding(
             text=f"{edge.count} of {edge.num_members} members of the front that have "
@@ -144,30 +145,31 @@ def _ranks(found: Findings) -> Iterator[Finding]:
     if not fractions:
         yield Finding(text="No trial is stopped early, so no order early in training matters.")
         return
-    trials = [t for t in (*found.ended, *found.infeasible) if t.method != "dense"]
-    correlations = ranks.rank_correlations(
-        {trial.trial: read_reports(study, trial) for trial in trials},
-        {trial.trial: trial.metrics for trial in trials},
-        fractions,
-        study.qualities,
-    )
-    if not correlations:
+    reports = {t.trial: read_reports(study, t) for t in study.trials if t.method != "dense"}
+    final = {t.trial: t.metrics for t in (*found.ended, *found.infeasible)}
+    known = [ranks.lasting_order(reports, final, each, study.qualities) for each in fractions]
+    orders = [order for order in known if order is not None]
+    if not orders:
         yield Finding(
             text="Whether trials stand early in training as they do at the end shows after "
             f"{ranks.MIN_TRIALS} sparse trials that ran to the end and left reports."
         )
-    for fraction in dict.fromkeys(one.fraction for one in correlations):
-        at = [one for one in correlations if one.fraction == fraction]
-        said = ", ".join(
-            f"{_quality(one.objective)} {one.spearman:.2f} (Kendall {one.kendall:.2f})"
-            for one in at
+    for order in orders:
+        alone = ranks.rank_correlations(reports, final, [order.fraction], study.qualities)
+        each = ", ".join(
+            f"{one.spearman:.2f} for {_quality(one.objective)} (Kendall's τ {one.kendall:.2f})"
+            for one in alone
         )
-        weak = min(one.spearman for one in at) < _WEAK
+        stopped = order.num_final < order.num_early
+        from_whom = f"{order.num_final} of {order.num_early}" if stopped else f"{order.num_final}"
+        corrected = ", corrected for their being the better ones" if stopped else ""
         yield Finding(
-            text=f"The order of trials at {100 * fraction:.3g} % of training agrees with that at "
-            f"the end by Spearman's {said}, over {at[0].num_trials} trials that ran to the end.",
+            text=f"The order of trials at {100 * order.fraction:.3g} % of training and that at the "
+            f"end correlate by {order.correlation:.2f} over all tasks (95 % interval "
+            f"{order.low:.2f} to {order.high:.2f}; from the {from_whom} trials that ran to the end"
+            f"{corrected}). Among these, Spearman's ρ is {each}.",
             remedy="Too weak to stop trials by: raise scheduler.grace, or use --scheduler none."
-            if weak
+            if order.is_weak
             else "",
         )
 

@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from analysis.labels import better, metric_label, number, task_label
 from analysis.plots import (
     agreement,
+    bounds,
     canvas,
     front,
     front_page,
@@ -25,6 +26,7 @@ from analysis.plots import (
     layers,
     parallel,
     style,
+    uncertainty,
 )
 from analysis.plots.systems import curves, forest
 from analysis.report import confirmed_tables, health, take, trial_tables
@@ -46,6 +48,14 @@ _COUNTED = {
     "infeasible": "infeasible",
     "failed": "failed",
     RUNNING: "still running",
+}
+# What the page explains only where it is drawn, by the name of its traces.
+_DRAWN = {
+    front.DENSE_LEVEL: "dense",
+    front.RANDOM_FRONT: "random",
+    bounds.CONSTRAINT: "bound",
+    bounds.MISSED: "missed",
+    uncertainty.ATTAINED: "attained",
 }
 _FACTS = ("recipe", "dataset", "preset", "tasks", "seed", "created", "commit", "sampler")
 
@@ -165,15 +175,17 @@ def _nothing(study: Study) -> str:
 
 def _figures(found: Findings) -> dict[str, Any]:
     """The interactive figures, as far as the study has what they show."""
-    hover = hover_texts(found.study)
+    hover = hover_texts(found.means.study, found.means.seeds)
     fronts = found.fronts if (found.ended or found.infeasible) and found.grid is None else ()
+    legend = front_page.legend(fronts) if fronts else []
     figures: dict[str, Any] = {
         "fronts": {
             "panels": [
                 _markup(front_page.interactive(f, found.member_names, hover)) for f in fronts
             ],
             "columns": front.grid(len(found.fronts))[1],
-            "legend": _legend(front_page.legend(fronts)) if fronts else [],
+            "legend": _legend(legend),
+            "drawn": {_DRAWN[name] for name, _ in legend if name in _DRAWN},
         },
         "agreement": [_markup(panel) for panel in agreement.interactive(found.votes)],
         "agreement_width": agreement.page_width(found.votes),

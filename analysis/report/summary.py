@@ -28,6 +28,7 @@ def summary(
         "infeasible": len(study.with_status("infeasible")),
         "front": [
             {"trial": t.trial, "method": t.method, "seed": t.seed, "metrics": dict(t.metrics)}
+            | _seeds(found, t)
             | _fresh(found, t)
             for t in found.members
         ],
@@ -41,6 +42,12 @@ def summary(
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _seeds(found: Findings, trial: Trial) -> dict[str, Any]:
+    """Return the seeds that a system's metrics are means over; nothing of a search."""
+    seeds = found.means.seeds.get(trial.trial)
+    return {} if seeds is None else {"seeds": list(seeds)}
 
 
 def _fresh(found: Findings, trial: Trial) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def write(found: Findings, out: Path, suffix: str = "") -> list[Path]:
     """
     if not (found.ended or found.infeasible):
         return []
-    hover, about = hover_texts(found.study), front_subtitle(found)
+    hover, about = hover_texts(found.means.study, found.means.seeds), front_subtitle(found)
     paths = []
     for shown in found.fronts:
         stem = f"{shown.task}{suffix}"
@@ -62,6 +62,8 @@ def rows(found: Findings, shown: TaskFront) -> pa.Table:
         "on_front": [t.trial in members for t in trials],
         "on_joint_front": [t.trial in found.member_names for t in trials],
     }
+    if found.means.seeds:  # values are means over so many seeds, `seed` is the first
+        columns["num_seeds"] = [len(found.means.seeds.get(t.trial, ())) or 1 for t in trials]
     names = [name for name in report.METRICS if name.startswith("cost/")]
     of_task = report.task_metrics(shown.task)
     names += [f"{split}/{name}" for split in report.SPLITS for name in of_task]

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.statistics.comparison import holm
 from analysis.studies.trials import Trial
 
 LAST_SHARE = 0.25  # of the trials: the end of a search
@@ -58,37 +59,52 @@ def at_edges(members: Sequence[Trial], ranges: Mapping[str, Mapping[str, Any]]) 
     """Return the ranges that the front's members ask to be widened, the most pressing first.
 
     More members sit within the outer 5 % at one end than draws from the whole range would put
-    there (a binomial tail, p < 0.05).
+    there: a binomial tail, below 0.05 after Holm's correction for both ends of all ranges.
 
     ranges: by parameter `low`, `high`, and whether it is drawn in its logarithm (`log`) and of
     whole numbers (`whole`). One of fewer than four whole numbers has no inside, and is left out.
     """
-    found = []
+    tested: list[tuple[float, AtEdge]] = []
     for name, known in ranges.items():
-        low, high = float(known["low"]), float(known["high"])
-        count = round(high - low) + 1 if known.get("whole") else None
-        if not low < high or (count is not None and count < 4):
+        low, high, log = float(known["low"]), float(known["high"]), bool(known.get("log"))
+        whole = bool(known.get("whole"))
+        if not low < high or (whole and round(high - low) + 1 < 4):
             continue
         drawn = [t.params.get(name) for t in members]
         values = [float(v) for v in drawn if v is not None and _is_within(v, low, high)]
-        places = [_place(v, low, high, log=bool(known.get("log"))) for v in values]
-        chance = EDGE if count is None else max(EDGE, 1 / count)
+        if not values:
+            continue
+        places = [_place(v, low, high, log=log) for v in values]
         for end, near in (
             ("lower", [p <= EDGE + _ROUNDING for p in places]),
             ("upper", [p >= 1 - EDGE - _ROUNDING for p in places]),
         ):
-            tail = float(stats.binom.sf(sum(near) - 1, len(near), chance)) if any(near) else 1.0
-            if tail < _SIGNIFICANCE:
-                one = AtEdge(
-                    parameter=name,
-                    end=end,
-                    low=low,
-                    high=high,
-                    count=sum(near),
-                    num_members=len(near),
-                )
-                found.append((tail, one))
+            chance = edge_chance(low, high, end, log=log) if whole else EDGE
+            one = AtEdge(
+                parameter=name,
+                end=end,
+                low=low,
+                high=high,
+                count=sum(near),
+                num_members=len(near),
+            )
+            tested.append((float(stats.binom.sf(sum(near) - 1, len(near), chance)), one))
+    adjusted = holm([p_value for p_value, _ in tested])
+    found = [(p, one) for p, (_, one) in zip(adjusted, tested, strict=True) if p < _SIGNIFICANCE]
     return [one for _, one in sorted(found, key=lambda f: (f[0], f[1].parameter, f[1].end))]
+
+
+def edge_chance(low: float, high: float, end: str, *, log: bool) -> float:
+    """Return how likely a draw of a whole number lies within the outer `EDGE` at one end.
+
+    As Optuna draws it: uniformly on the scale from half below the range to half above it, and
+    rounded. So of 2 … 15 on the logarithmic scale, 2 alone is drawn with 22 %.
+    """
+    share = EDGE + _ROUNDING if end == "lower" else 1 - EDGE - _ROUNDING
+    last = low * (high / low) ** share if log else low + share * (high - low)
+    inner = math.floor(last) + 0.5 if end == "lower" else math.ceil(last) - 0.5
+    place = _place(inner, low - 0.5, high + 0.5, log=log)
+    return place if end == "lower" else 1 - place
 
 
 def _place(value: float, low: float, high: float, *, log: bool) -> float:

@@ -54,14 +54,20 @@ window.addEventListener("load", () => setTimeout(async () => {
   }
   found.hovers = [];
   for (const plot of document.querySelectorAll("#front .plotly-graph-div")) {
-    const curve = plot.data.findIndex((t) => t.customdata && t.customdata.length);
-    if (curve < 0) continue;
-    Plotly.Fx.hover(plot, [{ curveNumber: curve, pointNumber: 0 }]);
-    await new Promise((done) => setTimeout(done, 200));
-    const box = plot.getBoundingClientRect(), label = plot.querySelector(".hovertext");
-    const r = label ? label.getBoundingClientRect() : null;
-    found.hovers.push(Boolean(r && r.left >= box.left - 2 && r.right <= box.right + 2
-      && r.top >= box.top - 2 && r.bottom <= box.bottom + 2));
+    const seen = new Set();
+    for (const [curve, trace] of plot.data.entries()) {
+      const kind = `${trace.name} ${Boolean(trace.meta)}`;
+      if (!trace.text || !trace.text.length || seen.has(kind)) continue;
+      seen.add(kind);
+      Plotly.Fx.hover(plot, [{ curveNumber: curve, pointNumber: trace.text.length - 1 }]);
+      await new Promise((done) => setTimeout(done, 200));
+      const box = plot.getBoundingClientRect(), label = plot.querySelector(".hovertext");
+      const r = label ? label.getBoundingClientRect() : null;
+      const fits = Boolean(r && r.left >= box.left - 2 && r.right <= box.right + 2
+        && r.top >= box.top - 2 && r.bottom <= box.bottom + 2);
+      found.hovers.push([plots.indexOf(plot), trace.name, fits]);
+      Plotly.Fx.unhover(plot);
+    }
   }
   const choices = document.querySelector("#parallel .plotly-graph-div");
   if (choices) {
@@ -74,6 +80,15 @@ window.addEventListener("load", () => setTimeout(async () => {
     const marks = panel.data.filter((t) => t.customdata);
     const names = (t) => [...(t.selectedpoints ?? [])].map((i) => t.customdata[i]);
     found.selected = marks.flatMap(names);
+    const panels = [...document.querySelectorAll("#front .plotly-graph-div")];
+    const bars = (p) => p.querySelectorAll(".errorbar path.yerror").length;
+    const band = (t) => t.fill === "toself" && t.name.startsWith("attained");
+    const surfaces = (p) => p.data.filter(band).map((t) => t.opacity ?? 1);
+    const shown = () => panels.map((p) => ({ bars: bars(p), surfaces: surfaces(p) }));
+    found.brushed = shown();
+    await Plotly.restyle(choices, { "dimensions[0].constraintrange": [null] });
+    await new Promise((done) => setTimeout(done, 500));
+    found.undone = shown();
   }
   parent.postMessage(JSON.stringify({ width: window.innerWidth, ...found }), "*");
 }, 1500));
@@ -91,9 +106,10 @@ window.addEventListener("message", (e) => {
 def probe(page: Path, widths: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Return by width what is wrong: `errors` of the console, `empty` panels, `overlaps` of text.
 
-    sideways: by how many pixels the page is wider than its window. hovers: for each front whether
-    a hover fits its panel. chosen, selected: what the page says, and which marks are shown, after
-    the first method of the parallel coordinates was brushed.
+    sideways: by how many pixels the page is wider than its window. hovers: for each front and name
+    of a trace with texts, whether a hover fits the panel. chosen, selected: what the page says, and
+    which marks are shown, after the first method of the parallel coordinates was brushed; brushed,
+    undone: by front the number of intervals and the opacities of surfaces, then and after that.
     """
     text = page.read_text()
     copy = page.with_name("probed.html")

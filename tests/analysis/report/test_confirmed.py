@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.plots import front, front_page, uncertainty
+from analysis.plots import bounds, front, front_page, predictions, uncertainty
 from analysis.report import confirmed_tables, figures, take, trial_tables
 from analysis.report.report import render
 from analysis.studies.trials import load_study
@@ -148,7 +148,80 @@ def test_pictures_show_them(built: BuiltStudy) -> None:
     page = front_page.interactive(found.fronts[0], found.member_names, {})
     (mean,) = [trace for trace in page.data if trace.name == uncertainty.MEAN]
     assert mean.error_y.array[0] == pytest.approx(half)
+    assert mean.text[0] == (
+        f"<b>demo-00000 Dense</b><br>mIoU, mean of 3 fresh seeds: 0.59<br>95 % interval: "
+        f"{0.59 - half:.4g} to {0.59 + half:.4g}"
+    )
+    assert all(len(line) <= 34 + len("<b></b>") for line in "<br>".join(mean.text).split("<br>"))
     assert sum(trace.name == uncertainty.ATTAINED for trace in page.data) == 2
+
+
+def test_an_interval_that_leaves_the_panel_is_marked(record: Record) -> None:
+    made = rows(confirmed=True)
+    for row in made:
+        if row.confirms == 2:  # from seed to seed 0.27, 0.47 and 0.67
+            row.metrics[MIOU] = 0.47 + 0.2 * (row.seed - 901)
+    found = figures.find(
+        load_study("demo", record("demo", made, tasks=("segmentation", "normals")).storage)
+    )
+    shown = found.fronts[0]
+    low, high = bounds.window(shown).quality_limits
+    reach = half_width([0.27, 0.47, 0.67])
+    assert 0.47 - reach < low
+    assert high < 0.47 + reach
+    ends = uncertainty.cut_ends(shown, (low, high))
+    assert [(one.trial.number, upper) for one, upper in ends] == [(2, False), (2, True)]
+    # The others' intervals have room, and on the other task all have.
+    half = half_width([0.58, 0.59, 0.60])
+    assert low < 0.59 - half < 0.59 + half < high
+    assert (
+        uncertainty.cut_ends(found.fronts[1], bounds.window(found.fronts[1]).quality_limits) == []
+    )
+
+    page = front_page.interactive(shown, found.member_names, {})
+    arrows = [t for t in page.data if t.name == uncertainty.MEAN and not t.meta]
+    assert [list(t.marker.symbol) for t in arrows] == [["triangle-down", "triangle-up"]]
+    assert list(arrows[0].customdata) == ["demo-00002"] * 2
+    assert all(low < y < high for y in arrows[0].y)
+    remark = "arrows: intervals that go on"
+    assert any(remark in note.text for note in page.layout.annotations)
+    picture = front.draw([shown], found.member_names, "t", "")
+    assert any(remark in text.get_text() for text in picture.axes[0].texts)
+
+
+def test_the_page_says_what_is_drawn_alone(record: Record) -> None:
+    dashed, dotted = "The dashed line is the dense model", "The dotted staircase is what random"
+    attained, share = "the line is what half of the seeds", "<i>% of dense</i>"
+    made = rows(confirmed=True)
+    every = " ".join(_page(record, "all", made).split())
+    assert all(text in every for text in (dashed, dotted, attained, share))
+    without = [row for row in made if row.method not in ("dense", "random")]
+    few = " ".join(_page(record, "few", without).split())
+    assert dashed not in few
+    assert dotted not in few
+    assert share not in few
+    assert attained in few
+    assert "bars are the means" not in _page(record, "none", rows(confirmed=False))
+
+
+def _page(record: Record, name: str, made: list[Row]) -> str:
+    built = record(name, made, tasks=("segmentation", "normals"))
+    return render(figures.find(load_study(name, built.storage)), "command")
+
+
+def test_hovers_and_heads_never_promise_more_than_there_is(record: Record) -> None:
+    made = rows(confirmed=True)
+    made[2].metrics["cost/density"] = 0.1001
+    made[2].metrics[MIOU] = 0.47009
+    made[2].params = {"sparsity.target": 0.89991}
+    made[1].params = {"sparsity.target": 0.6}
+    study = load_study("demo", record("demo", made, tasks=("segmentation", "normals")).storage)
+    hover = figures.hover_texts(study)["demo-00002"]
+    assert "density: 10.01 %" in hover
+    assert "mIoU: 0.47 (" in hover.replace("\u2003", "").replace("<br>", " ")
+    assert "sparsity.target: 89.99 %" in hover
+    trial = study.trials[2]
+    assert "10.01 % kept" in predictions._head(trial, "segmentation")
 
 
 def test_the_page_says_it(built: BuiltStudy) -> None:

@@ -1,8 +1,20 @@
-"""Rank correlation between rungs and ends, worked by hand."""
+"""Rank correlation between rungs and ends: worked by hand, and over simulated studies."""
 
+import math
+
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from analysis.statistics.health.ranks import MIN_TRIALS, rank_correlations
+from analysis.statistics.health.ranks import (
+    MIN_TRIALS,
+    LastingOrder,
+    lasting_order,
+    rank_correlations,
+    unrestricted,
+)
+from search.plans.rung_settings import RungSettings
+from search.schedulers.rungs import ParetoRungs
 
 MIOU, ERROR = "val/segmentation/miou", "val/depth/absolute_error"
 
@@ -63,3 +75,106 @@ def test_who_never_reached_the_rung_or_left_the_numbers_does_not_count() -> None
     ends = {str(n): {MIOU: v} for n, v in enumerate(numbers)}
     assert rank_correlations(reports, ends, [0.5], [MIOU]) == []
     assert len(rank_correlations(reports, ends, [0.25, 0.5], [MIOU])) == 1
+
+
+def test_thorndikes_case_2() -> None:
+    """r = 0.6 over half the spread: 1.2 / √(1 - 0.36 + 1.44) = 1.2 / √2.08."""
+    assert unrestricted(0.6, 2.0) == pytest.approx(1.2 / math.sqrt(2.08))
+    assert unrestricted(-0.6, 2.0) == pytest.approx(-1.2 / math.sqrt(2.08))
+    assert unrestricted(0.6, 1.0) == pytest.approx(0.6)
+    assert [unrestricted(r, 3.0) for r in (-1.0, 0.0, 1.0)] == pytest.approx([-1.0, 0.0, 1.0])
+
+
+def lasting(
+    early: NDArray[np.float64], final: NDArray[np.float64], ended: NDArray[np.intp]
+) -> LastingOrder | None:
+    """Of values (tasks, trials), those at half of training and, of those that ended, the last."""
+    names = [MIOU, ERROR, "val/normals/mean_error_deg"][: len(early)]
+    signs = [1.0, -1.0, -1.0]  # higher is better here, whatever the metric
+
+    def named(values: NDArray[np.float64]) -> dict[str, float]:
+        return {n: s * float(v) for n, s, v in zip(names, signs, values, strict=False)}
+
+    reports = {
+        str(t): [{"training/fraction": 0.5, **named(early[:, t])}] for t in range(early.shape[1])
+    }
+    return lasting_order(reports, {str(t): named(final[:, t]) for t in ended}, 0.5, names)
+
+
+def test_an_order_that_lasts_or_turns_round() -> None:
+    early = np.arange(12.0)[None]
+    found = lasting(early, early**3, np.arange(4, 12))
+    assert found is not None
+    assert (found.num_early, found.num_final, found.is_weak) == (12, 8, False)
+    assert found.correlation > 0.99  # of 8 and of 12 ranks, the scores differ a little
+    turned = lasting(early, -early, np.arange(4, 12))
+    assert turned is not None
+    assert turned.correlation < -0.99
+    assert turned.is_weak
+    whole = lasting(early, early**3, np.arange(12))
+    assert whole is not None
+    assert (whole.correlation, whole.low, whole.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_a_correction_worked_by_hand() -> None:
+    """Ranks 1 … 16, of which the upper 8 ended as 2 1 4 3 6 5 8 7."""
+    scores = np.asarray([_normal_quantile((rank - 0.375) / 16.25) for rank in range(1, 17)])
+    order = np.asarray([2, 1, 4, 3, 6, 5, 8, 7])
+    final_scores = [_normal_quantile((rank - 0.375) / 8.25) for rank in order]
+    r = np.corrcoef(scores[8:], final_scores)[0, 1]
+    ratio = scores.std(ddof=1) / scores[8:].std(ddof=1)
+    final = np.concatenate([np.zeros(8), order])[None]
+    found = lasting(np.arange(16.0)[None], final, np.arange(8, 16))
+    assert found is not None
+    assert found.correlation == pytest.approx(r * ratio / math.sqrt(1 - r**2 + (r * ratio) ** 2))
+    upper = math.tanh(math.atanh(r) + 1.959964 / math.sqrt(5))
+    expected = upper * ratio / math.sqrt(1 - upper**2 + (upper * ratio) ** 2)
+    assert found.high == pytest.approx(expected, rel=1e-6)
+    assert found.low < found.correlation < found.high
+
+
+def _normal_quantile(probability: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(probability)
+
+
+def test_the_joint_order_needs_all_tasks_and_enough_trials() -> None:
+    early = np.arange(float(MIN_TRIALS))[None].repeat(2, axis=0)
+    every = np.arange(MIN_TRIALS)
+    assert lasting(early, early, every) is not None
+    assert lasting(early, early, every[1:]) is None
+    assert lasting(np.zeros_like(early), early, every) is None
+    assert lasting(early, np.zeros_like(early), every) is None
+    early[1, 3] = np.nan
+    assert lasting(early, early, every) is None
+
+
+def _best_third(early: NDArray[np.float64], _: np.random.Generator) -> NDArray[np.intp]:
+    return np.argsort(-early.mean(axis=0))[: early.shape[1] // 3]
+
+
+def _pareto_asha(early: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.intp]:
+    """As the scheduler decides, one trial after another, by all tasks and a cost."""
+    rungs = ParetoRungs(RungSettings(grace=0.5, reduction_factor=3.0), len(early) + 1)
+    costs = rng.uniform(size=early.shape[1])
+    vectors = np.vstack([-early, costs]).T
+    return np.flatnonzero([rungs.decide(str(n), 0.5, v) for n, v in enumerate(vectors)])
+
+
+@pytest.mark.parametrize("choose", [_best_third, _pareto_asha])
+@pytest.mark.parametrize("num_tasks", [1, 3])
+def test_sound_schedulers_are_not_accused_and_poor_ones_are_found(choose, num_tasks: int) -> None:
+    """Of 60 trials, with a correlation over all of them of 0.8 and of 0.1 in every task."""
+    rng = np.random.default_rng(20)
+    weak = {}
+    for rho in (0.8, 0.1):
+        accused, num_studies = 0, 200
+        for _ in range(num_studies):
+            early = rng.normal(size=(num_tasks, 60))
+            final = rho * early + math.sqrt(1 - rho**2) * rng.normal(size=early.shape)
+            found = lasting(early, final, choose(early, rng))
+            accused += found is not None and found.is_weak
+        weak[rho] = accused / num_studies
+    assert weak[0.8] <= 0.05
+    assert weak[0.1] >= 0.6

@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
-from analysis.statistics.health.reach import at_edges, late_gain
+from analysis.statistics.health.reach import at_edges, edge_chance, late_gain
 from analysis.studies.trials import Trial
 
 RATE = "optimiser.learning_rate"
@@ -61,12 +62,68 @@ def test_what_draws_from_the_whole_range_would_put_there_is_no_finding() -> None
     assert edges([1e-2] * 2 + [1e-3], LOG[RATE]) == [("upper", 2, 3)]
 
 
+def test_every_end_of_every_range_is_a_test() -> None:
+    """Two of 3 at an end (p = 0.00725) count among the 6 ends of 3 ranges, not among 8 of 4."""
+    drawn = members(RATE, 1e-2, 1e-2, 1e-3)
+    known = dict(LOG)
+    for number, expected in ((1, 1), (2, 1), (3, 0)):
+        known[f"other.{number}"] = {"low": 0.0, "high": 1.0, "log": False, "whole": False}
+        for trial in drawn:
+            assert isinstance(trial.params, dict)
+            trial.params[f"other.{number}"] = 0.5
+        assert len(at_edges(drawn, known)) == expected
+    known["never.drawn"] = {"low": 0.0, "high": 1.0, "log": False, "whole": False}
+    assert len(at_edges(members(RATE, 1e-2, 1e-2, 1e-3), known)) == 1  # none of them was tested
+
+
 def test_whole_numbers_have_wider_edges() -> None:
-    """Of 1 … 4, a quarter of all draws is 4: two of two are there with p = 1/16."""
+    """Of 1 … 4, a quarter of all draws is 4: three of three are there with p = 1/64, of 2 tests."""
     known = {"low": 1, "high": 4, "log": False, "whole": True}
     assert edges([4, 4], known) == []
     assert edges([4, 4, 4], known) == [("upper", 3, 3)]
     assert edges([3, 3, 3], {**known, "high": 3}) == []  # three numbers have no inside
+
+
+@pytest.mark.parametrize(("low", "high", "log"), [(2, 15, True), (1, 4, False), (1, 300, True)])
+def test_the_chance_of_an_edge_is_that_of_optunas_draws(low: int, high: int, log: bool) -> None:
+    distribution = optuna.distributions.IntDistribution(low, high, log=log)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    scale = np.log if log else np.asarray
+    draws = [study.ask({"x": distribution}).params["x"] for _ in range(4000)]
+    places = (scale(draws) - scale(low)) / (scale(high) - scale(low))
+    for end, near in (("lower", places <= 0.05), ("upper", places >= 0.95)):
+        chance = edge_chance(low, high, end, log=log)
+        assert np.mean(near) == pytest.approx(chance, abs=0.02)
+    if (low, high) == (2, 15):
+        assert edge_chance(low, high, "lower", log=log) == pytest.approx(0.2187, abs=1e-4)
+        few = {"low": 2, "high": 15, "log": True, "whole": True}
+        assert edges([2, 2, 2, 5, 7, 9, 12], few) == []  # 22 % each: p = 0.19
+
+
+def test_uniform_draws_are_seldom_called_at_an_edge() -> None:
+    """Of studies with 7 members and 10 ranges, a twentieth is accused at most."""
+    rng = np.random.default_rng(3)
+    plain: dict[str, Any] = {"low": 0.0, "high": 1.0, "log": False, "whole": False}
+    whole = {"low": 2, "high": 15, "log": True, "whole": True}
+    known = {f"p{n}": whole if n < 3 else plain for n in range(10)}
+    accused = 0
+    for _ in range(1000):
+        uniform = rng.uniform(size=(10, 7))
+        for place in range(3):
+            uniform[place] = np.round(1.5 * (15.5 / 1.5) ** uniform[place])
+        drawn = [
+            Trial(
+                trial=f"s-{number}",
+                number=number,
+                method="snip",
+                seed=0,
+                status="complete",
+                params=dict(zip(known, map(float, column), strict=True)),
+            )
+            for number, column in enumerate(uniform.T)
+        ]
+        accused += bool(at_edges(drawn, known))
+    assert 0 < accused / 1000 <= 0.05
 
 
 @pytest.mark.parametrize("value", [None, True, "adam", 5.0, float("nan")])
