@@ -5,21 +5,27 @@ from analysis.methods import method_style
 from analysis.report.figures import Findings, test_name
 from analysis.report.trial_tables import Head, Row, TrialTable, digits, mean_text, tied_text
 from analysis.statistics.uncertainty.confirmed import fresh_seeds, optimism
+from analysis.studies.command_lines import command_line
+from analysis.studies.trials import Study
 from trainables import report
-
-UNCONFIRMED = "single seed: run `python -m search confirm {study}`"
 
 
 def state(found: Findings) -> str:
     """Say in a line at how many seeds the front is known, and what to do where it is one."""
     seeds = fresh_seeds(found.confirmed)
     if not seeds:
-        return UNCONFIRMED.format(study=found.study.name)
+        return f"single seed: run `{confirm_command(found.study)}`"
     members = sum(name in found.confirmed for name in found.member_names)
     return (
         f"{members} of {len(found.members)} members of the front confirmed at "
         f"{len(seeds)} fresh seeds"
     )
+
+
+def confirm_command(study: Study, num_seeds: int | None = None) -> str:
+    """Return the command that trains the front at fresh seeds, at `num_seeds` where it is given."""
+    words = [] if num_seeds is None else ["--seeds", str(num_seeds)]
+    return command_line("search confirm", study.name, study.directory.parent, *words)
 
 
 def curse(found: Findings) -> TrialTable:

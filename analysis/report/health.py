@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analysis.labels import metric_label, number, task_label
-from analysis.report.confirmed_tables import UNCONFIRMED
+from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
 from analysis.statistics.health import collapse, ranks, reach
 from analysis.statistics.uncertainty.confirmed import fresh_seeds
+from analysis.studies.command_lines import command_line
 from analysis.studies.masks import failure_reason, read_masks
 from analysis.studies.reports import read_reports
 from analysis.studies.terms import further_text, rungs, trials_text
@@ -93,8 +94,9 @@ def _gain(found: Findings) -> Iterator[Finding]:
         f"{100 * gain.share:.2g} % of the hypervolume."
     )
     still = gain.share > _GAIN
-    command = f"`python -m search extend {found.study.name} --trials K`"
-    yield Finding(text=text, remedy=f"The search still gains: {command}." if still else "")
+    storage = found.study.directory.parent
+    command = command_line("search extend", found.study.name, storage, "--trials", "K")
+    yield Finding(text=text, remedy=f"The search still gains: `{command}`." if still else "")
 
 
 def _further(found: Findings) -> Iterator[Finding]:
@@ -177,17 +179,15 @@ def _seeds(found: Findings) -> Iterator[Finding]:
         return
     seeds = fresh_seeds(found.confirmed)
     if not seeds and found.study.facts.get("grid"):
-        yield Finding(
-            text="A grid has its own seeds: `python -m analysis compare` pairs systems by them."
-        )
+        command = command_line("analysis compare", found.study.name, found.study.directory.parent)
+        yield Finding(text=f"A grid has its own seeds: `{command}` pairs systems by them.")
         return
     if not seeds:
         text = "Every member of the front is known at one seed, the luckiest of many."
-        said = UNCONFIRMED.format(study=found.study.name)
-        yield Finding(text=text, remedy=f"{said[0].upper()}{said[1:]}.")
+        yield Finding(text=text, remedy=f"Run `{confirm_command(found.study)}`.")
         return
     bare = [t.trial for t in found.members if t.trial not in found.confirmed]
-    confirm = f"`python -m search confirm {found.study.name} --seeds {max(len(seeds), _FEW_SEEDS)}`"
+    confirm = f"`{confirm_command(found.study, max(len(seeds), _FEW_SEEDS))}`"
     if bare:
         yield Finding(text=f"{_listed(bare)} of the front are not confirmed.", remedy=f"{confirm}.")
     factor = f"{len(seeds)} fresh seeds"

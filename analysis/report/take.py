@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from analysis.labels import admitting, metric_label, task_label
 from analysis.methods import MethodStyle, method_style
+from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
 from analysis.statistics.uncertainty.confirmed import fresh_seeds
 from analysis.studies.systems_by_seed import DELTA
@@ -132,8 +133,7 @@ def _text(found: Findings) -> str:
         )
     return (
         f"{said} Each is of one seed, so small differences may be luck: "
-        f"\u201cpython -m search confirm {found.study.name}\u201d trains the front again at "
-        "fresh seeds."
+        f"\u201c{confirm_command(found.study)}\u201d trains the front again at fresh seeds."
     )
 
 

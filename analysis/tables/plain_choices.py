@@ -6,7 +6,6 @@ losses stands beside them, and where they do not bear a condition out, that is s
 """
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from analysis.statistics.uncertainty.confirmed import (
     confirmations,
     ties,
 )
+from analysis.studies.command_lines import command_line
 from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial
 from analysis.tables.picked import Pick
@@ -257,12 +257,10 @@ def _fresh_losses(
 
 
 def _command(study: Study, where: str | None, max_loss: float | None, best: str | None) -> str:
-    words = ["python", "-m", "analysis", "pick", study.name]
-    words += ["--where", where] if where else []
+    words = ["--where", where] if where else []
     words += ["--max-loss", f"{max_loss:g}"] if max_loss is not None else []
     words += ["--best", report.without_split(best)] if best else []
-    storage = str(study.directory.parent)
-    return shlex.join(words + (["--storage", storage] if storage != "runs" else []))
+    return command_line("analysis pick", study.name, study.directory.parent, *words)
 
 
 def _task(name: str) -> str:

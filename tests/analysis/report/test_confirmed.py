@@ -163,7 +163,7 @@ def test_a_study_without_confirmations_says_so(
 ) -> None:
     built = record("demo", rows(confirmed=False), tasks=("segmentation", "normals"))
     found = figures.find(load_study("demo", built.storage))
-    told = "single seed: run `python -m search confirm demo`"
+    told = f"single seed: run `python -m search confirm demo --storage {built.storage}`"
     assert told in render(found, "command").replace("&#39;", "'")
     assert not found.confirmed
     assert ("tied with",) not in [head.lines for head in trial_tables.members(found).heads]

@@ -52,7 +52,8 @@ def test_a_healthy_realistic_study(record: Record) -> None:
     assert sentence(found, "lost all of its weights")[1] == ""
     assert sentence(found, "failed, ")[0].startswith("2 of 40 trials failed, 2 of them because")
     assert sentence(found, "The ranges that the study draws from are not on record")[1] == ""
-    assert "python -m search confirm s" in sentence(found, "known at one seed")[1]
+    command = f"`python -m search confirm s --storage {built.storage}`"
+    assert command in sentence(found, "known at one seed")[1]
     # What asks for something comes first.
     remedies = [bool(remedy) for remedy in found.values()]
     assert remedies == sorted(remedies, reverse=True)
