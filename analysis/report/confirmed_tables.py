@@ -61,12 +61,15 @@ def curse_text(found: Findings) -> list[str]:
     members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
     said = []
     for gap in optimism(members, found.study.qualities):
-        (amount,) = numbers([abs(gap.mean)], gap.objective)
         task = task_label(report.without_split(gap.objective).partition("/")[0])
-        direction = "better" if gap.mean > 0 else "worse"
+        amount = "equal at selection and at fresh seeds"
+        if gap.mean:
+            (by,) = numbers([abs(gap.mean)], gap.objective)
+            direction = "better" if gap.mean > 0 else "worse"
+            amount = f"{by} {direction} at selection than at fresh seeds"
         said.append(
-            f"{task} {metric_label(gap.objective)}: on average {amount} {direction} at selection "
-            f"than at fresh seeds ({gap.share} of {gap.num_trials} members were better)"
+            f"{task} {metric_label(gap.objective)}: on average {amount} "
+            f"({gap.share} of {gap.num_trials} members were better)"
         )
     return said
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.labels import metric_label, number, task_label
+from analysis.labels import admitting, metric_label, number, task_label
 from analysis.methods import may_vote, method_style
 from analysis.plots import (
     agreement,
@@ -266,7 +266,9 @@ def _hover(study: Study, trial: Trial, params: Sequence[str], bounds: Sequence[B
             label = metric_label(name)
             if name in study.qualities:
                 label = f"{task_label(report.without_split(name).split('/')[0])}, {label}"
-            lines += _folded(f"{label}: {number(trial.metrics[name], name)}{_test(trial, name)}")
+            # To the worse side, as beside a bound that it misses.
+            shown = admitting(trial.metrics[name], name)
+            lines += _folded(f"{label}: {shown}{_test(trial, name)}")
     if trial.status == "infeasible":
         for miss in misses(bounds, trial.metrics):
             lines += _folded(miss, "<b>{}</b>")

@@ -120,9 +120,8 @@ def missed(found: Findings) -> TrialTable:
     first, *others = shown_costs(study.cost, trials)
     rows = []
     for trial in trials:
-        cells = _costs(trial, [first])
-        cells += [digits(trial.metrics.get(name)) for name in study.qualities]
-        cells += _costs(trial, others)
+        # Beside a bound that is missed, rounded to the worse side as in the words.
+        cells = [_admitting(trial, name) for name in (first, *study.qualities, *others)]
         said = "; ".join(misses(found.bounds, trial.metrics)) or failure_reason(study, trial)
         rows.append(_row(trial, [*cells, said]))
     last = Head(lines=("missed",), kind="text wrap")
@@ -160,10 +159,6 @@ def _head(name: str) -> Head:
     unit = unit_label(name)
     measured = f"{label} ({unit})" if unit == "°" else label
     return Head(lines=(task, f"{measured}\u00a0{arrow}", "val"), kind="wide")
-
-
-def _costs(trial: Trial, names: Iterable[str]) -> list[str]:
-    return [number(trial.metrics[n], n) if n in trial.metrics else "–" for n in names]
 
 
 def _admitting(trial: Trial, name: str) -> str:

@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.labels import admitting, metric_label, share_of_dense, task_label
+from analysis.labels import (
+    admitting,
+    losing,
+    losing_between,
+    metric_label,
+    share_of_dense,
+    task_label,
+)
 from analysis.statistics.choice import choose, mean_metrics
 from analysis.statistics.comparison import Interval, mean_interval
 from analysis.statistics.conditions import parse_conditions
@@ -29,6 +36,7 @@ from analysis.tables.typeset import Table, plain
 from trainables import report
 from trainables.errors import UserError
 
+_ROUNDING = 1e-9  # in percent: what is left of floats that are equal
 _LOSSES = (1.0, 5.0)  # percent of the dense model's value that every task may lose
 # Costs that are shares of the dense network's, and the percentage that is asked for.
 _SHARES = {"cost/density": 10, "cost/latency_fraction": 50, "cost/flops_fraction": 50}
@@ -118,24 +126,17 @@ def loss_text(pick: Pick, name: str) -> str:
     price, dense = pick.price(name), pick.dense.get(name)
     if price is None or not dense:
         return "–"
-    if price == 0:
-        return "equal"
-    percent = 100 * price / abs(dense)
-    # A loss is never written smaller than it is.
-    step = 10.0 ** (math.floor(math.log10(abs(percent))) - 2)
-    shown = abs(math.ceil(percent / step - 1e-9) * step)
-    return f"{shown:.3g} % {'worse' if price > 0 else 'better'}"
+    return losing(100 * price / abs(dense))
 
 
 def fresh_text(one: PlainChoice, name: str) -> str:
-    """Write a task's loss at fresh seeds, for example "2.1 % worse (0.4 to 3.9)"; "" for none."""
+    """Write a task's loss at fresh seeds, for example "2.1 % worse (-0.4 to +3.9)"; "" for none."""
     if name not in one.fresh:
         return ""
     mean, interval = one.fresh[name]
-    said = f"{abs(mean):.2g} % {'worse' if mean > 0 else 'better'}"
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return said
-    return f"{said} ({interval.low:+.2g} to {interval.high:+.2g})"
+        return losing(mean)
+    return f"{losing(mean)} ({losing_between(interval.low, interval.high)})"
 
 
 def sureness(one: PlainChoice) -> str:
@@ -221,9 +222,9 @@ def _choice(
     references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
     fresh = _fresh_losses(own, references[0], study.qualities) if own and references else {}
     missed = [
-        f"{task_label(_task(name)).lower()} {mean:.2g} %"
+        f"{task_label(_task(name)).lower()} {losing(mean).removesuffix(' worse')}"
         for name, (mean, _) in fresh.items()
-        if max_loss is not None and mean > max_loss
+        if max_loss is not None and mean > max_loss + _ROUNDING
     ]
     return PlainChoice(
         condition=words,
@@ -233,7 +234,9 @@ def _choice(
         fresh=fresh,
         num_seeds=len(own.runs) if own else 0,
         tied=ties(chosen.front, known, study.qualities).get(pick.trial.trial, ()),
-        doubt=f"At fresh seeds it loses more: {', '.join(missed)}." if missed else "",
+        doubt=f"At fresh seeds it loses more than {max_loss:g} %: {', '.join(missed)}."
+        if missed
+        else "",
     )
 
 

@@ -17,6 +17,7 @@ from analysis.studies.trials import Study, Trial
 from trainables import report
 
 CONFIDENCE = 0.95
+_ROUNDING = 1e-12  # of a value: what is left of floats that are equal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +41,7 @@ class Confirmed:
 
     def mean(self, name: str) -> float:
         """Return a metric's mean over the fresh seeds; NaN without any."""
-        values = list(self.values(name).values())
-        return math.fsum(values) / len(values) if values else math.nan
+        return _mean(list(self.values(name).values()))
 
     def interval(self, name: str) -> Interval:
         """Return Student's t interval of the mean (95 %); infinite for one seed, NaN for none."""
@@ -133,17 +133,27 @@ def optimism(confirmed: Sequence[Confirmed], objectives: Sequence[str]) -> tuple
         gaps = [
             report.minimised(name, one.mean(name) - one.trial.metrics[name]) for one in confirmed
         ]
-        gaps = [gap for gap in gaps if math.isfinite(gap)]
+        dust = _ROUNDING * max((abs(one.trial.metrics[name]) for one in confirmed), default=0.0)
+        gaps = [gap if abs(gap) > dust else 0.0 for gap in gaps if math.isfinite(gap)]
         if gaps:
             found.append(
                 Optimism(
                     objective=name,
-                    mean=math.fsum(gaps) / len(gaps),
+                    mean=_mean(gaps),
                     share=sum(gap > 0 for gap in gaps),
                     num_trials=len(gaps),
                 )
             )
     return tuple(found)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean, of equal values exactly that value; NaN without any."""
+    if not values:
+        return math.nan
+    if min(values) == max(values):
+        return values[0]
+    return math.fsum(values) / len(values)
 
 
 def _settings(trial: Trial) -> str:

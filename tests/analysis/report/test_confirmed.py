@@ -13,10 +13,12 @@ from analysis.plots import front, front_page, uncertainty
 from analysis.report import confirmed_tables, figures, take, trial_tables
 from analysis.report.report import render
 from analysis.studies.trials import load_study
+from analysis.tables import plain_choices
 from tests.analysis.built_studies import BuiltStudy, Row, confirming, simple_row
 from tests.analysis.test_command_line import run
 
 MIOU, NORMALS = "val/segmentation/miou", "val/normals/mean_error_deg"
+TASKS = ("segmentation", "normals")
 SHIFTS = (-0.02, -0.01, 0.0)
 Record = Callable[..., BuiltStudy]
 
@@ -61,7 +63,42 @@ def test_the_headline_says_what_fresh_seeds_say(record: Record) -> None:
     assert shown.first is not None
     assert shown.first.trial == "demo-00001"
     # 0.01 of 0.60 at selection, and of 0.58 at the fresh seed.
-    assert "segmentation 1.67 % worse (at fresh seeds 1.7 % worse), surface" in shown.headline
+    assert "segmentation 1.67 % worse (at fresh seeds 1.73 % worse), surface" in shown.headline
+
+
+@pytest.mark.parametrize(
+    ("fresh", "said", "doubt"),
+    [
+        (0.495, "1 % worse", ""),
+        (0.4948, "1.04 % worse", "it loses more than 1 %: segmentation 1.04 %."),
+        (0.49499, "1.01 % worse", "it loses more than 1 %: segmentation 1.01 %."),
+        (-0.02, "104 % worse", "it loses more than 1 %: segmentation 104 %."),
+        (0.5, "equal", ""),
+    ],
+)
+def test_a_loss_at_fresh_seeds_is_not_rounded_away(
+    record: Record, fresh: float, said: str, doubt: str
+) -> None:
+    made = [simple_row(0, "dense", 1.0, 0.50, 16.0), simple_row(1, "snip", 0.4, 0.50, 16.0)]
+    made += [confirming(made[0], 2, 900, 0.0), confirming(made[1], 3, 900, 0.0)]
+    made[3].metrics[MIOU] = fresh
+    built = record("demo", made, tasks=("segmentation", "normals"))
+    one = plain_choices.choices(load_study("demo", built.storage))[0]
+    assert one.pick is not None
+    assert one.pick.trial.trial == "demo-00001"
+    assert plain_choices.fresh_text(one, MIOU) == said
+    assert one.doubt == (f"At fresh seeds {doubt}" if doubt else "")
+
+
+def test_a_mean_that_did_not_change_is_equal(record: Record) -> None:
+    made = [simple_row(0, "dense", 1.0, 0.50, 16.0), simple_row(1, "snip", 0.4, 0.1, 17.0)]
+    # Of 0.1 three times, floats make 0.30000000000000004.
+    made += [confirming(row, 2 + n, 900 + n // 2, 0.0) for n, row in enumerate(3 * made)]
+    found = figures.find(load_study("demo", record("demo", made, tasks=TASKS).storage))
+    assert confirmed_tables.curse_text(found) == [
+        f"{what}: on average equal at selection and at fresh seeds (0 of 2 members were better)"
+        for what in ("Segmentation mIoU", "Surface normals mean angular error")
+    ]
 
 
 def test_ties_on_the_first_screen_have_their_cost(record: Record) -> None:
