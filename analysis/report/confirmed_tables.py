@@ -12,14 +12,18 @@ from trainables import report
 
 def state(found: Findings) -> str:
     """Say in a line at how many seeds the front is known, and what to do where it is one."""
-    seeds = fresh_seeds(found.confirmed)
-    if not seeds:
+    if not found.confirmed:
         return f"single seed: run `{confirm_command(found.study)}`"
-    members = sum(name in found.confirmed for name in found.member_names)
-    return (
-        f"{members} of {len(found.members)} members of the front confirmed at "
-        f"{len(seeds)} fresh seeds"
-    )
+    tried = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
+    known = sum(bool(one.runs) for one in tried)
+    said = f"{known} of {len(found.members)} members of the front confirmed"
+    if known:
+        said += f" at {len(fresh_seeds(found.confirmed))} fresh seeds"
+    num_failed = sum(len(one.failed) for one in tried)
+    if num_failed:
+        total = sum(len(one.tried) for one in tried)
+        said += f"; {num_failed} of {total} of their trainings failed"
+    return said
 
 
 def confirm_command(study: Study, num_seeds: int | None = None) -> str:
@@ -49,7 +53,8 @@ def curse(found: Findings) -> TrialTable:
             cells += [digits(one.trial.metrics.get(name))]
             cells += [mean_text(one, name), mean_text(one, test_name(name))]
         place = "yes" if one.trial.trial in found.member_names else "no"
-        cells += [str(len(one.runs)), place, tied_text(found, one.trial)]
+        count = f"{len(one.runs)} of {len(one.tried)}" if one.failed else str(len(one.runs))
+        cells += [count, place, tied_text(found, one.trial)]
         look = method_style(one.trial.method)
         rows.append(Row(trial=one.trial.trial, look=look, cells=tuple(cells)))
     heads += [Head(lines=("seeds",)), Head(lines=("on the front",)), Head(lines=("tied with",))]

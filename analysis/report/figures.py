@@ -158,14 +158,19 @@ def front_rows(found: Findings) -> pa.Table:
 def with_intervals(found: Findings, rows: pa.Table) -> pa.Table:
     """Return the rows with what fresh seeds tell of each, null where it was not confirmed.
 
-    Added are `fresh/seeds`, how many; for every objective `fresh/NAME/mean`, `/low` and `/high`,
-    Student's t interval of 95 %; and `tied_with`, the numbers of the members that no quality tells
-    apart. Without confirmations the rows stay as they are.
+    Added are `fresh/seeds`, how many, and `fresh/failed`, at how many more the training failed; for
+    every objective `fresh/NAME/mean`, `/low` and `/high`, Student's t interval of 95 %; and
+    `tied_with`, the numbers of the members that no quality tells apart. Without confirmations the
+    rows stay as they are.
     """
     if not found.confirmed:
         return rows
     known = [found.confirmed.get(name) for name in rows["trial"].to_pylist()]
-    columns = {"fresh/seeds": pa.array([one and len(one.runs) for one in known], pa.int64())}
+    columns = {
+        "fresh/seeds": pa.array([one and len(one.runs) for one in known], pa.int64()),
+        "fresh/failed": pa.array([one and len(one.failed) for one in known], pa.int64()),
+    }
+    known = [one if one and one.runs else None for one in known]
     for name in found.study.objectives:
         intervals = [one and one.interval(name) for one in known]
         values = {

@@ -7,7 +7,8 @@ from analysis.labels import metric_label, number, task_label
 from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
 from analysis.statistics.health import collapse, ranks, reach
-from analysis.statistics.uncertainty.confirmed import fresh_seeds
+from analysis.statistics.uncertainty.confirmed import fresh_seeds, tried_seeds
+from analysis.statistics.uncertainty.doubts import failures
 from analysis.studies.command_lines import command_line
 from analysis.studies.masks import failure_reason, read_masks
 from analysis.studies.reports import read_reports
@@ -177,32 +178,45 @@ def _ranks(found: Findings) -> Iterator[Finding]:
 def _seeds(found: Findings) -> Iterator[Finding]:
     if not found.members:
         return
-    seeds = fresh_seeds(found.confirmed)
-    if not seeds and found.study.facts.get("grid"):
+    if not found.confirmed and found.study.facts.get("grid"):
         command = command_line("analysis compare", found.study.name, found.study.directory.parent)
         yield Finding(text=f"A grid has its own seeds: `{command}` pairs systems by them.")
         return
-    if not seeds:
+    if not found.confirmed:
         text = "Every member of the front is known at one seed, the luckiest of many."
         yield Finding(text=text, remedy=f"Run `{confirm_command(found.study)}`.")
         return
     bare = [t.trial for t in found.members if t.trial not in found.confirmed]
-    confirm = f"`{confirm_command(found.study, max(len(seeds), _FEW_SEEDS))}`"
+    num_tried = len(tried_seeds(found.confirmed))
+    confirm = f"`{confirm_command(found.study, max(num_tried, _FEW_SEEDS))}`"
     if bare:
         yield Finding(text=f"{_listed(bare)} of the front are not confirmed.", remedy=f"{confirm}.")
-    factor = f"{len(seeds)} fresh seeds"
-    few = len(seeds) < _FEW_SEEDS
-    yield Finding(
-        text=f"The front is confirmed at {factor}{', which makes intervals wide' if few else ''}.",
-        remedy=f"{confirm}." if few else "",
-    )
-    lost = [run.trial for run in found.study.confirmations if run.status == "failed"]
-    if lost:
+    if seeds := fresh_seeds(found.confirmed):
+        few = ", which makes intervals wide" if len(seeds) < _FEW_SEEDS else ""
         yield Finding(
-            text=f"{len(lost)} of {len(found.study.confirmations)} trainings at fresh seeds failed "
-            f"({_listed(lost)}), and are in no mean.",
-            remedy="Such a setting is fragile: prefer a member whose trainings all ended.",
+            text=f"The front is confirmed at {len(seeds)} fresh seeds{few}.",
+            remedy=f"{confirm}." if num_tried < _FEW_SEEDS else "",
         )
+    yield from _lost(found)
+
+
+def _lost(found: Findings) -> Iterator[Finding]:
+    """Say whose trainings at fresh seeds failed: those seeds are not tried again."""
+    known = [one for one in found.confirmed.values() if one.failed]
+    own = [o for o in known if any(r.confirms == o.trial.number for r in o.failed.values())]
+    num_tried = len(tried_seeds(found.confirmed))
+    for one in sorted(own, key=lambda one: one.trial.trial not in found.member_names)[:_MAX_NAMED]:
+        where = " (on the front)" if one.trial.trial in found.member_names else ""
+        lost = _listed([run.trial for run in one.failed.values()])
+        more = confirm_command(found.study, max(num_tried + len(one.failed), _FEW_SEEDS))
+        yield Finding(
+            text=f"{one.trial.trial}{where}: {failures(found.study, one)} ({lost}). They are in no "
+            "mean.",
+            remedy="Such a setting is fragile: prefer a member whose trainings all ended. A seed "
+            f"that failed is not tried again; `{more}` adds others.",
+        )
+    if len(own) > _MAX_NAMED:
+        yield Finding(text=f"{len(own) - _MAX_NAMED} further trials failed at fresh seeds.")
 
 
 def _quality(name: str) -> str:

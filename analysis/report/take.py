@@ -78,10 +78,16 @@ def view(found: Findings) -> TakeView | None:
 
 
 def _first(picked: Sequence[plain_choices.PlainChoice]) -> plain_choices.PlainChoice:
-    """Return the sparse model under the mildest loss, else the knee, else what there is."""
+    """Return the sparse model under the mildest loss, else the knee, else what there is.
+
+    One that fresh seeds speak against is returned only where they do against every sparse one, and
+    one whose fresh trainings failed last of these.
+    """
     sparse = [c for c in picked if c.pick is not None and c.pick.trial.method != "dense"]
-    losing = [c for c in sparse if c.max_loss is not None and not c.doubt]
-    return (losing or sparse[-1:] or list(picked))[-1]
+    borne_out = [c for c in sparse if not c.doubt]
+    losing = [c for c in borne_out if c.max_loss is not None]
+    steady = [c for c in sparse if not c.num_failed]
+    return (losing or borne_out or steady or sparse or list(picked))[-1]
 
 
 def _model(one: plain_choices.PlainChoice) -> TakenModel:
@@ -97,9 +103,11 @@ def _headline(one: plain_choices.PlainChoice) -> str:
     losses = ", ".join(_loss(one, name) for name in study.qualities)
     cost = admitting(pick.trial.metrics[study.cost], study.cost)
     beside = f"; beside the dense model: {losses}" if pick.dense else ""
+    sure = "; ".join(plain_choices.seeds_parts(one))  # failures are in the doubt
+    doubt = f" {one.doubt}" if one.doubt else ""
     return (
         f"({method_style(pick.trial.method).label}, {metric_label(study.cost)} {cost}){beside}. "
-        f"It answers \u201c{one.condition}\u201d; known at {plain_choices.sureness(one)}."
+        f"It answers \u201c{one.condition}\u201d; known at {sure}.{doubt}"
     )
 
 
@@ -131,6 +139,8 @@ def _text(found: Findings) -> str:
             "worse, minus is better. Models are tied where no quality at fresh seeds tells them "
             f"apart; in brackets, the {metric_label(found.study.cost)} of the other."
         )
+    if found.confirmed:
+        return f"{said} Each is of one seed: all trainings at fresh seeds failed, see Health."
     return (
         f"{said} Each is of one seed, so small differences may be luck: "
         f"\u201c{confirm_command(found.study)}\u201d trains the front again at fresh seeds."
@@ -149,7 +159,7 @@ def _row(one: plain_choices.PlainChoice) -> TakenRow:
         cells.append((*lines, *([f"fresh: {fresh}"] if fresh else [])))
     delta = admitting(pick.delta_percent, f"val/{DELTA}")
     cells.append((delta if delta == "–" else f"{delta} %",))
-    cells.append(tuple(plain_choices.sureness(one).split("; ")))
+    cells.append((*plain_choices.seeds_parts(one), *plain_choices.failed_parts(one)))
     return TakenRow(
         condition=one.condition,
         command=one.command,

@@ -147,6 +147,7 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
     known = confirmations(study)
     names = dict.fromkeys(trial.trial for trial in (*trials, *dense))
     confirmed = tuple(known[name] for name in names if name in known)
+    ended = tuple(one for one in confirmed if one.runs)
     return tuple(
         TaskFront(
             quality=quality,
@@ -159,7 +160,7 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
             quality_bound=axis_bound(bounds, quality),
             cost_bound=cost_bound,
             other_bounds=off_axis_bounds(bounds, quality, study.cost),
-            confirmed=confirmed,
+            confirmed=ended,
             attainment=attainment_surfaces(confirmed, study.cost, quality),
         )
         for quality in study.qualities

@@ -28,6 +28,7 @@ from analysis.statistics.uncertainty.confirmed import (
     confirmations,
     ties,
 )
+from analysis.statistics.uncertainty.doubts import failures
 from analysis.studies.command_lines import command_line
 from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial
@@ -50,8 +51,9 @@ class PlainChoice:
     model; None where none meets it, and `reason` then says why. command: which makes the same
     choice in a terminal. fresh: by objective, the loss at fresh seeds in percent of the dense
     model's mean there: its mean, and its 95 % interval, paired by seed; empty where one of both is
-    not confirmed. num_seeds: how many fresh seeds the model has. tied: numbers of the members that
-    no quality tells apart from it. doubt: what fresh seeds say against it, else empty.
+    not confirmed. num_seeds: how many fresh seeds the model has. num_failed: at how many more its
+    training failed. tied: numbers of the members that no quality tells apart from it. doubt: what
+    fresh seeds say against it, else empty.
     """
 
     condition: str
@@ -61,6 +63,7 @@ class PlainChoice:
     reason: str = ""
     fresh: Mapping[str, tuple[float, Interval]]
     num_seeds: int = 0
+    num_failed: int = 0
     tied: tuple[int, ...] = ()
     doubt: str = ""
 
@@ -142,16 +145,31 @@ def fresh_text(one: PlainChoice, name: str) -> str:
 def sureness(one: PlainChoice) -> str:
     """Say at how many seeds the model is known, and with which members, of what cost, it is tied.
 
-    For example "3 fresh seeds; tied with 12 (24.5 %), 17 (30 %)".
+    For example "3 fresh seeds; tied with 12 (24.5 %), 17 (30 %)" or "one seed; all 5 fresh
+    trainings failed".
     """
-    if not one.num_seeds:
-        return "one seed"
-    seeds = f"{one.num_seeds} fresh seed{'s' if one.num_seeds > 1 else ''}"
-    if not one.tied or one.pick is None:
-        return seeds
-    cost = one.pick.study.cost
-    costs = {t.number: admitting(t.metrics[cost], cost, 3) for t in one.pick.choice.front}
-    return f"{seeds}; tied with {', '.join(f'{each} ({costs[each]})' for each in one.tied)}"
+    return "; ".join((*seeds_parts(one), *failed_parts(one)))
+
+
+def seeds_parts(one: PlainChoice) -> tuple[str, ...]:
+    """Return at how many seeds the model is known, and with which members it is tied."""
+    said = ["one seed"]
+    if one.num_seeds:
+        said = [f"{one.num_seeds} fresh seed{'s' if one.num_seeds > 1 else ''}"]
+    if one.tied and one.pick is not None:
+        cost = one.pick.study.cost
+        costs = {t.number: admitting(t.metrics[cost], cost, 3) for t in one.pick.choice.front}
+        said.append(f"tied with {', '.join(f'{each} ({costs[each]})' for each in one.tied)}")
+    return tuple(said)
+
+
+def failed_parts(one: PlainChoice) -> tuple[str, ...]:
+    """Return how many of the fresh trainings failed; nothing where none did."""
+    if not one.num_failed:
+        return ()
+    tried = one.num_seeds + one.num_failed
+    many = f"{one.num_failed} of {tried}" if one.num_seeds else f"all {tried}"
+    return (f"{many} fresh trainings failed" if tried > 1 else "a fresh training failed",)
 
 
 def details(one: PlainChoice) -> list[tuple[str, str]]:
@@ -187,6 +205,7 @@ def to_json(one: PlainChoice) -> dict[str, Any]:
         "loss_percent": losses,
         "fresh_loss_percent": fresh,
         "fresh_seeds": one.num_seeds,
+        "fresh_failed": one.num_failed,
         "tied_with": list(one.tied),
         "doubt": one.doubt or None,
         "model": None if pick is None else str(pick.model),
@@ -219,13 +238,17 @@ def _choice(
     pick = Pick(study=study, choice=chosen, dense=dense)
     known = confirmations(study)
     own = known.get(pick.trial.trial)
-    references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
+    dense_ones = [known[t.trial] for t in dense_trials(study) if t.trial in known]
+    references = [one for one in dense_ones if one.runs]
     fresh = _fresh_losses(own, references[0], study.qualities) if own and references else {}
+    doubts = [failures(study, own)] if own and own.failed else []
     missed = [
         f"{task_label(_task(name)).lower()} {losing(mean).removesuffix(' worse')}"
         for name, (mean, _) in fresh.items()
         if max_loss is not None and mean > max_loss + _ROUNDING
     ]
+    if missed:
+        doubts.append(f"At fresh seeds it loses more than {max_loss:g} %: {', '.join(missed)}")
     return PlainChoice(
         condition=words,
         command=command,
@@ -233,10 +256,9 @@ def _choice(
         pick=pick,
         fresh=fresh,
         num_seeds=len(own.runs) if own else 0,
+        num_failed=len(own.failed) if own else 0,
         tied=ties(chosen.front, known, study.qualities).get(pick.trial.trial, ()),
-        doubt=f"At fresh seeds it loses more than {max_loss:g} %: {', '.join(missed)}."
-        if missed
-        else "",
+        doubt=" ".join(f"{said}." for said in doubts),
     )
 
 

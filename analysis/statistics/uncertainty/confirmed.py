@@ -8,12 +8,12 @@ that a trial was selected by is the luckiest of many, and would spoil them.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from analysis.statistics.comparison import Interval, mean_interval
-from analysis.studies.trials import Study, Trial
+from analysis.studies.trials import RUNNING, Study, Trial
 from trainables import report
 
 CONFIDENCE = 0.95
@@ -25,11 +25,18 @@ class Confirmed:
     """Hold a trial of a study and the same configuration at fresh seeds.
 
     runs: by seed, in ascending order; those that ran to the end with finite objectives, whether or
-    not they met the constraints.
+    not they met the constraints. failed: the others that ended, also by seed: failed, stopped or
+    with an objective that is no number. One that is still at work is in neither.
     """
 
     trial: Trial
     runs: Mapping[int, Trial]
+    failed: Mapping[int, Trial] = field(default_factory=dict)
+
+    @property
+    def tried(self) -> tuple[int, ...]:
+        """Return the fresh seeds at which a training ended, well or not, in ascending order."""
+        return tuple(sorted({*self.runs, *self.failed}))
 
     def values(self, name: str) -> dict[int, float]:
         """Return a metric by fresh seed, where it is finite."""
@@ -63,28 +70,45 @@ class Optimism:
 
 
 def confirmations(study: Study) -> dict[str, Confirmed]:
-    """Return what is confirmed, by the trial's name, in the order of the study.
+    """Return what was trained at fresh seeds, by the trial's name, in the order of the study.
 
-    A replicate, of the same settings under another seed, shares the runs of the trial that was
-    trained again.
+    Where all of a trial's trainings failed it is there too, without runs. A replicate, of the same
+    settings under another seed, shares the runs of the trial that was trained again.
     """
-    runs: dict[int, dict[int, Trial]] = {}
+
+    def is_usable(run: Trial) -> bool:
+        reached = run.status in ("complete", "infeasible")
+        return reached and not report.non_finite(run.metrics, study.objectives)
+
+    ended: dict[int, dict[int, Trial]] = {}
     for run in study.confirmations:
-        usable = run.status in ("complete", "infeasible")
-        if usable and run.seed is not None and not report.non_finite(run.metrics, study.objectives):
-            runs.setdefault(run.confirms or 0, {})[run.seed] = run
-    shared = {_settings(t): runs[t.number] for t in study.trials if t.number in runs}
+        if run.status == RUNNING or run.seed is None:
+            continue
+        of_trial = ended.setdefault(run.confirms or 0, {})
+        if run.seed not in of_trial or is_usable(run):
+            of_trial[run.seed] = run
+    shared = {_settings(t): ended[t.number] for t in study.trials if t.number in ended}
     found = {}
     for trial in study.with_status("complete", "infeasible"):
-        own = runs.get(trial.number) or (shared.get(_settings(trial)) if trial.params else None)
+        own = ended.get(trial.number) or (shared.get(_settings(trial)) if trial.params else None)
         if own:
-            found[trial.trial] = Confirmed(trial=trial, runs=dict(sorted(own.items())))
+            by_seed = sorted(own.items())
+            found[trial.trial] = Confirmed(
+                trial=trial,
+                runs={seed: run for seed, run in by_seed if is_usable(run)},
+                failed={seed: run for seed, run in by_seed if not is_usable(run)},
+            )
     return found
 
 
 def fresh_seeds(found: Mapping[str, Confirmed]) -> tuple[int, ...]:
     """Return every fresh seed at which some trial ran to its end, in ascending order."""
     return tuple(sorted({seed for one in found.values() for seed in one.runs}))
+
+
+def tried_seeds(found: Mapping[str, Confirmed]) -> tuple[int, ...]:
+    """Return every fresh seed at which some training ended, well or not, in ascending order."""
+    return tuple(sorted({seed for one in found.values() for seed in one.tried}))
 
 
 def are_tied(first: Confirmed, second: Confirmed, names: Sequence[str]) -> bool:
