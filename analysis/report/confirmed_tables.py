@@ -5,6 +5,7 @@ from analysis.methods import method_style
 from analysis.report.figures import Findings, test_name
 from analysis.report.trial_tables import Head, Row, TrialTable, digits, mean_text, tied_text
 from analysis.statistics.uncertainty.confirmed import fresh_seeds, optimism
+from analysis.statistics.uncertainty.doubts import missed_constraints
 from analysis.studies.command_lines import command_line
 from analysis.studies.trials import Study
 from trainables import report
@@ -46,6 +47,7 @@ def curse(found: Findings) -> TrialTable:
             Head(lines=("val at", "fresh seeds")),
             Head(lines=("test at", "fresh seeds"), kind="test"),
         ]
+    has_missed = any(missed_constraints(found.study, one) for one in found.confirmed.values())
     rows = []
     for one in found.confirmed.values():
         cells = []
@@ -54,10 +56,15 @@ def curse(found: Findings) -> TrialTable:
             cells += [mean_text(one, name), mean_text(one, test_name(name))]
         place = "yes" if one.trial.trial in found.member_names else "no"
         count = f"{len(one.runs)} of {len(one.tried)}" if one.failed else str(len(one.runs))
-        cells += [count, place, tied_text(found, one.trial)]
+        cells += [count]
+        if has_missed:
+            cells += ["; ".join(missed_constraints(found.study, one)).replace("it misses ", "")]
+        cells += [place, tied_text(found, one.trial)]
         look = method_style(one.trial.method)
         rows.append(Row(trial=one.trial.trial, look=look, cells=tuple(cells)))
-    heads += [Head(lines=("seeds",)), Head(lines=("on the front",)), Head(lines=("tied with",))]
+    heads += [Head(lines=("seeds",))]
+    heads += [Head(lines=("misses",), kind="text wrap")] if has_missed else []
+    heads += [Head(lines=("on the front",)), Head(lines=("tied with",))]
     return TrialTable(heads=tuple(heads), rows=tuple(rows))
 
 

@@ -8,7 +8,7 @@ from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
 from analysis.statistics.health import collapse, ranks, reach
 from analysis.statistics.uncertainty.confirmed import fresh_seeds, tried_seeds
-from analysis.statistics.uncertainty.doubts import failures
+from analysis.statistics.uncertainty.doubts import failures, missed_constraints
 from analysis.studies.command_lines import command_line
 from analysis.studies.masks import failure_reason, read_masks
 from analysis.studies.reports import read_reports
@@ -197,6 +197,13 @@ def _seeds(found: Findings) -> Iterator[Finding]:
             text=f"The front is confirmed at {len(seeds)} fresh seeds{few}.",
             remedy=f"{confirm}." if num_tried < _FEW_SEEDS else "",
         )
+    for trial in found.members:
+        one = found.confirmed.get(trial.trial)
+        for said in missed_constraints(found.study, one) if one else ():
+            yield Finding(
+                text=f"{trial.trial} is on the front, but {said}.",
+                remedy="Prefer a member that misses it nowhere.",
+            )
     yield from _lost(found)
 
 

@@ -35,6 +35,12 @@ class Bound:
         return f"{'≥' if self.is_floor else '≤'} {exactly(self.value, self.metric)}"
 
     @property
+    def typed(self) -> str:
+        """Return the bound as it is given to the search, for example "segmentation/miou>=0.3"."""
+        sign = ">=" if self.is_floor else "<="
+        return f"{report.without_split(self.metric)}{sign}{self.value!r}"
+
+    @property
     def label(self) -> str:
         """Return for example "mIoU ≥ 0.3", for a place that names the task."""
         return f"{metric_label(self.metric)} {self.short}"

@@ -28,7 +28,7 @@ from analysis.statistics.uncertainty.confirmed import (
     confirmations,
     ties,
 )
-from analysis.statistics.uncertainty.doubts import failures
+from analysis.statistics.uncertainty.doubts import failures, missed_constraints
 from analysis.studies.command_lines import command_line
 from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial
@@ -242,6 +242,7 @@ def _choice(
     references = [one for one in dense_ones if one.runs]
     fresh = _fresh_losses(own, references[0], study.qualities) if own and references else {}
     doubts = [failures(study, own)] if own and own.failed else []
+    doubts += missed_constraints(study, own) if own else []
     missed = [
         f"{task_label(_task(name)).lower()} {losing(mean).removesuffix(' worse')}"
         for name, (mean, _) in fresh.items()
@@ -258,7 +259,7 @@ def _choice(
         num_seeds=len(own.runs) if own else 0,
         num_failed=len(own.failed) if own else 0,
         tied=ties(chosen.front, known, study.qualities).get(pick.trial.trial, ()),
-        doubt=" ".join(f"{said}." for said in doubts),
+        doubt=" ".join(f"{said[0].upper()}{said[1:]}." for said in doubts),
     )
 
 

@@ -48,7 +48,7 @@ class Confirmed:
 
     def mean(self, name: str) -> float:
         """Return a metric's mean over the fresh seeds; NaN without any."""
-        return _mean(list(self.values(name).values()))
+        return mean_of(list(self.values(name).values()))
 
     def interval(self, name: str) -> Interval:
         """Return Student's t interval of the mean (95 %); infinite for one seed, NaN for none."""
@@ -150,6 +150,15 @@ def ties(
     }
 
 
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean, of equal values exactly that value; NaN without any."""
+    if not values:
+        return math.nan
+    if min(values) == max(values):
+        return values[0]
+    return math.fsum(values) / len(values)
+
+
 def optimism(confirmed: Sequence[Confirmed], objectives: Sequence[str]) -> tuple[Optimism, ...]:
     """Return the winner's curse of each objective: what selection promised and fresh seeds lack."""
     found = []
@@ -163,21 +172,12 @@ def optimism(confirmed: Sequence[Confirmed], objectives: Sequence[str]) -> tuple
             found.append(
                 Optimism(
                     objective=name,
-                    mean=_mean(gaps),
+                    mean=mean_of(gaps),
                     share=sum(gap > 0 for gap in gaps),
                     num_trials=len(gaps),
                 )
             )
     return tuple(found)
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Return the mean, of equal values exactly that value; NaN without any."""
-    if not values:
-        return math.nan
-    if min(values) == max(values):
-        return values[0]
-    return math.fsum(values) / len(values)
 
 
 def _settings(trial: Trial) -> str:

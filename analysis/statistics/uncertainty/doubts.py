@@ -3,6 +3,7 @@
 from collections import Counter
 
 from analysis.statistics.uncertainty.confirmed import Confirmed
+from analysis.studies.constraints import read_bounds
 from analysis.studies.masks import failure_reason
 from analysis.studies.trials import Study, Trial
 from trainables import report
@@ -15,6 +16,19 @@ def failures(study: Study, one: Confirmed) -> str:
     if not one.failed:
         return ""
     return f"{len(one.failed)} of {len(one.tried)} fresh trainings failed: {_reason(study, one)}"
+
+
+def missed_constraints(study: Study, one: Confirmed) -> list[str]:
+    """Return for example "it misses segmentation/miou>=0.3 at 4 of 5 fresh seeds".
+
+    The search has judged: only a run with the status `infeasible` can have missed anything.
+    """
+    missed = [run.metrics for run in one.runs.values() if run.status == "infeasible"]
+    counts = {b.typed: sum(map(b.is_missed, missed)) for b in read_bounds(study.facts)}
+    found = [f"{typed} at {count}" for typed, count in counts.items() if count]
+    if missed and not found:
+        found = [f"a constraint of the study at {len(missed)}"]
+    return [f"it misses {said} of {len(one.runs)} fresh seeds" for said in found]
 
 
 def _reason(study: Study, one: Confirmed) -> str:

@@ -153,3 +153,43 @@ def test_where_all_failed_nothing_advises_what_was_done(
     row = pq.read_table(built.directory / "front.parquet").to_pylist()[0]
     assert (row["fresh/seeds"], row["fresh/failed"]) == (0, 5)
     assert row[f"fresh/{MIOU}/mean"] is None
+
+
+CONSTRAINTS = {"constraints": {"segmentation/miou": ">=0.48", "cost/density": "<=0.5"}}
+
+
+def miss(rows: Sequence[Row], number: int, count: int, value: float) -> None:
+    """Let the first `count` fresh trainings of a trial end below the floor."""
+    for row in [row for row in rows if row.confirms == number][:count]:
+        row.status = "infeasible"
+        row.metrics = row.metrics | {MIOU: value}
+
+
+def test_constraints_that_fresh_seeds_miss_are_a_doubt(record: Record) -> None:
+    rows = at_fresh_seeds(members(), 5)
+    miss(rows, 2, 4, 0.4799)
+    found = found_in(record("demo", rows, tasks=TASKS, facts=CONSTRAINTS))
+    one = choice(found, "demo-00002")
+    said = "misses segmentation/miou>=0.48 at 4 of 5 fresh seeds"
+    assert one.doubt == f"It {said}."
+    shown = take.view(found)
+    assert shown is not None
+    assert shown.first.trial == "demo-00001"
+    assert f"demo-00002 is on the front, but it {said}." in "\n".join(health.lines(found))
+    table = confirmed_tables.curse(found)
+    place = [head.lines for head in table.heads].index(("misses",))
+    cells = [row.cells[place] for row in table.rows]
+    assert cells == ["", "", "segmentation/miou>=0.48 at 4 of 5 fresh seeds"]
+
+
+def test_a_constraint_is_missed_where_the_search_says_so(record: Record) -> None:
+    rows = at_fresh_seeds(members(), 3)
+    for row in rows:
+        if row.confirms == 2:
+            row.metrics[MIOU] = 0.47  # below the floor, but complete
+    built = record("demo", rows, tasks=TASKS, facts=CONSTRAINTS)
+    assert "misses segm" not in choice(found_in(built), "demo-00002").doubt
+    miss(rows, 2, 1, 0.49)  # and one that was judged by what is not on record
+    again = record("again", rows, tasks=TASKS, facts=CONSTRAINTS)
+    doubt = choice(found_in(again), "again-00002").doubt
+    assert "It misses a constraint of the study at 1 of 3 fresh seeds." in doubt
