@@ -158,7 +158,8 @@ def _row(one: plain_choices.PlainChoice) -> TakenRow:
         lines = [plain_choices.loss_text(pick, name), plain_choices.values_text(pick, name)]
         cells.append((*lines, *([f"fresh: {fresh}"] if fresh else [])))
     delta = admitting(pick.delta_percent, f"val/{DELTA}")
-    cells.append((delta if delta == "–" else f"{delta} %",))
+    again = plain_choices.fresh_delta_text(one)
+    cells.append((delta if delta == "–" else f"{delta} %", *([f"fresh: {again}"] if again else [])))
     cells.append((*plain_choices.seeds_parts(one), *plain_choices.failed_parts(one)))
     return TakenRow(
         condition=one.condition,

@@ -19,16 +19,17 @@ from analysis.labels import (
     task_label,
 )
 from analysis.statistics.choice import choose, mean_metrics
-from analysis.statistics.comparison import Interval, mean_interval
+from analysis.statistics.comparison import Interval
 from analysis.statistics.conditions import parse_conditions
 from analysis.statistics.fronts import dense_trials, eligible
-from analysis.statistics.uncertainty.confirmed import (
-    CONFIDENCE,
-    Confirmed,
-    confirmations,
-    ties,
+from analysis.statistics.uncertainty.confirmed import confirmations, ties
+from analysis.statistics.uncertainty.doubts import (
+    failures,
+    missed_bounds,
+    missed_constraints,
+    missed_losses,
 )
-from analysis.statistics.uncertainty.doubts import failures, missed_constraints
+from analysis.statistics.uncertainty.losses import fresh_delta, fresh_losses
 from analysis.studies.command_lines import command_line
 from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial
@@ -37,7 +38,6 @@ from analysis.tables.typeset import Table, plain
 from trainables import report
 from trainables.errors import UserError
 
-_ROUNDING = 1e-9  # in percent: what is left of floats that are equal
 _LOSSES = (1.0, 5.0)  # percent of the dense model's value that every task may lose
 # Costs that are shares of the dense network's, and the percentage that is asked for.
 _SHARES = {"cost/density": 10, "cost/latency_fraction": 50, "cost/flops_fraction": 50}
@@ -51,9 +51,9 @@ class PlainChoice:
     model; None where none meets it, and `reason` then says why. command: which makes the same
     choice in a terminal. fresh: by objective, the loss at fresh seeds in percent of the dense
     model's mean there: its mean, and its 95 % interval, paired by seed; empty where one of both is
-    not confirmed. num_seeds: how many fresh seeds the model has. num_failed: at how many more its
-    training failed. tied: numbers of the members that no quality tells apart from it. doubt: what
-    fresh seeds say against it, else empty.
+    not confirmed. fresh_delta: the mean of Δ_T there, else NaN. num_seeds: how many fresh seeds the
+    model has. num_failed: at how many more its training failed. tied: numbers of the members that
+    no quality tells apart from it. doubt: what fresh seeds say against it, else empty.
     """
 
     condition: str
@@ -62,6 +62,7 @@ class PlainChoice:
     pick: Pick | None
     reason: str = ""
     fresh: Mapping[str, tuple[float, Interval]]
+    fresh_delta: float = math.nan
     num_seeds: int = 0
     num_failed: int = 0
     tied: tuple[int, ...] = ()
@@ -142,6 +143,13 @@ def fresh_text(one: PlainChoice, name: str) -> str:
     return f"{losing(mean)} ({losing_between(interval.low, interval.high)})"
 
 
+def fresh_delta_text(one: PlainChoice) -> str:
+    """Write Δ_T at fresh seeds, for example "-5.2 %"; "" where it is not known."""
+    if not math.isfinite(one.fresh_delta):
+        return ""
+    return f"{admitting(one.fresh_delta, f'val/{DELTA}', 3)} %"
+
+
 def sureness(one: PlainChoice) -> str:
     """Say at how many seeds the model is known, and with which members, of what cost, it is tied.
 
@@ -204,6 +212,7 @@ def to_json(one: PlainChoice) -> dict[str, Any]:
         "reason": one.reason or None,
         "loss_percent": losses,
         "fresh_loss_percent": fresh,
+        "fresh_delta_percent": _finite(one.fresh_delta),
         "fresh_seeds": one.num_seeds,
         "fresh_failed": one.num_failed,
         "tied_with": list(one.tied),
@@ -238,48 +247,28 @@ def _choice(
     pick = Pick(study=study, choice=chosen, dense=dense)
     known = confirmations(study)
     own = known.get(pick.trial.trial)
-    dense_ones = [known[t.trial] for t in dense_trials(study) if t.trial in known]
-    references = [one for one in dense_ones if one.runs]
-    fresh = _fresh_losses(own, references[0], study.qualities) if own and references else {}
-    doubts = [failures(study, own)] if own and own.failed else []
-    doubts += missed_constraints(study, own) if own else []
-    missed = [
-        f"{task_label(_task(name)).lower()} {losing(mean).removesuffix(' worse')}"
-        for name, (mean, _) in fresh.items()
-        if max_loss is not None and mean > max_loss + _ROUNDING
-    ]
-    if missed:
-        doubts.append(f"At fresh seeds it loses more than {max_loss:g} %: {', '.join(missed)}")
+    references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
+    reference = next((one for one in references if one.runs), None)
+    fresh, delta, doubts = {}, math.nan, []
+    if own is not None:
+        fresh = fresh_losses(own, reference, study.qualities) if reference else {}
+        delta = fresh_delta(own, reference, study.qualities)
+        doubts = [failures(study, own)] if own.failed else []
+        doubts += missed_constraints(study, own)
+        doubts += missed_losses(own, bounds, max_loss, fresh) if max_loss is not None else []
+        doubts += missed_bounds(own, bounds) if max_loss is None else []
     return PlainChoice(
         condition=words,
         command=command,
         max_loss=max_loss,
         pick=pick,
         fresh=fresh,
+        fresh_delta=delta,
         num_seeds=len(own.runs) if own else 0,
         num_failed=len(own.failed) if own else 0,
         tied=ties(chosen.front, known, study.qualities).get(pick.trial.trial, ()),
         doubt=" ".join(f"{said[0].upper()}{said[1:]}." for said in doubts),
     )
-
-
-def _fresh_losses(
-    own: Confirmed, reference: Confirmed, names: Sequence[str]
-) -> dict[str, tuple[float, Interval]]:
-    if own.trial.trial == reference.trial.trial:
-        return {}
-    found = {}
-    for name in names:
-        ours, theirs = own.values(name), reference.values(name)
-        level = abs(reference.mean(name))
-        gaps = [
-            100 * report.minimised(name, ours[seed] - theirs[seed]) / level
-            for seed in ours
-            if seed in theirs and level > 0
-        ]
-        if gaps:
-            found[name] = (math.fsum(gaps) / len(gaps), mean_interval(gaps, CONFIDENCE))
-    return found
 
 
 def _command(study: Study, where: str | None, max_loss: float | None, best: str | None) -> str:

@@ -52,7 +52,10 @@ class Confirmed:
 
     def interval(self, name: str) -> Interval:
         """Return Student's t interval of the mean (95 %); infinite for one seed, NaN for none."""
-        return mean_interval(list(self.values(name).values()), CONFIDENCE)
+        values = list(self.values(name).values())
+        if len(values) > 1 and min(values) == max(values):  # not as wide as floats round
+            return Interval(low=values[0], high=values[0])
+        return mean_interval(values, CONFIDENCE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,11 +166,14 @@ def optimism(confirmed: Sequence[Confirmed], objectives: Sequence[str]) -> tuple
     """Return the winner's curse of each objective: what selection promised and fresh seeds lack."""
     found = []
     for name in objectives:
+        selected = [one.trial.metrics.get(name, math.nan) for one in confirmed]
         gaps = [
-            report.minimised(name, one.mean(name) - one.trial.metrics[name]) for one in confirmed
+            report.minimised(name, one.mean(name) - value)
+            if not math.isclose(one.mean(name), value, rel_tol=_ROUNDING)
+            else 0.0
+            for one, value in zip(confirmed, selected, strict=True)
         ]
-        dust = _ROUNDING * max((abs(one.trial.metrics[name]) for one in confirmed), default=0.0)
-        gaps = [gap if abs(gap) > dust else 0.0 for gap in gaps if math.isfinite(gap)]
+        gaps = [gap for gap in gaps if math.isfinite(gap)]
         if gaps:
             found.append(
                 Optimism(

@@ -193,3 +193,80 @@ def test_a_constraint_is_missed_where_the_search_says_so(record: Record) -> None
     again = record("again", rows, tasks=TASKS, facts=CONSTRAINTS)
     doubt = choice(found_in(again), "again-00002").doubt
     assert "It misses a constraint of the study at 1 of 3 fresh seeds." in doubt
+
+
+LATENCY, DELTA = "cost/latency_fraction", "val/multitask/delta_percent"
+
+
+def with_latencies(fresh: Sequence[float]) -> list[Row]:
+    """Give the cheaper model 49 % of the latency at selection, and others at fresh seeds."""
+    rows = members()
+    for row, latency in zip(rows, (1.0, 0.7, 0.49), strict=True):
+        row.metrics |= {LATENCY: latency, DELTA: -2.0}
+    rows = at_fresh_seeds(rows, len(fresh))
+    own = [row for row in rows if row.confirms == 2]
+    for place, (row, latency) in enumerate(zip(own, fresh, strict=True)):
+        row.metrics |= {LATENCY: latency, DELTA: -5.0 - place}
+    return rows
+
+
+def test_a_bound_on_cost_is_checked_at_fresh_seeds(record: Record) -> None:
+    rows = with_latencies([0.58, 0.60, 0.62])
+    found = found_in(record("demo", rows, tasks=TASKS))
+    every = {one.condition: one for one in plain_choices.choices(found.study)}
+    one = every["Latency at most 50 %"]
+    assert one.pick is not None
+    assert one.pick.trial.trial == "demo-00002"
+    assert one.doubt == "At fresh seeds its latency is 60 % on average, must be at most 50 %."
+    # Δ_T decided; at fresh seeds it is -5, -6 and -7.
+    assert one.fresh_delta == pytest.approx(-6.0)
+    assert plain_choices.to_json(one)["fresh_delta_percent"] == pytest.approx(-6.0)
+    shown = take.view(found)
+    assert shown is not None
+    (row,) = [row for row in shown.rows if row.condition == one.condition]
+    assert row.cells[-2] == ("-2 %", "fresh: -6 %")
+    table = confirmed_tables.curse(found)
+    place = [head.lines for head in table.heads].index(("latency", "at selection"))
+    cells = {row.trial: row.cells[place : place + 2] for row in table.rows}
+    # t of two degrees of freedom is 4.303, the deviation 2 %.
+    assert cells["demo-00002"] == ("49 %", "60 % ± 4.97 %")
+    assert cells["demo-00001"] == ("70 %", "70 % ± 0 %")
+    said = "Latency: on average 3.667 % better at selection than at fresh seeds (1 of 3 members"
+    assert any(text.startswith(said) for text in confirmed_tables.curse_text(found))
+    assert not any(text.startswith("Density") for text in confirmed_tables.curse_text(found))
+
+
+@pytest.mark.parametrize(
+    ("fresh", "doubt"),
+    [
+        ([0.49, 0.51, 0.50], ""),
+        (
+            [0.49, 0.51, 0.5003],
+            "At fresh seeds its latency is 50.01 % on average, must be at most 50 %.",
+        ),
+    ],
+)
+def test_a_mean_at_the_bound_meets_it(record: Record, fresh: list[float], doubt: str) -> None:
+    found = found_in(record("demo", with_latencies(fresh), tasks=TASKS))
+    every = {one.condition: one for one in plain_choices.choices(found.study)}
+    assert every["Latency at most 50 %"].doubt == doubt
+
+
+def test_delta_is_computed_where_trainings_report_none(record: Record) -> None:
+    rows = at_fresh_seeds(members(), 2)
+    for row in rows:
+        if row.confirms == 2:
+            row.metrics[MIOU] = 0.45 if row.seed == 900 else 0.475  # of 0.5: -10 and -5 %
+    one = choice(found_in(record("demo", rows, tasks=TASKS)), "demo-00002")
+    assert one.fresh_delta == pytest.approx(-7.5)
+
+
+def test_without_a_dense_training_losses_are_to_the_one_at_selection(record: Record) -> None:
+    rows = at_fresh_seeds(members(), 3)
+    fail(rows, 0, 3)
+    for row in rows:
+        if row.confirms == 2:
+            row.metrics[MIOU] = 0.45
+    one = choice(found_in(record("demo", rows, tasks=TASKS)), "demo-00002")
+    assert one.max_loss == 5.0
+    assert one.doubt == "At fresh seeds it loses more than 5 %: segmentation 10 %."
