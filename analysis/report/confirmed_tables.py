@@ -7,7 +7,7 @@ from analysis.methods import method_style
 from analysis.report.figures import Findings, test_name
 from analysis.report.trial_tables import Head, Row, TrialTable, digits, mean_text, tied_text
 from analysis.statistics.fronts import shown_costs
-from analysis.statistics.uncertainty.confirmed import Confirmed, fresh_seeds, optimism
+from analysis.statistics.uncertainty.confirmed import Confirmed, optimism, seeds_text
 from analysis.statistics.uncertainty.doubts import missed_constraints
 from analysis.studies.command_lines import command_line
 from analysis.studies.trials import Study
@@ -21,10 +21,10 @@ def state(found: Findings) -> str:
     if not found.confirmed:
         return f"single seed: run `{confirm_command(found.study)}`"
     tried = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
-    known = sum(bool(one.runs) for one in tried)
-    said = f"{known} of {len(found.members)} members of the front confirmed"
+    known = [one for one in tried if one.runs]
+    said = f"{len(known)} of {len(found.members)} members of the front confirmed"
     if known:
-        said += f" at {len(fresh_seeds(found.confirmed))} fresh seeds"
+        said += f" at {seeds_text(known)}"
     num_failed = sum(len(one.failed) for one in tried)
     if num_failed:
         total = sum(len(one.tried) for one in tried)

@@ -42,7 +42,7 @@ from analysis.statistics.indicators import Normalisation, hypervolume_trajectory
 from analysis.statistics.uncertainty.confirmed import (
     Confirmed,
     confirmations,
-    fresh_seeds,
+    seeds_text,
     ties,
 )
 from analysis.studies.constraints import Bound, misses, read_bounds
@@ -248,8 +248,9 @@ def front_subtitle(found: Findings) -> str:
     num_stopped = len(found.study.with_status("stopped"))
     about = subtitle(found).removesuffix(" split")
     said = [about, *([f"{num_stopped} stopped early"] if num_stopped else [])]
-    if seeds := fresh_seeds(found.confirmed):
-        said.append(f"confirmed at {len(seeds)} fresh seeds")
+    members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
+    if seeds := seeds_text(members):
+        said.append(f"confirmed at {seeds}")
     return " · ".join(said)
 
 

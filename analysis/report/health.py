@@ -7,7 +7,7 @@ from analysis.labels import metric_label, number, task_label
 from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
 from analysis.statistics.health import collapse, ranks, reach
-from analysis.statistics.uncertainty.confirmed import fresh_seeds, tried_seeds
+from analysis.statistics.uncertainty.confirmed import seeds_text, tried_seeds
 from analysis.statistics.uncertainty.doubts import failures, missed_constraints
 from analysis.studies.command_lines import command_line
 from analysis.studies.masks import failure_reason, read_masks
@@ -191,11 +191,15 @@ def _seeds(found: Findings) -> Iterator[Finding]:
     confirm = f"`{confirm_command(found.study, max(num_tried, _FEW_SEEDS))}`"
     if bare:
         yield Finding(text=f"{_listed(bare)} of the front are not confirmed.", remedy=f"{confirm}.")
-    if seeds := fresh_seeds(found.confirmed):
-        few = ", which makes intervals wide" if len(seeds) < _FEW_SEEDS else ""
+    members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
+    if seeds := seeds_text(members):
+        counts = [len(one.runs) for one in members if one.runs]
+        few = ", which makes intervals wide" if min(counts) < _FEW_SEEDS else ""
+        # Trainings that failed are not made up for by the same command.
+        lacking = min(len(one.tried) for one in members) < max(num_tried, _FEW_SEEDS)
         yield Finding(
-            text=f"The front is confirmed at {len(seeds)} fresh seeds{few}.",
-            remedy=f"{confirm}." if num_tried < _FEW_SEEDS else "",
+            text=f"The front is confirmed at {seeds}{few}.",
+            remedy=f"{confirm}." if lacking else "",
         )
     for trial in found.members:
         one = found.confirmed.get(trial.trial)

@@ -114,6 +114,19 @@ def tried_seeds(found: Mapping[str, Confirmed]) -> tuple[int, ...]:
     return tuple(sorted({seed for one in found.values() for seed in one.tried}))
 
 
+def seeds_text(known: Sequence[Confirmed]) -> str:
+    """Return at how many fresh seeds each ran to its end: "5 fresh seeds" or "1 to 5 fresh seeds".
+
+    Trials without runs are left out; "" where that leaves none.
+    """
+    counts = [len(one.runs) for one in known if one.runs]
+    if not counts:
+        return ""
+    least, most = min(counts), max(counts)
+    said = f"{least} to {most}" if least < most else f"{most}"
+    return f"{said} fresh seed{'s' if most > 1 else ''}"
+
+
 def are_tied(first: Confirmed, second: Confirmed, names: Sequence[str]) -> bool:
     """Tell whether the fresh seeds cannot tell two trials apart in any of the metrics.
 

@@ -270,3 +270,28 @@ def test_without_a_dense_training_losses_are_to_the_one_at_selection(record: Rec
     one = choice(found_in(record("demo", rows, tasks=TASKS)), "demo-00002")
     assert one.max_loss == 5.0
     assert one.doubt == "At fresh seeds it loses more than 5 %: segmentation 10 %."
+
+
+def test_the_least_number_of_seeds_is_said(record: Record) -> None:
+    """Dense at five seeds, the members at one: that is no front confirmed at five."""
+    rows = at_fresh_seeds(members(), 1)
+    rows += [confirming(rows[0], len(rows) + n, 901 + n, -0.01 * n) for n in range(4)]
+    found = found_in(record("demo", rows, tasks=TASKS))
+    said = "3 of 3 members of the front confirmed at 1 to 5 fresh seeds"
+    assert confirmed_tables.state(found) == said
+    assert "confirmed at 1 to 5 fresh seeds" in figures.front_subtitle(found)
+    asking = "\n".join(health.lines(found))
+    assert "The front is confirmed at 1 to 5 fresh seeds, which makes intervals wide." in asking
+    assert "confirm demo --seeds 5" in asking
+    # At one seed all were trained; the others would show the dense model alone.
+    assert found.fronts[0].attainment == {}
+
+
+def test_surfaces_are_over_the_seeds_of_the_whole_front(record: Record) -> None:
+    rows = at_fresh_seeds([*members(), simple_row(3, "set", 0.31, 0.498)], 2)
+    rows += [confirming(row, len(rows) + n, 902, -0.1) for n, row in enumerate(rows[:3])]
+    found = found_in(record("demo", rows, tasks=TASKS))
+    (front,) = found.fronts
+    # Three seeds; the neighbour, which has two, is left out and takes none of them away.
+    assert front.attainment[75] == ((0.2, 0.3, 1.0), pytest.approx((0.385, 0.399, 0.4)))
+    assert front.attainment[50] == ((0.2, 0.3, 1.0), pytest.approx((0.485, 0.499, 0.5)))
