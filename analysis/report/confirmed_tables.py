@@ -5,9 +5,23 @@ import math
 from analysis.labels import admitting, metric_label, number, numbers, task_label
 from analysis.methods import method_style
 from analysis.report.figures import Findings, test_name
-from analysis.report.trial_tables import Head, Row, TrialTable, digits, mean_text, tied_text
+from analysis.report.trial_tables import (
+    Head,
+    Row,
+    TrialTable,
+    digits,
+    mean_text,
+    tied_head,
+    tied_text,
+)
 from analysis.statistics.fronts import shown_costs
-from analysis.statistics.uncertainty.confirmed import Confirmed, optimism, seeds_text
+from analysis.statistics.uncertainty.confirmed import (
+    ENOUGH_SEEDS,
+    Confirmed,
+    optimism,
+    seeds_text,
+    tied_at_few,
+)
 from analysis.statistics.uncertainty.doubts import missed_constraints
 from analysis.studies.command_lines import command_line
 from analysis.studies.trials import Study
@@ -78,12 +92,12 @@ def curse(found: Findings) -> TrialTable:
         rows.append(Row(trial=one.trial.trial, look=look, cells=tuple(cells)))
     heads += [Head(lines=("seeds",))]
     heads += [Head(lines=("misses",), kind="text wrap")] if has_missed else []
-    heads += [Head(lines=("on the front",)), Head(lines=("tied with",))]
+    heads += [Head(lines=("on the front",)), tied_head(found)]
     return TrialTable(heads=tuple(heads), rows=tuple(rows))
 
 
 def curse_text(found: Findings) -> list[str]:
-    """Say for each quality by how much selection flattered the members of the front."""
+    """Say by how much selection flattered the members of the front, and what ties are worth."""
     members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
     said = []
     for gap in optimism(members, (*found.study.qualities, *_varying_costs(found))):
@@ -98,6 +112,12 @@ def curse_text(found: Findings) -> list[str]:
         said.append(
             f"{what[0].upper()}{what[1:]}: on average {amount} "
             f"({gap.share} of {gap.num_trials} members were better)"
+        )
+    if any(tied_at_few(found.ties, found.confirmed).values()):
+        said.append(
+            f"with fewer than {ENOUGH_SEEDS} fresh seeds, members that no task tells apart are no "
+            "ties: of pairs that differ by two standard deviations in every task, three seeds "
+            "leave 35 % undecided, five seeds 4 %"
         )
     return said
 

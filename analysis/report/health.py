@@ -7,7 +7,7 @@ from analysis.labels import metric_label, number, task_label
 from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
 from analysis.statistics.health import collapse, ranks, reach
-from analysis.statistics.uncertainty.confirmed import seeds_text, tried_seeds
+from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, seeds_text, tried_seeds
 from analysis.statistics.uncertainty.doubts import failures, missed_constraints
 from analysis.studies.command_lines import command_line
 from analysis.studies.masks import failure_reason, read_masks
@@ -18,7 +18,6 @@ from trainables import report
 _FAILED, _STOPPED = 0.1, 0.8  # shares of the trials that are too many
 _GAIN = 0.01  # of the hypervolume, in the last quarter of the trials
 _WEAK = 0.5  # a rank correlation
-_FEW_SEEDS = 5
 _MAX_NAMED = 5
 
 
@@ -188,15 +187,15 @@ def _seeds(found: Findings) -> Iterator[Finding]:
         return
     bare = [t.trial for t in found.members if t.trial not in found.confirmed]
     num_tried = len(tried_seeds(found.confirmed))
-    confirm = f"`{confirm_command(found.study, max(num_tried, _FEW_SEEDS))}`"
+    confirm = f"`{confirm_command(found.study, max(num_tried, ENOUGH_SEEDS))}`"
     if bare:
         yield Finding(text=f"{_listed(bare)} of the front are not confirmed.", remedy=f"{confirm}.")
     members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
     if seeds := seeds_text(members):
         counts = [len(one.runs) for one in members if one.runs]
-        few = ", which makes intervals wide" if min(counts) < _FEW_SEEDS else ""
+        few = ", which makes intervals wide" if min(counts) < ENOUGH_SEEDS else ""
         # Trainings that failed are not made up for by the same command.
-        lacking = min(len(one.tried) for one in members) < max(num_tried, _FEW_SEEDS)
+        lacking = min(len(one.tried) for one in members) < max(num_tried, ENOUGH_SEEDS)
         yield Finding(
             text=f"The front is confirmed at {seeds}{few}.",
             remedy=f"{confirm}." if lacking else "",
@@ -219,7 +218,7 @@ def _lost(found: Findings) -> Iterator[Finding]:
     for one in sorted(own, key=lambda one: one.trial.trial not in found.member_names)[:_MAX_NAMED]:
         where = " (on the front)" if one.trial.trial in found.member_names else ""
         lost = _listed([run.trial for run in one.failed.values()])
-        more = confirm_command(found.study, max(num_tried + len(one.failed), _FEW_SEEDS))
+        more = confirm_command(found.study, max(num_tried + len(one.failed), ENOUGH_SEEDS))
         yield Finding(
             text=f"{one.trial.trial}{where}: {failures(found.study, one)} ({lost}). They are in no "
             "mean.",

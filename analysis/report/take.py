@@ -7,7 +7,7 @@ from analysis.labels import admitting, metric_label, task_label
 from analysis.methods import MethodStyle, method_style
 from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
-from analysis.statistics.uncertainty.confirmed import fresh_seeds
+from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, fresh_seeds, tied_at_few
 from analysis.studies.systems_by_seed import DELTA
 from analysis.tables import plain_choices
 from trainables import report
@@ -103,7 +103,7 @@ def _headline(one: plain_choices.PlainChoice) -> str:
     losses = ", ".join(_loss(one, name) for name in study.qualities)
     cost = admitting(pick.trial.metrics[study.cost], study.cost)
     beside = f"; beside the dense model: {losses}" if pick.dense else ""
-    sure = "; ".join(plain_choices.seeds_parts(one))  # failures are in the doubt
+    sure = plain_choices.joined(plain_choices.seeds_parts(one))  # failures are in the doubt
     doubt = f" {one.doubt}" if one.doubt else ""
     return (
         f"({method_style(pick.trial.method).label}, {metric_label(study.cost)} {cost}){beside}. "
@@ -134,10 +134,13 @@ def _text(found: Findings) -> str:
         "share of the dense one's."
     )
     if fresh_seeds(found.confirmed):
+        few = any(tied_at_few(found.ties, found.confirmed).values())
+        rest = f"with fewer than {ENOUGH_SEEDS} that is mostly want of seeds, no tie. In"
         return (
             f"{said} \u201cFresh\u201d is the loss at fresh seeds, with its 95 % interval: plus is "
             "worse, minus is better. Models are tied where no quality at fresh seeds tells them "
-            f"apart; in brackets, the {metric_label(found.study.cost)} of the other."
+            f"apart; {rest if few else 'in'} brackets, the {metric_label(found.study.cost)} of the "
+            "other."
         )
     if found.confirmed:
         return f"{said} Each is of one seed: all trainings at fresh seeds failed, see Health."

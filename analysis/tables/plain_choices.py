@@ -22,7 +22,12 @@ from analysis.statistics.choice import choose, mean_metrics
 from analysis.statistics.comparison import Interval
 from analysis.statistics.conditions import parse_conditions
 from analysis.statistics.fronts import dense_trials, eligible
-from analysis.statistics.uncertainty.confirmed import confirmations, ties
+from analysis.statistics.uncertainty.confirmed import (
+    ENOUGH_SEEDS,
+    confirmations,
+    tied_at_few,
+    ties,
+)
 from analysis.statistics.uncertainty.doubts import (
     failures,
     missed_bounds,
@@ -53,7 +58,8 @@ class PlainChoice:
     model's mean there: its mean, and its 95 % interval, paired by seed; empty where one of both is
     not confirmed. fresh_delta: the mean of Δ_T there, else NaN. num_seeds: how many fresh seeds the
     model has. num_failed: at how many more its training failed. tied: numbers of the members that
-    no quality tells apart from it. doubt: what fresh seeds say against it, else empty.
+    no quality tells apart from it. undecided: numbers of the members that too few seeds are shared
+    with to call that a tie. doubt: what fresh seeds say against it, else empty.
     """
 
     condition: str
@@ -66,6 +72,7 @@ class PlainChoice:
     num_seeds: int = 0
     num_failed: int = 0
     tied: tuple[int, ...] = ()
+    undecided: tuple[int, ...] = ()
     doubt: str = ""
 
 
@@ -153,10 +160,15 @@ def fresh_delta_text(one: PlainChoice) -> str:
 def sureness(one: PlainChoice) -> str:
     """Say at how many seeds the model is known, and with which members, of what cost, it is tied.
 
-    For example "3 fresh seeds; tied with 12 (24.5 %), 17 (30 %)" or "one seed; all 5 fresh
-    trainings failed".
+    For example "5 fresh seeds; tied with 12 (24.5 %), 17 (30 %)", "3 fresh seeds, too few to tell
+    it from 12 (24.5 %)" or "one seed; all 5 fresh trainings failed".
     """
-    return "; ".join((*seeds_parts(one), *failed_parts(one)))
+    return joined((*seeds_parts(one), *failed_parts(one)))
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Join what is said of seeds."""
+    return "; ".join(parts).replace("; too few", ", too few")
 
 
 def seeds_parts(one: PlainChoice) -> tuple[str, ...]:
@@ -167,7 +179,14 @@ def seeds_parts(one: PlainChoice) -> tuple[str, ...]:
     if one.tied and one.pick is not None:
         cost = one.pick.study.cost
         costs = {t.number: admitting(t.metrics[cost], cost, 3) for t in one.pick.choice.front}
-        said.append(f"tied with {', '.join(f'{each} ({costs[each]})' for each in one.tied)}")
+        priced = {each: f"{each} ({costs[each]})" for each in one.tied}
+        tied = ", ".join(text for each, text in priced.items() if each not in one.undecided)
+        few = ", ".join(text for each, text in priced.items() if each in one.undecided)
+        said += [f"tied with {tied}"] if tied else []
+        if few and one.num_seeds < ENOUGH_SEEDS:
+            said.append(f"too few to tell it from {few}")
+        elif few:
+            said.append(f"too few of them shared to tell it from {few}")
     return tuple(said)
 
 
@@ -216,6 +235,7 @@ def to_json(one: PlainChoice) -> dict[str, Any]:
         "fresh_seeds": one.num_seeds,
         "fresh_failed": one.num_failed,
         "tied_with": list(one.tied),
+        "tied_at_few_seeds": [each for each in one.tied if each in one.undecided],
         "doubt": one.doubt or None,
         "model": None if pick is None else str(pick.model),
     }
@@ -249,6 +269,7 @@ def _choice(
     own = known.get(pick.trial.trial)
     references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
     reference = next((one for one in references if one.runs), None)
+    tied = ties(chosen.front, known, study.qualities)
     fresh, delta, doubts = {}, math.nan, []
     if own is not None:
         fresh = fresh_losses(own, reference, study.qualities) if reference else {}
@@ -266,7 +287,8 @@ def _choice(
         fresh_delta=delta,
         num_seeds=len(own.runs) if own else 0,
         num_failed=len(own.failed) if own else 0,
-        tied=ties(chosen.front, known, study.qualities).get(pick.trial.trial, ()),
+        tied=tied.get(pick.trial.trial, ()),
+        undecided=tied_at_few(tied, known).get(pick.trial.trial, ()),
         doubt=" ".join(f"{said[0].upper()}{said[1:]}." for said in doubts),
     )
 

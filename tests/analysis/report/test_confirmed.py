@@ -113,8 +113,9 @@ def test_ties_on_the_first_screen_have_their_cost(record: Record) -> None:
     assert shown is not None
     sure = {row.condition: (row.trial, row.cells[-1]) for row in shown.rows if row.trial}
     first = sure["At most 1 % loss on every task"]
-    assert first == ("demo-00002", ("3 fresh seeds", "tied with 1 (40 %)"))
-    assert "in brackets, the density of the other" in shown.text
+    assert first == ("demo-00002", ("3 fresh seeds", "too few to tell it from 1 (40 %)"))
+    assert "with fewer than 5 that is mostly want of seeds, no tie. In brackets, the" in shown.text
+    assert "3 fresh seeds, too few to tell it from" in shown.headline
     others = {trial for trial, _ in sure.values()} - {shown.first.trial}
     assert shown.headline.endswith("Other conditions take other models, below.") == bool(others)
 
@@ -125,7 +126,7 @@ def test_tables_carry_means_intervals_and_ties(built: BuiltStudy) -> None:
     assert found.ties == {"demo-00002": (1,), "demo-00001": (2,), "demo-00000": ()}
     table = trial_tables.members(found)
     heads = [head.lines[-1] for head in table.heads]
-    assert heads[-3:] == ["tied with", "settings", "model"]
+    assert heads[-3:] == ["to tell from", "settings", "model"]
     assert [row.cells[-3] for row in table.rows] == ["1", "2", "–"]
     half = half_width([0.58, 0.59, 0.60])
     assert table.rows[2].cells[heads.index("fresh seeds")] == f"0.5900 ± {half:.4f}"
@@ -191,7 +192,8 @@ def test_pictures_show_them(built: BuiltStudy) -> None:
 def test_the_page_says_it(built: BuiltStudy) -> None:
     page = render(figures.find(load_study("demo", built.storage)), "command")
     assert "3 of 3 members of the front confirmed at 3 fresh seeds" in page
-    assert "tied with" in page
+    assert "too few seeds<br>to tell from" in page
+    assert "members that no task tells apart are no ties" in page
     assert "single seed" not in page
 
 
@@ -203,7 +205,7 @@ def test_a_study_without_confirmations_says_so(
     told = f"single seed: run `python -m search confirm demo --storage {built.storage}`"
     assert told in render(found, "command").replace("&#39;", "'")
     assert not found.confirmed
-    assert ("tied with",) not in [head.lines for head in trial_tables.members(found).heads]
+    assert ("to tell from",) not in [head.lines[-1:] for head in trial_tables.members(found).heads]
     assert run(monkeypatch, "front", "demo", "--storage", built.storage) == 0
     assert told in capsys.readouterr().out
     assert "tied_with" not in pq.read_table(built.directory / "front.parquet").column_names
@@ -220,3 +222,49 @@ def test_one_fresh_seed_has_a_mean_and_no_interval(record: Record) -> None:
     assert cells[heads.index("fresh seeds")] == "0.5000"
     assert front.draw(found.fronts, found.member_names, "t", "s")
     render(found, "command")
+
+
+def at_many_seeds(num_seeds: int, of_the_first: int) -> list[Row]:
+    """Two members that differ by less than their seeds do; the first has fewer seeds."""
+    found = [
+        simple_row(0, "dense", 1.0, 0.60, 16.0),
+        simple_row(1, "snip", 0.4, 0.597, 16.1),
+        simple_row(2, "rigl", 0.3, 0.596, 16.11),
+    ]
+    for place in range(num_seeds):
+        for row in found[:3]:
+            if row.number != 1 or place < of_the_first:
+                jitter = 0.03 * (-1) ** place if row.number == 2 else 0.0
+                found.append(confirming(row, len(found), 900 + place, jitter))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "of_the_first", "sure", "head", "cell"),
+    [
+        (4, 4, "4 fresh seeds, too few to tell it from 1 (40 %)", "to tell from", "1"),
+        (5, 5, "5 fresh seeds; tied with 1 (40 %)", "tied with", "1"),
+        (
+            6,
+            4,
+            "6 fresh seeds, too few of them shared to tell it from 1 (40 %)",
+            *("to tell from", "1"),
+        ),
+    ],
+)
+def test_a_tie_takes_five_seeds(
+    record: Record, num_seeds: int, of_the_first: int, sure: str, head: str, cell: str
+) -> None:
+    built = record("demo", at_many_seeds(num_seeds, of_the_first), tasks=TASKS)
+    found = figures.find(load_study("demo", built.storage))
+    assert found.ties["demo-00002"] == (1,)
+    every = plain_choices.choices(found.study)
+    one = next(o for o in every if o.pick and o.pick.trial.trial == "demo-00002")
+    assert plain_choices.sureness(one) == sure
+    told = plain_choices.to_json(one)
+    assert (told["tied_with"], told["tied_at_few_seeds"]) == ([1], [1] if "few" in sure else [])
+    table = trial_tables.members(found)
+    (place,) = [n for n, one in enumerate(table.heads) if one.lines[-1] == head]
+    assert table.rows[0].cells[place] == cell
+    said = any("are no ties" in text for text in confirmed_tables.curse_text(found))
+    assert said == ("few" in sure)
