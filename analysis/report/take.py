@@ -159,7 +159,10 @@ def _row(one: plain_choices.PlainChoice) -> TakenRow:
     for name in study.qualities:
         fresh = plain_choices.fresh_text(one, name)
         lines = [plain_choices.loss_text(pick, name), plain_choices.values_text(pick, name)]
-        cells.append((*lines, *([f"fresh: {fresh}"] if fresh else [])))
+        mean, _, interval = fresh.partition(" (")
+        lines += [f"fresh: {mean}"] if mean else []
+        lines += [f"({interval}"] if interval else []
+        cells.append(tuple(lines))
     delta = admitting(pick.delta_percent, f"val/{DELTA}")
     again = plain_choices.fresh_delta_text(one)
     cells.append((delta if delta == "–" else f"{delta} %", *([f"fresh: {again}"] if again else [])))

@@ -43,6 +43,7 @@ from analysis.tables.typeset import Table, plain
 from trainables import report
 from trainables.errors import UserError
 
+_MAX_NAMED = 2  # of the members that one is tied with: all are in the table of members
 _LOSSES = (1.0, 5.0)  # percent of the dense model's value that every task may lose
 # Costs that are shares of the dense network's, and the percentage that is asked for.
 _SHARES = {"cost/density": 10, "cost/latency_fraction": 50, "cost/flops_fraction": 50}
@@ -166,6 +167,14 @@ def sureness(one: PlainChoice) -> str:
     return joined((*seeds_parts(one), *failed_parts(one)))
 
 
+def _cheapest(costs: Mapping[int, float], cost: str) -> str:
+    """Name the cheapest trials, for example "12 (24.5 %), 17 (30 %) and 3 more"."""
+    ordered = sorted(costs, key=lambda each: (costs[each], each))
+    named = [f"{each} ({admitting(costs[each], cost, 3)})" for each in ordered[:_MAX_NAMED]]
+    more = len(ordered) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
 def joined(parts: Sequence[str]) -> str:
     """Join what is said of seeds."""
     return "; ".join(parts).replace("; too few", ", too few")
@@ -178,10 +187,9 @@ def seeds_parts(one: PlainChoice) -> tuple[str, ...]:
         said = [f"{one.num_seeds} fresh seed{'s' if one.num_seeds > 1 else ''}"]
     if one.tied and one.pick is not None:
         cost = one.pick.study.cost
-        costs = {t.number: admitting(t.metrics[cost], cost, 3) for t in one.pick.choice.front}
-        priced = {each: f"{each} ({costs[each]})" for each in one.tied}
-        tied = ", ".join(text for each, text in priced.items() if each not in one.undecided)
-        few = ", ".join(text for each, text in priced.items() if each in one.undecided)
+        costs = {t.number: t.metrics[cost] for t in one.pick.choice.front}
+        numbers = [sorted(set(one.tied) - set(one.undecided)), sorted(one.undecided)]
+        tied, few = (_cheapest({each: costs[each] for each in some}, cost) for some in numbers)
         said += [f"tied with {tied}"] if tied else []
         if few and one.num_seeds < ENOUGH_SEEDS:
             said.append(f"too few to tell it from {few}")
