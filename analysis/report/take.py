@@ -1,7 +1,7 @@
 """Fill the report's first section: what to take under plain conditions, and how to get it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.labels import admitting, metric_label, task_label
 from analysis.methods import MethodStyle, method_style
@@ -72,7 +72,7 @@ def view(found: Findings) -> TakeView | None:
             *tasks,
             *(("Δ_T",), ("how sure",)),
         ),
-        rows=tuple(_row(one) for one in choices),
+        rows=_rows(choices),
         others=tuple(models.values()),
     )
 
@@ -131,17 +131,17 @@ def _task(name: str) -> str:
 def _text(found: Findings) -> str:
     said = (
         "Price: what a task loses beside the dense model on validation, then its value and the "
-        "share of the dense one's."
+        "share of the dense one's"
     )
     if fresh_seeds(found.confirmed):
-        few = any(tied_at_few(found.ties, found.confirmed).values())
-        rest = f"with fewer than {ENOUGH_SEEDS} that is mostly want of seeds, no tie. In"
+        ties = "Models are tied where no quality there tells them apart"
+        if any(tied_at_few(found.ties, found.confirmed).values()):
+            ties = f"Below {ENOUGH_SEEDS} seeds, not to be told apart is mostly want of seeds"
         return (
-            f"{said} \u201cFresh\u201d is the loss at fresh seeds, with its 95 % interval: plus is "
-            "worse, minus is better. Models are tied where no quality at fresh seeds tells them "
-            f"apart; {rest if few else 'in'} brackets, the {metric_label(found.study.cost)} of the "
-            "other."
+            f"{said}; \u201cfresh\u201d: the loss at fresh seeds, plus is worse, and its 95 % "
+            f"interval. {ties}; in brackets, the {metric_label(found.study.cost)} of the other."
         )
+    said = f"{said}."
     if found.confirmed:
         return f"{said} Each is of one seed: all trainings at fresh seeds failed, see Health."
     return (
@@ -150,19 +150,26 @@ def _text(found: Findings) -> str:
     )
 
 
+def _rows(choices: Sequence[plain_choices.PlainChoice]) -> tuple[TakenRow, ...]:
+    """Return a row for each; of a model that stands in one above, prices and Δ_T alone."""
+    found: list[TakenRow] = []
+    for row in map(_row, choices):
+        cells = row.cells
+        if row.trial and row.trial in {above.trial for above in found}:
+            cells = (*((cell[0],) for cell in cells[:-2]), cells[-2], ("as above",))
+        found.append(replace(row, cells=cells))
+    return tuple(found)
+
+
 def _row(one: plain_choices.PlainChoice) -> TakenRow:
     pick = one.pick
     if pick is None:
         return TakenRow(condition=one.condition, command=one.command, reason=one.reason)
-    study = pick.study
+    study, look = pick.study, method_style(pick.trial.method)
     cells: list[tuple[str, ...]] = [(admitting(pick.trial.metrics[study.cost], study.cost),)]
     for name in study.qualities:
-        fresh = plain_choices.fresh_text(one, name)
-        lines = [plain_choices.loss_text(pick, name), plain_choices.values_text(pick, name)]
-        mean, _, interval = fresh.partition(" (")
-        lines += [f"fresh: {mean}"] if mean else []
-        lines += [f"({interval}"] if interval else []
-        cells.append(tuple(lines))
+        lines = (plain_choices.loss_text(pick, name), plain_choices.values_text(pick, name))
+        cells.append((*lines, *plain_choices.fresh_lines(one, name)))
     delta = admitting(pick.delta_percent, f"val/{DELTA}")
     again = plain_choices.fresh_delta_text(one)
     cells.append((delta if delta == "–" else f"{delta} %", *([f"fresh: {again}"] if again else [])))
@@ -171,7 +178,7 @@ def _row(one: plain_choices.PlainChoice) -> TakenRow:
         condition=one.condition,
         command=one.command,
         trial=pick.trial.trial,
-        look=method_style(pick.trial.method),
+        look=replace(look, label=look.label.replace(" ", "\u00a0")),  # in one line
         cells=tuple(cells),
         doubt=one.doubt,
     )

@@ -151,6 +151,16 @@ def fresh_text(one: PlainChoice, name: str) -> str:
     return f"{losing(mean)} ({losing_between(interval.low, interval.high)})"
 
 
+def fresh_lines(one: PlainChoice, name: str) -> tuple[str, ...]:
+    """Write the same in a narrow column, plus for worse: "fresh: +2.1 %" and "(-0.4 to +3.9)"."""
+    said, _, interval = fresh_text(one, name).partition(" (")
+    if not said:
+        return ()
+    amount, _, side = said.rpartition(" ")
+    signed = f"{'+' if side == 'worse' else '-'}{amount}" if amount else said
+    return (f"fresh: {signed}", *([f"({interval}"] if interval else []))
+
+
 def fresh_delta_text(one: PlainChoice) -> str:
     """Write Δ_T at fresh seeds, for example "-5.2 %"; "" where it is not known."""
     if not math.isfinite(one.fresh_delta):

@@ -114,7 +114,8 @@ def test_ties_on_the_first_screen_have_their_cost(record: Record) -> None:
     sure = {row.condition: (row.trial, row.cells[-1]) for row in shown.rows if row.trial}
     first = sure["At most 1 % loss on every task"]
     assert first == ("demo-00002", ("3 fresh seeds", "too few to tell it from 1 (40 %)"))
-    assert "with fewer than 5 that is mostly want of seeds, no tie. In brackets, the" in shown.text
+    said = "Below 5 seeds, not to be told apart is mostly want of seeds; in brackets, the density"
+    assert said in shown.text
     assert "3 fresh seeds, too few to tell it from" in shown.headline
     others = {trial for trial, _ in sure.values()} - {shown.first.trial}
     assert shown.headline.endswith("Other conditions take other models, below.") == bool(others)
@@ -268,3 +269,27 @@ def test_a_tie_takes_five_seeds(
     assert table.rows[0].cells[place] == cell
     said = any("are no ties" in text for text in confirmed_tables.curse_text(found))
     assert said == ("few" in sure)
+
+
+def test_the_first_screen_says_a_model_once_and_names_the_cheapest_ties(record: Record) -> None:
+    made = [simple_row(0, "dense", 1.0, 0.60, 16.0)]
+    made += [simple_row(n, "snip", n / 10, 0.59 + 0.001 * n, 16.0) for n in range(1, 6)]
+    for place in range(5):
+        for row in made[:6]:
+            jitter = 0.02 * math.sin(3 * place + 7 * row.number)
+            made.append(confirming(row, len(made), 900 + place, jitter))
+    built = record("demo", made, tasks=TASKS)
+    found = figures.find(load_study("demo", built.storage))
+    assert found.ties["demo-00001"] == (0, 2, 3, 4, 5)
+    shown = take.view(found)
+    assert shown is not None
+    seen: dict[str, tuple[tuple[str, ...], ...]] = {}
+    for row in (row for row in shown.rows if row.trial):
+        if row.trial in seen:
+            above = seen[row.trial]
+            assert row.cells[:-2] == tuple((cell[0],) for cell in above[:-2])
+            assert row.cells[-2:] == (above[-2], ("as above",))
+        seen.setdefault(row.trial, row.cells)
+    first = seen["demo-00001"]
+    assert [line[:8] for line in first[1]] == ["1.5 % wo", "0.591 (9", "fresh: +", "(-2.1 to"]
+    assert first[-1] == ("5 fresh seeds", "tied with 2 (20 %), 3 (30 %) and 3 more")
