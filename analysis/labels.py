@@ -59,6 +59,7 @@ _PERCENTAGES = {  # costs that are stored as fractions, and their units on an ax
     "cost/latency_spread": "%",
 }
 _BYTES_TO_MB = 1e-6
+_DUST = Decimal("1e-9")
 
 
 def remember_depth(kind: str | None) -> None:
@@ -143,7 +144,8 @@ def number(value: float, name: str | None = None) -> str:
     if name is not None and name.startswith("cost/"):
         if is_percentage(name):
             percent = 100 * value
-            return f"{percent:.3g} %" if percent < 99.95 else f"{percent:.4g} %"
+            text = f"{percent:.3g}" if percent < 99.95 else f"{percent:.4g}"
+            return f"{_decimal_text(Decimal(text))} %" if math.isfinite(value) else f"{text} %"
         return f"{_plain(shown_factor(name) * value)}{_unit_after(name)}"
     return _plain(value)
 
@@ -163,6 +165,8 @@ def numbers(values: Sequence[float], name: str | None = None) -> list[str]:
         texts = [f"{factor * value:.{digits}g}" for value in values]
         if _order(list(map(float, texts))) == _order(values):
             break
+    if name is not None and is_percentage(name) and all(map(math.isfinite, values)):
+        return [f"{_decimal_text(Decimal(text))} %" for text in texts]
     unit = "" if name is None else _unit_after(name)
     return [_without_exponent(text) + unit for text in texts]
 
@@ -191,6 +195,30 @@ def admitting_numbers(values: Sequence[float], name: str) -> list[str]:
     return texts
 
 
+def exactly(value: float, name: str) -> str:
+    """Write a value with all of its digits, in the metric's unit: for a bound, as it was given."""
+    scaled = Decimal(repr(float(value))) * Decimal(repr(shown_factor(name)))
+    return _decimal_text(scaled) + _unit_after(name)
+
+
+def losing(percent: float, digits: int = 3) -> str:
+    """Write a loss in percent, for example "1.04 % worse", "0.2 % better" or "equal".
+
+    Never smaller than it is, nor a gain greater, so that a loss beyond a bound is written beyond
+    it: rounded up to `digits` significant digits, or to whole percents where these are coarser.
+    """
+    loss = _rounded_up(percent, digits)
+    if not loss:
+        return "equal"
+    return f"{_decimal_text(abs(loss))} % {'worse' if loss > 0 else 'better'}"
+
+
+def losing_between(low: float, high: float, digits: int = 2) -> str:
+    """Write an interval of a loss, for example "-0.2 to +3.9": no narrower than it is."""
+    ends = (-_rounded_up(-low, digits), _rounded_up(high, digits))
+    return " to ".join(f"{'+' if end > 0 else ''}{_decimal_text(end)}" for end in ends)
+
+
 def share_of_dense(value: float, dense: float, name: str, digits: int = 4) -> str:
     """Write a value as a percentage of the dense model's, rounded to the worse side as well.
 
@@ -200,6 +228,15 @@ def share_of_dense(value: float, dense: float, name: str, digits: int = 4) -> st
         return "–"
     percent = 100 * Decimal(repr(float(value))) / Decimal(repr(float(dense)))
     return f"{_decimal_text(_worse(percent, name, digits))} %"
+
+
+def _rounded_up(percent: float, digits: int) -> Decimal:
+    """Round up; what is below a billionth of a percent is what is left of floats that are equal."""
+    exact = Decimal(repr(float(percent))).quantize(_DUST, context=Context(prec=50))
+    if not exact:
+        return Decimal(0)
+    step = Decimal(1).scaleb(min(exact.adjusted() - digits + 1, 0))
+    return exact.quantize(step, rounding=ROUND_CEILING, context=Context(prec=50)) + 0
 
 
 def _worse(value: Decimal, name: str, digits: int) -> Decimal:

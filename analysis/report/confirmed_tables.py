@@ -1,31 +1,62 @@
 """Fill the report's table of what fresh seeds say beside what the search promised."""
 
-from analysis.labels import metric_label, numbers, task_label
+import math
+
+from analysis.labels import admitting, metric_label, number, numbers, task_label
 from analysis.methods import method_style
 from analysis.report.figures import Findings, test_name
-from analysis.report.trial_tables import Head, Row, TrialTable, digits, mean_text, tied_text
-from analysis.statistics.uncertainty.confirmed import fresh_seeds, optimism
+from analysis.report.trial_tables import (
+    Head,
+    Row,
+    TrialTable,
+    digits,
+    mean_text,
+    tied_head,
+    tied_text,
+)
+from analysis.statistics.fronts import shown_costs
+from analysis.statistics.uncertainty.confirmed import (
+    ENOUGH_SEEDS,
+    Confirmed,
+    optimism,
+    seeds_text,
+    tied_at_few,
+)
+from analysis.statistics.uncertainty.doubts import missed_constraints
+from analysis.studies.command_lines import command_line
+from analysis.studies.trials import Study
 from trainables import report
 
-UNCONFIRMED = "single seed: run `python -m search confirm {study}`"
+_ROUNDING = 1e-9  # of a cost: what is left of floats that are equal
 
 
 def state(found: Findings) -> str:
     """Say in a line at how many seeds the front is known, and what to do where it is one."""
-    seeds = fresh_seeds(found.confirmed)
-    if not seeds:
-        return UNCONFIRMED.format(study=found.study.name)
-    members = sum(name in found.confirmed for name in found.member_names)
-    return (
-        f"{members} of {len(found.members)} members of the front confirmed at "
-        f"{len(seeds)} fresh seeds"
-    )
+    if not found.confirmed:
+        return f"single seed: run `{confirm_command(found.study)}`"
+    tried = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
+    known = [one for one in tried if one.runs]
+    said = f"{len(known)} of {len(found.members)} members of the front confirmed"
+    if known:
+        said += f" at {seeds_text(known)}"
+    num_failed = sum(len(one.failed) for one in tried)
+    if num_failed:
+        total = sum(len(one.tried) for one in tried)
+        said += f"; {num_failed} of {total} of their trainings failed"
+    return said
+
+
+def confirm_command(study: Study, num_seeds: int | None = None) -> str:
+    """Return the command that trains the front at fresh seeds, at `num_seeds` where it is given."""
+    words = [] if num_seeds is None else ["--seeds", str(num_seeds)]
+    return command_line("search confirm", study.name, study.directory.parent, *words)
 
 
 def curse(found: Findings) -> TrialTable:
     """Tabulate the winner's curse: each quality at selection, and at fresh seeds on val and test.
 
-    Beside the members are the neighbours and the dense model, as far as they were confirmed.
+    Costs that differ between seeds, such as a latency, stand there too. Beside the members are the
+    neighbours and the dense model, as far as they were confirmed.
     """
     heads: list[Head] = []
     for name in found.study.qualities:
@@ -36,33 +67,88 @@ def curse(found: Findings) -> TrialTable:
             Head(lines=("val at", "fresh seeds")),
             Head(lines=("test at", "fresh seeds"), kind="test"),
         ]
+    costs = _varying_costs(found)
+    for name in costs:
+        heads += [
+            Head(lines=(metric_label(name), "at selection")),
+            Head(lines=("at", "fresh seeds")),
+        ]
+    has_missed = any(missed_constraints(found.study, one) for one in found.confirmed.values())
     rows = []
     for one in found.confirmed.values():
         cells = []
         for name in found.study.qualities:
             cells += [digits(one.trial.metrics.get(name))]
             cells += [mean_text(one, name), mean_text(one, test_name(name))]
+        for name in costs:
+            cells += [admitting(one.trial.metrics.get(name, math.nan), name), _cost_text(one, name)]
         place = "yes" if one.trial.trial in found.member_names else "no"
-        cells += [str(len(one.runs)), place, tied_text(found, one.trial)]
+        count = f"{len(one.runs)} of {len(one.tried)}" if one.failed else str(len(one.runs))
+        cells += [count]
+        if has_missed:
+            cells += ["; ".join(missed_constraints(found.study, one)).replace("it misses ", "")]
+        cells += [place, tied_text(found, one.trial)]
         look = method_style(one.trial.method)
         rows.append(Row(trial=one.trial.trial, look=look, cells=tuple(cells)))
-    heads += [Head(lines=("seeds",)), Head(lines=("on the front",)), Head(lines=("tied with",))]
+    heads += [Head(lines=("seeds",))]
+    heads += [Head(lines=("misses",), kind="text wrap")] if has_missed else []
+    heads += [Head(lines=("on the front",)), tied_head(found)]
     return TrialTable(heads=tuple(heads), rows=tuple(rows))
 
 
 def curse_text(found: Findings) -> list[str]:
-    """Say for each quality by how much selection flattered the members of the front."""
+    """Say by how much selection flattered the members of the front, and what ties are worth."""
     members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
     said = []
-    for gap in optimism(members, found.study.qualities):
-        (amount,) = numbers([abs(gap.mean)], gap.objective)
-        task = task_label(report.without_split(gap.objective).partition("/")[0])
-        direction = "better" if gap.mean > 0 else "worse"
+    for gap in optimism(members, (*found.study.qualities, *_varying_costs(found))):
+        what = metric_label(gap.objective)
+        if not gap.objective.startswith("cost/"):
+            what = f"{task_label(report.without_split(gap.objective).partition('/')[0])} {what}"
+        amount = "equal at selection and at fresh seeds"
+        if gap.mean:
+            (by,) = numbers([abs(gap.mean)], gap.objective)
+            direction = "better" if gap.mean > 0 else "worse"
+            amount = f"{by} {direction} at selection than at fresh seeds"
         said.append(
-            f"{task} {metric_label(gap.objective)}: on average {amount} {direction} at selection "
-            f"than at fresh seeds ({gap.share} of {gap.num_trials} members were better)"
+            f"{what[0].upper()}{what[1:]}: on average {amount} "
+            f"({gap.share} of {gap.num_trials} members were better)"
+        )
+    if any(tied_at_few(found.ties, found.confirmed).values()):
+        said.append(
+            f"with fewer than {ENOUGH_SEEDS} fresh seeds, members that no task tells apart are no "
+            "ties: of pairs that differ by two standard deviations in every task, three seeds "
+            "leave 35 % undecided, five seeds 4 %"
         )
     return said
+
+
+def _varying_costs(found: Findings) -> tuple[str, ...]:
+    """Return the costs that were not the same at selection and at every fresh seed."""
+    known = found.confirmed.values()
+    runs = [run for one in known for run in one.runs.values()]
+
+    def varies(one: Confirmed, name: str) -> bool:
+        values = [*one.values(name).values(), one.trial.metrics.get(name, math.nan)]
+        values = [value for value in values if math.isfinite(value)]
+        if not values:
+            return False
+        return max(values) - min(values) > _ROUNDING * max(map(abs, values))
+
+    return tuple(
+        name
+        for name in shown_costs(found.study.cost, runs)
+        if any(varies(one, name) for one in known)
+    )
+
+
+def _cost_text(one: Confirmed, name: str) -> str:
+    """Write a cost's mean over fresh seeds, for example "60 % ± 2.1 %"."""
+    interval = one.interval(name)
+    mean = admitting(one.mean(name), name)
+    if not math.isfinite(interval.high - interval.low):
+        return mean
+    half = number((interval.high - interval.low) / 2, name)
+    return f"{mean} ± {half}"
 
 
 def _arrow(name: str) -> str:

@@ -41,7 +41,7 @@ from analysis.statistics.system_means import SystemMeans, system_means
 from analysis.statistics.uncertainty.confirmed import (
     Confirmed,
     confirmations,
-    fresh_seeds,
+    seeds_text,
     ties,
 )
 from analysis.studies.constraints import Bound, misses, read_bounds
@@ -163,14 +163,19 @@ def front_rows(found: Findings) -> pa.Table:
 def with_intervals(found: Findings, rows: pa.Table) -> pa.Table:
     """Return the rows with what fresh seeds tell of each, null where it was not confirmed.
 
-    Added are `fresh/seeds`, how many; for every objective `fresh/NAME/mean`, `/low` and `/high`,
-    Student's t interval of 95 %; and `tied_with`, the numbers of the members that no quality tells
-    apart. Without confirmations the rows stay as they are.
+    Added are `fresh/seeds`, how many, and `fresh/failed`, at how many more the training failed; for
+    every objective `fresh/NAME/mean`, `/low` and `/high`, Student's t interval of 95 %; and
+    `tied_with`, the numbers of the members that no quality tells apart. Without confirmations the
+    rows stay as they are.
     """
     if not found.confirmed:
         return rows
     known = [found.confirmed.get(name) for name in rows["trial"].to_pylist()]
-    columns = {"fresh/seeds": pa.array([one and len(one.runs) for one in known], pa.int64())}
+    columns = {
+        "fresh/seeds": pa.array([one and len(one.runs) for one in known], pa.int64()),
+        "fresh/failed": pa.array([one and len(one.failed) for one in known], pa.int64()),
+    }
+    known = [one if one and one.runs else None for one in known]
     for name in found.study.objectives:
         intervals = [one and one.interval(name) for one in known]
         values = {
@@ -273,8 +278,9 @@ def front_subtitle(found: Findings) -> str:
     num_stopped = len(found.study.with_status("stopped"))
     about = subtitle(found).removesuffix(" split")
     said = [about, *([f"{num_stopped} stopped early"] if num_stopped else [])]
-    if seeds := fresh_seeds(found.confirmed):
-        said.append(f"confirmed at {len(seeds)} fresh seeds")
+    members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
+    if seeds := seeds_text(members):
+        said.append(f"confirmed at {seeds}")
     return " · ".join(said)
 
 

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analysis.labels import metric_label, number, task_label
-from analysis.report.confirmed_tables import UNCONFIRMED
+from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
 from analysis.statistics.health import collapse, ranks, reach
-from analysis.statistics.uncertainty.confirmed import fresh_seeds
+from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, seeds_text, tried_seeds
+from analysis.statistics.uncertainty.doubts import failures, missed_constraints
+from analysis.studies.command_lines import command_line
 from analysis.studies.masks import failure_reason, read_masks
 from analysis.studies.reports import read_reports
 from analysis.studies.terms import further_text, rungs, trials_text
@@ -15,7 +17,6 @@ from trainables import report
 
 _FAILED, _STOPPED = 0.1, 0.8  # shares of the trials that are too many
 _GAIN = 0.01  # of the hypervolume, in the last quarter of the trials
-_FEW_SEEDS = 5
 _MAX_NAMED = 5
 
 
@@ -92,8 +93,9 @@ def _gain(found: Findings) -> Iterator[Finding]:
         f"{100 * gain.share:.2g} % of the hypervolume."
     )
     still = gain.share > _GAIN
-    command = f"`python -m search extend {found.study.name} --trials K`"
-    yield Finding(text=text, remedy=f"The search still gains: {command}." if still else "")
+    storage = found.study.directory.parent
+    command = command_line("search extend", found.study.name, storage, "--trials", "K")
+    yield Finding(text=text, remedy=f"The search still gains: `{command}`." if still else "")
 
 
 def _further(found: Findings) -> Iterator[Finding]:
@@ -177,34 +179,56 @@ def _ranks(found: Findings) -> Iterator[Finding]:
 def _seeds(found: Findings) -> Iterator[Finding]:
     if not found.members:
         return
-    seeds = fresh_seeds(found.confirmed)
-    if not seeds and found.study.facts.get("grid"):
-        yield Finding(
-            text="A grid has its own seeds: `python -m analysis compare` pairs systems by them."
-        )
+    if not found.confirmed and found.study.facts.get("grid"):
+        command = command_line("analysis compare", found.study.name, found.study.directory.parent)
+        yield Finding(text=f"A grid has its own seeds: `{command}` pairs systems by them.")
         return
-    if not seeds:
+    if not found.confirmed:
         text = "Every member of the front is known at one seed, the luckiest of many."
-        said = UNCONFIRMED.format(study=found.study.name)
-        yield Finding(text=text, remedy=f"{said[0].upper()}{said[1:]}.")
+        yield Finding(text=text, remedy=f"Run `{confirm_command(found.study)}`.")
         return
     bare = [t.trial for t in found.members if t.trial not in found.confirmed]
-    confirm = f"`python -m search confirm {found.study.name} --seeds {max(len(seeds), _FEW_SEEDS)}`"
+    num_tried = len(tried_seeds(found.confirmed))
+    confirm = f"`{confirm_command(found.study, max(num_tried, ENOUGH_SEEDS))}`"
     if bare:
         yield Finding(text=f"{_listed(bare)} of the front are not confirmed.", remedy=f"{confirm}.")
-    factor = f"{len(seeds)} fresh seeds"
-    few = len(seeds) < _FEW_SEEDS
-    yield Finding(
-        text=f"The front is confirmed at {factor}{', which makes intervals wide' if few else ''}.",
-        remedy=f"{confirm}." if few else "",
-    )
-    lost = [run.trial for run in found.study.confirmations if run.status == "failed"]
-    if lost:
+    members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
+    if seeds := seeds_text(members):
+        counts = [len(one.runs) for one in members if one.runs]
+        few = ", which makes intervals wide" if min(counts) < ENOUGH_SEEDS else ""
+        # Trainings that failed are not made up for by the same command.
+        lacking = min(len(one.tried) for one in members) < max(num_tried, ENOUGH_SEEDS)
         yield Finding(
-            text=f"{len(lost)} of {len(found.study.confirmations)} trainings at fresh seeds failed "
-            f"({_listed(lost)}), and are in no mean.",
-            remedy="Such a setting is fragile: prefer a member whose trainings all ended.",
+            text=f"The front is confirmed at {seeds}{few}.",
+            remedy=f"{confirm}." if lacking else "",
         )
+    for trial in found.members:
+        one = found.confirmed.get(trial.trial)
+        for said in missed_constraints(found.study, one) if one else ():
+            yield Finding(
+                text=f"{trial.trial} is on the front, but {said}.",
+                remedy="Prefer a member that misses it nowhere.",
+            )
+    yield from _lost(found)
+
+
+def _lost(found: Findings) -> Iterator[Finding]:
+    """Say whose trainings at fresh seeds failed: those seeds are not tried again."""
+    known = [one for one in found.confirmed.values() if one.failed]
+    own = [o for o in known if any(r.confirms == o.trial.number for r in o.failed.values())]
+    num_tried = len(tried_seeds(found.confirmed))
+    for one in sorted(own, key=lambda one: one.trial.trial not in found.member_names)[:_MAX_NAMED]:
+        where = " (on the front)" if one.trial.trial in found.member_names else ""
+        lost = _listed([run.trial for run in one.failed.values()])
+        more = confirm_command(found.study, max(num_tried + len(one.failed), ENOUGH_SEEDS))
+        yield Finding(
+            text=f"{one.trial.trial}{where}: {failures(found.study, one)} ({lost}). They are in no "
+            "mean.",
+            remedy="Such a setting is fragile: prefer a member whose trainings all ended. A seed "
+            f"that failed is not tried again; `{more}` adds others.",
+        )
+    if len(own) > _MAX_NAMED:
+        yield Finding(text=f"{len(own) - _MAX_NAMED} further trials failed at fresh seeds.")
 
 
 def _quality(name: str) -> str:

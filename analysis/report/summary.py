@@ -58,9 +58,10 @@ def _fresh(found: Findings, trial: Trial) -> dict[str, Any]:
     intervals = {name: one.interval(name) for name in found.study.objectives}
     return {
         "fresh": {
-            name: {"mean": one.mean(name), "low": _finite(i.low), "high": _finite(i.high)}
+            name: {"mean": _finite(one.mean(name)), "low": _finite(i.low), "high": _finite(i.high)}
             for name, i in intervals.items()
         },
         "fresh_seeds": list(one.runs),
+        "fresh_seeds_failed": list(one.failed),
         "tied_with": list(found.ties.get(trial.trial, ())),
     }

@@ -1,12 +1,13 @@
 """Fill the report's first section: what to take under plain conditions, and how to get it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.labels import admitting, metric_label, task_label
 from analysis.methods import MethodStyle, method_style
+from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
-from analysis.statistics.uncertainty.confirmed import fresh_seeds
+from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, fresh_seeds, tied_at_few
 from analysis.studies.systems_by_seed import DELTA
 from analysis.tables import plain_choices
 from trainables import report
@@ -71,16 +72,22 @@ def view(found: Findings) -> TakeView | None:
             *tasks,
             *(("Δ_T",), ("how sure",)),
         ),
-        rows=tuple(_row(one) for one in choices),
+        rows=_rows(choices),
         others=tuple(models.values()),
     )
 
 
 def _first(picked: Sequence[plain_choices.PlainChoice]) -> plain_choices.PlainChoice:
-    """Return the sparse model under the mildest loss, else the knee, else what there is."""
+    """Return the sparse model under the mildest loss, else the knee, else what there is.
+
+    One that fresh seeds speak against is returned only where they do against every sparse one, and
+    one whose fresh trainings failed last of these.
+    """
     sparse = [c for c in picked if c.pick is not None and c.pick.trial.method != "dense"]
-    losing = [c for c in sparse if c.max_loss is not None and not c.doubt]
-    return (losing or sparse[-1:] or list(picked))[-1]
+    borne_out = [c for c in sparse if not c.doubt]
+    losing = [c for c in borne_out if c.max_loss is not None]
+    steady = [c for c in sparse if not c.num_failed]
+    return (losing or borne_out or steady or sparse or list(picked))[-1]
 
 
 def _model(one: plain_choices.PlainChoice) -> TakenModel:
@@ -96,9 +103,11 @@ def _headline(one: plain_choices.PlainChoice) -> str:
     losses = ", ".join(_loss(one, name) for name in study.qualities)
     cost = admitting(pick.trial.metrics[study.cost], study.cost)
     beside = f"; beside the dense model: {losses}" if pick.dense else ""
+    sure = plain_choices.joined(plain_choices.seeds_parts(one))  # failures are in the doubt
+    doubt = f" {one.doubt}" if one.doubt else ""
     return (
         f"({method_style(pick.trial.method).label}, {metric_label(study.cost)} {cost}){beside}. "
-        f"It answers \u201c{one.condition}\u201d; known at {plain_choices.sureness(one)}."
+        f"It answers \u201c{one.condition}\u201d; known at {sure}.{doubt}"
     )
 
 
@@ -122,39 +131,54 @@ def _task(name: str) -> str:
 def _text(found: Findings) -> str:
     said = (
         "Price: what a task loses beside the dense model on validation, then its value and the "
-        "share of the dense one's."
+        "share of the dense one's"
     )
     if fresh_seeds(found.confirmed):
+        ties = "Models are tied where no quality there tells them apart"
+        if any(tied_at_few(found.ties, found.confirmed).values()):
+            ties = f"Below {ENOUGH_SEEDS} seeds, not to be told apart is mostly want of seeds"
         return (
-            f"{said} \u201cFresh\u201d is the loss at fresh seeds, with its 95 % interval: plus is "
-            "worse, minus is better. Models are tied where no quality at fresh seeds tells them "
-            f"apart; in brackets, the {metric_label(found.study.cost)} of the other."
+            f"{said}; \u201cfresh\u201d: the loss at fresh seeds, plus is worse, and its 95 % "
+            f"interval. {ties}; in brackets, the {metric_label(found.study.cost)} of the other."
         )
+    said = f"{said}."
+    if found.confirmed:
+        return f"{said} Each is of one seed: all trainings at fresh seeds failed, see Health."
     return (
         f"{said} Each is of one seed, so small differences may be luck: "
-        f"\u201cpython -m search confirm {found.study.name}\u201d trains the front again at "
-        "fresh seeds."
+        f"\u201c{confirm_command(found.study)}\u201d trains the front again at fresh seeds."
     )
+
+
+def _rows(choices: Sequence[plain_choices.PlainChoice]) -> tuple[TakenRow, ...]:
+    """Return a row for each; of a model that stands in one above, prices and Δ_T alone."""
+    found: list[TakenRow] = []
+    for row in map(_row, choices):
+        cells = row.cells
+        if row.trial and row.trial in {above.trial for above in found}:
+            cells = (*((cell[0],) for cell in cells[:-2]), cells[-2], ("as above",))
+        found.append(replace(row, cells=cells))
+    return tuple(found)
 
 
 def _row(one: plain_choices.PlainChoice) -> TakenRow:
     pick = one.pick
     if pick is None:
         return TakenRow(condition=one.condition, command=one.command, reason=one.reason)
-    study = pick.study
+    study, look = pick.study, method_style(pick.trial.method)
     cells: list[tuple[str, ...]] = [(admitting(pick.trial.metrics[study.cost], study.cost),)]
     for name in study.qualities:
-        fresh = plain_choices.fresh_text(one, name)
-        lines = [plain_choices.loss_text(pick, name), plain_choices.values_text(pick, name)]
-        cells.append((*lines, *([f"fresh: {fresh}"] if fresh else [])))
+        lines = (plain_choices.loss_text(pick, name), plain_choices.values_text(pick, name))
+        cells.append((*lines, *plain_choices.fresh_lines(one, name)))
     delta = admitting(pick.delta_percent, f"val/{DELTA}")
-    cells.append((delta if delta == "–" else f"{delta} %",))
-    cells.append(tuple(plain_choices.sureness(one).split("; ")))
+    again = plain_choices.fresh_delta_text(one)
+    cells.append((delta if delta == "–" else f"{delta} %", *([f"fresh: {again}"] if again else [])))
+    cells.append((*plain_choices.seeds_parts(one), *plain_choices.failed_parts(one)))
     return TakenRow(
         condition=one.condition,
         command=one.command,
         trial=pick.trial.trial,
-        look=method_style(pick.trial.method),
+        look=replace(look, label=look.label.replace(" ", "\u00a0")),  # in one line
         cells=tuple(cells),
         doubt=one.doubt,
     )

@@ -16,7 +16,7 @@ from analysis.methods import MethodStyle, method_style
 from analysis.report.figures import Findings, test_name
 from analysis.statistics.choice import mean_metrics
 from analysis.statistics.fronts import dense_trials, ineligible_reason, shown_costs
-from analysis.statistics.uncertainty.confirmed import Confirmed
+from analysis.statistics.uncertainty.confirmed import Confirmed, tied_at_few
 from analysis.studies.constraints import misses
 from analysis.studies.masks import failure_reason
 from analysis.studies.systems_by_seed import DELTA
@@ -94,7 +94,7 @@ def members(found: Findings) -> TrialTable:
     heads += [Head(lines=("Δ_T\u00a0↑", "%")), *map(_head, others)]
     heads += [Head(lines=("weights", "kept")), Head(lines=("seed",))]
     if found.confirmed:
-        heads.append(Head(lines=("tied with",), kind="text wrap"))
+        heads.append(tied_head(found, "text wrap"))
     heads += [Head(lines=("settings",), kind="text"), Head(lines=("model",), kind="text")]
     return TrialTable(heads=tuple(heads), rows=tuple(rows))
 
@@ -120,9 +120,8 @@ def missed(found: Findings) -> TrialTable:
     first, *others = shown_costs(study.cost, trials)
     rows = []
     for trial in trials:
-        cells = _costs(trial, [first])
-        cells += [digits(trial.metrics.get(name)) for name in study.qualities]
-        cells += _costs(trial, others)
+        # Beside a bound that is missed, rounded to the worse side as in the words.
+        cells = [_admitting(trial, name) for name in (first, *study.qualities, *others)]
         said = "; ".join(misses(found.bounds, trial.metrics)) or failure_reason(study, trial)
         rows.append(_row(trial, [*cells, said]))
     last = Head(lines=("missed",), kind="text wrap")
@@ -162,10 +161,6 @@ def _head(name: str) -> Head:
     return Head(lines=(task, f"{measured}\u00a0{arrow}", "val"), kind="wide")
 
 
-def _costs(trial: Trial, names: Iterable[str]) -> list[str]:
-    return [number(trial.metrics[n], n) if n in trial.metrics else "–" for n in names]
-
-
 def _admitting(trial: Trial, name: str) -> str:
     return admitting(trial.metrics.get(name, math.nan), name)
 
@@ -178,8 +173,25 @@ def digits(value: float | None) -> str:
 
 
 def tied_text(found: Findings, trial: Trial) -> str:
-    """Write which members a trial is tied with, for example "12, 17"; "–" where none is known."""
-    return ", ".join(map(str, found.ties.get(trial.trial, ()))) or "–"
+    """Write which members a trial is tied with, for example "12, 17"; "–" where none is known.
+
+    "17 (few seeds)" is a tie of too few seeds where others are not; else the head says so.
+    """
+    few = tied_at_few(found.ties, found.confirmed).get(trial.trial, ())
+    mark = "" if _all_few(found) else " (few seeds)"
+    others = found.ties.get(trial.trial, ())
+    return ", ".join(f"{each}{mark if each in few else ''}" for each in others) or "–"
+
+
+def tied_head(found: Findings, kind: str = "") -> Head:
+    """Return the head above `tied_text`: "tied with", or that seeds are too few to say so."""
+    lines = ("too few seeds", "to tell from") if _all_few(found) else ("tied with",)
+    return Head(lines=lines, kind=kind)
+
+
+def _all_few(found: Findings) -> bool:
+    """Tell whether every tie is one of too few seeds, and some are."""
+    return any(found.ties.values()) and found.ties == tied_at_few(found.ties, found.confirmed)
 
 
 def mean_text(one: Confirmed, name: str) -> str:

@@ -6,7 +6,7 @@ compare with nothing here. A trial that missed a constraint (`infeasible`) is sh
 member. Selection is on `val` alone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.statistics.choice import front_members, unmeasured
 from analysis.statistics.pareto import non_dominated_order
-from analysis.statistics.uncertainty.attainment import attainment_surfaces
+from analysis.statistics.uncertainty.attainment import attainment_surfaces, common_seeds
 from analysis.statistics.uncertainty.confirmed import Confirmed, confirmations
 from analysis.studies.constraints import Bound, axis_bound, off_axis_bounds, read_bounds
 from analysis.studies.trials import Study, Trial
@@ -30,7 +30,8 @@ class TaskFront:
 
     dense: dense trials that ran to the end, a level to compare with whether or not they met the
     constraints. confirmed: those of `trials` and `dense` that were trained at fresh seeds.
-    attainment: by percentage of these seeds, the surface that is attained, see `attainment`.
+    attainment: by percentage of the seeds at which the joint front was trained, the surface that is
+    attained, see `attainment`.
     """
 
     quality: str  # full name, "val/segmentation/miou"
@@ -147,6 +148,8 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
     known = confirmations(study)
     names = dict.fromkeys(trial.trial for trial in (*trials, *dense))
     confirmed = tuple(known[name] for name in names if name in known)
+    ended = tuple(one for one in confirmed if one.runs)
+    compared = _compared(confirmed, {t.trial for t in (*joint_front(study), *dense)})
     return tuple(
         TaskFront(
             quality=quality,
@@ -159,8 +162,8 @@ def task_fronts(study: Study) -> tuple[TaskFront, ...]:
             quality_bound=axis_bound(bounds, quality),
             cost_bound=cost_bound,
             other_bounds=off_axis_bounds(bounds, quality, study.cost),
-            confirmed=confirmed,
-            attainment=attainment_surfaces(confirmed, study.cost, quality),
+            confirmed=ended,
+            attainment=attainment_surfaces(compared, study.cost, quality),
         )
         for quality in study.qualities
     )
@@ -195,6 +198,15 @@ def _usable(study: Study, status: str) -> tuple[Trial, ...]:
         for trial in study.with_status(status)
         if not report.non_finite(trial.metrics, study.objectives)
     )
+
+
+def _compared(confirmed: Sequence[Confirmed], core: Collection[str]) -> list[Confirmed]:
+    """Return those of the trials `core` and the others that were trained at all of their seeds.
+
+    The others are neighbours of the front, which are trained after it.
+    """
+    seeds = set(common_seeds([one for one in confirmed if one.trial.trial in core]))
+    return [o for o in confirmed if o.trial.trial in core or seeds <= set(o.tried)]
 
 
 def _front(trials: Sequence[Trial], cost: str, quality: str) -> tuple[Trial, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.labels import metric_label, number, task_label, unit_label
+from analysis.labels import admitting, exactly, metric_label, task_label
 from trainables import report
 from trainables.errors import UserError
 
@@ -32,7 +32,13 @@ class Bound:
     @property
     def short(self) -> str:
         """Return for example "≥ 0.3" or "≤ 20 %"."""
-        return f"{'≥' if self.is_floor else '≤'} {self._written(self.value)}"
+        return f"{'≥' if self.is_floor else '≤'} {exactly(self.value, self.metric)}"
+
+    @property
+    def typed(self) -> str:
+        """Return the bound as it is given to the search, for example "segmentation/miou>=0.3"."""
+        sign = ">=" if self.is_floor else "<="
+        return f"{report.without_split(self.metric)}{sign}{self.value!r}"
 
     @property
     def label(self) -> str:
@@ -43,7 +49,7 @@ class Bound:
     def text(self) -> str:
         """Return for example "segmentation mIoU at least 0.3" or "density at most 20 %"."""
         side = "at least" if self.is_floor else "at most"
-        return f"{self._what} {side} {self._written(self.value)}"
+        return f"{self._what} {side} {exactly(self.value, self.metric)}"
 
     def is_missed(self, metrics: Mapping[str, float]) -> bool:
         """Tell whether a recorded value misses the bound, to say which bound it was."""
@@ -52,10 +58,13 @@ class Bound:
         return sign * value > sign * self.value
 
     def miss(self, metrics: Mapping[str, float]) -> str:
-        """Return for example "segmentation mIoU is 0.21, must be at least 0.3"."""
+        """Return for example "segmentation mIoU is 0.21, must be at least 0.3".
+
+        The value is rounded to the worse side and the bound is written whole, so that they differ.
+        """
         side = "at least" if self.is_floor else "at most"
-        value = self._written(metrics.get(self.metric, math.nan))
-        return f"{self._what} is {value}, must be {side} {self._written(self.value)}"
+        value = admitting(metrics.get(self.metric, math.nan), self.metric)
+        return f"{self._what} is {value}, must be {side} {exactly(self.value, self.metric)}"
 
     @property
     def _what(self) -> str:
@@ -64,10 +73,6 @@ class Bound:
             return label
         task = report.without_split(self.metric).partition("/")[0]
         return f"{task_label(task).lower()} {label}"
-
-    def _written(self, value: float) -> str:
-        unit = unit_label(self.metric)
-        return f"{number(value, self.metric)}{unit if unit == '°' else ''}"
 
 
 def read_bounds(facts: Mapping[str, Any]) -> tuple[Bound, ...]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from analysis.labels import remember_depth
 from analysis.methods import remember_methods, settings_read
 from analysis.studies import tracking
+from analysis.studies.command_lines import command_line
 from trainables import report
 from trainables.checksums import read_sealed, read_table
 from trainables.command_line import masked
@@ -190,7 +191,8 @@ def _require_record(name: str, directory: Path) -> None:
     if ended and not table.is_file():
         raise UserError(
             f"study {name!r} must have {str(table)!r}, for {ended} of its trials have ended, but "
-            f"got no such file; `python -m search resume {name}` writes it anew"
+            f"got no such file; `{command_line('search resume', name, directory.parent)}` writes "
+            "it anew"
         )
 
 

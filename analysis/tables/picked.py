@@ -1,7 +1,6 @@
 """Say which model was picked, why, what it costs and what it gives up: as text and for JSON."""
 
 import math
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from analysis.labels import (
 from analysis.methods import method_style
 from analysis.statistics.choice import Choice
 from analysis.statistics.conditions import Condition
+from analysis.studies.command_lines import command_line
 from analysis.studies.masks import read_masks
 from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial, is_value
@@ -61,10 +61,8 @@ class Pick:
     @property
     def ship(self) -> str:
         """Return the command that makes the model ready to take home."""
-        storage = self.study.directory.parent
-        words = ["python", "-m", "search", "ship", self.study.name, "--trial"]
-        words += [str(self.trial.number), "--out", f"shipped/{self.trial.trial}"]
-        return shlex.join(words + (["--storage", str(storage)] if str(storage) != "runs" else []))
+        words = ["--trial", str(self.trial.number), "--out", f"shipped/{self.trial.trial}"]
+        return command_line("search ship", self.study.name, self.study.directory.parent, *words)
 
     @property
     def delta_percent(self) -> float:

@@ -6,22 +6,36 @@ losses stands beside them, and where they do not bear a condition out, that is s
 """
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.labels import admitting, metric_label, share_of_dense, task_label
+from analysis.labels import (
+    admitting,
+    losing,
+    losing_between,
+    metric_label,
+    share_of_dense,
+    task_label,
+)
 from analysis.statistics.choice import choose, mean_metrics
-from analysis.statistics.comparison import Interval, mean_interval
+from analysis.statistics.comparison import Interval
 from analysis.statistics.conditions import parse_conditions
 from analysis.statistics.fronts import dense_trials, eligible
 from analysis.statistics.uncertainty.confirmed import (
-    CONFIDENCE,
-    Confirmed,
+    ENOUGH_SEEDS,
     confirmations,
+    tied_at_few,
     ties,
 )
+from analysis.statistics.uncertainty.doubts import (
+    failures,
+    missed_bounds,
+    missed_constraints,
+    missed_losses,
+)
+from analysis.statistics.uncertainty.losses import fresh_delta, fresh_losses
+from analysis.studies.command_lines import command_line
 from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial
 from analysis.tables.picked import Pick
@@ -29,6 +43,7 @@ from analysis.tables.typeset import Table, plain
 from trainables import report
 from trainables.errors import UserError
 
+_MAX_NAMED = 2  # of the members that one is tied with: all are in the table of members
 _LOSSES = (1.0, 5.0)  # percent of the dense model's value that every task may lose
 # Costs that are shares of the dense network's, and the percentage that is asked for.
 _SHARES = {"cost/density": 10, "cost/latency_fraction": 50, "cost/flops_fraction": 50}
@@ -42,8 +57,10 @@ class PlainChoice:
     model; None where none meets it, and `reason` then says why. command: which makes the same
     choice in a terminal. fresh: by objective, the loss at fresh seeds in percent of the dense
     model's mean there: its mean, and its 95 % interval, paired by seed; empty where one of both is
-    not confirmed. num_seeds: how many fresh seeds the model has. tied: numbers of the members that
-    no quality tells apart from it. doubt: what fresh seeds say against it, else empty.
+    not confirmed. fresh_delta: the mean of Δ_T there, else NaN. num_seeds: how many fresh seeds the
+    model has. num_failed: at how many more its training failed. tied: numbers of the members that
+    no quality tells apart from it. undecided: numbers of the members that too few seeds are shared
+    with to call that a tie. doubt: what fresh seeds say against it, else empty.
     """
 
     condition: str
@@ -52,8 +69,11 @@ class PlainChoice:
     pick: Pick | None
     reason: str = ""
     fresh: Mapping[str, tuple[float, Interval]]
+    fresh_delta: float = math.nan
     num_seeds: int = 0
+    num_failed: int = 0
     tied: tuple[int, ...] = ()
+    undecided: tuple[int, ...] = ()
     doubt: str = ""
 
 
@@ -118,39 +138,83 @@ def loss_text(pick: Pick, name: str) -> str:
     price, dense = pick.price(name), pick.dense.get(name)
     if price is None or not dense:
         return "–"
-    if price == 0:
-        return "equal"
-    percent = 100 * price / abs(dense)
-    # A loss is never written smaller than it is.
-    step = 10.0 ** (math.floor(math.log10(abs(percent))) - 2)
-    shown = abs(math.ceil(percent / step - 1e-9) * step)
-    return f"{shown:.3g} % {'worse' if price > 0 else 'better'}"
+    return losing(100 * price / abs(dense))
 
 
 def fresh_text(one: PlainChoice, name: str) -> str:
-    """Write a task's loss at fresh seeds, for example "2.1 % worse (0.4 to 3.9)"; "" for none."""
+    """Write a task's loss at fresh seeds, for example "2.1 % worse (-0.4 to +3.9)"; "" for none."""
     if name not in one.fresh:
         return ""
     mean, interval = one.fresh[name]
-    said = f"{abs(mean):.2g} % {'worse' if mean > 0 else 'better'}"
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return said
-    return f"{said} ({interval.low:+.2g} to {interval.high:+.2g})"
+        return losing(mean)
+    return f"{losing(mean)} ({losing_between(interval.low, interval.high)})"
+
+
+def fresh_lines(one: PlainChoice, name: str) -> tuple[str, ...]:
+    """Write the same in a narrow column, plus for worse: "fresh: +2.1 %" and "(-0.4 to +3.9)"."""
+    said, _, interval = fresh_text(one, name).partition(" (")
+    if not said:
+        return ()
+    amount, _, side = said.rpartition(" ")
+    signed = f"{'+' if side == 'worse' else '-'}{amount}" if amount else said
+    return (f"fresh: {signed}", *([f"({interval}"] if interval else []))
+
+
+def fresh_delta_text(one: PlainChoice) -> str:
+    """Write Δ_T at fresh seeds, for example "-5.2 %"; "" where it is not known."""
+    if not math.isfinite(one.fresh_delta):
+        return ""
+    return f"{admitting(one.fresh_delta, f'val/{DELTA}', 3)} %"
 
 
 def sureness(one: PlainChoice) -> str:
     """Say at how many seeds the model is known, and with which members, of what cost, it is tied.
 
-    For example "3 fresh seeds; tied with 12 (24.5 %), 17 (30 %)".
+    For example "5 fresh seeds; tied with 12 (24.5 %), 17 (30 %)", "3 fresh seeds, too few to tell
+    it from 12 (24.5 %)" or "one seed; all 5 fresh trainings failed".
     """
-    if not one.num_seeds:
-        return "one seed"
-    seeds = f"{one.num_seeds} fresh seed{'s' if one.num_seeds > 1 else ''}"
-    if not one.tied or one.pick is None:
-        return seeds
-    cost = one.pick.study.cost
-    costs = {t.number: admitting(t.metrics[cost], cost, 3) for t in one.pick.choice.front}
-    return f"{seeds}; tied with {', '.join(f'{each} ({costs[each]})' for each in one.tied)}"
+    return joined((*seeds_parts(one), *failed_parts(one)))
+
+
+def _cheapest(costs: Mapping[int, float], cost: str) -> str:
+    """Name the cheapest trials, for example "12 (24.5 %), 17 (30 %) and 3 more"."""
+    ordered = sorted(costs, key=lambda each: (costs[each], each))
+    named = [f"{each} ({admitting(costs[each], cost, 3)})" for each in ordered[:_MAX_NAMED]]
+    more = len(ordered) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Join what is said of seeds."""
+    return "; ".join(parts).replace("; too few", ", too few")
+
+
+def seeds_parts(one: PlainChoice) -> tuple[str, ...]:
+    """Return at how many seeds the model is known, and with which members it is tied."""
+    said = ["one seed"]
+    if one.num_seeds:
+        said = [f"{one.num_seeds} fresh seed{'s' if one.num_seeds > 1 else ''}"]
+    if one.tied and one.pick is not None:
+        cost = one.pick.study.cost
+        costs = {t.number: t.metrics[cost] for t in one.pick.choice.front}
+        numbers = [sorted(set(one.tied) - set(one.undecided)), sorted(one.undecided)]
+        tied, few = (_cheapest({each: costs[each] for each in some}, cost) for some in numbers)
+        said += [f"tied with {tied}"] if tied else []
+        if few and one.num_seeds < ENOUGH_SEEDS:
+            said.append(f"too few to tell it from {few}")
+        elif few:
+            said.append(f"too few of them shared to tell it from {few}")
+    return tuple(said)
+
+
+def failed_parts(one: PlainChoice) -> tuple[str, ...]:
+    """Return how many of the fresh trainings failed; nothing where none did."""
+    if not one.num_failed:
+        return ()
+    tried = one.num_seeds + one.num_failed
+    many = f"{one.num_failed} of {tried}" if one.num_seeds else f"all {tried}"
+    return (f"{many} fresh trainings failed" if tried > 1 else "a fresh training failed",)
 
 
 def details(one: PlainChoice) -> list[tuple[str, str]]:
@@ -185,8 +249,11 @@ def to_json(one: PlainChoice) -> dict[str, Any]:
         "reason": one.reason or None,
         "loss_percent": losses,
         "fresh_loss_percent": fresh,
+        "fresh_delta_percent": _finite(one.fresh_delta),
         "fresh_seeds": one.num_seeds,
+        "fresh_failed": one.num_failed,
         "tied_with": list(one.tied),
+        "tied_at_few_seeds": [each for each in one.tied if each in one.undecided],
         "doubt": one.doubt or None,
         "model": None if pick is None else str(pick.model),
     }
@@ -219,50 +286,36 @@ def _choice(
     known = confirmations(study)
     own = known.get(pick.trial.trial)
     references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
-    fresh = _fresh_losses(own, references[0], study.qualities) if own and references else {}
-    missed = [
-        f"{task_label(_task(name)).lower()} {mean:.2g} %"
-        for name, (mean, _) in fresh.items()
-        if max_loss is not None and mean > max_loss
-    ]
+    reference = next((one for one in references if one.runs), None)
+    tied = ties(chosen.front, known, study.qualities)
+    fresh, delta, doubts = {}, math.nan, []
+    if own is not None:
+        fresh = fresh_losses(own, reference, study.qualities) if reference else {}
+        delta = fresh_delta(own, reference, study.qualities)
+        doubts = [failures(study, own)] if own.failed else []
+        doubts += missed_constraints(study, own)
+        doubts += missed_losses(own, bounds, max_loss, fresh) if max_loss is not None else []
+        doubts += missed_bounds(own, bounds) if max_loss is None else []
     return PlainChoice(
         condition=words,
         command=command,
         max_loss=max_loss,
         pick=pick,
         fresh=fresh,
+        fresh_delta=delta,
         num_seeds=len(own.runs) if own else 0,
-        tied=ties(chosen.front, known, study.qualities).get(pick.trial.trial, ()),
-        doubt=f"At fresh seeds it loses more: {', '.join(missed)}." if missed else "",
+        num_failed=len(own.failed) if own else 0,
+        tied=tied.get(pick.trial.trial, ()),
+        undecided=tied_at_few(tied, known).get(pick.trial.trial, ()),
+        doubt=" ".join(f"{said[0].upper()}{said[1:]}." for said in doubts),
     )
 
 
-def _fresh_losses(
-    own: Confirmed, reference: Confirmed, names: Sequence[str]
-) -> dict[str, tuple[float, Interval]]:
-    if own.trial.trial == reference.trial.trial:
-        return {}
-    found = {}
-    for name in names:
-        ours, theirs = own.values(name), reference.values(name)
-        level = abs(reference.mean(name))
-        gaps = [
-            100 * report.minimised(name, ours[seed] - theirs[seed]) / level
-            for seed in ours
-            if seed in theirs and level > 0
-        ]
-        if gaps:
-            found[name] = (math.fsum(gaps) / len(gaps), mean_interval(gaps, CONFIDENCE))
-    return found
-
-
 def _command(study: Study, where: str | None, max_loss: float | None, best: str | None) -> str:
-    words = ["python", "-m", "analysis", "pick", study.name]
-    words += ["--where", where] if where else []
+    words = ["--where", where] if where else []
     words += ["--max-loss", f"{max_loss:g}"] if max_loss is not None else []
     words += ["--best", report.without_split(best)] if best else []
-    storage = str(study.directory.parent)
-    return shlex.join(words + (["--storage", storage] if storage != "runs" else []))
+    return command_line("analysis pick", study.name, study.directory.parent, *words)
 
 
 def _task(name: str) -> str:

@@ -121,7 +121,7 @@ def ship_from_study(
         check_registered_name(address, files, wanted.register)
     options = replace(options, data_root=options.data_root or known["data_root"])
     config = TrialConfig.from_dict(chosen.config)
-    confirmed = _confirmed(chosen, trials)
+    confirmed, num_failed = _confirmed(chosen, trials)
     others = metrics_of_seeds(
         config.replace({"data.root": options.data_root or config.data.root}),
         range(config.seed + 1, config.seed + wanted.seeds - len(confirmed)),
@@ -130,6 +130,7 @@ def ship_from_study(
         dense_cache=files.dense_cache,
         quiet=quiet,
     )
+    by_seed, seeds_are = _statistics(chosen, [*confirmed, *others], num_failed)
     trained = load_model(model)
     own_code = running({f"model {trained.config.model.name!r}": trained.model})
     with TrialProgress("shipping", quiet=quiet) as progress, own_code:
@@ -139,7 +140,8 @@ def ship_from_study(
             options,
             command=command,
             trained_by=_command_of(files.trial(chosen.number) / "summary.json"),
-            by_seed=[chosen.metrics, *confirmed, *others],
+            by_seed=by_seed,
+            seeds_are=seeds_are,
             progress=progress.step,
         )
     in_mlflow = None
@@ -211,14 +213,36 @@ def _chosen(
     return choice.trial, _reasons(choice)
 
 
-def _confirmed(chosen: _Candidate, trials: Sequence[FrozenTrial]) -> list[Mapping[str, float]]:
-    """Return the metrics of the chosen trial at the fresh seeds of `search confirm`."""
-    return [
-        trial.user_attrs["metrics"]
+def _confirmed(
+    chosen: _Candidate, trials: Sequence[FrozenTrial]
+) -> tuple[list[Mapping[str, float]], int]:
+    """Return the metrics of the chosen trial at the fresh seeds of `search confirm`.
+
+    All that ran to the end are among them, also those that missed a constraint: without them only
+    the lucky ones would be left. And how many more have failed, which have no metrics.
+    """
+    repeats = [
+        trial
         for trial in trials
-        if trial.user_attrs.get(CONFIRMS) == chosen.number
-        and trial.user_attrs.get("status") == "complete"
+        if trial.user_attrs.get(CONFIRMS) == chosen.number and "status" in trial.user_attrs
     ]
+    ended = [t for t in repeats if t.user_attrs["status"] in ("complete", "infeasible")]
+    return [t.user_attrs["metrics"] for t in ended], len(repeats) - len(ended)
+
+
+def _statistics(
+    chosen: _Candidate, fresh: Sequence[Mapping[str, float]], num_failed: int
+) -> tuple[list[Mapping[str, float]], str]:
+    """Return the metrics that the card's means are of, and of which seeds these are.
+
+    The chosen trial's own seed, the luckiest of many, is left out where there are two others.
+    """
+    failed = f" ({num_failed} more failed)" if num_failed else ""
+    if len(fresh) > 1:
+        return list(fresh), f"{len(fresh)} fresh seeds{failed}"
+    if fresh:
+        return [chosen.metrics, *fresh], f"2 seeds, one of them the selected{failed}"
+    return [chosen.metrics], f"the selected seed{failed.replace('more', 'fresh ones')}"
 
 
 def _not_complete(

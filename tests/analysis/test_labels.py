@@ -10,6 +10,8 @@ from analysis.labels import (
     admitting,
     admitting_numbers,
     axis_label,
+    losing,
+    losing_between,
     number,
     numbers,
     share_of_dense,
@@ -97,6 +99,50 @@ def test_values_are_rounded_to_the_worse_side() -> None:
     assert admitting(float("nan"), "cost/density") == "–"
     assert admitting_numbers([0.10011, 0.10012], "cost/density") == ["10.011 %", "10.012 %"]
     assert share_of_dense(1.0, 0.0, "val/segmentation/miou") == "–"
+
+
+@pytest.mark.parametrize(
+    ("percent", "text"),
+    [
+        (1.04, "1.04 % worse"),
+        (1.0004, "1.01 % worse"),
+        (104.0, "104 % worse"),
+        (999.6, "1,000 % worse"),
+        (123_456.7, "123,457 % worse"),
+        (-104.7, "104 % better"),
+        (-0.2, "0.2 % better"),
+        (0.00001234, "0.0000124 % worse"),
+        (0.0, "equal"),
+        (1e-14, "equal"),  # what is left of floats that are equal
+        (5.000000000000004, "5 % worse"),
+    ],
+)
+def test_losses_are_never_written_smaller(percent: float, text: str) -> None:
+    assert losing(percent) == text
+
+
+@given(percent=st.floats(1e-6, 1e6))
+def test_a_loss_is_written_as_much_or_more(percent: float) -> None:
+    said = losing(percent)
+    assert "e" not in said.replace("worse", "")
+    shown = float(said.partition(" ")[0].replace(",", ""))
+    assert percent - 1e-9 <= shown <= max(1.01 * percent, percent + 1e-9)
+    gained = losing(-percent)
+    assert gained.endswith("better")
+    assert float(gained.partition(" ")[0].replace(",", "")) <= percent + 1e-9
+
+
+def test_an_interval_of_losses_is_not_narrowed() -> None:
+    assert losing_between(-0.412, 3.92) == "-0.42 to +4"
+    assert losing_between(0.0, 104.2) == "0 to +105"
+    assert losing_between(-1e-15, 1e-15) == "0 to 0"
+
+
+@pytest.mark.parametrize("value", [1e-9, 0.123, 1.0, 123.4])
+def test_percentages_have_no_exponent(value: float) -> None:
+    for text in (number(value, "cost/density"), *numbers([value], "cost/density")):
+        assert "e" not in text
+        assert float(text.split()[0].replace(",", "")) == pytest.approx(100 * value, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,20 @@ from trainables.shipping.onnx_export import INPUT_NAME
 _T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
-def model_card(shipped: Mapping[str, Any], by_seed: Sequence[Mapping[str, float]] = ()) -> str:
+def model_card(
+    shipped: Mapping[str, Any],
+    by_seed: Sequence[Mapping[str, float]] = (),
+    seeds_are: str = "",
+) -> str:
     """Return the card as Markdown.
 
     shipped: the object of `ship.json`. by_seed: the metrics, by full name, of runs of the same
     configuration with different seeds; with two or more, the card gives their intervals.
+    seeds_are: which seeds these are, in words; "" for how many.
     """
     sections = [
         _what(shipped),
-        _quality(shipped, by_seed),
+        _quality(shipped, by_seed, seeds_are),
         _sizes(shipped),
         _latency(shipped["latency"]),
         _data(shipped),
@@ -59,7 +64,9 @@ def _what(shipped: Mapping[str, Any]) -> str:
     )
 
 
-def _quality(shipped: Mapping[str, Any], by_seed: Sequence[Mapping[str, float]]) -> str:
+def _quality(
+    shipped: Mapping[str, Any], by_seed: Sequence[Mapping[str, float]], seeds_are: str
+) -> str:
     metrics, verification = shipped["metrics"], shipped["verification"]
     rows = []
     for task in shipped["config"]["data"]["tasks"]:
@@ -82,13 +89,14 @@ def _quality(shipped: Mapping[str, Any], by_seed: Sequence[Mapping[str, float]])
         )
     header = ["metric", "this model", "unit", "better"]
     if len(by_seed) > 1:
-        header.insert(2, f"{len(by_seed)} seeds, mean ± 95 %")
+        header.insert(2, f"{seeds_are or f'{len(by_seed)} seeds'}, mean ± 95 %")
     worst = max(error for errors in verification["errors"].values() for error in errors.values())
+    alone = f"\n\nThe values are of {seeds_are}." if seeds_are and len(by_seed) < 2 else ""
     return (
         f"## Quality\n\nOn the test split ({verification['num_images']} images, metrics "
         f"`{shipped['config']['metrics']}`), computed with the shipped file in "
         f"{shipped['verified_in']}. Its outputs differ from the trained network's by at most "
-        f"{worst:.1e} of their largest value.\n\n" + _table(header, rows)
+        f"{worst:.1e} of their largest value.\n\n" + _table(header, rows) + alone
     )
 
 

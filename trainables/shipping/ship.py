@@ -48,6 +48,7 @@ def ship(
     dense: nn.Module | None = None,
     trained_by: Sequence[str] | None = None,
     by_seed: Sequence[Mapping[str, float]] = (),
+    seeds_are: str = "",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the shipped model's files into `out` and return the object of `ship.json`.
@@ -55,7 +56,7 @@ def ship(
     trained: on the CPU. dense: the network that sizes and time are compared with; None for that of
     the same configuration with all its weights. command: the command line that the files name.
     trained_by: the one that trained the model. by_seed: metrics of runs with other seeds, for the
-    card's intervals.
+    card's intervals. seeds_are: which seeds these are, in words.
 
     A network that an exporter cannot follow is shipped without that file: the object's "problems"
     say why, and the latency is then measured in torch. Raises `UserError` for a size, data or a
@@ -97,7 +98,7 @@ def ship(
         (out / name).unlink(missing_ok=True)  # of another model, beside a card of this one
     for name, file in contents.items():
         write_file(out / name, file)
-    write_file(out / "card.md", model_card(result, by_seed).encode())
+    write_file(out / "card.md", model_card(result, by_seed, seeds_are).encode())
     write_json(out / "ship.json", result)
     return result
 

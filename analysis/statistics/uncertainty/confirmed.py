@@ -8,15 +8,19 @@ that a trial was selected by is the luckiest of many, and would spoil them.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from analysis.statistics.comparison import Interval, mean_interval
-from analysis.studies.trials import Study, Trial
+from analysis.studies.trials import RUNNING, Study, Trial
 from trainables import report
 
 CONFIDENCE = 0.95
+# With fewer, not to be told apart is mostly want of power: of pairs that differ by two standard
+# deviations in every task, three seeds leave 35 % undecided, five seeds 4 %.
+ENOUGH_SEEDS = 5
+_ROUNDING = 1e-12  # of a value: what is left of floats that are equal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,11 +28,18 @@ class Confirmed:
     """Hold a trial of a study and the same configuration at fresh seeds.
 
     runs: by seed, in ascending order; those that ran to the end with finite objectives, whether or
-    not they met the constraints.
+    not they met the constraints. failed: the others that ended, also by seed: failed, stopped or
+    with an objective that is no number. One that is still at work is in neither.
     """
 
     trial: Trial
     runs: Mapping[int, Trial]
+    failed: Mapping[int, Trial] = field(default_factory=dict)
+
+    @property
+    def tried(self) -> tuple[int, ...]:
+        """Return the fresh seeds at which a training ended, well or not, in ascending order."""
+        return tuple(sorted({*self.runs, *self.failed}))
 
     def values(self, name: str) -> dict[int, float]:
         """Return a metric by fresh seed, where it is finite."""
@@ -40,12 +51,14 @@ class Confirmed:
 
     def mean(self, name: str) -> float:
         """Return a metric's mean over the fresh seeds; NaN without any."""
-        values = list(self.values(name).values())
-        return math.fsum(values) / len(values) if values else math.nan
+        return mean_of(list(self.values(name).values()))
 
     def interval(self, name: str) -> Interval:
         """Return Student's t interval of the mean (95 %); infinite for one seed, NaN for none."""
-        return mean_interval(list(self.values(name).values()), CONFIDENCE)
+        values = list(self.values(name).values())
+        if len(values) > 1 and min(values) == max(values):  # not as wide as floats round
+            return Interval(low=values[0], high=values[0])
+        return mean_interval(values, CONFIDENCE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,28 +76,58 @@ class Optimism:
 
 
 def confirmations(study: Study) -> dict[str, Confirmed]:
-    """Return what is confirmed, by the trial's name, in the order of the study.
+    """Return what was trained at fresh seeds, by the trial's name, in the order of the study.
 
-    A replicate, of the same settings under another seed, shares the runs of the trial that was
-    trained again.
+    Where all of a trial's trainings failed it is there too, without runs. A replicate, of the same
+    settings under another seed, shares the runs of the trial that was trained again.
     """
-    runs: dict[int, dict[int, Trial]] = {}
+
+    def is_usable(run: Trial) -> bool:
+        reached = run.status in ("complete", "infeasible")
+        return reached and not report.non_finite(run.metrics, study.objectives)
+
+    ended: dict[int, dict[int, Trial]] = {}
     for run in study.confirmations:
-        usable = run.status in ("complete", "infeasible")
-        if usable and run.seed is not None and not report.non_finite(run.metrics, study.objectives):
-            runs.setdefault(run.confirms or 0, {})[run.seed] = run
-    shared = {_settings(t): runs[t.number] for t in study.trials if t.number in runs}
+        if run.status == RUNNING or run.seed is None:
+            continue
+        of_trial = ended.setdefault(run.confirms or 0, {})
+        if run.seed not in of_trial or is_usable(run):
+            of_trial[run.seed] = run
+    shared = {_settings(t): ended[t.number] for t in study.trials if t.number in ended}
     found = {}
     for trial in study.with_status("complete", "infeasible"):
-        own = runs.get(trial.number) or (shared.get(_settings(trial)) if trial.params else None)
+        own = ended.get(trial.number) or (shared.get(_settings(trial)) if trial.params else None)
         if own:
-            found[trial.trial] = Confirmed(trial=trial, runs=dict(sorted(own.items())))
+            by_seed = sorted(own.items())
+            found[trial.trial] = Confirmed(
+                trial=trial,
+                runs={seed: run for seed, run in by_seed if is_usable(run)},
+                failed={seed: run for seed, run in by_seed if not is_usable(run)},
+            )
     return found
 
 
 def fresh_seeds(found: Mapping[str, Confirmed]) -> tuple[int, ...]:
     """Return every fresh seed at which some trial ran to its end, in ascending order."""
     return tuple(sorted({seed for one in found.values() for seed in one.runs}))
+
+
+def tried_seeds(found: Mapping[str, Confirmed]) -> tuple[int, ...]:
+    """Return every fresh seed at which some training ended, well or not, in ascending order."""
+    return tuple(sorted({seed for one in found.values() for seed in one.tried}))
+
+
+def seeds_text(known: Sequence[Confirmed]) -> str:
+    """Return at how many fresh seeds each ran to its end: "5 fresh seeds" or "1 to 5 fresh seeds".
+
+    Trials without runs are left out; "" where that leaves none.
+    """
+    counts = [len(one.runs) for one in known if one.runs]
+    if not counts:
+        return ""
+    least, most = min(counts), max(counts)
+    said = f"{least} to {most}" if least < most else f"{most}"
+    return f"{said} fresh seed{'s' if most > 1 else ''}"
 
 
 def are_tied(first: Confirmed, second: Confirmed, names: Sequence[str]) -> bool:
@@ -126,19 +169,43 @@ def ties(
     }
 
 
+def tied_at_few(
+    tied: Mapping[str, tuple[int, ...]], found: Mapping[str, Confirmed]
+) -> dict[str, tuple[int, ...]]:
+    """Return those of the `ties` that rest on fewer shared seeds than `ENOUGH_SEEDS`."""
+    runs = {found[name].trial.number: found[name].runs.keys() for name in tied}
+    return {
+        name: tuple(o for o in others if len(found[name].runs.keys() & runs[o]) < ENOUGH_SEEDS)
+        for name, others in tied.items()
+    }
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean, of equal values exactly that value; NaN without any."""
+    if not values:
+        return math.nan
+    if min(values) == max(values):
+        return values[0]
+    return math.fsum(values) / len(values)
+
+
 def optimism(confirmed: Sequence[Confirmed], objectives: Sequence[str]) -> tuple[Optimism, ...]:
     """Return the winner's curse of each objective: what selection promised and fresh seeds lack."""
     found = []
     for name in objectives:
+        selected = [one.trial.metrics.get(name, math.nan) for one in confirmed]
         gaps = [
-            report.minimised(name, one.mean(name) - one.trial.metrics[name]) for one in confirmed
+            report.minimised(name, one.mean(name) - value)
+            if not math.isclose(one.mean(name), value, rel_tol=_ROUNDING)
+            else 0.0
+            for one, value in zip(confirmed, selected, strict=True)
         ]
         gaps = [gap for gap in gaps if math.isfinite(gap)]
         if gaps:
             found.append(
                 Optimism(
                     objective=name,
-                    mean=math.fsum(gaps) / len(gaps),
+                    mean=mean_of(gaps),
                     share=sum(gap > 0 for gap in gaps),
                     num_trials=len(gaps),
                 )

@@ -52,7 +52,8 @@ def test_a_healthy_realistic_study(record: Record) -> None:
     assert sentence(found, "lost all of its weights")[1] == ""
     assert sentence(found, "failed, ")[0].startswith("2 of 40 trials failed, 2 of them because")
     assert sentence(found, "The ranges that the study draws from are not on record")[1] == ""
-    assert "python -m search confirm s" in sentence(found, "known at one seed")[1]
+    command = f"`python -m search confirm s --storage {built.storage}`"
+    assert command in sentence(found, "known at one seed")[1]
     # What asks for something comes first.
     remedies = [bool(remedy) for remedy in found.values()]
     assert remedies == sorted(remedies, reverse=True)
@@ -182,10 +183,15 @@ def test_too_few_seeds_and_trainings_that_failed(record: Record) -> None:
     for place, seed in enumerate((901, 902, 903)):
         rows.append(confirming(rows[0], 2 + place, seed, 0.01 * place))
     rows[-1].status, rows[-1].metrics = "failed", {}
-    found = said(record("s", rows, tasks=TASKS))
+    built = record("s", rows, tasks=TASKS)
+    found = said(built)
     assert "--seeds 5" in sentence(found, "confirmed at 2 fresh seeds, which makes")[1]
     assert sentence(found, "s-00001 of the front are not confirmed")[1]
-    assert sentence(found, "1 of 3 trainings at fresh seeds failed (s-00004)")[1]
+    text, remedy = sentence(found, "s-00000 (on the front): 1 of 3 fresh trainings failed")
+    assert text.endswith("failed: no reason recorded (s-00004). They are in no mean.")
+    # What failed is not tried again at its seed, so the advice has to ask for further ones.
+    command = f"`python -m search confirm s --seeds 5 --storage {built.storage}` adds others."
+    assert remedy.endswith(command)
 
 
 def test_an_empty_study_has_a_health_section_too(record: Record) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.plots import bounds, front, front_page, parallel
-from analysis.report import figures
+from analysis.report import figures, trial_tables
 from analysis.statistics.fronts import TaskFront, joint_front, task_fronts
 from analysis.studies.constraints import Bound, axis_bound, misses, read_bounds
 from analysis.studies.trials import load_study
@@ -71,6 +71,50 @@ def test_bounds_in_words() -> None:
     assert misses([floor, cap, ceiling], values) == [
         "segmentation mIoU is 0.21, must be at least 0.3"
     ]
+
+
+@pytest.mark.parametrize(
+    ("constraint", "value", "said"),
+    [
+        (("cost/density", "<=0.2"), 0.2004, "density is 20.04 %, must be at most 20 %"),
+        (("cost/density", "<=0.2"), 0.2000001, "density is 20.01 %, must be at most 20 %"),
+        (("cost/density", "<=0.2004"), 0.3, "density is 30 %, must be at most 20.04 %"),
+        (("cost/density", "<=1e-7"), 1.2, "density is 120 %, must be at most 0.00001 %"),
+        (("cost/latency_fraction", "<=0.5"), 12.3456, "latency is 1,235 %, must be at most 50 %"),
+        (
+            ("segmentation/miou", ">=0.3"),
+            0.29999,
+            "segmentation mIoU is 0.2999, must be at least 0.3",
+        ),
+        (
+            ("segmentation/miou", ">=0.30004"),
+            0.30001,
+            "segmentation mIoU is 0.3, must be at least 0.30004",
+        ),
+        (
+            ("normals/median_error_deg", "<=30"),
+            30.0001,
+            "surface normals median angular error is 30.01°, must be at most 30°",
+        ),
+    ],
+)
+def test_a_value_that_misses_its_bound_is_written_beyond_it(
+    constraint: tuple[str, str], value: float, said: str
+) -> None:
+    (bound,) = read_bounds({"constraints": dict([constraint])})
+    assert misses([bound], {bound.metric: value}) == [said]
+
+
+def test_the_table_and_the_hover_say_the_same_value(record: Record) -> None:
+    rows = [
+        simple_row(0, "rigl", 0.1, 0.4, 19.0),
+        simple_row(1, "snip", 0.2004, 0.29999, 19.0, status="infeasible"),
+    ]
+    study, _ = fronts_of(record, rows, CONSTRAINTS)
+    (row,) = trial_tables.missed(figures.find(study)).rows
+    assert row.cells[:3] == ("20.04 %", "0.2999", "19°")
+    hover = figures.hover_texts(study)["bounded-00001"]
+    assert "density: 20.04 %" in hover
 
 
 @given(parts=st.tuples(*[st.integers(0, 40)] * 2, *[st.integers(1, 40)] * 2))

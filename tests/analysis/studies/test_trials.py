@@ -99,7 +99,10 @@ def test_damaged_files_are_named(record: Record) -> None:
     ("file", "said"),
     [
         ("study.json", r"'lost' must have '.*study\.json', got no such file; restore it"),
-        ("trials.parquet", r"for 2 of its trials have ended, .* `python -m search resume lost`"),
+        (
+            "trials.parquet",
+            r"for 2 of its trials have ended, .* `python -m search resume lost --storage /.*/runs`",
+        ),
     ],
 )
 @pytest.mark.parametrize("a_folder", [False, True])

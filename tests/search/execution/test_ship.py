@@ -31,7 +31,8 @@ COMMAND = ["python", "-m", "search", "ship", "s"]
 def study(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Trials: dense; random, the knee; snip, which was stopped; rigl, whose model is lost.
 
-    The dense one was confirmed twice, and failed the second time.
+    The dense one was confirmed three times: it missed a constraint the second time, and failed the
+    third.
     """
     folder = tmp_path_factory.mktemp("runs")
     study = Recorded(folder)
@@ -63,8 +64,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
             end["further"] = {n: v for n, v in metrics if n.startswith("test/")}
         study.end(number, **end)
         if method == "dense":
-            confirmed = {"further": {name: 2 * value for name, value in end["further"].items()}}
-    for again in (confirmed, {"status": "failed"}):
+            again_at = [
+                {"further": {name: factor * value for name, value in end["further"].items()}}
+                for factor in (2, 4)
+            ]
+    again_at[1]["status"] = "infeasible"
+    for again in (*again_at, {"status": "failed"}):
         number = study.begin("dense", {"seed": 7}, confirms=0)
         study.end(number, **again)
     return study
@@ -155,18 +160,33 @@ def test_bounds_choose_as_pick_does(ship: Ship) -> None:
     )
 
 
-def test_confirmations_are_seeds_of_the_card_and_are_not_trained_again(
+def test_the_cards_means_are_over_the_fresh_seeds_alone(
     ship: Ship, study: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainables.shipping.seeds.TrialRun", None)
-    for seeds in (1, 2):
+    for seeds in (1, 3):
         ship(trial=0, seeds=seeds, data=True)
         card = (tmp_path / "out" / "card.md").read_text()
-        assert "| 2 seeds, mean ± 95 % |" in card
+        assert "| 2 fresh seeds (1 more failed), mean ± 95 % |" in card
+        # Twice and four times the value at selection, which is left out: 3 ± t of 1 degree, 12.706.
         metrics = study.record.trials()[0].user_attrs["metrics"]
-        mean = 1.5 * metrics["test/depth/absolute_error"]
-        assert f"{mean:.4g} ±" in next(x for x in card.splitlines() if "absolute_error" in x)
+        value = metrics["test/depth/absolute_error"]
+        row = next(x for x in card.splitlines() if "absolute_error" in x)
+        assert f"| {3 * value:.4g} ± {12.706 * value:.2g} |" in row
     assert not (study.files.trial(0) / "seeds").exists()
+
+
+def test_where_all_fresh_trainings_failed_the_card_says_so(tmp_path: Path) -> None:
+    study = Recorded(tmp_path)
+    study.end(study.begin("snip", {"seed": 0}), quality=0.5)
+    for seed in (7, 8):
+        study.end(study.begin("snip", {"seed": seed}, confirms=0), "failed")
+    study.begin("snip", {"seed": 9}, confirms=0)  # still at work
+    trials = study.record.trials()
+    chosen, _ = shipping._chosen("s", trials, study.plan.objectives, Wanted(out=tmp_path))
+    assert shipping._confirmed(chosen, trials) == ([], 2)
+    own = ([chosen.metrics], "the selected seed (2 fresh ones failed)")
+    assert shipping._statistics(chosen, [], 2) == own
 
 
 def test_further_seeds_give_the_card_intervals(
@@ -177,7 +197,7 @@ def test_further_seeds_give_the_card_intervals(
     seeds = study.files.trial(1) / "seeds"
     assert [path.name for path in seeds.glob("seed-*")] == ["seed-1"]
     card = (tmp_path / "out" / "card.md").read_text()
-    assert "| 2 seeds, mean ± 95 % |" in card
+    assert "| 2 seeds, one of them the selected, mean ± 95 % |" in card
     assert "nan" not in card
     monkeypatch.setattr("trainables.shipping.seeds.TrialRun", None)  # it is trained once
     ship(trial=1, seeds=2, data=True)

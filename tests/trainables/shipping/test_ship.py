@@ -123,6 +123,10 @@ def test_several_seeds_give_intervals(result: dict[str, Any]) -> None:
     seeds = [{name: value + i for name, value in result["metrics"].items()} for i in range(3)]
     card = model_card(result, seeds)
     assert "3 seeds, mean ± 95 %" in card
+    assert "| 3 fresh seeds, mean ± 95 % |" in model_card(result, seeds, "3 fresh seeds")
+    said = "the selected seed (2 fresh ones failed)"
+    assert f"The values are of {said}." in model_card(result, seeds[:1], said)
+    assert "The values are of" not in model_card(result, seeds[:1])
     miou = result["metrics"]["test/segmentation/miou"]
     assert f"| {miou + 1:.4g} ± 2.5 |" in card
 

@@ -26,7 +26,7 @@ WORKED = {
 
 
 def models(points: dict[int, list[tuple[float, float]]]) -> list[Confirmed]:
-    """Model k has the k-th point of every seed; its cost, too, is that of the seed."""
+    """Model k has the k-th point of every seed, or failed there; its cost, too, is the seed's."""
 
     def run(number: int, seed: int, cost: float, error: float) -> Trial:
         return Trial(
@@ -42,7 +42,9 @@ def models(points: dict[int, list[tuple[float, float]]]) -> list[Confirmed]:
     found = []
     for number in range(count):
         runs = {s: run(number, s, *p[number]) for s, p in points.items() if number < len(p)}
-        found.append(Confirmed(trial=next(iter(runs.values())), runs=runs))
+        failed = {s: run(number, s, *p[0]) for s, p in points.items() if number >= len(p) > 0}
+        failed |= {s: run(number, s, 0.0, 0.0) for s, p in points.items() if not p}
+        found.append(Confirmed(trial=run(number, 0, 0.0, 0.0), runs=runs, failed=failed))
     return found
 
 
@@ -75,7 +77,6 @@ def test_a_quality_to_maximise_is_turned_back() -> None:
         st.integers(0, 6),
         st.lists(
             st.tuples(st.integers(1, 6).map(float), st.integers(1, 6).map(float)),
-            min_size=1,
             max_size=4,
         ),
         min_size=2,
@@ -85,6 +86,7 @@ def test_a_quality_to_maximise_is_turned_back() -> None:
 def test_against_brute_force(points: dict[int, list[tuple[float, float]]]) -> None:
     """The level of p % at a cost is the best that so many seeds reach at that cost or less."""
     surfaces = attainment_surfaces(models(points), COST, ERROR)
+    assert bool(surfaces) == any(points.values())
     for percentile, surface in surfaces.items():
         needed = int(np.ceil(percentile / 100 * len(points)))
         for cost in (1.0, 2.0, 3.5, 6.0):
@@ -99,3 +101,16 @@ def test_against_brute_force(points: dict[int, list[tuple[float, float]]]) -> No
 def test_less_than_two_seeds_have_no_surface(points: dict[int, list[tuple[float, float]]]) -> None:
     found = models(points) if points else []
     assert attainment_surfaces(found, COST, ERROR) == {}
+
+
+def test_a_seed_that_is_yet_to_be_trained_is_no_seed_that_attains_nothing() -> None:
+    """The first model at four seeds, the second at two of them: only these two compare."""
+    first, second = models(WORKED)
+    late = Confirmed(trial=second.trial, runs={s: second.runs[s] for s in (1, 2)})
+    seen = attainment_surfaces([first, late], COST, ERROR)
+    assert seen == attainment_surfaces(models({s: WORKED[s] for s in (1, 2)}), COST, ERROR)
+    lost = {s: second.runs[s] for s in (0, 3)}  # trained there, and failed
+    failing = Confirmed(trial=second.trial, runs=late.runs, failed=lost)
+    assert attainment_surfaces([first, failing], COST, ERROR) != seen
+    alone = Confirmed(trial=second.trial, runs={1: second.runs[1]})
+    assert attainment_surfaces([first, alone], COST, ERROR) == {}
