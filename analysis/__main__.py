@@ -211,12 +211,15 @@ def _seeds_text(seeds: Sequence[int], trial: str) -> str:
 
 
 def _no_model(study: "Study") -> str:
+    from analysis.studies.command_lines import command_line
+
+    resume = command_line("search resume", study.name, study.directory.parent)
     counts = Counter(trial.status for trial in study.trials)
     said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     return (
         f"a model must be picked from complete trials with finite objectives, got none of "
         f"{len(study.trials)}{f' ({said})' if said else ''} in study {study.name!r}; "
-        f"`python -m search resume {study.name}` goes on with it"
+        f"`{resume}` goes on with it"
     )
 
 

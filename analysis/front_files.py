@@ -135,6 +135,7 @@ def several_fronts(
 def _log(study: "Study", folder: Path, paths: list[Path]) -> list[str]:
     """Log the files to the study's MLflow run; returns a note where that was not possible."""
     from analysis.studies import tracking
+    from analysis.studies.command_lines import command_line
 
     if study.tracking_uri is None:
         return []
@@ -152,5 +153,5 @@ def _log(study: "Study", folder: Path, paths: list[Path]) -> list[str]:
         return []
     return [
         f"Nothing was logged to MLflow: {masked(study.tracking_uri)} does not know this study; "
-        "`search sync` writes it."
+        f"`{command_line('search sync', study.name, study.directory.parent)}` writes it."
     ]

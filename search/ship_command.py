@@ -38,7 +38,7 @@ def ship(
         typer.Option(help="The number of a complete trial to ship, instead of choosing one."),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(help="At this many seeds in all, for intervals; confirmed ones count.")
+        int, typer.Option(help="At so many seeds, its own among them; confirmed ones count.")
     ] = 1,
     register: Annotated[
         str | None, typer.Option(metavar="MODEL_NAME", help="Register it in MLflow.")
@@ -62,8 +62,8 @@ def ship(
 
     It is exported, verified on the test images, timed and described in a card; in MLflow it is a
     model of its trial's run. --seeds 3 trains the same configuration at two fresh seeds, here, so
-    that the card has intervals; those of `search confirm` are used instead where there are any. The
-    same command continues after an interruption.
+    that the card has intervals, of the fresh seeds alone; those of `search confirm` are used if
+    there are any. The same command continues after an interruption.
 
     \b
     Examples:

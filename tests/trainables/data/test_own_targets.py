@@ -23,6 +23,7 @@ from trainables.data.store.convert import convert
 from trainables.data.store.meta import digest
 from trainables.data.store.split_writer import write_split
 from trainables.errors import UserError
+from trainables.registry import tasks
 from trainables.registry.tasks import Metric, TaskDescription
 from trainables.report import METRICS, PRIMARY_METRICS, objective_names, task_metrics
 
@@ -55,6 +56,11 @@ def described(name: str, kind: str, target: str = "") -> TaskDescription:
         kind=kind,
         target=target,
     )
+
+
+@pytest.fixture(autouse=True)
+def none_of_them_stays_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_own", {})
 
 
 HEIGHT = described("test-height", "values", "own-height")
