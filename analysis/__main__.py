@@ -144,8 +144,9 @@ def pick(
     number. Values are on val; a METRIC without a split means its val value. Without any of these
     options, what plain conditions would take is listed too, as on the report's first screen.
 
-    Of a grid, systems are compared by their means over seeds, without that list; the model is that
-    of the system's first seed.
+    Once the whole front is confirmed (`search confirm`), its members are compared by their means
+    over fresh seeds. Of a grid, systems are compared by their means over seeds, without that list;
+    the model is that of the system's first seed.
 
     \b
     Examples:
@@ -156,19 +157,19 @@ def pick(
     """
     from analysis.report.versions import versions
     from analysis.statistics import choice, conditions
-    from analysis.statistics.fronts import dense_trials, eligible
     from analysis.statistics.system_means import system_means
+    from analysis.statistics.uncertainty.candidates import candidates
     from analysis.studies.trials import load_study
     from analysis.tables import picked, plain_choices
 
     started = time.perf_counter()
     means = system_means(load_study(name, storage, tracking_uri))
     study = means.study
-    dense = choice.mean_metrics(dense_trials(study))
+    among = candidates(study)
+    dense, trials = among.dense, among.trials
     bounds = conditions.parse_conditions(where or (), max_loss, study.objectives, dense)
     if best is not None:
         conditions.metric_name(best, study.objectives)
-    trials = eligible(study)
     if not trials:
         raise UserError(_no_model(study))
     chosen = choice.choose(trials, study.objectives, bounds, best)
@@ -176,12 +177,13 @@ def pick(
     for note in () if quiet else study.notes:
         print(f"note: {note}", file=sys.stderr)
     plainly = () if bounds or best or study.is_grid else plain_choices.choices(study)
-    seeds = means.seeds.get(chosen.trial.trial)
+    seeds = (among.seeds or means.seeds).get(chosen.trial.trial)
     to_stdout = json_file == Path(STDOUT)
     if not (quiet or to_stdout):
         print(picked.text(found))
         if seeds is not None:
-            print(f"  seeds    {_seeds_text(seeds, chosen.trial.trial)}")
+            fresh = bool(among.seeds)
+            print(f"  seeds    {_seeds_text(seeds, chosen.trial.trial, fresh=fresh)}")
         if plainly:
             print(f"\n{plain_choices.text(plainly)}")
     if json_file is None:
@@ -203,8 +205,10 @@ for _command in (commands.compare, commands.table, commands.published, commands.
     app.command()(_command)
 
 
-def _seeds_text(seeds: Sequence[int], trial: str) -> str:
+def _seeds_text(seeds: Sequence[int], trial: str, *, fresh: bool) -> str:
     listed = ", ".join(map(str, seeds))
+    if fresh:
+        return f"{len(seeds)} fresh ones ({listed}): values are their means; {trial} has another"
     if len(seeds) == 1:
         return f"one, {listed}"
     return f"{len(seeds)} ({listed}): values are their means; {trial} is the model of the first"

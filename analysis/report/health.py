@@ -112,13 +112,20 @@ def _parameters(found: Findings) -> Iterator[Finding]:
         yield Finding(text=told.reason)
         return
     matters = {item.parameter for item in told.items if item.is_told}
+    ranges = found.study.facts.get("ranges") or {}
+    # What the front has at one end of its range mattered, and is said below.
+    matters |= {edge.parameter for edge in reach.at_edges(found.members, ranges)}
     idle = [name for name in told.parameters if name not in matters]
     if not idle:
         yield Finding(text="Every parameter mattered to some objective beyond chance.")
         return
+    trials = f"{len(found.ended)} trials"
     yield Finding(
-        text=f"No objective depended on {_listed(idle)} beyond chance.",
-        remedy=f"Fix them in the next study, for example by --set {idle[0]}=VALUE.",
+        text=f"No objective depended on {_listed(idle)} beyond chance, in {trials}.",
+        remedy=(
+            "More trials may show that one does; else fix them in the next study, for example by "
+            f"--set {idle[0]}=VALUE."
+        ),
     )
 
 

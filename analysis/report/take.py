@@ -66,7 +66,7 @@ def view(found: Findings) -> TakeView | None:
     return TakeView(
         first=head,
         headline=_headline(first) + (_OTHERS if models else ""),
-        text=_text(found),
+        text=_text(found, by_fresh=first.by_fresh),
         heads=(
             *(("condition",), ("model",), (metric_label(study.cost),)),
             *tasks,
@@ -112,10 +112,15 @@ def _headline(one: plain_choices.PlainChoice) -> str:
 
 
 def _loss(one: plain_choices.PlainChoice, name: str) -> str:
-    """Write for example "depth 1.6 % better (at fresh seeds 0.4 % better)"."""
+    """Write for example "depth 1.6 % better (at fresh seeds 0.4 % better)".
+
+    Of a model that fresh seeds have chosen "depth 0.4 % better (-1.2 to +0.4)".
+    """
     assert one.pick is not None
-    fresh = plain_choices.fresh_text(one, name).partition(" (")[0]
-    again = f" (at fresh seeds {fresh})" if fresh else ""
+    loss, _, interval = plain_choices.fresh_text(one, name).partition(" (")
+    again = f" (at fresh seeds {loss})" if loss else ""
+    if one.by_fresh:
+        again = f" ({interval}" if interval else ""
     return f"{task_label(_task(name)).lower()} {plain_choices.loss_text(one.pick, name)}{again}"
 
 
@@ -128,7 +133,7 @@ def _task(name: str) -> str:
     return report.without_split(name).partition("/")[0]
 
 
-def _text(found: Findings) -> str:
+def _text(found: Findings, *, by_fresh: bool) -> str:
     said = (
         "Price: what a task loses beside the dense model on validation, then its value and the "
         "share of the dense one's"
@@ -137,10 +142,11 @@ def _text(found: Findings) -> str:
         ties = "Models are tied where no quality there tells them apart"
         if any(tied_at_few(found.ties, found.confirmed).values()):
             ties = f"Below {ENOUGH_SEEDS} seeds, not to be told apart is mostly want of seeds"
-        return (
-            f"{said}; \u201cfresh\u201d: the loss at fresh seeds, plus is worse, and its 95 % "
-            f"interval. {ties}; in brackets, the {metric_label(found.study.cost)} of the other."
-        )
+        what = "\u201cfresh\u201d: the loss at fresh seeds, plus is worse, and its 95 % interval"
+        if by_fresh:
+            what = "all are means over fresh seeds, with 95 % intervals of the loss, plus is worse"
+        cost = metric_label(found.study.cost)
+        return f"{said}; {what}. {ties}; in brackets, the {cost} of the other."
     said = f"{said}."
     if found.confirmed:
         return f"{said} Each is of one seed: all trainings at fresh seeds failed, see Health."

@@ -31,6 +31,7 @@ from trainables import report
 from trainables.errors import UserError
 
 _SAME = 1e-9  # difference of two depths that are a tie
+_ENOUGH_FRESH = 2  # seeds: one may be as lucky as that of the selection
 
 
 class Candidate(Protocol):
@@ -78,9 +79,33 @@ class Choice(Generic[C]):
 
 def mean_metrics(trials: Sequence[Candidate]) -> dict[str, float]:
     """Return the mean of every metric that is finite in all trials; empty without trials."""
-    names = trials[0].metrics if trials else ()
-    columns = {name: [t.metrics.get(name, math.nan) for t in trials] for name in names}
-    return {n: math.fsum(c) / len(c) for n, c in columns.items() if all(map(math.isfinite, c))}
+    return _mean([trial.metrics for trial in trials])
+
+
+def fresh_means(
+    trials: Sequence[C],
+    objectives: Sequence[str],
+    fresh: Mapping[str, Sequence[tuple[str, Mapping[str, float]]]],
+) -> dict[str, dict[str, float]]:
+    """Return mean metrics over fresh seeds by name, once all of the front was trained at two.
+
+    Until then nothing: means of some do not compare with lucky values of others. All trainings that
+    ran to their end count for the mean; a trial is left out where half of its trainings or more
+    failed or missed a constraint.
+
+    trials: complete. fresh: by name, the status and metrics of every training that has ended.
+    """
+    members = front_members(trials, objectives)
+    if any(len(fresh.get(member.trial, ())) < _ENOUGH_FRESH for member in members):
+        return {}
+    found = {}
+    for trial in trials:
+        ended = fresh.get(trial.trial, ())
+        good = sum(status == "complete" for status, _ in ended)
+        if len(ended) >= _ENOUGH_FRESH and 2 * good > len(ended):
+            reached = ("complete", "infeasible")
+            found[trial.trial] = _mean([metrics for status, metrics in ended if status in reached])
+    return found
 
 
 def front_members(trials: Sequence[C], objectives: Sequence[str]) -> tuple[C, ...]:
@@ -240,3 +265,14 @@ def _span(front: Sequence[Candidate], condition: Condition) -> float:
     values = [t.metrics.get(condition.metric, math.nan) for t in front]
     finite = [value for value in values if math.isfinite(value)]
     return (max(finite) - min(finite)) or abs(condition.value) or 1.0
+
+
+def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = rows[0] if rows else ()
+    columns = {name: [row.get(name, math.nan) for row in rows] for name in names}
+    return {n: _mean_of(c) for n, c in columns.items() if all(map(math.isfinite, c))}
+
+
+def _mean_of(values: Sequence[float]) -> float:
+    """Return the mean; of equal values just these, where a sum would be off by a rounding."""
+    return values[0] if min(values) == max(values) else math.fsum(values) / len(values)

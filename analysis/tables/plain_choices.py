@@ -1,8 +1,9 @@
 """Say what to take from a front under plain conditions: the report's first screen, and in `pick`.
 
 A condition is a loss that every task may have, a share of the dense network's cost, or the knee.
-Models are chosen by their values at selection, as `choice` chooses; what fresh seeds say of the
-losses stands beside them, and where they do not bear a condition out, that is said.
+Models are chosen as `choice` chooses: by their means over fresh seeds where the whole front has
+them, else by their values at selection. What fresh seeds say of the losses stands beside these, and
+where they do not bear a condition out, that is said.
 """
 
 import math
@@ -18,10 +19,11 @@ from analysis.labels import (
     share_of_dense,
     task_label,
 )
-from analysis.statistics.choice import choose, mean_metrics
+from analysis.statistics.choice import choose
 from analysis.statistics.comparison import Interval
 from analysis.statistics.conditions import parse_conditions
-from analysis.statistics.fronts import dense_trials, eligible
+from analysis.statistics.fronts import dense_trials
+from analysis.statistics.uncertainty.candidates import Candidates, candidates
 from analysis.statistics.uncertainty.confirmed import (
     ENOUGH_SEEDS,
     confirmations,
@@ -37,7 +39,7 @@ from analysis.statistics.uncertainty.doubts import (
 from analysis.statistics.uncertainty.losses import fresh_delta, fresh_losses
 from analysis.studies.command_lines import command_line
 from analysis.studies.systems_by_seed import DELTA
-from analysis.studies.trials import Study, Trial
+from analysis.studies.trials import Study
 from analysis.tables.picked import Pick
 from analysis.tables.typeset import Table, plain
 from trainables import report
@@ -60,7 +62,8 @@ class PlainChoice:
     not confirmed. fresh_delta: the mean of Δ_T there, else NaN. num_seeds: how many fresh seeds the
     model has. num_failed: at how many more its training failed. tied: numbers of the members that
     no quality tells apart from it. undecided: numbers of the members that too few seeds are shared
-    with to call that a tie. doubt: what fresh seeds say against it, else empty.
+    with to call that a tie. doubt: what fresh seeds say against it, else empty. by_fresh: whether
+    it was chosen by fresh seeds, whose means are the metrics of `pick` then.
     """
 
     condition: str
@@ -75,19 +78,20 @@ class PlainChoice:
     tied: tuple[int, ...] = ()
     undecided: tuple[int, ...] = ()
     doubt: str = ""
+    by_fresh: bool = False
 
 
 def choices(study: Study) -> tuple[PlainChoice, ...]:
     """Choose under every plain condition that the study can answer; nothing without a front."""
-    trials = eligible(study)
+    among = candidates(study)
+    trials, dense = among.trials, among.dense
     if not trials:
         return ()
-    dense = mean_metrics(dense_trials(study))
     found = []
     if all(dense.get(name, 0) > 0 for name in study.qualities):
         for loss in _LOSSES:
             words = f"At most {loss:g} % loss on every task"
-            found.append(_choice(study, trials, dense, words, max_loss=loss, best=study.cost))
+            found.append(_choice(study, among, words, max_loss=loss, best=study.cost))
     ranking = f"val/{DELTA}"
     knows_delta = any(not report.non_finite(t.metrics, [ranking]) for t in trials)
     for name, percent in _SHARES.items():
@@ -97,8 +101,8 @@ def choices(study: Study) -> tuple[PlainChoice, ...]:
             words = f"{metric_label(name).capitalize()} at most {percent} %"
             where = f"{name}<={percent / 100:g}"
             best = DELTA if knows_delta else None
-            found.append(_choice(study, trials, dense, words, where=where, best=best))
-    found.append(_choice(study, trials, dense, "Best bargain (the front's knee)"))
+            found.append(_choice(study, among, words, where=where, best=best))
+    found.append(_choice(study, among, "Best bargain (the front's knee)"))
     return tuple(found)
 
 
@@ -156,14 +160,17 @@ def fresh_lines(one: PlainChoice, name: str) -> tuple[str, ...]:
     said, _, interval = fresh_text(one, name).partition(" (")
     if not said:
         return ()
+    within = [f"({interval}"] if interval else []
+    if one.by_fresh:  # the loss itself is theirs
+        return tuple(within)
     amount, _, side = said.rpartition(" ")
     signed = f"{'+' if side == 'worse' else '-'}{amount}" if amount else said
-    return (f"fresh: {signed}", *([f"({interval}"] if interval else []))
+    return (f"fresh: {signed}", *within)
 
 
 def fresh_delta_text(one: PlainChoice) -> str:
     """Write Δ_T at fresh seeds, for example "-5.2 %"; "" where it is not known."""
-    if not math.isfinite(one.fresh_delta):
+    if one.by_fresh or not math.isfinite(one.fresh_delta):
         return ""
     return f"{admitting(one.fresh_delta, f'val/{DELTA}', 3)} %"
 
@@ -250,6 +257,7 @@ def to_json(one: PlainChoice) -> dict[str, Any]:
         "loss_percent": losses,
         "fresh_loss_percent": fresh,
         "fresh_delta_percent": _finite(one.fresh_delta),
+        "chosen_by_fresh_seeds": one.by_fresh,
         "fresh_seeds": one.num_seeds,
         "fresh_failed": one.num_failed,
         "tied_with": list(one.tied),
@@ -261,8 +269,7 @@ def to_json(one: PlainChoice) -> dict[str, Any]:
 
 def _choice(
     study: Study,
-    trials: Sequence[Trial],
-    dense: Mapping[str, float],
+    among: Candidates,
     words: str,
     *,
     where: str | None = None,
@@ -270,9 +277,9 @@ def _choice(
     best: str | None = None,
 ) -> PlainChoice:
     command = _command(study, where, max_loss, best)
-    bounds = parse_conditions([where] if where else [], max_loss, study.objectives, dense)
+    bounds = parse_conditions([where] if where else [], max_loss, study.objectives, among.dense)
     try:
-        chosen = choose(trials, study.objectives, bounds, best)
+        chosen = choose(among.trials, study.objectives, bounds, best)
     except UserError as error:
         return PlainChoice(
             condition=words,
@@ -282,7 +289,7 @@ def _choice(
             reason=str(error),
             fresh={},
         )
-    pick = Pick(study=study, choice=chosen, dense=dense)
+    pick = Pick(study=study, choice=chosen, dense=among.dense)
     known = confirmations(study)
     own = known.get(pick.trial.trial)
     references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
@@ -308,6 +315,7 @@ def _choice(
         tied=tied.get(pick.trial.trial, ()),
         undecided=tied_at_few(tied, known).get(pick.trial.trial, ()),
         doubt=" ".join(f"{said[0].upper()}{said[1:]}." for said in doubts),
+        by_fresh=bool(among.seeds),
     )
 
 

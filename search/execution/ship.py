@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
 
-from analysis.statistics.choice import Choice, choose, mean_metrics
+from analysis.statistics.choice import Choice, choose, fresh_means, mean_metrics
 from analysis.statistics.conditions import parse_conditions
 from search.plans.description import plan_from_description
 from search.record.front import CONFIRMS, is_confirmation
@@ -130,7 +130,8 @@ def ship_from_study(
         dense_cache=files.dense_cache,
         quiet=quiet,
     )
-    by_seed, seeds_are = _statistics(chosen, [*confirmed, *others], num_failed)
+    fresh = [*(metrics for _, metrics in confirmed), *others]
+    by_seed, seeds_are = _statistics(chosen, fresh, num_failed)
     trained = load_model(model)
     own_code = running({f"model {trained.config.model.name!r}": trained.model})
     with TrialProgress("shipping", quiet=quiet) as progress, own_code:
@@ -208,26 +209,62 @@ def _chosen(
                 return candidate, ("as asked by --trial",)
         raise _not_complete(wanted.trial, trials, complete)
     dense = [t for t in candidates("complete", "infeasible") if t.config["method"] == "dense"]
+    by_number = {candidate.number: candidate for candidate in complete}
+    complete, dense = _as_known(complete, dense, objectives, trials)
     bounds = parse_conditions(wanted.where, wanted.max_loss, objectives, mean_metrics(dense))
     choice = choose(complete, objectives, bounds, wanted.best)
-    return choice.trial, _reasons(choice)
+    return by_number[choice.trial.number], _reasons(choice)
+
+
+def _as_known(
+    complete: list[_Candidate],
+    dense: list[_Candidate],
+    objectives: Sequence[str],
+    trials: Sequence[FrozenTrial],
+) -> tuple[list[_Candidate], list[_Candidate]]:
+    """Return the same with their means over fresh seeds, where the whole front has them."""
+    fresh: dict[str, list[tuple[str, Mapping[str, float]]]] = {}
+    for one in {c.number: c for c in (*complete, *dense)}.values():
+        reached, num_failed = _confirmed(one, trials)
+        fresh[one.trial] = [*reached, *[("failed", {})] * num_failed]
+    means = fresh_means(complete, objectives, fresh)
+    beside = [[m for status, m in fresh[one.trial] if status != "failed"] for one in dense]
+    again = next((runs for runs in beside if len(runs) > 1), None)
+    if not means or (dense and again is None):
+        return complete, dense
+    return (
+        [replace(one, metrics=means[one.trial]) for one in complete if one.trial in means],
+        [replace(dense[0], metrics=metrics) for metrics in again or ()],
+    )
 
 
 def _confirmed(
     chosen: _Candidate, trials: Sequence[FrozenTrial]
-) -> tuple[list[Mapping[str, float]], int]:
-    """Return the metrics of the chosen trial at the fresh seeds of `search confirm`.
+) -> tuple[list[tuple[str, Mapping[str, float]]], int]:
+    """Return status and metrics of the chosen trial at the fresh seeds of `search confirm`.
 
     All that ran to the end are among them, also those that missed a constraint: without them only
-    the lucky ones would be left. And how many more have failed, which have no metrics.
+    the lucky ones would be left. And how many more have failed, which have no metrics. Those of a
+    replicate, with the same settings and another seed, are the trial's as well.
     """
+    alike = {
+        trial.number
+        for trial in trials
+        if not is_confirmation(trial)
+        and _but_seed(trial.user_attrs.get("config", {})) == _but_seed(chosen.config)
+    }
     repeats = [
         trial
         for trial in trials
-        if trial.user_attrs.get(CONFIRMS) == chosen.number and "status" in trial.user_attrs
+        if trial.user_attrs.get(CONFIRMS) in alike and "status" in trial.user_attrs
     ]
     ended = [t for t in repeats if t.user_attrs["status"] in ("complete", "infeasible")]
-    return [t.user_attrs["metrics"] for t in ended], len(repeats) - len(ended)
+    reached = [(t.user_attrs["status"], t.user_attrs["metrics"]) for t in ended]
+    return reached, len(repeats) - len(ended)
+
+
+def _but_seed(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "seed"}
 
 
 def _statistics(

@@ -243,7 +243,7 @@ def test_a_study_without_a_model(rows, said: str, record: Record, monkeypatch, c
         f"error: a model must be picked from complete trials with finite objectives, {said}; "
         in err
     )
-    assert "`python -m search resume empty`" in err
+    assert "`python -m search resume empty --storage " in err
 
 
 def test_help_has_examples(monkeypatch, capsys) -> None:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.statistics.choice import choose, front_members, knee_depth, mean_metrics
+from analysis.statistics.choice import (
+    choose,
+    fresh_means,
+    front_members,
+    knee_depth,
+    mean_metrics,
+)
 from analysis.statistics.conditions import Condition, parse_condition
 from trainables import report
 from trainables.errors import UserError
@@ -164,6 +170,28 @@ def test_nothing_on_the_front() -> None:
     for trials in ([], given_trials((COST, MIOU), (0.1, math.nan))):
         with pytest.raises(UserError, match="complete trials with finite objectives, got none"):
             choose(trials, ONE)
+
+
+def again(*values: tuple[str, float]) -> list[tuple[str, dict[str, float]]]:
+    return [(status, {MIOU: miou, COST: 0.5} if miou else {}) for status, miou in values]
+
+
+def test_fresh_means_are_of_a_front_that_was_trained_again_whole() -> None:
+    front = {"s-00000": again(("complete", 0.5), ("complete", 0.3)), "s-00001": again()}
+    fresh = {f"s-0000{n}": again(("complete", 0.4), ("complete", 0.4)) for n in range(4)} | front
+    assert fresh_means(HAND, ONE, fresh) == {}  # a member has none
+    fresh["s-00001"] = again(("complete", 0.4))
+    assert fresh_means(HAND, ONE, fresh) == {}  # one seed may be luck as well
+    fresh["s-00001"] = again(("complete", 0.4), ("failed", 0.0))
+    found = fresh_means(HAND, ONE, fresh)
+    # Half of its trainings failed, so it is left out; the one off the front was not trained again.
+    assert found.keys() == {"s-00000", "s-00002", "s-00003"}
+    assert found["s-00000"][MIOU] == pytest.approx(0.4)
+    # What missed a constraint counts for the mean, and against the trial.
+    fresh["s-00001"] = again(("complete", 0.5), ("complete", 0.4), ("infeasible", 0.3))
+    assert fresh_means(HAND, ONE, fresh)["s-00001"][MIOU] == pytest.approx(0.4)
+    fresh["s-00001"] = again(("complete", 0.5), ("infeasible", 0.3))
+    assert "s-00001" not in fresh_means(HAND, ONE, fresh)
 
 
 def test_means_are_of_what_all_have() -> None:

@@ -189,6 +189,28 @@ def test_where_all_fresh_trainings_failed_the_card_says_so(tmp_path: Path) -> No
     assert shipping._statistics(chosen, [], 2) == own
 
 
+def test_a_confirmed_front_is_chosen_from_by_its_means_over_fresh_seeds(tmp_path: Path) -> None:
+    study = Recorded(tmp_path)
+    settings = [{"method": m, "seed": 0} for m in ("dense", "snip", "rigl")]
+    for config, quality, density in zip(settings, (0.5, 0.49, 0.48), (1.0, 0.4, 0.2), strict=True):
+        study.end(study.begin(config["method"], config), quality=quality, density=density)
+    wanted = Wanted(out=tmp_path, max_loss=5.0, best="cost/density")
+
+    def taken() -> int:
+        chosen, _ = shipping._chosen("s", study.record.trials(), study.plan.objectives, wanted)
+        assert chosen.metrics[study.plan.objectives[0]] == (0.5, 0.49, 0.48)[chosen.number]
+        return chosen.number
+
+    assert taken() == 2
+    # At fresh seeds the cheapest loses 10 %: it was lucky.
+    for seed in (7, 8):
+        for of, quality, density in ((0, 0.5, 1.0), (1, 0.49, 0.4), (2, 0.45, 0.2)):
+            assert taken() == 2  # until all of the front is confirmed at two seeds
+            number = study.begin(settings[of]["method"], {"seed": seed}, confirms=of)
+            study.end(number, quality=quality, density=density)
+    assert taken() == 1
+
+
 def test_further_seeds_give_the_card_intervals(
     ship: Ship, study: Recorded, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
