@@ -157,8 +157,8 @@ def pick(
     """
     from analysis.report.versions import versions
     from analysis.statistics import choice, conditions
+    from analysis.statistics.candidates import candidates
     from analysis.statistics.system_means import system_means
-    from analysis.statistics.uncertainty.candidates import candidates
     from analysis.studies.trials import load_study
     from analysis.tables import picked, plain_choices
 

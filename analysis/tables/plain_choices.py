@@ -19,11 +19,11 @@ from analysis.labels import (
     share_of_dense,
     task_label,
 )
+from analysis.statistics.candidates import Candidates, candidates
 from analysis.statistics.choice import choose
 from analysis.statistics.comparison import Interval
 from analysis.statistics.conditions import parse_conditions
 from analysis.statistics.fronts import dense_trials
-from analysis.statistics.uncertainty.candidates import Candidates, candidates
 from analysis.statistics.uncertainty.confirmed import (
     ENOUGH_SEEDS,
     confirmations,
