@@ -71,7 +71,7 @@ def pages(study: str, uri: str) -> dict[str, str]:
         f"tags.`disparse.front` = 'true' and tags.`disparse.study` = '{study}'"
     )
     bounded = urllib.parse.quote(
-        "metrics.`cost/density` <= 0.2 and tags.`disparse.front` = 'true' "
+        "metrics.`cost/density` <= 0.1 and tags.`disparse.front` = 'true' "
         f"and tags.`disparse.study` = '{study}'"
     )
     order = urllib.parse.quote("metrics.`cost/density`")
