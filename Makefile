@@ -39,18 +39,18 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## search sparsity on the built-in dataset (minutes) and write the report
 	@$(RUN) -m search run demo $(ARGS)
 
-# One thread per worker: two workers share two cores.
+# One thread per worker: two workers share two cores. One test at a time: some take minutes.
 test: $(STAMP) ## the tests that need no GPU, no cluster and no patience
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --timeout 120 \
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --maxschedchunk 1 --timeout 120 \
 	  -m 'not gpu and not cluster and not slow' $(ARGS)
 
 # pytest exits 5 when it selects no test, which here is no failure.
 test-slow: $(STAMP) ## the slow tests
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --timeout 600 \
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --maxschedchunk 1 --timeout 600 \
 	  -m 'slow and not gpu and not cluster' $(ARGS) || test $$? -eq 5
 
 test-all: $(STAMP) ## the quick and the slow ones in one run, which keeps two cores busier
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --timeout 600 \
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --maxschedchunk 1 --timeout 600 \
 	  -m 'not gpu and not cluster' $(ARGS)
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device

@@ -49,14 +49,6 @@ def real_data() -> Path:
     return Path(os.environ["DISPARSE_DATA"])
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        # Two local Rays side by side on two cores starve each other.
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("realdata") and (problem := _real_data_problem()):
         pytest.skip(problem)

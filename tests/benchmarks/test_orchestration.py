@@ -112,7 +112,6 @@ def test_a_simulated_study_is_recorded_for_real() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(400)
 def test_a_pair_in_fresh_processes(tmp_path: Path) -> None:
     target = tmp_path / "out.json"
