@@ -63,8 +63,9 @@ window.addEventListener("load", () => setTimeout(async () => {
       await new Promise((done) => setTimeout(done, 200));
       const box = plot.getBoundingClientRect(), label = plot.querySelector(".hovertext");
       const r = label ? label.getBoundingClientRect() : null;
-      const fits = Boolean(r && r.left >= box.left - 2 && r.right <= box.right + 2
-        && r.top >= box.top - 2 && r.bottom <= box.bottom + 2);
+      // Plotly moves a label to the edge by its text; its frame reaches 2.84 pixels further.
+      const fits = Boolean(r && r.left >= box.left - 3 && r.right <= box.right + 3
+        && r.top >= box.top - 3 && r.bottom <= box.bottom + 3);
       found.hovers.push([plots.indexOf(plot), trace.name, fits]);
       Plotly.Fx.unhover(plot);
     }
