@@ -208,7 +208,10 @@ for _command in (commands.compare, commands.table, commands.published, commands.
 def _seeds_text(seeds: Sequence[int], trial: str, *, fresh: bool) -> str:
     listed = ", ".join(map(str, seeds))
     if fresh:
-        return f"{len(seeds)} fresh ones ({listed}): values are their means; {trial} has another"
+        return (
+            f"{len(seeds)} fresh ones ({listed}): the values are their means; the file of {trial} "
+            "was trained at another seed"
+        )
     if len(seeds) == 1:
         return f"one, {listed}"
     return f"{len(seeds)} ({listed}): values are their means; {trial} is the model of the first"

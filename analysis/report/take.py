@@ -186,5 +186,5 @@ def _row(one: plain_choices.PlainChoice) -> TakenRow:
         trial=pick.trial.trial,
         look=replace(look, label=look.label.replace(" ", "\u00a0")),  # in one line
         cells=tuple(cells),
-        doubt=one.doubt,
+        doubt=" ".join(filter(None, (one.doubt, one.before))),
     )

@@ -8,7 +8,7 @@ where they do not bear a condition out, that is said.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.labels import (
@@ -20,10 +20,10 @@ from analysis.labels import (
     task_label,
 )
 from analysis.statistics.candidates import Candidates, candidates
-from analysis.statistics.choice import choose
+from analysis.statistics.choice import choose, mean_metrics
 from analysis.statistics.comparison import Interval
-from analysis.statistics.conditions import parse_conditions
-from analysis.statistics.fronts import dense_trials
+from analysis.statistics.conditions import Condition, parse_conditions
+from analysis.statistics.fronts import dense_trials, eligible
 from analysis.statistics.uncertainty.confirmed import (
     ENOUGH_SEEDS,
     confirmations,
@@ -63,7 +63,8 @@ class PlainChoice:
     model has. num_failed: at how many more its training failed. tied: numbers of the members that
     no quality tells apart from it. undecided: numbers of the members that too few seeds are shared
     with to call that a tie. doubt: what fresh seeds say against it, else empty. by_fresh: whether
-    it was chosen by fresh seeds, whose means are the metrics of `pick` then.
+    it was chosen by fresh seeds, whose means are the metrics of `pick` then. before: which model
+    the values at selection would take, if another one; else empty.
     """
 
     condition: str
@@ -79,6 +80,7 @@ class PlainChoice:
     undecided: tuple[int, ...] = ()
     doubt: str = ""
     by_fresh: bool = False
+    before: str = ""
 
 
 def choices(study: Study) -> tuple[PlainChoice, ...]:
@@ -114,7 +116,7 @@ def text(found: Sequence[PlainChoice]) -> str:
             lines.append(f"  {one.condition}: {one.reason}")
         else:
             lines.append(f"  {one.condition}: {one.command}")
-            lines += [f"    {one.doubt}"] if one.doubt else []
+            lines += [f"    {said}" for said in (one.doubt, one.before) if said]
     return "\n".join(lines)
 
 
@@ -263,6 +265,7 @@ def to_json(one: PlainChoice) -> dict[str, Any]:
         "tied_with": list(one.tied),
         "tied_at_few_seeds": [each for each in one.tied if each in one.undecided],
         "doubt": one.doubt or None,
+        "before": one.before or None,
         "model": None if pick is None else str(pick.model),
     }
 
@@ -277,18 +280,16 @@ def _choice(
     best: str | None = None,
 ) -> PlainChoice:
     command = _command(study, where, max_loss, best)
-    bounds = parse_conditions([where] if where else [], max_loss, study.objectives, among.dense)
+    asked, selected = [where] if where else [], mean_metrics(dense_trials(study))
+    bounds, earlier = (
+        parse_conditions(asked, max_loss, study.objectives, dense)
+        for dense in (among.dense, selected)
+    )
+    none = PlainChoice(condition=words, command=command, max_loss=max_loss, pick=None, fresh={})
     try:
         chosen = choose(among.trials, study.objectives, bounds, best)
     except UserError as error:
-        return PlainChoice(
-            condition=words,
-            command=command,
-            max_loss=max_loss,
-            pick=None,
-            reason=str(error),
-            fresh={},
-        )
+        return replace(none, reason=str(error))
     pick = Pick(study=study, choice=chosen, dense=among.dense)
     known = confirmations(study)
     own = known.get(pick.trial.trial)
@@ -303,10 +304,8 @@ def _choice(
         doubts += missed_constraints(study, own)
         doubts += missed_losses(own, bounds, max_loss, fresh) if max_loss is not None else []
         doubts += missed_bounds(own, bounds) if max_loss is None else []
-    return PlainChoice(
-        condition=words,
-        command=command,
-        max_loss=max_loss,
+    return replace(
+        none,
         pick=pick,
         fresh=fresh,
         fresh_delta=delta,
@@ -316,7 +315,18 @@ def _choice(
         undecided=tied_at_few(tied, known).get(pick.trial.trial, ()),
         doubt=" ".join(f"{said[0].upper()}{said[1:]}." for said in doubts),
         by_fresh=bool(among.seeds),
+        before=_before(study, earlier, best, pick.trial.trial) if among.seeds else "",
     )
+
+
+def _before(study: Study, bounds: Sequence[Condition], best: str | None, taken: str) -> str:
+    """Say which other model the values at selection take under bounds on them; "" for none."""
+    try:
+        lucky = choose(eligible(study), study.objectives, bounds, best).trial
+    except UserError:
+        return ""
+    cost = f"{metric_label(study.cost)} {admitting(lucky.metrics[study.cost], study.cost, 3)}"
+    return f"Before fresh seeds it was {lucky.trial} ({cost})." * (lucky.trial != taken)
 
 
 def _command(study: Study, where: str | None, max_loss: float | None, best: str | None) -> str:

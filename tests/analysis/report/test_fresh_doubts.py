@@ -157,6 +157,8 @@ def test_what_was_lucky_is_not_taken(
     one = every["At most 5 % loss on every task"]
     assert one.pick is not None
     assert (one.pick.trial.trial, one.by_fresh) == (taken, True)
+    assert one.before == ("Before fresh seeds it was demo-00002 (density 20 %)." if lucky else "")
+    assert one.before in plain_choices.text([one])
     options = ["--storage", built.storage, "--max-loss", "5", "--best", "cost/density"]
     assert run(monkeypatch, "pick", "demo", *options, "--json", "-") == 0
     answer = json.loads(capsys.readouterr().out)
