@@ -162,5 +162,5 @@ def test_infeasible_trials_are_known_as_such_everywhere(tmp_path: Path) -> None:
         assert trial.values is not None
     # The sampler of this driver and of the next know it too.
     for driver in (ledger, studies.ledger_of(plan, storage)):
-        told = driver._sampler._study.get_trials()
+        told = driver._draws._sampler._study.get_trials()
         assert [t.constraints for t in told] == [t.constraints for t in study.get_trials()]
