@@ -131,6 +131,19 @@ def train(
 
     get_method(method)
     resolved_device = resolve_device(device)
+    settings = parse_settings(setting or [])
+    options = {
+        "sparsity.target": ("--sparsity", sparsity),
+        "data.tasks": ("--tasks", tasks),
+        "data.root": ("--data-root", data_root),
+        "metrics": ("--metrics", metrics),
+    }
+    for name, (option, value) in options.items():
+        if value is not None and name in settings:
+            raise UserError(
+                f"`{name}` must be given once, got {option} {value} and --set "
+                f"{name}={settings[name]}; leave one out"
+            )
     config = trial_config(
         method,
         dataset,
@@ -141,9 +154,10 @@ def train(
         root=data_root,
         steps=steps,
         metrics=metrics,
-        overrides=parse_settings(setting or []),
+        overrides=settings,
     )
-    for name in without_effect(config, parse_settings(setting or [])):
+    asked = settings if sparsity is None else {**settings, "sparsity.target": sparsity}
+    for name in without_effect(config, asked):
         print(f"note: {method} does not read {name}", file=sys.stderr)
     if resume and out is None:
         raise UserError("`--resume` continues the run in `--out`, got no --out; name its folder")

@@ -131,6 +131,13 @@ def parse_condition(
     return _share(metric, operator, value, level)
 
 
+def _is_share(metric: str) -> bool:
+    """Tell whether a metric is at most 1; a share of the dense model's latency may be more."""
+    described = report.describe(metric)
+    shares = described.direction == "maximize" or (metric in _OF_DENSE and "latency" not in metric)
+    return described.unit == "fraction" and shares
+
+
 def parse_conditions(
     texts: Sequence[str],
     max_loss: float | None,
@@ -143,6 +150,13 @@ def parse_conditions(
     bound. Raises `UserError`.
     """
     found = [parse_condition(text, objectives, dense) for text in texts]
+    for text, one in zip(texts, found, strict=True):
+        if one.value > 1.0 and _is_share(one.metric) and "%" not in text:
+            bare = f"{report.without_split(one.metric)}{one.operator}"
+            raise UserError(
+                f"a bound on a share must be from 0 to 1, got {text!r}; write {one.value / 100:g}, "
+                f"or {bare}{one.value:g}% of the dense model's value"
+            )
     if max_loss is None:
         return found
     if not (math.isfinite(max_loss) and max_loss >= 0):

@@ -215,6 +215,14 @@ def test_the_front_is_that_of_the_study(record: Record, monkeypatch, capsys) -> 
             "all bounds together, of 4 models cost/density<=0.2 by 2, segmentation/miou>=95% by 2",
         ),
         (["--where", "cost/density"], "`--where` must be a metric, one of <=, >=, < and >"),
+        (
+            ["--where", "cost/density<=10"],
+            "from 0 to 1, got 'cost/density<=10'; write 0.1, or cost",
+        ),
+        (
+            ["--where", "segmentation/miou>=95"],
+            "write 0.95, or segmentation/miou>=95% of the dense",
+        ),
     ],
 )
 def test_refusals(arguments, message: str, built: BuiltStudy, monkeypatch, capsys) -> None:

@@ -169,6 +169,26 @@ def test_a_setting_without_effect_is_noted(scenes: str, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "note: snip does not read regrowth.fraction\n"
     assert run("train", "rigl", *arguments, "regrowth.fraction=0.3") == 0
     assert capsys.readouterr().err == ""
+    assert run("train", "dense", *arguments[:-1], "--sparsity", "0.5") == 0
+    assert "note: dense does not read sparsity.target\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "setting"),
+    [
+        ("--sparsity", "0.9", "sparsity.target=0.5"),
+        ("--tasks", "depth", "data.tasks=normals"),
+        ("--data-root", "here", "data.root=there"),
+        ("--metrics", "published", "metrics=corrected"),
+    ],
+)
+def test_a_setting_is_given_once(
+    option: str, value: str, setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "snip", option, value, "--set", setting) == 2
+    name = setting.partition("=")[0]
+    said = f"`{name}` must be given once, got {option} {value} and --set {setting}; leave one out"
+    assert said in capsys.readouterr().err
 
 
 def test_a_baseline_with_nulls_and_other_tasks_serves(scenes: str, tmp_path: Path) -> None:
