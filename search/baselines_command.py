@@ -7,7 +7,7 @@ import typer
 
 from search.launching import launches, run_plan
 from search.options import DataRootOption, RecipeArgument, SetOption
-from trainables.errors import UserError
+from trainables.command_line import require_given_once
 
 
 @launches
@@ -69,13 +69,9 @@ def baselines(
     from search.plans.resolve import parse_overrides
 
     overrides = parse_overrides(settings or [])
-    for option, fixed, value in (("--steps", STEPS, steps), ("--metrics", "metrics", metrics)):
-        if value is not None and fixed in overrides:
-            raise UserError(
-                f"`{fixed}` must be given once, got {option} {value} and --set "
-                f"{fixed}={overrides[fixed]}; leave one out"
-            )
-        overrides |= {} if value is None else {fixed: str(value)}
+    fixed = {STEPS: ("--steps", steps), "metrics": ("--metrics", metrics)}
+    require_given_once(overrides, fixed)
+    overrides |= {name: str(value) for name, (_, value) in fixed.items() if value is not None}
     plan = make_baselines_plan(
         get_recipe(recipe),
         study=name,

@@ -23,6 +23,7 @@ from trainables.command_line import (
     Commands,
     parse_settings,
     parse_size,
+    require_given_once,
     require_writable,
     run_command_line,
     write_json,
@@ -132,18 +133,15 @@ def train(
     get_method(method)
     resolved_device = resolve_device(device)
     settings = parse_settings(setting or [])
-    options = {
-        "sparsity.target": ("--sparsity", sparsity),
-        "data.tasks": ("--tasks", tasks),
-        "data.root": ("--data-root", data_root),
-        "metrics": ("--metrics", metrics),
-    }
-    for name, (option, value) in options.items():
-        if value is not None and name in settings:
-            raise UserError(
-                f"`{name}` must be given once, got {option} {value} and --set "
-                f"{name}={settings[name]}; leave one out"
-            )
+    require_given_once(
+        settings,
+        {
+            "sparsity.target": ("--sparsity", sparsity),
+            "data.tasks": ("--tasks", tasks),
+            "data.root": ("--data-root", data_root),
+            "metrics": ("--metrics", metrics),
+        },
+    )
     config = trial_config(
         method,
         dataset,

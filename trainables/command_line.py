@@ -258,6 +258,21 @@ def parse_settings(
     return settings
 
 
+def require_given_once(
+    settings: Mapping[str, Any], options: Mapping[str, tuple[str, object]]
+) -> None:
+    """Raise `UserError` for a setting of `--set` that an option gives as well.
+
+    options: by the setting's name, the option and its value; None where it was not given.
+    """
+    for name, (option, value) in options.items():
+        if value is not None and name in settings:
+            raise UserError(
+                f"`{name}` must be given once, got {option} {value} and --set "
+                f"{name}={settings[name]}; leave one out"
+            )
+
+
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     """Parse "120x160" into (height, width) in pixels; raise `UserError` for other forms."""
     height, separator, width = text.lower().partition("x")
