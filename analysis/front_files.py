@@ -4,7 +4,6 @@ Each function imports what it needs when it runs, so that --help and mistakes in
 answered at once.
 """
 
-import os
 import shlex
 import sys
 import time
@@ -84,13 +83,12 @@ def produce(
 
 def _as_typed(name: str, storage: Path, out: Path | None) -> str:
     """Return the command that makes the report, as somebody in this folder would type it."""
+    from analysis.studies.command_lines import DEFAULT_STORAGE, as_typed
+
     words = ["python", "-m", "analysis", "report", name]
     for option, path in (("--storage", storage), ("--out", out)):
-        if path is None:
-            continue
-        full = Path(os.path.abspath(path))
-        shown = full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else full
-        words += [] if str(shown) == "runs" else [option, str(shown)]
+        shown = DEFAULT_STORAGE if path is None else as_typed(path)
+        words += [] if shown == DEFAULT_STORAGE else [option, shown]
     return shlex.join(words)
 
 
