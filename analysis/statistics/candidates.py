@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from analysis.statistics.choice import fresh_means, mean_metrics
+from analysis.statistics.choice import fresh_means, fresh_reference, mean_metrics
 from analysis.statistics.fronts import dense_trials, eligible
-from analysis.statistics.uncertainty.confirmed import confirmations
+from analysis.statistics.uncertainty.confirmed import Confirmed, confirmations
 from analysis.studies.trials import Study, Trial
 
 
@@ -14,38 +14,40 @@ class Candidates:
     """Hold the trials to choose among, and the mean metrics of the dense model beside them.
 
     seeds: by the trial's name, the fresh seeds that its metrics are means over; empty where they
-    are the values at selection.
+    are the values at selection. known: what was trained at fresh seeds. selected: the same as they
+    were at selection; None where these already are.
     """
 
     trials: tuple[Trial, ...]
     dense: Mapping[str, float]
     seeds: Mapping[str, tuple[int, ...]]
+    known: Mapping[str, Confirmed]
+    selected: "Candidates | None" = None
 
 
 def candidates(study: Study) -> Candidates:
     """Return the complete trials of a study, with means over fresh seeds if its front has them.
 
-    It has them where `fresh_means` says so, and the dense model, if there is one, has two as well.
-    Trials that were not trained again are no candidates then.
+    It has them where `fresh_means` says so. Trials that were not trained again are no candidates
+    then.
     """
     trials, references = eligible(study), dense_trials(study)
-    selected = Candidates(trials=trials, dense=mean_metrics(references), seeds={})
     known = confirmations(study)
+    selected = Candidates(trials=trials, dense=mean_metrics(references), seeds={}, known=known)
     fresh = {
-        name: [*((run.status, run.metrics) for run in one.runs.values()), *_failed(one.failed)]
+        name: [
+            *((run.status, run.metrics) for run in one.runs.values()),
+            *(("failed", run.metrics) for run in one.failed.values()),
+        ]
         for name, one in known.items()
     }
-    means = fresh_means(trials, study.objectives, fresh)
-    beside = [known[t.trial] for t in references if t.trial in known]
-    beside = [one for one in beside if len(one.runs) > 1]
-    if not means or (references and not beside):
+    means = fresh_means(trials, study.objectives, fresh, references)
+    if not means:
         return selected
     return Candidates(
         trials=tuple(replace(t, metrics=means[t.trial]) for t in trials if t.trial in means),
-        dense=mean_metrics(list(beside[0].runs.values())) if beside else {},
+        dense=fresh_reference(references, fresh),
         seeds={name: tuple(known[name].runs) for name in means},
+        known=known,
+        selected=selected,
     )
-
-
-def _failed(runs: Mapping[int, Trial]) -> list[tuple[str, Mapping[str, float]]]:
-    return [("failed", run.metrics) for run in runs.values()]

@@ -86,15 +86,20 @@ def fresh_means(
     trials: Sequence[C],
     objectives: Sequence[str],
     fresh: Mapping[str, Sequence[tuple[str, Mapping[str, float]]]],
+    references: Sequence[C] = (),
 ) -> dict[str, dict[str, float]]:
     """Return mean metrics over fresh seeds by name, once all of the front was trained at two.
 
-    Until then nothing: means of some do not compare with lucky values of others. All trainings that
-    ran to their end count for the mean; a trial is left out where half of its trainings or more
-    failed or missed a constraint.
+    Until then nothing: means of some do not compare with lucky values of others, and so it is where
+    there are references and none has `fresh_reference`. All trainings that ran to their end count
+    for the mean; a trial is left out where half of its trainings or more failed or missed a
+    constraint.
 
-    trials: complete. fresh: by name, the status and metrics of every training that has ended.
+    trials: complete. references: the dense ones. fresh: by name, the status and metrics of every
+    training that has ended.
     """
+    if references and not fresh_reference(references, fresh):
+        return {}
     members = front_members(trials, objectives)
     if any(len(fresh.get(member.trial, ())) < _ENOUGH_FRESH for member in members):
         return {}
@@ -103,9 +108,28 @@ def fresh_means(
         ended = fresh.get(trial.trial, ())
         good = sum(status == "complete" for status, _ in ended)
         if len(ended) >= _ENOUGH_FRESH and 2 * good > len(ended):
-            reached = ("complete", "infeasible")
-            found[trial.trial] = _mean([metrics for status, metrics in ended if status in reached])
+            found[trial.trial] = _mean(_reached(ended))
     return found
+
+
+def fresh_reference(
+    references: Sequence[C], fresh: Mapping[str, Sequence[tuple[str, Mapping[str, float]]]]
+) -> dict[str, float]:
+    """Return the mean metrics of the first reference with two fresh trainings; empty for none.
+
+    fresh: as for `fresh_means`.
+    """
+    reached = (_reached(fresh.get(reference.trial, ())) for reference in references)
+    return _mean(next((rows for rows in reached if len(rows) >= _ENOUGH_FRESH), []))
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean, of equal values exactly that value; NaN without any."""
+    if not values:
+        return math.nan
+    if min(values) == max(values):
+        return values[0]
+    return math.fsum(values) / len(values)
 
 
 def front_members(trials: Sequence[C], objectives: Sequence[str]) -> tuple[C, ...]:
@@ -270,9 +294,10 @@ def _span(front: Sequence[Candidate], condition: Condition) -> float:
 def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = rows[0] if rows else ()
     columns = {name: [row.get(name, math.nan) for row in rows] for name in names}
-    return {n: _mean_of(c) for n, c in columns.items() if all(map(math.isfinite, c))}
+    return {n: mean_of(c) for n, c in columns.items() if all(map(math.isfinite, c))}
 
 
-def _mean_of(values: Sequence[float]) -> float:
-    """Return the mean; of equal values just these, where a sum would be off by a rounding."""
-    return values[0] if min(values) == max(values) else math.fsum(values) / len(values)
+def _reached(
+    ended: Sequence[tuple[str, Mapping[str, float]]],
+) -> list[Mapping[str, float]]:
+    return [metrics for status, metrics in ended if status in ("complete", "infeasible")]

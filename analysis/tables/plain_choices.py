@@ -7,7 +7,7 @@ where they do not bear a condition out, that is said.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,13 +20,12 @@ from analysis.labels import (
     task_label,
 )
 from analysis.statistics.candidates import Candidates, candidates
-from analysis.statistics.choice import choose, mean_metrics
+from analysis.statistics.choice import Choice, choose
 from analysis.statistics.comparison import Interval
-from analysis.statistics.conditions import Condition, parse_conditions
-from analysis.statistics.fronts import dense_trials, eligible
+from analysis.statistics.conditions import parse_conditions
+from analysis.statistics.fronts import dense_trials
 from analysis.statistics.uncertainty.confirmed import (
     ENOUGH_SEEDS,
-    confirmations,
     tied_at_few,
     ties,
 )
@@ -39,7 +38,7 @@ from analysis.statistics.uncertainty.doubts import (
 from analysis.statistics.uncertainty.losses import fresh_delta, fresh_losses
 from analysis.studies.command_lines import command_line
 from analysis.studies.systems_by_seed import DELTA
-from analysis.studies.trials import Study
+from analysis.studies.trials import Study, Trial
 from analysis.tables.picked import Pick
 from analysis.tables.typeset import Table, plain
 from trainables import report
@@ -141,10 +140,8 @@ def table(found: Sequence[PlainChoice]) -> Table:
 
 def loss_text(pick: Pick, name: str) -> str:
     """Write for example "2.18 % worse" beside the dense model, "equal", or "–" without one."""
-    price, dense = pick.price(name), pick.dense.get(name)
-    if price is None or not dense:
-        return "–"
-    return losing(100 * price / abs(dense))
+    percent = _percent(pick, name)
+    return "–" if percent is None else losing(percent)
 
 
 def fresh_text(one: PlainChoice, name: str) -> str:
@@ -280,18 +277,19 @@ def _choice(
     best: str | None = None,
 ) -> PlainChoice:
     command = _command(study, where, max_loss, best)
-    asked, selected = [where] if where else [], mean_metrics(dense_trials(study))
-    bounds, earlier = (
-        parse_conditions(asked, max_loss, study.objectives, dense)
-        for dense in (among.dense, selected)
-    )
     none = PlainChoice(condition=words, command=command, max_loss=max_loss, pick=None, fresh={})
+
+    def choose_among(some: Candidates) -> Choice[Trial]:
+        asked = [where] if where else []
+        bounds = parse_conditions(asked, max_loss, study.objectives, some.dense)
+        return choose(some.trials, study.objectives, bounds, best)
+
     try:
-        chosen = choose(among.trials, study.objectives, bounds, best)
+        chosen = choose_among(among)
     except UserError as error:
         return replace(none, reason=str(error))
+    bounds, known = chosen.conditions, among.known
     pick = Pick(study=study, choice=chosen, dense=among.dense)
-    known = confirmations(study)
     own = known.get(pick.trial.trial)
     references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
     reference = next((one for one in references if one.runs), None)
@@ -315,18 +313,21 @@ def _choice(
         undecided=tied_at_few(tied, known).get(pick.trial.trial, ()),
         doubt=" ".join(f"{said[0].upper()}{said[1:]}." for said in doubts),
         by_fresh=bool(among.seeds),
-        before=_before(study, earlier, best, pick.trial.trial) if among.seeds else "",
+        before=_before(pick, among.selected, choose_among),
     )
 
 
-def _before(study: Study, bounds: Sequence[Condition], best: str | None, taken: str) -> str:
-    """Say which other model the values at selection take under bounds on them; "" for none."""
+def _before(
+    pick: Pick, selected: Candidates | None, choose_among: Callable[[Candidates], Choice[Trial]]
+) -> str:
+    """Say which other model the values at selection take; "" for none."""
     try:
-        lucky = choose(eligible(study), study.objectives, bounds, best).trial
+        lucky = choose_among(selected).trial if selected is not None else pick.trial
     except UserError:
         return ""
-    cost = f"{metric_label(study.cost)} {admitting(lucky.metrics[study.cost], study.cost, 3)}"
-    return f"Before fresh seeds it was {lucky.trial} ({cost})." * (lucky.trial != taken)
+    cost = pick.study.cost
+    said = f"{lucky.trial} ({metric_label(cost)} {admitting(lucky.metrics[cost], cost, 3)})"
+    return f"Before fresh seeds it was {said}." * (lucky.trial != pick.trial.trial)
 
 
 def _command(study: Study, where: str | None, max_loss: float | None, best: str | None) -> str:

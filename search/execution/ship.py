@@ -1,5 +1,6 @@
 """`search ship`: chooses one trained model of a study and ships it, to a folder and to MLflow."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
 
-from analysis.statistics.choice import Choice, choose, fresh_means, mean_metrics
+from analysis.statistics.choice import (
+    Choice,
+    choose,
+    fresh_means,
+    fresh_reference,
+    mean_metrics,
+)
 from analysis.statistics.conditions import parse_conditions
 from search.plans.description import plan_from_description
 from search.record.front import CONFIRMS, is_confirmation
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from search.tracking.shipped_model import InMlflow
 
 _MAX_NAMED = 20
+_FAILED = "failed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,18 +231,15 @@ def _as_known(
     trials: Sequence[FrozenTrial],
 ) -> tuple[list[_Candidate], list[_Candidate]]:
     """Return the same with their means over fresh seeds, where the whole front has them."""
-    fresh: dict[str, list[tuple[str, Mapping[str, float]]]] = {}
-    for one in {c.number: c for c in (*complete, *dense)}.values():
-        reached, num_failed = _confirmed(one, trials)
-        fresh[one.trial] = [*reached, *[("failed", {})] * num_failed]
-    means = fresh_means(complete, objectives, fresh)
-    beside = [[m for status, m in fresh[one.trial] if status != "failed"] for one in dense]
-    again = next((runs for runs in beside if len(runs) > 1), None)
-    if not means or (dense and again is None):
+    repeats = _repeats(trials)
+    fresh = {one.trial: repeats.get(_settings(one.config), []) for one in (*complete, *dense)}
+    means = fresh_means(complete, objectives, fresh, dense)
+    if not means:
         return complete, dense
+    reference = fresh_reference(dense, fresh)
     return (
         [replace(one, metrics=means[one.trial]) for one in complete if one.trial in means],
-        [replace(dense[0], metrics=metrics) for metrics in again or ()],
+        [replace(one, metrics=reference) for one in dense[:1]],
     )
 
 
@@ -247,24 +252,29 @@ def _confirmed(
     the lucky ones would be left. And how many more have failed, which have no metrics. Those of a
     replicate, with the same settings and another seed, are the trial's as well.
     """
-    alike = {
-        trial.number
-        for trial in trials
-        if not is_confirmation(trial)
-        and _but_seed(trial.user_attrs.get("config", {})) == _but_seed(chosen.config)
-    }
-    repeats = [
-        trial
-        for trial in trials
-        if trial.user_attrs.get(CONFIRMS) in alike and "status" in trial.user_attrs
-    ]
-    ended = [t for t in repeats if t.user_attrs["status"] in ("complete", "infeasible")]
-    reached = [(t.user_attrs["status"], t.user_attrs["metrics"]) for t in ended]
-    return reached, len(repeats) - len(ended)
+    ended = _repeats(trials).get(_settings(chosen.config), [])
+    reached = [(status, metrics) for status, metrics in ended if status != _FAILED]
+    return reached, len(ended) - len(reached)
 
 
-def _but_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name != "seed"}
+def _repeats(trials: Sequence[FrozenTrial]) -> dict[str, list[tuple[str, Mapping[str, float]]]]:
+    """Return status and metrics of every confirmation that has ended, by what it confirms.
+
+    That is a configuration without its seed. What did not run to its end has failed.
+    """
+    of = {t.number: _settings(t.user_attrs.get("config", {})) for t in trials}
+    found: dict[str, list[tuple[str, Mapping[str, float]]]] = {}
+    for trial in trials:
+        if is_confirmation(trial) and "status" in trial.user_attrs:
+            status, metrics = trial.user_attrs["status"], trial.user_attrs.get("metrics", {})
+            reached = status in ("complete", "infeasible")
+            ended = found.setdefault(of[trial.user_attrs[CONFIRMS]], [])
+            ended.append((status, metrics) if reached else (_FAILED, {}))
+    return found
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    return json.dumps({n: value for n, value in config.items() if n != "seed"}, sort_keys=True)
 
 
 def _statistics(

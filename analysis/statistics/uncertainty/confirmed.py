@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from analysis.statistics.choice import mean_of
 from analysis.statistics.comparison import Interval, mean_interval
 from analysis.studies.trials import RUNNING, Study, Trial
 from trainables import report
@@ -178,15 +179,6 @@ def tied_at_few(
         name: tuple(o for o in others if len(found[name].runs.keys() & runs[o]) < ENOUGH_SEEDS)
         for name, others in tied.items()
     }
-
-
-def mean_of(values: Sequence[float]) -> float:
-    """Return the mean, of equal values exactly that value; NaN without any."""
-    if not values:
-        return math.nan
-    if min(values) == max(values):
-        return values[0]
-    return math.fsum(values) / len(values)
 
 
 def optimism(confirmed: Sequence[Confirmed], objectives: Sequence[str]) -> tuple[Optimism, ...]:

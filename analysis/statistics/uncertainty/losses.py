@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from analysis.statistics.choice import mean_of
 from analysis.statistics.comparison import Interval, mean_interval
-from analysis.statistics.uncertainty.confirmed import CONFIDENCE, Confirmed, mean_of
+from analysis.statistics.uncertainty.confirmed import CONFIDENCE, Confirmed
 from analysis.studies.systems_by_seed import DELTA
 from trainables import report
 
