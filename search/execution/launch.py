@@ -1,7 +1,10 @@
 """One launch: Tune runs what the ledger hands out, from the checkpoints of earlier launches."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -111,7 +114,8 @@ def run_trials(
                 ),
             )
             try:
-                tuner.fit()
+                with handlers_kept():
+                    tuner.fit()
             except TuneError:
                 if searcher.failure is None:
                     raise
@@ -123,6 +127,23 @@ def run_trials(
                 break  # all have ended, or somebody interrupted the study
             for number in searcher.lost:
                 ledger.give_back(number)
+
+
+@contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put back the handlers of SIGINT and SIGUSR1, which Tune leaves replaced when it has ended.
+
+    The next Ctrl-C would not interrupt anything: Tune's handler only notes that its run is to end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Tune replaces none there
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ray_trial_name(trial: Any) -> str:

@@ -1,6 +1,7 @@
 """ParetoASHA as a class for any Ray user: its documentation, its files, and real Ray Tune."""
 
 import math
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import search.schedulers.pareto_asha
+from search.execution.launch import handlers_kept
 from search.schedulers.pareto_asha import ParetoASHA
 from trainables.errors import UserError
 
@@ -173,7 +175,11 @@ def run(folder: Path, space: dict[str, Any], **tune_config: Any) -> Any:
         tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True, **tune_config),
         run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
     )
-    return tuner.fit()
+    with handlers_kept():
+        results = tuner.fit()
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # it is Tune's
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return results
 
 
 @pytest.mark.ray
@@ -243,7 +249,8 @@ def test_the_example_of_the_documentation_runs(
     code = code.replace("run_config=where, trainable,", "trainable, run_config=where,")
     where = tune.RunConfig(storage_path=str(ray_tune), verbose=0)
     names: dict[str, Any] = {"trainable": trainable, "where": where}
-    exec(code, names)
+    with handlers_kept():
+        exec(code, names)
     assert names["results"].errors == []
     assert len(names["results"]) == 2
     assert names["scheduler"].rungs.num_records()[3.0] == 2

@@ -122,6 +122,7 @@ def test_a_cluster_that_heals_is_waited_for_and_one_that_does_not_is_left(
         time.sleep(12)  # more than there was to wait, had it not come back
         assert watch.problem == ""
         alive.pop()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # no test left one
         with pytest.raises(KeyboardInterrupt):
             threading.Event().wait(60)
         assert watch.problem == "no node of the cluster that has CPUs is alive"
