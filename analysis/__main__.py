@@ -15,8 +15,8 @@ import typer
 
 from analysis import commands, front_files
 from analysis.options import JsonFile, Log, Name, Names, Out, Quiet, Storage, TrackingUri
-from trainables.command_line import STDOUT, Commands, run_command_line, write_json
 from trainables.errors import UserError
+from trainables.terminal.command_line import STDOUT, Commands, run_command_line, write_json
 
 if TYPE_CHECKING:
     from analysis.studies.trials import Study
@@ -158,7 +158,7 @@ def pick(
     from analysis.report.versions import versions
     from analysis.statistics import choice, conditions
     from analysis.statistics.candidates import candidates
-    from analysis.statistics.system_means import system_means
+    from analysis.statistics.comparing.system_means import system_means
     from analysis.studies.trials import load_study
     from analysis.tables import picked, plain_choices
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.options import JsonFile, Name, Out, Quiet, Storage, TrackingUri
-from trainables.command_line import STDOUT, write_json
 from trainables.errors import UserError
+from trainables.terminal.command_line import STDOUT, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +58,7 @@ def compare(
       python -m analysis compare demo-baselines --reference snip --sparsity 0.9
     """
     from analysis.report.grid import write_forest
-    from analysis.statistics.paired import compare_systems
+    from analysis.statistics.comparing.paired import compare_systems
     from analysis.tables import comparisons
 
     started = time.perf_counter()
@@ -201,7 +201,7 @@ def layers(
       python -m analysis layers demo-baselines
       python -m analysis layers demo-baselines --dataset taskonomy --sparsity 0.9
     """
-    from analysis.plots import layer_figures
+    from analysis.plots.layers import files as layer_figures
     from analysis.statistics.watershed import read_layers
     from analysis.tables import layer_tables, papers
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainables.command_line import STDOUT, masked, write_json
+from trainables.terminal.command_line import STDOUT, masked, write_json
 
 if TYPE_CHECKING:
     from analysis.studies.trials import Study
@@ -32,7 +32,8 @@ def produce(
 
     command: "front" or "report". cost: a cost to draw the front against in place of the study's.
     """
-    from analysis.report import confirmed_tables, figures, health, task_files
+    from analysis.report import figures, task_files
+    from analysis.report.sections import confirmed_tables, health
     from analysis.statistics import fronts
     from analysis.studies.trials import load_study
 
@@ -105,8 +106,8 @@ def several_fronts(
     from analysis.report import several
     from analysis.report.versions import versions
     from analysis.statistics import fronts
+    from analysis.statistics.comparing.system_means import system_means
     from analysis.statistics.several import together
-    from analysis.statistics.system_means import system_means
     from analysis.studies.trials import load_study
 
     started = time.perf_counter()

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from analysis.statistics.comparison import Comparison, compare, verdict
-from trainables.command_line import run_command_line, write_json
+from analysis.statistics.comparing.comparison import Comparison, compare, verdict
 from trainables.errors import UserError
 from trainables.report import PRIMARY_METRICS, describe
+from trainables.terminal.command_line import run_command_line, write_json
 
 Scores = dict[str, float]  # a task's primary metric on test, by task
 

@@ -15,7 +15,7 @@ from trainables.config import TrialConfig
 from trainables.data.batch import Batch
 from trainables.models.catalogue import build_model
 from trainables.seeds import generator
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.method import MethodContext
 from trainables.sparsity.structures.catalogue import build_structure
 from trainables.tasks.base import Task

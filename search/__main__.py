@@ -26,8 +26,8 @@ from search.options import (
 )
 from search.ship_command import ship
 from search.status_command import status
-from trainables.command_line import Commands, run_command_line
 from trainables.errors import Failure
+from trainables.terminal.command_line import Commands, run_command_line
 
 app = typer.Typer(
     name="python -m search",
@@ -94,7 +94,7 @@ def run(
       python -m search run demo --name warm --seed 1 --warm-start demo
       python -m search run demo --name sure --prior optimiser.learning_rate=3e-3
     """
-    from search.plans.plateau import parse_until
+    from search.plans.limits.plateau import parse_until
     from search.plans.recipe import get_recipe
     from search.plans.resolve import make_plan, parse_overrides
 
@@ -132,7 +132,7 @@ def resume(name: NameArgument, launch: dict[str, Any]) -> None:
     Example:
       python -m search resume demo
     """
-    from search.record.study_file import plan_of
+    from search.record.files.study_file import plan_of
 
     run_plan(plan_of(launch["storage"], name), **launch)
 
@@ -157,9 +157,9 @@ def extend(
       python -m search extend demo --trials 12
       python -m search extend demo --trials 50 --until plateau
     """
-    from search.plans.budget import Budget
-    from search.plans.plateau import parse_until
-    from search.record.study_file import plan_of
+    from search.plans.limits.budget import Budget
+    from search.plans.limits.plateau import parse_until
+    from search.record.files.study_file import plan_of
 
     share = None if until is None else parse_until(until)
     more = None
@@ -186,7 +186,7 @@ def confirm(
       python -m search confirm demo
       python -m search confirm demo --seeds 8
     """
-    from search.record.study_file import plan_of
+    from search.record.files.study_file import plan_of
 
     run_plan(plan_of(launch["storage"], name), **launch, confirm=seeds)
 

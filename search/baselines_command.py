@@ -7,7 +7,7 @@ import typer
 
 from search.launching import launches, run_plan
 from search.options import DataRootOption, RecipeArgument, SetOption
-from trainables.command_line import require_given_once
+from trainables.terminal.command_line import require_given_once
 
 
 @launches

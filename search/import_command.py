@@ -17,7 +17,7 @@ from search.options import (
     TrackingOption,
     quiet_libraries,
 )
-from trainables.command_line import STDOUT, require_writable, write_json
+from trainables.terminal.command_line import STDOUT, require_writable, write_json
 
 
 def import_sweep(

@@ -14,8 +14,8 @@ from search.options import (
     TrackingOption,
     quiet_libraries,
 )
-from trainables.command_line import EXIT_INTERRUPTED
 from trainables.errors import Failure
+from trainables.terminal.command_line import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:  # would make every mistake wait
     from search.execution.study import StudyEnd
@@ -76,7 +76,7 @@ def run_plan(plan: "Plan", *, quiet: bool, **launch: Any) -> None:
         print(f"study {plan.study}: setting up data, Ray and MLflow", flush=True)
     from search.execution.launch_options import Launch
     from search.execution.study import run_study
-    from search.record.study_folder import again
+    from search.record.files.study_folder import again
 
     quiet_libraries()
     try:

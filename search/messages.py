@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.execution.study import StudyEnd
-from search.plans.budget import Budget
+from search.plans.limits.budget import Budget
 from search.plans.plan import Plan
-from search.record.study_folder import again
+from search.record.files.study_folder import again
 from search.record.study_status import counts_in_words
 
 if TYPE_CHECKING:  # loads torch

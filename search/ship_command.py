@@ -16,8 +16,14 @@ from search.options import (
     TrackingOption,
     quiet_libraries,
 )
-from trainables.command_line import EXIT_INTERRUPTED, STDOUT, masked, require_writable, write_json
 from trainables.errors import Failure
+from trainables.terminal.command_line import (
+    EXIT_INTERRUPTED,
+    STDOUT,
+    masked,
+    require_writable,
+    write_json,
+)
 
 
 def ship(

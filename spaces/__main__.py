@@ -8,7 +8,7 @@ from rich.table import Table
 
 from spaces.catalogue import SPACES, build_space
 from spaces.presets import trial_config
-from trainables.command_line import STDOUT, Commands, run_command_line, write_json
+from trainables.terminal.command_line import STDOUT, Commands, run_command_line, write_json
 
 JsonFile = Annotated[
     str | None,

@@ -124,7 +124,7 @@ def test_the_command_of_a_job_is_one_that_search_accepts(place: str, command: st
     from search.__main__ import app
     from search.plans.recipe import get_recipe
     from search.plans.resolve import make_plan
-    from search.record.study_folder import study_files
+    from search.record.files.study_folder import study_files
     from trainables.addresses import STUDY_SCHEMES, TRACKING_SCHEMES
 
     name, *arguments = search_arguments(command)

@@ -18,7 +18,11 @@ import typer
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from trainables import listing
-from trainables.command_line import (
+from trainables.errors import UserError
+from trainables.prediction import command as prediction
+from trainables.shipping.command import EXAMPLES, ship
+from trainables.sweep import command as sweeping
+from trainables.terminal.command_line import (
     STDOUT,
     Commands,
     parse_settings,
@@ -28,10 +32,6 @@ from trainables.command_line import (
     run_command_line,
     write_json,
 )
-from trainables.errors import UserError
-from trainables.prediction import command as prediction
-from trainables.shipping.command import EXAMPLES, ship
-from trainables.sweep import command as sweeping
 
 app = typer.Typer(
     name="python -m trainables",
@@ -121,7 +121,6 @@ def train(
     from trainables.training.attended import train_to_end
     from trainables.training.dense_runs.cache import DenseCache
     from trainables.training.device import resolve_device
-    from trainables.training.progress import TrialProgress
     from trainables.training.summary import (
         coarse_blocks,
         require_numbers,
@@ -129,6 +128,7 @@ def train(
     )
     from trainables.training.test_frames import FILE, save_predictions
     from trainables.training.trial import TrialRun
+    from trainables.training.watching.progress import TrialProgress
 
     get_method(method)
     resolved_device = resolve_device(device)
@@ -241,7 +241,7 @@ def convert(
 ) -> None:
     """Convert DATASET from SOURCE into the columnar store at DESTINATION."""
     from trainables.data.store.convert import convert as convert_dataset
-    from trainables.training.progress import ConversionProgress
+    from trainables.training.watching.progress import ConversionProgress
 
     parsed = None if size is None else parse_size(size)
     with ConversionProgress(f"converting {dataset}", quiet=quiet) as progress:

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from trainables.command_line import masked
 from trainables.errors import UserError
+from trainables.terminal.command_line import masked
 
 PROBE_SECONDS = 3.0
 ARTIFACTS = "mlartifacts"  # the folder beside a SQLite file where MLflow keeps files

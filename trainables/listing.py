@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from trainables.command_line import write_json
 from trainables.errors import UserError, unknown_name
 from trainables.registry.tasks import Metric
+from trainables.terminal.command_line import write_json
 
 EXAMPLES = "\b\nExample:\n  python -m trainables list methods --json -"
 

@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 
 from analysis.labels import metric_label, number, task_label, unit_label
 from analysis.methods import method_order, method_style
-from analysis.plots import canvas, crowding, style
-from analysis.plots.bounds import MISSED
+from analysis.plots import canvas, style
+from analysis.plots.fronts import crowding
+from analysis.plots.fronts.bounds import MISSED
 from analysis.studies.trials import Trial, is_value
 from trainables import report
 

@@ -15,17 +15,13 @@ from numpy.typing import NDArray
 
 from analysis.labels import admitting, metric_label, number, task_label
 from analysis.methods import may_vote, method_style
-from analysis.plots import (
-    agreement,
-    canvas,
-    front,
-    hypervolume,
-    importance,
-    layers,
-    parallel,
-)
+from analysis.plots import canvas, hypervolume, importance, parallel
+from analysis.plots.fronts import front
+from analysis.plots.layers import agreement
+from analysis.plots.layers import density as layers
 from analysis.report import predictions
 from analysis.report.grid import GridFindings, find_grid, write_pictures
+from analysis.statistics.comparing.system_means import SystemMeans, system_means
 from analysis.statistics.fronts import (
     TaskFront,
     eligible,
@@ -37,7 +33,6 @@ from analysis.statistics.fronts import (
 )
 from analysis.statistics.importance import Importances, measure, to_table
 from analysis.statistics.indicators import Normalisation, hypervolume_trajectory
-from analysis.statistics.system_means import SystemMeans, system_means
 from analysis.statistics.uncertainty.confirmed import (
     Confirmed,
     confirmations,

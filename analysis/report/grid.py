@@ -10,8 +10,8 @@ from pathlib import Path
 
 from analysis.plots import canvas
 from analysis.plots.systems import curves, forest
-from analysis.statistics.curves import TaskCurves, task_curves
-from analysis.statistics.paired import Row, compare_systems
+from analysis.statistics.comparing.curves import TaskCurves, task_curves
+from analysis.statistics.comparing.paired import Row, compare_systems
 from analysis.studies.systems_by_seed import Grid, read_grid
 from analysis.studies.trials import Study
 from analysis.tables import comparisons

@@ -15,29 +15,20 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis.labels import better, metric_label, number, task_label
-from analysis.plots import (
-    agreement,
-    bounds,
-    canvas,
-    front,
-    front_page,
-    hypervolume,
-    importance,
-    layers,
-    parallel,
-    style,
-    uncertainty,
-)
+from analysis.plots import canvas, hypervolume, importance, parallel, style
+from analysis.plots.fronts import bounds, front, front_page, uncertainty
+from analysis.plots.layers import agreement
+from analysis.plots.layers import density as layers
 from analysis.plots.systems import curves, forest
-from analysis.report import confirmed_tables, health, take, trial_tables
 from analysis.report.figures import Findings, hover_texts
+from analysis.report.sections import confirmed_tables, health, take, trial_tables
 from analysis.report.versions import versions
 from analysis.statistics.importance import explanation
 from analysis.studies.terms import effort_text, further_text, saved_text, terms, trials_text
 from analysis.studies.trials import RUNNING, Study, Trial
 from analysis.tables.typeset import write_text
 from trainables import report
-from trainables.command_line import masked
+from trainables.terminal.command_line import masked
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

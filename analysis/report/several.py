@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.labels import metric_label
-from analysis.plots import canvas, several
+from analysis.plots import canvas
+from analysis.plots.fronts import several
 from analysis.statistics.several import Several
 from analysis.tables.typeset import write_csv, write_text
 

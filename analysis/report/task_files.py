@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from analysis.labels import metric_label, task_label
-from analysis.plots import canvas, front, front_page
+from analysis.plots import canvas
+from analysis.plots.fronts import front, front_page
 from analysis.report.figures import Findings, front_subtitle, hover_texts
 from analysis.statistics.fronts import TaskFront
 from analysis.statistics.uncertainty.confirmed import ties

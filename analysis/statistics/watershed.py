@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.labels import is_shortcut
-from analysis.statistics.comparison import Interval, correlation_with_depth, mean_interval
+from analysis.statistics.comparing.comparison import Interval, correlation_with_depth, mean_interval
 from analysis.studies.masks import TrialMasks, read_masks
 from analysis.studies.systems_by_seed import Grid, System
 from trainables.errors import UserError

@@ -27,8 +27,8 @@ from trainables.addresses import (
     local_file,
     without_password,
 )
-from trainables.command_line import masked
 from trainables.errors import UserError
+from trainables.terminal.command_line import masked
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -20,10 +20,10 @@ from analysis.methods import remember_methods, settings_read
 from analysis.studies import tracking
 from analysis.studies.command_lines import command_line
 from trainables import report
-from trainables.checksums import read_sealed, read_table
-from trainables.command_line import masked
 from trainables.errors import UserError, unknown_name
+from trainables.integrity.checksums import read_sealed, read_table
 from trainables.registry.datasets import DATASETS
+from trainables.terminal.command_line import masked
 
 _COLUMNS = pa.schema(  # that the record of every study has
     {"trial": pa.string(), "number": pa.int64(), "method": pa.string(), "status": pa.string()}

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.labels import axis_label, task_label
-from analysis.statistics import comparison
-from analysis.statistics.paired import Row
+from analysis.statistics.comparing import comparison
+from analysis.statistics.comparing.paired import Row
 from analysis.studies.systems_by_seed import Grid
 from analysis.tables.typeset import Table
 from trainables import report

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.labels import is_shortcut
-from analysis.statistics.comparison import correlation_with_depth
+from analysis.statistics.comparing.comparison import correlation_with_depth
 from analysis.statistics.watershed import Curve, SystemLayers, curve, main_path, places
 from analysis.studies.masks import TrialMasks
 from analysis.tables.papers import published_agreement, published_curve, published_layer

@@ -21,7 +21,7 @@ from analysis.labels import (
 )
 from analysis.statistics.candidates import Candidates, candidates
 from analysis.statistics.choice import Choice, choose
-from analysis.statistics.comparison import Interval
+from analysis.statistics.comparing.comparison import Interval
 from analysis.statistics.conditions import parse_conditions
 from analysis.statistics.fronts import dense_trials
 from analysis.statistics.uncertainty.confirmed import (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainables.command_line import run_command_line, write_json
 from trainables.errors import UserError
+from trainables.terminal.command_line import run_command_line, write_json
 
 if TYPE_CHECKING:
     from benchmarks.claims.jobs import Job

@@ -18,14 +18,14 @@ import typer
 from matplotlib.figure import Figure
 
 from analysis.methods import method_style
-from analysis.statistics.paired import Row, compare_systems
+from analysis.statistics.comparing.paired import Row, compare_systems
 from analysis.studies.systems_by_seed import DELTA, Grid, read_grid
 from analysis.studies.trials import load_study
 from benchmarks.claims.__main__ import REPOSITORY, run_process
 from benchmarks.claims.facts import machine
-from trainables.command_line import run_command_line, write_json
 from trainables.errors import Failure
 from trainables.report import describe
+from trainables.terminal.command_line import run_command_line, write_json
 
 RECIPE, OURS = "ship-scenes", "disparse-pretrained"
 RIVALS = ("random-pretrained", "channel-l1", "channel-taylor", "small-dense")

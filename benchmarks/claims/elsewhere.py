@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks.claims.facts import PACKAGES
 from benchmarks.claims.jobs import Options
-from trainables.checksums import read_sealed
 from trainables.errors import Failure
+from trainables.integrity.checksums import read_sealed
 from trainables.sweep.folder import SUMMARY, SweepFolder
 
 

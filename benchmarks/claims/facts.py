@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims.jobs import Job
-from trainables.command_line import parse_settings
+from trainables.terminal.command_line import parse_settings
 
 PACKAGES = ("torch", "numpy", "scipy", "pyarrow", "ray", "optuna", "mlflow")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.claims.protocol import SYSTEMS, Setting, check_systems
 from benchmarks.claims.tuning import Budget, default_settings, make_budget
-from trainables.command_line import parse_settings
 from trainables.errors import UserError
+from trainables.terminal.command_line import parse_settings
 
 _OPTIONS = {
     "steps": "--steps",

@@ -26,8 +26,8 @@ from benchmarks.claims.protocol import (
     num_trials,
 )
 from benchmarks.claims.tuning import NUM_VARIANTS, Budget, VariantResult, choose, judge
-from trainables.command_line import write_json
 from trainables.errors import Failure
+from trainables.terminal.command_line import write_json
 
 Runner = Callable[[Sequence[str]], int]  # a command line → its exit status
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.orchestration.systems import OURS, SYSTEMS
-from trainables.command_line import run_command_line, write_json
 from trainables.errors import Failure, UserError, unknown_name
+from trainables.terminal.command_line import run_command_line, write_json
 
 app = typer.Typer(
     name="python -m benchmarks.orchestration",

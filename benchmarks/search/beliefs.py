@@ -25,8 +25,8 @@ from benchmarks.search.workloads.starts import starts_of
 from benchmarks.search.workloads.surrogates import Surrogate
 from benchmarks.search.workloads.workload import Report
 from benchmarks.search.workloads.yahpo import Task
-from search.plans.plateau import DEFAULT_SHARE, trials_left
-from trainables.command_line import run_command_line
+from search.plans.limits.plateau import DEFAULT_SHARE, trials_left
+from trainables.terminal.command_line import run_command_line
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -10,7 +10,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
-from search.record.study_folder import StudyFiles
+from search.record.files.study_folder import StudyFiles
 from trainables.training.checkpoints.manifest import valid_checkpoint
 
 NUM_CHECKPOINTS = 2  # of a trial at work: the newest, and one more in case that is damaged

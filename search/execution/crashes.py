@@ -18,7 +18,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from trainables.errors import is_full_disk
-from trainables.training.watchdog import silence_of
+from trainables.training.watching.watchdog import silence_of
 
 logger = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from search.execution.crashes import MAX_FAILURES, Crashes
 from search.execution.launch_options import Launch
 from search.execution.monitor import Monitor
 from search.execution.searcher import LedgerSearcher
-from search.plans.budget import no_gpu_for
+from search.plans.limits.budget import no_gpu_for
 from search.plans.objective_values import final_density
 from search.plans.plan import Plan
+from search.record.files.study_folder import StudyFiles, again
 from search.record.ledger import Assignment, Ledger
-from search.record.study_folder import StudyFiles, again
 from search.schedulers.study_scheduler import make_scheduler, replay
 from trainables.errors import UserError
 

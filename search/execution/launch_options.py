@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from search.plans.budget import Budget
+from search.plans.limits.budget import Budget
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,10 +11,10 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from search.execution.checkpoints import checkpoints_of
+from search.record.files.study_folder import StudyFiles, append_json_line, read_json_lines
+from search.record.files.trials_table import write_trials
 from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome, metrics_of
-from search.record.study_folder import StudyFiles, append_json_line, read_json_lines
-from search.record.trials_table import write_trials
 from trainables.sweep.display import Progress
 from trainables.sweep.folder import trial_name
 

@@ -17,11 +17,10 @@ from analysis.statistics.choice import (
 )
 from analysis.statistics.conditions import parse_conditions
 from search.plans.description import plan_from_description
+from search.record.files.study_file import description_of, find_addresses, find_storage
+from search.record.files.study_folder import StudyFiles, read_json
 from search.record.front import CONFIRMS, is_confirmation
 from search.record.storage import StudyRecord
-from search.record.study_file import description_of, find_addresses, find_storage
-from search.record.study_folder import StudyFiles, read_json
-from trainables.command_line import require_writable
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError
 from trainables.report import add_recorded_tasks, non_finite, without_split
@@ -29,8 +28,9 @@ from trainables.shipping.options import ShipOptions, check
 from trainables.shipping.seeds import metrics_of_seeds
 from trainables.shipping.ship import ship
 from trainables.sweep.folder import trial_name
+from trainables.terminal.command_line import require_writable
 from trainables.training.export import load_model
-from trainables.training.progress import TrialProgress
+from trainables.training.watching.progress import TrialProgress
 from trainables.user_code import running
 
 if TYPE_CHECKING:

@@ -15,13 +15,18 @@ from typing import Any
 
 from search.execution.cluster.ray_cluster import set_ray_environment
 from search.execution.launch_options import Launch
-from search.plans.budget import no_gpu_for
 from search.plans.description import describe_study
+from search.plans.limits.budget import no_gpu_for
+from search.plans.limits.plateau import plateau_text
 from search.plans.plan import Plan
-from search.plans.plateau import plateau_text
-from search.record.driver_lock import StudyLock
-from search.record.study_file import Addresses, check_same_study, find_addresses, raised_budget
-from search.record.study_folder import (
+from search.record.files.driver_lock import StudyLock
+from search.record.files.study_file import (
+    Addresses,
+    check_same_study,
+    find_addresses,
+    raised_budget,
+)
+from search.record.files.study_folder import (
     StudyFiles,
     again,
     past_reports,
@@ -30,11 +35,11 @@ from search.record.study_folder import (
     write_json,
 )
 from trainables.addresses import check_ray_answers, first_line, local_file, scrubbed
-from trainables.command_line import masked, require_writable
 from trainables.errors import Failure, UserError
 from trainables.registry.lookup import METHOD
 from trainables.sweep.display import Progress, preparation
-from trainables.training.watchdog import check_time_limit
+from trainables.terminal.command_line import masked, require_writable
+from trainables.training.watching.watchdog import check_time_limit
 from trainables.user_code import running
 
 
@@ -275,7 +280,7 @@ def _check_first_trial(plan: Plan, quiet: bool) -> str:
     from trainables.data.catalogue import open_dataset
     from trainables.models.catalogue import build_model, service_of
     from trainables.shipping.trial_costs import deployment_costs
-    from trainables.sparsity.masks import MaskRegistry
+    from trainables.sparsity.masking.masks import MaskRegistry
     from trainables.sparsity.structures.catalogue import build_structure, use_structure
 
     config = plan.sample_config()

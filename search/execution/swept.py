@@ -17,9 +17,9 @@ from search.execution.launch_options import Launch
 from search.execution.monitor import Monitor
 from search.plans.description import DESCRIPTION_VERSION, plan_from_description
 from search.plans.plan import Plan
+from search.record.files.study_folder import StudyFiles
 from search.record.ledger import Ledger
 from search.record.outcomes import judge, metrics_of
-from search.record.study_folder import StudyFiles
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.sweep.folder import (

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.plans.budget import Budget
 from search.plans.grid import Grid, System
+from search.plans.limits.budget import Budget
 from search.plans.plan import PRETRAINING, TARGET, Plan
 from search.plans.recipe import Recipe, make_importable
 from search.plans.resolve import STRUCTURE, make_plan

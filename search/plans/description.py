@@ -11,10 +11,10 @@ from search.plans.plan import Plan
 from search.plans.prior_settings import PriorSettings
 from search.plans.recipe import Recipe
 from search.plans.resolve import make_plan, with_space
-from trainables.code_digest import code_commit, digest_import
 from trainables.coercion import to_plain
 from trainables.config import TrialConfig, flatten
 from trainables.errors import UserError
+from trainables.integrity.code_digest import code_commit, digest_import
 from trainables.registry.lookup import DATASET, METHOD, MODEL
 from trainables.registry.methods import METHODS
 from trainables.registry.tasks import TASKS, known_task

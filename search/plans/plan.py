@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.plans.budget import Budget
-from search.plans.constraints import Constraints
 from search.plans.grid import Grid
+from search.plans.limits.budget import Budget
+from search.plans.limits.constraints import Constraints
 from search.plans.prior_settings import PriorSettings
 from search.plans.recipe import Recipe
 from search.plans.rung_settings import RungSettings

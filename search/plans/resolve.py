@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.plans.budget import Budget
-from search.plans.constraints import PREFIX as CONSTRAINT_PREFIX
-from search.plans.constraints import Constraints
 from search.plans.grid import Grid
+from search.plans.limits.budget import Budget
+from search.plans.limits.constraints import PREFIX as CONSTRAINT_PREFIX
+from search.plans.limits.constraints import Constraints
 from search.plans.plan import STEPS, TARGET, Plan
 from search.plans.prior_settings import parse_prior
 from search.plans.recipe import (
@@ -23,11 +23,11 @@ from search.plans.rung_settings import RungSettings
 from spaces.catalogue import build_space
 from spaces.presets import trial_config
 from spaces.space import Space
-from trainables.command_line import parse_settings
 from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 from trainables.registry.lookup import METHOD
 from trainables.report import DEPLOYMENT_COSTS, METRICS, objective_names
+from trainables.terminal.command_line import parse_settings
 
 # Settings with an option of their own; of a grid, which has options for more of them.
 _ELSEWHERE = {"seed": "use --seed", "data.root": "use --data-root"}

@@ -14,8 +14,8 @@ from typing import Any
 
 from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
+from search.plans.limits.plateau import trials_left
 from search.plans.plan import Plan
-from search.plans.plateau import trials_left
 from search.record.confirmations import confirmations_due, given_again
 from search.record.draws import Draws, told_of
 from search.record.front import CONFIRMS, front_of, is_confirmation

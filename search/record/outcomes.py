@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.plans.constraints import Constraints
+from search.plans.limits.constraints import Constraints
 from trainables.report import non_finite
 
 _PREFIXES = ("val/", "test/", "cost/", "multitask/", "training/")

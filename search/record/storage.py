@@ -13,10 +13,10 @@ import tenacity
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.record.journal import Journal
+from search.record.files.journal import Journal
 from trainables.addresses import check_tables, damaged, first_line, local_file, refused
-from trainables.command_line import masked
 from trainables.errors import UserError
+from trainables.terminal.command_line import masked
 
 PATIENCE_SECONDS = 120.0
 _RETRY_SECONDS = 1.0

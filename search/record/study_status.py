@@ -7,19 +7,19 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from search.plans.budget import Budget
-from search.plans.plateau import plateau_text
+from search.plans.limits.budget import Budget
+from search.plans.limits.plateau import plateau_text
 from search.plans.prior_settings import prior_text
-from search.record.driver_lock import is_driven
+from search.record.files.driver_lock import is_driven
+from search.record.files.study_file import description_of, find_storage
+from search.record.files.study_folder import StudyFiles, past_reports
+from search.record.files.trials_table import num_recorded
 from search.record.front import front_of, is_confirmation
 from search.record.storage import StudyRecord
-from search.record.study_file import description_of, find_storage
-from search.record.study_folder import StudyFiles, past_reports
-from search.record.trials_table import num_recorded
 from trainables.addresses import without_password
-from trainables.command_line import masked
 from trainables.errors import Failure, UserError
 from trainables.report import STATUSES, add_recorded_tasks
+from trainables.terminal.command_line import masked
 
 
 def study_status(storage: str, study: str, *, study_storage: str | None = None) -> dict[str, Any]:

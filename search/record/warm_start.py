@@ -17,12 +17,12 @@ from optuna.trial import FixedTrial
 from analysis.statistics.pareto import non_dominated
 from search.plans.objective_values import ending_objectives
 from search.plans.plan import Plan
-from search.record.study_folder import StudyFiles, read_json, write_json
+from search.record.files.study_folder import StudyFiles, read_json, write_json
 from search.samplers.prior import Prior
 from spaces.space import Space
 from trainables.addresses import first_line
-from trainables.checksums import read_table
 from trainables.errors import UserError
+from trainables.integrity.checksums import read_table
 
 _FULL_LENGTH = ("complete", "infeasible")  # statuses whose metrics are final
 

@@ -64,7 +64,7 @@ class ParetoRungs:
           a trial that reports again there (after a restart) gets the same answer.
         vector: (M,), minimised; of cost, what the trial will *end* with, because a gradual
           schedule is still dense early. Infinite values compare as numbers do.
-        violation: of the constraints in all, 0 where all hold; see `search.plans.constraints`.
+        violation: of the constraints in all, 0 where all hold; see `search.plans.limits`.
 
         Raises `ValueError` for a vector of another length.
         """

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import optuna
 
+from search.record.files.study_file import locked_study
+from search.record.files.study_folder import StudyFiles
 from search.record.storage import StudyRecord, open_storage
-from search.record.study_file import locked_study
-from search.record.study_folder import StudyFiles
 from search.tracking.connection import EXPERIMENT, open_client
 from search.tracking.run_content import TAG_STUDY_ID
 from trainables.addresses import first_line, scrubbed
-from trainables.command_line import masked
 from trainables.errors import Failure, UserError
+from trainables.terminal.command_line import masked
 
 
 def delete_study(

@@ -17,14 +17,14 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
+from search.record.files.study_folder import StudyFiles, read_json, read_json_lines
 from search.record.storage import StudyRecord, is_broken_connection
-from search.record.study_folder import StudyFiles, read_json, read_json_lines
 from search.tracking import run_content
 from search.tracking.connection import EXPERIMENT
 from search.tracking.run_content import TAG_KIND, TAG_PARENT, TAG_STUDY_ID
 from trainables.addresses import first_line
-from trainables.code_digest import digest
 from trainables.errors import is_full_disk
+from trainables.integrity.code_digest import digest
 from trainables.report import TAG_STUDY, TAG_TRIAL, add_recorded_tasks
 from trainables.sweep.folder import trial_name
 

@@ -13,7 +13,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from search.record.study_folder import StudyFiles
+from search.record.files.study_folder import StudyFiles
 from trainables.addresses import first_line, refused, scrubbed
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from search.record.files.study_folder import StudyFiles
 from search.record.storage import StudyRecord, is_broken_connection
-from search.record.study_folder import StudyFiles
 from search.tracking.connection import open_client
 from search.tracking.projection import Away, Projection
 from trainables.addresses import first_line

@@ -8,11 +8,11 @@ from typing import Any
 from mlflow.entities import Metric, Param
 from optuna.trial import FrozenTrial
 
-from search.plans.budget import Budget
 from search.plans.grid import Grid
+from search.plans.limits.budget import Budget
 from search.plans.prior_settings import prior_text
+from search.record.files.study_folder import StudyFiles
 from search.record.front import CONFIRMS, front_of, is_confirmation
-from search.record.study_folder import StudyFiles
 from spaces.presets import without_effect
 from trainables.config import TrialConfig, flatten
 from trainables.errors import UserError

@@ -20,14 +20,14 @@ from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
-from search.record.study_folder import StudyFiles, again, read_json_lines
+from search.record.files.study_folder import StudyFiles, again, read_json_lines
 from search.tracking.connection import open_client
 from search.tracking.run_content import TAG_STUDY_ID, metrics_of
 from trainables.addresses import first_line, scrubbed, without_password
-from trainables.code_digest import digest
-from trainables.command_line import masked
 from trainables.errors import Failure, UserError
+from trainables.integrity.code_digest import digest
 from trainables.report import TAG_METHOD, TAG_STUDY, TAG_TRIAL
+from trainables.terminal.command_line import masked
 
 TAG_DIGEST = "disparse.digest"  # of model.onnx
 _METRICS = "shipped/"  # before the names of what was measured of the shipped model

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+from search.record.files.study_file import locked_study
+from search.record.files.study_folder import write_json
 from search.record.storage import StudyRecord
-from search.record.study_file import locked_study
-from search.record.study_folder import write_json
 from search.record.study_status import check_record
 from search.tracking.connection import open_client
 from search.tracking.projection import Away, Projection
 from trainables.addresses import refused, scrubbed
-from trainables.command_line import masked
 from trainables.errors import Failure
+from trainables.terminal.command_line import masked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

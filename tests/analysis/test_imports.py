@@ -35,7 +35,12 @@ def test_no_module_loads_torch_or_the_other_rooms() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["analysis", "analysis.statistics.pareto", "analysis.statistics.choice", "analysis.__main__"],
+    [
+        "analysis",
+        "analysis.statistics.pareto",
+        "analysis.statistics.choice",
+        "analysis.__main__",
+    ],
 )
 def test_light_modules_stay_light(module: str) -> None:
     loaded = loaded_after(module)
@@ -52,9 +57,9 @@ def test_only_what_all_rooms_share_comes_from_trainables() -> None:
                     "from trainables import report",
                     "from trainables.registry",
                     "from trainables.pictures",
-                    "from trainables.checksums import ",
+                    "from trainables.integrity.checksums import ",
                     "from trainables.errors import ",
                     "from trainables.addresses import ",
-                    "from trainables.command_line import ",
+                    "from trainables.terminal.command_line import ",
                 )
                 assert line.lstrip().startswith(allowed), f"{path}: {line}"

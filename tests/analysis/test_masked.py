@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainables.command_line import masked
+from trainables.terminal.command_line import masked
 
 
 @pytest.mark.parametrize(

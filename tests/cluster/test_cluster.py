@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from search.execution.checkpoints import newest_checkpoint
-from search.record.study_folder import StudyFiles, read_json_lines
+from search.record.files.study_folder import StudyFiles, read_json_lines
 from tests.cluster import hosts
 from tests.cluster.hosts import Network, stop_group
 from tests.cluster.ray_nodes import HEAD, JOBS, LAPTOP, TOKEN, WORKERS, RayNodes, Submission

@@ -14,7 +14,7 @@ from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.models.copies import copy_of
 from trainables.shipping.compact import compact
-from trainables.shipping.packed import load_packed, save_packed
+from trainables.shipping.formats.packed import load_packed, save_packed
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.structures.n_of_m import largest_group
 from trainables.training.export import load_model

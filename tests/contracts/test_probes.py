@@ -18,7 +18,7 @@ from trainables.models.copies import copy_of, unchanged
 from trainables.models.service import tasks_served
 from trainables.shipping.compact import compact
 from trainables.sparsity.gradients import scoring_mode
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import use_structure
 
 CHANNELS = {"segmentation": 5, "depth": 1}

@@ -10,13 +10,13 @@ from tests.contracts.conftest import MICRO, MicroTrial
 from tests.contracts.test_trials import assert_zeros
 from trainables.config import TrialConfig
 from trainables.errors import UserError
-from trainables.shipping.packed import load_packed, save_packed
+from trainables.shipping.formats.packed import load_packed, save_packed
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.structures.compaction import compacted
 from trainables.sparsity.structures.n_of_m import largest_group
 from trainables.training.export import load_model
-from trainables.training.reports import Report
 from trainables.training.trial import TrialRun
+from trainables.training.watching.reports import Report
 
 # Layers of four channels, images of three.
 WIDER = {**MICRO, "model.width": 8, "model.head_width": 8}

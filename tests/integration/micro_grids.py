@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 from search.__main__ import app
 from spaces.presets import trial_config
 from tests.contracts.conftest import MICRO
-from trainables.command_line import finite
 from trainables.data.catalogue import open_dataset
 from trainables.sweep.folder import SweepFolder
 from trainables.sweep.grid import read_grid
 from trainables.sweep.worker import Worker
+from trainables.terminal.command_line import finite
 
 METHODS = "dense,snip,imp"
 # The second variant of SNIP diverges, at most seeds.

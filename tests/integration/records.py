@@ -12,8 +12,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
+from search.record.files.study_folder import read_json_lines, study_files
 from search.record.storage import flattened, open_storage
-from search.record.study_folder import read_json_lines, study_files
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

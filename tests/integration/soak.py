@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from search.record.study_folder import StudyFiles, read_json_lines, study_files
+from search.record.files.study_folder import StudyFiles, read_json_lines, study_files
 from tests.integration.records import REPOSITORY, check_everything, environment, optuna_study
 from tests.integration.soak_checks import (
     STUDY,

@@ -10,8 +10,8 @@ import psutil
 import pyarrow.parquet as pq
 
 from search.plans.objective_values import final_density
-from search.record.study_file import plan_of
-from search.record.study_folder import read_json_lines, study_files
+from search.record.files.study_file import plan_of
+from search.record.files.study_folder import read_json_lines, study_files
 from search.schedulers.study_scheduler import make_scheduler
 from tests.integration.records import (
     REPOSITORY,

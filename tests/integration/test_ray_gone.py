@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search.record.study_folder import StudyFiles, study_files
+from search.record.files.study_folder import StudyFiles, study_files
 from tests.integration.records import REPOSITORY, check_everything, environment
 from tests.integration.test_search_study import STEPS, command, end_of, num_reports, run
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from search.__main__ import app
 from search.execution.study import StudyEnd, run_study
-from search.plans.budget import Budget
-from search.record.study_folder import read_json, study_files
+from search.plans.limits.budget import Budget
+from search.record.files.study_folder import read_json, study_files
 from search.record.study_status import study_status
 from search.tracking.delete import delete_study
 from search.tracking.sync import sync_study

@@ -20,10 +20,10 @@ from tests.integration.micro_grids import (
     write_recipe,
 )
 from tests.integration.records import check_points, mlflow_runs, recorded_trials
-from trainables.checksums import read_sealed, sealed
-from trainables.command_line import write_json
 from trainables.errors import Failure, UserError
+from trainables.integrity.checksums import read_sealed, sealed
 from trainables.sweep.folder import SweepFolder, TrialFolder
+from trainables.terminal.command_line import write_json
 
 # What Ray's study and an imported one have of their own: moments, and times that were measured.
 _OWN_COLUMNS = ("started", "ended", "metrics")

@@ -11,9 +11,9 @@ from mlflow.tracking import MlflowClient
 
 from analysis.studies.trials import load_study
 from search.execution.study import StudyEnd, run_study
-from search.plans.budget import Budget
+from search.plans.limits.budget import Budget
+from search.record.files.study_folder import study_files
 from search.record.storage import open_storage
-from search.record.study_folder import study_files
 from search.record.study_status import study_status
 from search.tracking.delete import delete_study
 from search.tracking.sync import sync_study

@@ -16,13 +16,13 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import OperationalError
 
 from search.execution.study import StudyEnd, run_study
-from search.plans.budget import Budget
+from search.plans.limits.budget import Budget
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
+from search.record.files.study_file import plan_of as recorded_plan
+from search.record.files.study_folder import read_json, write_json
 from search.record.ledger import Ledger
 from search.record.outcomes import Outcome
-from search.record.study_file import plan_of as recorded_plan
-from search.record.study_folder import read_json, write_json
 from search.record.study_status import study_status
 from search.tracking.delete import delete_study
 from search.tracking.sync import sync_study

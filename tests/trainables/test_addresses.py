@@ -27,8 +27,8 @@ from trainables.addresses import (
     scrubbed,
     without_password,
 )
-from trainables.command_line import masked
 from trainables.errors import UserError
+from trainables.terminal.command_line import masked
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.checksums import (
+from trainables.errors import UserError
+from trainables.integrity.checksums import (
     is_unfinished,
     read_line,
     read_sealed,
@@ -22,7 +23,6 @@ from trainables.checksums import (
     sealed_line,
     write_table,
 )
-from trainables.errors import UserError
 
 VALUES = {"name": "naïve", "steps": [1, 2.5, -3e-7], "nested": {"a": None, "b": True}}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.code_digest import digest_files, digest_import
+from trainables.integrity.code_digest import digest_files, digest_import
 
 SOURCE = '''
 """A module."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from trainables.__main__ import app
-from trainables.command_line import parse_settings, run_command_line, write_json
 from trainables.errors import Failure, UserError
 from trainables.sparsity.catalogue import METHODS
+from trainables.terminal.command_line import parse_settings, run_command_line, write_json
 
 SMALL = [
     "--dataset", "scenes", "--preset", "tiny", "--steps", "6", "--quiet",
@@ -323,7 +323,7 @@ def test_exit_codes_of_the_three_kinds_of_end(capsys: pytest.CaptureFixture[str]
 def test_an_interrupted_command_says_so_and_does_not_hear_a_second_time() -> None:
     code = """
 import os, signal, typer
-from trainables.command_line import run_command_line
+from trainables.terminal.command_line import run_command_line
 app = typer.Typer()
 @app.command()
 def main() -> None:

@@ -63,7 +63,7 @@ def test_a_mistake_is_said_where_it_can_be_read() -> None:
 def test_no_file_takes_the_number_of_a_closed_stream() -> None:
     code = (
         "import os\n"
-        "from trainables.standard_streams import outlast_readers\n"
+        "from trainables.terminal.standard_streams import outlast_readers\n"
         "outlast_readers()\n"
         "print('said')\n"
         "number = os.open(os.devnull, os.O_RDONLY)\n"

@@ -9,8 +9,8 @@ import pytest
 import typer
 
 from trainables.__main__ import app
-from trainables.command_line import run_command_line
 from trainables.errors import Failure, UserError
+from trainables.terminal.command_line import run_command_line
 from trainables.user_code import bug, calling, is_ours, running, told
 
 OWN = Path(__file__).with_name("users_own_code.py").read_text()

@@ -10,9 +10,9 @@ from trainables.registry.datasets import DatasetDescription
 from trainables.registry.methods import MethodDescription
 from trainables.registry.tasks import Metric, TaskDescription
 from trainables.sparsity.method import Method
+from trainables.tasks.measuring.streaming import PixelMean
+from trainables.tasks.measuring.upsampling import upsample_bilinear
 from trainables.tasks.regression import l1_loss
-from trainables.tasks.streaming import PixelMean
-from trainables.tasks.upsampling import upsample_bilinear
 
 
 class Good(nn.Module):

@@ -30,7 +30,7 @@ from tests.trainables.sparsity.toys import LinearNetwork, SumTask, toy_config
 from tests.worked.networks import example, row_of
 from trainables.data.batch import Batch
 from trainables.sparsity.catalogue import METHODS
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import build_structure
 from trainables.training.loop.loop import TrainingLoop
 

@@ -24,7 +24,7 @@ from tests.worked.networks import (
     worked_toy,
 )
 from trainables.sparsity.catalogue import METHODS
-from trainables.sparsity.channel_units import ChannelUnits
+from trainables.sparsity.masking.channel_units import ChannelUnits
 
 SHARED = [[1.0, -2.0], [3.0, 0.5], [-1.0, 1.0]]
 HEADS = {"a": [2.0, 0.1, 1.0], "b": [0.2, 1.0, 0.5]}

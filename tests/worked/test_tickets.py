@@ -21,7 +21,7 @@ from tests.trainables.sparsity.toys import SumTask, toy_config
 from tests.worked.networks import AdditiveNetwork, example
 from trainables.data.batch import Batch
 from trainables.sparsity.catalogue import METHODS
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import build_structure
 from trainables.training.loop.loop import TrainingLoop
 

@@ -17,7 +17,7 @@ from trainables.cost.flops import forward_flops
 from trainables.cost.reference import Reference
 from trainables.errors import UserError
 from trainables.models.copies import unchanged
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 
 
 def parameters_kept(model: nn.Module, registry: MaskRegistry) -> int:

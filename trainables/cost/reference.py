@@ -9,7 +9,7 @@ from trainables.config import ModelConfig
 from trainables.cost.flops import forward_flops
 from trainables.models.catalogue import build_model, service_of
 from trainables.registry.lookup import MODEL
-from trainables.sparsity.prunable import find_prunable
+from trainables.sparsity.masking.prunable import find_prunable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

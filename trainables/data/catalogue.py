@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainables.code_digest import digest
 from trainables.config import DataConfig
 from trainables.data.roots import ANOTHER_FOLDER, GENERATE_AGAIN, generation, store_root
 from trainables.data.sources.source import SPLITS
@@ -18,6 +17,7 @@ from trainables.data.store.stored_values import (
 from trainables.data.targets import num_classes_of
 from trainables.data.view import View
 from trainables.errors import UserError, unknown_name
+from trainables.integrity.code_digest import digest
 from trainables.registry.datasets import DatasetDescription
 from trainables.registry.lookup import DATASET
 from trainables.registry.tasks import known_task, known_tasks

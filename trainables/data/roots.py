@@ -5,7 +5,6 @@ import hashlib
 import os
 from pathlib import Path
 
-from trainables.code_digest import digest_files, digest_import
 from trainables.config import DataConfig
 from trainables.data.sources.listing import is_litter
 from trainables.data.sources.scenes import SCENES_SEED
@@ -16,6 +15,7 @@ from trainables.data.store.location import building, require_folder, writing
 from trainables.data.store.meta import SplitMeta
 from trainables.data.targets import own_classes_of, own_kinds_of
 from trainables.errors import UserError, unknown_name
+from trainables.integrity.code_digest import digest_files, digest_import
 from trainables.registry.datasets import DATASETS, DatasetDescription
 from trainables.registry.lookup import DATASET, implementation, tasks_of
 from trainables.registry.tasks import known_tasks

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.command_line import finite
 from trainables.errors import UserError
+from trainables.terminal.command_line import finite
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -85,7 +85,7 @@ def _is_bare_string(node: object) -> bool:
 
 def code_commit() -> str | None:
     """Return the commit of the code, "…-changed" with changes on top; None outside a clone."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     git = ["git", "-C", str(root)]
     try:
         # A folder inside somebody else's repository is no clone of this one.

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trainables.command_line import parse_size, require_writable, write_json
 from trainables.errors import UserError
+from trainables.terminal.command_line import parse_size, require_writable, write_json
 
 EXAMPLES = """\b
 Examples:

@@ -19,7 +19,7 @@ from torch import Tensor
 from trainables.config import TrialConfig
 from trainables.data.resizing import resize_array
 from trainables.errors import Failure, UserError, in_a_line
-from trainables.shipping.packages import require_packages
+from trainables.shipping.formats.packages import require_packages
 from trainables.shipping.runtime import OnnxModel, require_runtime
 from trainables.training.device import (
     autocast_factory,

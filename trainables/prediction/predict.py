@@ -2,7 +2,7 @@
 
 OUT/NAME/overview.png    the picture and all tasks side by side, with legends and scales
 OUT/NAME/TASK.png        in colours, of exactly the picture's height and width
-OUT/NAME/TASK.npy        the prediction itself (`trainables.tasks.predicted`)
+OUT/NAME/TASK.npy        the prediction itself (`trainables.tasks.measuring.predicted`)
 OUT/classes.csv          number, name and colour of every class, where a task has classes
 """
 
@@ -33,7 +33,7 @@ from trainables.prediction.sheet import Panel, overview
 from trainables.registry.datasets import DatasetDescription
 from trainables.registry.lookup import DATASET
 from trainables.registry.tasks import TaskDescription, known_task
-from trainables.tasks.predicted import predicted
+from trainables.tasks.measuring.predicted import predicted
 from trainables.training.files import write_file
 
 CLASSES = "classes.csv"

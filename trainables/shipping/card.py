@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainables.report import METRICS, task_metrics
-from trainables.shipping.onnx_export import INPUT_NAME
+from trainables.shipping.formats.onnx_export import INPUT_NAME
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom, from 1. Beyond the last one it is
 # used as it stands, which makes those intervals a little too wide.
@@ -145,7 +145,7 @@ def _use(shipped: Mapping[str, Any]) -> str:
     if "model.onnx" not in shipped["files"]:
         return (
             "## Use\n\nThere is no ONNX file, see the limits. In Python:\n\n```python\n"
-            "from trainables.shipping.packed import load_packed\n"
+            "from trainables.shipping.formats.packed import load_packed\n"
             'trained = load_packed("weights.safetensors")\n'
             "predictions = trained.model(images)\n```"
         )

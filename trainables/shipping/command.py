@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trainables.command_line import parse_size, require_writable, write_answer, write_json
 from trainables.errors import Failure, UserError
+from trainables.terminal.command_line import parse_size, require_writable, write_answer, write_json
 from trainables.user_code import running
 
 EXAMPLES = """\b
@@ -69,7 +69,7 @@ def ship(
     from trainables.shipping.options import ShipOptions, check
     from trainables.shipping.ship import ship as ship_model
     from trainables.training.export import load_model, model_file
-    from trainables.training.progress import TrialProgress
+    from trainables.training.watching.progress import TrialProgress
 
     options = ShipOptions(
         runtime=runtime,

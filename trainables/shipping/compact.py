@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trainables.errors import in_a_line
 from trainables.models.copies import copy_of, unchanged
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.compaction import compacted
 
 _NORMALISATIONS: dict[type[nn.Module], type[nn.Module]] = {

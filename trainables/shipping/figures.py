@@ -10,11 +10,11 @@ from trainables.cost.flops import forward_flops
 from trainables.cost.narrower import network_of
 from trainables.cost.reference import reference_of
 from trainables.shipping.compact import Compact
+from trainables.shipping.formats.packed import model_bytes
 from trainables.shipping.latency import Latency
 from trainables.shipping.options import ShipOptions
-from trainables.shipping.packed import model_bytes
 from trainables.shipping.verify import Verification
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.training.export import TrainedModel
 from trainables.training.summary import versions
 

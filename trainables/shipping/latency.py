@@ -17,7 +17,7 @@ import torch
 
 from trainables.errors import UserError
 from trainables.shipping.runtime import Predict, torch_threads
-from trainables.training.reports import Progress
+from trainables.training.watching.reports import Progress
 
 _WARM_UP = 3
 _FEWEST_PAIRS = 5

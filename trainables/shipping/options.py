@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from trainables.errors import UserError
-from trainables.shipping.packages import require_packages
+from trainables.shipping.formats.packages import require_packages
 from trainables.shipping.runtime import require_runtime
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError, unknown_name
-from trainables.shipping.onnx_export import INPUT_NAME
-from trainables.shipping.packages import require_packages
+from trainables.shipping.formats.onnx_export import INPUT_NAME
+from trainables.shipping.formats.packages import require_packages
 from trainables.training.device import resolve_device
 
 RUNTIMES = ("onnxruntime", "torch")

@@ -8,14 +8,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from trainables.command_line import write_json
 from trainables.config import TrialConfig
 from trainables.errors import UserError
+from trainables.terminal.command_line import write_json
 from trainables.training.attended import train_to_end
 from trainables.training.checkpoints.checkpoint import find_checkpoint
 from trainables.training.dense_runs.cache import DenseCache
-from trainables.training.progress import TrialProgress
 from trainables.training.trial import TrialRun
+from trainables.training.watching.progress import TrialProgress
 
 
 def metrics_of_seeds(

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from trainables.command_line import write_json
 from trainables.config import DataConfig
 from trainables.cost.reference import dense_reference
 from trainables.data.batch import Batch
@@ -19,22 +18,23 @@ from trainables.models.catalogue import build_model
 from trainables.shipping.card import model_card
 from trainables.shipping.compact import compact, copied
 from trainables.shipping.figures import figures, notes
-from trainables.shipping.latency import Latency, measure
-from trainables.shipping.onnx_export import (
+from trainables.shipping.formats.onnx_export import (
     ExportFailed,
     Metadata,
     export_program,
     onnx_bytes,
     program_bytes,
 )
+from trainables.shipping.formats.packed import packed
+from trainables.shipping.latency import Latency, measure
 from trainables.shipping.options import ShipOptions, check
-from trainables.shipping.packed import packed
 from trainables.shipping.runtime import OnnxModel, Predict, torch_threads
 from trainables.shipping.verify import Verification, verify, verify_on_random_images
 from trainables.tasks.catalogue import build_tasks
+from trainables.terminal.command_line import write_json
 from trainables.training.export import TrainedModel
 from trainables.training.files import write_file
-from trainables.training.reports import Progress
+from trainables.training.watching.reports import Progress
 
 FILES = ("model.onnx", "model.pt2", "weights.safetensors")
 

@@ -9,12 +9,12 @@ from trainables.config import ModelConfig, TrialConfig
 from trainables.cost.reference import dense_reference
 from trainables.models.catalogue import build_model
 from trainables.shipping.compact import compact, copied
+from trainables.shipping.formats.onnx_export import Metadata, export_program, onnx_bytes
+from trainables.shipping.formats.packages import require_packages
+from trainables.shipping.formats.packed import model_bytes
 from trainables.shipping.latency import measure
-from trainables.shipping.onnx_export import Metadata, export_program, onnx_bytes
-from trainables.shipping.packages import require_packages
-from trainables.shipping.packed import model_bytes
 from trainables.shipping.runtime import OnnxModel, Predict, require_runtime
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.training.deployment import DeploymentCosts
 from trainables.training.export import TrainedModel
 

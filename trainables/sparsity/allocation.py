@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from trainables.errors import unknown_name
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 
 PER_LAYER = ("uniform", "er", "erk")
 

@@ -12,7 +12,7 @@ import torch
 from trainables.config import TrialConfig
 from trainables.data.batch import Batch
 from trainables.registry.methods import MethodDescription
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.proposal import Masks, Proposal
 from trainables.sparsity.structures.structure import Structure
 from trainables.tasks.base import Task

@@ -12,7 +12,7 @@ import torch
 from trainables.config import SCORES
 from trainables.errors import unknown_name
 from trainables.sparsity.gradients import joint_gradients, task_gradients
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.method import MethodContext
 from trainables.sparsity.proposal import Scores
 

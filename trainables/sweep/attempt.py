@@ -23,10 +23,10 @@ from trainables.shipping.trial_costs import deployment_costs
 from trainables.sweep.share import Share
 from trainables.training.checkpoints.manifest import valid_checkpoint, write_manifest
 from trainables.training.dense_runs.cache import DenseCache
-from trainables.training.reports import Progress, Report
 from trainables.training.test_frames import FILE, save_predictions
 from trainables.training.trial import TrialRun
-from trainables.training.watchdog import Watchdog, silence_of
+from trainables.training.watching.reports import Progress, Report
+from trainables.training.watching.watchdog import Watchdog, silence_of
 from trainables.user_code import SEE_TRACEBACK, bug
 
 

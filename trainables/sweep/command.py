@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from trainables.command_line import EXIT_INTERRUPTED, STDOUT, require_writable, write_json
 from trainables.sweep.grid import GridFile, MakeConfig, read_grid
 from trainables.sweep.run import SweepOptions
 from trainables.sweep.sweep import Terminated, check_complete, run_sweep
+from trainables.terminal.command_line import EXIT_INTERRUPTED, STDOUT, require_writable, write_json
 
 EXIT_TERMINATED = 143
 

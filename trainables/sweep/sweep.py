@@ -16,7 +16,7 @@ from trainables.sweep.display import preparation
 from trainables.sweep.folder import SweepFolder
 from trainables.sweep.grid import GridFile, GridTrial
 from trainables.sweep.run import SweepEnd, SweepOptions, SweepRun, config_at
-from trainables.training.watchdog import check_time_limit
+from trainables.training.watching.watchdog import check_time_limit
 
 _PATIENCE_SECONDS = 1.0
 

@@ -25,11 +25,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from filelock import FileLock, Timeout
 
-from trainables.command_line import finite
 from trainables.errors import Failure, UserError, in_a_line, is_full_disk
 from trainables.sweep.attempt import Attempt
 from trainables.sweep.folder import TrialFolder
 from trainables.sweep.share import Share
+from trainables.terminal.command_line import finite
 from trainables.training.checkpoints.checkpoint import find_checkpoint
 from trainables.user_code import bug
 

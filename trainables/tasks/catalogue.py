@@ -8,7 +8,7 @@ from trainables.errors import UserError
 from trainables.registry.lookup import DATASET, TASK, implementation
 from trainables.registry.tasks import TASKS, known_task
 from trainables.tasks.base import MetricAccumulator, Task
-from trainables.tasks.upsampling import downsample_target
+from trainables.tasks.measuring.upsampling import downsample_target
 from trainables.user_code import told
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from trainables.tasks.measuring.streaming import ImageMean, PixelMean, check_definition, indicator
+from trainables.tasks.measuring.upsampling import upsample_for
 from trainables.tasks.regression import l1_loss
-from trainables.tasks.streaming import ImageMean, PixelMean, check_definition, indicator
-from trainables.tasks.upsampling import upsample_for
 
 _RATIOS = {"within_1_25": 1.25, "within_1_25_squared": 1.25**2, "within_1_25_cubed": 1.25**3}
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from trainables.data.vectors import length, unit
-from trainables.tasks.streaming import PixelMean, check_definition, histogram, indicator
-from trainables.tasks.upsampling import upsample_bilinear, upsample_for
+from trainables.tasks.measuring.streaming import PixelMean, check_definition, histogram, indicator
+from trainables.tasks.measuring.upsampling import upsample_bilinear, upsample_for
 
 BIN_WIDTH_DEG = 0.005
 _NUM_BINS = round(180 / BIN_WIDTH_DEG)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainables.tasks.streaming import ImageMean, PixelMean, check_definition
-from trainables.tasks.upsampling import upsample_bilinear, upsample_for
+from trainables.tasks.measuring.streaming import ImageMean, PixelMean, check_definition
+from trainables.tasks.measuring.upsampling import upsample_bilinear, upsample_for
 
 
 def l1_loss(prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:

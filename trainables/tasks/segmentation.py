@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.data.batch import IGNORE_LABEL
-from trainables.tasks.streaming import ImageMean, PixelMean, check_definition, histogram
-from trainables.tasks.upsampling import upsample_bilinear, upsample_for
+from trainables.tasks.measuring.streaming import ImageMean, PixelMean, check_definition, histogram
+from trainables.tasks.measuring.upsampling import upsample_bilinear, upsample_for
 
 
 def _cross_entropy(logits_BCHW: Tensor, target_BHW: Tensor) -> Tensor:

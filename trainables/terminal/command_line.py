@@ -25,7 +25,7 @@ import typer
 from typer.core import TyperGroup
 
 from trainables.errors import Failure, UserError, is_full_disk, is_out_of_memory
-from trainables.standard_streams import outlast_readers
+from trainables.terminal.standard_streams import outlast_readers
 from trainables.user_code import SEE_TRACEBACK, bug
 
 EXIT_FAILURE = 1

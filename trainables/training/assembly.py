@@ -12,7 +12,7 @@ from trainables.data.catalogue import Dataset, open_dataset
 from trainables.data.loading.loader import BatchSource
 from trainables.models.catalogue import build_model, check_predictions, service_of
 from trainables.sparsity.catalogue import get_method
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import build_structure, use_structure
 from trainables.tasks.base import Task
 from trainables.tasks.catalogue import build_tasks

@@ -8,8 +8,8 @@ from pathlib import Path
 from trainables.errors import Failure, UserError
 from trainables.training.loop.loop import Diverged
 from trainables.training.loop.phases import report_steps
-from trainables.training.progress import TrialProgress
 from trainables.training.trial import TrialRun
+from trainables.training.watching.progress import TrialProgress
 
 _CHECKPOINT_SECONDS = 60.0  # between two saves, besides those at reports
 

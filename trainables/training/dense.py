@@ -14,7 +14,7 @@ from trainables.config import TrialConfig
 from trainables.errors import Failure
 from trainables.report import delta_percent
 from trainables.sparsity.method import Method
-from trainables.training.reports import Progress, Report
+from trainables.training.watching.reports import Progress, Report
 
 Weights = Mapping[str, Tensor]  # a model's `state_dict`, on the CPU
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from trainables.config import TrialConfig
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 
 # Given a model, its masks, the configuration and the channels of each task's prediction.
 DeploymentCosts = Callable[

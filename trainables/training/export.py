@@ -16,7 +16,7 @@ from trainables.data.catalogue import Dataset
 from trainables.errors import UserError, in_a_line
 from trainables.models.catalogue import build_model, service_of
 from trainables.registry.lookup import METHOD
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import use_structure
 
 EXPORT_VERSION = 3

@@ -16,8 +16,8 @@ from trainables.cost.cost_model import CostModel
 from trainables.errors import Failure
 from trainables.report import SPLITS
 from trainables.sparsity.agreement import Ballots, agreement
-from trainables.sparsity.masks import MaskRegistry
-from trainables.sparsity.prunable import what_is_corrected, what_stays_dense
+from trainables.sparsity.masking.masks import MaskRegistry
+from trainables.sparsity.masking.prunable import what_is_corrected, what_stays_dense
 from trainables.sparsity.structures.structure import Structure
 
 

@@ -27,7 +27,7 @@ from trainables.data.view import View
 from trainables.errors import UserError
 from trainables.registry.datasets import DatasetDescription
 from trainables.registry.tasks import known_task
-from trainables.tasks.predicted import predicted
+from trainables.tasks.measuring.predicted import predicted
 from trainables.training.device import untuned
 from trainables.training.files import write_file
 from trainables.training.trial import TrialRun

@@ -37,8 +37,8 @@ from trainables.training.device import (
 from trainables.training.evaluation import Evaluator
 from trainables.training.export import save_model
 from trainables.training.loop.phases import report_steps
-from trainables.training.reports import Progress, Report
 from trainables.training.summary import dense_notes, summarise
+from trainables.training.watching.reports import Progress, Report
 from trainables.user_code import running
 
 

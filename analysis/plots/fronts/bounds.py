@@ -16,7 +16,8 @@ from matplotlib.patches import Patch
 
 from analysis.labels import number
 from analysis.methods import method_style
-from analysis.plots import canvas, crowding, style, uncertainty
+from analysis.plots import canvas, style
+from analysis.plots.fronts import crowding, uncertainty
 from analysis.statistics.fronts import TaskFront
 from analysis.studies.constraints import Bound
 from analysis.studies.trials import Trial

@@ -14,8 +14,9 @@ from matplotlib.lines import Line2D
 
 from analysis.labels import axis_label, number, task_label
 from analysis.methods import method_order, method_style
-from analysis.plots import bounds, canvas, crowding, style, uncertainty
-from analysis.plots.bounds import Window, maximised
+from analysis.plots import canvas, style
+from analysis.plots.fronts import bounds, crowding, uncertainty
+from analysis.plots.fronts.bounds import Window, maximised
 from analysis.statistics.fronts import TaskFront, attainment_line
 from analysis.studies.trials import Trial
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from analysis.labels import axis_label, is_percentage, number, shown_factor, task_label
 from analysis.methods import method_order, method_style
-from analysis.plots import bounds, canvas, style, uncertainty
-from analysis.plots import front as front_plot
-from analysis.plots.bounds import Window, maximised
+from analysis.plots import canvas, style
+from analysis.plots.fronts import bounds, uncertainty
+from analysis.plots.fronts import front as front_plot
+from analysis.plots.fronts.bounds import Window, maximised
 from analysis.statistics.fronts import TaskFront, attainment_line
 from analysis.studies.trials import Trial
 

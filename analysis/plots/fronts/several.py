@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 
 from analysis.labels import admitting, axis_label, metric_label, number, task_label, unit_label
 from analysis.methods import method_style
-from analysis.plots import canvas, crowding, front, style
-from analysis.plots.bounds import maximised
+from analysis.plots import canvas, style
+from analysis.plots.fronts import crowding, front
+from analysis.plots.fronts.bounds import maximised
 from analysis.statistics.fronts import attainment_line
 from analysis.statistics.several import Placed, Several
 from trainables import report

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.labels import admitting
-from analysis.plots import canvas, layers, watershed
+from analysis.plots import canvas
+from analysis.plots.layers import density as layers
+from analysis.plots.layers import watershed
 from analysis.statistics.watershed import SystemLayers
 from analysis.studies.masks import Layer, TrialMasks
 from analysis.studies.systems_by_seed import Grid

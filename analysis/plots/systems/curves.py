@@ -12,9 +12,10 @@ from matplotlib.patches import Patch
 
 from analysis.labels import axis_label, number, task_label
 from analysis.methods import method_style
-from analysis.plots import canvas, crowding, front, style
-from analysis.plots.bounds import maximised
-from analysis.statistics.curves import Curve, Point, TaskCurves
+from analysis.plots import canvas, style
+from analysis.plots.fronts import crowding, front
+from analysis.plots.fronts.bounds import maximised
+from analysis.statistics.comparing.curves import Curve, Point, TaskCurves
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from analysis.labels import metric_label, task_label, unit_label
 from analysis.methods import method_style
 from analysis.plots import canvas, style
-from analysis.statistics.paired import Row
+from analysis.statistics.comparing.paired import Row
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -5,7 +5,7 @@ import math
 from analysis.labels import admitting, metric_label, number, numbers, task_label
 from analysis.methods import method_style
 from analysis.report.figures import Findings, test_name
-from analysis.report.trial_tables import (
+from analysis.report.sections.trial_tables import (
     Head,
     Row,
     TrialTable,

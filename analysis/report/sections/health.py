@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analysis.labels import metric_label, number, task_label
-from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
+from analysis.report.sections.confirmed_tables import confirm_command
 from analysis.statistics.health import collapse, ranks, reach
 from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, seeds_text, tried_seeds
 from analysis.statistics.uncertainty.doubts import failures, missed_constraints

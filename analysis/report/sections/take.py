@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from analysis.labels import admitting, metric_label, task_label
 from analysis.methods import MethodStyle, method_style
-from analysis.report.confirmed_tables import confirm_command
 from analysis.report.figures import Findings
+from analysis.report.sections.confirmed_tables import confirm_command
 from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, fresh_seeds, tied_at_few
 from analysis.studies.systems_by_seed import DELTA
 from analysis.tables import plain_choices

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.statistics.comparison import Interval, mean_interval
+from analysis.statistics.comparing.comparison import Interval, mean_interval
 from analysis.studies.systems_by_seed import Grid, System
 
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from analysis.statistics import comparison
-from analysis.statistics.comparison import Comparison
-from analysis.statistics.deltas import paired_deltas
+from analysis.statistics.comparing import comparison
+from analysis.statistics.comparing.comparison import Comparison
+from analysis.statistics.comparing.deltas import paired_deltas
 from analysis.studies.systems_by_seed import DELTA, Grid, System
 from analysis.studies.trials import Trial
 from trainables import report

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.statistics.comparison import holm
+from analysis.statistics.comparing.comparison import holm
 from analysis.studies.trials import Trial
 
 LAST_SHARE = 0.25  # of the trials: the end of a search

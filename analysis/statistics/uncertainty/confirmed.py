@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from analysis.statistics.choice import mean_of
-from analysis.statistics.comparison import Interval, mean_interval
+from analysis.statistics.comparing.comparison import Interval, mean_interval
 from analysis.studies.trials import RUNNING, Study, Trial
 from trainables import report
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from analysis.labels import admitting, exactly, losing, metric_label, task_label
-from analysis.statistics.comparison import Interval
+from analysis.statistics.comparing.comparison import Interval
 from analysis.statistics.conditions import Condition
 from analysis.statistics.uncertainty.confirmed import Confirmed
 from analysis.studies.constraints import read_bounds

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from analysis.statistics.choice import mean_of
-from analysis.statistics.comparison import Interval, mean_interval
+from analysis.statistics.comparing.comparison import Interval, mean_interval
 from analysis.statistics.uncertainty.confirmed import CONFIDENCE, Confirmed
 from analysis.studies.systems_by_seed import DELTA
 from trainables import report

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.statistics.comparison import Comparison, smallest_p
-from analysis.statistics.deltas import paired_deltas
+from analysis.statistics.comparing.comparison import Comparison, smallest_p
+from analysis.statistics.comparing.deltas import paired_deltas
 from analysis.studies.masks import read_masks
 from analysis.studies.trials import Study, Trial, load_study
 from benchmarks.claims.jobs import Job, Options, read_record, settle
@@ -39,8 +39,8 @@ from benchmarks.claims.results.verdicts import (
 from benchmarks.claims.studies import chosen_settings, num_finished, results
 from benchmarks.claims.tuning import NUM_VARIANTS, choose
 from spaces.presets import DENSE_METHODS
-from trainables.command_line import parse_settings
 from trainables.report import PRIMARY_METRICS
+from trainables.terminal.command_line import parse_settings
 
 _VERSION = 1
 _ARBITER = "unanimous"  # the presets'

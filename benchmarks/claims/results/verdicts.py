@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from analysis.statistics import comparison
 from analysis.statistics.chance import chance_by_layer
-from analysis.statistics.comparison import Comparison, Interval
-from analysis.statistics.deltas import Scores, paired_deltas
+from analysis.statistics.comparing import comparison
+from analysis.statistics.comparing.comparison import Comparison, Interval
+from analysis.statistics.comparing.deltas import Scores, paired_deltas
 from analysis.statistics.watershed import DepthCorrelation, correlate, mean_path
 from analysis.studies.masks import TrialMasks
 from analysis.studies.systems_by_seed import at_sparsity, target_sparsity

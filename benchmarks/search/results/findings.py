@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.statistics.comparison import Comparison, mean_interval
+from analysis.statistics.comparing.comparison import Comparison, mean_interval
 from analysis.statistics.indicators import Normalisation, hypervolume
 from benchmarks.search.results.scores import (
     QUARTERS,

@@ -7,7 +7,7 @@ import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.statistics.comparison import Comparison, compare, holm
+from analysis.statistics.comparing.comparison import Comparison, compare, holm
 from analysis.statistics.indicators import Normalisation, hypervolume_trajectory
 from analysis.statistics.pareto import non_dominated
 from benchmarks.search.simulator import Trace

@@ -19,7 +19,7 @@ class Report:
     values: the objectives as measured, minimised; what a search sees.
     worth: the same without the noise of measuring; what a search is scored by.
     violations: of the constraints by `values`, by name, relative to the bound as in
-      `search.plans.constraints`: positive where one is missed.
+      `search.plans.limits.constraints`: positive where one is missed.
     feasible: whether `worth` keeps them.
     """
 

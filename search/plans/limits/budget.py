@@ -23,7 +23,7 @@ class Budget:
     epochs: passes over the training split, of all trials, pre-training included.
     gpu_hours: hours of a whole GPU, of all trials.
     plateau: a study ends earlier, where the rest would add less than this share to the hypervolume;
-      None where it does not. See `search.plans.plateau`.
+      None where it does not. See `search.plans.limits.plateau`.
 
     Trials that are at work when the last of it is used run to their ends.
 

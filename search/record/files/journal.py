@@ -9,8 +9,8 @@ from typing import IO, Any
 
 from optuna.storages.journal import BaseJournalBackend
 
-from trainables.checksums import is_unfinished, read_line, sealed_line
 from trainables.errors import UserError
+from trainables.integrity.checksums import is_unfinished, read_line, sealed_line
 
 _TAIL_BYTES = 1 << 16
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.plans.budget import Budget
 from search.plans.description import check_version, differences, plan_from_description
+from search.plans.limits.budget import Budget
 from search.plans.plan import Plan
-from search.record.driver_lock import StudyLock
-from search.record.study_folder import StudyFiles, again, read_json, study_files
+from search.record.files.driver_lock import StudyLock
+from search.record.files.study_folder import StudyFiles, again, read_json, study_files
 from trainables import addresses
 from trainables.addresses import without_password
-from trainables.command_line import masked
 from trainables.errors import UserError
+from trainables.terminal.command_line import masked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,11 +13,11 @@ import filelock
 from optuna.trial import FrozenTrial
 
 from search.plans.recipe import check_study_name
-from search.record.journal import append_lines, lines_of
-from trainables import command_line
+from search.record.files.journal import append_lines, lines_of
 from trainables.addresses import ARTIFACTS, file_address
-from trainables.checksums import read_sealed, sealed
 from trainables.errors import Failure, UserError
+from trainables.integrity.checksums import read_sealed, sealed
+from trainables.terminal import command_line
 
 _DEFAULT_STORAGE = "runs"
 _PROJECTOR_SECONDS = 60.0

@@ -11,8 +11,8 @@ import pyarrow as pa
 from optuna.trial import FrozenTrial
 
 from search.record.front import CONFIRMS
-from trainables.checksums import read_table, write_table
 from trainables.errors import UserError
+from trainables.integrity.checksums import read_table, write_table
 from trainables.registry.lookup import METHOD
 from trainables.sweep.folder import trial_name
 

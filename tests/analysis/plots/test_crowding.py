@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.plots.crowding import nested_sizes, without_outliers
+from analysis.plots.fronts.crowding import nested_sizes, without_outliers
 
 SHARES = st.floats(0, 1, allow_subnormal=False)
 VALUES = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=40)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.plots import bounds, front, front_page, predictions, uncertainty
-from analysis.report import confirmed_tables, figures, take, trial_tables
+from analysis.plots import predictions
+from analysis.plots.fronts import bounds, front, front_page, uncertainty
+from analysis.report import figures
 from analysis.report.report import render
+from analysis.report.sections import confirmed_tables, take, trial_tables
 from analysis.studies.trials import load_study
 from analysis.tables import plain_choices
 from tests.analysis.built_studies import BuiltStudy, Row, confirming, simple_row

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.report import confirmed_tables, figures, health, take
+from analysis.report import figures
 from analysis.report.report import render
+from analysis.report.sections import confirmed_tables, health, take
 from analysis.statistics.uncertainty.confirmed import confirmations, fresh_seeds
 from analysis.studies.trials import load_study
 from analysis.tables import plain_choices

@@ -12,8 +12,8 @@ import pytest
 from analysis.plots.systems import forest
 from analysis.report import figures
 from analysis.report.report import render
-from analysis.statistics.paired import compare_systems
-from analysis.statistics.system_means import system_means
+from analysis.statistics.comparing.paired import compare_systems
+from analysis.statistics.comparing.system_means import system_means
 from analysis.studies.systems_by_seed import read_grid
 from analysis.studies.trials import load_study
 from analysis.tables import comparisons

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from analysis.report import figures, health
+from analysis.report import figures
 from analysis.report.report import render
+from analysis.report.sections import health
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import (
     BuiltStudy,

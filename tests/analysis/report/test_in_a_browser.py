@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.plots import uncertainty
-from analysis.plots.bounds import window
+from analysis.plots.fronts import uncertainty
+from analysis.plots.fronts.bounds import window
 from analysis.report import figures
 from analysis.report.report import write_report
 from analysis.studies.trials import load_study

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from analysis.report import figures, take, trial_tables
+from analysis.report import figures
 from analysis.report.report import render
+from analysis.report.sections import take, trial_tables
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import BuiltStudy, simple_row
 

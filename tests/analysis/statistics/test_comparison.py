@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.statistics.comparison import (
+from analysis.statistics.comparing.comparison import (
     Interval,
     compare,
     correlation_with_depth,

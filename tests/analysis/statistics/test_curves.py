@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from analysis.statistics.comparison import mean_interval
-from analysis.statistics.curves import task_curves
+from analysis.statistics.comparing.comparison import mean_interval
+from analysis.statistics.comparing.curves import task_curves
 from analysis.studies.systems_by_seed import read_grid
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import BuiltStudy

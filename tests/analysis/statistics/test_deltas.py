@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.statistics.deltas import paired_deltas
+from analysis.statistics.comparing.deltas import paired_deltas
 
 ANGLE, NARROW, MIOU = "normals/mean_error_deg", "normals/within_11_25", "segmentation/miou"
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.plots import layer_figures
+from analysis.plots.layers import files as layer_figures
 from analysis.statistics import watershed
 from analysis.statistics.chance import chance_agreement
-from analysis.statistics.comparison import correlation_with_depth
+from analysis.statistics.comparing.comparison import correlation_with_depth
 from analysis.studies.systems_by_seed import read_grid
 from analysis.studies.trials import load_study
 from analysis.tables import layer_tables, papers

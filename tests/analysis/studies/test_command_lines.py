@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.report import figures, health
+from analysis.report import figures
 from analysis.report.report import render
+from analysis.report.sections import health
 from analysis.studies.command_lines import command_line
 from analysis.studies.trials import load_study
 from analysis.tables import plain_choices

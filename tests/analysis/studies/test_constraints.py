@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.plots import bounds, front, front_page, parallel
-from analysis.report import figures, trial_tables
+from analysis.plots import parallel
+from analysis.plots.fronts import bounds, front, front_page
+from analysis.report import figures
+from analysis.report.sections import trial_tables
 from analysis.statistics.fronts import TaskFront, joint_front, task_fronts
 from analysis.studies.constraints import Bound, axis_bound, misses, read_bounds
 from analysis.studies.trials import load_study
-from search.plans.constraints import Constraints
+from search.plans.limits.constraints import Constraints
 from tests.analysis.built_studies import BuiltStudy, Row, searched_rows, simple_row
 from trainables.errors import UserError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.statistics import paired
+from analysis.statistics.comparing import paired
 from analysis.studies.systems_by_seed import Grid, read_grid
 from analysis.studies.trials import load_study
 from analysis.tables import comparisons, summaries

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.statistics.comparison import compare
+from analysis.statistics.comparing.comparison import compare
 from benchmarks.search.results.scores import trajectory
 from benchmarks.search.runs import Job, run
 from benchmarks.search.systems.catalogue import OURS, PLAIN_TPE, RANDOM

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from analysis.statistics.comparison import compare
+from analysis.statistics.comparing.comparison import compare
 from benchmarks.search.results.scores import trajectory
 from benchmarks.search.runs import Job, run, scaled_workload
 from benchmarks.search.systems.catalogue import OURS, PLAIN_TPE, RANDOM

@@ -16,7 +16,7 @@ from search.plans.baselines import make_baselines_plan
 from search.plans.plan import Plan
 from search.plans.recipe import get_recipe
 from tests.integration.programs.cheap_study import CheapTrainable
-from trainables.command_line import run_command_line
+from trainables.terminal.command_line import run_command_line
 
 
 def plan_of(num_seeds: int) -> Plan:

@@ -13,7 +13,7 @@ import sys
 from search.execution.launch_options import Launch
 from search.execution.study import run_study
 from tests.integration.programs.cheap_study import CheapTrainable, plan_of
-from trainables.command_line import run_command_line
+from trainables.terminal.command_line import run_command_line
 
 
 def main(folder: str, trials: str, seconds: str, num_seeds: str) -> None:

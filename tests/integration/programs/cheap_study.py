@@ -27,10 +27,10 @@ from search.execution.study import run_study
 from search.plans.plan import Plan
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
-from trainables.command_line import run_command_line
 from trainables.errors import Failure
+from trainables.terminal.command_line import run_command_line
 from trainables.training.checkpoints.manifest import write_manifest
-from trainables.training.watchdog import Watchdog, silence_of
+from trainables.training.watching.watchdog import Watchdog, silence_of
 
 NUM_REPORTS = 4
 TIME_LIMIT_SECONDS = 6.0  # of a trial that hangs; others take a hundredth of it

@@ -8,9 +8,9 @@ import sys
 
 from search.execution.launch_options import Launch
 from search.execution.study import run_study
-from search.plans.budget import Budget
+from search.plans.limits.budget import Budget
 from tests.integration.programs.cheap_study import CheapTrainable, plan_of
-from trainables.command_line import run_command_line
+from trainables.terminal.command_line import run_command_line
 
 TRIALS = 40
 

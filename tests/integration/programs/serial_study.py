@@ -19,10 +19,10 @@ from search.execution.study import StudyEnd, run_study
 from search.plans.plan import Plan
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
+from search.record.files.study_folder import StudyFiles
 from search.record.ledger import Ledger
 from search.record.outcomes import judge
 from search.record.storage import StudyRecord
-from search.record.study_folder import StudyFiles
 from search.tracking.projector import Projector
 
 STEPS = (10, 20)

@@ -19,9 +19,9 @@ from search.execution.launch_options import Launch
 from search.execution.study import run_study
 from search.plans.plan import Plan
 from search.plans.recipe import get_recipe
-from trainables.command_line import run_command_line
 from trainables.errors import Failure
-from trainables.training.reports import Report
+from trainables.terminal.command_line import run_command_line
+from trainables.training.watching.reports import Report
 
 NUM_TRIALS = 4
 _PATIENCE_SECONDS = 240.0

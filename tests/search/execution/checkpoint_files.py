@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from search.record.study_folder import StudyFiles
+from search.record.files.study_folder import StudyFiles
 from trainables.training.checkpoints.manifest import write_manifest
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 _HANGING = """
 import sys, time
 from pathlib import Path
-from trainables.training.watchdog import Watchdog
+from trainables.training.watching.watchdog import Watchdog
 
 def train():
     for seconds in map(float, sys.argv[2:]):

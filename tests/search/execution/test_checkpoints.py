@@ -15,7 +15,7 @@ from search.execution.checkpoints import (
     newest_checkpoint,
     next_launch,
 )
-from search.record.study_folder import StudyFiles, study_files
+from search.record.files.study_folder import StudyFiles, study_files
 from tests.search.execution.checkpoint_files import checkpoint
 
 TRIAL: Any = SimpleNamespace(trial_id="a", config={"name": "s-00000"})

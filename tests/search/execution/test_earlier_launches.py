@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from search.execution.checkpoints import clear_tune_states, newest_checkpoint, next_launch
-from search.record.study_folder import study_files
+from search.record.files.study_folder import study_files
 from tests.search.execution.checkpoint_files import checkpoint
 
 

@@ -18,7 +18,7 @@ from spaces.presets import trial_config
 from tests.search.tracking.mlflow_files import Recorded, content, project, runs_of
 from tests.trainables.shipping.conftest import MICRO
 from trainables.errors import UserError
-from trainables.shipping import packages
+from trainables.shipping.formats import packages
 from trainables.shipping.options import ShipOptions
 from trainables.training.trial import TrialRun
 

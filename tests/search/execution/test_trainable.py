@@ -14,7 +14,7 @@ from tests.search.execution.hanging import hanging
 from trainables.errors import Failure, UserError
 from trainables.training.checkpoints.manifest import valid_checkpoint
 from trainables.training.trial import Report
-from trainables.training.watchdog import silence_of
+from trainables.training.watching.watchdog import silence_of
 from trainables.tune import DiSparseTrainable
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.search.execution.hanging import hanging
-from trainables.training.watchdog import Watchdog, silence_of
+from trainables.training.watching.watchdog import Watchdog, silence_of
 
 
 def test_a_process_that_falls_silent_ends_and_says_where(tmp_path: Path) -> None:

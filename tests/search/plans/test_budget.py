@@ -1,4 +1,4 @@
-"""When a study is finished, and what the ledger makes of it; see `search.plans.budget`."""
+"""When a study is finished, and what the ledger makes of it; see `search.plans.limits.budget`."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.plans.budget import EPOCHS_METRIC, GPU_HOURS_METRIC, Budget
+from search.plans.limits.budget import EPOCHS_METRIC, GPU_HOURS_METRIC, Budget
 from search.plans.plan import Plan
 from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome

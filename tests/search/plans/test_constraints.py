@@ -1,4 +1,4 @@
-"""Floors and caps from the command line to the front; see `search.plans.constraints`."""
+"""Floors and caps from the command line to the front; see `search.plans.limits.constraints`."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.plans.constraints import Constraint, Constraints
+from search.plans.limits.constraints import Constraint, Constraints
 from search.plans.plan import Plan
 from search.record.outcomes import judge
 from tests.search import studies

@@ -11,8 +11,8 @@ from search.plans.description import describe_study, differences, plan_from_desc
 from search.plans.plan import Plan
 from search.plans.recipe import Recipe, get_recipe
 from search.plans.resolve import make_plan
-from search.record.study_file import check_same_study, plan_of
-from search.record.study_folder import StudyFiles, study_files
+from search.record.files.study_file import check_same_study, plan_of
+from search.record.files.study_folder import StudyFiles, study_files
 from spaces import presets
 from tests.search import studies
 from tests.search.plans.small_grid import RATE, small

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.plans.budget import Budget
-from search.plans.plateau import DEFAULT_SHARE, parse_until, trials_left
+from search.plans.limits.budget import Budget
+from search.plans.limits.plateau import DEFAULT_SHARE, parse_until, trials_left
 from trainables.errors import UserError
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from search.record.driver_lock import StudyLock, is_driven
+from search.record.files.driver_lock import StudyLock, is_driven
 from trainables.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 _DRIVER = """
 import sys, time
 from pathlib import Path
-from search.record.driver_lock import StudyLock
+from search.record.files.driver_lock import StudyLock
 with StudyLock(Path(sys.argv[1]), "s"):
     print("drives", flush=True)
     time.sleep(60)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from search.plans.budget import Budget
+from search.plans.limits.budget import Budget
+from search.record.files.trials_table import write_trials
 from search.record.ledger import Ledger
 from search.record.outcomes import Outcome
-from search.record.trials_table import write_trials
 from tests.search.plans.small_grid import REFUSED, cells_of, small
 from tests.search.studies import driver_of, record_of
 

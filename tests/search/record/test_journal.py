@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from search.record import journal
-from search.record.journal import Journal
+from search.record.files import journal
+from search.record.files.journal import Journal
 from search.record.storage import open_storage
 from tests.trainables.test_checksums import flipped, some_bits
 from trainables.errors import UserError

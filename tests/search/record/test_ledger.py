@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from search.plans.plan import Plan
 from search.plans.recipe import SAMPLERS
-from search.record.journal import Journal
+from search.record.files.journal import Journal
 from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome
 from search.record.storage import open_storage

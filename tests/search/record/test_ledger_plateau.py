@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from search.plans.budget import EPOCHS_METRIC, Budget
+from search.plans.limits.budget import EPOCHS_METRIC, Budget
 from search.plans.plan import Plan
+from search.record.files.study_file import raised_budget
 from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome
 from search.record.storage import StudyRecord
-from search.record.study_file import raised_budget
 from search.samplers.trial_sampler import TrialSampler, sampler_of
 from tests.search.studies import plan_of, record_of
 from trainables.errors import UserError

@@ -10,9 +10,9 @@ from analysis.statistics.pareto import non_dominated
 from search.plans.objective_values import minimised_objectives
 from search.plans.plan import Plan
 from search.plans.prior_settings import PriorSettings
+from search.record.files.study_folder import StudyFiles, read_json, write_json
+from search.record.files.trials_table import write_trials
 from search.record.outcomes import Outcome
-from search.record.study_folder import StudyFiles, read_json, write_json
-from search.record.trials_table import write_trials
 from search.record.warm_start import prior_of
 from search.samplers.prior import Prior
 from tests.search.studies import ledger_of, plan_of

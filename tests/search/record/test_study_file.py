@@ -5,15 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from search.plans.budget import Budget
 from search.plans.description import describe_study
+from search.plans.limits.budget import Budget
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
+from search.record.files.study_file import (
+    Addresses,
+    description_of,
+    locked_study,
+    plan_of,
+    raised_budget,
+)
+from search.record.files.study_folder import study_files
 from search.record.storage import StudyRecord
-from search.record.study_file import Addresses, description_of, locked_study, plan_of, raised_budget
-from search.record.study_folder import study_files
-from trainables.command_line import write_json
 from trainables.errors import UserError
+from trainables.terminal.command_line import write_json
 
 
 @pytest.fixture

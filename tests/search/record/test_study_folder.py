@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.record.study_folder import (
+from search.record.files.study_folder import (
     again,
     append_json_line,
     read_json,
@@ -13,8 +13,8 @@ from search.record.study_folder import (
     write_json,
 )
 from tests.trainables.test_checksums import flipped, some_bits
-from trainables.command_line import require_writable
 from trainables.errors import UserError
+from trainables.terminal.command_line import require_writable
 
 
 def test_storage_must_be_a_folder_that_can_be_written(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from optuna.trial import TrialState, create_trial
 
-from search.record.trials_table import num_recorded, trials_table, write_trials
+from search.record.files.trials_table import num_recorded, trials_table, write_trials
 
 
 def frozen(number: int, status: str, params: dict, metrics: dict) -> object:

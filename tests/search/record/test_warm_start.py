@@ -10,9 +10,9 @@ import pytest
 from search.execution.launch_options import Launch
 from search.execution.study import run_study
 from search.plans.plan import Plan
+from search.record.files.study_folder import StudyFiles, write_json
+from search.record.files.trials_table import write_trials
 from search.record.outcomes import Outcome
-from search.record.study_folder import StudyFiles, write_json
-from search.record.trials_table import write_trials
 from search.record.warm_start import WarmTrial, warm_trials
 from tests.search import studies
 from tests.search.studies import ledger_of

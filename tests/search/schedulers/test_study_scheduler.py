@@ -10,9 +10,9 @@ import pytest
 
 from search.plans.objective_values import final_density
 from search.plans.plan import Plan
+from search.record.files.study_folder import StudyFiles, append_json_line, past_reports
 from search.record.ledger import Assignment
 from search.record.outcomes import Outcome, metrics_of
-from search.record.study_folder import StudyFiles, append_json_line, past_reports
 from search.schedulers.study_scheduler import StudyScheduler, make_scheduler, replay
 from tests.search import studies
 from tests.search.studies import driver_of, record_of

@@ -12,9 +12,9 @@ from optuna.trial import TrialState, create_trial
 
 from search.plans.description import describe_study
 from search.plans.plan import Plan
+from search.record.files.study_folder import StudyFiles, append_json_line, write_json
 from search.record.front import CONFIRMS
 from search.record.storage import GIVEN, OUTCOME, StudyRecord
-from search.record.study_folder import StudyFiles, append_json_line, write_json
 from search.tracking.connection import open_client
 from search.tracking.projection import Projection
 from tests.search import studies

@@ -11,8 +11,8 @@ from alembic.util import CommandError
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from search.record.study_folder import read_json
-from search.record.trials_table import num_recorded, write_trials
+from search.record.files.study_folder import read_json
+from search.record.files.trials_table import num_recorded, write_trials
 from search.tracking import connection
 from search.tracking.connection import _experiment, open_client
 from tests.search.tracking.mlflow_files import Recorded, project

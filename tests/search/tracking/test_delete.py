@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from search.__main__ import app
 from search.execution.study import run_study
-from search.record.driver_lock import StudyLock
+from search.record.files.driver_lock import StudyLock
+from search.record.files.study_folder import read_json, study_files, write_json
 from search.record.storage import open_storage
-from search.record.study_folder import read_json, study_files, write_json
 from search.tracking.delete import delete_study
 from tests.integration.programs import serial_study
 from tests.integration.programs.serial_study import launch_in, plan_of

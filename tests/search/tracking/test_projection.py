@@ -8,8 +8,8 @@ from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState, create_trial
 
+from search.record.files.study_folder import read_json
 from search.record.storage import GIVEN
-from search.record.study_folder import read_json
 from search.tracking.run_content import params_of_study
 from spaces.presets import trial_config
 from tests.search.tracking.mlflow_files import (

@@ -13,9 +13,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from search.execution.study import run_study
-from search.record.driver_lock import StudyLock
+from search.record.files.driver_lock import StudyLock
+from search.record.files.study_folder import StudyFiles, read_json, study_files
 from search.record.ledger import Ledger
-from search.record.study_folder import StudyFiles, read_json, study_files
 from search.tracking.sync import sync_study
 from tests.integration.programs import serial_study
 from tests.integration.programs.serial_study import STEPS, launch_in, plan_of

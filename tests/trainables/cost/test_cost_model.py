@@ -25,7 +25,7 @@ from trainables.models.catalogue import build_model
 from trainables.models.deeplab_resnet import DeepLabResNet
 from trainables.registry.models import MODELS, ModelDescription
 from trainables.report import DEPLOYMENT_COSTS, METRICS
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 
 TINY = ModelConfig(
     name="deeplab-resnet",

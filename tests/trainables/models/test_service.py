@@ -11,8 +11,8 @@ from trainables.errors import UserError
 from trainables.models.service import tasks_served
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.gradients import task_gradients
-from trainables.sparsity.masks import MaskRegistry
-from trainables.sparsity.prunable import what_is_corrected, what_stays_dense
+from trainables.sparsity.masking.masks import MaskRegistry
+from trainables.sparsity.masking.prunable import what_is_corrected, what_stays_dense
 
 TASKS = ("a", "b", "c")
 

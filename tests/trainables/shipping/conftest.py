@@ -9,7 +9,7 @@ import pytest
 from spaces.presets import trial_config
 from tests.trainables.shipping.models import untrained
 from trainables.config import TrialConfig
-from trainables.shipping.onnx_export import Metadata, export_program, onnx_bytes
+from trainables.shipping.formats.onnx_export import Metadata, export_program, onnx_bytes
 from trainables.training.export import TrainedModel
 from trainables.training.trial import TrialRun
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.models.catalogue import build_model
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.training.export import TrainedModel
 
 CHANNELS = {"segmentation": 12, "depth": 1}

@@ -13,8 +13,8 @@ from tests.trainables.shipping.models import CHANNELS, untrained
 from trainables.errors import UserError
 from trainables.models.catalogue import build_model
 from trainables.report import METRICS
+from trainables.shipping.formats.packed import model_bytes
 from trainables.shipping.latency import measure
-from trainables.shipping.packed import model_bytes
 from trainables.shipping.runtime import Predict, require_runtime
 from trainables.shipping.trial_costs import costs_as_shipped
 

@@ -12,7 +12,7 @@ from tests.trainables.shipping.models import Untraceable, WithoutOperator, image
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.shipping.compact import compact
-from trainables.shipping.onnx_export import (
+from trainables.shipping.formats.onnx_export import (
     ExportFailed,
     Metadata,
     export_program,

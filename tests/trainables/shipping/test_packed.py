@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.trainables.shipping.conftest import Config
 from tests.trainables.shipping.models import untrained
 from trainables.errors import UserError
-from trainables.shipping.packed import load_packed, model_bytes, save_packed
+from trainables.shipping.formats.packed import load_packed, model_bytes, save_packed
 from trainables.training.export import TrainedModel
 
 HERE = "tests.trainables.shipping.models"

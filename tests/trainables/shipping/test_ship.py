@@ -14,14 +14,15 @@ import torch
 from tests.trainables.shipping.conftest import Config
 from tests.trainables.shipping.models import images, untrained
 from trainables.__main__ import app
-from trainables.command_line import run_command_line
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError
 from trainables.report import METRICS, without_split
-from trainables.shipping import packages, ship
+from trainables.shipping import ship
 from trainables.shipping.card import model_card, predict_in_five_lines
+from trainables.shipping.formats import packages
+from trainables.shipping.formats.packed import load_packed
 from trainables.shipping.options import ShipOptions
-from trainables.shipping.packed import load_packed
+from trainables.terminal.command_line import run_command_line
 from trainables.training.export import load_model
 from trainables.training.trial import TrialRun
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from tests.trainables.sparsity.toys import LinearNetwork, ToyNetwork, random_batch
 from trainables.errors import UserError
-from trainables.sparsity.enforce import MOMENTS
-from trainables.sparsity.masks import Mask, MaskRegistry
+from trainables.sparsity.masking.enforce import MOMENTS
+from trainables.sparsity.masking.masks import Mask, MaskRegistry
 
 Optimiser = torch.optim.Optimizer
 OPTIMISERS: dict[str, Callable[[object], Optimiser]] = {

@@ -11,8 +11,8 @@ from trainables.config import TrialConfig
 from trainables.data.batch import Batch
 from trainables.models.base import SHARED
 from trainables.models.service import Service
-from trainables.sparsity.channel_units import ChannelUnits
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.channel_units import ChannelUnits
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.method import MethodContext
 from trainables.sparsity.structures.catalogue import build_structure
 

@@ -22,7 +22,7 @@ import psutil
 
 from tests.conftest import REPOSITORY
 from tests.trainables.sweep.grids import rows, write
-from trainables.checksums import read_sealed
+from trainables.integrity.checksums import read_sealed
 from trainables.sweep.folder import SweepFolder
 
 NUM_TRIALS = 5

@@ -19,8 +19,8 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.trainables.sweep.grids import read, rows, write
 from tests.trainables.training.runs import finish
-from trainables.checksums import read_sealed
 from trainables.errors import UserError
+from trainables.integrity.checksums import read_sealed
 from trainables.sweep.folder import SweepFolder
 from trainables.sweep.run import SweepOptions
 from trainables.sweep.sweep import run_sweep

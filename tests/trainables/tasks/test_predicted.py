@@ -7,10 +7,10 @@ import torch
 from trainables.data.batch import IGNORE_LABEL
 from trainables.pictures.maps import error_map
 from trainables.registry.tasks import TASKS, Metric, TaskDescription
-from trainables.tasks import predicted as module
 from trainables.tasks.depth import Depth
+from trainables.tasks.measuring import predicted as module
+from trainables.tasks.measuring.predicted import predicted
 from trainables.tasks.normals import Normals
-from trainables.tasks.predicted import predicted
 from trainables.tasks.segmentation import Segmentation
 
 SIZE = (19, 23)

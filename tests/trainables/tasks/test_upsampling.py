@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainables.tasks.upsampling import upsample_bilinear, upsample_for, upsample_nearest
+from trainables.tasks.measuring.upsampling import upsample_bilinear, upsample_for, upsample_nearest
 
 SIZES = [
     ((4, 4), (32, 32)),

@@ -2,8 +2,8 @@
 
 import torch
 
-from trainables.training.reports import Report
 from trainables.training.trial import TrialRun
+from trainables.training.watching.reports import Report
 
 
 def finish(run: TrialRun) -> list[Report]:

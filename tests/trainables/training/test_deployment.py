@@ -10,9 +10,9 @@ from tests.contracts.conftest import MICRO
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.shipping.trial_costs import deployment_costs
-from trainables.sparsity.masks import MaskRegistry
-from trainables.training.reports import Report
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.training.trial import TrialRun
+from trainables.training.watching.reports import Report
 
 
 class Counter:

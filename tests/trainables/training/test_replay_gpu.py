@@ -10,7 +10,7 @@ from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
 from trainables.sparsity.selection import TieOrder
 from trainables.sparsity.structures.voting import settle
-from trainables.tasks.streaming import histogram
+from trainables.tasks.measuring.streaming import histogram
 from trainables.training.trial import TrialRun
 
 pytestmark = pytest.mark.gpu

@@ -9,8 +9,8 @@ import torch
 from tests.trainables.training.runs import finish
 from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
-from trainables.training.reports import Report
 from trainables.training.trial import TrialRun
+from trainables.training.watching.reports import Report
 
 
 def same(left: Any, right: Any) -> bool:

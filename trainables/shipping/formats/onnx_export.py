@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import trainables
 from trainables.errors import Failure, UserError, in_a_line
-from trainables.shipping.packages import quiet, require_packages
+from trainables.shipping.formats.packages import quiet, require_packages
 
 INPUT_NAME = "images"
 _MAX_WEIGHT_BYTES = 2**31 - 2**24  # a protocol buffer ends at 2 GiB; the graph needs some of it

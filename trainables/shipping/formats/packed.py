@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.errors import UserError, in_a_line
-from trainables.shipping.packages import require_packages
-from trainables.sparsity.masks import Mask, MaskRegistry
+from trainables.shipping.formats.packages import require_packages
+from trainables.sparsity.masking.masks import Mask, MaskRegistry
 from trainables.training.export import TrainedModel, untrained
 from trainables.training.files import write_file
 

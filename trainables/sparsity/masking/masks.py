@@ -16,10 +16,10 @@ from torch.utils.hooks import RemovableHandle
 
 from trainables.errors import UserError, unknown_name
 from trainables.models.service import Service
-from trainables.sparsity.channel_units import ChannelUnits
-from trainables.sparsity.enforce import clear_moments, moment_names
-from trainables.sparsity.prunable import find_prunable
-from trainables.sparsity.pruned_values import PrunedValues
+from trainables.sparsity.masking.channel_units import ChannelUnits
+from trainables.sparsity.masking.enforce import clear_moments, moment_names
+from trainables.sparsity.masking.prunable import find_prunable
+from trainables.sparsity.masking.pruned_values import PrunedValues
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from trainables.data.batch import Batch
 from trainables.sparsity.gradients import joint_gradients
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.method import Method, MethodContext
 from trainables.sparsity.proposal import Masks, Proposal, Scores
 from trainables.sparsity.saliency import magnitude

@@ -7,7 +7,7 @@ from torch import nn
 from trainables.config import SparsityConfig
 from trainables.errors import UserError
 from trainables.registry.structures import group_sizes
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.channels import ChannelStructure
 from trainables.sparsity.structures.n_of_m import NofM
 from trainables.sparsity.structures.structure import Structure

@@ -9,8 +9,8 @@ from torch import Tensor
 from trainables.config import SparsityConfig
 from trainables.errors import UserError
 from trainables.registry.structures import require_channel_allocation
-from trainables.sparsity.channel_units import ChannelUnits, place_in_group
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.channel_units import ChannelUnits, place_in_group
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.proposal import Masks, Proposal, Scores
 from trainables.sparsity.selection import TieOrder, order_keys, require_finite
 from trainables.sparsity.structures.filling import Coefficients, dense_cost, fill

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from trainables.models.base import CONVOLUTIONS, TRANSPOSED
 from trainables.models.copies import copy_of
-from trainables.sparsity.channel_units import ChannelUnits
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.channel_units import ChannelUnits
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.layers import NORMALISATIONS, is_depthwise
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainables.errors import UserError
-from trainables.sparsity.channel_units import ChannelUnits, place_in_group
+from trainables.sparsity.masking.channel_units import ChannelUnits, place_in_group
 
 # What one entry of a tensor costs, by name; absent tensors cost nothing. It is 1 for parameters.
 # For FLOPs it is a layer's FLOPs divided by its weights, which does not depend on the units kept.

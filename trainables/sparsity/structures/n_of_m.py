@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables.config import SparsityConfig
 from trainables.errors import UserError
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.proposal import Masks, Proposal, Scores
 from trainables.sparsity.selection import TieOrder, order_keys, require_finite
 from trainables.sparsity.structures.structure import Structure

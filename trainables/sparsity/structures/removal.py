@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from trainables.errors import UserError
 from trainables.models.base import prunable_parameters
 from trainables.models.copies import copy_of
-from trainables.sparsity.channel_units import FIXED, ChannelUnits
+from trainables.sparsity.masking.channel_units import FIXED, ChannelUnits
 from trainables.sparsity.structures.compaction import without_units
 
 _TOLERANCE = 1e-4  # of the largest output, in float32

@@ -11,7 +11,7 @@ import torch
 
 from trainables.config import SparsityConfig
 from trainables.sparsity.allocation import regrow_budget
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.proposal import Masks, Proposal, Scores
 from trainables.sparsity.selection import TieOrder
 

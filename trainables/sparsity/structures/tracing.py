@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainables.errors import UserError
 from trainables.models.copies import copy_of, draws_put_back
-from trainables.sparsity.channel_units import FIXED, ChannelUnits
+from trainables.sparsity.masking.channel_units import FIXED, ChannelUnits
 from trainables.sparsity.structures.layers import (
     NORMALISATIONS,
     input_dimension,

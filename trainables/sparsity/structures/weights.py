@@ -7,7 +7,7 @@ import torch
 from trainables.config import SparsityConfig
 from trainables.errors import UserError
 from trainables.sparsity.allocation import prune_budget, target_count
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.proposal import Masks, Proposal, Scores
 from trainables.sparsity.selection import TieOrder, require_finite, select
 from trainables.sparsity.structures.structure import Structure

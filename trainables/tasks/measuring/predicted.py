@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainables.data.vectors import unit
 from trainables.registry.tasks import TaskDescription
-from trainables.tasks.upsampling import upsample_for
+from trainables.tasks.measuring.upsampling import upsample_for
 
 _VALUES_AT_ONCE = 2**26  # logits of a large picture are up-sampled in groups of classes
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from trainables.errors import UserError
 from trainables.report import PRIMARY_METRICS, describe
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 
 
 class BestWeights:

@@ -23,8 +23,8 @@ from trainables.training.dense_runs import entry
 from trainables.training.dense_runs.key import entry_key
 from trainables.training.device import resolve_device
 from trainables.training.loop.loop import Diverged
-from trainables.training.reports import Progress
 from trainables.training.trial import TrialRun
+from trainables.training.watching.reports import Progress
 
 POLL_SECONDS = 0.5
 CHECKPOINT_SECONDS = 60.0  # between a builder's checkpoints, besides those at reports

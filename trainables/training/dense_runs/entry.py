@@ -19,7 +19,7 @@ import torch
 from trainables.training.checkpoints.manifest import file_crc32, listed_files, write_manifest
 from trainables.training.dense import BEST_STEP, DenseRun
 from trainables.training.loop.loop import Diverged
-from trainables.training.reports import Report
+from trainables.training.watching.reports import Report
 
 
 def read_entry(folder: Path, steps: Iterable[int]) -> DenseRun | None:

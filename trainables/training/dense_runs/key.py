@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from trainables.code_digest import digest, digest_files, digest_import
 from trainables.config import TrialConfig
 from trainables.data.catalogue import open_dataset
+from trainables.integrity.code_digest import digest, digest_files, digest_import
 from trainables.registry.lookup import DATASET, MODEL, TASK, Kind
 from trainables.training.device import resolve_precision
 

@@ -16,7 +16,7 @@ from trainables.data.loading.loader import BatchSource
 from trainables.errors import Failure
 from trainables.seeds import derive_seed
 from trainables.sparsity.agreement import Ballots, add_ballots, count_ballots
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.method import Method, Proposal
 from trainables.sparsity.schedule import density_at, drop_fraction_at, prune_due, regrow_due
 from trainables.sparsity.structures.structure import Structure

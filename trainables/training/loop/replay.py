@@ -26,7 +26,7 @@ from trainables.config import TrialConfig
 from trainables.data.loading.loader import BatchSource
 from trainables.data.loading.readers import Inputs
 from trainables.errors import Failure, UserError, is_out_of_memory
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.tasks.base import Task
 from trainables.training.loop.host_state import why_not_replayable
 from trainables.training.loop.step import GradientStep

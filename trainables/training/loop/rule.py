@@ -10,7 +10,7 @@ from trainables.data.batch import Batch
 from trainables.data.loading.loader import BatchSource
 from trainables.errors import UserError
 from trainables.seeds import generator
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.method import Method, MethodContext, Proposal
 from trainables.sparsity.structures.structure import Structure
 from trainables.tasks.base import Task

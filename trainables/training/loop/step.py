@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from trainables.config import TrialConfig
 from trainables.data.batch import Batch
 from trainables.models.passes import differentiating, predict
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
 from trainables.training.loop.losses import (

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from trainables.report import PRIMARY_METRICS
-from trainables.training.reports import Report
+from trainables.training.watching.reports import Report
 
 _PLAIN_LINE_FRACTION = 0.1  # without a terminal, one progress line per tenth of a phase
 

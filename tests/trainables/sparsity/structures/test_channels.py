@@ -13,7 +13,7 @@ from tests.trainables.sparsity.structures.networks import PIECES, RandomNetwork,
 from tests.trainables.sparsity.toys import ToyNetwork, toy_config
 from trainables.errors import UserError
 from trainables.models.catalogue import build_model
-from trainables.sparsity.masks import MaskRegistry
+from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import build_structure, use_structure
 from trainables.sparsity.structures.channels import ChannelStructure
 from trainables.sparsity.structures.compaction import compacted

@@ -9,8 +9,8 @@ import pytest
 
 import trainables
 from tests.trainables.training.runs import finish
-from trainables.code_digest import digest_import
 from trainables.data.catalogue import store_root
+from trainables.integrity.code_digest import digest_import
 from trainables.training.dense import dense_config
 from trainables.training.dense_runs import key as dense_key
 from trainables.training.dense_runs.key import entry_key, package_digest

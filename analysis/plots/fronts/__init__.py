@@ -1,0 +1,1 @@
+"""Draw fronts: of one study or several, with bounds and what fresh seeds say."""

@@ -1,0 +1,1 @@
+"""Draw what happens in each layer: density, and agreement among tasks."""

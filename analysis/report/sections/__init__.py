@@ -1,0 +1,1 @@
+"""Fill the sections of the report."""

@@ -1,0 +1,1 @@
+"""Compare systems over seeds, paired."""

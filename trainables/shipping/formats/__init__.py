@@ -1,0 +1,1 @@
+"""Writes the files that are shipped: ONNX, a program of torch.export, packed weights."""

@@ -1,0 +1,1 @@
+"""Holds what the command lines share: how they begin, fail, print and end."""

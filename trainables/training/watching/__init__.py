@@ -1,0 +1,1 @@
+"""Follows a run from outside: its reports, its progress on the screen, and hangs."""
