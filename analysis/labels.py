@@ -5,7 +5,7 @@ Tables, figures and sentences of all rooms take their words from here. Standard 
 
 import math
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 
 from trainables import report
 
@@ -198,7 +198,9 @@ def admitting(value: float, name: str, digits: int = 4) -> str:
     scaled = Decimal(repr(float(value))) * Decimal(repr(shown_factor(name)))
     # Whole numbers such as counts of weights keep all their digits.
     whole = shown_factor(name) == 1 and scaled == scaled.to_integral_value()
-    return _decimal_text(scaled if whole else _worse(scaled, name, digits)) + _unit_after(name)
+    return _decimal_text(
+        scaled if whole else report.rounded_to_worse(name, scaled, digits)
+    ) + _unit_after(name)
 
 
 def admitting_numbers(values: Sequence[float], name: str) -> list[str]:
@@ -262,7 +264,7 @@ def share_of_dense(value: float, dense: float, name: str, digits: int = 4) -> st
     if not (math.isfinite(value) and math.isfinite(dense) and dense > 0):
         return "–"
     percent = 100 * Decimal(repr(float(value))) / Decimal(repr(float(dense)))
-    return f"{_decimal_text(_worse(percent, name, digits))} %"
+    return f"{_decimal_text(report.rounded_to_worse(name, percent, digits))} %"
 
 
 def _rounded_up(percent: float, digits: int) -> Decimal:
@@ -280,13 +282,6 @@ def _raised(value: float, name: str, digits: int) -> str:
     cleaned = exact.quantize(_DUST, context=Context(prec=50))  # of what is left of equal floats
     rounded = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(cleaned)
     return _decimal_text(abs(rounded))
-
-
-def _worse(value: Decimal, name: str, digits: int) -> Decimal:
-    """Round to so many significant digits, to the side on which the metric is worse."""
-    upwards = report.describe(name).direction == "minimize"
-    context = Context(prec=digits, rounding=ROUND_CEILING if upwards else ROUND_FLOOR)
-    return context.create_decimal(value)
 
 
 def _decimal_text(value: Decimal) -> str:
