@@ -67,10 +67,13 @@ def _ends(found: Findings) -> Iterator[Finding]:
     study = found.study
     failed = study.with_status("failed")
     ends = collapse.ends(study, {t.trial: failure_reason(study, t) for t in failed})
-    text = (
-        f"{len(failed)} of {trials_text(ends.total)} failed, {ends.diverged} of them because a "
-        f"loss or a score was not a number; {ends.counts.get('stopped', 0)} were stopped early."
-    )
+    said = f"None of {trials_text(ends.total)} failed"
+    if failed:
+        said = (
+            f"{len(failed)} of {trials_text(ends.total)} failed, {ends.diverged} of them because a "
+            "loss or a score was not a number"
+        )
+    text = f"{said}; {ends.counts.get('stopped', 0)} were stopped early."
     remedy = ""
     if ends.share("failed") > _FAILED:
         remedy = f"Remove the commonest cause: {ends.commonest[:200]}."

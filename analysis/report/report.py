@@ -165,7 +165,7 @@ def _front_facts(found: Findings) -> list[tuple[object, str]]:
         return [(len(found.members), "on the joint front")]
     return [
         (len(found.members), "on the search's front"),
-        (len(fresh), "on the front of fresh means"),
+        (len(fresh), "on that of fresh seeds"),
     ]
 
 
