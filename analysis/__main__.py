@@ -118,10 +118,11 @@ def pick(
         ),
     ] = None,
     max_loss: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             metavar="PERCENT",
-            help="How much worse than the dense model every task may be, at most.",
+            help="How much worse than the dense model every task may be, at most; 5 and 5% are "
+            "the same.",
         ),
     ] = None,
     best: Annotated[
@@ -167,12 +168,15 @@ def pick(
     study = means.study
     among = candidates(study)
     dense, trials = among.dense, among.trials
-    bounds = conditions.parse_conditions(where or (), max_loss, study.objectives, dense)
-    if best is not None:
-        conditions.metric_name(best, study.objectives)
     if not trials:
         raise UserError(_no_model(study))
-    chosen = choice.choose(trials, study.objectives, bounds, best)
+    known = {metric for trial in trials for metric in trial.metrics}
+    loss = None if max_loss is None else conditions.parse_percent(max_loss)
+    bounds = conditions.parse_conditions(where or (), loss, study.objectives, dense, known)
+    if best is not None:
+        conditions.metric_name(best, study.objectives, known)
+    by_fresh = bool(among.seeds)
+    chosen = choice.choose(trials, study.objectives, bounds, best, by_fresh=by_fresh)
     found = picked.Pick(study=study, choice=chosen, dense=dense)
     for note in () if quiet else study.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -182,8 +186,7 @@ def pick(
     if not (quiet or to_stdout):
         print(picked.text(found))
         if seeds is not None:
-            fresh = bool(among.seeds)
-            print(f"  seeds    {_seeds_text(seeds, chosen.trial.trial, fresh=fresh)}")
+            print(f"  seeds    {_seeds_text(seeds, chosen.trial.trial, fresh=by_fresh)}")
         if plainly:
             print(f"\n{plain_choices.text(plainly)}")
     if json_file is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.options import JsonFile, Name, Out, Quiet, Storage, TrackingUri
+from trainables.checks import parse_share
 from trainables.errors import UserError
 from trainables.terminal.command_line import STDOUT, write_json
 
@@ -241,14 +242,11 @@ def _grid(
 
 
 def _fractions(text: str) -> list[float]:
-    try:
-        found = [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        found = []
+    found = [parse_share(part, "--sparsity") for part in text.split(",") if part.strip()]
     if not found or not all(0 < value < 1 for value in found):
         raise UserError(
             f"`--sparsity` takes fractions in (0, 1), separated by commas, got {text!r}; "
-            "e.g. --sparsity 0.3,0.9"
+            "e.g. --sparsity 0.3,0.9 or 30%,90%"
         )
     return found
 

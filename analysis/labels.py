@@ -5,7 +5,7 @@ Tables, figures and sentences of all rooms take their words from here. Standard 
 
 import math
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 
 from trainables import report
 
@@ -44,8 +44,13 @@ _METRIC_LABELS = {
     "cost/latency_ms": "latency per image",
     "cost/latency_fraction": "latency",
     "cost/latency_spread": "spread of the latency",
-    "cost/model_bytes": "weights file",
+    "cost/model_bytes": "weights.safetensors",
 }
+
+DELTA_MEANS = (
+    "the mean change of a task's metrics beside the dense model, averaged over the tasks; positive "
+    "is better"
+)
 
 _UNITS = {"deg": "°", "percent": "%", "dataset unit": "data units", "bytes": "MB"}
 _DEPTH_UNITS = {"metric": "m", "disparity": "disparity"}
@@ -94,6 +99,17 @@ def axis_label(name: str) -> str:
     """Return the short name with its unit, for example "mean angular error (°)"."""
     unit = unit_label(name)
     return f"{metric_label(name)} ({unit})" if unit else metric_label(name)
+
+
+def objective_label(name: str) -> str:
+    """Return task, metric, unit and arrow, for example "Depth absolute error (m) ↓"."""
+    arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
+    task = report.without_split(name).partition("/")[0]
+    if task in ("cost", "multitask"):
+        return f"{metric_label(name)} {arrow}"
+    unit = unit_label(name)  # a degree sign stands behind each number
+    words = metric_label(name) if unit == "°" else axis_label(name)
+    return f"{task_label(task)} {words} {arrow}"
 
 
 def better(name: str) -> str:
@@ -182,7 +198,9 @@ def admitting(value: float, name: str, digits: int = 4) -> str:
     scaled = Decimal(repr(float(value))) * Decimal(repr(shown_factor(name)))
     # Whole numbers such as counts of weights keep all their digits.
     whole = shown_factor(name) == 1 and scaled == scaled.to_integral_value()
-    return _decimal_text(scaled if whole else _worse(scaled, name, digits)) + _unit_after(name)
+    return _decimal_text(
+        scaled if whole else report.rounded_to_worse(name, scaled, digits)
+    ) + _unit_after(name)
 
 
 def admitting_numbers(values: Sequence[float], name: str) -> list[str]:
@@ -193,6 +211,25 @@ def admitting_numbers(values: Sequence[float], name: str) -> list[str]:
         if len(set(texts)) == len(set(values)):
             break
     return texts
+
+
+def difference(loss: float, name: str, digits: int = 4) -> str:
+    """Write by how much two values differ, for example "0.0226", "4°" or "5.1 percentage points".
+
+    loss: the worse one's distance to the better one; below 0 where it is a gain. Never smaller than
+    it is, nor a gain greater. name: the metric, in whose unit it is written.
+    """
+    text = _raised(loss, name, digits)
+    if is_percentage(name) or report.describe(name).unit == "percent":
+        return f"{text} percentage point{'' if text == '1' else 's'}"
+    return text + _unit_after(name)
+
+
+def plus_minus(mean: float, half: float, name: str) -> str:
+    """Write a mean ± half an interval that is no narrower than it is: "0.412 ± 0.0081"."""
+    if not math.isfinite(half):
+        return admitting(mean, name)
+    return f"{admitting(mean, name)} ± {_raised(half, name, 3)}{_unit_after(name)}"
 
 
 def exactly(value: float, name: str) -> str:
@@ -213,7 +250,7 @@ def losing(percent: float, digits: int = 3) -> str:
     return f"{_decimal_text(abs(loss))} % {'worse' if loss > 0 else 'better'}"
 
 
-def losing_between(low: float, high: float, digits: int = 2) -> str:
+def losing_between(low: float, high: float, digits: int = 3) -> str:
     """Write an interval of a loss, for example "-0.2 to +3.9": no narrower than it is."""
     ends = (-_rounded_up(-low, digits), _rounded_up(high, digits))
     return " to ".join(f"{'+' if end > 0 else ''}{_decimal_text(end)}" for end in ends)
@@ -227,7 +264,7 @@ def share_of_dense(value: float, dense: float, name: str, digits: int = 4) -> st
     if not (math.isfinite(value) and math.isfinite(dense) and dense > 0):
         return "–"
     percent = 100 * Decimal(repr(float(value))) / Decimal(repr(float(dense)))
-    return f"{_decimal_text(_worse(percent, name, digits))} %"
+    return f"{_decimal_text(report.rounded_to_worse(name, percent, digits))} %"
 
 
 def _rounded_up(percent: float, digits: int) -> Decimal:
@@ -239,11 +276,12 @@ def _rounded_up(percent: float, digits: int) -> Decimal:
     return exact.quantize(step, rounding=ROUND_CEILING, context=Context(prec=50)) + 0
 
 
-def _worse(value: Decimal, name: str, digits: int) -> Decimal:
-    """Round to so many significant digits, to the side on which the metric is worse."""
-    upwards = report.describe(name).direction == "minimize"
-    context = Context(prec=digits, rounding=ROUND_CEILING if upwards else ROUND_FLOOR)
-    return context.create_decimal(value)
+def _raised(value: float, name: str, digits: int) -> str:
+    """Write the size of a value, in the metric's unit, rounded up; below 0, towards it."""
+    exact = Decimal(repr(float(value))) * Decimal(repr(shown_factor(name)))
+    cleaned = exact.quantize(_DUST, context=Context(prec=50))  # of what is left of equal floats
+    rounded = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(cleaned)
+    return _decimal_text(abs(rounded))
 
 
 def _decimal_text(value: Decimal) -> str:

@@ -12,6 +12,7 @@ from search.plans.limits.budget import Budget
 from search.plans.plan import Plan
 from search.record.files.study_folder import again
 from search.record.study_status import counts_in_words
+from trainables.shipping.in_words import costs_in_words
 
 if TYPE_CHECKING:  # loads torch
     from search.execution.ship import Shipped, Wanted
@@ -78,15 +79,10 @@ def problem_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
 def shipped_lines(shipped: "Shipped", wanted: "Wanted") -> Iterator[str]:
     """Yield what was chosen and why, what was written, and how to load it."""
     result, out = shipped.result, wanted.out
-    sizes, latency = result["sizes"], result["latency"]
     yield f"{shipped.trial}: {result['config']['method']}"
     for reason in shipped.why:
         yield f"  why     {reason}"
-    yield (
-        f"  costs   {sizes['bytes'] / sizes['bytes_dense']:.3f} of the dense network's bytes, "
-        f"{latency['fraction']:.3f} of its time ({latency['shipped_ms']:.3g} ms, "
-        f"{latency['runtime']}, {latency['device']}, {latency['threads']} thread(s))"
-    )
+    yield f"  costs   {costs_in_words(result)}"
     for name, size in result["files"].items():
         yield f"  file    {out / name}, {size:,} bytes"
     yield f"  file    {out / 'card.md'}, {out / 'ship.json'}"

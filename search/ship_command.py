@@ -34,14 +34,14 @@ def ship(
         typer.Option(metavar="'METRIC<=VALUE'", help="A bound, as of `analysis pick`. Repeatable."),
     ] = None,
     max_loss: Annotated[
-        float | None, typer.Option(metavar="PERCENT", help="How much worse a task may be.")
+        str | None, typer.Option(metavar="PERCENT", help="How much worse a task may be: 5 or 5%.")
     ] = None,
     best: Annotated[
         str | None, typer.Option(metavar="METRIC", help="To be best in; default: the knee.")
     ] = None,
     trial: Annotated[
-        int | None,
-        typer.Option(help="The number of a complete trial to ship, instead of choosing one."),
+        str | None,
+        typer.Option(help="A complete trial to ship instead of choosing: 3, or demo-00003."),
     ] = None,
     seeds: Annotated[
         int, typer.Option(help="At so many seeds, its own among them; confirmed ones count.")
@@ -80,16 +80,18 @@ def ship(
       python -m search ship demo --out shipped/demo --seeds 3 --threads 4 --json -
     """
     quiet_libraries()
+    from analysis.statistics.conditions import parse_percent
     from search.execution.ship import Wanted, ship_from_study
     from search.messages import shipped_json, shipped_lines
     from trainables.shipping.options import ShipOptions
+    from trainables.sweep.folder import trial_number
 
     wanted = Wanted(
         out=out,
         where=tuple(where or ()),
-        max_loss=max_loss,
+        max_loss=None if max_loss is None else parse_percent(max_loss),
         best=best,
-        trial=trial,
+        trial=None if trial is None else trial_number(trial, name),
         seeds=seeds,
         register=register,
     )

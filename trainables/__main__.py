@@ -18,6 +18,7 @@ import typer
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from trainables import listing
+from trainables.checks import parse_share
 from trainables.errors import UserError
 from trainables.prediction import command as prediction
 from trainables.shipping.command import EXAMPLES, ship
@@ -74,8 +75,8 @@ def train(
         ),
     ] = None,
     sparsity: Annotated[
-        float | None,
-        typer.Option(help="Fraction of prunable weights at zero, in [0, 1); dense ignores it."),
+        str | None,
+        typer.Option(help="Share of prunable weights at zero, 0.9 or 90%; dense ignores it."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random stream.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -133,6 +134,7 @@ def train(
     get_method(method)
     resolved_device = resolve_device(device)
     settings = parse_settings(setting or [])
+    share = None if sparsity is None else parse_share(sparsity, "--sparsity")
     require_given_once(
         settings,
         {
@@ -147,14 +149,14 @@ def train(
         dataset,
         preset,
         tasks=tasks,
-        sparsity=sparsity,
+        sparsity=share,
         seed=seed,
         root=data_root,
         steps=steps,
         metrics=metrics,
         overrides=settings,
     )
-    asked = settings if sparsity is None else {**settings, "sparsity.target": sparsity}
+    asked = settings if share is None else {**settings, "sparsity.target": share}
     for name in without_effect(config, asked):
         print(f"note: {method} does not read {name}", file=sys.stderr)
     if resume and out is None:
@@ -232,7 +234,7 @@ def convert(
     source: Annotated[Path, typer.Argument(help="The raw data, in any supported layout.")],
     # Text, because a path would make one slash of an address's two.
     destination: Annotated[str, typer.Argument(help="Folder for the store.")],
-    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")] = None,
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels, e.g. 120x160.")] = None,
     allow_outside: Annotated[
         bool,
         typer.Option("--allow-outside", help="Read files that links or lists name outside SOURCE."),

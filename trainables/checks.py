@@ -1,6 +1,7 @@
 """Checks settings and raises errors that name the rule, the value and the remedy."""
 
 import math
+from decimal import Decimal, InvalidOperation
 
 from trainables.errors import UserError, unknown_name
 
@@ -22,6 +23,17 @@ def fraction(field: str, value: float, *, closed_above: bool = True) -> None:
     ok = math.isfinite(value) and value >= 0.0 and (value <= 1.0 if closed_above else value < 1.0)
     bracket = "]" if closed_above else ")"
     require(ok, f"`{field}` must be in [0, 1{bracket}", value, "give a fraction of one")
+
+
+def parse_share(text: str, option: str) -> float:
+    """Read a share of one, "0.9" or "90%"; raise `UserError` for what is no number."""
+    try:
+        said = Decimal(text.strip().removesuffix("%").strip())  # 99.9 % is exactly 0.999
+        return float(said / 100 if text.strip().endswith("%") else said)
+    except InvalidOperation:
+        raise UserError(
+            f"`{option}` must be a share of one, such as 0.9 or 90%, got {text!r}; correct it"
+        ) from None
 
 
 def at_least(field: str, value: float, low: float) -> None:

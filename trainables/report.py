@@ -7,6 +7,7 @@ and `cost/<metric>` (no split).
 
 import math
 from collections.abc import Iterable, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 from trainables.errors import unknown_name
@@ -33,6 +34,7 @@ __all__ = [
     "minimised",
     "non_finite",
     "objective_names",
+    "rounded_to_worse",
     "task_metrics",
     "without_split",
 ]
@@ -174,6 +176,13 @@ def describe(name: str) -> Metric:
 def minimised(name: str, value: float) -> float:
     """Return `value` so that smaller is better; direction is converted only here."""
     return describe(name).sign * value
+
+
+def rounded_to_worse(name: str, value: Decimal, digits: int = 4) -> Decimal:
+    """Return a value with so many significant digits, rounded to where the metric is worse."""
+    upwards = describe(name).direction == "minimize"
+    context = Context(prec=digits, rounding=ROUND_CEILING if upwards else ROUND_FLOOR)
+    return context.create_decimal(value)
 
 
 def task_metrics(task: str) -> tuple[str, ...]:

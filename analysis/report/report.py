@@ -137,7 +137,7 @@ def _summary(found: Findings) -> list[tuple[object, str]]:
         (len(study.trials), "trials"),
         (counts["complete"], "complete"),
         *((counts[status], word) for status, word in _COUNTED.items() if counts[status]),
-        *([(len(found.members), "on the joint front")] if found.grid is None else []),
+        *(_front_facts(found) if found.grid is None else []),
         (len({trial.method for trial in found.ended}), "methods compared"),
     ]
     if found.grid is not None:
@@ -147,6 +147,17 @@ def _summary(found: Findings) -> list[tuple[object, str]]:
     if found.epochs is not None and counts["stopped"]:
         facts.append((saved_text(found.epochs), "epochs saved by stopping early"))
     return facts
+
+
+def _front_facts(found: Findings) -> list[tuple[object, str]]:
+    """How many are on the front, and which front that is where there are two."""
+    fresh = confirmed_tables.fresh_front(found)
+    if not fresh:
+        return [(len(found.members), "on the joint front")]
+    return [
+        (len(found.members), "on the search's front"),
+        (len(fresh), "on that of fresh seeds"),
+    ]
 
 
 def _nothing(study: Study) -> str:

@@ -24,7 +24,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.labels import numbers
+from analysis.labels import admitting_numbers, difference
 from analysis.statistics.conditions import Condition, metric_name
 from analysis.statistics.pareto import non_dominated
 from trainables import report
@@ -62,7 +62,8 @@ class Choice(Generic[C]):
 
     front: all members, cheapest first. admitted: those that meet every bound and, where `best` is
     given, report it. best: the metric that decided, None for the knee. depth: how far below the
-    line of the knee the trial lies, from 1 down; negative above it.
+    line of the knee the trial lies, from 1 down; negative above it. by_fresh: whether metrics are
+    means over fresh seeds, whose front is not that of the search.
     """
 
     trial: C
@@ -71,10 +72,16 @@ class Choice(Generic[C]):
     conditions: tuple[Condition, ...]
     best: str | None
     depth: float
+    by_fresh: bool = False
 
     def leader(self, name: str) -> C:
         """Return the front's member that is best in an objective; of equals the lowest number."""
         return min(self.front, key=lambda t: (report.minimised(name, t.metrics[name]), t.number))
+
+
+def front_named(*, by_fresh: bool) -> str:
+    """Name the front that is meant: members and their number differ between the two."""
+    return "the front of means over fresh seeds" if by_fresh else "the front"
 
 
 def mean_metrics(trials: Sequence[Candidate]) -> dict[str, float]:
@@ -157,16 +164,19 @@ def choose(
     objectives: Sequence[str],
     conditions: Sequence[Condition] = (),
     best: str | None = None,
+    *,
+    by_fresh: bool = False,
 ) -> Choice[C]:
     """Choose one member of the front of `trials`, which are complete.
 
     objectives: full names, one quality per task and one cost. best: a metric, split-less or full.
-    Ties go to the lowest number.
+    by_fresh: whether metrics are means over fresh seeds. Ties go to the lowest number.
 
     Raises `UserError` if nothing is on the front, if no member has a metric that is asked for, and
     if no member meets all bounds; it then names the nearest one.
     """
-    deciding = None if best is None else metric_name(best, objectives)
+    known = {name for trial in trials for name in trial.metrics}
+    deciding = None if best is None else metric_name(best, objectives, known)
     front = front_members(trials, objectives)
     if not front:
         raise UserError(
@@ -175,10 +185,10 @@ def choose(
         )
     for name in (*(c.metric for c in conditions), *([deciding] if deciding else ())):
         if all(report.non_finite(t.metrics, [name]) for t in front):
-            raise unmeasured(name, "model of the front")
+            raise unmeasured(name, f"model of {front_named(by_fresh=by_fresh)}")
     admitted = tuple(t for t in front if all(c.is_met(t.metrics) for c in conditions))
     if not admitted:
-        raise _none_admitted(trials, front, conditions)
+        raise _none_admitted(trials, front, conditions, front_named(by_fresh=by_fresh))
     depths = _depths(front, objectives)
     if deciding is None:
         deepest = max(depths[t.number] for t in admitted)
@@ -186,7 +196,8 @@ def choose(
     else:
         admitted = tuple(t for t in admitted if not report.non_finite(t.metrics, [deciding]))
         if not admitted:
-            raise unmeasured(deciding, "model of the front that meets the bounds")
+            where = f"model of {front_named(by_fresh=by_fresh)} that meets the bounds"
+            raise unmeasured(deciding, where)
         least = min(report.minimised(deciding, t.metrics[deciding]) for t in admitted)
         equal = [t for t in admitted if report.minimised(deciding, t.metrics[deciding]) == least]
     chosen = min(equal, key=lambda t: t.number)
@@ -197,6 +208,7 @@ def choose(
         conditions=tuple(conditions),
         best=deciding,
         depth=depths[chosen.number],
+        by_fresh=by_fresh,
     )
 
 
@@ -241,7 +253,10 @@ def _depths(front: Sequence[Candidate], objectives: Sequence[str]) -> dict[int, 
 
 
 def _none_admitted(
-    trials: Sequence[Candidate], front: Sequence[Candidate], conditions: Sequence[Condition]
+    trials: Sequence[Candidate],
+    front: Sequence[Candidate],
+    conditions: Sequence[Condition],
+    named: str,
 ) -> UserError:
     """Return the error that names the bounds that fail, the nearest member, and what admits it.
 
@@ -251,8 +266,11 @@ def _none_admitted(
     failing = [c.text for c, count in zip(conditions, counts, strict=True) if not count]
     said = " or ".join(failing)
     if not failing:
-        each = [f"{c.text} by {count}" for c, count in zip(conditions, counts, strict=True)]
-        said = f"all bounds together, of {len(front)} models {', '.join(each)}"
+        each = [
+            f"{count} of {len(front)} models meet{'s' if count == 1 else ''} {c.text}"
+            for c, count in zip(conditions, counts, strict=True)
+        ]
+        said = f"all bounds together: {', '.join(each)}"
     spans = {c.metric: _span(front, c) for c in conditions}
     nearest = min(
         front,
@@ -267,20 +285,20 @@ def _none_admitted(
         if not math.isfinite(value):
             missed.append(f"{bare} is not known")
             continue
-        shown, bound = numbers([value, condition.value], condition.metric)
-        (by,) = numbers([condition.miss(nearest.metrics)], condition.metric)
+        shown, bound = admitting_numbers([value, condition.value], condition.metric)
+        by = difference(condition.miss(nearest.metrics), condition.metric, 3)
         missed.append(f"{bare} is {shown}, must be {condition.operator} {bound} (missed by {by})")
         admits.append(f"--where '{condition.admitting(value).text}'")
-    remedy = f"; {' '.join(admits)} admits it" if admits else ""
+    remedy = f"; {' '.join(admits)} would admit it" if admits else ""
     members = {trial.number for trial in front}
     others = [
         t.trial
         for t in sorted(trials, key=lambda t: t.number)
         if t.number not in members and all(c.is_met(t.metrics) for c in conditions)
     ]
-    off = f". Off the front, {others[0]} meets all bounds" if others else ""
+    off = f". {others[0]} meets all bounds, but is not on the front" if others else ""
     return UserError(
-        f"no model of the front meets {said}. The nearest is {nearest.trial}: "
+        f"no model of {named} meets {said}. The nearest is {nearest.trial}: "
         f"{', '.join(missed)}{remedy}{off}"
     )
 

@@ -6,18 +6,20 @@ names, units and directions of metrics, so that `search` may choose in the same 
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from difflib import SequenceMatcher
 from operator import ge, gt, le, lt
 
 from trainables import report
-from trainables.errors import UserError, unknown_name
+from trainables.errors import UserError
 
 _COMPARE = {"<=": le, ">=": ge, "<": lt, ">": gt}
 _BOUND = re.compile(
     r"\s*([^<>=\s]+)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(%?)\s*"
 )
+_ALIKE = 0.6  # of 1: what is likely to be meant
 _EXAMPLE = "e.g. --where 'cost/density<=0.1' --where 'segmentation/miou>=95%'"
 # Costs that are given relative to the dense network, which therefore has 1.
 _OF_DENSE = (
@@ -81,10 +83,11 @@ class Condition:
         return _share(self.metric, self.operator, given, self.dense)
 
 
-def metric_name(name: str, objectives: Sequence[str]) -> str:
+def metric_name(name: str, objectives: Sequence[str], known: Collection[str] = ()) -> str:
     """Return the full name that selection reads: `val/…` of a task's metric or Δ_T, `cost/…`.
 
-    Raises `UserError` for a name on test and for one that trials of the study do not report.
+    known: full names that trials of the study report, which the error lists; empty for all that
+    trials of these tasks may report. Raises `UserError` for a name on test and for an unknown one.
     """
     if name.startswith("test/"):
         raise UserError(
@@ -96,16 +99,48 @@ def metric_name(name: str, objectives: Sequence[str]) -> str:
     valid = [m for m in report.METRICS if m.partition("/")[0] in heads]
     bare = report.without_split(name)
     if bare not in valid or (bare.startswith("cost/") and bare != name):
-        raise unknown_name("metric", name, valid)
+        reported = {report.without_split(each) for each in known}
+        raise unknown_metric(name, [m for m in valid if m in reported] or valid)
     return bare if bare.startswith("cost/") else f"val/{bare}"
 
 
+def unknown_metric(name: str, valid: Collection[str], kind: str = "metric") -> UserError:
+    """Return the error for a metric that a study lacks; those it has are listed, closest first."""
+
+    def likeness(one: str) -> float:
+        # "miou" is meant to be "segmentation/miou".
+        ends = (one, one.rpartition("/")[2])
+        return max(SequenceMatcher(None, name.lower(), end).ratio() for end in ends)
+
+    alike = sorted((n for n in valid if likeness(n) >= _ALIKE), key=lambda n: (-likeness(n), n))
+    hint = f" Did you mean {alike[0]!r}?" if alike else ""
+    ordered = [*alike, *sorted(set(valid) - set(alike))]
+    return UserError(
+        f"unknown {kind} {name!r}.{hint} The study has {', '.join(ordered) or 'none yet'}"
+    )
+
+
+def parse_percent(text: str, option: str = "--max-loss") -> float:
+    """Read a percentage, "5" or "5%". Raises `UserError` for anything else."""
+    try:
+        return float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise UserError(
+            f"`{option}` must be a percentage of the dense model's values, 0 or more, got "
+            f"{text!r}; 5 allows every task to be 5 % worse"
+        ) from None
+
+
 def parse_condition(
-    text: str, objectives: Sequence[str], dense: Mapping[str, float] | None = None
+    text: str,
+    objectives: Sequence[str],
+    dense: Mapping[str, float] | None = None,
+    known: Collection[str] = (),
 ) -> Condition:
     """Read `METRIC<=VALUE`; VALUE is a number, or a percentage of the dense model's value.
 
-    dense: its metrics by full name; None where the study knows none. Raises `UserError`.
+    dense: its metrics by full name; None where the study knows none. known: as for `metric_name`.
+    Raises `UserError`.
     """
     found = _BOUND.fullmatch(text)
     if found is None or not math.isfinite(float(found[3])):
@@ -113,7 +148,7 @@ def parse_condition(
             "`--where` must be a metric, one of <=, >=, < and >, and a number or a percentage of "
             f"the dense model's value, in quotes, got {text!r}; {_EXAMPLE}"
         )
-    metric, operator, value = metric_name(found[1], objectives), found[2], float(found[3])
+    metric, operator, value = metric_name(found[1], objectives, known), found[2], float(found[3])
     if not found[4]:
         return Condition(metric=metric, operator=operator, value=value)
     bare = report.without_split(metric)
@@ -143,13 +178,14 @@ def parse_conditions(
     max_loss: float | None,
     objectives: Sequence[str],
     dense: Mapping[str, float] | None = None,
+    known: Collection[str] = (),
 ) -> list[Condition]:
     """Read every `--where`, and `--max-loss` as a bound on each task's objective.
 
     max_loss: by how many percent of the dense model's value a task may be worse; None for no such
-    bound. Raises `UserError`.
+    bound. known: as for `metric_name`. Raises `UserError`.
     """
-    found = [parse_condition(text, objectives, dense) for text in texts]
+    found = [parse_condition(text, objectives, dense, known) for text in texts]
     for text, one in zip(texts, found, strict=True):
         if one.value > 1.0 and _is_share(one.metric) and "%" not in text:
             bare = f"{report.without_split(one.metric)}{one.operator}"

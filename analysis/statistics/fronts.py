@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.statistics.choice import front_members, unmeasured
+from analysis.statistics.conditions import unknown_metric
 from analysis.statistics.pareto import non_dominated_order
 from analysis.statistics.uncertainty.attainment import attainment_surfaces, common_seeds
 from analysis.statistics.uncertainty.confirmed import Confirmed, confirmations
 from analysis.studies.constraints import Bound, axis_bound, off_axis_bounds, read_bounds
 from analysis.studies.trials import Study, Trial
 from trainables import report
-from trainables.errors import unknown_name
 
 _SHOWN_COSTS = ("cost/density", "cost/latency_fraction", "cost/latency_ms", "cost/model_bytes")
 
@@ -125,9 +125,11 @@ def against(study: Study, cost: str) -> Study:
     """
     metrics = report.METRICS.values()
     valid = [m.name for m in metrics if m.name.startswith("cost/") and m.direction == "minimize"]
-    if cost not in valid:
-        raise unknown_name("cost metric", cost, valid)
     complete = study.with_status("complete")
+    if cost not in valid:
+        measured = {name for trial in complete for name in trial.metrics}
+        costs = [name for name in valid if name in measured]
+        raise unknown_metric(cost, costs or valid, "cost metric")
     lacking = sum(bool(report.non_finite(trial.metrics, [cost])) for trial in complete)
     if complete and lacking == len(complete):
         raise unmeasured(cost, "complete trial")

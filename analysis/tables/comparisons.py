@@ -32,8 +32,8 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     text = [
         "Differences are paired by seed and turned so that positive is better; intervals are "
         "Student's t. Δ_T is AdaShare's mean relative change, in percent, to the reference of the "
-        "same seed. g_z is Cohen's d of the differences with Hedges' correction; it takes "
-        f"{comparison.MIN_EFFECT_PAIRS} pairs, as with fewer its interval spans all that is known.",
+        "same seed. g_z is Cohen's d of the differences with Hedges' correction; it needs "
+        f"{comparison.MIN_EFFECT_PAIRS} pairs, since with fewer its interval is too wide to use.",
         f"p is Wilcoxon's signed-rank test, corrected by Holm over all {len(rows)} rows. With "
         f"{most} seeds it cannot fall below {least:.3g}, so the last column rests on the interval "
         "alone, which is not corrected for the number of rows.",

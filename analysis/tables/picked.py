@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from analysis.labels import (
+    DELTA_MEANS,
+    admitting,
     admitting_numbers,
-    axis_label,
+    difference,
+    losing,
     metric_label,
-    number,
-    numbers,
-    task_label,
-    unit_label,
+    objective_label,
 )
 from analysis.methods import method_style
+from analysis.statistics import reasons
 from analysis.statistics.choice import Choice
-from analysis.statistics.conditions import Condition
 from analysis.studies.command_lines import command_line
 from analysis.studies.masks import read_masks
 from analysis.studies.systems_by_seed import DELTA
@@ -26,10 +26,6 @@ from analysis.tables.typeset import Table, plain
 from trainables import report
 
 _NOT_SETTINGS = ("method", "seed")
-_KNEE = (
-    "the knee: farthest below the line from the cheapest to the best, every objective scaled over "
-    "the front and tasks averaged (Das 1999)"
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,8 +150,8 @@ def table(pick: Pick) -> Table:
         dense = [pick.dense[name]] if name in pick.dense else []
         value, best, *others = admitting_numbers([*shown, *dense, *bounds], name)
         is_leader = leader.metrics[name] == pick.trial.metrics[name]
-        given = numbers([pick.gives_up(name)], name)[0]
-        cells = [_what(name), value, others[0] if dense else "–", _price(pick, name)]
+        given = difference(pick.gives_up(name), name)
+        cells = [objective_label(name), value, others[0] if dense else "–", _price(pick, name)]
         cells += [best, leader.trial, "nothing" if is_leader else given]
         rows.append(cells)
     return Table(
@@ -201,6 +197,7 @@ def to_json(pick: Pick) -> dict[str, Any]:
             }
             for condition in choice.conditions
         ],
+        "chosen_by_fresh_seeds": choice.by_fresh,
         "front": [member.trial for member in choice.front],
         "admitted": [member.trial for member in choice.admitted],
         "objectives": objectives,
@@ -215,38 +212,20 @@ def to_json(pick: Pick) -> dict[str, Any]:
 
 
 def _reasons(pick: Pick) -> Iterable[tuple[str, str]]:
-    choice = pick.choice
-    total, count = len(choice.front), len(choice.admitted)
-    of = f"of the {total} models of the front" if total > 1 else "the front's one model"
-    if choice.conditions:
-        of = f"{count} of the front's {total} models meet the bounds; of these"
-    rule = _KNEE if choice.best is None else f"the best {_what(choice.best)}"
-    if choice.best is not None:
-        rule += f", {admitting_numbers([pick.trial.metrics[choice.best]], choice.best)[0]}"
-    yield "why", f"{of}, {rule}"
-    for condition in choice.conditions:
-        yield "bound", _bound(condition, pick.trial)
-
-
-def _bound(condition: Condition, trial: Trial) -> str:
-    """Write for example "segmentation/miou is 0.4412, >= 0.4405 (95 % of dense 0.4637)"."""
-    shown = [trial.metrics[condition.metric], condition.value]
-    if condition.percent is not None:
-        shown.append(condition.dense)
-    value, bound, *dense = admitting_numbers(shown, condition.metric)
-    share = f" ({condition.percent:.12g} % of dense {dense[0]})" if dense else ""
-    bare = report.without_split(condition.metric)
-    return f"{bare} is {value}, {condition.operator} {bound}{share}"
+    yield "why", reasons.why(pick.choice)
+    for condition in pick.choice.conditions:
+        yield "bound", reasons.bound(condition, pick.trial.metrics)
 
 
 def _costs(pick: Pick) -> Iterable[tuple[str, str]]:
     if math.isfinite(pick.delta_percent):
-        yield "Δ_T", f"{numbers([pick.delta_percent])[0]} % to the dense model, positive is better"
+        delta = admitting(pick.delta_percent, f"val/{DELTA}")
+        yield "Δ_T", f"{delta} %: {DELTA_MEANS}"
     if pick.weights is not None:
         kept, total = pick.weights
         yield "weights", f"{kept:,} of {total:,} prunable ones kept"
     found = [
-        f"{metric_label(name)} {number(value, name)}"
+        f"{metric_label(name)} {admitting(value, name)}"
         for name in report.METRICS
         if name.startswith("cost/")
         and name not in ("cost/sparsity", pick.study.cost)
@@ -256,28 +235,15 @@ def _costs(pick: Pick) -> Iterable[tuple[str, str]]:
         yield "costs", ", ".join(found)
 
 
-def _what(name: str) -> str:
-    """Write for example "Depth absolute error (m) ↓"."""
-    arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
-    if name.startswith("cost/"):
-        return f"{metric_label(name)} {arrow}"
-    task = report.without_split(name).partition("/")[0]
-    if task == "multitask":
-        return f"{metric_label(name)} {arrow}"
-    unit = unit_label(name)  # a degree sign stands behind each number
-    words = metric_label(name) if unit == "°" else axis_label(name)
-    return f"{task_label(task)} {words} {arrow}"
-
-
 def _price(pick: Pick, name: str) -> str:
     """Write for example "0.0225 worse (4.9 %)"; "–" for a cost, which is no price."""
     price, dense = pick.price(name), pick.dense.get(name)
     if price is None or dense is None or name.startswith("cost/"):
         return "–"
-    if price == 0:
+    if difference(price, name) == difference(0.0, name):
         return "none"
-    share = f" ({100 * abs(price / dense):.3g} %)" if dense else ""
-    return f"{numbers([abs(price)], name)[0]} {'worse' if price > 0 else 'better'}{share}"
+    share = f" ({losing(100 * price / abs(dense)).rpartition(' ')[0]})" if dense else ""
+    return f"{difference(price, name)} {'worse' if price > 0 else 'better'}{share}"
 
 
 def _setting(value: Any) -> str:

@@ -24,11 +24,7 @@ from analysis.statistics.choice import Choice, choose
 from analysis.statistics.comparing.comparison import Interval
 from analysis.statistics.conditions import parse_conditions
 from analysis.statistics.fronts import dense_trials
-from analysis.statistics.uncertainty.confirmed import (
-    ENOUGH_SEEDS,
-    tied_at_few,
-    ties,
-)
+from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, tied_at_few, ties
 from analysis.statistics.uncertainty.doubts import (
     failures,
     missed_bounds,
@@ -171,14 +167,14 @@ def fresh_delta_text(one: PlainChoice) -> str:
     """Write Δ_T at fresh seeds, for example "-5.2 %"; "" where it is not known."""
     if one.by_fresh or not math.isfinite(one.fresh_delta):
         return ""
-    return f"{admitting(one.fresh_delta, f'val/{DELTA}', 3)} %"
+    return f"{admitting(one.fresh_delta, f'val/{DELTA}')} %"
 
 
 def sureness(one: PlainChoice) -> str:
     """Say at how many seeds the model is known, and with which members, of what cost, it is tied.
 
     For example "5 fresh seeds; tied with 12 (24.5 %), 17 (30 %)", "3 fresh seeds, too few to tell
-    it from 12 (24.5 %)" or "one seed; all 5 fresh trainings failed".
+    it apart from 12 (24.5 %)" or "one seed; all 5 fresh trainings failed".
     """
     return joined((*seeds_parts(one), *failed_parts(one)))
 
@@ -186,7 +182,7 @@ def sureness(one: PlainChoice) -> str:
 def _cheapest(costs: Mapping[int, float], cost: str) -> str:
     """Name the cheapest trials, for example "12 (24.5 %), 17 (30 %) and 3 more"."""
     ordered = sorted(costs, key=lambda each: (costs[each], each))
-    named = [f"{each} ({admitting(costs[each], cost, 3)})" for each in ordered[:_MAX_NAMED]]
+    named = [f"{each} ({admitting(costs[each], cost)})" for each in ordered[:_MAX_NAMED]]
     more = len(ordered) - len(named)
     return ", ".join(named) + (f" and {more} more" if more else "")
 
@@ -208,9 +204,9 @@ def seeds_parts(one: PlainChoice) -> tuple[str, ...]:
         tied, few = (_cheapest({each: costs[each] for each in some}, cost) for some in numbers)
         said += [f"tied with {tied}"] if tied else []
         if few and one.num_seeds < ENOUGH_SEEDS:
-            said.append(f"too few to tell it from {few}")
+            said.append(f"too few to tell it apart from {few}")
         elif few:
-            said.append(f"too few of them shared to tell it from {few}")
+            said.append(f"too few of them shared to tell it apart from {few}")
     return tuple(said)
 
 
@@ -282,7 +278,7 @@ def _choice(
     def choose_among(some: Candidates) -> Choice[Trial]:
         asked = [where] if where else []
         bounds = parse_conditions(asked, max_loss, study.objectives, some.dense)
-        return choose(some.trials, study.objectives, bounds, best)
+        return choose(some.trials, study.objectives, bounds, best, by_fresh=bool(some.seeds))
 
     try:
         chosen = choose_among(among)
@@ -326,7 +322,7 @@ def _before(
     except UserError:
         return ""
     cost = pick.study.cost
-    said = f"{lucky.trial} ({metric_label(cost)} {admitting(lucky.metrics[cost], cost, 3)})"
+    said = f"{lucky.trial} ({metric_label(cost)} {admitting(lucky.metrics[cost], cost)})"
     return f"Before fresh seeds it was {said}." * (lucky.trial != pick.trial.trial)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
 
+from analysis.statistics import reasons
 from analysis.statistics.choice import (
     Choice,
     choose,
@@ -23,7 +24,7 @@ from search.record.front import CONFIRMS, is_confirmation
 from search.record.storage import StudyRecord
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError
-from trainables.report import add_recorded_tasks, non_finite, without_split
+from trainables.report import add_recorded_tasks, non_finite
 from trainables.shipping.options import ShipOptions, check
 from trainables.shipping.seeds import metrics_of_seeds
 from trainables.shipping.ship import ship
@@ -218,9 +219,11 @@ def _chosen(
         raise _not_complete(wanted.trial, trials, complete)
     dense = [t for t in candidates("complete", "infeasible") if t.config["method"] == "dense"]
     by_number = {candidate.number: candidate for candidate in complete}
-    complete, dense = _as_known(complete, dense, objectives, trials)
-    bounds = parse_conditions(wanted.where, wanted.max_loss, objectives, mean_metrics(dense))
-    choice = choose(complete, objectives, bounds, wanted.best)
+    known, dense = _as_known(complete, dense, objectives, trials)
+    names = {metric for one in known for metric in one.metrics}
+    bounds = parse_conditions(wanted.where, wanted.max_loss, objectives, mean_metrics(dense), names)
+    by_fresh = known is not complete
+    choice = choose(known, objectives, bounds, wanted.best, by_fresh=by_fresh)
     return by_number[choice.trial.number], _reasons(choice)
 
 
@@ -306,13 +309,5 @@ def _not_complete(
 
 
 def _reasons(choice: Choice[_Candidate]) -> tuple[str, ...]:
-    total, count = len(choice.front), len(choice.admitted)
-    among = f"{count} of the front's {total} models meet the bounds; of these"
-    if not choice.conditions:
-        among = f"of the front's {total} models" if total > 1 else "the front's one model"
-    values = choice.trial.metrics
-    rule = "the knee, farthest below the line from the cheapest to the best"
-    if choice.best is not None:
-        rule = f"the best {without_split(choice.best)}, {values[choice.best]:.4g}"
-    bounds = [f"{c.text}: it is {values[c.metric]:.6g}" for c in choice.conditions]
-    return (f"{among}, {rule}", *bounds)
+    bounds = [reasons.bound(c, choice.trial.metrics) for c in choice.conditions]
+    return (reasons.why(choice), *bounds)

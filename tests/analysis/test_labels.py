@@ -10,10 +10,12 @@ from analysis.labels import (
     admitting,
     admitting_numbers,
     axis_label,
+    difference,
     losing,
     losing_between,
     number,
     numbers,
+    plus_minus,
     share_of_dense,
 )
 from analysis.statistics.conditions import parse_condition
@@ -56,7 +58,7 @@ def test_one_number(value: float, name: str, text: str) -> None:
 def test_axes_of_costs_have_units() -> None:
     assert axis_label("cost/latency_fraction") == "latency (% of dense)"
     assert axis_label("cost/latency_ms") == "latency per image (ms)"
-    assert axis_label("cost/model_bytes") == "weights file (MB)"
+    assert axis_label("cost/model_bytes") == "weights.safetensors (MB)"
 
 
 @given(
@@ -132,8 +134,32 @@ def test_a_loss_is_written_as_much_or_more(percent: float) -> None:
     assert float(gained.partition(" ")[0].replace(",", "")) <= percent + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("loss", "name", "text"),
+    [
+        (0.50 - 0.44, "val/segmentation/miou", "0.06"),
+        (0.0225401, "val/segmentation/miou", "0.02255"),
+        (-0.0225401, "val/segmentation/miou", "0.02254"),  # a gain, never greater
+        (4.2, "val/normals/mean_error_deg", "4.2°"),
+        (0.004978, "cost/density", "0.4978 percentage points"),
+        (0.01, "cost/density", "1 percentage point"),
+        (2.0, "val/multitask/delta_percent", "2 percentage points"),
+        (0.5, "cost/latency_ms", "0.5 ms"),
+        (1e-15, "cost/density", "0 percentage points"),
+    ],
+)
+def test_differences_are_never_written_smaller(loss: float, name: str, text: str) -> None:
+    assert difference(loss, name) == text
+
+
+def test_a_mean_and_half_its_interval() -> None:
+    assert plus_minus(0.41204, 0.008101, "val/segmentation/miou") == "0.412 ± 0.00811"
+    assert plus_minus(0.6, 0.02, "cost/latency_fraction") == "60 % ± 2 %"
+    assert plus_minus(0.6, float("inf"), "cost/latency_fraction") == "60 %"
+
+
 def test_an_interval_of_losses_is_not_narrowed() -> None:
-    assert losing_between(-0.412, 3.92) == "-0.42 to +4"
+    assert losing_between(-0.412, 3.92) == "-0.412 to +3.92"
     assert losing_between(0.0, 104.2) == "0 to +105"
     assert losing_between(-1e-15, 1e-15) == "0 to 0"
 

@@ -48,7 +48,7 @@ def test_the_knee_and_why(built: BuiltStudy, monkeypatch, capsys) -> None:
     said = capsys.readouterr().out
     lines = said.splitlines()
     assert lines[0] == "demo-00002: DiSparse static"
-    assert "of the 4 models of the front, the knee: farthest below the line" in lines[1]
+    assert "of the 4 models on the front, the knee: farthest below the line" in lines[1]
     rows = {cells[0]: cells[1:] for line in lines if len(cells := re.split(r" {2,}", line)) > 5}
     assert {name: cells for name, cells in rows.items() if len(cells) == 6} == {
         "val": ["value", "dense", "price", "best of front", "of trial", "given up"],
@@ -56,17 +56,22 @@ def test_the_knee_and_why(built: BuiltStudy, monkeypatch, capsys) -> None:
         "Surface normals mean angular error ↓": [
             *("20°", "16°", "4° worse (25 %)", "16°", "demo-00000", "4°"),
         ],
-        "density ↓": ["10.01 %", "100 %", "–", "5 %", "demo-00003", "5.01 %"],
+        "density ↓": ["10.01 %", "100 %", "–", "5 %", "demo-00003", "5.01 percentage points"],
     }
     assert "settings optimiser.name=adam" in said
-    assert "Δ_T      -18.5 % to the dense model" in said  # (-12 - 25) / 2
+    assert (
+        "Δ_T      -18.5 %: the mean change of a task's metrics beside the dense model" in said
+    )  # (-12 - 25) / 2
     assert "python -m search ship demo --trial 2 --out shipped/demo-00002 --storage" in said
     assert "model.pt, which is not there" in said
 
 
 @pytest.mark.parametrize(
     ("loss", "expected"),
-    [("0", "demo-00000"), ("12.5", "demo-00001"), ("25", "demo-00002"), ("62.5", "demo-00003")],
+    [
+        *(("0", "demo-00000"), ("12.5", "demo-00001"), ("25", "demo-00002")),
+        *(("62.5", "demo-00003"), ("12.5%", "demo-00001"), (" 25 % ", "demo-00002")),
+    ],
 )
 def test_every_task_within_a_loss(loss, expected, built: BuiltStudy, monkeypatch, capsys) -> None:
     found = answer(monkeypatch, capsys, built, "--max-loss", loss, "--best", "cost/density")
@@ -170,9 +175,9 @@ def test_what_was_measured_is_shown(record: Record, monkeypatch, capsys) -> None
     assert pick(monkeypatch, built, "--where", "cost/latency_fraction<=0.7") == 0
     said = capsys.readouterr().out
     assert (
-        "forward FLOPs 30 %, latency per image 5.25 ms, latency 60 %, weights file 0.25 MB"
+        "forward FLOPs 30 %, latency per image 5.25 ms, latency 60 %, weights.safetensors 0.25 MB"
     ) in said
-    assert "Δ_T      -7.5 % to the dense model" in said
+    assert "Δ_T      -7.5 %: the mean change" in said
     assert "cost/latency_fraction is 60 %, <= 70 %" in said
 
 
@@ -200,19 +205,25 @@ def test_the_front_is_that_of_the_study(record: Record, monkeypatch, capsys) -> 
         (
             ["--where", "cost/density<=1%"],
             "no model of the front meets cost/density<=1%. The nearest is demo-00003: cost/density "
-            "is 5 %, must be <= 1 % (missed by 4 %); --where 'cost/density<=5%' admits it",
+            "is 5 %, must be <= 1 % (missed by 4 percentage points); --where 'cost/density<=5%' "
+            "would admit it",
         ),
         (["--where", "cost/latency_fraction<=0.5"], "--set objective.cost=cost/latency_fraction`"),
         (["--best", "cost/latency_ms"], "--set objective.cost=cost/latency_fraction`"),
         (["--best", "cost/model_bytes"], "--set objective.cost=cost/model_bytes`"),
         (["--where", "cost/densty<=1"], "Did you mean 'cost/density'"),
-        (["--best", "depth/absolute_error"], "unknown metric 'depth/absolute_error'; valid: "),
+        (
+            ["--best", "depth/absolute_error"],
+            "unknown metric 'depth/absolute_error'. The study has cost/density",
+        ),
         (["--best", "test/segmentation/miou"], "must be chosen on val"),
+        (["--best", "miou"], "unknown metric 'miou'. Did you mean 'segmentation/miou'? The study"),
+        (["--max-loss", "little"], "`--max-loss` must be a percentage of the dense model's values"),
         (["--max-loss", "-1"], "`--max-loss` must be a percentage of the dense model's values"),
         (["--max-loss", "nan"], "`--max-loss` must be a percentage of the dense model's values"),
         (
             ["--max-loss", "5", "--where", "cost/density<=0.2"],
-            "all bounds together, of 4 models cost/density<=0.2 by 2, segmentation/miou>=95% by 2",
+            "all bounds together: 2 of 4 models meet cost/density<=0.2, 2 of 4 models meet segm",
         ),
         (["--where", "cost/density"], "`--where` must be a metric, one of <=, >=, < and >"),
         (
@@ -252,6 +263,28 @@ def test_a_study_without_a_model(rows, said: str, record: Record, monkeypatch, c
         in err
     )
     assert "`python -m search resume empty --storage " in err
+
+
+def test_a_loss_is_rounded_alike_in_both_tables(record: Record, monkeypatch, capsys) -> None:
+    rows = hand_rows()
+    rows[2].metrics["val/segmentation/miou"] = 0.44444  # 11.112 % worse: 11.2, never 11.1
+    built = record("demo", rows, tasks=TASKS)
+    assert pick(monkeypatch, built) == 0
+    said = capsys.readouterr().out
+    assert "0.05556 worse (11.2 %)" in said
+    assert said.count("11.2 % worse") == 1  # of the knee, in the list below
+    assert "11.1" not in said
+
+
+def test_an_unknown_metric_lists_those_of_the_study_alone(
+    built: BuiltStudy, monkeypatch, capsys
+) -> None:
+    for options in (("--best", "cost/densitee"), ("--where", "cost/densitee<=1")):
+        assert pick(monkeypatch, built, *options) == 2
+        said = capsys.readouterr().err
+        assert said.strip().endswith(
+            "The study has cost/density, normals/mean_error_deg, segmentation/miou"
+        )
 
 
 def test_help_has_examples(monkeypatch, capsys) -> None:

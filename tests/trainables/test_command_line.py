@@ -74,6 +74,11 @@ MISTAKES = {
     "no task": (["train", "snip", "--tasks", ","], "must name the tasks"),
     "metric definition": (["train", "snip", "--metrics", "mine"], "valid: corrected, published"),
     "sparsity 1": (["train", "snip", "--sparsity", "1.0"], "[0, 1), got 1.0"),
+    "sparsity 90": (["train", "snip", "--sparsity", "90"], "[0, 1), got 90"),
+    "sparsity's form": (
+        ["train", "snip", "--sparsity", "much"],
+        "`--sparsity` must be a share of one, such as 0.9 or 90%, got 'much'",
+    ),
     "sparsity below 0": (["train", "snip", "--sparsity", "-0.1"], "[0, 1), got -0.1"),
     "sparsity nan": (["train", "snip", "--sparsity", "nan"], "[0, 1), got nan"),
     "setting": (["train", "snip", "--set", "optimiser.rate=1"], "unknown setting"),

@@ -13,6 +13,7 @@ from trainables.terminal.command_line import parse_size, require_writable, write
 EXAMPLES = """\b
 Examples:
   python -m trainables predict runs/demo/trials/00003/model.pt photo.jpg --out predictions
+  python -m trainables predict demo-00003 photo.jpg --out predictions     # that trial, in runs/demo
   python -m trainables predict runs/rigl holiday/*.jpg --out predictions --json -
   python -m trainables predict shipped photo.png --out predictions --quiet
   python -m trainables predict model.pt street.png --out predictions --size 256x512 --device cuda
@@ -24,7 +25,9 @@ _STDOUT = "-"
 def predict(
     model: Annotated[
         Path,
-        typer.Argument(help="A model.pt, a folder that has one, or the folder of a shipped model."),
+        typer.Argument(
+            help="A model.pt, a folder with one, a trial's name, or the folder that `ship` wrote."
+        ),
     ],
     images: Annotated[list[Path], typer.Argument(help="Pictures of any size: PNG, JPEG, …")],
     out: Annotated[
@@ -34,9 +37,9 @@ def predict(
     size: Annotated[
         str | None,
         typer.Option(
-            help="HEIGHTxWIDTH at which pictures go into the network; default: as many pixels as "
-            "the frames of its training, in the picture's proportions. Results have the picture's "
-            "own size."
+            help="HEIGHTxWIDTH at which pictures go into the network, e.g. 240x320 for 240 pixels "
+            "high and 320 wide; default: as many pixels as the frames of its training, in the "
+            "picture's proportions. Results have the picture's own size."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -70,6 +73,8 @@ def predict(
     to_stdout = json_file == _STDOUT
     done: list[dict[str, Any]] = []
     unread: dict[str, str] = {}
+    if not quiet:
+        print(f"note: {predictor.trained_on}", file=sys.stderr)
     for path, name in zip(images, unique_names(images), strict=True):
         try:
             picture = read_picture(path)
@@ -86,6 +91,7 @@ def predict(
     result = {
         "command": [Path(sys.executable).name, "-m", "trainables", *sys.argv[1:]],
         "model": str(model),
+        "trained_on": predictor.trained_on,
         "config": network.config.to_dict(),
         "seed": network.config.seed,
         "pictures": done,
@@ -110,4 +116,6 @@ def _line(done: dict[str, Any], folder: Path) -> str:
     sizes = ("x".join(map(str, done[key])) for key in ("size", "network_size"))
     own, inside = sizes
     names = ",".join(("overview", *done["predictions"]))
-    return f"{done['image']} ({own}, predicted at {inside}): {folder}/{{{names}}}.png"
+    return (
+        f"{done['image']} (height x width {own}, in the network {inside}): {folder}/{{{names}}}.png"
+    )

@@ -28,6 +28,7 @@ from trainables.training.device import (
     resolve_precision,
 )
 from trainables.training.export import load_model
+from trainables.training.model_files import WANTED, model_file, not_there
 
 SMALLEST_SIDE = 16  # pixels of an image on its way into the network, as `data.size` has it
 
@@ -91,29 +92,26 @@ class Network:
                 "--device cpu"
             ) from None
         except (RuntimeError, ValueError) as error:
+            height, width = self.config.data.size
             raise UserError(
                 f"the image size must fit the network, got {_text(size)} ({in_a_line(error)}); "
-                f"give another by --size, e.g. {_text(self.config.data.size)}, as it was trained"
+                f"give another by --size, e.g. {height}x{width}, as it was trained"
             ) from None
         return {task: output.float() for task, output in outputs.items()}
 
 
 def load_network(path: Path, device: str) -> Network:
-    """Load a model.pt, the folder that has one, or the folder of a shipped model.
+    """Load a model.pt, the folder that has one, a trial, or the folder of a shipped model.
 
-    device: "auto", "cpu" or "cuda". Raises `UserError` for anything else.
+    The folder may be named by its model.onnx. device: "auto", "cpu" or "cuda". Raises `UserError`
+    for anything else.
     """
-    if not path.is_dir():
-        return _trained(path, device)
-    if (path / "model.onnx").is_file() and (path / "ship.json").is_file():
-        return _shipped(path, device)
-    if (path / "model.pt").is_file():
-        return _trained(path / "model.pt", device)
-    raise UserError(
-        f"MODEL must be a model.pt or a folder with one, or what `ship` wrote, got {str(path)!r} "
-        "without model.pt, and without model.onnx and ship.json; `train --out DIR` writes "
-        "DIR/model.pt"
-    )
+    folder = path.parent if path.name == "model.onnx" else path
+    if (folder / "model.onnx").is_file() and (folder / "ship.json").is_file():
+        return _shipped(folder, device)
+    if not model_file(path).is_file():
+        raise not_there(path, f"{WANTED}, or the folder that `ship` wrote")
+    return _trained(path, device)
 
 
 def _trained(path: Path, device: str) -> Network:
@@ -139,10 +137,18 @@ def _shipped(folder: Path, device: str) -> Network:
     if device == "auto":
         device = "cpu"  # what it was verified on
     require_runtime("onnxruntime", device, 1)
+    rule = f"{str(folder)!r} must be what `ship` wrote, got"
     try:
         about: dict[str, Any] = json.loads((folder / "ship.json").read_text())
         config = TrialConfig.from_dict(about["config"])
         mean, std = tuple(about["image_mean"]), tuple(about["image_std"])
+    except UserError as error:  # of another version, or a user's own network without its code
+        raise UserError(
+            f"{rule} a ship.json that cannot be used ({error}); ship it again"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{rule} a ship.json that is not whole; ship it again") from None
+    try:
         network = OnnxModel(
             (folder / "model.onnx").read_bytes(), device=device, threads=torch.get_num_threads()
         )
@@ -150,7 +156,7 @@ def _shipped(folder: Path, device: str) -> Network:
         raise
     except Exception as error:  # ONNX Runtime's errors are of many kinds
         raise UserError(
-            f"{str(folder)!r} must be what `ship` wrote, got {in_a_line(error)}; ship it again"
+            f"{rule} a model.onnx that is not whole ({in_a_line(error)}); ship it again"
         ) from None
     return Network(
         run=network,
@@ -163,4 +169,4 @@ def _shipped(folder: Path, device: str) -> Network:
 
 
 def _text(size: Size | None) -> str:
-    return "" if size is None else f"{size[0]}x{size[1]}"
+    return "" if size is None else f"{size[0]}x{size[1]} (height x width)"

@@ -37,6 +37,7 @@ from trainables.tasks.measuring.predicted import predicted
 from trainables.training.files import write_file
 
 CLASSES = "classes.csv"
+_MAX_NAMED = 12  # of the classes in a sentence; all are in the table
 _DIRECTIONS = (
     ((255, 128, 128), "right"),
     ((128, 255, 128), "up"),
@@ -58,6 +59,21 @@ class Predictor:
         self._dataset: DatasetDescription | None = None
         with contextlib.suppress(UserError):  # a user's own without its code: classes have numbers
             self._dataset = DATASET.find(config.data.dataset)
+
+    @property
+    def trained_on(self) -> str:
+        """Return what the model was trained on and the classes it knows, in words."""
+        data, known = self.network.config.data, self._dataset
+        drawn = " (drawn by a program)" if known is not None and known.generate else ""
+        said = f"the model was trained on {data.dataset}{drawn}"
+        if known is None or not any(task.channels == "classes" for task in self.tasks.values()):
+            return f"{said}; of other pictures it may know little"
+        names = list(known.class_names)
+        if not names:
+            return f"{said} and knows its {known.num_classes} classes alone"
+        more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+        listed = f"{', '.join(names[:_MAX_NAMED])}{more}"
+        return f"{said} and knows its {len(names)} classes alone: {listed}"
 
     def predict(self, picture: Picture, name: str) -> dict[str, Any]:
         """Write the files of one picture into the folder `name`; return what they are, for JSON.

@@ -11,7 +11,7 @@ from trainables.pictures.colours import Colours, scale_table
 _SIDE = 420  # pixels; the longest a panel is drawn
 _GAP, _LINE, _BAR = 18, 18, 12
 _TITLE_SIZE, _TEXT_SIZE = 16, 13
-_MAX_COLUMNS = 3
+_COLUMNS = (3, 2, 4, 5)  # the first of those that leave the fewest places empty
 _MAX_ENTRIES = 12
 _INK, _QUIET = (27, 31, 36), (91, 100, 114)
 
@@ -33,14 +33,14 @@ class Panel:
 
 
 def overview(panels: Sequence[Panel]) -> Image.Image:
-    """Return all panels in rows of three, each with its title, legend and scale."""
+    """Return all panels in equal rows, each with its title, legend and scale."""
     height, width = panels[0].colours.shape[:2]
     factor = _SIDE / max(height, width)
     shown = max(1, round(width * factor)), max(1, round(height * factor))
     column = max(shown[0], 260)  # room for two columns of a legend
     below = max(_room(panel) for panel in panels)
     cell = column + _GAP, _LINE + 6 + shown[1] + below + _GAP
-    columns = min(_MAX_COLUMNS, len(panels))
+    columns = min(len(panels), min(_COLUMNS, key=lambda count: -len(panels) % count))
     rows = -(-len(panels) // columns)
     sheet = Image.new("RGB", (columns * cell[0] + _GAP, rows * cell[1] + _GAP), "white")
     draw = ImageDraw.Draw(sheet)

@@ -1,12 +1,17 @@
 """Writes the model card: what a shipped model is, in words and figures, for people."""
 
+import contextlib
 import json
+import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
-from trainables.report import METRICS, task_metrics
+from trainables.errors import UserError
+from trainables.registry.lookup import DATASET
+from trainables.report import METRICS, Metric, rounded_to_worse, task_metrics
 from trainables.shipping.formats.onnx_export import INPUT_NAME
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom, from 1. Beyond the last one it is
@@ -53,7 +58,7 @@ def _what(shipped: Mapping[str, Any]) -> str:
     tasks = config["data"]["tasks"]
     kept = (
         f"It was made sparse by `{config['method']}` and keeps {masks['kept']:,} of "
-        f"{masks['total']:,} prunable weights ({masks['kept'] / masks['total']:.2%})."
+        f"{masks['total']:,} prunable weights ({_percent(masks['kept'] / masks['total'])})."
         if masks["kept"] < masks["total"]
         else f"It is dense: all of its {masks['total']:,} prunable weights are kept."
     )
@@ -62,6 +67,11 @@ def _what(shipped: Mapping[str, Any]) -> str:
         f"One network for {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} on images of "
         f"{config['data']['dataset']}: {', '.join(tasks)}. {kept}"
     )
+
+
+def _percent(density: float) -> str:
+    """Write a density as reports do, rounded up: 0.10001 is "10.01 %"."""
+    return f"{rounded_to_worse('cost/density', 100 * Decimal(repr(density))).normalize():f} %"
 
 
 def _quality(
@@ -76,11 +86,11 @@ def _quality(
                 continue
             metric = METRICS[name]
             better = "higher" if metric.direction == "maximize" else "lower"
-            row = [f"`{full}`", f"{metrics[full]:.4g}", metric.unit, better]
+            row = [f"`{full}`", _value(full, metrics[full]), _unit(metric, shipped), better]
             if len(by_seed) > 1:
                 values = [run[full] for run in by_seed if run.get(full) is not None]
                 mean, half = interval(values) if len(values) > 1 else (metrics[full], float("nan"))
-                row.insert(2, f"{mean:.4g} ± {half:.2g}")
+                row.insert(2, f"{_value(full, mean)} ± {half:.2g}")
             rows.append(row)
     if not rows:
         return (
@@ -100,6 +110,22 @@ def _quality(
     )
 
 
+def _value(name: str, value: float) -> str:
+    """Write a value as reports do: four digits, rounded to the worse side."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{float(rounded_to_worse(name, Decimal(repr(float(value))))):.4g}"
+
+
+def _unit(metric: Metric, shipped: Mapping[str, Any]) -> str:
+    """Return a metric's unit; that of depth as far as the data set is known here."""
+    if metric.unit == "dataset unit":
+        with contextlib.suppress(UserError):  # a user's own without its code
+            kind = DATASET.find(shipped["config"]["data"]["dataset"]).depth_kind
+            return "m" if kind == "metric" else kind
+    return metric.unit
+
+
 def _sizes(shipped: Mapping[str, Any]) -> str:
     sizes = shipped["sizes"]
     rows = [
@@ -111,7 +137,8 @@ def _sizes(shipped: Mapping[str, Any]) -> str:
     ]
     for name, size in shipped["files"].items():
         if name in ("model.onnx", "model.pt2"):
-            rows.append([f"bytes, {name}", "", f"{size:,}"])
+            dense = sizes.get("onnx_bytes_dense") if name == "model.onnx" else None
+            rows.append([f"bytes, {name}", "" if dense is None else f"{dense:,}", f"{size:,}"])
     return "## Size\n\n" + _table(["", "dense", "shipped"], rows)
 
 
@@ -119,7 +146,8 @@ def _latency(latency: Mapping[str, Any]) -> str:
     low, high = latency["fraction_quartiles"]
     height, width = latency["size"]
     return (
-        f"## Time\n\nOne pass over a batch of {latency['batch']} at {height}x{width} takes "
+        f"## Time\n\nOne pass over a batch of {latency['batch']} at {height}x{width} (height x "
+        f"width) takes "
         f"{latency['shipped_ms']:.3g} ms, the dense network {latency['dense_ms']:.3g} ms: "
         f"{latency['fraction']:.3f} of its time (median of {latency['pairs']} pairs, "
         f"quartiles {low:.3f} and {high:.3f}). {latency['runtime']}, {latency['device']} "
@@ -133,8 +161,9 @@ def _data(shipped: Mapping[str, Any]) -> str:
     data = shipped["config"]["data"]
     height, width = data["size"]
     return (
-        f"## Data\n\nTrained and tested on `{data['dataset']}`, images of {height}x{width}. Images "
-        f"go in as float32 (batch, 3, height, width): (pixel / 255 - mean) / std, with mean "
+        f"## Data\n\nTrained and tested on `{data['dataset']}`, images of {height}x{width} (height "
+        "x width). Images go in as float32 (batch, 3, height, width): (pixel / 255 - mean) / std, "
+        "with mean "
         f"{_list(shipped['image_mean'])} and std {_list(shipped['image_std'])} for red, green and "
         "blue. The ONNX file's metadata hold them too. Predictions come out at the network's "
         "output stride; up-sample them to the image's size."

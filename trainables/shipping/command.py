@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from trainables.errors import Failure, UserError
+from trainables.shipping.in_words import costs_in_words
 from trainables.terminal.command_line import parse_size, require_writable, write_answer, write_json
 from trainables.user_code import running
 
@@ -24,7 +25,12 @@ _STDOUT = "-"
 
 
 def ship(
-    model: Annotated[Path, typer.Argument(help="The folder of `train --out`, or a model.pt.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A model.pt, or its folder: of `train --out`, or of a trial; or a trial's name."
+        ),
+    ],
     out: Annotated[
         Path,
         typer.Option(
@@ -48,7 +54,8 @@ def ship(
         typer.Option("--no-data", help="Compare on random images; no metric is computed."),
     ] = False,
     size: Annotated[
-        str | None, typer.Option(help="HEIGHTxWIDTH of the images; default: as trained.")
+        str | None,
+        typer.Option(help="HEIGHTxWIDTH of the images, e.g. 120x160; default: as trained."),
     ] = None,
     dynamic_size: Annotated[
         bool, typer.Option("--dynamic-size", help="Leave height and width open in the files.")
@@ -68,7 +75,8 @@ def ship(
     """Ship a trained MODEL: compact, export, verify and measure it, and write a model card."""
     from trainables.shipping.options import ShipOptions, check
     from trainables.shipping.ship import ship as ship_model
-    from trainables.training.export import load_model, model_file
+    from trainables.training.export import load_model
+    from trainables.training.model_files import model_file
     from trainables.training.watching.progress import TrialProgress
 
     options = ShipOptions(
@@ -156,12 +164,7 @@ def _without_root(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print_result(result: Mapping[str, Any], out: Path) -> None:
-    sizes, latency = result["sizes"], result["latency"]
     for name, size in result["files"].items():
         print(f"{out / name}  {size:,} bytes")
     print(f"{out / 'card.md'}\n{out / 'ship.json'}")
-    print(
-        f"weights {sizes['bytes'] / sizes['bytes_dense']:.3f} of the dense network's bytes; time "
-        f"{latency['fraction']:.3f} of the dense network's ({latency['shipped_ms']:.3g} ms, "
-        f"{latency['runtime']}, {latency['device']}, {latency['threads']} thread(s))"
-    )
+    print(costs_in_words(result))

@@ -83,8 +83,11 @@ def ship(
         networks["onnxruntime"] = OnnxModel(contents["model.onnx"], threads=options.threads)
     verification = _verified(trained, networks, dataset, data, options.threads, step)
     verified_in = "ONNX Runtime" if "model.onnx" in contents else "PyTorch"
-    latency = _measured(trained, reference, small.model, contents, data.size, options, step)
+    latency, onnx_bytes_dense = _measured(
+        trained, reference, small.model, contents, data.size, options, step
+    )
     result = figures(trained, reference, small, data.size, verification, latency)
+    result["sizes"]["onnx_bytes_dense"] = onnx_bytes_dense
     result |= {
         "command": list(command),
         "trained_by": None if trained_by is None else list(trained_by),
@@ -188,10 +191,12 @@ def _measured(
     size: tuple[int, int],
     options: ShipOptions,
     progress: Progress,
-) -> Latency:
+) -> tuple[Latency, int | None]:
+    """Return the time, and the bytes of the dense network's ONNX file if one was made."""
     runtime = options.runtime if "model.onnx" in contents else "torch"
     reference = copied(dense).model
     networks: dict[str, Predict]
+    dense_bytes = None
     if runtime == "torch":
         networks = {"dense": reference.to(options.device), "shipped": shipped.to(options.device)}
     else:
@@ -199,6 +204,7 @@ def _measured(
         metadata = Metadata(tasks=tasks, image_mean=trained.image_mean, image_std=trained.image_std)
         program = export_program(reference, tasks, size, dynamic_size=options.dynamic_size)
         files = {"dense": onnx_bytes(program, metadata), "shipped": contents["model.onnx"]}
+        dense_bytes = len(files["dense"])
         networks = {
             name: OnnxModel(file, device=options.device, threads=options.threads)
             for name, file in files.items()
@@ -214,4 +220,4 @@ def _measured(
         progress=progress,
     )
     shipped.cpu()
-    return latency
+    return latency, dense_bytes

@@ -263,6 +263,17 @@ def trial_name(sweep: str, number: int) -> str:
     return f"{sweep}-{number:05d}"
 
 
+def trial_number(text: str, study: str) -> int:
+    """Read `--trial`: a number, or a trial's name in the study. Raises `UserError`."""
+    digits = text.strip().removeprefix(f"{study}-")
+    if not digits.isdecimal():
+        raise UserError(
+            f"`--trial` must be a number or a name of study {study!r}, got {text!r}; "
+            f"e.g. 3, or {trial_name(study, 3)}"
+        )
+    return int(digits)
+
+
 def differences(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return in which settings two nested configurations differ, the place of the data aside."""
     ours, theirs = (flatten(_plain(config)) for config in (now, known))

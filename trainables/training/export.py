@@ -18,6 +18,7 @@ from trainables.models.catalogue import build_model, service_of
 from trainables.registry.lookup import METHOD
 from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import use_structure
+from trainables.training.model_files import model_file, not_there, refused
 
 EXPORT_VERSION = 3
 
@@ -65,37 +66,39 @@ def save_model(
 def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
     """Return the model that `save_model` wrote. Raises `UserError` for any other file.
 
-    path: the file, or the folder with its `model.pt`.
+    path: the file, the folder with its `model.pt`, or a trial of a study in runs/, "demo-00003".
     """
-    path = model_file(path)
+    file = model_file(path)
+    if not file.is_file():
+        raise not_there(path)
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums
+        with zipfile.ZipFile(file) as archive:  # torch.load does not compare the checksums
             damaged = archive.testzip()
         if damaged is not None:
-            raise ValueError(f"{Path(damaged).name} does not match its checksum")
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        version = state["version"]
-    except FileNotFoundError:
-        raise UserError(
-            f"no model in {str(path)!r}; `train --out DIR` writes DIR/model.pt"
-        ) from None
-    except Exception as error:
-        raise _foreign(path, error) from None
+            raise refused(file, f"a damaged one: {Path(damaged).name} does not match its checksum")
+        state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except PermissionError as error:
+        raise UserError(f"{str(file)!r} cannot be read ({error.strerror}); allow it") from None
+    except Exception:  # readers of foreign files raise many kinds
+        raise refused(file) from None
+    version = state.get("version") if isinstance(state, dict) else None
+    if version is None:
+        raise refused(file)
     if version != EXPORT_VERSION:
         raise UserError(
-            f"{str(path)!r} must have version {EXPORT_VERSION}, got {version}; train it again"
+            f"{str(file)!r} must have version {EXPORT_VERSION}, got {version}; train it again, or "
+            "load it with the release that wrote it"
         )
     try:
         return _restored(state, device)
     except (UserError, torch.OutOfMemoryError):
         raise  # they say what is wrong, such as a user's module that is not there
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise _foreign(path, error) from None
-
-
-def model_file(path: Path | str) -> Path:
-    """Return the file of a model that is named by the file or by the folder of `train --out`."""
-    return Path(path) / "model.pt" if Path(path).is_dir() else Path(path)
+        raise refused(
+            file, f"one that does not fit its configuration ({in_a_line(error)})"
+        ) from None
 
 
 def untrained(
@@ -122,11 +125,4 @@ def _restored(state: Mapping[str, Any], device: str) -> TrainedModel:
         num_channels=dict(state["num_channels"]),
         image_mean=tuple(state["image_mean"]),
         image_std=tuple(state["image_std"]),
-    )
-
-
-def _foreign(path: Path | str, error: Exception) -> UserError:
-    return UserError(
-        f"{str(path)!r} must be a model written by `train --out`, got {in_a_line(error)}; "
-        "restore it from a copy, or train it again"
     )

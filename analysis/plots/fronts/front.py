@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.labels import axis_label, number, task_label
+from analysis.labels import admitting, axis_label, task_label
 from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.plots.fronts import bounds, crowding, uncertainty
@@ -129,7 +129,7 @@ def _dense_level(axes: Axes, front: TaskFront, level: float) -> None:
 def dense_text(front: TaskFront, level: float) -> str:
     """Return the label of the dense level."""
     count = f", mean of {len(front.dense)}" if len(front.dense) > 1 else ""
-    return f"dense {number(level)}{count}"
+    return f"dense {admitting(level, front.quality)}{count}"
 
 
 def _empty(axes: Axes, front: TaskFront) -> None:

@@ -4,7 +4,14 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from analysis.labels import axis_label, is_percentage, number, shown_factor, task_label
+from analysis.labels import (
+    admitting,
+    axis_label,
+    is_percentage,
+    number,
+    shown_factor,
+    task_label,
+)
 from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
 from analysis.plots.fronts import bounds, uncertainty
@@ -132,7 +139,7 @@ def _traces(
                 mode="lines",
                 line=line,
                 name=front_plot.DENSE_LEVEL,
-                hovertemplate=f"dense {number(level)}<extra></extra>",
+                hovertemplate=f"dense {admitting(level, front.quality)}<extra></extra>",
             )
         )
     placed = front_plot.placed(front, shown, members)

@@ -2,18 +2,19 @@
 
 import math
 
-from analysis.labels import admitting, metric_label, number, numbers, task_label
+from analysis.labels import admitting, difference, metric_label, task_label
 from analysis.methods import method_style
 from analysis.report.figures import Findings, test_name
 from analysis.report.sections.trial_tables import (
     Head,
     Row,
     TrialTable,
-    digits,
     mean_text,
     tied_head,
     tied_text,
 )
+from analysis.statistics.candidates import candidates
+from analysis.statistics.choice import front_members
 from analysis.statistics.fronts import shown_costs
 from analysis.statistics.uncertainty.confirmed import (
     ENOUGH_SEEDS,
@@ -24,7 +25,7 @@ from analysis.statistics.uncertainty.confirmed import (
 )
 from analysis.statistics.uncertainty.doubts import missed_constraints
 from analysis.studies.command_lines import command_line
-from analysis.studies.trials import Study
+from analysis.studies.trials import Study, Trial
 from trainables import report
 
 _ROUNDING = 1e-9  # of a cost: what is left of floats that are equal
@@ -36,14 +37,25 @@ def state(found: Findings) -> str:
         return f"single seed: run `{confirm_command(found.study)}`"
     tried = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
     known = [one for one in tried if one.runs]
-    said = f"{len(known)} of {len(found.members)} members of the front confirmed"
+    said = f"{len(known)} of {len(found.members)} members of the search's front confirmed"
     if known:
         said += f" at {seeds_text(known)}"
     num_failed = sum(len(one.failed) for one in tried)
     if num_failed:
         total = sum(len(one.tried) for one in tried)
         said += f"; {num_failed} of {total} of their trainings failed"
+    if fresh := fresh_front(found):
+        said += f"; by the means over these, {len(fresh)} models are on the front"
     return said
+
+
+def fresh_front(found: Findings) -> tuple[Trial, ...]:
+    """Return the front by means over fresh seeds, cheapest first; nothing where choices use none.
+
+    Its members are not always those of the search's front: neighbours may be among them.
+    """
+    among = candidates(found.study)
+    return front_members(among.trials, found.study.objectives) if among.seeds else ()
 
 
 def confirm_command(study: Study, num_seeds: int | None = None) -> str:
@@ -78,10 +90,10 @@ def curse(found: Findings) -> TrialTable:
     for one in found.confirmed.values():
         cells = []
         for name in found.study.qualities:
-            cells += [digits(one.trial.metrics.get(name))]
+            cells += [admitting(one.trial.metrics.get(name, math.nan), name)]
             cells += [mean_text(one, name), mean_text(one, test_name(name))]
         for name in costs:
-            cells += [admitting(one.trial.metrics.get(name, math.nan), name), _cost_text(one, name)]
+            cells += [admitting(one.trial.metrics.get(name, math.nan), name), mean_text(one, name)]
         place = "yes" if one.trial.trial in found.member_names else "no"
         count = f"{len(one.runs)} of {len(one.tried)}" if one.failed else str(len(one.runs))
         cells += [count]
@@ -106,8 +118,8 @@ def curse_text(found: Findings) -> list[str]:
             what = f"{task_label(report.without_split(gap.objective).partition('/')[0])} {what}"
         amount = "equal at selection and at fresh seeds"
         if gap.mean:
-            (by,) = numbers([abs(gap.mean)], gap.objective)
             direction = "better" if gap.mean > 0 else "worse"
+            by = difference(gap.mean, gap.objective)
             amount = f"{by} {direction} at selection than at fresh seeds"
         said.append(
             f"{what[0].upper()}{what[1:]}: on average {amount} "
@@ -115,9 +127,9 @@ def curse_text(found: Findings) -> list[str]:
         )
     if any(tied_at_few(found.ties, found.confirmed).values()):
         said.append(
-            f"with fewer than {ENOUGH_SEEDS} fresh seeds, members that no task tells apart are no "
-            "ties: of pairs that differ by two standard deviations in every task, three seeds "
-            "leave 35 % undecided, five seeds 4 %"
+            f"With fewer than {ENOUGH_SEEDS} fresh seeds, members that no task tells apart need "
+            "not be equally good: of pairs that truly differ by two standard deviations in every "
+            "task, three seeds leave 35 % undecided, and five seeds 4 %"
         )
     return said
 
@@ -139,16 +151,6 @@ def _varying_costs(found: Findings) -> tuple[str, ...]:
         for name in shown_costs(found.study.cost, runs)
         if any(varies(one, name) for one in known)
     )
-
-
-def _cost_text(one: Confirmed, name: str) -> str:
-    """Write a cost's mean over fresh seeds, for example "60 % ± 2.1 %"."""
-    interval = one.interval(name)
-    mean = admitting(one.mean(name), name)
-    if not math.isfinite(interval.high - interval.low):
-        return mean
-    half = number((interval.high - interval.low) / 2, name)
-    return f"{mean} ± {half}"
 
 
 def _arrow(name: str) -> str:

@@ -46,16 +46,17 @@ def _layers(found: Findings) -> Iterator[Finding]:
     masks = read_masks(found.study, (*found.ended, *found.infeasible))
     empty = collapse.collapsed_layers(masks)
     if not masks:
-        yield Finding(text="No trial left a record of its layers, so none is known to be empty.")
+        yield Finding(text="No trial left a record of its layers, so empty ones cannot be found.")
     elif not empty:
         yield Finding(text=f"No layer of {trials_text(len(masks))} lost all of its weights.")
     for trial, layers in list(empty.items())[:_MAX_NAMED]:
         names = _listed([f"{layer.name} ({layer.owner})" for layer in layers])
         cut = "its output is constant" if len(layers) == 1 else "their outputs are constant"
+        alone = "it" if len(layers) == 1 else "them"
         where = " (on the front)" if trial in found.member_names else ""
         yield Finding(
-            text=f"{trial}{where} has no weight left in {names}: {cut}, so what depends on nothing "
-            "else is cut off from the image.",
+            text=f"{trial}{where} has no weight left in {names}: {cut}, so what depends on "
+            f"{alone} alone does not see the image.",
             remedy="Lower sparsity.target, or use a method with sparsity.allocation=erk.",
         )
     if len(empty) > _MAX_NAMED:
@@ -66,10 +67,13 @@ def _ends(found: Findings) -> Iterator[Finding]:
     study = found.study
     failed = study.with_status("failed")
     ends = collapse.ends(study, {t.trial: failure_reason(study, t) for t in failed})
-    text = (
-        f"{len(failed)} of {trials_text(ends.total)} failed, {ends.diverged} of them because a "
-        f"loss or a score was no number; {ends.counts.get('stopped', 0)} were stopped early."
-    )
+    said = f"None of {trials_text(ends.total)} failed"
+    if failed:
+        said = (
+            f"{len(failed)} of {trials_text(ends.total)} failed, {ends.diverged} of them because a "
+            "loss or a score was not a number"
+        )
+    text = f"{said}; {ends.counts.get('stopped', 0)} were stopped early."
     remedy = ""
     if ends.share("failed") > _FAILED:
         remedy = f"Remove the commonest cause: {ends.commonest[:200]}."
@@ -84,13 +88,13 @@ def _gain(found: Findings) -> Iterator[Finding]:
     gain = reach.late_gain(found.share_N)
     if gain is None:
         yield Finding(
-            text=f"Whether the search still gains shows after {reach.MIN_TRIALS} trials that ran "
-            f"to the end; there are {len(found.ended)}."
+            text=f"Whether the search still gains can be told from {reach.MIN_TRIALS} trials that "
+            f"ran to the end; so far there are {len(found.ended)}."
         )
         return
     text = (
-        f"The last {gain.num_trials} of {gain.total} trials that ran to the end added "
-        f"{100 * gain.share:.2g} % of the hypervolume."
+        f"Measured: the last {gain.num_trials} of {gain.total} trials that ran to the end added "
+        f"{100 * gain.share:.2g} % to the hypervolume."
     )
     still = gain.share > _GAIN
     storage = found.study.directory.parent
@@ -117,13 +121,13 @@ def _parameters(found: Findings) -> Iterator[Finding]:
     matters |= {edge.parameter for edge in reach.at_edges(found.members, ranges)}
     idle = [name for name in told.parameters if name not in matters]
     if not idle:
-        yield Finding(text="Every parameter mattered to some objective beyond chance.")
+        yield Finding(text="Every parameter mattered to some objective more than by chance.")
         return
-    trials = f"{len(found.ended)} trials"
     yield Finding(
-        text=f"No objective depended on {_listed(idle)} beyond chance, in {trials}.",
+        text=f"In {trials_text(len(found.ended))}, no objective depended on {_listed(idle)} more "
+        "than by chance.",
         remedy=(
-            "More trials may show that one does; else fix them in the next study, for example by "
+            "More trials may show that one matters; else fix it in the next study, for example by "
             f"--set {idle[0]}=VALUE."
         ),
     )
@@ -137,12 +141,12 @@ def _edges(found: Findings) -> Iterator[Finding]:
     edges = reach.at_edges(found.members, ranges)
     if not edges:
         yield Finding(
-            text="No end of a range holds more of the front's settings than chance puts there."
+            text="At no end of a range are there more of the front's settings than by chance."
         )
     for edge in edges:
         yield Finding(
-            text=f"{edge.count} of {edge.num_members} members of the front that have "
-            f"{edge.parameter} sit at the {edge.end} end of its range "
+            text=f"Of the front's members, {edge.num_members} have {edge.parameter}, and "
+            f"{edge.count} of these lie at the {edge.end} end of its range "
             f"[{number(edge.low)}, {number(edge.high)}].",
             remedy="The best may lie beyond: widen the range in the next study.",
         )
@@ -152,7 +156,9 @@ def _ranks(found: Findings) -> Iterator[Finding]:
     study = found.study
     fractions = rungs(study.facts)
     if not fractions:
-        yield Finding(text="No trial is stopped early, so no order early in training matters.")
+        yield Finding(
+            text="No trial is stopped early, so the order early in training does not matter."
+        )
         return
     reports = {t.trial: read_reports(study, t) for t in study.trials if t.method != "dense"}
     final = {t.trial: t.metrics for t in (*found.ended, *found.infeasible)}
@@ -160,7 +166,7 @@ def _ranks(found: Findings) -> Iterator[Finding]:
     orders = [order for order in known if order is not None]
     if not orders:
         yield Finding(
-            text="Whether trials stand early in training as they do at the end shows after "
+            text="Whether the order of trials early in training lasts can be told from "
             f"{ranks.MIN_TRIALS} sparse trials that ran to the end and left reports."
         )
     for order in orders:
@@ -174,7 +180,7 @@ def _ranks(found: Findings) -> Iterator[Finding]:
         corrected = ", corrected for their being the better ones" if stopped else ""
         yield Finding(
             text=f"The order of trials at {100 * order.fraction:.3g} % of training and that at the "
-            f"end correlate by {order.correlation:.2f} over all tasks (95 % interval "
+            f"end have a correlation of {order.correlation:.2f} over all tasks (95 % interval "
             f"{order.low:.2f} to {order.high:.2f}; from the {from_whom} trials that ran to the end"
             f"{corrected}). Among these, Spearman's ρ is {each}.",
             remedy="Too weak to stop trials by: raise scheduler.grace, or use --scheduler none."
@@ -191,7 +197,7 @@ def _seeds(found: Findings) -> Iterator[Finding]:
         yield Finding(text=f"A grid has its own seeds: `{command}` pairs systems by them.")
         return
     if not found.confirmed:
-        text = "Every member of the front is known at one seed, the luckiest of many."
+        text = "Every member of the front was trained at one seed, and chosen for doing well there."
         yield Finding(text=text, remedy=f"Run `{confirm_command(found.study)}`.")
         return
     bare = [t.trial for t in found.members if t.trial not in found.confirmed]
@@ -214,7 +220,7 @@ def _seeds(found: Findings) -> Iterator[Finding]:
         for said in missed_constraints(found.study, one) if one else ():
             yield Finding(
                 text=f"{trial.trial} is on the front, but {said}.",
-                remedy="Prefer a member that misses it nowhere.",
+                remedy="Prefer a member that meets it at every seed.",
             )
     yield from _lost(found)
 
@@ -229,8 +235,8 @@ def _lost(found: Findings) -> Iterator[Finding]:
         lost = _listed([run.trial for run in one.failed.values()])
         more = confirm_command(found.study, max(num_tried + len(one.failed), ENOUGH_SEEDS))
         yield Finding(
-            text=f"{one.trial.trial}{where}: {failures(found.study, one)} ({lost}). They are in no "
-            "mean.",
+            text=f"{one.trial.trial}{where}: {failures(found.study, one)} ({lost}). These "
+            "trainings count in no mean.",
             remedy="Such a setting is fragile: prefer a member whose trainings all ended. A seed "
             f"that failed is not tried again; `{more}` adds others.",
         )

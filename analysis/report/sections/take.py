@@ -3,15 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from analysis.labels import admitting, metric_label, task_label
+from analysis.labels import DELTA_MEANS, admitting, metric_label, task_label
 from analysis.methods import MethodStyle, method_style
 from analysis.report.figures import Findings
 from analysis.report.sections.confirmed_tables import confirm_command
 from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, fresh_seeds, tied_at_few
 from analysis.studies.systems_by_seed import DELTA
+from analysis.studies.trials import Study, Trial
 from analysis.tables import plain_choices
 from trainables import report
 
+# What leaving out weights one by one, or N of M, does not buy.
+_NO_FASTER = (
+    " Leaving out single weights, as these models do, saves bytes but no time on ordinary "
+    "hardware; leaving out whole channels saves both (--set sparsity.structure=channel)."
+)
 _OTHERS = " Other conditions take other models, below."
 
 
@@ -66,7 +72,7 @@ def view(found: Findings) -> TakeView | None:
     return TakeView(
         first=head,
         headline=_headline(first) + (_OTHERS if models else ""),
-        text=_text(found, by_fresh=first.by_fresh),
+        text=_text(found, by_fresh=first.by_fresh) + _speed(picked),
         heads=(
             *(("condition",), ("model",), (metric_label(study.cost),)),
             *tasks,
@@ -107,7 +113,7 @@ def _headline(one: plain_choices.PlainChoice) -> str:
     doubt = f" {one.doubt}" if one.doubt else ""
     return (
         f"({method_style(pick.trial.method).label}, {metric_label(study.cost)} {cost}){beside}. "
-        f"It answers \u201c{one.condition}\u201d; known at {sure}.{doubt}"
+        f"It answers \u201c{one.condition}\u201d; trained at {sure}.{doubt}"
     )
 
 
@@ -135,25 +141,38 @@ def _task(name: str) -> str:
 
 def _text(found: Findings, *, by_fresh: bool) -> str:
     said = (
-        "Price: what a task loses beside the dense model on validation, then its value and the "
-        "share of the dense one's"
+        "In bold, what a task loses beside the dense model on validation; below it, its value and "
+        f"the share of the dense model's. \u0394_T is {DELTA_MEANS}."
     )
     if fresh_seeds(found.confirmed):
-        ties = "Models are tied where no quality there tells them apart"
-        if any(tied_at_few(found.ties, found.confirmed).values()):
-            ties = f"Below {ENOUGH_SEEDS} seeds, not to be told apart is mostly want of seeds"
-        what = "\u201cfresh\u201d: the loss at fresh seeds, plus is worse, and its 95 % interval"
+        what = "\u201cfresh\u201d is the loss at fresh seeds, plus is worse, and its 95 % interval."
         if by_fresh:
-            what = "all are means over fresh seeds, with 95 % intervals of the loss, plus is worse"
+            what = "All are means over fresh seeds, with 95 % intervals of the loss; plus is worse."
+        ties = "Models are tied where no task tells them apart"
+        if any(tied_at_few(found.ties, found.confirmed).values()):
+            ties = f"With fewer than {ENOUGH_SEEDS} seeds, models may look alike for lack of seeds"
         cost = metric_label(found.study.cost)
-        return f"{said}; {what}. {ties}; in brackets, the {cost} of the other."
-    said = f"{said}."
+        return f"{said} {what} {ties}; the number in brackets is a model's {cost}."
     if found.confirmed:
         return f"{said} Each is of one seed: all trainings at fresh seeds failed, see Health."
     return (
         f"{said} Each is of one seed, so small differences may be luck: "
         f"\u201c{confirm_command(found.study)}\u201d trains the front again at fresh seeds."
     )
+
+
+def _speed(picked: Sequence[plain_choices.PlainChoice]) -> str:
+    """Say what zeros do not buy, where a model has them; "" where that is not on record."""
+    picks = [one.pick for one in picked if one.pick is not None]
+    found = {_structure(p.study, p.trial) for p in picks if p.trial.method != "dense"}
+    return _NO_FASTER if any(s == "weight" or ":" in s for s in found) else ""
+
+
+def _structure(study: Study, trial: Trial) -> str:
+    """Return what the trial prunes together, "weight", "2:4" or "channel"; "" if unknown."""
+    name = "sparsity.structure"
+    defaults = (study.facts.get("defaults") or {}).get(trial.method) or {}
+    return str(trial.params.get(name) or defaults.get(name) or "")
 
 
 def _rows(choices: Sequence[plain_choices.PlainChoice]) -> tuple[TakenRow, ...]:

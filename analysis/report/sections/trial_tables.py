@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from analysis.labels import (
     admitting,
     metric_label,
-    number,
+    plus_minus,
     share_of_dense,
     task_label,
     unit_label,
@@ -58,8 +58,8 @@ def _row(trial: Trial, cells: Iterable[str], hint: str = "") -> Row:
 def members(found: Findings) -> TrialTable:
     """Tabulate the joint front: every objective on val and test, Δ_T, the other costs, settings.
 
-    Val values and costs are rounded to the worse side, so that a bound of what is written admits
-    the model. Beside each val value is its share of the dense model's. Where the front was
+    Values are rounded to the worse side, so that a bound of what is written admits the model.
+    Beside each val value is its share of the dense model's. Where the front was
     confirmed: the mean at fresh seeds with its interval, and which members no quality tells apart.
     """
     study = found.study
@@ -81,7 +81,7 @@ def members(found: Findings) -> TrialTable:
                 cells.append(share_of_dense(trial.metrics[name], dense[name], name))
             if found.confirmed:
                 cells.append(mean_text(one, name) if one else "–")
-            cells.append(digits(trial.metrics.get(test_name(name))))
+            cells.append(_admitting(trial, test_name(name)))
         cells.append(admitting(pick.delta_percent, f"val/{DELTA}"))
         cells += [_admitting(trial, name) for name in others]
         cells.append("–" if pick.weights is None else f"{pick.weights[0]:,} of {pick.weights[1]:,}")
@@ -105,10 +105,7 @@ def every_metric(found: Findings) -> TrialTable:
         n if n.startswith("cost/") else f"{s}/{n}" for s in report.SPLITS for n in report.METRICS
     ]
     names = [n for n in dict.fromkeys(full) if any(n in t.metrics for t in found.members)]
-    rows = [
-        _row(t, [number(t.metrics[n]) if n in t.metrics else "–" for n in names])
-        for t in found.members
-    ]
+    rows = [_row(t, [_admitting(t, n) for n in names]) for t in found.members]
     heads = tuple(Head(lines=(n,), kind="test" if n.startswith("test/") else "") for n in names)
     return TrialTable(heads=heads, rows=tuple(rows))
 
@@ -165,13 +162,6 @@ def _admitting(trial: Trial, name: str) -> str:
     return admitting(trial.metrics.get(name, math.nan), name)
 
 
-def digits(value: float | None) -> str:
-    """Write a value for a column of such values; "–" for none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
-
-
 def tied_text(found: Findings, trial: Trial) -> str:
     """Write which members a trial is tied with, for example "12, 17"; "–" where none is known.
 
@@ -185,7 +175,7 @@ def tied_text(found: Findings, trial: Trial) -> str:
 
 def tied_head(found: Findings, kind: str = "") -> Head:
     """Return the head above `tied_text`: "tied with", or that seeds are too few to say so."""
-    lines = ("too few seeds", "to tell from") if _all_few(found) else ("tied with",)
+    lines = ("too few seeds to", "tell it apart from") if _all_few(found) else ("tied with",)
     return Head(lines=lines, kind=kind)
 
 
@@ -195,8 +185,6 @@ def _all_few(found: Findings) -> bool:
 
 
 def mean_text(one: Confirmed, name: str) -> str:
-    """Write a mean over fresh seeds ± half its 95 % interval, for example "0.4120 ± 0.0081"."""
+    """Write a mean over fresh seeds ± half its 95 % interval, for example "0.412 ± 0.0081"."""
     interval = one.interval(name)
-    half = (interval.high - interval.low) / 2
-    mean = digits(one.mean(name))
-    return f"{mean} ± {digits(half)}" if math.isfinite(half) else mean
+    return plus_minus(one.mean(name), (interval.high - interval.low) / 2, name)

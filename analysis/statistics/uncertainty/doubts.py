@@ -88,5 +88,5 @@ def _reason(study: Study, one: Confirmed) -> str:
 
 def _why(study: Study, run: Trial) -> str:
     if run.status in ("complete", "infeasible"):
-        return f"{', '.join(report.non_finite(run.metrics, study.objectives))} was no number"
+        return f"{', '.join(report.non_finite(run.metrics, study.objectives))} was not a number"
     return failure_reason(study, run)

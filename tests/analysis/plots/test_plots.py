@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from analysis.labels import layer_label
+from analysis.labels import admitting, layer_label
 from analysis.methods import method_order, method_style
 from analysis.plots import canvas, parallel, style
 from analysis.plots.fronts import front, front_page
@@ -111,7 +111,8 @@ def test_dense_is_a_dashed_level_with_its_value(found: figures.Findings) -> None
         dense = [t.metrics[task_front.quality] for t in task_front.dense]
         assert level.line.dash == "dash"
         assert list(level.y) == pytest.approx([sum(dense) / len(dense)] * 2)
-        assert figure.layout.annotations[0].text == f"dense {level.y[0]:.4g}, mean of {len(dense)}"
+        value = admitting(level.y[0], task_front.quality)
+        assert figure.layout.annotations[0].text == f"dense {value}, mean of {len(dense)}"
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (5, (2, 3))])

@@ -65,7 +65,11 @@ def choice(found: figures.Findings, trial: str) -> plain_choices.PlainChoice:
 @pytest.mark.parametrize(
     ("count", "sure", "state"),
     [
-        (5, "one seed; all 5 fresh trainings failed", "2 of 4 members of the front confirmed"),
+        (
+            5,
+            "one seed; all 5 fresh trainings failed",
+            "2 of 4 members of the search's front confirmed",
+        ),
         (4, "1 fresh seed; 4 of 5 fresh trainings failed", "3 of 4 members"),
         (1, "4 fresh seeds; 1 of 5 fresh trainings failed", "3 of 4 members"),
     ],
@@ -86,7 +90,7 @@ def test_failures_count(record: Record, status: str, count: int, sure: str, stat
     assert one.doubt in render(found, "")
     said = confirmed_tables.state(found)
     assert said.startswith(state)
-    assert said.endswith(f"; {count} of 15 of their trainings failed")
+    assert f"; {count} of 15 of their trainings failed" in said
     counts = [row.cells[-3] for row in confirmed_tables.curse(found).rows]
     assert counts == ["5", "5", f"{5 - count} of 5"]
 
@@ -129,7 +133,7 @@ def test_of_a_confirmed_front_no_model_leads_that_fresh_seeds_do_not_bear_out(
     taken = {row.condition: row.trial for row in shown.rows}
     assert taken["At most 5 % loss on every task"] == "demo-00000"
     assert "demo-00001" not in taken.values()
-    assert "all are means over fresh seeds" in shown.text
+    assert "All are means over fresh seeds" in shown.text
     # Before the newest member is confirmed too, values at selection decide, and are doubted.
     mixed = take.view(found_in(record("mixed", and_one_more(rows), tasks=TASKS)))
     assert mixed is not None
@@ -175,7 +179,9 @@ def test_where_all_failed_nothing_advises_what_was_done(
     built = record("demo", rows, tasks=TASKS)
     found = found_in(built)
     assert fresh_seeds(found.confirmed) == ()
-    assert confirmed_tables.state(found).startswith("0 of 3 members of the front confirmed; 15 of")
+    assert confirmed_tables.state(found).startswith(
+        "0 of 3 members of the search's front confirmed; 15 of"
+    )
     shown = take.view(found)
     assert shown is not None
     assert "all trainings at fresh seeds failed" in shown.text
@@ -272,7 +278,7 @@ def test_a_bound_on_cost_is_checked_at_fresh_seeds(record: Record) -> None:
     # t of two degrees of freedom is 4.303, the deviation 2 %.
     assert cells["demo-00002"] == ("49 %", "60 % ± 4.97 %")
     assert cells["demo-00001"] == ("70 %", "70 % ± 0 %")
-    said = "Latency: on average 3.667 % better at selection than at fresh seeds (1 of 3 members"
+    said = "Latency: on average 3.667 percentage points better at selection than at fresh seeds (1"
     assert any(text.startswith(said) for text in confirmed_tables.curse_text(found))
     assert not any(text.startswith("Density") for text in confirmed_tables.curse_text(found))
 
@@ -318,7 +324,7 @@ def test_the_least_number_of_seeds_is_said(record: Record) -> None:
     rows = at_fresh_seeds(members(), 1)
     rows += [confirming(rows[0], len(rows) + n, 901 + n, -0.01 * n) for n in range(4)]
     found = found_in(record("demo", rows, tasks=TASKS))
-    said = "3 of 3 members of the front confirmed at 1 to 5 fresh seeds"
+    said = "3 of 3 members of the search's front confirmed at 1 to 5 fresh seeds"
     assert confirmed_tables.state(found) == said
     assert "confirmed at 1 to 5 fresh seeds" in figures.front_subtitle(found)
     asking = "\n".join(health.lines(found))

@@ -54,7 +54,7 @@ def test_a_healthy_realistic_study(record: Record) -> None:
     assert sentence(found, "failed, ")[0].startswith("2 of 40 trials failed, 2 of them because")
     assert sentence(found, "The ranges that the study draws from are not on record")[1] == ""
     command = f"`python -m search confirm s --storage {built.storage}`"
-    assert command in sentence(found, "known at one seed")[1]
+    assert command in sentence(found, "trained at one seed")[1]
     # What asks for something comes first.
     remedies = [bool(remedy) for remedy in found.values()]
     assert remedies == sorted(remedies, reverse=True)
@@ -71,8 +71,8 @@ def test_a_collapsed_layer_is_named_with_what_it_does(
     text, remedy = sentence(said(built), "no weight left")
     assert text == (
         "s-00001 (on the front) has no weight left in heads.segmentation.0.convolution "
-        "(segmentation): its output is constant, so what depends on nothing else is cut off from "
-        "the image."
+        "(segmentation): its output is constant, so what depends on it alone does not see the "
+        "image."
     )
     assert remedy.startswith("Lower sparsity.target")
     assert run(monkeypatch, "report", "s", "--storage", built.storage) == 0
@@ -99,8 +99,8 @@ def test_a_search_that_still_gains(record: Record) -> None:
     rows = small_rows(8)
     for row in rows[-2:]:
         row.metrics |= {"cost/density": 0.01 * row.number, "val/segmentation/miou": 0.9}
-    text, remedy = sentence(said(record("s", rows, tasks=TASKS)), "of the hypervolume")
-    assert text.startswith("The last 2 of 8 trials")
+    text, remedy = sentence(said(record("s", rows, tasks=TASKS)), "to the hypervolume")
+    assert text.startswith("Measured: the last 2 of 8 trials")
     assert "python -m search extend s --trials K" in remedy
     few = sentence(said(record("t", small_rows(3), tasks=TASKS)), "Whether the search still gains")
     assert few[1] == ""
@@ -110,15 +110,17 @@ def test_what_the_search_believes_it_left(record: Record) -> None:
     further = {"trials": 12, "gain": 0.0137}
     built = record("s", small_rows(4), tasks=TASKS, facts={"further": further})
     text = (
-        "The search believes that 12 more trials at full length would add 1.4 % to the hypervolume."
+        "Estimated by the search, and rather too high than too low: 12 more trials at full length "
+        "could add up to 1.4 % to the hypervolume, if they found the best of many settings that "
+        "were not tried."
     )
-    assert sentence(said(built), "The search believes") == (text, "")
+    assert sentence(said(built), "Estimated by the search") == (text, "")
     assert render(figures.find(load_study("s", built.storage)), "c").count(text) == 2
     facts = {"further": {**further, "trials": 1}, "plateau": {"used": 9}}
     ended = record("t", small_rows(4), tasks=TASKS, facts=facts)
-    words = sentence(said(ended), "The search believes that 1 more trial at")[0]
-    assert words.endswith(" to the hypervolume. It ended there, at a plateau.")
-    assert not any("believes" in text for text in said(record("u", small_rows(4), tasks=TASKS)))
+    words = sentence(said(ended), "1 more trial at full length")[0]
+    assert words.endswith(" that were not tried. It ended there, at a plateau.")
+    assert not any("Estimated" in text for text in said(record("u", small_rows(4), tasks=TASKS)))
 
 
 def test_settings_at_the_edge(record: Record) -> None:
@@ -128,13 +130,13 @@ def test_settings_at_the_edge(record: Record) -> None:
     for row in rows:
         row.params = {rate: 9.9e-3}
     built = record("s", rows, tasks=TASKS, facts={"ranges": ranges})
-    text, remedy = sentence(said(built), "sit at the upper end")
-    assert text.startswith(f"4 of 4 members of the front that have {rate}")
+    text, remedy = sentence(said(built), "lie at the upper end")
+    assert text.startswith(f"Of the front's members, 4 have {rate}, and 4 of these")
     assert "widen" in remedy
     for row in rows:
         row.params = {rate: 1e-3}
     inside = record("t", rows, tasks=TASKS, facts={"ranges": ranges})
-    assert sentence(said(inside), "No end of a range holds more of the front's settings")[1] == ""
+    assert sentence(said(inside), "At no end of a range are there more of the front's")[1] == ""
 
 
 @pytest.mark.parametrize(("factor", "weak"), [(1.0, False), (-1.0, True)])
@@ -145,7 +147,7 @@ def test_the_order_at_rungs(record: Record, factor: float, weak: bool) -> None:
         write_reports(built, row, factor * row.metrics["val/segmentation/miou"])
     text, remedy = sentence(said(built), "The order of trials at 50 %")
     assert text == (
-        "The order of trials at 50 % of training and that at the end correlate by "
+        "The order of trials at 50 % of training and that at the end have a correlation of "
         f"{factor:.2f} over all tasks (95 % interval {factor:.2f} to {factor:.2f}; from the 9 "
         f"trials that ran to the end). Among these, Spearman's ρ is {factor:.2f} for segmentation "
         f"mIoU (Kendall's τ {factor:.2f})."
@@ -189,7 +191,7 @@ def test_too_few_seeds_and_trainings_that_failed(record: Record) -> None:
     assert "--seeds 5" in sentence(found, "confirmed at 2 fresh seeds, which makes")[1]
     assert sentence(found, "s-00001 of the front are not confirmed")[1]
     text, remedy = sentence(found, "s-00000 (on the front): 1 of 3 fresh trainings failed")
-    assert text.endswith("failed: no reason recorded (s-00004). They are in no mean.")
+    assert text.endswith("failed: no reason recorded (s-00004). These trainings count in no mean.")
     # What failed is not tried again at its seed, so the advice has to ask for further ones.
     command = f"`python -m search confirm s --seeds 5 --storage {built.storage}` adds others."
     assert remedy.endswith(command)

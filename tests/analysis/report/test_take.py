@@ -75,3 +75,21 @@ def test_the_members_table_shows_what_filters_read(built: BuiltStudy) -> None:
 
 def test_a_study_without_a_front_takes_nothing(record: Record) -> None:
     assert take.view(found_in(record("empty", [], tasks=("segmentation",)))) is None
+
+
+@pytest.mark.parametrize(
+    ("structure", "said"), [("weight", True), ("2:4", True), ("channel", False), (None, False)]
+)
+def test_what_zeros_do_not_buy_is_said_where_it_applies(
+    record: Record, structure: str | None, said: bool
+) -> None:
+    rows = [simple_row(0, "dense", 1.0, 0.5), simple_row(1, "snip", 0.5, 0.49)]
+    defaults = {
+        "snip": {"sparsity.structure": structure},
+        "dense": {"sparsity.structure": "weight"},
+    }
+    facts = {"defaults": defaults} if structure else {}
+    shown = take.view(found_in(record("demo", rows, tasks=("segmentation",), facts=facts)))
+    assert shown is not None
+    assert ("saves bytes but no time on ordinary hardware" in shown.text) == said
+    assert "\u0394_T is the mean change of a task's metrics beside the dense model" in shown.text

@@ -136,8 +136,14 @@ def test_the_studys_own_cost_needs_no_other_name(built: BuiltStudy, monkeypatch)
             "cost/flops_fraction",
             "no complete trial reports it; the trials of a study whose cost is",
         ),
-        ("cost/latencyms", "unknown cost metric 'cost/latencyms'; valid: "),
-        ("cost/sparsity", "unknown cost metric 'cost/sparsity'; valid: "),
+        (
+            "cost/latencyms",
+            "unknown cost metric 'cost/latencyms'. Did you mean 'cost/latency_ms'? The study has ",
+        ),
+        (
+            "cost/sparsity",
+            "unknown cost metric 'cost/sparsity'. Did you mean 'cost/density'? The study has ",
+        ),
         ("depth/absolute_error", "unknown cost metric"),
     ],
 )
@@ -163,7 +169,7 @@ def test_the_report_shows_every_measured_cost_and_metric(built: BuiltStudy) -> N
     page = render(found, "command")
     section = page.split('<section id="members">')[1].split("</section>")[0]
     short, whole = section.split("<details>")
-    for head in ("density", "latency", "latency per<br>image", "weights<br>file"):
+    for head in ("density", "latency", "latency per<br>image", "weights.safetensors"):
         assert f">{head}\u00a0↓</th>" in short
     for cell in ("50 %", "4 ms", "1.6 MB"):  # of trial 1
         assert f">{cell}</td>" in short
@@ -173,7 +179,7 @@ def test_the_report_shows_every_measured_cost_and_metric(built: BuiltStudy) -> N
         *(MILLISECONDS, FRACTION, BYTES, "test/segmentation/miou"),
     ]
     hover = figures.hover_texts(found.study)[built.trial(1)]
-    assert "latency: 50 %<br>latency per image: 4 ms<br>weights file: 1.6 MB" in hover
+    assert "latency: 50 %<br>latency per image: 4 ms<br>weights.safetensors: 1.6 MB" in hover
 
 
 def test_a_study_without_measured_latency_has_no_columns_of_it(record: Record) -> None:

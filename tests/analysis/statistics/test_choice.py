@@ -139,7 +139,8 @@ def test_a_bound_that_no_member_meets_names_the_nearest_and_what_admits_it() -> 
         chosen(HAND, TWO, "cost/density<=0.0999", "segmentation/miou>=0.2")
     assert str(told.value) == (
         "no model of the front meets cost/density<=0.0999. The nearest is s-00003: cost/density is "
-        "10 %, must be <= 9.99 % (missed by 0.01 %); --where 'cost/density<=0.1' admits it"
+        "10 %, must be <= 9.99 % (missed by 0.01 percentage points); --where "
+        "'cost/density<=0.1' would admit it"
     )
 
 
@@ -147,16 +148,16 @@ def test_bounds_that_fail_together_only() -> None:
     with pytest.raises(UserError) as told:
         chosen(HAND, TWO, "cost/density<=0.2", "segmentation/miou>=90%")
     assert str(told.value) == (
-        "no model of the front meets all bounds together, of 4 models cost/density<=0.2 by 2, "
-        "segmentation/miou>=90% by 2. The nearest is s-00002: segmentation/miou is 0.44, must be "
-        ">= 0.45 (missed by 0.01); --where 'segmentation/miou>=88%' admits it"
+        "no model of the front meets all bounds together: 2 of 4 models meet cost/density<=0.2, 2 "
+        "of 4 models meet segmentation/miou>=90%. The nearest is s-00002: segmentation/miou is "
+        "0.44, must be >= 0.45 (missed by 0.01); --where 'segmentation/miou>=88%' would admit it"
     )
 
 
 def test_a_trial_off_the_front_that_meets_the_bounds_is_named() -> None:
     names = (COST, MIOU, LATENCY)
     trials = given_trials(names, (0.1, 0.4, 0.9), (0.2, 0.3, 0.5))
-    with pytest.raises(UserError, match="Off the front, s-00001 meets all bounds"):
+    with pytest.raises(UserError, match="s-00001 meets all bounds, but is not on the front"):
         chosen(trials, ONE, "cost/latency_fraction<=0.6")
 
 

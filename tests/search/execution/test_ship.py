@@ -107,7 +107,7 @@ def test_the_knee_is_shipped_and_is_a_model_of_its_run(
     before = content(uri)
     shipped = ship(register="rooms", data=True)
     assert (shipped.trial, shipped.problem) == ("s-00001", "")
-    assert shipped.why[0].startswith("of the front's 3 models, the knee")
+    assert shipped.why[0].startswith("of the 3 models on the front, the knee")
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
         *("model.onnx", "model.pt2", "weights.safetensors", "card.md", "ship.json"),
@@ -155,8 +155,9 @@ def test_bounds_choose_as_pick_does(ship: Ship) -> None:
     shipped = ship(where=("cost/density>=30%",), best="segmentation/miou")
     assert shipped.trial == "s-00000"
     assert shipped.why == (
-        "1 of the front's 3 models meet the bounds; of these, the best segmentation/miou, 0.5",
-        "cost/density>=30%: it is 1",
+        "1 of the 3 models on the front meets the bounds; of these, the best Segmentation mIoU ↑, "
+        "0.5",
+        "cost/density is 100 %, >= 30 % (30 % of dense 100 %)",
     )
 
 
@@ -247,7 +248,7 @@ def test_without_mlflow_the_files_are_shipped_all_the_same(ship: Ship, tmp_path:
     [
         ({"where": ("cost/density<=0.01",)}, r"no model of the front meets .* The nearest is"),
         ({"where": ("cost/density",)}, "`--where` must be"),
-        ({"best": "nope"}, "unknown metric 'nope'"),
+        ({"best": "nope"}, "unknown metric 'nope'. The study has cost/density"),
         ({"trial": 2}, r"must be a complete trial, got 2, which is stopped; complete are 0, 1, 3$"),
         ({"trial": 9}, r"got 9, which is not in the study; complete are 0, 1, 3$"),
         ({"trial": 3}, r"the model of s-00003 must be in .*model.pt', but no file is there"),

@@ -92,6 +92,7 @@ def test_a_shipped_model_predicts_the_same(trained, tmp_path: Path) -> None:
     for task in ("depth", "normals", "edges"):
         one, other = (np.load(tmp_path / out / "a" / f"{task}.npy") for out in ("ours", "theirs"))
         np.testing.assert_allclose(one, other, atol=1e-4)
+    assert run("predict", shipped / "model.onnx", picture, "--out", tmp_path / "file", "-q") == 0
     # It was exported for one size: pictures of other proportions are stretched to it.
     photo(tmp_path / "wide.png", 20, 60)
     answer = tmp_path / "answer.json"
@@ -99,6 +100,45 @@ def test_a_shipped_model_predicts_the_same(trained, tmp_path: Path) -> None:
     assert run("predict", shipped, tmp_path / "wide.png", *options) == 0
     (done,) = json.loads(answer.read_text())["pictures"]
     assert (done["size"], done["network_size"]) == ([20, 60], list(SIZE))
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ("", "got a ship.json that is not whole; ship it again"),
+        ("[]", "got a ship.json that is not whole"),
+        ("{}", "got a ship.json that is not whole"),
+        ('{"config": {"no": 1}, "image_mean": [], "image_std": []}', "that cannot be used ("),
+        (None, "got a model.onnx that is not whole"),
+    ],
+)
+def test_a_damaged_shipped_folder_gets_one_message(
+    about: str | None, said: str, trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    config = trained[0].config.to_dict()
+    whole = json.dumps({"config": config, "image_mean": [0.5] * 3, "image_std": [0.5] * 3})
+    (tmp_path / "ship.json").write_text(whole if about is None else about)
+    (tmp_path / "model.onnx").write_bytes(b"no network")
+    picture = photo(tmp_path / "a.png", 20, 20)
+    assert run("predict", tmp_path, picture, "--out", tmp_path / "out", "--quiet") == 2
+    error = capsys.readouterr().err
+    assert f"error: {str(tmp_path)!r} must be what `ship` wrote, " in error
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_it_says_once_what_the_model_knows(
+    trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [photo(tmp_path / name, 20, 30) for name in ("a.png", "b.png")]
+    assert run("predict", trained[1], *pictures, "--out", tmp_path / "out") == 0
+    printed = capsys.readouterr()
+    assert printed.err.strip() == (
+        "note: the model was trained on scenes (drawn by a program) and knows its 12 classes "
+        "alone: floor, wall, ceiling, table, cabinet, crate, pouf, ball, lamp, pillar, picture, rug"
+    )
+    assert "a.png (height x width 20x30, in the network 26x39)" in printed.out
 
 
 def test_the_size_in_the_network_keeps_pixels_and_proportions(trained) -> None:
@@ -140,6 +180,10 @@ def test_the_overview_has_legends_and_scales() -> None:
     drawn = np.asarray(overview(panels)).reshape(-1, 3)
     for colour in ((255, 0, 0), (0, 0, 255), (68, 1, 84), (253, 231, 37)):
         assert (drawn == colour).all(axis=1).sum() >= 12, colour
+    # No place is left empty, where that can be.
+    for count, columns in ((1, 1), (2, 2), (3, 3), (4, 2), (5, 5), (6, 3)):
+        sheet = overview([Panel(title="a", colours=colours)] * count)
+        assert sheet.width == columns * (420 + 18) + 18, count
     many = [((index, 0, 0), f"class {index}") for index in range(40)]
     assert overview([Panel(title="a", colours=colours, entries=many)]).height < 600
 
@@ -212,10 +256,14 @@ def test_what_cannot_be_read_is_named_at_the_end_and_the_others_go_on(
 
 MISTAKES = {
     "no model": (["none.pt", "a.png", "--out", "out"], "no model in"),
-    "a folder without": ([".", "a.png", "--out", "out"], "MODEL must be a model.pt or a folder"),
+    "a folder without": (
+        [".", "a.png", "--out", "out"],
+        "no model in '.'; name the model.pt of a trial (runs/NAME/trials/",
+    ),
     "another file": (
         ["a.png", "a.png", "--out", "out"],
-        "must be a model written by `train --out`",
+        "got a file that PyTorch did not write, or not to its end; name one of these (`predict` "
+        "takes the folder that `ship` wrote, too)",
     ),
     "out is a file": (["MODEL", "a.png", "--out", "a.png"], "`--out` must be writable"),
     "a result is a file": (["MODEL", "a.png", "--out", "taken"], "`--out` must be writable"),
@@ -253,7 +301,8 @@ def test_a_network_that_takes_one_size_alone_says_so(trained, tmp_path: Path) ->
 
     network = replace(load_network(trained[1], "cpu"), run=picky)
     with pytest.raises(
-        UserError, match=r"image size must fit the network, got 16x48 .* --size, e\.g\. 32x32"
+        UserError,
+        match=r"must fit the network, got 16x48 \(height x width\) .* --size, e\.g\. 32x32",
     ):
         network.outputs(np.zeros((20, 60, 3), np.uint8), (16, 48))
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from trainables.shipping.card import interval
+from trainables.report import METRICS
+from trainables.shipping.card import _percent, _unit, _value, interval
+from trainables.shipping.in_words import costs_in_words
 
 
 def test_the_interval_is_students() -> None:
@@ -15,3 +17,34 @@ def test_beyond_the_table_it_is_wider_than_needed() -> None:
     values = [float(i % 2) for i in range(30)]
     _, half = interval(values)
     assert half > 2.045 * 0.5085 / 30**0.5
+
+
+@pytest.mark.parametrize(
+    ("dataset", "unit"),
+    [("scenes", "m"), ("cityscapes", "disparity"), ("not_here.data:SPEC", "dataset unit")],
+)
+def test_depth_is_in_the_unit_of_its_data_set(dataset: str, unit: str) -> None:
+    shipped = {"config": {"data": {"dataset": dataset}}}
+    assert _unit(METRICS["depth/absolute_error"], shipped) == unit
+    assert _unit(METRICS["normals/mean_error_deg"], shipped) == "deg"
+
+
+def test_values_are_rounded_to_the_worse_side() -> None:
+    assert _value("test/segmentation/miou", 0.49999) == "0.4999"
+    assert _value("test/depth/absolute_error", 0.50001) == "0.5001"
+    assert (_percent(0.10001), _percent(0.5), _percent(0.0123)) == ("10.01 %", "50 %", "1.23 %")
+
+
+def test_bytes_are_said_with_the_name_of_their_file() -> None:
+    latency = {"fraction": 0.5, "shipped_ms": 1.25, "runtime": "torch", "device": "cpu"}
+    shipped = {
+        "files": {"model.onnx": 30, "model.pt2": 1, "weights.safetensors": 10},
+        "sizes": {"onnx_bytes_dense": 60, "bytes_dense": 40},
+        "latency": {**latency, "threads": 1},
+    }
+    assert costs_in_words(shipped) == (
+        "model.onnx 0.500 of the dense network's bytes, weights.safetensors 0.250 of the dense "
+        "network's bytes; time 0.500 of the dense network's (1.25 ms, torch, cpu, 1 thread)"
+    )
+    shipped["sizes"]["onnx_bytes_dense"] = None  # timed in torch: the dense one was not exported
+    assert costs_in_words(shipped).startswith("weights.safetensors 0.250 of the dense network's")

@@ -105,9 +105,12 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"weight": torch.ones(3)}, tmp_path / "foreign")
-    with pytest.raises(UserError, match="not those of a packed model"):
+    with pytest.raises(UserError, match="got one of another program"):
         load_packed(tmp_path / "foreign")
     with pytest.raises(UserError, match="no file"):
         load_packed(tmp_path / "missing")
-    with pytest.raises(UserError, match="must be a whole"):
+    with pytest.raises(UserError, match=r"no file .*weights\.safetensors"):
+        load_packed(tmp_path)
+    (tmp_path / "weights.safetensors").touch()  # its folder is what `ship` wrote
+    with pytest.raises(UserError, match="got a file that is not in that format, or not whole"):
         load_packed(tmp_path)

@@ -1,12 +1,14 @@
 """A trained model leaves as one file and comes back the same."""
 
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 
 from trainables.errors import UserError
-from trainables.training.export import load_model
+from trainables.training.export import EXPORT_VERSION, load_model
+from trainables.training.model_files import model_file
 from trainables.training.trial import TrialRun
 
 
@@ -41,17 +43,68 @@ def test_a_flipped_bit_among_the_weights_is_noticed(small_trial, tmp_path, share
     end = min(after)
     content[int(end - largest.file_size * share)] ^= 1
     file.write_bytes(content)
-    with pytest.raises(UserError, match=r"got ValueError: \w+ does not match .*; restore it"):
+    with pytest.raises(UserError, match=r"a damaged one: \w+ does not match .*restore the file"):
         load_model(file)
 
 
 def test_other_files_are_refused(tmp_path):
     for named in (tmp_path / "model.pt", tmp_path):
-        with pytest.raises(UserError, match=r"no model in '.*model\.pt'"):
+        with pytest.raises(UserError, match=r"no model in '.*'; name the model\.pt of a trial"):
             load_model(named)
-    (tmp_path / "model.pt").write_bytes(b"not a model")
-    with pytest.raises(UserError, match="must be a model written by"):
-        load_model(tmp_path / "model.pt")
-    torch.save({"weights": 1}, tmp_path / "model.pt")
-    with pytest.raises(UserError, match="must be a model written by"):
-        load_model(tmp_path / "model.pt")
+    file = tmp_path / "model.pt"
+    rule = r"must be the model\.pt of a trial \(runs/NAME/trials/NNNNN/model\.pt\) or of `train"
+    for contents, said in (
+        (b"", "an empty file"),
+        (b"not a model", "a file that PyTorch did not write"),
+        ({"weights": 1}, "a file that another program wrote"),
+        (torch.ones(3), "a file that another program wrote"),
+        (torch.nn.Linear(1, 1), "a file that another program wrote"),  # more than weights
+        ({"version": EXPORT_VERSION}, "one that does not fit its configuration"),
+    ):
+        if isinstance(contents, bytes):
+            file.write_bytes(contents)
+        else:
+            torch.save(contents, file)
+        with pytest.raises(UserError, match=f"{rule}.*got {said}"):
+            load_model(file)
+    torch.save({"version": EXPORT_VERSION - 1}, file)
+    with pytest.raises(UserError, match=f"must have version {EXPORT_VERSION}, got"):
+        load_model(file)
+    with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
+        archive.writestr("image.npy", b"1")
+    for name, said in (
+        ("other.npz", "a file that another program wrote"),
+        ("model.onnx", "a file that `ship` wrote"),
+        ("state.pt", "a checkpoint"),
+    ):
+        (tmp_path / name).touch()
+        if name != "other.npz":
+            (tmp_path / name).write_bytes(b"1")
+        with pytest.raises(UserError, match=f"got {said}"):
+            load_model(tmp_path / name)
+
+
+def test_folders_without_a_model_are_told_apart(tmp_path):
+    study = tmp_path / "demo"
+    trial = study / "trials" / "00003"
+    trial.mkdir(parents=True)
+    (study / "study.json").touch()
+    (trial / "model.pt").touch()
+    with pytest.raises(UserError, match=r"a study's folder; name one of its trials, .*00003"):
+        load_model(study)
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    (shipped / "ship.json").touch()
+    with pytest.raises(UserError, match=r"which `ship` wrote: `predict` reads that folder"):
+        load_model(shipped)
+
+
+def test_a_trial_is_named_as_the_report_names_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("runs/my-study/trials/00003/model.pt")
+    assert model_file("my-study-00003") == Path("my-study-00003")
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert model_file("my-study-00003") == path
+    Path("my-study-00003").mkdir()  # what is there is meant
+    assert model_file("my-study-00003") == Path("my-study-00003/model.pt")

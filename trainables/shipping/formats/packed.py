@@ -65,38 +65,42 @@ def packed(trained: TrainedModel) -> bytes:
 def load_packed(path: Path | str, device: str = "cpu") -> TrainedModel:
     """Return the masked model that `save_packed` wrote, with the same bits in every weight.
 
-    Raises `UserError` for a file that is missing, damaged or not of this kind, and for a model of
-    the user's own whose code is not there.
+    path: the file, or the folder that `ship` wrote. Raises `UserError` for a file that is missing,
+    damaged or not of this kind, and for a model of the user's own whose code is not there.
     """
     require_packages("safetensors")
     from safetensors import safe_open
 
+    if Path(path).is_dir():
+        path = Path(path) / "weights.safetensors"
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise ValueError("its metadata are not those of a packed model")
+                raise _refused(path, "one of another program")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         texts = {name: text for name, text in metadata.items() if name not in ("format", "digest")}
         if metadata.get("digest") != _digest(texts, tensors):
-            raise ValueError("its contents are not those that were written")
+            raise _refused(path, "a damaged one: its contents are not those that were written")
         fields = {name: json.loads(text) for name, text in texts.items()}
         if fields["version"] != VERSION:
-            raise ValueError(f"version {fields['version']} where {VERSION} is known")
+            raise _refused(path, f"version {fields['version']} where {VERSION} is known")
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"no file {str(path)!r}; `ship --out DIR` writes it") from None
-    except Exception as error:  # safetensors has its own, and a foreign file can raise anything
-        raise _refused(path, error) from None
+    except Exception:  # safetensors has its own, and a foreign file can raise anything
+        raise _refused(path, "a file that is not in that format, or not whole") from None
     try:
         return _rebuilt(fields, tensors, device)
     except (KeyError, RuntimeError) as error:  # the network is not the one it was
-        raise _refused(path, error) from None
+        raise _refused(path, f"one of another network ({in_a_line(error)})") from None
 
 
-def _refused(path: Path | str, error: Exception) -> UserError:
+def _refused(path: Path | str, said: str) -> UserError:
     return UserError(
         f"{str(path)!r} must be a whole weights.safetensors as `ship` writes it, for a network "
-        f"that is still the same, got {in_a_line(error)}; ship the model again"
+        f"that is still the same, got {said}; ship the model again"
     )
 
 

@@ -1,0 +1,64 @@
+"""Finds the file of a trained model, and says what another file or folder is."""
+
+import re
+import zipfile
+from pathlib import Path
+
+from trainables.errors import UserError
+
+MODEL = "model.pt"
+WANTED = (
+    "the model.pt of a trial (runs/NAME/trials/NNNNN/model.pt) or of `train --out DIR` "
+    "(DIR/model.pt)"
+)
+_SHIPPED = (".onnx", ".pt2", ".safetensors")
+_TRIAL = re.compile(r"(.+)-(\d{5,})")
+
+
+def model_file(path: Path | str) -> Path:
+    """Return the file of a model that is named by itself, by its folder, or as a trial.
+
+    A trial such as demo-00003 is looked for in runs/, if there is no file or folder of that name.
+    """
+    named = Path(path)
+    if named.is_dir():
+        return named / MODEL
+    trial = _TRIAL.fullmatch(str(path))
+    if trial and not named.exists():
+        inside = Path("runs", trial[1], "trials", trial[2], MODEL)
+        return inside if inside.is_file() else named
+    return named
+
+
+def not_there(path: Path | str, wanted: str = WANTED) -> UserError:
+    """Return the error for a name at which no model lies."""
+    named = Path(path)
+    folder = named.parent if named.name == MODEL else named
+    what = f"no model in {str(path)!r}"
+    if (folder / "study.json").is_file():
+        numbers = sorted(path.parent.name for path in folder.glob(f"trials/*/{MODEL}"))
+        one = f", e.g. {folder / 'trials' / numbers[0] / MODEL}" if numbers else ""
+        return UserError(f"{what}, which is a study's folder; name one of its trials{one}")
+    if (folder / "ship.json").is_file():
+        return UserError(
+            f"{what}, which `ship` wrote: `predict` reads that folder, and load_packed its "
+            f"weights.safetensors; here name {wanted}"
+        )
+    return UserError(f"{what}; name {wanted}")
+
+
+def refused(path: Path, said: str = "") -> UserError:
+    """Return the error for a file that is no model. said: what is wrong, where that is known."""
+    if path.stat().st_size == 0:
+        said = "an empty file"
+    elif path.suffix in _SHIPPED:
+        said = "a file that `ship` wrote"
+    elif path.name == "state.pt":
+        said = "a checkpoint, from which `train --resume` goes on"
+    elif not zipfile.is_zipfile(path):
+        said = "a file that PyTorch did not write, or not to its end"
+    return UserError(
+        f"{str(path)!r} must be {WANTED}, got {said or 'a file that another program wrote'}; name "
+        "one of these (`predict` takes the folder that `ship` wrote, too), restore the file from a "
+        "copy, or train it again"
+    )
