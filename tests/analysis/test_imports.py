@@ -58,6 +58,7 @@ def test_only_what_all_rooms_share_comes_from_trainables() -> None:
                     "from trainables.registry",
                     "from trainables.pictures",
                     "from trainables.integrity.checksums import ",
+                    "from trainables.checks import ",
                     "from trainables.errors import ",
                     "from trainables.addresses import ",
                     "from trainables.terminal.command_line import ",

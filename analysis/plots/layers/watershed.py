@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from analysis.methods import method_order, method_style
 from analysis.plots import canvas, style
-from analysis.plots.layers.density.agreement import LABEL
+from analysis.plots.layers.agreement import LABEL
 from analysis.statistics.watershed import SystemLayers, mean_curve
 from analysis.tables.papers import published_curve
 
