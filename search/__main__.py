@@ -8,26 +8,29 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
-import typer
+from trainables.installed import packages_needed
 
-from search.baselines_command import baselines
-from search.import_command import import_sweep
-from search.launching import launches, run_plan
-from search.options import (
-    DataRootOption,
-    NameArgument,
-    QuietOption,
-    RecipeArgument,
-    SetOption,
-    StorageOption,
-    StudyStorageOption,
-    TrackingOption,
-    quiet_libraries,
-)
-from search.ship_command import ship
-from search.status_command import status
-from trainables.command_line import Commands, run_command_line
-from trainables.errors import Failure
+with packages_needed():
+    import typer
+
+    from search.baselines_command import baselines
+    from search.import_command import import_sweep
+    from search.launching import launches, run_plan
+    from search.options import (
+        DataRootOption,
+        NameArgument,
+        QuietOption,
+        RecipeArgument,
+        SetOption,
+        StorageOption,
+        StudyStorageOption,
+        TrackingOption,
+        quiet_libraries,
+    )
+    from search.ship_command import ship
+    from search.status_command import status
+    from trainables.command_line import Commands, run_command_line
+    from trainables.errors import Failure
 
 app = typer.Typer(
     name="python -m search",
