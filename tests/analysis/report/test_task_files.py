@@ -136,8 +136,14 @@ def test_the_studys_own_cost_needs_no_other_name(built: BuiltStudy, monkeypatch)
             "cost/flops_fraction",
             "no complete trial reports it; the trials of a study whose cost is",
         ),
-        ("cost/latencyms", "unknown cost metric 'cost/latencyms'; valid: "),
-        ("cost/sparsity", "unknown cost metric 'cost/sparsity'; valid: "),
+        (
+            "cost/latencyms",
+            "unknown cost metric 'cost/latencyms'. Did you mean 'cost/latency_ms'?",
+        ),
+        (
+            "cost/sparsity",
+            "unknown cost metric 'cost/sparsity'. Did you mean 'cost/density'?",
+        ),
         ("depth/absolute_error", "unknown cost metric"),
     ],
 )

@@ -46,7 +46,10 @@ def test_reads_a_bound(text: str, metric: str, operator: str, value: float) -> N
         ("cost/density<=1e999", "a number or a percentage"),
         ("<=0.1", "must be a metric"),
         ("cost/densty<=0.1", "Did you mean 'cost/density'"),
-        ("val/cost/density<=0.1", "unknown metric 'val/cost/density'; valid: "),
+        (
+            "val/cost/density<=0.1",
+            "unknown metric 'val/cost/density'. Did you mean 'cost/density'?",
+        ),
         ("normals/mean_error_deg<=20", "unknown metric 'normals/mean_error_deg'; valid: "),
         ("test/segmentation/miou>=0.1", "must be chosen on val"),
         ("multitask/delta_percent>=-2%", "give multitask/delta_percent as a number"),
