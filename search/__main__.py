@@ -205,10 +205,11 @@ def sync(
     study_storage: StudyStorageOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Project a study's record into MLflow once; a second time changes nothing.
+    """Project a study's record into MLflow, and into trials.parquet where it lacks trials.
 
-    For a server that was away, lost its data, or is new: one named by --tracking-uri is the
-    study's from then on. What somebody added by hand stays. Not while a driver is at work.
+    A second time changes nothing. For a server that was away, lost its data, or is new: one named
+    by --tracking-uri is the study's from then on. What somebody added by hand stays. Not while a
+    driver is at work.
 
     \b
     Examples:
@@ -221,6 +222,7 @@ def sync(
     end = sync_study(storage, name, tracking_uri=tracking_uri, study_storage=study_storage)
     if not quiet:
         done = f"{end.changes} changes" if end.changes else "nothing to change"
+        done = f"trials.parquet written again, {done}" if end.wrote_table else done
         typer.echo(f"study {name}: {end.trials} trials, {done} at {end.tracking_uri}")
     if end.refused:
         raise Failure(f"{end.refused} writes were refused by MLflow ({end.reason})")
