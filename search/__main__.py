@@ -258,6 +258,7 @@ def delete(
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Delete a study: its folder, its record and its runs in MLflow, after asking.
 
@@ -273,7 +274,9 @@ def delete(
             typer.confirm(f"Delete {what}?", abort=True, err=True)
 
     places = {"tracking_uri": tracking_uri, "study_storage": study_storage}
-    typer.echo(delete_study(storage, name, ask=ask, **places))
+    done = delete_study(storage, name, ask=ask, **places)
+    if not quiet:
+        typer.echo(done)
 
 
 if __name__ == "__main__":
