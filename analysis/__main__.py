@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from trainables.installed import packages_needed
 
-from analysis import commands, front_files
-from analysis.options import JsonFile, Log, Name, Names, Out, Quiet, Storage, TrackingUri
-from trainables.errors import UserError
-from trainables.terminal.command_line import STDOUT, Commands, run_command_line, write_json
+with packages_needed():
+    import typer
+
+    from analysis import commands, front_files
+    from analysis.options import JsonFile, Log, Name, Names, Out, Quiet, Storage, TrackingUri
+    from trainables.errors import UserError
+    from trainables.terminal.command_line import STDOUT, Commands, run_command_line, write_json
 
 if TYPE_CHECKING:
     from analysis.studies.trials import Study

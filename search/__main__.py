@@ -8,26 +8,29 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
-import typer
+from trainables.installed import packages_needed
 
-from search.baselines_command import baselines
-from search.import_command import import_sweep
-from search.launching import launches, run_plan
-from search.options import (
-    DataRootOption,
-    NameArgument,
-    QuietOption,
-    RecipeArgument,
-    SetOption,
-    StorageOption,
-    StudyStorageOption,
-    TrackingOption,
-    quiet_libraries,
-)
-from search.ship_command import ship
-from search.status_command import status
-from trainables.errors import Failure
-from trainables.terminal.command_line import Commands, run_command_line
+with packages_needed():
+    import typer
+
+    from search.baselines_command import baselines
+    from search.import_command import import_sweep
+    from search.launching import launches, run_plan
+    from search.options import (
+        DataRootOption,
+        NameArgument,
+        QuietOption,
+        RecipeArgument,
+        SetOption,
+        StorageOption,
+        StudyStorageOption,
+        TrackingOption,
+        quiet_libraries,
+    )
+    from search.ship_command import ship
+    from search.status_command import status
+    from trainables.errors import Failure
+    from trainables.terminal.command_line import Commands, run_command_line
 
 app = typer.Typer(
     name="python -m search",
@@ -202,10 +205,11 @@ def sync(
     study_storage: StudyStorageOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Project a study's record into MLflow once; a second time changes nothing.
+    """Project a study's record into MLflow, and into trials.parquet where it lacks trials.
 
-    For a server that was away, lost its data, or is new: one named by --tracking-uri is the
-    study's from then on. What somebody added by hand stays. Not while a driver is at work.
+    A second time changes nothing. For a server that was away, lost its data, or is new: one named
+    by --tracking-uri is the study's from then on. What somebody added by hand stays. Not while a
+    driver is at work.
 
     \b
     Examples:
@@ -218,6 +222,7 @@ def sync(
     end = sync_study(storage, name, tracking_uri=tracking_uri, study_storage=study_storage)
     if not quiet:
         done = f"{end.changes} changes" if end.changes else "nothing to change"
+        done = f"trials.parquet written again, {done}" if end.wrote_table else done
         typer.echo(f"study {name}: {end.trials} trials, {done} at {end.tracking_uri}")
     if end.refused:
         raise Failure(f"{end.refused} writes were refused by MLflow ({end.reason})")
@@ -253,6 +258,7 @@ def delete(
     tracking_uri: TrackingOption = None,
     study_storage: StudyStorageOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Delete a study: its folder, its record and its runs in MLflow, after asking.
 
@@ -268,7 +274,9 @@ def delete(
             typer.confirm(f"Delete {what}?", abort=True, err=True)
 
     places = {"tracking_uri": tracking_uri, "study_storage": study_storage}
-    typer.echo(delete_study(storage, name, ask=ask, **places))
+    done = delete_study(storage, name, ask=ask, **places)
+    if not quiet:
+        typer.echo(done)
 
 
 if __name__ == "__main__":

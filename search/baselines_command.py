@@ -7,7 +7,8 @@ import typer
 
 from search.launching import launches, run_plan
 from search.options import DataRootOption, RecipeArgument, SetOption
-from trainables.terminal.command_line import require_given_once
+from trainables.as_typed import command
+from trainables.checks import require_given_once
 
 
 @launches
@@ -97,5 +98,5 @@ def _export(plan: Any, path: Path, *, quiet: bool) -> None:
     write_grid(path, grid)
     if not quiet:
         typer.echo(f"wrote {path}: {len(grid.trials)} trials of {plan.study}")
-        typer.echo(f"to train them: python -m trainables sweep {path} --out DIR")
-        typer.echo("into a study:  python -m search import DIR")
+        typer.echo(f"to train them: {command('trainables sweep', str(path), '--out', 'DIR')}")
+        typer.echo(f"into a study:  {command('search import', 'DIR')}")

@@ -2,9 +2,7 @@
 
 import dataclasses
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.execution.study import StudyEnd
@@ -12,6 +10,7 @@ from search.plans.limits.budget import Budget
 from search.plans.plan import Plan
 from search.record.files.study_folder import again
 from search.record.study_status import counts_in_words
+from trainables.as_typed import as_typed, python, study_command
 from trainables.shipping.in_words import costs_in_words
 
 if TYPE_CHECKING:  # loads torch
@@ -30,11 +29,14 @@ def status_lines(found: Mapping[str, Any], storage: str) -> Iterator[str]:
         yield f"ended {found['plateau']}"
     if found["prior"]:
         yield f"prior: {found['prior']}; less of it with every trial that ends"
-    if again_at := found["confirmations"]:
-        yield f"confirmed at fresh seeds: {counts_in_words(again_at, driven=driven)}"
+    again_at, due = found["confirmations"], found["confirmations_due"]
+    if again_at or due:
+        total = due + sum(again_at.values()) - again_at.get("running", 0)
+        said = counts_in_words(again_at, driven=driven) or "none yet"
+        yield f"confirmed at fresh seeds: {said}{f'; {due} of {total} to go' if due else ''}"
     yield f"folder {found['directory']}; MLflow {found['tracking_uri']}"
     left = found["used"] < budget.amount and not found["plateau"]
-    if (left or found["counts"]["running"]) and not driven:
+    if (left or found["counts"]["running"] or not found["ended"]) and not driven:
         yield f"to continue: {again('resume', name, storage)}"
 
 
@@ -50,13 +52,18 @@ def end_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
         yield end.table
     for path in (end.directory / "trials.parquet", end.directory / "report.html"):
         if path.is_file():
-            yield f"{path.stem:7s} {_short(path)}"
+            yield f"{path.stem:8s} {as_typed(path)}"
+    if end.front and not end.remaining and plan.grid is None:
+        yield f"choose   {study_command('analysis pick', plan.study, end.directory.parent)}"
+        if not end.confirmed:
+            confirm = again("confirm", plan.study, end.directory.parent)
+            yield f"be sure  {confirm}  # trains the front at fresh seeds"
     if end.tracking_uri.startswith("http"):
-        yield f"MLflow  {end.tracking_uri}"
+        yield f"MLflow   {end.tracking_uri}"
     else:
-        ui = f"{_short(Path(sys.executable))} -m mlflow ui --backend-store-uri"
-        yield f"MLflow  {ui} {shlex.quote(end.tracking_uri)}"
-    yield "        switch its page to “Model training”, at the top left, to see the runs"
+        ui = f"{python()} -m mlflow ui --backend-store-uri"
+        yield f"MLflow   {ui} {shlex.quote(end.tracking_uri)}"
+    yield "         switch its page to “Model training”, at the top left, to see the runs"
 
 
 def problem_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
@@ -69,8 +76,8 @@ def problem_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
         sync = again("sync", plan.study, storage)
         yield f"To write the rest when MLflow takes it: {sync}"
     if end.remaining:
-        left = f"with {end.remaining} trials to go"
-        if plan.budget.trials is None:
+        left = f"with {end.remaining} {'trainings' if end.confirming else 'trials'} to go"
+        if plan.budget.trials is None and not end.confirming:
             left = f"before {plan.budget.text} were used"
         resume = again("resume", plan.study, storage)
         yield f"Interrupted {left}. To resume: {resume}"
@@ -106,8 +113,3 @@ def shipped_json(shipped: "Shipped") -> dict[str, Any]:
         "mlflow": None if logged is None else dataclasses.asdict(logged),
         "problem": shipped.problem,
     }
-
-
-def _short(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

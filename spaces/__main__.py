@@ -2,13 +2,16 @@
 
 from typing import Annotated
 
-import typer
-from rich.console import Console
-from rich.table import Table
+from trainables.installed import packages_needed
 
-from spaces.catalogue import SPACES, build_space
-from spaces.presets import trial_config
-from trainables.terminal.command_line import STDOUT, Commands, run_command_line, write_json
+with packages_needed():
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+
+    from spaces.catalogue import SPACES, build_space
+    from spaces.presets import trial_config
+    from trainables.terminal.command_line import STDOUT, Commands, run_command_line, write_json
 
 JsonFile = Annotated[
     str | None,

@@ -6,6 +6,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from trainables.as_typed import python
+
 PACKAGES = ("trainables", "spaces", "search", "analysis")
 
 
@@ -24,7 +26,7 @@ def test_the_command_line_itself(package: str) -> None:
     assert long.exit_code == 0
     assert long.output == short.output
     assert "..." not in long.output.replace("[ARGS]...", "")  # nothing is cut off
-    assert long.output.startswith(f"Usage: python -m {package} ")
+    assert long.output.startswith(f"Usage: {python()} -m {package} ")
     version = runner.invoke(app_of(package), ["--version"])
     assert (version.exit_code, version.output.split()[0]) == (0, "disparse-search")
 
@@ -36,4 +38,4 @@ def test_every_command(package: str, name: str) -> None:
     for flag in ("-q, --quiet", "--debug", "-h, --help"):
         assert shown.output.count(flag) == 1
     assert "Example" in shown.output
-    assert f"  python -m {package} {name}" in shown.output.replace("Example: ", "  ")
+    assert f"  {python()} -m {package} {name}" in shown.output.replace("Example: ", "  ")

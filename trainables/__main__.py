@@ -11,28 +11,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from trainables.installed import packages_needed
 
 # On a busy machine, idle OpenMP threads that spin make a step a hundred times slower. This must
 # be in the environment before torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from trainables import listing
-from trainables.checks import parse_share
-from trainables.errors import UserError
-from trainables.prediction import command as prediction
-from trainables.shipping.command import EXAMPLES, ship
-from trainables.sweep import command as sweeping
-from trainables.terminal.command_line import (
-    STDOUT,
-    Commands,
-    parse_settings,
-    parse_size,
-    require_given_once,
-    require_writable,
-    run_command_line,
-    write_json,
-)
+with packages_needed():
+    import typer
+
+    from trainables import listing
+    from trainables.checks import parse_share, require_given_once
+    from trainables.errors import UserError
+    from trainables.prediction import command as prediction
+    from trainables.shipping.command import EXAMPLES, ship
+    from trainables.sweep import command as sweeping
+    from trainables.terminal.command_line import (
+        STDOUT,
+        Commands,
+        parse_settings,
+        parse_size,
+        require_writable,
+        run_command_line,
+        write_json,
+    )
 
 app = typer.Typer(
     name="python -m trainables",
@@ -175,7 +177,10 @@ def train(
     title = f"{method} on {dataset}"
     with TrialProgress(title, quiet=quiet) as progress:
         open_dataset(
-            config.data, lambda split, done, total: progress.step(f"preparing {split}", done, total)
+            config.data,
+            None
+            if quiet
+            else lambda split, done, total: progress.step(f"preparing {split}", done, total),
         )
         arguments: dict[str, Any] = {
             "device": resolved_device,

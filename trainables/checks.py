@@ -1,7 +1,9 @@
 """Checks settings and raises errors that name the rule, the value and the remedy."""
 
 import math
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from trainables.errors import UserError, unknown_name
 
@@ -46,3 +48,18 @@ def positive(field: str, value: float) -> None:
     """Raise `UserError` unless the value is finite and above zero."""
     ok = math.isfinite(value) and value > 0
     require(ok, f"`{field}` must be > 0 and finite", value, "give a positive number")
+
+
+def require_given_once(
+    settings: Mapping[str, Any], options: Mapping[str, tuple[str, object]]
+) -> None:
+    """Raise `UserError` for a setting of `--set` that an option gives as well.
+
+    options: by the setting's name, the option and its value; None where it was not given.
+    """
+    for name, (option, value) in options.items():
+        if value is not None and name in settings:
+            raise UserError(
+                f"`{name}` must be given once, got {option} {value} and --set "
+                f"{name}={settings[name]}; leave one out"
+            )

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_FEW = 24  # names that a message can list beside its point
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -21,11 +22,16 @@ class Failure(RuntimeError):
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
-    """Return the error for a name that a registry does not hold; it lists the valid names."""
+    """Return the error for a name that a registry does not hold; it lists the valid names.
+
+    A close one comes first, and then stands for a list that would fill the screen.
+    """
     names = sorted(valid)
     close = get_close_matches(str(name), names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return UserError(f"unknown {kind} {name!r}; valid: {', '.join(names)}.{hint}")
+    if not close:
+        return UserError(f"unknown {kind} {name!r}; valid: {', '.join(names)}.")
+    rest = f" Valid: {', '.join(names)}." if len(names) <= _FEW else ""
+    return UserError(f"unknown {kind} {name!r}. Did you mean {close[0]!r}?{rest}")
 
 
 def in_a_line(error: BaseException) -> str:

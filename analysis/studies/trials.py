@@ -191,7 +191,7 @@ def _require_record(name: str, directory: Path) -> None:
     if ended and not table.is_file():
         raise UserError(
             f"study {name!r} must have {str(table)!r}, for {ended} of its trials have ended, but "
-            f"got no such file; `{command_line('search resume', name, directory.parent)}` writes "
+            f"got no such file; `{command_line('search sync', name, directory.parent)}` writes "
             "it anew"
         )
 

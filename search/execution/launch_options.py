@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from search.plans.limits.budget import Budget
+from search.plans.limits.budget import Budget, no_gpu_for
+from search.plans.plan import Plan
+from trainables.errors import UserError
+from trainables.training.watching.watchdog import check_time_limit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,3 +45,25 @@ class Launch:
     def extends(self) -> bool:
         """Whether the study is to go on beyond where it was to end."""
         return self.more is not None or self.until is not None
+
+
+def check_options(plan: Plan, launch: Launch) -> None:
+    """Raise `UserError` for options that no study can have, or not this one here."""
+    if launch.concurrency is not None and launch.concurrency < 1:
+        raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
+    if launch.gpus_per_trial is not None and not 0.01 <= launch.gpus_per_trial <= 1:
+        raise UserError(
+            f"`--gpus-per-trial` must be in [0.01, 1], got {launch.gpus_per_trial:g}; 0.25 has "
+            "four trials share a GPU, 1 gives each its own"
+        )
+    if launch.confirm is not None and launch.confirm < 2:
+        raise UserError(
+            f"`--seeds` must be at least 2, got {launch.confirm}; one seed has no interval, and 5 "
+            "give a fair one"
+        )
+    check_time_limit(launch.trial_time_limit)
+    if plan.budget.gpu_hours is not None and launch.ray_address == "local":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(no_gpu_for(plan.budget))

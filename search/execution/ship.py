@@ -210,7 +210,7 @@ def _chosen(
     if not complete:
         raise UserError(
             f"a model is shipped from a complete trial, got none of {len(trials)} in study "
-            f"{study!r}; `python -m search resume {study}` goes on with it"
+            f"{study!r}; `search resume {study}` goes on with it"
         )
     if wanted.trial is not None:
         for candidate in complete:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from search.execution.cluster.ray_cluster import set_ray_environment
-from search.execution.launch_options import Launch
+from search.execution.launch_options import Launch, check_options
 from search.plans.description import describe_study
-from search.plans.limits.budget import no_gpu_for
 from search.plans.limits.plateau import plateau_text
 from search.plans.plan import Plan
 from search.record.files.driver_lock import StudyLock
@@ -39,7 +38,6 @@ from trainables.errors import Failure, UserError
 from trainables.registry.lookup import METHOD
 from trainables.sweep.display import Progress, preparation
 from trainables.terminal.command_line import masked, require_writable
-from trainables.training.watching.watchdog import check_time_limit
 from trainables.user_code import running
 
 
@@ -51,7 +49,7 @@ class StudyEnd:
     reason: the most frequent one among trials that are not complete. unwritten: what MLflow lacks.
     report_problem: why there is no report or table. table: of a grid's systems.
     plateau: where the study ended before its budget did, why.
-    confirmed: how many confirmations ended, in words.
+    confirmed: how many confirmations ended, in words. confirming: whether they are what remains.
     """
 
     directory: Path
@@ -68,6 +66,7 @@ class StudyEnd:
     table: str = ""
     plateau: str = ""
     confirmed: str = ""
+    confirming: bool = False
 
 
 def run_study(plan: Plan, launch: Launch) -> StudyEnd:
@@ -77,9 +76,11 @@ def run_study(plan: Plan, launch: Launch) -> StudyEnd:
     the study storage goes away. A study that could not be started leaves nothing behind.
     """
     files = study_files(launch.storage, plan.study)
-    _check_options(plan, launch)
+    check_options(plan, launch)
     check_ray_answers(launch.ray_address)
     is_new = not files.directory.exists()
+    if files.exists():  # of another study, it matters little who drives it
+        check_same_study(plan, read_json(files.description), files, launch.study_storage)
     require_writable(files.directory, "--storage")
     with StudyLock(files.directory, plan.study):
         known = read_json(files.description) if files.exists() else {}
@@ -101,27 +102,6 @@ def _leave_nothing(files: StudyFiles, *, is_new: bool) -> None:
         with contextlib.suppress(OSError):  # what cannot be removed does not hide why
             if path is not None:
                 path.unlink(missing_ok=True)
-
-
-def _check_options(plan: Plan, launch: Launch) -> None:
-    if launch.concurrency is not None and launch.concurrency < 1:
-        raise UserError(f"`--concurrency` must be at least 1, got {launch.concurrency}; raise it")
-    if launch.gpus_per_trial is not None and not 0.01 <= launch.gpus_per_trial <= 1:
-        raise UserError(
-            f"`--gpus-per-trial` must be in [0.01, 1], got {launch.gpus_per_trial:g}; 0.25 has "
-            "four trials share a GPU, 1 gives each its own"
-        )
-    if launch.confirm is not None and launch.confirm < 2:
-        raise UserError(
-            f"`--seeds` must be at least 2, got {launch.confirm}; one seed has no interval, and 5 "
-            "give a fair one"
-        )
-    check_time_limit(launch.trial_time_limit)
-    if plan.budget.gpu_hours is not None and launch.ray_address == "local":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UserError(no_gpu_for(plan.budget))
 
 
 def _run_locked(
@@ -268,6 +248,7 @@ def _run_locked(
         unwritten=scrubbed(unwritten, addresses.tracking_uri),
         report_problem=problem,
         table=table,
+        confirming=num_seeds is not None,
         confirmed=", ".join(f"{count} {status}" for status, count in again_at.items()),
     )
 

@@ -20,6 +20,7 @@ from search.plans.plan import Plan
 from search.record.files.study_folder import StudyFiles
 from search.record.ledger import Ledger
 from search.record.outcomes import judge, metrics_of
+from trainables.as_typed import command
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.sweep.folder import (
@@ -109,8 +110,8 @@ def read_swept(directory: Path) -> Swept:
     if missing:
         raise UserError(
             f"a sweep to import must have ended, got {str(directory)!r} with {len(missing)} of "
-            f"{len(sweep.trials)} trials to go; go on with it: python -m trainables sweep GRID "
-            f"--out {directory}"
+            f"{len(sweep.trials)} trials to go; go on with it: "
+            f"{command('trainables sweep', 'GRID', '--out', str(directory))}"
         )
     data = {trial.data for trial in sweep.trials}
     if len(data) > 1:

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
+from trainables.as_typed import command
 from trainables.coercion import to_plain
 from trainables.config import flatten
 from trainables.errors import UserError, unknown_name
@@ -80,7 +81,8 @@ class Recipe:
         if missing:
             raise UserError(
                 f"the recipe {where} must have {', '.join(_REQUIRED[1:])}, got no "
-                f"{', '.join(missing)}; `python -m search recipe demo` prints one to start from"
+                f"{', '.join(missing)};"
+                f" `{command('search recipe', 'demo')}` prints one to start from"
             )
         given = {k: _typed(where, k, v) for k, v in values.items() if v is not None}
         # `{"training": {"steps": 3}}` and `{"training.steps": 3}` are the same settings.

@@ -41,7 +41,7 @@ def confirmations_due(
 
     As long as confirmations of the front are due or at work, only those are returned. Afterwards
     the neighbours follow, at most as many as the front has members, the nearest first. What the
-    study has is never returned again.
+    study has is never returned again; the words count those that an interrupted driver left.
 
     Raises `UserError` for a study that has not ended, or whose front is empty.
     """
@@ -55,20 +55,25 @@ def confirmations_due(
         return [(t, seed) for seed in seeds for t in wanted if (_key(t), seed) not in known]
 
     members = _distinct([t for t in own if t.number in front or _is_dense_reference(t)])
+    on_front = [t for t in members if t.number in front]
+    keys = {_key(t) for t in members}
+    begun = [t for t in repeats if not t.state.is_finished()]  # of an interrupted driver
     due, where = missing(members), "the front"
-    if not due and all(t.state.is_finished() for t in repeats):
-        keys = {_key(t) for t in members}
-        noise = noise_of([t for t in repeats if _key(t) in keys], plan.objectives)
-        others = _distinct([t for t in own if _key(t) not in keys and is_complete(t)])
-        on_front = [t for t in members if t.number in front]
-        near = _neighbours(on_front, others, plan.objectives, noise)
-        due, where = missing(near), "what noise may have kept off the front"
-    if not due:
+    then = f"; then up to {len(on_front) * num_seeds} of trials that noise may have kept off it"
+    if not due and all(_key(t) not in keys for t in begun):
+        then, where = "", "what noise may have kept off the front"
+        if not begun:
+            noise = noise_of([t for t in repeats if _key(t) in keys], plan.objectives)
+            others = _distinct([t for t in own if _key(t) not in keys and is_complete(t)])
+            due = missing(_neighbours(on_front, others, plan.objectives, noise))
+    if not due and not begun:
         return due, ""
-    numbers = ", ".join(map(str, sorted({trial.number for trial, _ in due})))
+    count = len(due) + len(begun)
+    of = {trial.number for trial, _ in due} | {t.user_attrs[CONFIRMS] for t in begun}
     return due, (
-        f"study {plan.study} confirms {where} at {num_seeds} fresh seeds: {len(due)} trainings of "
-        f"trials {numbers}, about {_expected_minutes(own, len(due)):.2g} minutes one after another"
+        f"study {plan.study} confirms {where} at {num_seeds} fresh seeds: {count} trainings of "
+        f"trials {', '.join(map(str, sorted(of)))}, about "
+        f"{_expected_minutes(own, count):.2g} minutes one after another{then}"
     )
 
 
@@ -87,12 +92,12 @@ def _check_ended(plan: Plan, own: Sequence[FrozenTrial], front: Sequence[int], u
     if used < plan.budget.amount or not all(t.state.is_finished() for t in own):
         raise UserError(
             f"a study to confirm must have ended, got {study!r} with {used:g} of "
-            f"{plan.budget.text} used; `python -m search resume {study}` goes on with it"
+            f"{plan.budget.text} used; `search resume {study}` goes on with it"
         )
     if not front:
         raise UserError(
             f"a study to confirm must have a front, got {study!r} with no complete trial among "
-            f"{len(own)}; trials.parquet holds the reasons, `python -m search extend {study}` goes "
+            f"{len(own)}; trials.parquet holds the reasons, `search extend {study}` goes "
             "on with it"
         )
 

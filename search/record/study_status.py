@@ -7,9 +7,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from search.plans.description import plan_from_description
 from search.plans.limits.budget import Budget
 from search.plans.limits.plateau import plateau_text
 from search.plans.prior_settings import prior_text
+from search.record.confirmations import confirmations_due
 from search.record.files.driver_lock import is_driven
 from search.record.files.study_file import description_of, find_storage
 from search.record.files.study_folder import StudyFiles, past_reports
@@ -37,6 +39,7 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
     reports = past_reports(files, trials)  # says which are damaged
     counts = _counts(trials)
     finished = len(trials) - counts["running"]
+    front = front_of(trials, known["objectives"])
     used = float(finished)
     if budget.metric is not None:  # what each has last said, ended or not
         last = {trial.number: metrics for trial, metrics in reports}
@@ -51,8 +54,10 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
         "used": used,
         "finished": finished,
         "counts": {status: counts[status] for status in (*STATUSES, "running")},
-        "front": len(front_of(trials, known["objectives"])),
+        "ended": bool(known.get("finished")),
+        "front": len(front),
         "confirmations": dict(_counts([t for t in record if is_confirmation(t)])),
+        "confirmations_due": _num_confirmations_due(known, record, front),
         "driven": is_driven(files.directory),
         "directory": str(files.directory),
         "tracking_uri": known["tracking_uri"] or files.default_tracking_uri,
@@ -76,9 +81,25 @@ def all_studies(storage: str) -> dict[str, str]:
         said[folder.name] = (
             f"{folder.name} ({found['recipe']}): {counts or 'no trial yet'}; used "
             f"{found['used']:g} of {budget}; {found['front']} on the front"
+            f"{f'; {due} confirmations to go' if (due := found['confirmations_due']) else ''}"
             f"{'; a driver is at work' if found['driven'] else ''}"
         )
     return said
+
+
+def _num_confirmations_due(
+    known: Mapping[str, Any], record: Sequence[FrozenTrial], front: Sequence[int]
+) -> int:
+    """Return how many confirmations are to end or to begin, as far as is known now."""
+    if not known.get("confirm"):
+        return 0
+    try:
+        plan = plan_from_description(known)
+        used = plan.budget.amount
+        due, _ = confirmations_due(plan, record, front, known["confirm"], used=used)
+    except UserError:  # `search resume` says it
+        due = []
+    return len(due) + sum(is_confirmation(t) and not t.state.is_finished() for t in record)
 
 
 def counts_in_words(counts: Mapping[str, int], *, driven: bool) -> str:

@@ -17,7 +17,7 @@ from optuna.trial import FixedTrial
 from analysis.statistics.pareto import non_dominated
 from search.plans.objective_values import ending_objectives
 from search.plans.plan import Plan
-from search.record.files.study_folder import StudyFiles, read_json, write_json
+from search.record.files.study_folder import StudyFiles, again, read_json, studies_in, write_json
 from search.samplers.prior import Prior
 from spaces.space import Space
 from trainables.addresses import first_line
@@ -93,6 +93,12 @@ def read_trials(source: str, storage: Path, option: str = "--warm-start") -> lis
     source: a name in `storage`, or a folder. option: what named it, for messages.
     """
     folder = Path(source).expanduser() if "/" in source else storage / source
+    if not (folder / "study.json").is_file():
+        raise UserError(
+            f"`{option}` must name a study, got {source!r}, but {str(folder.parent)!r} has none of "
+            f"that name ({studies_in(folder.parent)}); name one of those, or the path of another "
+            "study's folder"
+        )
     try:
         rows = read_table(folder / "trials.parquet").to_pylist()
         settings = read_json(folder / "study.json")["settings"]
@@ -105,8 +111,9 @@ def read_trials(source: str, storage: Path, option: str = "--warm-start") -> lis
         ]
     except (OSError, UserError, KeyError, ValueError, TypeError) as error:
         raise UserError(
-            f"`{option}` must name studies, got {source!r} ({first_line(error)}); `search "
-            "status` knows a study by its name and --storage"
+            f"`{option}` must name studies whose study.json and trials.parquet can be read, got "
+            f"{source!r} ({first_line(error)}); `{again('sync', folder.name, folder.parent)}` "
+            "writes the table again, or leave it out"
         ) from None
     if not found:
         raise UserError(

@@ -1,4 +1,7 @@
-"""Opens MLflow for a study: one creator of its tables at a time, an answer within a minute."""
+"""Opens MLflow for a study: one creator of its tables at a time, an answer within a minute.
+
+And says of what MLflow raises later whether to ask again.
+"""
 
 import contextlib
 import os
@@ -7,13 +10,16 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import filelock
+import requests
 import tenacity
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
-from search.record.storage import check_server
-from trainables.addresses import ARTIFACTS, left_behind, local_file
+from search.record.storage import check_server, is_broken_connection
+from trainables.addresses import ARTIFACTS, first_line, left_behind, local_file
+from trainables.errors import is_full_disk
 
 EXPERIMENT = "disparse"
 _CONNECT_SECONDS = 60.0  # a new SQLite file takes seconds for its tables, more on a busy disk
@@ -88,3 +94,24 @@ def _experiment(client: MlflowClient, uri: str, artifacts: Path) -> str:
     if TAG_EXPERIMENT_KIND not in found.tags:  # what somebody chose in the UI stays
         client.set_experiment_tag(found.experiment_id, TAG_EXPERIMENT_KIND, _KIND)
     return str(found.experiment_id)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether waiting may help: a refused value will be refused again."""
+    if isinstance(error, MlflowException):
+        # MLflow calls a connection that broke in the database's driver a bad request. Only the
+        # first line of a server's answer says so: values, which are anything, follow.
+        if error.error_code == "BAD_REQUEST":
+            cause = error.__cause__
+            if isinstance(cause, SQLAlchemyError):
+                return is_broken_connection(cause)
+            return "connect" in first_line(error).lower()
+        return error.error_code not in (
+            "INVALID_PARAMETER_VALUE",
+            "RESOURCE_DOES_NOT_EXIST",
+            "RESOURCE_ALREADY_EXISTS",
+        )
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code == 429 or error.response.status_code >= 500
+    passing = (requests.RequestException, ConnectionError, TimeoutError)
+    return isinstance(error, passing) or is_full_disk(error) or is_broken_connection(error)

@@ -10,20 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import requests
 from mlflow.entities import LifecycleStage, Metric, RunTag, ViewType
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial
-from sqlalchemy.exc import SQLAlchemyError
 
 from search.record.files.study_folder import StudyFiles, read_json, read_json_lines
-from search.record.storage import StudyRecord, is_broken_connection
+from search.record.storage import StudyRecord
 from search.tracking import run_content
-from search.tracking.connection import EXPERIMENT
+from search.tracking.connection import EXPERIMENT, is_passing
 from search.tracking.run_content import TAG_KIND, TAG_PARENT, TAG_STUDY_ID
 from trainables.addresses import first_line
-from trainables.errors import is_full_disk
 from trainables.integrity.code_digest import digest
 from trainables.report import TAG_STUDY, TAG_TRIAL, add_recorded_tasks
 from trainables.sweep.folder import trial_name
@@ -38,13 +34,17 @@ class Away(Exception):
 
 @dataclass(slots=True)
 class _TrialRun:
-    """What MLflow has of a trial. steps: of its reports; None where that is not known."""
+    """What MLflow has of a trial. steps: of its reports; None where that is not known.
+
+    fresh: its means over fresh seeds.
+    """
 
     run_id: str
     status: str = "RUNNING"
     tags: dict[str, str] = field(default_factory=dict)
     params: set[str] = field(default_factory=set)
     steps: set[int] | None = field(default_factory=set)
+    fresh: dict[str, float] = field(default_factory=dict)
 
 
 class Projection:
@@ -108,6 +108,7 @@ class Projection:
         """Write everything, and leave no run RUNNING. finished: whether no trial is left."""
         self.update(live=False)
         self._log_study()
+        self._log_fresh()
         self._find_children()  # deletes what a server made twice, unknown to us
         self._set_parent_status("FINISHED" if finished else "KILLED")
         self.send_files()
@@ -164,13 +165,23 @@ class Projection:
         tags = run_content.study_tags(self._study, self._files)
         new = [RunTag(key, text) for key, text in tags.items() if self._digests.get(key) != text]
         values = run_content.study_metrics([*self._settled.values()], self._study["objectives"])
-        lacking = {name: v for name, v in values.items() if self._parent_metrics.get(name) != v}
-        last = max((run_content.times_of(t)[1] or 0 for t in self._settled.values()), default=0)
-        points = [Metric(name, value, last, 0) for name, value in lacking.items()]
+        points = self._lacking(values, self._parent_metrics)
         batch: dict[str, Any] = {"metrics": points, "tags": new}
-        if (new or lacking) and self._write(self._client.log_batch, self.parent_run_id, **batch):
+        if (new or points) and self._write(self._client.log_batch, self.parent_run_id, **batch):
             self._digests |= tags
-            self._parent_metrics |= lacking
+            self._parent_metrics |= values
+
+    def _log_fresh(self) -> None:
+        """Write into the runs of confirmed trials what they are at fresh seeds."""
+        found = run_content.fresh_means([*self._settled.values()], self._study["objectives"])
+        for number, values in found.items():
+            run = self._runs.get(trial_name(self._files.study, number))
+            if run is not None and (points := self._lacking(values, run.fresh)):
+                self._write(self._client.log_batch, run.run_id, metrics=points)
+
+    def _lacking(self, values: Mapping[str, float], known: Mapping[str, float]) -> list[Metric]:
+        last = max((run_content.times_of(t)[1] or 0 for t in self._settled.values()), default=0)
+        return [Metric(name, v, last, 0) for name, v in values.items() if known.get(name) != v]
 
     def _retire_moved(self, study_id: str) -> None:
         """Mark a study's runs of another place as deleted: it is projected anew in this one."""
@@ -200,7 +211,8 @@ class Projection:
                     self._write(self._client.delete_run, run_id)
                 elif name is not None:
                     known = (dict(run.data.tags), set(run.data.params))
-                    self._runs[name] = _TrialRun(run_id, str(run.info.status), *known, None)
+                    fresh = run_content.of_fresh_seeds(run.data.metrics)
+                    self._runs[name] = _TrialRun(run_id, str(run.info.status), *known, None, fresh)
 
     def _project(self, trial: FrozenTrial, fronts: Mapping[str, str], *, live: bool) -> None:
         """Write what a trial's run lacks. fronts: the tags that say which fronts it is on."""
@@ -324,24 +336,3 @@ class Projection:
 
 def _parts(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [items[at : at + size] for at in range(0, len(items), size)]
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether waiting may help: a refused value will be refused again."""
-    if isinstance(error, MlflowException):
-        # MLflow calls a connection that broke in the database's driver a bad request. Only the
-        # first line of a server's answer says so: values, which are anything, follow.
-        if error.error_code == "BAD_REQUEST":
-            cause = error.__cause__
-            if isinstance(cause, SQLAlchemyError):
-                return is_broken_connection(cause)
-            return "connect" in first_line(error).lower()
-        return error.error_code not in (
-            "INVALID_PARAMETER_VALUE",
-            "RESOURCE_DOES_NOT_EXIST",
-            "RESOURCE_ALREADY_EXISTS",
-        )
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code == 429 or error.response.status_code >= 500
-    passing = (requests.RequestException, ConnectionError, TimeoutError)
-    return isinstance(error, passing) or is_full_disk(error) or is_broken_connection(error)

@@ -75,8 +75,7 @@ class Projector:
                     break
                 self._changed.wait(left)
             self._stopping = True
-            if self._closed is None:
-                self._process.kill()
+            self._process.kill()  # all is written, and Python takes seconds to put MLflow away
         self._hearing.join()
         if self._closed is None:
             return f"MLflow lacks a part of the study ({self._problem or 'it does not answer'})"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mlflow.entities import Metric, Param
@@ -12,7 +13,7 @@ from search.plans.grid import Grid
 from search.plans.limits.budget import Budget
 from search.plans.prior_settings import prior_text
 from search.record.files.study_folder import StudyFiles
-from search.record.front import CONFIRMS, front_of, is_confirmation
+from search.record.front import CONFIRMS, front_of, is_complete, is_confirmation
 from spaces.presets import without_effect
 from trainables.config import TrialConfig, flatten
 from trainables.errors import UserError
@@ -50,6 +51,7 @@ _STATUSES = {
     "stopped": "KILLED",
     "failed": "FAILED",
 }
+_FRESH = "mean/"
 _MAX_PARAM_CHARACTERS = 6000  # MLflow's limit
 _MAX_REASON_CHARACTERS = 4000
 
@@ -190,6 +192,31 @@ def study_metrics(trials: Sequence[FrozenTrial], objectives: Sequence[str]) -> d
             best = max if describe(name).direction == "maximize" else min
             found[f"best/{name}"] = float(best(values))
     return found
+
+
+def fresh_means(
+    trials: Sequence[FrozenTrial], objectives: Sequence[str]
+) -> dict[int, dict[str, float]]:
+    """Return, by the number of a trial that was confirmed, its means over the fresh seeds.
+
+    They are metrics named as columns of `front.parquet`: `mean/` and the objective's name, and
+    `mean/seeds`, of how many.
+    """
+    repeats: dict[int, list[Sequence[float]]] = {}
+    for trial in trials:
+        if is_confirmation(trial) and is_complete(trial):
+            repeats.setdefault(trial.user_attrs[CONFIRMS], []).append(trial.values)
+    found = {}
+    for number, rows in repeats.items():
+        means = map(fmean, zip(*rows, strict=True))
+        named = {_FRESH + name: mean for name, mean in zip(objectives, means, strict=True)}
+        found[number] = {f"{_FRESH}seeds": float(len(rows)), **named}
+    return found
+
+
+def of_fresh_seeds(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return what `fresh_means` gave, of the metrics of a run."""
+    return {name: value for name, value in metrics.items() if name.startswith(_FRESH)}
 
 
 def params_of_study(study: Mapping[str, Any]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from search.record.files.study_file import locked_study
 from search.record.files.study_folder import write_json
+from search.record.files.trials_table import num_recorded, write_trials
 from search.record.storage import StudyRecord
 from search.record.study_status import check_record
 from search.tracking.connection import open_client
@@ -19,7 +20,7 @@ class SyncEnd:
     """What a synchronisation did.
 
     trials: in the record. changes: writes that were made. refused: writes that MLflow refused, for
-    `reason`. tracking_uri: without a password.
+    `reason`. tracking_uri: without a password. wrote_table: whether trials.parquet lacked trials.
     """
 
     trials: int
@@ -27,6 +28,7 @@ class SyncEnd:
     refused: int
     reason: str
     tracking_uri: str
+    wrote_table: bool
 
 
 def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
@@ -41,6 +43,10 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
         uri = found.tracking_uri
         record = StudyRecord.load(found.study_storage, study, known["study_id"])
         check_record(files, known, record.num_trials(), found.study_storage)
+        ended = [trial for trial in record.trials() if trial.state.is_finished()]
+        wrote_table = num_recorded(files.trials) != len(ended)
+        if wrote_table:  # it is gone, or a driver was killed before it wrote it
+            write_trials(files.trials, study, ended)
         try:
             with files.projecting():
                 try:
@@ -64,4 +70,5 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
         refused=projection.num_refused,
         reason=scrubbed(projection.problem, uri),
         tracking_uri=masked(uri),
+        wrote_table=wrote_table,
     )

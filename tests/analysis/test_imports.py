@@ -35,12 +35,7 @@ def test_no_module_loads_torch_or_the_other_rooms() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [
-        "analysis",
-        "analysis.statistics.pareto",
-        "analysis.statistics.choice",
-        "analysis.__main__",
-    ],
+    ["analysis", "analysis.statistics.pareto", "analysis.statistics.choice", "analysis.__main__"],
 )
 def test_light_modules_stay_light(module: str) -> None:
     loaded = loaded_after(module)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.analysis.built_studies import BuiltStudy, Row, simple_row, summary
 from tests.analysis.test_command_line import run
+from trainables.as_typed import python
 
 TASKS = ("segmentation", "normals")
 Record = Callable[..., BuiltStudy]
@@ -151,7 +152,7 @@ def test_json_has_the_whole_answer(built: BuiltStudy, monkeypatch, capsys) -> No
     assert miou["price"] == pytest.approx(0.02)
     assert miou["price_percent"] == pytest.approx(4)
     assert miou["gives_up"] == pytest.approx(0.02)
-    assert result["ship"].startswith("python -m search ship demo --trial 1 --out shipped/")
+    assert result["ship"].startswith(f"{python()} -m search ship demo --trial 1 --out shipped/")
     file = built.storage / "answer.json"
     assert pick(monkeypatch, built, "--json", str(file), "--quiet") == 0
     assert capsys.readouterr().out == ""
@@ -262,7 +263,7 @@ def test_a_study_without_a_model(rows, said: str, record: Record, monkeypatch, c
         f"error: a model must be picked from complete trials with finite objectives, {said}; "
         in err
     )
-    assert "`python -m search resume empty --storage " in err
+    assert f"`{python()} -m search resume empty --storage " in err
 
 
 def test_a_loss_is_rounded_alike_in_both_tables(record: Record, monkeypatch, capsys) -> None:

@@ -34,7 +34,7 @@ def test_registry_names_and_words() -> None:
     assert list(METHODS) == [method.name for method in METHODS.values()]
     described = [method.description for method in METHODS.values()]
     assert all(method.summary and method.paper for method in described)
-    with pytest.raises(UserError, match=r"'riggl'.*valid: .*Did you mean 'rigl'"):
+    with pytest.raises(UserError, match=r"'riggl'\. Did you mean 'rigl'\? Valid: .*snip"):
         get_method("riggl")
 
 

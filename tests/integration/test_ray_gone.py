@@ -12,6 +12,7 @@ import pytest
 from search.record.files.study_folder import StudyFiles, study_files
 from tests.integration.records import REPOSITORY, check_everything, environment
 from tests.integration.test_search_study import STEPS, command, end_of, num_reports, run
+from trainables.as_typed import python
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -88,7 +89,7 @@ def test_a_ray_that_is_gone_ends_the_launch_which_resumes(
     assert code == 1
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith(words), said
-    assert f"Resume by: python -m search resume cheap --storage {tmp_path}" in said
+    assert f"Resume by: {python()} -m search resume cheap --storage {tmp_path}" in said
     check_resumes(tmp_path)
 
 

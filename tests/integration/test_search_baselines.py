@@ -143,7 +143,7 @@ def test_the_command_starts_reports_and_resumes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["dmeo"], r"unknown recipe .* 'dmeo'; valid: cityscapes"),
+        (["dmeo"], r"unknown recipe .* 'dmeo'\. Did you mean 'demo'\? Valid: cityscapes"),
         (["demo", "--methods", "snip,snp"], "unknown method 'snp'"),
         (["demo", "--sparsities", "0.3,1"], r"`--sparsities` must be in \[0, 1\)"),
         (["demo", "--seeds", "0"], "`--seeds` must be at least 1"),

@@ -91,7 +91,7 @@ def test_a_small_real_study(tmp_path: Path) -> None:
     [
         (
             ["run", "dmeo"],
-            "unknown recipe (or path of a .toml file) 'dmeo'; valid: cityscapes-metric-paper, ",
+            "unknown recipe (or path of a .toml file) 'dmeo'. Did you mean 'demo'? Valid: ",
         ),
         (["run", "demo", "--trials", "0"], "`--trials` must be at least 1"),
         (["run", "demo", "--set", "sparsity.targte=0.5"], "unknown override"),

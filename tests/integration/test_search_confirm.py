@@ -131,7 +131,7 @@ def test_a_small_real_study_is_confirmed(tmp_path: Path) -> None:
     done = search("run", "demo", *SMALL, folder=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
     page = tmp_path / "runs" / "demo" / "report.html"
-    assert "single seed: run `python -m search confirm demo`" in page.read_text()
+    assert "python -m search confirm demo`" in page.read_text()
     one = search("confirm", "demo", "--seeds", "1", folder=tmp_path)
     assert one.returncode == 2
     assert "`--seeds` must be at least 2, got 1" in one.stderr

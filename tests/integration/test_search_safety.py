@@ -240,7 +240,7 @@ def test_a_storage_that_goes_away_is_a_failure_that_leaves_nothing_running(
         patch.setattr(Ledger, "_close", gone)
         with pytest.raises(
             Failure,
-            match=r"the study storage .* went away .*resume by: python -m search resume cut",
+            match=r"the study storage .* went away .*resume by: .*python -m search resume cut",
         ):
             run(folder, "cut")
     _, parents, children = mlflow_runs(folder, "cut")

@@ -26,6 +26,7 @@ from tests.integration.records import (
     mlflow_runs,
     optuna_study,
 )
+from trainables.as_typed import python
 from trainables.training.checkpoints.manifest import valid_checkpoint
 
 PROGRAM = Path(__file__).with_name("programs") / "cheap_study.py"
@@ -208,7 +209,10 @@ def test_sigterm_ends_with_one_line_and_nothing_running(tmp_path: Path) -> None:
         os.killpg(driver.pid, signal.SIGTERM)  # the local Ray as well
         _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 128 + signal.SIGTERM
-    assert errors == "Ended by SIGTERM. Run the same command again to resume.\n"
+    assert (
+        errors
+        == f"Ended by SIGTERM. Resume by: {python()} -m search resume cheap --storage {tmp_path}\n"
+    )
     # The projector, a session of its own, has seen its driver go.
     _, parents, children = mlflow_runs(tmp_path, "cheap")
     deadline = time.monotonic() + 60
@@ -235,7 +239,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_the_launch_and_loses_nothing(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = "Fix the cause, then resume by: python -m search resume cheap"
+    command = f"Fix the cause, then resume by: {python()} -m search resume cheap"
     # First a checkpoint finds no space: two trials want more than there is.
     monkeypatch.setenv("CHEAP_CHECKPOINT_BYTES", str(9 << 20))
     first = run(small_disk, 6, 0.1)

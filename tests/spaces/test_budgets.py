@@ -109,7 +109,7 @@ def test_the_weight_of_a_task_that_is_not_trained() -> None:
 @pytest.mark.parametrize("task", ["deth", "", "Depth", "normal"])
 def test_the_weight_of_a_task_that_there_is_not(task: str) -> None:
     name = f"training.loss_weights.{task}"
-    with pytest.raises(UserError, match=f"unknown setting '{name}'; valid: .*loss_weights.depth"):
+    with pytest.raises(UserError, match=f"unknown setting '{name}'. Did .*loss_weights.depth"):
         trial_config("snip", "scenes", "tiny", tasks=("depth",), overrides={name: 1.0})
 
 

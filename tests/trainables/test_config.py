@@ -42,7 +42,7 @@ def test_sparsity_outside_is_refused_with_rule_value_and_remedy(sparsity):
     ("name", "value", "part"),
     [
         ("sparsity.allocatoin", "erk", "Did you mean 'sparsity.allocation'"),
-        ("sparsity.allocation", "erx", "valid: er, erk, global, uniform"),
+        ("sparsity.allocation", "erx", "Valid: er, erk, global, uniform"),
         ("sparsity", "0.9", "unknown setting"),
         ("training.steps", "many", "must be a whole number"),
         ("training.steps", "0", "at least 1"),

@@ -2,9 +2,11 @@
 
 import functools
 import hashlib
+import logging
 import os
 from pathlib import Path
 
+from trainables.as_typed import python
 from trainables.config import DataConfig
 from trainables.data.sources.listing import is_litter
 from trainables.data.sources.scenes import SCENES_SEED
@@ -28,6 +30,9 @@ GENERATE_AGAIN = f"delete its folder to have it generated again, or {ANOTHER_FOL
 _THREADED_PIXELS = 128 * 128  # one thread draws smaller frames faster
 
 
+logger = logging.getLogger(__name__)
+
+
 def store_root(config: DataConfig, progress: Progress | None = None) -> str:
     """Return the store's absolute folder or URI; generate or convert the store if it is missing.
 
@@ -45,12 +50,14 @@ def store_root(config: DataConfig, progress: Progress | None = None) -> str:
         folder = Path(config.root) if config.root is not None else _generated_folder(config)
         folder = folder.absolute()
         if not _holds_store(folder):
+            if config.root is not None:
+                _check_new_folder(config, folder, quiet=progress is None)
             _generate(config, spec, folder, progress)
         return str(folder)
     if config.root is None:
         raise UserError(
             f"{config.dataset} must be given its store's folder, got no data root; run "
-            f"`python -m trainables convert {config.dataset} SOURCE DESTINATION` and pass "
+            f"`{python()} -m trainables convert {config.dataset} SOURCE DESTINATION` and pass "
             "`--data-root DESTINATION`"
         )
     folder = Path(config.root).absolute()
@@ -85,8 +92,9 @@ def _converted(
     except UserError as error:
         raise UserError(
             f"the data root must be a store of {config.dataset} (train.arrow, test.arrow) or its "
-            f"raw data, got {raw}, which is neither ({error}); pass the folder that `python -m "
-            f"trainables convert {config.dataset}` wrote. It reads {spec.layouts or 'nothing'}"
+            f"raw data, got {raw}, which is neither ({error}); pass the folder that "
+            f"`{python()} -m trainables convert {config.dataset}` wrote. It reads "
+            f"{spec.layouts or 'nothing'}"
         ) from error
     with os.scandir(raw) as entries:
         listed = sorted(
@@ -140,6 +148,23 @@ def _scenes_code() -> str:
 
 def _generated_counts(config: DataConfig) -> tuple[int, int]:
     return config.num_train or SCENES_NUM_TRAIN, config.num_test or SCENES_NUM_TEST
+
+
+def _check_new_folder(config: DataConfig, folder: Path, *, quiet: bool) -> None:
+    """Say that a folder is made, since its name may be a typing error.
+
+    Raises `UserError` where the folder that would hold it is not there either.
+    """
+    if os.path.lexists(folder):
+        return
+    if not os.path.lexists(folder.parent):
+        raise UserError(
+            f"the data root must be a folder, or a new one in a folder that exists, for "
+            f"{config.dataset} to be generated in, got {folder}, but there is no {folder.parent}; "
+            "check the path, or make that folder"
+        )
+    if not quiet:
+        logger.warning("%s is new: %s is generated in it", folder, config.dataset)
 
 
 def _generate(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainables.as_typed import command
 from trainables.errors import UserError, unknown_name
 from trainables.registry.structures import CHANNEL, STRUCTURES, WEIGHT, structure_kind
 
@@ -111,7 +112,8 @@ class MethodDescription:
             why = ": a channel that grows back starts at zero on both sides, so it cannot learn"
         raise UserError(
             f"`sparsity.structure` of {self.name} must be one of {', '.join(self.structures)}, got "
-            f"{structure}{why}; `python -m trainables list structures` shows which method has which"
+            f"{structure}{why}; `{command('trainables list', 'structures')}` shows which "
+            "method has which"
         )
 
     @property

@@ -24,7 +24,9 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from trainables.as_typed import in_text
 from trainables.errors import Failure, UserError, is_full_disk, is_out_of_memory
+from trainables.installed import lacking
 from trainables.terminal.standard_streams import outlast_readers
 from trainables.user_code import SEE_TRACEBACK, bug
 
@@ -63,11 +65,16 @@ class Commands(TyperGroup):
         self.context_settings["help_option_names"] = ["-h", "--help"]
         self.params += [*_lent(_versioned), *_lent(_debuggable)]
         for command in self.commands.values():
+            command.help, command.epilog = map(in_text, (command.help, command.epilog))
             command.context_settings["help_option_names"] = ["-h", "--help"]
             quiet = [option for option in command.params if "--quiet" in option.opts]
             for option in quiet:
                 option.opts += [] if "-q" in option.opts else ["-q"]
             command.params += [*([] if quiet else _lent(_quietable)), *_lent(_debuggable)]
+
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        """Run, under the name by which this was called or has to be called."""
+        return super().main(*arguments, **{**named, "prog_name": in_text(self.name)})
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; `--json` without a file prints."""
@@ -185,6 +192,9 @@ def run_command_line(main: Callable[[], object]) -> None:
             if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
                 _leave("interrupted", EXIT_INTERRUPTED)  # Typer prints nothing
         raise
+    except ModuleNotFoundError as error:  # of what loads late
+        message = lacking(error)
+        _leave(message or bug(error), EXIT_USER_MISTAKE if message else EXIT_FAILURE)
     except Exception as error:
         _leave(_failure(error), EXIT_FAILURE)
 
@@ -256,21 +266,6 @@ def parse_settings(
             raise UserError(f"`--set` takes {form}, got {item!r}; e.g. --set {example}")
         settings[name.strip()] = value.strip()
     return settings
-
-
-def require_given_once(
-    settings: Mapping[str, Any], options: Mapping[str, tuple[str, object]]
-) -> None:
-    """Raise `UserError` for a setting of `--set` that an option gives as well.
-
-    options: by the setting's name, the option and its value; None where it was not given.
-    """
-    for name, (option, value) in options.items():
-        if value is not None and name in settings:
-            raise UserError(
-                f"`{name}` must be given once, got {option} {value} and --set "
-                f"{name}={settings[name]}; leave one out"
-            )
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:

@@ -29,8 +29,9 @@ STOPPED_ROUNDS = 20  # of a process that somebody stopped
 SILENT_ROUNDS = 30  # of a cluster's controller; after a minute Ray aborts the driver
 HEALING_ROUNDS = 300  # of a cluster without a node that could run a trial
 ENDING_ROUNDS = 20  # from Ctrl-C, or a launch's end, until Ray has to be gone
-_SIGTERM = "Ended by SIGTERM. Run the same command again to resume."
-_SIGINT = "Interrupted. Run the same command again to resume."
+_HEARD = (
+    "Interrupted. Ending in order, which takes some seconds; press Ctrl-C again to leave at once."
+)
 _SOON = 10  # when a wait is worth a word
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class RayWatch:
     def __init__(self, scratch: Path | None, resume: str) -> None:
         self.problem = ""
         self._scratch = scratch
-        self._resume = resume
+        self._to_resume = f"Resume by: {resume}"
         self._processes: set[psutil.Process] = set()
         self._vital: dict[psutil.Process, str] = {}
         self._nodes: Nodes = ()
@@ -105,9 +106,13 @@ class RayWatch:
                 if not heard:
                     return  # the end of the context
                 if signal.SIGTERM in heard:
-                    self._end(128 + signal.SIGTERM, _SIGTERM)
-                if signal.SIGINT in heard and not self._interrupted:
+                    self._end(128 + signal.SIGTERM, f"Ended by SIGTERM. {self._to_resume}")
+                if signal.SIGINT in heard:
+                    if self._interrupted:
+                        self._end_as_interrupted()
                     self._interrupted, self._ends_in = True, ENDING_ROUNDS
+                    if not self.problem:
+                        _say(_HEARD)
                 continue
             if self._ends_in is not None:
                 self._ends_in -= 1
@@ -115,9 +120,9 @@ class RayWatch:
                     end_processes(self._scratch, self._processes)  # Ray's shutdown may go on then
                 if self._ends_in <= 0:
                     if self._interrupted and not self.problem:
-                        self._end(128 + signal.SIGINT, _SIGINT)
+                        self._end_as_interrupted()
                     said = self.problem or "Ray does not end"
-                    self._end(1, f"failed: {said}. Resume by: {self._resume}")
+                    self._end(1, f"failed: {said}. {self._to_resume}")
             if not self._ending.is_set():
                 self._look_at_processes()
                 self._look_at_nodes()
@@ -168,13 +173,21 @@ class RayWatch:
     def _gone(self, said: str) -> None:
         if self._ending.is_set() or select.select([self._signals], [], [], 0)[0]:
             return  # it was told to go, or a signal is the reason
-        self._end(1, f"failed: {said}; no report is lost. Resume by: {self._resume}")
+        self._end(1, f"failed: {said}; no report is lost. {self._to_resume}")
+
+    def _end_as_interrupted(self) -> None:
+        self._end(128 + signal.SIGINT, f"Interrupted. {self._to_resume}")
 
     def _end(self, code: int, message: str) -> None:
         """End this process, whatever its main thread is at."""
-        show_cursor = "\r\x1b[K\x1b[?25h" if os.isatty(1) else ""
-        os.write(2, f"{show_cursor}{message}\n".encode())
+        _say(message, after="\x1b[?25h")  # shows the cursor
         if self._scratch is not None:
             end_processes(self._scratch, self._processes)
             shutil.rmtree(self._scratch, ignore_errors=True)
         os._exit(code)
+
+
+def _say(message: str, after: str = "") -> None:
+    """Write a line past whatever the main thread is at. after: for a terminal that shows bars."""
+    clear = f"\r\x1b[K{after}" if os.isatty(1) else ""
+    os.write(2, f"{clear}{message}\n".encode())

@@ -9,6 +9,7 @@ from typing import Self
 
 import filelock
 
+from search.record.files.study_folder import again
 from trainables.errors import UserError, is_full_disk
 
 _PATIENCE_SECONDS = 1.0  # `is_driven` holds the lock for a moment
@@ -33,12 +34,12 @@ class StudyLock:
             self._lock.acquire(timeout=_PATIENCE_SECONDS, poll_interval=0.05)
             self._holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
         except filelock.Timeout:
-            holder = (
-                self._holder.read_text(errors="replace") if self._holder.is_file() else "unknown"
-            )
+            status = again("status", self._study, self._holder.parent.parent)
             raise UserError(
-                f"a study can have one driver at a time, and {self._study!r} is driven by process "
-                f"{holder}; wait for it, stop it, or give this study another --name"
+                f"a study can have one driver at a time, and {self._study!r} is driven by "
+                f"{_holder_in_words(self._holder)}; `{status}` says how far it is. Wait until it "
+                "ends, or end it there by Ctrl-C, which loses nothing; then run the same command "
+                "again"
             ) from None
         except (NotImplementedError, OSError) as error:
             self._lock.release()
@@ -54,6 +55,14 @@ class StudyLock:
         with contextlib.suppress(OSError):  # a disk that went away or became read-only
             self._holder.unlink(missing_ok=True)
         self._lock.release()
+
+
+def _holder_in_words(path: Path) -> str:
+    try:
+        known = json.loads(path.read_text())
+        return f"process {known['pid']} on {known['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def is_driven(directory: Path) -> bool:

@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import functools
+import logging
 import os
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
@@ -13,6 +15,8 @@ from trainables.errors import UserError
 from trainables.integrity.checksums import is_unfinished, read_line, sealed_line
 
 _TAIL_BYTES = 1 << 16
+
+logger = logging.getLogger(__name__)
 
 
 class Journal(BaseJournalBackend):
@@ -60,7 +64,7 @@ def lines_of(
 ) -> Generator[tuple[dict[str, Any] | ValueError, int], None, None]:
     """Yield each line after `start` bytes, or what is wrong with it, and where it ends.
 
-    A last line that is still being written, or was cut short, is none.
+    A last line that is still being written is none, nor one that was cut short, with a word.
     """
     with path.open("rb") as file:
         file.seek(start)
@@ -70,12 +74,31 @@ def lines_of(
             try:
                 if not line.endswith(b"\n"):
                     if is_unfinished(line):
+                        _say_cut(path, start - len(line), start)
                         return
                     raise ValueError("its newline is gone")
                 found = read_line(line)
             except ValueError as error:
                 found = error
             yield found, start
+
+
+def _say_cut(path: Path, begin: int, end: int) -> None:
+    """Warn of a last line that was cut short, unless somebody is writing it."""
+    with contextlib.suppress(OSError), path.open("rb") as file:  # no locks, or it is written to
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if file.seek(0, os.SEEK_END) == end:
+            _warn_of_cut(path, end - begin)
+
+
+@functools.cache  # once in a process
+def _warn_of_cut(path: Path, num_bytes: int) -> None:
+    logger.warning(
+        "%s: its last line was cut short, as by a full disk or a killed driver; left out are its "
+        "%d bytes, the rest is used",
+        path,
+        num_bytes,
+    )
 
 
 def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

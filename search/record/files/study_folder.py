@@ -3,8 +3,6 @@
 import contextlib
 import functools
 import logging
-import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,11 @@ from optuna.trial import FrozenTrial
 from search.plans.recipe import check_study_name
 from search.record.files.journal import append_lines, lines_of
 from trainables.addresses import ARTIFACTS, file_address
+from trainables.as_typed import study_command
 from trainables.errors import Failure, UserError
 from trainables.integrity.checksums import read_sealed, sealed
 from trainables.terminal import command_line
 
-_DEFAULT_STORAGE = "runs"
 _PROJECTOR_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
@@ -90,11 +88,15 @@ def study_files(storage: str, study: str) -> StudyFiles:
     return StudyFiles(storage=Path(storage).expanduser().absolute(), study=study)
 
 
+def studies_in(storage: Path) -> str:
+    """Return which studies a storage folder holds, in words."""
+    names = sorted(path.parent.name for path in storage.glob("*/study.json"))
+    return f"it holds {', '.join(names)}" if names else "it holds none"
+
+
 def again(command: str, study: str, storage: Path | str) -> str:
     """Return the command to recommend to somebody who keeps studies in `storage`."""
-    shown = os.path.relpath(storage) if Path(storage).is_relative_to(Path.cwd()) else str(storage)
-    option = "" if shown == _DEFAULT_STORAGE else f" --storage {shlex.quote(shown)}"
-    return f"python -m search {command} {study}{option}"
+    return study_command(f"search {command}", study, Path(storage))
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from analysis.report.sections import confirmed_tables, trial_tables
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import BuiltStudy, Row, confirming, simple_row
 from tests.analysis.test_command_line import run
+from trainables.as_typed import python
 
 MIOU, NORMALS = "val/segmentation/miou", "val/normals/mean_error_deg"
 TASKS = ("segmentation", "normals")
@@ -241,7 +242,7 @@ def test_a_study_without_confirmations_says_so(
 ) -> None:
     built = record("demo", rows(confirmed=False), tasks=("segmentation", "normals"))
     found = figures.find(load_study("demo", built.storage))
-    told = f"single seed: run `python -m search confirm demo --storage {built.storage}`"
+    told = f"single seed: run `{python()} -m search confirm demo --storage {built.storage}`"
     assert told in render(found, "command").replace("&#39;", "'")
     assert not found.confirmed
     assert ("tell it apart from",) not in [

@@ -18,6 +18,7 @@ from tests.analysis.built_studies import (
     simple_row,
 )
 from tests.analysis.test_command_line import run
+from trainables.as_typed import python
 
 TASKS = ("segmentation",)
 SCHEDULER = {"grace": 0.5, "maximum": 1.0, "reduction_factor": 3.0}
@@ -53,7 +54,7 @@ def test_a_healthy_realistic_study(record: Record) -> None:
     assert sentence(found, "lost all of its weights")[1] == ""
     assert sentence(found, "failed, ")[0].startswith("2 of 40 trials failed, 2 of them because")
     assert sentence(found, "The ranges that the study draws from are not on record")[1] == ""
-    command = f"`python -m search confirm s --storage {built.storage}`"
+    command = f"`{python()} -m search confirm s --storage {built.storage}`"
     assert command in sentence(found, "trained at one seed")[1]
     # What asks for something comes first.
     remedies = [bool(remedy) for remedy in found.values()]
@@ -193,7 +194,7 @@ def test_too_few_seeds_and_trainings_that_failed(record: Record) -> None:
     text, remedy = sentence(found, "s-00000 (on the front): 1 of 3 fresh trainings failed")
     assert text.endswith("failed: no reason recorded (s-00004). These trainings count in no mean.")
     # What failed is not tried again at its seed, so the advice has to ask for further ones.
-    command = f"`python -m search confirm s --seeds 5 --storage {built.storage}` adds others."
+    command = f"`{python()} -m search confirm s --seeds 5 --storage {built.storage}` adds others."
     assert remedy.endswith(command)
 
 

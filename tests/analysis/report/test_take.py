@@ -10,6 +10,7 @@ from analysis.report.report import render
 from analysis.report.sections import take, trial_tables
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import BuiltStudy, simple_row
+from trainables.as_typed import python
 
 Record = Callable[..., BuiltStudy]
 
@@ -44,7 +45,7 @@ def test_a_model_its_price_and_how_to_get_it(built: BuiltStudy) -> None:
     details = dict(shown.first.details)
     assert details["file"] == str(folder / "model.pt")
     assert "load_model(" in details["load"]
-    assert details["ship"].startswith("python -m search ship demo --trial 1 --out")
+    assert details["ship"].startswith(f"{python()} -m search ship demo --trial 1 --out")
     page = html.unescape(render(found_in(built), "command"))
     for text in (shown.headline, details["load"], details["ship"], details["file"]):
         assert text in page

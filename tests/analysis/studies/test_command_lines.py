@@ -14,6 +14,7 @@ from analysis.studies.command_lines import command_line
 from analysis.studies.trials import load_study
 from analysis.tables import plain_choices
 from tests.analysis.built_studies import BuiltStudy, confirming, simple_row
+from trainables.as_typed import python
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_the_folder_is_said_unless_it_is_the_default(
     monkeypatch.chdir(tmp_path)
     folder = Path(storage.format(here=tmp_path))
     said = command_line("search confirm", "demo", folder, "--seeds", "5")
-    assert said == f"python -m search confirm demo --seeds 5{ending}"
+    assert said == f"{python()} -m search confirm demo --seeds 5{ending}"
 
 
 @pytest.mark.parametrize("confirmed", [False, True])
@@ -48,7 +49,7 @@ def test_every_command_that_names_a_study_says_where_it_is(
     found = figures.find(study)
     page = html.unescape(render(found, ""))
     told = [*health.lines(found), page, plain_choices.text(plain_choices.choices(study))]
-    commands = re.findall(r"python -m \w+ \w+ demo[^`\"\n\u201d]*", "\n".join(told))
-    kinds = {" ".join(command.split()[2:4]) for command in commands}
+    commands = re.findall(r"-m \w+ \w+ demo[^`\"\n\u201d]*", "\n".join(told))
+    kinds = {" ".join(command.split()[1:3]) for command in commands}
     assert {"search confirm", "search extend", "search ship", "analysis pick"} <= kinds
     assert [c for c in commands if f"--storage {built.storage}" not in c] == []

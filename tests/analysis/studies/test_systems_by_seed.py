@@ -179,7 +179,7 @@ def test_a_search_has_nothing_to_pair(record: Record, reference: str | None) -> 
 
 def test_references_that_are_not_there(record: Record) -> None:
     grid = grid_of(record, grid_rows(VALUES))
-    with pytest.raises(UserError, match=r"valid: dense, random, snip"):
+    with pytest.raises(UserError, match=r"Valid: dense, random, snip"):
         paired.compare_systems(grid, "snup")
     only = grid_of(record, grid_rows({k: v for k, v in VALUES.items() if k[0] == "snip"}))
     with pytest.raises(UserError, match="`--reference` must name"):

@@ -101,7 +101,7 @@ def test_damaged_files_are_named(record: Record) -> None:
         ("study.json", r"'lost' must have '.*study\.json', got no such file; restore it"),
         (
             "trials.parquet",
-            r"for 2 of its trials have ended, .* `python -m search resume lost --storage /.*/runs`",
+            r"for 2 of its trials have ended, .* `.*python -m search sync lost --storage /.*/runs`",
         ),
     ],
 )

@@ -17,6 +17,7 @@ from search.messages import shipped_json, shipped_lines
 from spaces.presets import trial_config
 from tests.search.tracking.mlflow_files import Recorded, content, project, runs_of
 from tests.trainables.shipping.conftest import MICRO
+from trainables.as_typed import python
 from trainables.errors import UserError
 from trainables.shipping.formats import packages
 from trainables.shipping.options import ShipOptions
@@ -240,7 +241,7 @@ def test_without_mlflow_the_files_are_shipped_all_the_same(ship: Ship, tmp_path:
     assert (out / "model.onnx").is_file()
     assert "  MLflow" not in "".join(shipped_lines(shipped, Wanted(out=out)))
     unknown = ship(trial=1, tracking_uri=f"sqlite:///{tmp_path / 'new.db'}")
-    assert "does not know s-00001; `python -m search sync s --storage" in unknown.problem
+    assert f"does not know s-00001; `{python()} -m search sync s --storage" in unknown.problem
 
 
 @pytest.mark.parametrize(

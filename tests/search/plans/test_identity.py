@@ -112,7 +112,7 @@ def test_another_grid_under_the_name_is_refused(
     with pytest.raises(UserError) as caught:
         check_same_study(small(**changed), known, files, None)
     assert f"exists and is another one: {message}" in str(caught.value)
-    assert f"continue it as it began by `python -m search resume {plan.study} " in str(caught.value)
+    assert f"python -m search resume {plan.study} " in str(caught.value)
     assert str(caught.value).endswith("`, or give the new study another --name")
 
 
@@ -215,7 +215,7 @@ def test_a_preset_that_has_changed_is_refused_and_says_in_what(
     said = str(caught.value)
     assert "defaults.snip.training.batch_size was 8, is now 16" in said
     assert "defaults.snip.model.width was 8, is now 10" in said
-    assert "continue it as it began by `python -m search resume s" in said
+    assert "python -m search resume s" in said
 
 
 def test_what_follows_from_a_setting_does_not_hide_it(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_name_must_be_a_folder_name(name: str) -> None:
 def test_unknown_recipe_lists_the_valid_ones() -> None:
     with pytest.raises(
         UserError,
-        match=r"'dmeo'; valid: cityscapes-metric-paper, .*, demo, nyu-v2-paper.*mean 'demo'",
+        match=r"'dmeo'.*mean 'demo'\? Valid: cityscapes-metric-paper, .*, demo, nyu-v2-paper",
     ):
         get_recipe("dmeo")
 

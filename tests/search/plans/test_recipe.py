@@ -139,7 +139,10 @@ def test_the_command_line_goes_over_the_file(tmp_path: Path) -> None:
             {"methds": '["snip"]'},
             r"unknown key of the recipe '.*mine.toml' 'methds'.*mean 'methods'",
         ),
-        ({"methods": None}, r"must have .*methods, got no methods; `python -m search recipe demo`"),
+        (
+            {"methods": None},
+            r"must have .*, got no methods; `.*python -m search recipe demo`",
+        ),
         ({"dataset": None, "tasks": None}, "got no dataset, tasks;"),
         (
             {"methods": '"snip"'},

@@ -105,7 +105,9 @@ def test_a_killed_driver_doubles_nothing(tmp_path: Path) -> None:
     second = ledger_of(plan, address)
     total = second.num_remaining
     assert total == 1  # without being told, a driver ends what was begun
-    second.confirm(3)
+    said = second.confirm(3)
+    assert f" {second.num_remaining} trainings of trials" in said
+    assert second.num_remaining == first.num_remaining  # as the end of the first one would say
     resumed = second.next()
     assert resumed is not None
     assert (resumed.number, resumed.config, resumed.resumed) == (lost.number, lost.config, True)
@@ -124,16 +126,20 @@ def test_neighbours_follow_when_the_front_has_told_the_noise() -> None:
     run_all(ledger)
     front = set(ledger.front())
     members = front | {0}
-    ledger.confirm(3)
+    more = f"then up to {3 * len(front)} of trials that noise may have kept off it"
+    assert more in ledger.confirm(3)
     repeats = run_all(ledger, limit=ledger.num_remaining - 1, noise=0.2)
     assert confirmed(ledger, repeats) == members
     last = ledger.next()
     assert last is not None
     # One of them is still at work: what the noise is, is not known yet.
-    assert driver_of(ledger.plan, ledger.record).confirm(3) == ""
+    resumed = driver_of(ledger.plan, ledger.record)
+    assert " confirms the front at 3 fresh seeds: 1 trainings of trials " in resumed.confirm(3)
+    assert resumed.num_remaining == 1
     ledger.finish(last.number, outcome(ledger.plan, last, 0.2))
     said = ledger.confirm(3)
     assert "what noise may have kept off the front" in said
+    assert "then up to" not in said
     neighbours = confirmed(ledger, run_all(ledger, noise=0.2))
     assert neighbours
     assert neighbours.isdisjoint(members)

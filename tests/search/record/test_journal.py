@@ -1,5 +1,6 @@
 """Optuna's journal: whole lines alone, whoever was killed, and whatever the disk took."""
 
+import fcntl
 import io
 import json
 import signal
@@ -88,6 +89,26 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.Monk
     assert path.read_bytes() == before
     ask(study, 1)
     assert numbers(path) == [0, 1]
+
+
+def test_a_line_that_was_cut_short_is_said_once_and_one_that_is_written_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "optuna.journal"
+    ask(new_study(path), 0)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    rest = len(whole) - 20 - whole.rindex(b"\n", 0, -1) - 1
+    with path.open("ab") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)  # as `append_lines` does
+        caplog.clear()
+        list(Journal(str(path)).read_logs(0))
+        assert caplog.records == []
+    for _ in range(2):
+        list(Journal(str(path)).read_logs(0))
+    (record,) = caplog.records
+    assert f"{path}: its last line was cut short" in record.getMessage()
+    assert f"its {rest} bytes" in record.getMessage()
 
 
 @pytest.mark.parametrize("at", [2, -1, 99])

@@ -303,7 +303,7 @@ def test_a_trial_that_is_given_back_is_handed_out_again(address: str) -> None:
 
 
 def test_unknown_sampler_lists_the_valid_ones() -> None:
-    with pytest.raises(UserError, match="valid: curves, gp, random, tpe"):
+    with pytest.raises(UserError, match="Valid: curves, gp, random, tpe"):
         make_sampler("tpee", 0, 5)
 
 

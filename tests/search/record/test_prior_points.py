@@ -104,7 +104,7 @@ def test_what_was_believed_at_the_beginning_outlives_its_source(
     known = prior_of(plan, files, begun=False)
     gone = replace(plan, prior=PriorSettings(studies=("nobody",)))
     assert prior_of(gone, files, begun=True) == known
-    with pytest.raises(UserError, match=r"`--prior` must name studies, got 'nobody'"):
+    with pytest.raises(UserError, match=r"`--prior` must name a study, got 'nobody'"):
         prior_of(gone, files, begun=False)
 
 

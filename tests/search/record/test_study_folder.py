@@ -13,6 +13,7 @@ from search.record.files.study_folder import (
     write_json,
 )
 from tests.trainables.test_checksums import flipped, some_bits
+from trainables.as_typed import python
 from trainables.errors import UserError
 from trainables.terminal.command_line import require_writable
 
@@ -41,9 +42,9 @@ def test_the_recommended_command_names_the_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert again("resume", "s", "runs") == "python -m search resume s"
-    assert again("resume", "s", tmp_path / "my") == "python -m search resume s --storage my"
-    assert again("resume", "s", "/mnt") == "python -m search resume s --storage /mnt"
+    assert again("resume", "s", "runs") == f"{python()} -m search resume s"
+    assert again("resume", "s", tmp_path / "my") == f"{python()} -m search resume s --storage my"
+    assert again("resume", "s", "/mnt") == f"{python()} -m search resume s --storage /mnt"
 
 
 def test_json_round_trip_and_damage(tmp_path: Path) -> None:

@@ -91,8 +91,11 @@ def test_nothing_that_could_be_drawn_is_a_mistake(earlier: StudyFiles) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nobody", r"must name studies, got 'nobody' .*`search status` knows"),
-        ("/nope/nobody", r"must name studies, got '/nope/nobody'"),
+        (
+            "nobody",
+            r"must name a study, got 'nobody', but .* none of that name \(it holds old\)",
+        ),
+        ("/nope/nobody", r"must name a study, got '/nope/nobody', but '/nope' .*\(it holds none\)"),
     ],
 )
 def test_mistakes(earlier: StudyFiles, source: str, message: str) -> None:
@@ -109,7 +112,7 @@ def test_a_mistake_is_said_before_data_are_prepared(
     monkeypatch.setattr("search.execution.study._check_first_trial", prepare)
     launch = Launch(storage=str(earlier.storage), quiet=True)
     plan = replace(plan_of(study="later"), warm_start=("old", "nobody"))
-    with pytest.raises(UserError, match="must name studies, got 'nobody'"):
+    with pytest.raises(UserError, match="must name a study, got 'nobody'"):
         run_study(plan, launch)
     assert not (earlier.storage / "later").exists()
     with pytest.raises(AssertionError, match="data were prepared"):
@@ -125,7 +128,7 @@ def test_what_was_learned_at_the_beginning_outlives_its_source(
     assert [p.name for p in files.directory.iterdir()] == ["warm_start.json"]
     gone = replace(plan, warm_start=("nobody",))
     assert warm_trials(gone, files, begun=True) == known
-    with pytest.raises(UserError, match="must name studies, got 'nobody'"):
+    with pytest.raises(UserError, match="must name a study, got 'nobody'"):
         warm_trials(gone, files, begun=False)
     files.warm_start.write_text("[")
     with pytest.raises(UserError, match="restore it from a copy"):

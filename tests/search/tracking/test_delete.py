@@ -121,3 +121,12 @@ def test_the_command_asks_first(storage: Path) -> None:
     assert active(storage) == set()
     with pytest.raises(UserError, match="there is no study 'gone'"):
         CliRunner().invoke(app, typed, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_quiet_prints_nothing(storage: Path, quiet: bool) -> None:
+    command = ["delete", "gone", "--yes", "--storage", str(storage), *(["-q"] if quiet else [])]
+    done = CliRunner().invoke(app, command)
+    said = "" if quiet else f"deleted {storage / 'gone'} and 3 runs in MLflow\n"
+    assert (done.exit_code, done.output) == (0, said)
+    assert not (storage / "gone").exists()

@@ -17,7 +17,7 @@ from sqlalchemy.exc import (
     PendingRollbackError,
 )
 
-from search.tracking.projection import is_passing
+from search.tracking.connection import is_passing
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.search.tracking.mlflow_files import Recorded, project, runs_of
@@ -68,3 +69,31 @@ def test_the_report_is_sent_where_it_has_changed(
     project(study, uri).close(finished=True)
     assert calls == ["log_artifact"] * 6 + ["set_tag"]
     assert kept()["fronts/depth.csv"] == "another"
+
+
+def test_a_confirmed_trial_has_its_means_over_fresh_seeds(study: Recorded, uri: str) -> None:
+    first, second = study.whole(quality=0.5, density=0.1), study.whole(quality=0.6, density=0.2)
+    for quality in (0.4, 0.45):
+        study.end(study.begin(confirms=first), quality=quality, density=0.1)
+    study.end(study.begin(confirms=first), "failed", "no memory")
+    project(study, uri).close(finished=False)
+
+    def fresh(number: int) -> dict[str, float]:
+        metrics = runs_of(uri)[study.name(number)].data.metrics
+        return {name: v for name, v in metrics.items() if name.startswith("mean/")}
+
+    quality_of, *_, cost = study.plan.objectives
+    assert fresh(second) == {}
+    assert fresh(first).keys() == {"mean/seeds", *(f"mean/{n}" for n in study.plan.objectives)}
+    assert fresh(first)["mean/seeds"] == 2
+    assert fresh(first)[f"mean/{quality_of}"] == pytest.approx(0.425)
+    assert fresh(first)[f"mean/{cost}"] == pytest.approx(0.1)
+    # The tag says what the search selected, as before.
+    assert runs_of(uri)[study.name(first)].data.tags["disparse.front"] == "true"
+    again = project(study, uri)
+    again.close(finished=False)
+    assert again.num_changes == 0
+    study.end(study.begin(confirms=first), quality=0.65, density=0.1)  # another seed
+    project(study, uri).close(finished=False)
+    assert fresh(first)["mean/seeds"] == 3
+    assert fresh(first)[f"mean/{quality_of}"] == pytest.approx(0.5)

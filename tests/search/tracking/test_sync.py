@@ -22,6 +22,7 @@ from tests.integration.programs.serial_study import STEPS, launch_in, plan_of
 from tests.integration.records import REPOSITORY, environment
 from tests.search.tracking.mlflow_files import content, runs_of
 from trainables.errors import UserError
+from trainables.integrity.checksums import read_table
 
 STUDY = "synced"
 TRIALS = 4
@@ -81,6 +82,19 @@ def test_a_finished_study_needs_nothing(storage: Path) -> None:
     before = content(database(storage))
     assert sync(storage) == 0
     assert content(database(storage)) == before
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn"])
+def test_a_lost_table_is_written_again(storage: Path, damage: str) -> None:
+    path = study_files(str(storage), STUDY).trials
+    before = read_table(path)
+    path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:-30])
+    assert sync_study(str(storage), STUDY).wrote_table
+    # The driver's clock and the record's differ a little.
+    times = ["started", "ended"]
+    assert read_table(path).drop_columns(times) == before.drop_columns(times)
+    end = sync_study(str(storage), STUDY)
+    assert (end.wrote_table, end.changes) == (False, 0)
 
 
 def test_an_empty_server_gets_everything(storage: Path, empty_database: Path) -> None:

@@ -178,6 +178,20 @@ def test_a_users_own_dataset_by_import_path(tmp_path, write_toy_store, monkeypat
             open_dataset(config(dataset=wrong))
 
 
+def test_a_new_folder_of_generated_frames_is_said(working_folder, caplog):
+    """Once, and where a user follows what happens: its name may be a typing error."""
+    few = config(root="new", num_train=64, num_test=2, size=(32, 32))
+    for _ in range(2):
+        open_dataset(few, lambda split, done, total: None)
+    (record,) = caplog.records
+    assert record.getMessage() == f"{working_folder / 'new'} is new: scenes is generated in it"
+    caplog.clear()
+    (working_folder / "there").mkdir()
+    open_dataset(dataclasses.replace(few, root="there"), lambda split, done, total: None)
+    open_dataset(dataclasses.replace(few, root="quiet"))
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -193,6 +207,10 @@ def test_a_users_own_dataset_by_import_path(tmp_path, write_toy_store, monkeypat
         ({"root": "half"}, r"half/test\.arrow, got no such file; delete its folder"),
         ({"root": "cut"}, r"cut/train\.arrow must be a complete store.*; delete its folder"),
         ({"root": "file"}, r"data root must be a folder, got the file .*file; name a new or empty"),
+        (
+            {"root": "no/such"},
+            r"data root must be a folder, or a new one .*no/such, but there is no",
+        ),
         ({"root": "file/below"}, r"must be writable, got .*file/below; choose"),
         ({"root": "old"}, r"this version of its generator, got .*old/train\.arrow; delete its"),
         ({"dataset": ":X"}, r"must read `package\.module:SPEC`, got ':X'"),

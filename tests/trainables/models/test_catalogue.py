@@ -132,7 +132,7 @@ def test_a_users_model_draws_from_the_trials_seed(user_module: str) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("deeplab-resnot", r"unknown model .*valid: .*deeplab-resnet.*mean 'deeplab-resnet'"),
+        ("deeplab-resnot", r"unknown model .*mean 'deeplab-resnet'. Valid: .*deeplab-resnet"),
         (
             "no_such_package.mod:f",
             "no module named 'no_such_package'; put its folder on PYTHONPATH",

@@ -76,7 +76,7 @@ def test_scales_are_those_of_matplotlib(name: str) -> None:
 
 def test_a_scale_of_one_value_and_an_unknown_scale() -> None:
     assert (on_scale(np.full((2, 2), 3.0), 3.0, 3.0, "grey") == 0).all()
-    with pytest.raises(UserError, match="unknown scale 'virids'; valid: grey, inferno"):
+    with pytest.raises(UserError, match=r"unknown scale 'virids'\..* Valid: grey, inferno"):
         scale_table("virids")
 
 

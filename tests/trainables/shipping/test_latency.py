@@ -84,7 +84,7 @@ def test_threads_are_those_asked_for_and_then_as_before() -> None:
     ("arguments", "message"),
     [
         (("onnx", "cpu", 1), "unknown runtime 'onnx'; valid: onnxruntime, torch"),
-        (("torch", "gpu", 1), "unknown device 'gpu'; valid: cpu, cuda"),
+        (("torch", "gpu", 1), r"unknown device 'gpu'\. .* Valid: cpu, cuda"),
         (("torch", "cpu", 0), "`--threads` must be at least 1, got 0"),
         (("onnxruntime", "cuda", 1), "pip install onnxruntime-gpu"),
     ],

@@ -195,7 +195,7 @@ def test_nothing_is_written_if_the_shipped_model_disagrees(
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "runtime": (["--runtime", "onnx"], "unknown runtime 'onnx'; valid: onnxruntime, torch"),
-    "device": (["--device", "gpu"], "unknown device 'gpu'; valid: cpu, cuda"),
+    "device": (["--device", "gpu"], "unknown device 'gpu'. Did you mean 'cpu'? Valid: cpu, cuda"),
     "threads": (["--threads", "0"], "`--threads` must be at least 1, got 0"),
     "batch": (["--batch", "0"], "`--batch` must be at least 1, got 0"),
     "size": (["--size", "64"], "`--size` must be HEIGHTxWIDTH, got '64'"),

@@ -77,5 +77,5 @@ def test_rescaled_counts_are_exact(
 
 
 def test_unknown_allocation_lists_the_valid_ones() -> None:
-    with pytest.raises(UserError, match=r"'erkk'; valid: er, erk, uniform\. Did you mean 'erk'"):
+    with pytest.raises(UserError, match=r"'erkk'\. Did you mean 'erk'\? Valid: er, erk, uniform\."):
         allocate("erkk", {"a": (2, 2)}, 1)

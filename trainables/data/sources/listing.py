@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from trainables.as_typed import python
 from trainables.errors import UserError
 
 # What systems leave in folders beside the names that begin with a dot (`._x.png` is macOS's
@@ -85,8 +86,9 @@ class Listing:
             if os.path.commonpath((real, self._real_root)) != self._real_root:
                 raise UserError(
                     f"{self._index} must name files in the data root {self._root}, got {path}, "
-                    f"which is {real}; copy it there, or convert the data with `python -m "
-                    "trainables convert … --allow-outside` if you trust where it leads"
+                    f"which is {real}; copy it there, or convert the data with "
+                    f"`{python()} -m trainables convert … --allow-outside` if you trust "
+                    "where it leads"
                 )
 
     def require_once(self, images: Mapping[str, Iterable[Path]]) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainables.as_typed import python
 from trainables.data.batch import IGNORE_LABEL
 from trainables.data.limits import LARGEST_FRAME, LARGEST_INDEX
 from trainables.data.sources.listing import Listing
@@ -167,7 +168,7 @@ def _open(path: Path, allow_outside: bool) -> "tuple[h5py.Dataset, h5py.Dataset,
 def _elsewhere(path: Path, name: str, got: str) -> UserError:
     return UserError(
         f"{path} must hold {name} itself, got {got}; copy the official file, or convert the data "
-        "with `python -m trainables convert … --allow-outside` if you trust where it leads"
+        f"with `{python()} -m trainables convert … --allow-outside` if you trust where it leads"
     )
 
 

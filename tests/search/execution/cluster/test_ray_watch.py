@@ -19,6 +19,9 @@ from search.execution.cluster.ray_watch import RayWatch
 
 PROGRAM = Path(__file__).with_name("watched.py")
 RESUME = "Resume by: python -m search resume it"
+HEARD = (
+    "Interrupted. Ending in order, which takes some seconds; press Ctrl-C again to leave at once."
+)
 
 
 @pytest.fixture
@@ -86,8 +89,8 @@ def test_a_stopped_process_of_ray_is_waited_for(name: str, scratch: Path, reposi
 @pytest.mark.parametrize(
     ("kind", "number", "code", "said"),
     [
-        ("deaf", signal.SIGINT, 130, "Interrupted. Run the same command again to resume."),
-        ("deaf", signal.SIGTERM, 143, "Ended by SIGTERM. Run the same command again to resume."),
+        ("deaf", signal.SIGINT, 130, f"{HEARD}\nInterrupted. {RESUME}"),
+        ("deaf", signal.SIGTERM, 143, f"Ended by SIGTERM. {RESUME}"),
         ("shut", None, 1, f"failed: Ray does not end. {RESUME}"),
     ],
 )
@@ -105,7 +108,19 @@ def test_an_orderly_end_leaves_nothing(scratch: Path, repository: Path) -> None:
     driver.process.send_signal(signal.SIGINT)  # which its main thread hears
     code, said = driver.end()
     assert code not in (0, 130)
+    assert said.splitlines()[0] == HEARD
     assert said.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def test_a_second_interrupt_ends_at_once(scratch: Path, repository: Path) -> None:
+    driver = Driver("patient", scratch, repository)
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.process.stderr is not None
+    assert driver.process.stderr.readline() == f"{HEARD}\n"
+    began = time.monotonic()
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.end() == (130, f"Interrupted. {RESUME}\n")
+    assert time.monotonic() - began < 10
 
 
 def test_a_cluster_that_heals_is_waited_for_and_one_that_does_not_is_left(

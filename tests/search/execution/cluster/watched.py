@@ -2,8 +2,8 @@
 
     python tests/search/execution/cluster/watched.py KIND SCRATCH
 
-KIND: `wait`; `deaf`, to which Ctrl-C means nothing, as to native code; `shut`, whose shutdown never
-returns. The waits of the watch are seconds here.
+KIND: `wait`; `deaf`, to which Ctrl-C means nothing, as to native code; `patient`, the same with the
+whole patience of the watch; `shut`, whose shutdown never returns. The others' waits are seconds.
 """
 
 import signal
@@ -19,8 +19,9 @@ SLEEP = "import time; time.sleep(600)"
 
 def main(kind: str, folder: str) -> None:
     scratch = Path(folder)
-    ray_watch.STOPPED_ROUNDS = ray_watch.ENDING_ROUNDS = 2
-    if kind == "deaf":
+    if kind != "patient":
+        ray_watch.STOPPED_ROUNDS = ray_watch.ENDING_ROUNDS = 2
+    if kind in ("deaf", "patient"):
         signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: None)
     for name in ("gcs_server", "raylet"):
