@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from trainables.installed import packages_needed
+from trainables.terminal.installed import packages_needed
 
 with packages_needed():
     import typer
@@ -224,9 +224,9 @@ def _seeds_text(seeds: Sequence[int], trial: str, *, fresh: bool) -> str:
 
 
 def _no_model(study: "Study") -> str:
-    from analysis.studies.command_lines import command_line
+    from trainables.terminal.as_typed import study_command
 
-    resume = command_line("search resume", study.name, study.directory.parent)
+    resume = study_command("search resume", study.name, study.directory.parent)
     counts = Counter(trial.status for trial in study.trials)
     said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     return (

@@ -84,7 +84,7 @@ def produce(
 
 def _as_typed(name: str, storage: Path, out: Path | None) -> str:
     """Return the command that makes the report, as somebody in this folder would type it."""
-    from analysis.studies.command_lines import DEFAULT_STORAGE, as_typed
+    from trainables.terminal.as_typed import DEFAULT_STORAGE, as_typed
 
     words = ["python", "-m", "analysis", "report", name]
     for option, path in (("--storage", storage), ("--out", out)):
@@ -134,7 +134,7 @@ def several_fronts(
 def _log(study: "Study", folder: Path, paths: list[Path]) -> list[str]:
     """Log the files to the study's MLflow run; returns a note where that was not possible."""
     from analysis.studies import tracking
-    from analysis.studies.command_lines import command_line
+    from trainables.terminal.as_typed import study_command
 
     if study.tracking_uri is None:
         return []
@@ -152,5 +152,5 @@ def _log(study: "Study", folder: Path, paths: list[Path]) -> list[str]:
         return []
     return [
         f"Nothing was logged to MLflow: {masked(study.tracking_uri)} does not know this study; "
-        f"`{command_line('search sync', study.name, study.directory.parent)}` writes it."
+        f"`{study_command('search sync', study.name, study.directory.parent)}` writes it."
     ]

@@ -7,8 +7,8 @@ import typer
 
 from search.launching import launches, run_plan
 from search.options import DataRootOption, RecipeArgument, SetOption
-from trainables.as_typed import command
 from trainables.checks import require_given_once
+from trainables.terminal.as_typed import command
 
 
 @launches

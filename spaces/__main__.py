@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from trainables.installed import packages_needed
+from trainables.terminal.installed import packages_needed
 
 with packages_needed():
     import typer

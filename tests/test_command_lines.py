@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from trainables.as_typed import python
+from trainables.terminal.as_typed import python
 
 PACKAGES = ("trainables", "spaces", "search", "analysis")
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from trainables.installed import packages_needed
+from trainables.terminal.installed import packages_needed
 
 # On a busy machine, idle OpenMP threads that spin make a step a hundred times slower. This must
 # be in the environment before torch loads.

@@ -18,11 +18,11 @@ import pyarrow as pa
 from analysis.labels import remember_depth
 from analysis.methods import remember_methods, settings_read
 from analysis.studies import tracking
-from analysis.studies.command_lines import command_line
 from trainables import report
 from trainables.errors import UserError, unknown_name
 from trainables.integrity.checksums import read_sealed, read_table
 from trainables.registry.datasets import DATASETS
+from trainables.terminal.as_typed import study_command
 from trainables.terminal.command_line import masked
 
 _COLUMNS = pa.schema(  # that the record of every study has
@@ -191,7 +191,7 @@ def _require_record(name: str, directory: Path) -> None:
     if ended and not table.is_file():
         raise UserError(
             f"study {name!r} must have {str(table)!r}, for {ended} of its trials have ended, but "
-            f"got no such file; `{command_line('search sync', name, directory.parent)}` writes "
+            f"got no such file; `{study_command('search sync', name, directory.parent)}` writes "
             "it anew"
         )
 

@@ -18,12 +18,12 @@ from analysis.labels import (
 from analysis.methods import method_style
 from analysis.statistics import reasons
 from analysis.statistics.choice import Choice
-from analysis.studies.command_lines import command_line
 from analysis.studies.masks import read_masks
 from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial, is_value
 from analysis.tables.typeset import Table, plain
 from trainables import report
+from trainables.terminal.as_typed import study_command
 
 _NOT_SETTINGS = ("method", "seed")
 
@@ -58,7 +58,7 @@ class Pick:
     def ship(self) -> str:
         """Return the command that makes the model ready to take home."""
         words = ["--trial", str(self.trial.number), "--out", f"shipped/{self.trial.trial}"]
-        return command_line("search ship", self.study.name, self.study.directory.parent, *words)
+        return study_command("search ship", self.study.name, self.study.directory.parent, *words)
 
     @property
     def delta_percent(self) -> float:

@@ -32,13 +32,13 @@ from analysis.statistics.uncertainty.doubts import (
     missed_losses,
 )
 from analysis.statistics.uncertainty.losses import fresh_delta, fresh_losses
-from analysis.studies.command_lines import command_line
 from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial
 from analysis.tables.picked import Pick
 from analysis.tables.typeset import Table, plain
 from trainables import report
 from trainables.errors import UserError
+from trainables.terminal.as_typed import study_command
 
 _MAX_NAMED = 2  # of the members that one is tied with: all are in the table of members
 _LOSSES = (1.0, 5.0)  # percent of the dense model's value that every task may lose
@@ -330,7 +330,7 @@ def _command(study: Study, where: str | None, max_loss: float | None, best: str 
     words = ["--where", where] if where else []
     words += ["--max-loss", f"{max_loss:g}"] if max_loss is not None else []
     words += ["--best", report.without_split(best)] if best else []
-    return command_line("analysis pick", study.name, study.directory.parent, *words)
+    return study_command("analysis pick", study.name, study.directory.parent, *words)
 
 
 def _task(name: str) -> str:

@@ -20,7 +20,6 @@ from search.plans.plan import Plan
 from search.record.files.study_folder import StudyFiles
 from search.record.ledger import Ledger
 from search.record.outcomes import judge, metrics_of
-from trainables.as_typed import command
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.sweep.folder import (
@@ -33,6 +32,7 @@ from trainables.sweep.folder import (
     TrialFolder,
     differences,
 )
+from trainables.terminal.as_typed import command
 
 _MAX_DIFFERENCES = 5
 

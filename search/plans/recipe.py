@@ -14,10 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from trainables.as_typed import command
 from trainables.coercion import to_plain
 from trainables.config import flatten
 from trainables.errors import UserError, unknown_name
+from trainables.terminal.as_typed import command
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 SAMPLERS = ("curves", "tpe", "gp", "random")

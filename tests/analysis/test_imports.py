@@ -56,6 +56,6 @@ def test_only_what_all_rooms_share_comes_from_trainables() -> None:
                     "from trainables.checks import ",
                     "from trainables.errors import ",
                     "from trainables.addresses import ",
-                    "from trainables.terminal.command_line import ",
+                    "from trainables.terminal.",
                 )
                 assert line.lstrip().startswith(allowed), f"{path}: {line}"

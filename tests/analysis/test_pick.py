@@ -9,7 +9,7 @@ import pytest
 
 from tests.analysis.built_studies import BuiltStudy, Row, simple_row, summary
 from tests.analysis.test_command_line import run
-from trainables.as_typed import python
+from trainables.terminal.as_typed import python
 
 TASKS = ("segmentation", "normals")
 Record = Callable[..., BuiltStudy]

@@ -12,7 +12,7 @@ import pytest
 from search.record.files.study_folder import StudyFiles, study_files
 from tests.integration.records import REPOSITORY, check_everything, environment
 from tests.integration.test_search_study import STEPS, command, end_of, num_reports, run
-from trainables.as_typed import python
+from trainables.terminal.as_typed import python
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 

@@ -26,7 +26,7 @@ from tests.integration.records import (
     mlflow_runs,
     optuna_study,
 )
-from trainables.as_typed import python
+from trainables.terminal.as_typed import python
 from trainables.training.checkpoints.manifest import valid_checkpoint
 
 PROGRAM = Path(__file__).with_name("programs") / "cheap_study.py"

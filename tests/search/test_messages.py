@@ -18,8 +18,8 @@ from search.record.study_status import all_studies, study_status
 from tests.search import studies
 from tests.search.record.test_confirmations import plan_of, run_all
 from tests.search.studies import ledger_of
-from trainables.as_typed import python
 from trainables.errors import UserError
+from trainables.terminal.as_typed import python
 
 
 def end_of(folder: Path, **changed: Any) -> StudyEnd:

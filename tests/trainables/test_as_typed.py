@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.as_typed import command, in_text, python, study_command
+from trainables.terminal.as_typed import command, in_text, python, study_command
 
 
 def folder_with_python(folder: Path, name: str = "python") -> Path:

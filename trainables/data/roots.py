@@ -6,7 +6,6 @@ import logging
 import os
 from pathlib import Path
 
-from trainables.as_typed import python
 from trainables.config import DataConfig
 from trainables.data.sources.listing import is_litter
 from trainables.data.sources.scenes import SCENES_SEED
@@ -21,6 +20,7 @@ from trainables.integrity.code_digest import digest_files, digest_import
 from trainables.registry.datasets import DATASETS, DatasetDescription
 from trainables.registry.lookup import DATASET, implementation, tasks_of
 from trainables.registry.tasks import known_tasks
+from trainables.terminal.as_typed import python
 
 GENERATED_ROOT = Path("runs") / "data"
 SCENES_NUM_TRAIN = 960  # where the configuration does not say

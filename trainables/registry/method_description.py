@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainables.as_typed import command
 from trainables.errors import UserError, unknown_name
 from trainables.registry.structures import CHANNEL, STRUCTURES, WEIGHT, structure_kind
+from trainables.terminal.as_typed import command
 
 # never: a dense method. once: to the target at the start. schedule: at once or gradually, as
 # `sparsity.schedule` says. levels: a fixed share of the remaining weights each time, over all of

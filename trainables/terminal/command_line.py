@@ -24,9 +24,9 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from trainables.as_typed import in_text
 from trainables.errors import Failure, UserError, is_full_disk, is_out_of_memory
-from trainables.installed import lacking
+from trainables.terminal.as_typed import in_text
+from trainables.terminal.installed import lacking
 from trainables.terminal.standard_streams import outlast_readers
 from trainables.user_code import SEE_TRACEBACK, bug
 

@@ -24,9 +24,9 @@ from analysis.statistics.uncertainty.confirmed import (
     tied_at_few,
 )
 from analysis.statistics.uncertainty.doubts import missed_constraints
-from analysis.studies.command_lines import command_line
 from analysis.studies.trials import Study, Trial
 from trainables import report
+from trainables.terminal.as_typed import study_command
 
 _ROUNDING = 1e-9  # of a cost: what is left of floats that are equal
 
@@ -61,7 +61,7 @@ def fresh_front(found: Findings) -> tuple[Trial, ...]:
 def confirm_command(study: Study, num_seeds: int | None = None) -> str:
     """Return the command that trains the front at fresh seeds, at `num_seeds` where it is given."""
     words = [] if num_seeds is None else ["--seeds", str(num_seeds)]
-    return command_line("search confirm", study.name, study.directory.parent, *words)
+    return study_command("search confirm", study.name, study.directory.parent, *words)
 
 
 def curse(found: Findings) -> TrialTable:

@@ -9,11 +9,11 @@ from analysis.report.sections.confirmed_tables import confirm_command
 from analysis.statistics.health import collapse, ranks, reach
 from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, seeds_text, tried_seeds
 from analysis.statistics.uncertainty.doubts import failures, missed_constraints
-from analysis.studies.command_lines import command_line
 from analysis.studies.masks import failure_reason, read_masks
 from analysis.studies.reports import read_reports
 from analysis.studies.terms import further_text, rungs, trials_text
 from trainables import report
+from trainables.terminal.as_typed import study_command
 
 _FAILED, _STOPPED = 0.1, 0.8  # shares of the trials that are too many
 _GAIN = 0.01  # of the hypervolume, in the last quarter of the trials
@@ -98,7 +98,7 @@ def _gain(found: Findings) -> Iterator[Finding]:
     )
     still = gain.share > _GAIN
     storage = found.study.directory.parent
-    command = command_line("search extend", found.study.name, storage, "--trials", "K")
+    command = study_command("search extend", found.study.name, storage, "--trials", "K")
     yield Finding(text=text, remedy=f"The search still gains: `{command}`." if still else "")
 
 
@@ -193,7 +193,7 @@ def _seeds(found: Findings) -> Iterator[Finding]:
     if not found.members:
         return
     if not found.confirmed and found.study.facts.get("grid"):
-        command = command_line("analysis compare", found.study.name, found.study.directory.parent)
+        command = study_command("analysis compare", found.study.name, found.study.directory.parent)
         yield Finding(text=f"A grid has its own seeds: `{command}` pairs systems by them.")
         return
     if not found.confirmed:

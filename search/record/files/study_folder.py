@@ -13,10 +13,10 @@ from optuna.trial import FrozenTrial
 from search.plans.recipe import check_study_name
 from search.record.files.journal import append_lines, lines_of
 from trainables.addresses import ARTIFACTS, file_address
-from trainables.as_typed import study_command
 from trainables.errors import Failure, UserError
 from trainables.integrity.checksums import read_sealed, sealed
 from trainables.terminal import command_line
+from trainables.terminal.as_typed import study_command
 
 _PROJECTOR_SECONDS = 60.0
 

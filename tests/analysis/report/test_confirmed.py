@@ -18,7 +18,7 @@ from analysis.report.sections import confirmed_tables, trial_tables
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import BuiltStudy, Row, confirming, simple_row
 from tests.analysis.test_command_line import run
-from trainables.as_typed import python
+from trainables.terminal.as_typed import python
 
 MIOU, NORMALS = "val/segmentation/miou", "val/normals/mean_error_deg"
 TASKS = ("segmentation", "normals")

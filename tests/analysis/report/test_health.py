@@ -18,7 +18,7 @@ from tests.analysis.built_studies import (
     simple_row,
 )
 from tests.analysis.test_command_line import run
-from trainables.as_typed import python
+from trainables.terminal.as_typed import python
 
 TASKS = ("segmentation",)
 SCHEDULER = {"grace": 0.5, "maximum": 1.0, "reduction_factor": 3.0}

@@ -10,7 +10,7 @@ from analysis.report.report import render
 from analysis.report.sections import take, trial_tables
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import BuiltStudy, simple_row
-from trainables.as_typed import python
+from trainables.terminal.as_typed import python
 
 Record = Callable[..., BuiltStudy]
 

@@ -17,10 +17,10 @@ from search.messages import shipped_json, shipped_lines
 from spaces.presets import trial_config
 from tests.search.tracking.mlflow_files import Recorded, content, project, runs_of
 from tests.trainables.shipping.conftest import MICRO
-from trainables.as_typed import python
 from trainables.errors import UserError
 from trainables.shipping.formats import packages
 from trainables.shipping.options import ShipOptions
+from trainables.terminal.as_typed import python
 from trainables.training.trial import TrialRun
 
 TASKS = ("segmentation", "normals", "depth")

@@ -13,8 +13,8 @@ from search.record.files.study_folder import (
     write_json,
 )
 from tests.trainables.test_checksums import flipped, some_bits
-from trainables.as_typed import python
 from trainables.errors import UserError
+from trainables.terminal.as_typed import python
 from trainables.terminal.command_line import require_writable
 
 

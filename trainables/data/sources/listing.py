@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from trainables.as_typed import python
 from trainables.errors import UserError
+from trainables.terminal.as_typed import python
 
 # What systems leave in folders beside the names that begin with a dot (`._x.png` is macOS's
 # AppleDouble file of x.png): Windows' previews, indexes of network storage, unpacked archives.

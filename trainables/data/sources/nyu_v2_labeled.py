@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainables.as_typed import python
 from trainables.data.batch import IGNORE_LABEL
 from trainables.data.limits import LARGEST_FRAME, LARGEST_INDEX
 from trainables.data.sources.listing import Listing
@@ -29,6 +28,7 @@ from trainables.data.sources.mat_files import read_matrices
 from trainables.data.sources.reading import read_json, unreadable
 from trainables.errors import UserError
 from trainables.registry.datasets import DATASETS
+from trainables.terminal.as_typed import python
 
 if TYPE_CHECKING:
     import h5py

@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from trainables.as_typed import python
 from trainables.data.store.encoding import STORED_DTYPES, TRAILING_SHAPE, decompress
 from trainables.data.store.location import first_line, local_path
 from trainables.data.store.meta import METADATA_KEY, SplitMeta, column_digest
 from trainables.errors import UserError, unknown_name
+from trainables.terminal.as_typed import python
 
 CONVERT_AGAIN = f"write the store again (`{python()} -m trainables convert`) or copy it again"
 

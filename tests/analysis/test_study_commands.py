@@ -10,11 +10,10 @@ import pytest
 from analysis.report import figures
 from analysis.report.report import render
 from analysis.report.sections import health
-from analysis.studies.command_lines import command_line
 from analysis.studies.trials import load_study
 from analysis.tables import plain_choices
 from tests.analysis.built_studies import BuiltStudy, confirming, simple_row
-from trainables.as_typed import python
+from trainables.terminal.as_typed import python, study_command
 
 
 @pytest.mark.parametrize(
@@ -32,7 +31,7 @@ def test_the_folder_is_said_unless_it_is_the_default(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = Path(storage.format(here=tmp_path))
-    said = command_line("search confirm", "demo", folder, "--seeds", "5")
+    said = study_command("search confirm", "demo", folder, "--seeds", "5")
     assert said == f"{python()} -m search confirm demo --seeds 5{ending}"
 
 
