@@ -34,6 +34,7 @@ def test_below_the_present_folder_it_is_a_path_from_there(
     assert python() == ".venv/bin/python"
     assert command("trainables list", "a b") == ".venv/bin/python -m trainables list 'a b'"
     assert in_text("python -m x; python -m y") == ".venv/bin/python -m x; .venv/bin/python -m y"
+    assert in_text(in_text("python -m x")) == ".venv/bin/python -m x"
     said = study_command("search confirm", "demo", here / "runs", "--seeds", "5")
     assert said == ".venv/bin/python -m search confirm demo --seeds 5"
 

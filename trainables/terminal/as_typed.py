@@ -1,12 +1,14 @@
 """Writes commands and paths as somebody in the present folder has to type them."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
 DEFAULT_STORAGE = "runs"  # of --storage, in every command
+_PLAIN = re.compile(r"(?<![\w/.-])python -m ")  # and not `.venv/bin/python -m `
 
 
 def as_typed(path: Path) -> str:
@@ -39,7 +41,7 @@ def command(program: str, *arguments: str) -> str:
 
 def in_text(text: str | None) -> str:
     """Return a text about commands, which says `python -m`, as they have to be typed here."""
-    return (text or "").replace("python -m ", f"{python()} -m ")
+    return _PLAIN.sub(lambda _: f"{python()} -m ", text or "")
 
 
 def study_command(program: str, name: str, storage: Path, *arguments: str) -> str:

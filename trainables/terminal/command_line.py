@@ -180,9 +180,9 @@ def run_command_line(main: Callable[[], object]) -> None:
     try:
         _run(main)
     except UserError as error:
-        _leave(f"error: {error}", EXIT_USER_MISTAKE)
+        _leave(f"error: {in_text(str(error))}", EXIT_USER_MISTAKE)
     except Failure as error:
-        _leave(f"failed: {error}", EXIT_FAILURE)
+        _leave(f"failed: {in_text(str(error))}", EXIT_FAILURE)
     except KeyboardInterrupt:
         _leave("interrupted", EXIT_INTERRUPTED)
     except SystemExit as ended:

@@ -9,9 +9,10 @@ import pytest
 
 from analysis.labels import admitting, layer_label
 from analysis.methods import method_order, method_style
-from analysis.plots import canvas, layers, parallel, style
+from analysis.plots import canvas, parallel, style
 from analysis.plots.fronts import front, front_page
 from analysis.plots.layers import agreement
+from analysis.plots.layers import density as layers
 from analysis.report import figures
 from analysis.report.report import render
 from analysis.studies.trials import load_study

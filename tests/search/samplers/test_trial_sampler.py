@@ -247,5 +247,5 @@ def test_what_other_studies_know_decides_the_first_draws() -> None:
 
 
 def test_mistakes_list_what_is_valid() -> None:
-    with pytest.raises(UserError, match=r"unknown sampler .*valid: curves, gp, random, tpe"):
+    with pytest.raises(UserError, match=r"unknown sampler .*Valid: curves, gp, random, tpe"):
         model_of("tpee")
