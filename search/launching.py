@@ -18,7 +18,7 @@ from trainables.errors import Failure
 from trainables.terminal.command_line import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:  # would make every mistake wait
-    from search.execution.study import StudyEnd
+    from search.execution.study_end import StudyEnd
     from search.plans.plan import Plan
 
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from search.execution.study import StudyEnd
+from search.execution.study_end import StudyEnd
 from search.plans.limits.budget import Budget
 from search.plans.plan import Plan
 from search.record.files.study_folder import again

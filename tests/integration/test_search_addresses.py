@@ -9,7 +9,8 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from search.__main__ import app
-from search.execution.study import StudyEnd, run_study
+from search.execution.study import run_study
+from search.execution.study_end import StudyEnd
 from search.plans.limits.budget import Budget
 from search.record.files.study_folder import read_json, study_files
 from search.record.study_status import study_status
@@ -124,7 +125,7 @@ def test_commands_as_they_are_typed(
 ) -> None:
     storage, ours, _ = places
     monkeypatch.setenv(VARIABLE, ours)
-    monkeypatch.setattr("search.execution.study._check_first_trial", lambda *_: None)
+    monkeypatch.setattr("search.execution.preparation.check_first_trial", lambda *_: None)
 
     def search(*arguments: str) -> str:
         place = ["--storage", str(storage)]

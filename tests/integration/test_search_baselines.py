@@ -96,7 +96,7 @@ def _with_test_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(serial_study, "result_of", result_of)
     monkeypatch.setattr("search.execution.launch.run_trials", serial_study.run_trials)
-    monkeypatch.setattr("search.execution.study._check_first_trial", lambda *_: None)
+    monkeypatch.setattr("search.execution.preparation.check_first_trial", lambda *_: None)
 
 
 def invoke(*arguments: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from analysis.studies.trials import load_study
-from search.execution.study import StudyEnd, run_study
+from search.execution.study import run_study
+from search.execution.study_end import StudyEnd
 from search.plans.limits.budget import Budget
 from search.record.files.study_folder import study_files
 from search.record.storage import open_storage

@@ -15,7 +15,8 @@ import torch
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import OperationalError
 
-from search.execution.study import StudyEnd, run_study
+from search.execution.study import run_study
+from search.execution.study_end import StudyEnd
 from search.plans.limits.budget import Budget
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from search.execution.launch_options import Launch
-from search.execution.study import StudyEnd, run_study
+from search.execution.study import run_study
+from search.execution.study_end import StudyEnd
 from search.messages import end_lines, problem_lines, status_lines
 from search.plans.description import describe_study
 from search.plans.plan import Plan

@@ -15,7 +15,8 @@ from typing import Any
 import search.execution.launch
 from search.execution.launch_options import Launch
 from search.execution.monitor import Monitor
-from search.execution.study import StudyEnd, run_study
+from search.execution.study import run_study
+from search.execution.study_end import StudyEnd
 from search.plans.plan import Plan
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan

@@ -109,7 +109,7 @@ def test_a_mistake_is_said_before_data_are_prepared(
     def prepare(*_: object) -> None:
         raise AssertionError("data were prepared")
 
-    monkeypatch.setattr("search.execution.study._check_first_trial", prepare)
+    monkeypatch.setattr("search.execution.preparation.check_first_trial", prepare)
     launch = Launch(storage=str(earlier.storage), quiet=True)
     plan = replace(plan_of(study="later"), warm_start=("old", "nobody"))
     with pytest.raises(UserError, match="must name a study, got 'nobody'"):

@@ -1,0 +1,209 @@
+"""Drives one launch of a study whose lock is held: from its record to how it stands at the end."""
+
+import math
+import os
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from search.execution import launch as with_ray
+from search.execution.checkpoints import clear_tune_states
+from search.execution.monitor import Monitor
+from search.execution.preparation import Prepared
+from search.execution.storage_failures import failures_of_storage
+from search.execution.study_end import StudyEnd
+from search.plans.description import describe_study
+from search.plans.limits.plateau import plateau_text
+from search.record.files.study_folder import StudyFiles, past_reports, write_json
+from search.record.front import is_confirmation
+from search.record.ledger import Ledger
+from search.record.storage import StudyRecord
+from search.record.study_status import check_record
+from search.samplers.trial_sampler import sampler_of
+from search.tracking.projector import Projector
+from trainables.addresses import scrubbed
+from trainables.report import describe
+from trainables.sweep.display import Progress
+from trainables.terminal.command_line import masked
+
+
+class Driver:
+    """One launch of a study. Raises `Failure` where its storage goes away or Ray does not start."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._plan, self._launch = prepared.plan, prepared.launch
+        self._files, self._known = prepared.files, prepared.known
+        self._described = describe_study(self._plan, self._known)
+        self._described |= prepared.addresses.recorded(self._files)
+        self._described |= {"parent_run_id": None, "finished": False, "data": prepared.data}
+        plateau = None if self._launch.extends else self._known.get("plateau")
+        self._described["plateau"] = plateau
+        self._record = self._open_record()
+        if not self._known:
+            # With its id, by which the next driver finds its runs should this one be killed.
+            write_json(self._files.description, self._described)
+        addresses = prepared.addresses
+        self._projector = Projector(addresses.tracking_uri, addresses.study_storage, self._files)
+
+    def run(self) -> StudyEnd:
+        """Train what is left of the study, report on it if it is finished, and say how it ended."""
+        finished = False
+        problem = ""
+        try:
+            with failures_of_storage(self._plan, self._files, self._prepared.addresses):
+                if self._known:
+                    self._open_runs()  # otherwise MLflow is loaded while Ray starts
+                ledger = self._ledger()
+                self._train(ledger)
+                finished = not ledger.num_remaining
+                if finished:
+                    self._note_finished(ledger)
+            own = [t for t in ledger.finished() if not is_confirmation(t)]
+            if self._launch.report and finished and _statuses(own)["complete"]:
+                # The projector, which ends below, sends it.
+                _, problem = self._analyse("report", "--no-log")
+        finally:
+            unwritten = self._projector.close(finished=finished)
+        return self._end(ledger, own, problem, unwritten)
+
+    def _open_record(self) -> StudyRecord:
+        storage = self._prepared.addresses.study_storage
+        directions = {name: describe(name).direction for name in self._plan.objectives}
+        study_id = str(self._described["study_id"])
+        if self._known.get("parent_run_id"):  # its trials may have begun: it is not made anew
+            record = StudyRecord.load(storage, self._plan.study, study_id)
+        else:
+            record = StudyRecord.create(storage, self._plan.study, directions, study_id)
+        check_record(self._files, self._known, record.num_trials(), storage)
+        return record
+
+    def _note(self, **values: Any) -> None:
+        """Write facts into the study's `study.json`."""
+        self._described.update(values)
+        write_json(self._files.description, self._described)
+
+    def _open_runs(self) -> None:
+        self._projector.wait_open()
+        self._note(parent_run_id=self._projector.parent_run_id)
+
+    def _ledger(self) -> Ledger:
+        return Ledger(
+            self._plan,
+            self._record,
+            sampler_of(self._plan, self._prepared.prior),
+            warm=self._prepared.warm,
+            plateau=self._described["plateau"],
+            # At once: a driver that is killed afterwards leaves a study at its plateau.
+            on_plateau=lambda found: self._note(plateau=dict(found)),
+        )
+
+    def _train(self, ledger: Ledger) -> None:
+        """Run the trials that are left, and where the front is confirmed, those that follow."""
+        num_seeds = self._prepared.num_seeds
+        said = ""
+        if num_seeds is not None:
+            said = ledger.confirm(num_seeds)
+            self._note(confirm=num_seeds)
+        reports = past_reports(self._files, ledger.trials())
+        for trial, metrics in reports:
+            ledger.reported(trial.number, metrics)
+        ended = len(ledger.finished())
+        in_trials = self._plan.budget.trials is not None
+        progress = Progress(
+            trials=ended + ledger.num_remaining if in_trials else None,
+            finished=ended,
+            objectives=self._plan.objectives,
+            quiet=self._launch.quiet,
+        )
+        monitor = Monitor(self._files, ledger, progress)
+
+        def more() -> bool:
+            said = "" if num_seeds is None else ledger.confirm(num_seeds)
+            if said:  # of what the noise of the front now tells
+                progress.more(ledger.num_remaining)
+                progress.say(said)
+            return bool(said)
+
+        try:
+            clear_tune_states(self._files)
+            if ledger.num_remaining:
+                progress.say(said or self._beginning(ledger))
+                run_trials = self._launch.runner or with_ray.run_trials
+                given = self._plan, self._launch, self._files, ledger, monitor, reports
+                with progress:
+                    run_trials(*given, self._open_runs, more)
+        finally:
+            monitor.close()
+
+    def _beginning(self, ledger: Ledger) -> str:
+        begun = f"resumes with {ledger.num_finished} trials finished of"
+        does = begun if ledger.num_asked else "starts:"
+        objectives = ", ".join(self._plan.objectives)
+        return f"study {self._plan.study} {does} {self._plan.budget.text}; objectives {objectives}"
+
+    def _note_finished(self, ledger: Ledger) -> None:
+        if self._plan.grid is None:
+            self._described["further"] = ledger.further(math.ceil(ledger.num_finished / 4))
+        if self._described["plateau"]:
+            self._described["plateau"]["used"] = ledger.used
+        self._note(finished=True, confirm=None)
+
+    def _end(
+        self, ledger: Ledger, own: list[FrozenTrial], problem: str, unwritten: str
+    ) -> StudyEnd:
+        """own: the finished trials of the study that are no confirmations."""
+        statuses = _statuses(own)
+        table = ""
+        if statuses["complete"] and self._plan.grid is not None and not self._launch.quiet:
+            table, failure = self._analyse("table", "--primary")
+            problem = problem or failure
+        reasons = Counter(str(t.user_attrs.get("reason", "")) for t in own)
+        again_at = _statuses([t for t in ledger.finished() if is_confirmation(t)])
+        plateau = self._described["plateau"]
+        tracking_uri = self._prepared.addresses.tracking_uri
+        return StudyEnd(
+            directory=self._files.directory,
+            tracking_uri=masked(tracking_uri),
+            finished=ledger.num_finished,
+            complete=statuses["complete"],
+            failed=statuses["failed"],
+            remaining=ledger.num_remaining,
+            front=len(ledger.front()),
+            idle=ledger.idle,
+            plateau=plateau_text(plateau) if plateau else "",
+            reason=next((reason for reason, _ in reasons.most_common() if reason), ""),
+            unwritten=scrubbed(unwritten, tracking_uri),
+            report_problem=problem,
+            table=table,
+            confirming=self._prepared.num_seeds is not None,
+            confirmed=", ".join(f"{count} {status}" for status, count in again_at.items()),
+        )
+
+    def _analyse(self, command: str, *options: str) -> tuple[str, str]:
+        return analyse(command, self._files, self._prepared.addresses.tracking_uri, *options)
+
+
+def _statuses(trials: list[FrozenTrial]) -> Counter[str]:
+    return Counter(str(t.user_attrs.get("status", "failed")) for t in trials)
+
+
+def analyse(command: str, files: StudyFiles, tracking_uri: str, *options: str) -> tuple[str, str]:
+    """Run `analysis report` or `table`: return what it printed, and what went wrong, or ''."""
+    arguments = ["-m", "analysis", command, files.study, "--storage", str(files.storage), *options]
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        # By environment: a command line, with its passwords, is everybody's to read.
+        env={**os.environ, "MLFLOW_TRACKING_URI": tracking_uri},
+    )
+    if done.returncode == 0:
+        return done.stdout.rstrip(), ""
+    lines = (done.stderr or done.stdout).strip().splitlines() or [""]
+    said = scrubbed(lines[-1], tracking_uri)
+    return "", f"{' '.join(arguments)} exited {done.returncode}: {said}"
