@@ -160,6 +160,7 @@ def main(folder: str, trials: str, seconds: str, misbehave: str = "") -> None:
         wishes["scheduler"] = "none"
     if misbehave == "misbehave":
         wishes["overrides"] = {"data.num_train": str(_MISBEHAVING)}
+    hears = signal.getsignal(signal.SIGINT)
     end = run_study(
         plan_of(int(trials), **wishes),
         Launch(
@@ -175,6 +176,7 @@ def main(folder: str, trials: str, seconds: str, misbehave: str = "") -> None:
     )
     if end.unwritten:
         raise Failure(end.unwritten)
+    assert signal.getsignal(signal.SIGINT) is hears  # Tune leaves its own handler
     print(json.dumps({"finished": end.finished, "failed": end.failed, "left": end.remaining}))
 
 
