@@ -62,7 +62,7 @@ class Projector:
 
         finished: whether no trial is left. Runs of unfinished trials are ended as KILLED.
         Waits as long as MLflow answers, and at most `timeout_seconds` for an answer. A projector
-        whose runs were never open undoes what it did, and is not waited for. Ctrl-C ends it at once.
+        whose runs were never open undoes what it did, and is not waited for. Ctrl-C ends either.
         """
         try:
             return self._close(finished=finished, timeout_seconds=timeout_seconds)

@@ -124,9 +124,7 @@ def test_what_cannot_be_read_is_said_with_what_helps(tmp_path: Path) -> None:
     write_json(files.description, describe_study(plan, {"study_id": ""}))
     assert "of which no trial has ended" in said()
     assert "search sync" not in said()
-    outcome = Outcome(
-        status="complete", reason="", metrics=metrics_of(plan, 0), fraction=1.0
-    )
+    outcome = Outcome(status="complete", reason="", metrics=metrics_of(plan, 0), fraction=1.0)
     ledger.finish(assignment.number, outcome)
     sync = f"`{python()} -m search sync young --storage {tmp_path}` writes the table again"
     assert sync in said()

@@ -199,9 +199,9 @@ print(projector._process.pid, flush=True)
 def test_ctrl_c_ends_the_exit_of_a_driver_whose_mlflow_does_not_answer(study: Recorded) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(30)
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         driver = subprocess.Popen(
-            [sys.executable, "-c", _GIVEN_UP, str(study.files.storage)]
-            + [f"http://127.0.0.1:{silent.getsockname()[1]}"],
+            [sys.executable, "-c", _GIVEN_UP, str(study.files.storage), uri],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
