@@ -1,7 +1,7 @@
 """What the commands that run a study's trials have in common: their options, run and end."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,28 +76,38 @@ def run_plan(plan: "Plan", *, quiet: bool, **launch: Any) -> None:
         print(f"study {plan.study}: setting up data, Ray and MLflow", flush=True)
     from search.execution.launch_options import Launch
     from search.execution.study import run_study
-    from search.record.files.study_folder import again
 
     quiet_libraries()
+    options = Launch(quiet=quiet, **launch)
     try:
-        end = run_study(plan, Launch(quiet=quiet, **launch))
+        end = run_study(plan, options)
     except KeyboardInterrupt:
         how = "Run the same command again to resume."
-        if launch.get("more") or launch.get("until"):
-            how = f"Resume by: {again('resume', plan.study, launch['storage'])}"
+        if options.extends:  # the same would raise the budget again
+            how = f"Resume by: {options.resume(plan.study)}"
         typer.echo(f"Interrupted. {how}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    show_end(plan, end, quiet=quiet)
+    show_end(plan, end, quiet=quiet, options=options.unrecorded)
     check_end(plan, end)
 
 
-def show_end(plan: "Plan", end: "StudyEnd", *, quiet: bool, notes: Iterable[str] = ()) -> None:
-    """Print what a launch left, and on stderr what went wrong, with further notes."""
+def show_end(
+    plan: "Plan",
+    end: "StudyEnd",
+    *,
+    quiet: bool,
+    notes: Iterable[str] = (),
+    options: Sequence[str] = (),
+) -> None:
+    """Print what a launch left, and on stderr what went wrong, with further notes.
+
+    options: of the launch, which the next one is to have as well.
+    """
     from search.messages import end_lines, problem_lines
 
-    for line in () if quiet else end_lines(plan, end):
+    for line in () if quiet else end_lines(plan, end, options):
         typer.echo(line)
-    for line in (*problem_lines(plan, end), *notes):
+    for line in (*problem_lines(plan, end, options), *notes):
         typer.echo(line, err=True)
 
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.execution.study_end import StudyEnd
 from search.plans.limits.budget import Budget
 from search.plans.plan import Plan
+from search.record.confirmations import counted
 from search.record.files.study_folder import again
 from search.record.study_status import counts_in_words
 from trainables.shipping.in_words import costs_in_words
@@ -30,20 +31,28 @@ def status_lines(found: Mapping[str, Any], storage: str) -> Iterator[str]:
     if found["prior"]:
         yield f"prior: {found['prior']}; less of it with every trial that ends"
     again_at, due = found["confirmations"], found["confirmations_due"]
-    if again_at or due:
-        total = due + sum(again_at.values()) - again_at.get("running", 0)
+    if again_at or due != 0:
+        ended = sum(again_at.values()) - again_at.get("running", 0)
         said = counts_in_words(again_at, driven=driven) or "none yet"
-        yield f"confirmed at fresh seeds: {said}{f'; {due} of {total} to go' if due else ''}"
+        if due is None:
+            said += "; how many are to go is unknown"
+        elif due:
+            said += f"; {due} of {due + ended} to go"
+        yield f"confirmed at fresh seeds: {said}"
     yield f"folder {found['directory']}; MLflow {found['tracking_uri']}"
     left = found["used"] < budget.amount and not found["plateau"]
     if (left or found["counts"]["running"] or not found["ended"]) and not driven:
         yield f"to continue: {again('resume', name, storage)}"
 
 
-def end_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
-    """Yield what a launch left, and where to look at it."""
+def end_lines(plan: Plan, end: StudyEnd, options: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what a launch left, and where to look at it.
+
+    options: of the launch, which the next one is to have as well.
+    """
     failed = f", {end.failed} failed" if end.failed else ""
-    yield f"study {plan.study}: {end.finished} trials{failed}, {end.front} on the joint front"
+    trials = f"{counted(end.finished, 'trial')}{failed}"
+    yield f"study {plan.study}: {trials}, {end.front} on the joint front"
     if end.plateau:
         yield f"ended {end.plateau}"
     if end.confirmed:
@@ -56,8 +65,9 @@ def end_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
     if end.front and not end.remaining and plan.grid is None:
         yield f"choose   {study_command('analysis pick', plan.study, end.directory.parent)}"
         if not end.confirmed:
-            confirm = again("confirm", plan.study, end.directory.parent)
-            yield f"be sure  {confirm}  # trains the front at fresh seeds"
+            # Nothing behind the command: a shell may take a comment for arguments.
+            confirm = again("confirm", plan.study, end.directory.parent, *options)
+            yield f"be sure  train the front at fresh seeds: {confirm}"
     if end.tracking_uri.startswith("http"):
         yield f"MLflow   {end.tracking_uri}"
     else:
@@ -66,8 +76,8 @@ def end_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
     yield "         switch its page to “Model training”, at the top left, to see the runs"
 
 
-def problem_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
-    """Yield what went wrong in a launch, and what to do about it."""
+def problem_lines(plan: Plan, end: StudyEnd, options: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what went wrong in a launch, and what to do about it; options as of `end_lines`."""
     storage = end.directory.parent
     for problem in (end.idle, end.unwritten, end.report_problem):
         if problem:
@@ -76,10 +86,10 @@ def problem_lines(plan: Plan, end: StudyEnd) -> Iterator[str]:
         sync = again("sync", plan.study, storage)
         yield f"To write the rest when MLflow takes it: {sync}"
     if end.remaining:
-        left = f"with {end.remaining} {'trainings' if end.confirming else 'trials'} to go"
+        left = f"with {counted(end.remaining, 'training' if end.confirming else 'trial')} to go"
         if plan.budget.trials is None and not end.confirming:
             left = f"before {plan.budget.text} were used"
-        resume = again("resume", plan.study, storage)
+        resume = again("resume", plan.study, storage, *options)
         yield f"Interrupted {left}. To resume: {resume}"
 
 

@@ -17,6 +17,7 @@ from search.execution.storage_failures import failures_of_storage
 from search.execution.study_end import StudyEnd
 from search.plans.description import describe_study
 from search.plans.limits.plateau import plateau_text
+from search.record.confirmations import counted
 from search.record.files.study_folder import StudyFiles, past_reports, write_json
 from search.record.front import is_confirmation
 from search.record.ledger import Ledger
@@ -54,7 +55,8 @@ class Driver:
         finished = False
         problem = ""
         try:
-            with failures_of_storage(self._plan, self._files, self._prepared.addresses):
+            resume = self._launch.resume(self._plan.study)
+            with failures_of_storage(self._files, self._prepared.addresses, resume):
                 if self._known:
                     self._open_runs()  # otherwise MLflow is loaded while Ray starts
                 ledger = self._ledger()
@@ -106,7 +108,7 @@ class Driver:
         num_seeds = self._prepared.num_seeds
         said = ""
         if num_seeds is not None:
-            said = ledger.confirm(num_seeds)
+            said = ledger.confirm(num_seeds, self._files.storage)
             self._note(confirm=num_seeds)
         reports = past_reports(self._files, ledger.trials())
         for trial, metrics in reports:
@@ -122,7 +124,7 @@ class Driver:
         monitor = Monitor(self._files, ledger, progress)
 
         def more() -> bool:
-            said = "" if num_seeds is None else ledger.confirm(num_seeds)
+            said = "" if num_seeds is None else ledger.confirm(num_seeds, self._files.storage)
             if said:  # of what the noise of the front now tells
                 progress.more(ledger.num_remaining)
                 progress.say(said)
@@ -140,7 +142,7 @@ class Driver:
             monitor.close()
 
     def _beginning(self, ledger: Ledger) -> str:
-        begun = f"resumes with {ledger.num_finished} trials finished of"
+        begun = f"resumes with {counted(ledger.num_finished, 'trial')} finished of"
         does = begun if ledger.num_asked else "starts:"
         objectives = ", ".join(self._plan.objectives)
         return f"study {self._plan.study} {does} {self._plan.budget.text}; objectives {objectives}"

@@ -21,7 +21,7 @@ from search.execution.searcher import LedgerSearcher
 from search.plans.limits.budget import no_gpu_for
 from search.plans.objective_values import final_density
 from search.plans.plan import Plan
-from search.record.files.study_folder import StudyFiles, again
+from search.record.files.study_folder import StudyFiles
 from search.record.ledger import Assignment, Ledger
 from search.schedulers.study_scheduler import make_scheduler, replay
 from trainables.errors import UserError
@@ -73,13 +73,12 @@ def run_trials(
 
     scheduler = make_scheduler(plan)
     stopped = {} if scheduler is None else replay(scheduler, plan.study, reports)
-    resume = again("resume", plan.study, files.storage)
     wanted, part = launch.concurrency, launch.gpus_per_trial
     if wanted is None and part is None:
         wanted = plan.recipe.concurrency
     if part is None and wanted is None and launch.trainable is None:
         part = measured_part(plan, launch)  # before Ray and its trials use the GPU
-    with ray_cluster(launch.ray_address, resume) as nodes:
+    with ray_cluster(launch.ray_address, launch.resume(plan.study)) as nodes:
         concurrency, resources = shares(nodes, wanted, part)
         if plan.budget.gpu_hours is not None and not resources.get("gpu"):
             raise UserError(no_gpu_for(plan.budget))

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from search.plans.limits.budget import Budget, no_gpu_for
 from search.plans.plan import Plan
+from search.record.files.study_folder import again
 from trainables.errors import UserError
 from trainables.training.watching.watchdog import check_time_limit
 
@@ -45,6 +47,22 @@ class Launch:
     def extends(self) -> bool:
         """Whether the study is to go on beyond where it was to end."""
         return self.more is not None or self.until is not None
+
+    @property
+    def unrecorded(self) -> tuple[str, ...]:
+        """The options that the next launch has to be given again: no study records them."""
+        given = {
+            "--ray-address": None if self.ray_address == "local" else self.ray_address,
+            "--concurrency": self.concurrency,
+            "--gpus-per-trial": self.gpus_per_trial,
+            "--trial-time-limit": self.trial_time_limit,
+        }
+        named = [(name, f"{value}") for name, value in given.items() if value is not None]
+        return tuple(word for option in named for word in option)
+
+    def resume(self, study: str) -> str:
+        """Return the command that goes on with a study as this launch runs it."""
+        return again("resume", study, Path(self.storage).expanduser(), *self.unrecorded)
 
 
 def check_options(plan: Plan, launch: Launch) -> None:

@@ -19,7 +19,7 @@ from analysis.statistics.choice import (
 from analysis.statistics.conditions import parse_conditions
 from search.plans.description import plan_from_description
 from search.record.files.study_file import description_of, find_addresses, find_storage
-from search.record.files.study_folder import StudyFiles, read_json
+from search.record.files.study_folder import StudyFiles, again, read_json
 from search.record.front import CONFIRMS, is_confirmation
 from search.record.storage import StudyRecord
 from trainables.config import TrialConfig
@@ -114,7 +114,7 @@ def ship_from_study(
     plan_from_description(known)  # makes the modules beside its recipe importable
     record = StudyRecord.load(find_storage(files, known, study_storage), study, known["study_id"])
     trials = record.trials()
-    chosen, why = _chosen(study, trials, known["objectives"], wanted)
+    chosen, why = _chosen(files, trials, known["objectives"], wanted)
     model = files.model(chosen.number)
     if not model.is_file():
         raise UserError(
@@ -163,8 +163,8 @@ def ship_from_study(
             named = (chosen.trial, chosen.number, wanted.out)
             in_mlflow = log_shipped(address, files, *named, register=wanted.register)
         except Failure as error:
-            again = "when it answers, run the same command again"
-            problem = f"MLflow lacks the model ({error}); {again}"
+            remedy = "when it answers, run the same command again"
+            problem = f"MLflow lacks the model ({error}); {remedy}"
     if problem:
         problem = f"the files are in {wanted.out}, but {problem}"
     return Shipped(trial=chosen.trial, why=why, result=result, in_mlflow=in_mlflow, problem=problem)
@@ -188,14 +188,14 @@ def _address(
 
 
 def _chosen(
-    study: str, trials: Sequence[FrozenTrial], objectives: Sequence[str], wanted: Wanted
+    files: StudyFiles, trials: Sequence[FrozenTrial], objectives: Sequence[str], wanted: Wanted
 ) -> tuple[_Candidate, tuple[str, ...]]:
     """Return the trial and why, in lines. As `analysis pick` chooses, on val alone."""
 
     def candidates(*statuses: str) -> list[_Candidate]:
         return [
             _Candidate(
-                trial=trial_name(study, trial.number),
+                trial=trial_name(files.study, trial.number),
                 number=trial.number,
                 metrics=trial.user_attrs["metrics"],
                 config=trial.user_attrs["config"],
@@ -210,7 +210,7 @@ def _chosen(
     if not complete:
         raise UserError(
             f"a model is shipped from a complete trial, got none of {len(trials)} in study "
-            f"{study!r}; `search resume {study}` goes on with it"
+            f"{files.study!r}; `{again('resume', files.study, files.storage)}` goes on with it"
         )
     if wanted.trial is not None:
         for candidate in complete:

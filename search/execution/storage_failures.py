@@ -9,9 +9,8 @@ from optuna.exceptions import StorageInternalError
 from ray.tune.error import TuneError
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.plans.plan import Plan
 from search.record.files.study_file import Addresses
-from search.record.files.study_folder import StudyFiles, again
+from search.record.files.study_folder import StudyFiles
 from search.record.storage import BrokenConnection
 from trainables.addresses import first_line, scrubbed
 from trainables.errors import Failure
@@ -19,8 +18,11 @@ from trainables.terminal.command_line import masked
 
 
 @contextlib.contextmanager
-def failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) -> Iterator[None]:
-    """Turn what the storage, the disk and Tune raise in mid-study into one `Failure`."""
+def failures_of_storage(files: StudyFiles, addresses: Addresses, resume: str) -> Iterator[None]:
+    """Turn what the storage, the disk and Tune raise in mid-study into one `Failure`.
+
+    resume: the command that resumes the study.
+    """
     try:
         yield
         return
@@ -36,7 +38,6 @@ def failures_of_storage(plan: Plan, files: StudyFiles, addresses: Addresses) -> 
     except (StorageInternalError, SQLAlchemyError, BrokenConnection) as error:
         cause, said = error, first_line(error.__cause__ or error)
         what = f"the study storage {masked(addresses.study_storage)!r} went away ({said})"
-    command = again("resume", plan.study, files.storage)
     raise Failure(
-        f"{scrubbed(what, addresses.study_storage)}. Fix the cause, then resume by: {command}"
+        f"{scrubbed(what, addresses.study_storage)}. Fix the cause, then resume by: {resume}"
     ) from cause

@@ -17,7 +17,7 @@ from search.execution.launch_options import Launch
 from search.execution.monitor import Monitor
 from search.plans.description import DESCRIPTION_VERSION, plan_from_description
 from search.plans.plan import Plan
-from search.record.files.study_folder import StudyFiles
+from search.record.files.study_folder import StudyFiles, again
 from search.record.ledger import Ledger
 from search.record.outcomes import judge, metrics_of
 from trainables.config import TrialConfig
@@ -175,7 +175,7 @@ def taking(swept: Swept) -> Callable[..., None]:
                 raise UserError(
                     f"the sweep in {str(swept.folder.directory)!r} must have a result for "
                     f"{assignment.name}, got none of that configuration; run that trial by "
-                    f"`search resume {plan.study}`"
+                    f"`{again('resume', plan.study, files.storage)}`"
                 )
             monitor.assigned(assignment)
             _bring(found.folder, files.trial(assignment.number))

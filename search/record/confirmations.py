@@ -14,17 +14,20 @@ import json
 import math
 import statistics
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial
 
 from search.plans.plan import Plan
+from search.record.files.study_folder import again
 from search.record.front import CONFIRMS, is_complete, is_confirmation
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.report import describe
 from trainables.seeds import derive_seed
+from trainables.terminal.as_typed import DEFAULT_STORAGE
 
 # A trial is a neighbour of the front where this many standard deviations, in every noisy objective
 # at once, would have put it there: that of the difference between two trainings.
@@ -33,11 +36,18 @@ _SEEDS = 1_000_000  # fresh ones are below: short enough to be read and typed
 
 
 def confirmations_due(
-    plan: Plan, trials: Sequence[FrozenTrial], front: Sequence[int], num_seeds: int, *, used: float
+    plan: Plan,
+    trials: Sequence[FrozenTrial],
+    front: Sequence[int],
+    num_seeds: int,
+    *,
+    used: float,
+    storage: Path | str = DEFAULT_STORAGE,
 ) -> tuple[list[tuple[FrozenTrial, int]], str]:
     """Return which trials are to be trained at which seeds now, seed by seed; and that in words.
 
     trials: all of the study, confirmations included. front: its numbers. used: of the budget.
+    storage: the folder of the study's folder, for messages.
 
     As long as confirmations of the front are due or at work, only those are returned. Afterwards
     the neighbours follow, at most as many as the front has members, the nearest first. What the
@@ -46,7 +56,7 @@ def confirmations_due(
     Raises `UserError` for a study that has not ended, or whose front is empty.
     """
     own = [t for t in trials if not is_confirmation(t)]
-    _check_ended(plan, own, front, used)
+    _check_ended(plan, own, front, used, storage)
     repeats = [t for t in trials if is_confirmation(t)]
     seeds = _fresh_seeds(plan.seed, {int(t.user_attrs["seed"]) for t in own}, num_seeds)
     known = {(_key(t), int(t.user_attrs["seed"])) for t in repeats}
@@ -69,12 +79,18 @@ def confirmations_due(
     if not due and not begun:
         return due, ""
     count = len(due) + len(begun)
-    of = {trial.number for trial, _ in due} | {t.user_attrs[CONFIRMS] for t in begun}
+    numbers = {trial.number for trial, _ in due} | {t.user_attrs[CONFIRMS] for t in begun}
     return due, (
-        f"study {plan.study} confirms {where} at {num_seeds} fresh seeds: {count} trainings of "
-        f"trials {', '.join(map(str, sorted(of)))}, about "
+        f"study {plan.study} confirms {where} at {num_seeds} fresh seeds: "
+        f"{counted(count, 'training')} of trial{'s' if len(numbers) > 1 else ''} "
+        f"{', '.join(map(str, sorted(numbers)))}, about "
         f"{_expected_minutes(own, count):.2g} minutes one after another{then}"
     )
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 training", "2 trainings"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def given_again(trial: FrozenTrial, seed: int) -> dict[str, Any]:
@@ -87,18 +103,24 @@ def given_again(trial: FrozenTrial, seed: int) -> dict[str, Any]:
     return given | {"reference": True, CONFIRMS: trial.number}
 
 
-def _check_ended(plan: Plan, own: Sequence[FrozenTrial], front: Sequence[int], used: float) -> None:
+def _check_ended(
+    plan: Plan,
+    own: Sequence[FrozenTrial],
+    front: Sequence[int],
+    used: float,
+    storage: Path | str,
+) -> None:
     study = plan.study
     if used < plan.budget.amount or not all(t.state.is_finished() for t in own):
         raise UserError(
             f"a study to confirm must have ended, got {study!r} with {used:g} of "
-            f"{plan.budget.text} used; `search resume {study}` goes on with it"
+            f"{plan.budget.text} used; `{again('resume', study, storage)}` goes on with it"
         )
     if not front:
         raise UserError(
             f"a study to confirm must have a front, got {study!r} with no complete trial among "
-            f"{len(own)}; trials.parquet holds the reasons, `search extend {study}` goes "
-            "on with it"
+            f"{len(own)}; trials.parquet holds the reasons, "
+            f"`{again('extend', study, storage)} {plan.budget.option} MORE` goes on with it"
         )
 
 

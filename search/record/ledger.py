@@ -10,6 +10,7 @@ import datetime
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
@@ -26,6 +27,7 @@ from search.samplers.trial_sampler import TrialSampler
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.sweep.folder import trial_name
+from trainables.terminal.as_typed import DEFAULT_STORAGE
 
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -134,11 +136,11 @@ class Ledger:
         """Return the numbers of the non-dominated complete trials."""
         return front_of(self._finished, self.plan.objectives)
 
-    def confirm(self, num_seeds: int) -> str:
+    def confirm(self, num_seeds: int, storage: Path | str = DEFAULT_STORAGE) -> str:
         """Hand out confirmations at so many fresh seeds instead of new trials; say what is due.
 
-        Returns '' where nothing is. Raises `UserError` for a study that has not ended, or whose
-        front is empty.
+        Returns '' where nothing is. storage: the folder of the study's folder, for messages.
+        Raises `UserError` for a study that has not ended, or whose front is empty.
         """
         self._confirming = True
         self._to_confirm, said = confirmations_due(
@@ -147,6 +149,7 @@ class Ledger:
             self.front(),
             num_seeds,
             used=self.used if self.plateau is None else self.plan.budget.amount,
+            storage=storage,
         )
         return said
 

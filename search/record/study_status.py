@@ -11,7 +11,7 @@ from search.plans.description import plan_from_description
 from search.plans.limits.budget import Budget
 from search.plans.limits.plateau import plateau_text
 from search.plans.prior_settings import prior_text
-from search.record.confirmations import confirmations_due
+from search.record.confirmations import confirmations_due, counted
 from search.record.files.driver_lock import is_driven
 from search.record.files.study_file import description_of, find_storage
 from search.record.files.study_folder import StudyFiles, past_reports
@@ -26,6 +26,8 @@ from trainables.terminal.command_line import masked
 
 def study_status(storage: str, study: str, *, study_storage: str | None = None) -> dict[str, Any]:
     """Return counts by status, the front's size, and whether a driver is at work.
+
+    `confirmations_due` is None where it is unknown.
 
     Raises `UserError` for a study that does not exist or whose storage does not answer.
     """
@@ -81,7 +83,7 @@ def all_studies(storage: str) -> dict[str, str]:
         said[folder.name] = (
             f"{folder.name} ({found['recipe']}): {counts or 'no trial yet'}; used "
             f"{found['used']:g} of {budget}; {found['front']} on the front"
-            f"{f'; {due} confirmations to go' if (due := found['confirmations_due']) else ''}"
+            f"{f'; {due} to go' if (due := _due_in_words(found['confirmations_due'])) else ''}"
             f"{'; a driver is at work' if found['driven'] else ''}"
         )
     return said
@@ -89,17 +91,26 @@ def all_studies(storage: str) -> dict[str, str]:
 
 def _num_confirmations_due(
     known: Mapping[str, Any], record: Sequence[FrozenTrial], front: Sequence[int]
-) -> int:
-    """Return how many confirmations are to end or to begin, as far as is known now."""
+) -> int | None:
+    """Return how many confirmations are to end or to begin, as far as is known now.
+
+    None where that cannot be told, as without the study's own modules.
+    """
     if not known.get("confirm"):
         return 0
     try:
         plan = plan_from_description(known)
         used = plan.budget.amount
         due, _ = confirmations_due(plan, record, front, known["confirm"], used=used)
-    except UserError:  # `search resume` says it
-        due = []
+    except UserError:  # `search resume` says why
+        return None
     return len(due) + sum(is_confirmation(t) and not t.state.is_finished() for t in record)
+
+
+def _due_in_words(due: int | None) -> str:
+    if due is None:
+        return "an unknown number of confirmations"
+    return counted(due, "confirmation") if due else ""
 
 
 def counts_in_words(counts: Mapping[str, int], *, driven: bool) -> str:

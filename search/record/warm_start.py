@@ -17,7 +17,9 @@ from optuna.trial import FixedTrial
 from analysis.statistics.pareto import non_dominated
 from search.plans.objective_values import ending_objectives
 from search.plans.plan import Plan
+from search.record.files.study_file import find_storage
 from search.record.files.study_folder import StudyFiles, again, read_json, studies_in, write_json
+from search.record.storage import StudyRecord
 from search.samplers.prior import Prior
 from spaces.space import Space
 from trainables.addresses import first_line
@@ -99,9 +101,20 @@ def read_trials(source: str, storage: Path, option: str = "--warm-start") -> lis
             f"that name ({studies_in(folder.parent)}); name one of those, or the path of another "
             "study's folder"
         )
+    whole = f"`{option}` must name studies whose study.json and trials.parquet can be read"
+    try:
+        settings = read_json(folder / "study.json")["settings"]
+    except (OSError, UserError, KeyError) as error:
+        raise UserError(
+            f"{whole}, got {source!r} ({first_line(error)}); restore study.json, or leave it out"
+        ) from None
+    if not ((folder / "trials.parquet").exists() or _has_ended(folder)):
+        raise UserError(
+            f"`{option}` must name studies with complete trials, got {source!r}, of which no trial "
+            "has ended; wait for one, or leave it out"
+        )
     try:
         rows = read_table(folder / "trials.parquet").to_pylist()
-        settings = read_json(folder / "study.json")["settings"]
         found = [
             WarmTrial(
                 params={**settings, **json.loads(row["params"])}, metrics=json.loads(row["metrics"])
@@ -111,9 +124,8 @@ def read_trials(source: str, storage: Path, option: str = "--warm-start") -> lis
         ]
     except (OSError, UserError, KeyError, ValueError, TypeError) as error:
         raise UserError(
-            f"`{option}` must name studies whose study.json and trials.parquet can be read, got "
-            f"{source!r} ({first_line(error)}); `{again('sync', folder.name, folder.parent)}` "
-            "writes the table again, or leave it out"
+            f"{whole}, got {source!r} ({first_line(error)}); "
+            f"`{again('sync', folder.name, folder.parent)}` writes the table again, or leave it out"
         ) from None
     if not found:
         raise UserError(
@@ -121,6 +133,14 @@ def read_trials(source: str, storage: Path, option: str = "--warm-start") -> lis
             "leave it out"
         )
     return found
+
+
+def _has_ended(folder: Path) -> bool:
+    """Return whether a trial of the study has ended, by its record. Raises `UserError`."""
+    files = StudyFiles(storage=folder.parent, study=folder.name)
+    known = read_json(files.description)
+    record = StudyRecord.load(find_storage(files, known), known["name"], known["study_id"])
+    return any(trial.state.is_finished() for trial in record.trials())
 
 
 def _require_useful(plan: Plan, found: list[WarmTrial]) -> None:

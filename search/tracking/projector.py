@@ -4,6 +4,7 @@ The study never waits for MLflow: it writes its record, which the process projec
 not be written is said at the end, and written by the next launch or by `search sync`.
 """
 
+import atexit
 import contextlib
 import logging
 import multiprocessing
@@ -13,7 +14,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from search.record.files.study_folder import StudyFiles
+from search.record.files.study_folder import StudyFiles, again
 from trainables.addresses import first_line, refused, scrubbed
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Projector:
     def __init__(self, uri: str, study_storage: str, files: StudyFiles) -> None:
         self.parent_run_id = ""
         self._uri = uri
+        self._remedy = f"`{again('sync', files.study, files.storage)}` writes what is missing"
         self._closed: tuple[int, str] | None = None  # how many writes were refused, and why
         self._problem = ""
         self._heard = time.monotonic()
@@ -60,12 +62,23 @@ class Projector:
 
         finished: whether no trial is left. Runs of unfinished trials are ended as KILLED.
         Waits as long as MLflow answers, and at most `timeout_seconds` for an answer. A projector
-        whose runs were never open undoes what it did, and is not waited for.
+        whose runs were never open undoes what it did, and is not waited for. Ctrl-C ends either.
         """
+        try:
+            return self._close(finished=finished, timeout_seconds=timeout_seconds)
+        except KeyboardInterrupt:
+            self._stopping = True
+            self._process.kill()  # Python would wait for it when it exits
+            if self.parent_run_id and self._closed is None:
+                logger.warning("tracking: interrupted; %s", self._remedy)
+            raise
+
+    def _close(self, *, finished: bool, timeout_seconds: float) -> str:
         with self._changed:
             if not self.parent_run_id:
                 self._stopping = True
                 self._tell("discard")
+                atexit.register(self._end_discarded)  # before Python's own wait for it
                 return ""
             self._heard = time.monotonic()
             self._tell("finished" if finished else "unfinished")
@@ -82,6 +95,14 @@ class Projector:
         num_refused, problem = self._closed
         return f"MLflow refused {num_refused} writes ({problem})" if num_refused else ""
 
+    def _end_discarded(self) -> None:
+        """Wait until a study that was given up is undone; Ctrl-C ends that at once."""
+        try:
+            self._process.terminate()  # it has some seconds then
+            self._process.join()
+        except KeyboardInterrupt:
+            self._process.kill()
+
     def _tell(self, word: str) -> None:
         with contextlib.suppress(OSError):  # it is dead: `_hear` finds out
             self._line.send(word)
@@ -97,7 +118,7 @@ class Projector:
             if self._process.exitcode and self.parent_run_id and not self._stopping:
                 self._problem = self._problem or f"its process ended with {self._process.exitcode}"
                 said = scrubbed(self._problem, self._uri)
-                logger.warning("tracking: %s; `search sync` writes what is missing", said)
+                logger.warning("tracking: %s; %s", said, self._remedy)
             self._changed.notify_all()
 
     def _take(self, message: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from search.plans.grid import Grid
 from search.plans.limits.budget import Budget
 from search.plans.prior_settings import prior_text
 from search.record.files.study_folder import StudyFiles
-from search.record.front import CONFIRMS, front_of, is_complete, is_confirmation
+from search.record.front import CONFIRMS, front_of, is_confirmation
 from spaces.presets import without_effect
 from trainables.config import TrialConfig, flatten
 from trainables.errors import UserError
@@ -51,7 +51,8 @@ _STATUSES = {
     "stopped": "KILLED",
     "failed": "FAILED",
 }
-_FRESH = "mean/"
+_FRESH = "fresh/"
+_REACHED = ("complete", "infeasible")  # the end of training
 _MAX_PARAM_CHARACTERS = 6000  # MLflow's limit
 _MAX_REASON_CHARACTERS = 4000
 
@@ -199,17 +200,18 @@ def fresh_means(
 ) -> dict[int, dict[str, float]]:
     """Return, by the number of a trial that was confirmed, its means over the fresh seeds.
 
-    They are metrics named as columns of `front.parquet`: `mean/` and the objective's name, and
-    `mean/seeds`, of how many.
+    They are metrics named as columns of `front.parquet`: `fresh/NAME/mean` by objective, and
+    `fresh/seeds`, of how many. All that ran to their end count, also those that missed a
+    constraint: without them only the lucky ones would be left.
     """
     repeats: dict[int, list[Sequence[float]]] = {}
     for trial in trials:
-        if is_confirmation(trial) and is_complete(trial):
+        if is_confirmation(trial) and trial.user_attrs.get("status") in _REACHED and trial.values:
             repeats.setdefault(trial.user_attrs[CONFIRMS], []).append(trial.values)
     found = {}
     for number, rows in repeats.items():
         means = map(fmean, zip(*rows, strict=True))
-        named = {_FRESH + name: mean for name, mean in zip(objectives, means, strict=True)}
+        named = {f"{_FRESH}{name}/mean": mean for name, mean in zip(objectives, means, strict=True)}
         found[number] = {f"{_FRESH}seeds": float(len(rows)), **named}
     return found
 

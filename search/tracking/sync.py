@@ -44,8 +44,11 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
         record = StudyRecord.load(found.study_storage, study, known["study_id"])
         check_record(files, known, record.num_trials(), found.study_storage)
         ended = [trial for trial in record.trials() if trial.state.is_finished()]
-        wrote_table = num_recorded(files.trials) != len(ended)
-        if wrote_table:  # it is gone, or a driver was killed before it wrote it
+        # It is gone, or a driver was killed before it wrote it. It may also know of an end that the
+        # record lost with its host's power: that trial runs once more.
+        wrote_table = num_recorded(files.trials) < len(ended)
+        if wrote_table:
+            record.flush()  # a table that knew of more would keep the study from resuming
             write_trials(files.trials, study, ended)
         try:
             with files.projecting():

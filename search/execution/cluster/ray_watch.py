@@ -30,7 +30,8 @@ SILENT_ROUNDS = 30  # of a cluster's controller; after a minute Ray aborts the d
 HEALING_ROUNDS = 300  # of a cluster without a node that could run a trial
 ENDING_ROUNDS = 20  # from Ctrl-C, or a launch's end, until Ray has to be gone
 _HEARD = (
-    "Interrupted. Ending in order, which takes some seconds; press Ctrl-C again to leave at once."
+    "Interrupted. Shutting down cleanly, which takes some seconds; press Ctrl-C again to leave at "
+    "once."
 )
 _SOON = 10  # when a wait is worth a word
 
@@ -109,7 +110,7 @@ class RayWatch:
                     self._end(128 + signal.SIGTERM, f"Ended by SIGTERM. {self._to_resume}")
                 if signal.SIGINT in heard:
                     if self._interrupted:
-                        self._end_as_interrupted()
+                        self._give_up()
                     self._interrupted, self._ends_in = True, ENDING_ROUNDS
                     if not self.problem:
                         _say(_HEARD)
@@ -119,10 +120,7 @@ class RayWatch:
                 if self._ending.is_set() and self._scratch and self._ends_in == ENDING_ROUNDS // 2:
                     end_processes(self._scratch, self._processes)  # Ray's shutdown may go on then
                 if self._ends_in <= 0:
-                    if self._interrupted and not self.problem:
-                        self._end_as_interrupted()
-                    said = self.problem or "Ray does not end"
-                    self._end(1, f"failed: {said}. {self._to_resume}")
+                    self._give_up()
             if not self._ending.is_set():
                 self._look_at_processes()
                 self._look_at_nodes()
@@ -175,8 +173,11 @@ class RayWatch:
             return  # it was told to go, or a signal is the reason
         self._end(1, f"failed: {said}; no report is lost. {self._to_resume}")
 
-    def _end_as_interrupted(self) -> None:
-        self._end(128 + signal.SIGINT, f"Interrupted. {self._to_resume}")
+    def _give_up(self) -> None:
+        """End what was told to end. The watch's own SIGINT has a problem, a user's has none."""
+        if self._interrupted and not self.problem:
+            self._end(128 + signal.SIGINT, f"Interrupted. {self._to_resume}")
+        self._end(1, f"failed: {self.problem or 'Ray does not end'}. {self._to_resume}")
 
     def _end(self, code: int, message: str) -> None:
         """End this process, whatever its main thread is at."""
@@ -190,4 +191,5 @@ class RayWatch:
 def _say(message: str, after: str = "") -> None:
     """Write a line past whatever the main thread is at. after: for a terminal that shows bars."""
     clear = f"\r\x1b[K{after}" if os.isatty(1) else ""
-    os.write(2, f"{clear}{message}\n".encode())
+    with contextlib.suppress(OSError):  # Ctrl-C ended who reads it, as in `2>&1 | tee log`
+        os.write(2, f"{clear}{message}\n".encode())

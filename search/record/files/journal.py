@@ -94,8 +94,8 @@ def _say_cut(path: Path, begin: int, end: int) -> None:
 @functools.cache  # once in a process
 def _warn_of_cut(path: Path, num_bytes: int) -> None:
     logger.warning(
-        "%s: its last line was cut short, as by a full disk or a killed driver; left out are its "
-        "%d bytes, the rest is used",
+        "%s: its last line was cut short, as by a full disk or a killed driver; its %d bytes are "
+        "left out, the rest is used",
         path,
         num_bytes,
     )

@@ -94,9 +94,9 @@ def studies_in(storage: Path) -> str:
     return f"it holds {', '.join(names)}" if names else "it holds none"
 
 
-def again(command: str, study: str, storage: Path | str) -> str:
+def again(command: str, study: str, storage: Path | str, *options: str) -> str:
     """Return the command to recommend to somebody who keeps studies in `storage`."""
-    return study_command(f"search {command}", study, Path(storage))
+    return study_command(f"search {command}", study, Path(storage), *options)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -185,10 +185,17 @@ def test_where_all_fresh_trainings_failed_the_card_says_so(tmp_path: Path) -> No
         study.end(study.begin("snip", {"seed": seed}, confirms=0), "failed")
     study.begin("snip", {"seed": 9}, confirms=0)  # still at work
     trials = study.record.trials()
-    chosen, _ = shipping._chosen("s", trials, study.plan.objectives, Wanted(out=tmp_path))
+    chosen, _ = shipping._chosen(study.files, trials, study.plan.objectives, Wanted(out=tmp_path))
     assert shipping._confirmed(chosen, trials) == ([], 2)
     own = ([chosen.metrics], "the selected seed (2 fresh ones failed)")
     assert shipping._statistics(chosen, [], 2) == own
+
+
+def test_without_a_complete_trial_the_command_that_goes_on_is_said(tmp_path: Path) -> None:
+    study = Recorded(tmp_path)
+    with pytest.raises(UserError) as caught:
+        shipping._chosen(study.files, [], study.plan.objectives, Wanted(out=tmp_path))
+    assert f"`{python()} -m search resume s --storage {tmp_path}` goes on" in str(caught.value)
 
 
 def test_a_confirmed_front_is_chosen_from_by_its_means_over_fresh_seeds(tmp_path: Path) -> None:
@@ -199,7 +206,9 @@ def test_a_confirmed_front_is_chosen_from_by_its_means_over_fresh_seeds(tmp_path
     wanted = Wanted(out=tmp_path, max_loss=5.0, best="cost/density")
 
     def taken() -> int:
-        chosen, _ = shipping._chosen("s", study.record.trials(), study.plan.objectives, wanted)
+        chosen, _ = shipping._chosen(
+            study.files, study.record.trials(), study.plan.objectives, wanted
+        )
         assert chosen.metrics[study.plan.objectives[0]] == (0.5, 0.49, 0.48)[chosen.number]
         return chosen.number
 

@@ -14,6 +14,7 @@ from search.record.outcomes import Outcome
 from tests.search import studies
 from tests.search.studies import driver_of, ledger_of, record_of
 from trainables.errors import UserError
+from trainables.terminal.as_typed import python
 
 MIOU = "val/segmentation/miou"
 
@@ -134,7 +135,7 @@ def test_neighbours_follow_when_the_front_has_told_the_noise() -> None:
     assert last is not None
     # One of them is still at work: what the noise is, is not known yet.
     resumed = driver_of(ledger.plan, ledger.record)
-    assert " confirms the front at 3 fresh seeds: 1 trainings of trials " in resumed.confirm(3)
+    assert " confirms the front at 3 fresh seeds: 1 training of trial " in resumed.confirm(3)
     assert resumed.num_remaining == 1
     ledger.finish(last.number, outcome(ledger.plan, last, 0.2))
     said = ledger.confirm(3)
@@ -169,14 +170,17 @@ def test_the_noise_is_pooled_over_configurations() -> None:
 def test_a_study_that_has_not_ended_or_has_no_front_is_refused() -> None:
     ledger = ledger_of(plan_of())
     run_all(ledger, limit=3)
-    with pytest.raises(UserError, match="must have ended, got 's' with 3 of 8 trials used"):
-        ledger.confirm(5)
+    with pytest.raises(UserError, match="have ended, got 's' with 3 of 8 trials used") as not_ended:
+        ledger.confirm(5, "/mnt/runs")
+    assert f"`{python()} -m search resume s --storage /mnt/runs`" in str(not_ended.value)
     empty = ledger_of(plan_of(2))
     while (assignment := empty.next()) is not None:
         failed = Outcome(status="failed", reason="no memory", metrics={}, fraction=0.0)
         empty.finish(assignment.number, failed)
-    with pytest.raises(UserError, match="must have a front, got 's' with no complete trial"):
-        empty.confirm(5)
+    with pytest.raises(UserError, match="must have a front, got 's' with no complete") as no_front:
+        empty.confirm(5, "/mnt/runs")
+    more = f"`{python()} -m search extend s --storage /mnt/runs --trials MORE`"
+    assert more in str(no_front.value)
 
 
 def test_a_confirmation_that_fails_is_not_tried_again() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from search.execution.launch_options import Launch
 from search.execution.study import run_study
+from search.plans.description import describe_study
 from search.plans.plan import Plan
 from search.record.files.study_folder import StudyFiles, write_json
 from search.record.files.trials_table import write_trials
@@ -17,6 +18,7 @@ from search.record.warm_start import WarmTrial, warm_trials
 from tests.search import studies
 from tests.search.studies import ledger_of
 from trainables.errors import UserError
+from trainables.terminal.as_typed import python
 
 TRIALS = 10
 STATUSES = {2: "stopped", 4: "failed", 5: "infeasible"}  # the others are complete
@@ -101,6 +103,33 @@ def test_nothing_that_could_be_drawn_is_a_mistake(earlier: StudyFiles) -> None:
 def test_mistakes(earlier: StudyFiles, source: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(earlier, source)
+
+
+def test_what_cannot_be_read_is_said_with_what_helps(tmp_path: Path) -> None:
+    files = StudyFiles(storage=tmp_path, study="young")
+    files.directory.mkdir()
+    plan = plan_of(study="young", trials=2)
+    ledger = ledger_of(plan, files.default_study_storage)
+    assignment = ledger.next()
+    assert assignment is not None
+
+    def said() -> str:
+        with pytest.raises(UserError, match="`--warm-start` must name studies") as caught:
+            read(files, "young")
+        return str(caught.value)
+
+    files.description.write_text("{")
+    assert "restore study.json" in said()
+    assert "search sync" not in said()  # which needs it as well
+    write_json(files.description, describe_study(plan, {"study_id": ""}))
+    assert "of which no trial has ended" in said()
+    assert "search sync" not in said()
+    outcome = Outcome(status="complete", reason="", metrics=metrics_of(plan, 0), fraction=1.0)
+    ledger.finish(assignment.number, outcome)
+    sync = f"`{python()} -m search sync young --storage {tmp_path}` writes the table again"
+    assert sync in said()
+    write_trials(files.trials, "young", ledger.finished())
+    assert "with 1 of other parameters or ranges" in said()  # it is read: the dense reference
 
 
 def test_a_mistake_is_said_before_data_are_prepared(

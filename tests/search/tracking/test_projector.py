@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from search.tracking.projector import Projector
 from tests.search.tracking.mlflow_files import Recorded, points, runs_of, wait_for
 from tests.search.tracking.server import Server
 from trainables.errors import UserError
+from trainables.terminal.as_typed import python
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -164,6 +166,61 @@ def test_a_projector_that_was_never_open_is_not_waited_for(study: Recorded) -> N
         began = time.monotonic()
         assert projector.close(finished=False) == ""
         assert time.monotonic() - began < 5.0
+
+
+def test_ctrl_c_ends_a_wait_for_what_does_not_answer(
+    study: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    projector = opened(study)
+    os.kill(process_of(projector), signal.SIGSTOP)
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        projector.close(finished=False)
+    assert time.monotonic() - began < 5.0
+    wait_for(lambda: is_gone(process_of(projector)), 5.0)  # for which Python would wait at its exit
+    sync = f"`{python()} -m search sync s --storage {study.files.storage}` writes what is missing"
+    assert caplog.messages == [f"tracking: interrupted; {sync}"]
+
+
+_GIVEN_UP = """
+import sys
+from pathlib import Path
+from search.record.files.study_folder import StudyFiles
+from search.tracking.projector import Projector
+files = StudyFiles(storage=Path(sys.argv[1]), study="s")
+projector = Projector(sys.argv[2], files.default_study_storage, files)
+sys.stdin.readline()
+projector.close(finished=False)
+print(projector._process.pid, flush=True)
+"""
+
+
+def test_ctrl_c_ends_the_exit_of_a_driver_whose_mlflow_does_not_answer(study: Recorded) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        driver = subprocess.Popen(
+            [sys.executable, "-c", _GIVEN_UP, str(study.files.storage), uri],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+        connection, _ = silent.accept()  # the projector waits for an answer
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        driver.stdin.write("\n")
+        driver.stdin.flush()
+        projector = int(driver.stdout.readline())
+        time.sleep(1)
+        assert driver.poll() is None
+        driver.send_signal(signal.SIGINT)
+        _, said = driver.communicate(timeout=5)
+        assert (driver.returncode, said) == (0, "")
+        wait_for(lambda: is_gone(projector), 5.0)
+        connection.close()
 
 
 def test_a_study_given_up_while_mlflow_is_loaded_leaves_no_run(study: Recorded, uri: str) -> None:

@@ -9,20 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState, create_trial
 
 from search.execution.study import run_study
 from search.record.files.driver_lock import StudyLock
 from search.record.files.study_folder import StudyFiles, read_json, study_files
 from search.record.ledger import Ledger
+from search.record.storage import GIVEN, StudyRecord
 from search.tracking.sync import sync_study
 from tests.integration.programs import serial_study
 from tests.integration.programs.serial_study import STEPS, launch_in, plan_of
 from tests.integration.records import REPOSITORY, environment
 from tests.search.tracking.mlflow_files import content, runs_of
 from trainables.errors import UserError
-from trainables.integrity.checksums import read_table
+from trainables.integrity.checksums import read_table, write_table
 
 STUDY = "synced"
 TRIALS = 4
@@ -95,6 +98,32 @@ def test_a_lost_table_is_written_again(storage: Path, damage: str) -> None:
     assert read_table(path).drop_columns(times) == before.drop_columns(times)
     end = sync_study(str(storage), STUDY)
     assert (end.wrote_table, end.changes) == (False, 0)
+
+
+def test_a_table_is_written_when_the_record_is_on_the_disk(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that loses its power would else leave a table that knows of more than the record."""
+    path = study_files(str(storage), STUDY).trials
+    path.unlink()
+    there: list[bool] = []
+    monkeypatch.setattr(StudyRecord, "flush", lambda _: there.append(path.exists()))
+    assert sync_study(str(storage), STUDY).wrote_table
+    assert there == [False]
+
+
+def test_a_table_that_knows_of_more_ends_than_the_record_stays(storage: Path) -> None:
+    """The end of a trial was lost with its host's power, and its table was not."""
+    files = study_files(str(storage), STUDY)
+    study_id = read_json(files.description)["study_id"]
+    record = StudyRecord.load(files.default_study_storage, STUDY, study_id)
+    given = {"params": {"method": "snip"}, "seed": 0, "reference": False}
+    given |= {"config": {"method": "snip"}, "number": TRIALS}
+    record.add(create_trial(state=TrialState.RUNNING, user_attrs={GIVEN: given}))
+    rows = read_table(files.trials).replace_schema_metadata(None)
+    write_table(files.trials, pa.concat_tables([rows, rows.slice(0, 1)]))
+    assert not sync_study(str(storage), STUDY).wrote_table
+    assert read_table(files.trials).num_rows == TRIALS + 1
 
 
 def test_an_empty_server_gets_everything(storage: Path, empty_database: Path) -> None:

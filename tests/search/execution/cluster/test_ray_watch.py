@@ -20,7 +20,8 @@ from search.execution.cluster.ray_watch import RayWatch
 PROGRAM = Path(__file__).with_name("watched.py")
 RESUME = "Resume by: python -m search resume it"
 HEARD = (
-    "Interrupted. Ending in order, which takes some seconds; press Ctrl-C again to leave at once."
+    "Interrupted. Shutting down cleanly, which takes some seconds; press Ctrl-C again to leave at "
+    "once."
 )
 
 
@@ -121,6 +122,40 @@ def test_a_second_interrupt_ends_at_once(scratch: Path, repository: Path) -> Non
     driver.process.send_signal(signal.SIGINT)
     assert driver.end() == (130, f"Interrupted. {RESUME}\n")
     assert time.monotonic() - began < 10
+
+
+def test_a_second_interrupt_ends_at_once_also_where_nobody_reads_what_is_said(
+    scratch: Path, repository: Path
+) -> None:
+    """As in `search run demo 2>&1 | tee log`, where the first Ctrl-C ends `tee`."""
+    driver = Driver("patient", scratch, repository)
+    assert driver.process.stderr is not None
+    driver.process.stderr.close()
+    for _ in range(2):
+        driver.process.send_signal(signal.SIGINT)
+        time.sleep(1)
+    assert driver.process.wait(8) == 130
+    for process in driver.family.values():
+        assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_an_interrupt_keeps_the_reason_why_a_launch_ends(scratch: Path, repository: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAM), "alone", str(scratch)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "told to end\n"
+    time.sleep(0.5)  # until the watch has heard itself
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=8)
+    assert (process.returncode, said) == (
+        1,
+        f"failed: no node of the cluster that has CPUs is alive. {RESUME}\n",
+    )
 
 
 def test_a_cluster_that_heals_is_waited_for_and_one_that_does_not_is_left(
