@@ -28,6 +28,10 @@ Ship = Callable[..., Shipped]
 COMMAND = ["python", "-m", "search", "ship", "s"]
 
 
+def known(study: Recorded) -> dict[str, Any]:
+    return {"objectives": study.plan.objectives, "dataset": study.plan.recipe.dataset}
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Trials: dense; random, the knee; snip, which was stopped; rigl, whose model is lost.
@@ -156,10 +160,14 @@ def test_bounds_choose_as_pick_does(ship: Ship) -> None:
     shipped = ship(where=("cost/density>=30%",), best="segmentation/miou")
     assert shipped.trial == "s-00000"
     assert shipped.why == (
-        "1 of the 3 models on the front meets the bounds; of these, the best Segmentation mIoU ↑, "
-        "0.5",
+        "the only one of the 3 models on the front that meets the bounds: Segmentation mIoU ↑, 0.5",
         "cost/density is 100 %, >= 30 % (30 % of dense 100 %)",
     )
+
+
+def test_a_depth_has_the_unit_of_the_studys_data_set(ship: Ship) -> None:
+    why = ship(best="depth/absolute_error").why[0]
+    assert why.startswith("of the 3 models on the front, the best Depth absolute error (m) ↓, ")
 
 
 def test_the_cards_means_are_over_the_fresh_seeds_alone(
@@ -185,7 +193,7 @@ def test_where_all_fresh_trainings_failed_the_card_says_so(tmp_path: Path) -> No
         study.end(study.begin("snip", {"seed": seed}, confirms=0), "failed")
     study.begin("snip", {"seed": 9}, confirms=0)  # still at work
     trials = study.record.trials()
-    chosen, _ = shipping._chosen("s", trials, study.plan.objectives, Wanted(out=tmp_path))
+    chosen, _ = shipping._chosen("s", trials, known(study), Wanted(out=tmp_path))
     assert shipping._confirmed(chosen, trials) == ([], 2)
     own = ([chosen.metrics], "the selected seed (2 fresh ones failed)")
     assert shipping._statistics(chosen, [], 2) == own
@@ -199,7 +207,7 @@ def test_a_confirmed_front_is_chosen_from_by_its_means_over_fresh_seeds(tmp_path
     wanted = Wanted(out=tmp_path, max_loss=5.0, best="cost/density")
 
     def taken() -> int:
-        chosen, _ = shipping._chosen("s", study.record.trials(), study.plan.objectives, wanted)
+        chosen, _ = shipping._chosen("s", study.record.trials(), known(study), wanted)
         assert chosen.metrics[study.plan.objectives[0]] == (0.5, 0.49, 0.48)[chosen.number]
         return chosen.number
 
