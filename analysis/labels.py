@@ -124,9 +124,8 @@ def objective_label(name: str, dataset: str | None = None) -> str:
 
 def better(name: str) -> str:
     """Say which direction is better: "higher is better" or "lower is better"."""
-    return (
-        "higher is better" if report.describe(name).direction == "maximize" else "lower is better"
-    )
+    higher = report.describe(name).direction == "maximize"
+    return "higher is better" if higher else "lower is better"
 
 
 def is_percentage(name: str) -> bool:
@@ -223,17 +222,14 @@ def beside_bound(
 ) -> list[str]:
     """Write a value, the bound that it is compared with and, where it is given, the dense value.
 
-    dense: of which the bound is a percentage. The bound is then rounded to its strict side, so that
-    it is never written weaker than it is; without, it was typed and has all of its digits. The
-    others are written as `admitting` does. What is written compares as the values do.
+    dense: of which the bound is a percentage; it is then rounded to its strict side, else written
+    as it was typed. The others are as `admitting` writes them. All compare as the values do.
     """
     exact = _scaled(bound, name)
     strict = ROUND_FLOOR if operator.startswith("<") else ROUND_CEILING
     texts: list[str] = []
     for digits in range(4, 18):
-        level = exact
-        if dense is not None and not _is_count(exact, name):
-            level = Context(prec=digits, rounding=strict).create_decimal(exact)
+        level = exact if dense is None else Context(digits, strict).create_decimal(exact)
         shown = _worse(value, name, digits)
         others = [] if dense is None else [_worse(dense, name, digits)]
         texts = [_decimal_text(one) + _unit_after(name) for one in (shown, level, *others)]
@@ -301,15 +297,11 @@ def _scaled(value: float, name: str) -> Decimal:
     return Decimal(repr(float(value))) * Decimal(repr(shown_factor(name)))
 
 
-def _is_count(scaled: Decimal, name: str) -> bool:
-    """Tell a whole number such as a count of weights, which keeps all its digits."""
-    return shown_factor(name) == 1 and scaled == scaled.to_integral_value()
-
-
 def _worse(value: float, name: str, digits: int) -> Decimal:
-    """Return a value as it is shown, rounded to the worse side."""
+    """Return a value as it is shown, rounded to the worse side; a count keeps all its digits."""
     scaled = _scaled(value, name)
-    return scaled if _is_count(scaled, name) else report.rounded_to_worse(name, scaled, digits)
+    whole = shown_factor(name) == 1 and scaled == scaled.to_integral_value()
+    return scaled if whole else report.rounded_to_worse(name, scaled, digits)
 
 
 def _rounded_up(percent: float, digits: int) -> Decimal:
