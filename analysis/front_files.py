@@ -4,7 +4,6 @@ Each function imports what it needs when it runs, so that --help and mistakes in
 answered at once.
 """
 
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -84,13 +83,13 @@ def produce(
 
 def _as_typed(name: str, storage: Path, out: Path | None) -> str:
     """Return the command that makes the report, as somebody in this folder would type it."""
-    from trainables.terminal.as_typed import DEFAULT_STORAGE, as_typed
+    from trainables.terminal.as_typed import DEFAULT_STORAGE, as_typed, command
 
-    words = ["python", "-m", "analysis", "report", name]
+    words: list[str] = []
     for option, path in (("--storage", storage), ("--out", out)):
         shown = DEFAULT_STORAGE if path is None else as_typed(path)
         words += [] if shown == DEFAULT_STORAGE else [option, shown]
-    return shlex.join(words)
+    return command("analysis report", name, *words)
 
 
 def several_fronts(

@@ -5,9 +5,10 @@ Tables, figures and sentences of all rooms take their words from here. Standard 
 
 import math
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from trainables import report
+from trainables.registry.datasets import DATASETS
 
 _TASK_LABELS = {
     "segmentation": "Segmentation",
@@ -52,7 +53,8 @@ DELTA_MEANS = (
     "is better"
 )
 
-_UNITS = {"deg": "°", "percent": "%", "dataset unit": "data units", "bytes": "MB"}
+_OWN_UNITS = "data units"
+_UNITS = {"deg": "°", "percent": "%", "dataset unit": _OWN_UNITS, "bytes": "MB"}
 _DEPTH_UNITS = {"metric": "m", "disparity": "disparity"}
 _PERCENTAGES = {  # costs that are stored as fractions, and their units on an axis
     "cost/density": "weights kept, %",
@@ -67,12 +69,15 @@ _BYTES_TO_MB = 1e-6
 _DUST = Decimal("1e-9")
 
 
-def remember_depth(kind: str | None) -> None:
-    """Write depths in metres or as disparity, for "metric" and "disparity".
+def depth_unit(dataset: str) -> str:
+    """Return the unit of a data set's depths: "m", "disparity", or "data units" if unknown here."""
+    described = DATASETS.get(dataset)
+    return _OWN_UNITS if described is None else _DEPTH_UNITS[described.depth_kind]
 
-    None is for a data set that is not described here: its depths are in its own units.
-    """
-    _UNITS["dataset unit"] = _DEPTH_UNITS.get(kind or "", "data units")
+
+def remember_depth(dataset: str) -> None:
+    """Write depths in the unit of this data set where no other is named."""
+    _UNITS["dataset unit"] = depth_unit(dataset)
 
 
 def task_label(task: str) -> str:
@@ -86,37 +91,41 @@ def metric_label(name: str) -> str:
     return _METRIC_LABELS.get(bare) or bare.rpartition("/")[2].replace("_", " ")
 
 
-def unit_label(name: str) -> str:
-    """Return the unit as written on an axis; empty for a quality that is a plain fraction."""
+def unit_label(name: str, dataset: str | None = None) -> str:
+    """Return the unit as written on an axis; empty for a quality that is a plain fraction.
+
+    dataset: whose depths are meant; None for those of `remember_depth`.
+    """
     bare = report.without_split(name)
     if bare in _PERCENTAGES:
         return _PERCENTAGES[bare]
     unit = report.describe(name).unit
+    if unit == "dataset unit" and dataset is not None:
+        return depth_unit(dataset)
     return "" if unit == "fraction" else _UNITS.get(unit, unit)
 
 
-def axis_label(name: str) -> str:
+def axis_label(name: str, dataset: str | None = None) -> str:
     """Return the short name with its unit, for example "mean angular error (°)"."""
-    unit = unit_label(name)
+    unit = unit_label(name, dataset)
     return f"{metric_label(name)} ({unit})" if unit else metric_label(name)
 
 
-def objective_label(name: str) -> str:
+def objective_label(name: str, dataset: str | None = None) -> str:
     """Return task, metric, unit and arrow, for example "Depth absolute error (m) ↓"."""
     arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
     task = report.without_split(name).partition("/")[0]
     if task in ("cost", "multitask"):
         return f"{metric_label(name)} {arrow}"
     unit = unit_label(name)  # a degree sign stands behind each number
-    words = metric_label(name) if unit == "°" else axis_label(name)
+    words = metric_label(name) if unit == "°" else axis_label(name, dataset)
     return f"{task_label(task)} {words} {arrow}"
 
 
 def better(name: str) -> str:
     """Say which direction is better: "higher is better" or "lower is better"."""
-    return (
-        "higher is better" if report.describe(name).direction == "maximize" else "lower is better"
-    )
+    higher = report.describe(name).direction == "maximize"
+    return "higher is better" if higher else "lower is better"
 
 
 def is_percentage(name: str) -> bool:
@@ -195,12 +204,7 @@ def admitting(value: float, name: str, digits: int = 4) -> str:
     """
     if not math.isfinite(value):
         return "–"
-    scaled = Decimal(repr(float(value))) * Decimal(repr(shown_factor(name)))
-    # Whole numbers such as counts of weights keep all their digits.
-    whole = shown_factor(name) == 1 and scaled == scaled.to_integral_value()
-    return _decimal_text(
-        scaled if whole else report.rounded_to_worse(name, scaled, digits)
-    ) + _unit_after(name)
+    return _decimal_text(_worse(value, name, digits)) + _unit_after(name)
 
 
 def admitting_numbers(values: Sequence[float], name: str) -> list[str]:
@@ -209,6 +213,28 @@ def admitting_numbers(values: Sequence[float], name: str) -> list[str]:
     for digits in range(4, 18):
         texts = [admitting(value, name, digits) for value in values]
         if len(set(texts)) == len(set(values)):
+            break
+    return texts
+
+
+def beside_bound(
+    value: float, operator: str, bound: float, name: str, dense: float | None = None
+) -> list[str]:
+    """Write a value, the bound that it is compared with and, where it is given, the dense value.
+
+    dense: of which the bound is a percentage; it is then rounded to its strict side, else written
+    as it was typed. The others are as `admitting` writes them. All compare as the values do.
+    """
+    exact = _scaled(bound, name)
+    strict = ROUND_FLOOR if operator.startswith("<") else ROUND_CEILING
+    texts: list[str] = []
+    for digits in range(4, 18):
+        level = exact if dense is None else Context(digits, strict).create_decimal(exact)
+        shown = _worse(value, name, digits)
+        others = [] if dense is None else [_worse(dense, name, digits)]
+        texts = [_decimal_text(one) + _unit_after(name) for one in (shown, level, *others)]
+        same_order = ((shown > level) - (shown < level)) == ((value > bound) - (value < bound))
+        if same_order and (dense is None or (others[0] == shown) == (dense == value)):
             break
     return texts
 
@@ -234,8 +260,7 @@ def plus_minus(mean: float, half: float, name: str) -> str:
 
 def exactly(value: float, name: str) -> str:
     """Write a value with all of its digits, in the metric's unit: for a bound, as it was given."""
-    scaled = Decimal(repr(float(value))) * Decimal(repr(shown_factor(name)))
-    return _decimal_text(scaled) + _unit_after(name)
+    return _decimal_text(_scaled(value, name)) + _unit_after(name)
 
 
 def losing(percent: float, digits: int = 3) -> str:
@@ -267,6 +292,18 @@ def share_of_dense(value: float, dense: float, name: str, digits: int = 4) -> st
     return f"{_decimal_text(report.rounded_to_worse(name, percent, digits))} %"
 
 
+def _scaled(value: float, name: str) -> Decimal:
+    """Return a value in the unit in which it is shown."""
+    return Decimal(repr(float(value))) * Decimal(repr(shown_factor(name)))
+
+
+def _worse(value: float, name: str, digits: int) -> Decimal:
+    """Return a value as it is shown, rounded to the worse side; a count keeps all its digits."""
+    scaled = _scaled(value, name)
+    whole = shown_factor(name) == 1 and scaled == scaled.to_integral_value()
+    return scaled if whole else report.rounded_to_worse(name, scaled, digits)
+
+
 def _rounded_up(percent: float, digits: int) -> Decimal:
     """Round up; what is below a billionth of a percent is what is left of floats that are equal."""
     exact = Decimal(repr(float(percent))).quantize(_DUST, context=Context(prec=50))
@@ -278,8 +315,8 @@ def _rounded_up(percent: float, digits: int) -> Decimal:
 
 def _raised(value: float, name: str, digits: int) -> str:
     """Write the size of a value, in the metric's unit, rounded up; below 0, towards it."""
-    exact = Decimal(repr(float(value))) * Decimal(repr(shown_factor(name)))
-    cleaned = exact.quantize(_DUST, context=Context(prec=50))  # of what is left of equal floats
+    # Without what is left of floats that are equal.
+    cleaned = _scaled(value, name).quantize(_DUST, context=Context(prec=50))
     rounded = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(cleaned)
     return _decimal_text(abs(rounded))
 

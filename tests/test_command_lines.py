@@ -39,3 +39,10 @@ def test_every_command(package: str, name: str) -> None:
         assert shown.output.count(flag) == 1
     assert "Example" in shown.output
     assert f"  {python()} -m {package} {name}" in shown.output.replace("Example: ", "  ")
+
+
+@pytest.mark.parametrize(("package", "name"), commands())
+def test_an_example_can_be_pasted_into_any_shell(package: str, name: str) -> None:
+    shown = CliRunner().invoke(app_of(package), [name, "-h"]).output
+    typed = [line for line in shown.splitlines() if f"{python()} -m " in line]
+    assert not [line for line in typed if " # " in line]  # zsh takes a comment for arguments

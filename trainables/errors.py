@@ -10,6 +10,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _FEW = 24  # names that a message can list beside its point
+_LISTED = {  # by `trainables list`, under another name each
+    "method": "methods",
+    "model": "models",
+    "data set": "datasets",
+    "task": "tasks",
+    "metric": "metrics",
+    "cost metric": "metrics",
+}
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -24,13 +32,15 @@ class Failure(RuntimeError):
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
     """Return the error for a name that a registry does not hold; it lists the valid names.
 
-    A close one comes first, and then stands for a list that would fill the screen.
+    A close one comes first. It stands for a list that would fill the screen, where a command lists.
     """
     names = sorted(valid)
     close = get_close_matches(str(name), names, n=1)
     if not close:
         return UserError(f"unknown {kind} {name!r}; valid: {', '.join(names)}.")
-    rest = f" Valid: {', '.join(names)}." if len(names) <= _FEW else ""
+    rest = f" Valid: {', '.join(names)}."
+    if len(names) > _FEW and kind in _LISTED:
+        rest = f" `python -m trainables list {_LISTED[kind]}` lists them all."
     return UserError(f"unknown {kind} {name!r}. Did you mean {close[0]!r}?{rest}")
 
 

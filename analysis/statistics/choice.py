@@ -24,7 +24,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.labels import admitting_numbers, difference
+from analysis.labels import difference
 from analysis.statistics.conditions import Condition, metric_name
 from analysis.statistics.pareto import non_dominated
 from trainables import report
@@ -285,7 +285,7 @@ def _none_admitted(
         if not math.isfinite(value):
             missed.append(f"{bare} is not known")
             continue
-        shown, bound = admitting_numbers([value, condition.value], condition.metric)
+        shown, bound, *_ = condition.beside(value)
         by = difference(condition.miss(nearest.metrics), condition.metric, 3)
         missed.append(f"{bare} is {shown}, must be {condition.operator} {bound} (missed by {by})")
         admits.append(f"--where '{condition.admitting(value).text}'")

@@ -12,6 +12,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from difflib import SequenceMatcher
 from operator import ge, gt, le, lt
 
+from analysis.labels import beside_bound
 from trainables import report
 from trainables.errors import UserError
 
@@ -61,6 +62,11 @@ class Condition:
         if not math.isfinite(value):
             return math.inf
         return 0.0 if self.is_met(metrics) else abs(value - self.value)
+
+    def beside(self, value: float) -> list[str]:
+        """Write a value, the bound and, of a percentage, the dense value: `beside_bound`."""
+        dense = None if self.percent is None else self.dense
+        return beside_bound(value, self.operator, self.value, self.metric, dense)
 
     def admitting(self, value: float) -> "Condition":
         """Return the condition with the nearest bound of four digits that `value` meets."""

@@ -47,10 +47,10 @@ def further_text(facts: Mapping[str, Any]) -> str:
         return ""
     count = int(known["trials"])
     return (
-        f"Estimated by the search, and rather too high than too low: {count} more "
+        f"Estimated by the search, more likely too high than too low: {count} more "
         f"{'trial' if count == 1 else 'trials'} at full length could add up to "
-        f"{100 * float(known['gain']):.2g} % to the hypervolume, if they found the best of many "
-        "settings that were not tried."
+        f"{100 * float(known['gain']):.2g} % to the hypervolume, supposing that they find the "
+        "best of many untried settings."
     )
 
 

@@ -21,7 +21,6 @@ from analysis.studies import tracking
 from trainables import report
 from trainables.errors import UserError, unknown_name
 from trainables.integrity.checksums import read_sealed, read_table
-from trainables.registry.datasets import DATASETS
 from trainables.terminal.as_typed import study_command
 from trainables.terminal.command_line import masked
 
@@ -158,8 +157,7 @@ def _study(
 ) -> Study:
     report.add_recorded_tasks(facts.get("own_tasks") or ())
     remember_methods(facts.get("own_methods") or {})
-    described = DATASETS.get(str(facts.get("dataset")))
-    remember_depth(None if described is None else described.depth_kind)
+    remember_depth(str(facts.get("dataset")))
     trials = sorted((_trial(row) for row in table.to_pylist()), key=lambda t: t.number)
     return Study(
         name=name,

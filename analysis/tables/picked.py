@@ -212,7 +212,7 @@ def to_json(pick: Pick) -> dict[str, Any]:
 
 
 def _reasons(pick: Pick) -> Iterable[tuple[str, str]]:
-    yield "why", reasons.why(pick.choice)
+    yield "why", reasons.why(pick.choice, str(pick.study.facts.get("dataset")))
     for condition in pick.choice.conditions:
         yield "bound", reasons.bound(condition, pick.trial.metrics)
 

@@ -114,7 +114,7 @@ def ship_from_study(
     plan_from_description(known)  # makes the modules beside its recipe importable
     record = StudyRecord.load(find_storage(files, known, study_storage), study, known["study_id"])
     trials = record.trials()
-    chosen, why = _chosen(files, trials, known["objectives"], wanted)
+    chosen, why = _chosen(files, trials, known, wanted)
     model = files.model(chosen.number)
     if not model.is_file():
         raise UserError(
@@ -188,9 +188,13 @@ def _address(
 
 
 def _chosen(
-    files: StudyFiles, trials: Sequence[FrozenTrial], objectives: Sequence[str], wanted: Wanted
+    files: StudyFiles, trials: Sequence[FrozenTrial], known: Mapping[str, Any], wanted: Wanted
 ) -> tuple[_Candidate, tuple[str, ...]]:
-    """Return the trial and why, in lines. As `analysis pick` chooses, on val alone."""
+    """Return the trial and why, in lines. As `analysis pick` chooses, on val alone.
+
+    known: the study's description.
+    """
+    objectives = known["objectives"]
 
     def candidates(*statuses: str) -> list[_Candidate]:
         return [
@@ -219,12 +223,12 @@ def _chosen(
         raise _not_complete(wanted.trial, trials, complete)
     dense = [t for t in candidates("complete", "infeasible") if t.config["method"] == "dense"]
     by_number = {candidate.number: candidate for candidate in complete}
-    known, dense = _as_known(complete, dense, objectives, trials)
-    names = {metric for one in known for metric in one.metrics}
+    means, dense = _as_known(complete, dense, objectives, trials)
+    names = {metric for one in means for metric in one.metrics}
     bounds = parse_conditions(wanted.where, wanted.max_loss, objectives, mean_metrics(dense), names)
-    by_fresh = known is not complete
-    choice = choose(known, objectives, bounds, wanted.best, by_fresh=by_fresh)
-    return by_number[choice.trial.number], _reasons(choice)
+    by_fresh = means is not complete
+    choice = choose(means, objectives, bounds, wanted.best, by_fresh=by_fresh)
+    return by_number[choice.trial.number], _reasons(choice, known["dataset"])
 
 
 def _as_known(
@@ -308,6 +312,6 @@ def _not_complete(
     )
 
 
-def _reasons(choice: Choice[_Candidate]) -> tuple[str, ...]:
+def _reasons(choice: Choice[_Candidate], dataset: str) -> tuple[str, ...]:
     bounds = [reasons.bound(c, choice.trial.metrics) for c in choice.conditions]
-    return (reasons.why(choice), *bounds)
+    return (reasons.why(choice, dataset), *bounds)

@@ -17,7 +17,6 @@ from typing import Any, Self
 from trainables.coercion import to_plain
 from trainables.config import flatten
 from trainables.errors import UserError, unknown_name
-from trainables.terminal.as_typed import command
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 SAMPLERS = ("curves", "tpe", "gp", "random")
@@ -82,7 +81,7 @@ class Recipe:
             raise UserError(
                 f"the recipe {where} must have {', '.join(_REQUIRED[1:])}, got no "
                 f"{', '.join(missing)};"
-                f" `{command('search recipe', 'demo')}` prints one to start from"
+                " `python -m search recipe demo` prints one to start from"
             )
         given = {k: _typed(where, k, v) for k, v in values.items() if v is not None}
         # `{"training": {"steps": 3}}` and `{"training.steps": 3}` are the same settings.

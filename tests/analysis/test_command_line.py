@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from analysis import front_files
 from analysis.__main__ import main
 from tests.analysis.built_studies import (
     PRIMARY,
@@ -22,6 +23,7 @@ from tests.analysis.built_studies import (
     searched_rows,
     simple_row,
 )
+from trainables.terminal.as_typed import python
 
 TASKS = ("segmentation", "normals")
 Record = Callable[..., BuiltStudy]
@@ -325,3 +327,8 @@ def test_module_runs(repository: Path) -> None:
     )
     assert done.returncode == 0
     assert "front" in done.stdout
+
+
+def test_the_reports_own_command_is_as_typed(tmp_path: Path) -> None:
+    said = front_files._as_typed("demo", tmp_path / "my runs", None)
+    assert said == f"{python()} -m analysis report demo --storage '{tmp_path}/my runs'"

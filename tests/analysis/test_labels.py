@@ -10,6 +10,7 @@ from analysis.labels import (
     admitting,
     admitting_numbers,
     axis_label,
+    beside_bound,
     difference,
     losing,
     losing_between,
@@ -101,6 +102,22 @@ def test_values_are_rounded_to_the_worse_side() -> None:
     assert admitting(float("nan"), "cost/density") == "–"
     assert admitting_numbers([0.10011, 0.10012], "cost/density") == ["10.011 %", "10.012 %"]
     assert share_of_dense(1.0, 0.0, "val/segmentation/miou") == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "operator", "bound", "dense", "texts"),
+    [
+        (0.1, "<=", 0.10004, None, ["10 %", "10.004 %"]),  # as it was typed
+        (0.10003, "<=", 0.10004, None, ["10.003 %", "10.004 %"]),  # and met as it is written
+        (0.2, "<=", 0.100049, 1.0, ["20 %", "10 %", "100 %"]),
+        (0.2, ">=", 0.100041, 1.0, ["20 %", "10.01 %", "100 %"]),
+        (0.100041, ">=", 0.100041, 1.0, ["10.01 %", "10.01 %", "100 %"]),
+        (92_310.0, "<=", 92_311.0, None, ["92,310", "92,311"]),
+    ],
+)
+def test_a_bound_is_never_written_weaker(value, operator, bound, dense, texts) -> None:
+    name = "cost/density" if value < 1 else "cost/parameters_kept"
+    assert beside_bound(value, operator, bound, name, dense) == texts
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from trainables.data.store.split_file import CONVERT_AGAIN
+from trainables.errors import UserError
+from trainables.registry.methods import METHODS
+from trainables.sweep import command as sweep_command
+from trainables.sweep.grid import GridFile
+from trainables.sweep.run import SweepOptions
 from trainables.terminal.as_typed import command, in_text, python, study_command
 
 
@@ -79,3 +87,26 @@ def test_a_python_without_the_packages_says_what_to_do(package: str, repository:
 
 
 _RUN = "import runpy, sys; sys.path.insert(0, '.'); runpy.run_module(sys.argv[1], None, '__main__')"
+
+
+def test_errors_leave_it_to_who_prints_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker elsewhere may raise them, and what it raises is recorded."""
+    monkeypatch.setattr(sys, "executable", "/workers/own/bin/python")
+    with pytest.raises(UserError, match="`python -m trainables list structures` shows"):
+        METHODS["rigl"].require_structure("channel")
+    assert CONVERT_AGAIN.startswith("write the store again (`python -m trainables convert`)")
+
+
+def test_what_follows_a_sweep_is_as_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = SimpleNamespace(name="rates", study="rates", device="cpu")
+    end = SimpleNamespace(sweep=sweep, counts={"complete": 1}, damaged=[], trials=[])
+    monkeypatch.setattr(sweep_command, "run_sweep", lambda *_: end)
+    monkeypatch.setattr(sweep_command, "check_complete", lambda _: None)
+    options = SweepOptions(command=["x"])
+    sweep_command._sweep(cast(GridFile, None), tmp_path / "of mine", options, None)
+    said = capsys.readouterr().out
+    assert f"record: {python()} -m search import '{tmp_path}/of mine'\n" in said

@@ -20,7 +20,6 @@ from trainables.integrity.code_digest import digest_files, digest_import
 from trainables.registry.datasets import DATASETS, DatasetDescription
 from trainables.registry.lookup import DATASET, implementation, tasks_of
 from trainables.registry.tasks import known_tasks
-from trainables.terminal.as_typed import python
 
 GENERATED_ROOT = Path("runs") / "data"
 SCENES_NUM_TRAIN = 960  # where the configuration does not say
@@ -57,7 +56,7 @@ def store_root(config: DataConfig, progress: Progress | None = None) -> str:
     if config.root is None:
         raise UserError(
             f"{config.dataset} must be given its store's folder, got no data root; run "
-            f"`{python()} -m trainables convert {config.dataset} SOURCE DESTINATION` and pass "
+            f"`python -m trainables convert {config.dataset} SOURCE DESTINATION` and pass "
             "`--data-root DESTINATION`"
         )
     folder = Path(config.root).absolute()
@@ -93,7 +92,7 @@ def _converted(
         raise UserError(
             f"the data root must be a store of {config.dataset} (train.arrow, test.arrow) or its "
             f"raw data, got {raw}, which is neither ({error}); pass the folder that "
-            f"`{python()} -m trainables convert {config.dataset}` wrote. It reads "
+            f"`python -m trainables convert {config.dataset}` wrote. It reads "
             f"{spec.layouts or 'nothing'}"
         ) from error
     with os.scandir(raw) as entries:
@@ -164,7 +163,12 @@ def _check_new_folder(config: DataConfig, folder: Path, *, quiet: bool) -> None:
             "check the path, or make that folder"
         )
     if not quiet:
-        logger.warning("%s is new: %s is generated in it", folder, config.dataset)
+        logger.warning(
+            "%s is new: %s is generated in it; if that is a typing error, press Ctrl-C and correct "
+            "--data-root",
+            folder,
+            config.dataset,
+        )
 
 
 def _generate(

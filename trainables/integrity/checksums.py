@@ -105,7 +105,7 @@ def read_table(path: Path) -> "pa.Table":
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{str(path)!r} must be a Parquet file as it was written, got a damaged file "
-            f"({first}); `search resume` writes a study's table anew, else restore it from a copy"
+            f"({first}); `search sync` writes a study's table anew, else restore it from a copy"
         ) from None
     return table
 

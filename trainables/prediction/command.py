@@ -13,10 +13,13 @@ from trainables.terminal.command_line import parse_size, require_writable, write
 EXAMPLES = """\b
 Examples:
   python -m trainables predict runs/demo/trials/00003/model.pt photo.jpg --out predictions
-  python -m trainables predict demo-00003 photo.jpg --out predictions     # that trial, in runs/demo
+  python -m trainables predict demo-00003 photo.jpg --out predictions
   python -m trainables predict runs/rigl holiday/*.jpg --out predictions --json -
   python -m trainables predict shipped photo.png --out predictions --quiet
   python -m trainables predict model.pt street.png --out predictions --size 256x512 --device cuda
+
+\b
+demo-00003 is that trial of the study in runs/demo.
 """
 
 _STDOUT = "-"

@@ -70,10 +70,10 @@ class Predictor:
             return f"{said}; of other pictures it may know little"
         names = list(known.class_names)
         if not names:
-            return f"{said} and knows its {known.num_classes} classes alone"
+            return f"{said} and knows only its {known.num_classes} classes"
         more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
         listed = f"{', '.join(names[:_MAX_NAMED])}{more}"
-        return f"{said} and knows its {len(names)} classes alone: {listed}"
+        return f"{said} and knows only these {len(names)} classes: {listed}"
 
     def predict(self, picture: Picture, name: str) -> dict[str, Any]:
         """Write the files of one picture into the folder `name`; return what they are, for JSON.

@@ -6,7 +6,6 @@ from typing import Any
 
 from trainables.errors import UserError, unknown_name
 from trainables.registry.structures import CHANNEL, STRUCTURES, WEIGHT, structure_kind
-from trainables.terminal.as_typed import command
 
 # never: a dense method. once: to the target at the start. schedule: at once or gradually, as
 # `sparsity.schedule` says. levels: a fixed share of the remaining weights each time, over all of
@@ -112,7 +111,7 @@ class MethodDescription:
             why = ": a channel that grows back starts at zero on both sides, so it cannot learn"
         raise UserError(
             f"`sparsity.structure` of {self.name} must be one of {', '.join(self.structures)}, got "
-            f"{structure}{why}; `{command('trainables list', 'structures')}` shows which "
+            f"{structure}{why}; `python -m trainables list structures` shows which "
             "method has which"
         )
 

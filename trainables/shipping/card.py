@@ -13,6 +13,7 @@ from trainables.errors import UserError
 from trainables.registry.lookup import DATASET
 from trainables.report import METRICS, Metric, rounded_to_worse, task_metrics
 from trainables.shipping.formats.onnx_export import INPUT_NAME
+from trainables.shipping.in_words import at_most, share
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom, from 1. Beyond the last one it is
 # used as it stands, which makes those intervals a little too wide.
@@ -90,7 +91,7 @@ def _quality(
             if len(by_seed) > 1:
                 values = [run[full] for run in by_seed if run.get(full) is not None]
                 mean, half = interval(values) if len(values) > 1 else (metrics[full], float("nan"))
-                row.insert(2, f"{_value(full, mean)} ± {half:.2g}")
+                row.insert(2, f"{_value(full, mean)} ± {at_most(half, 2)}")
             rows.append(row)
     if not rows:
         return (
@@ -106,7 +107,7 @@ def _quality(
         f"## Quality\n\nOn the test split ({verification['num_images']} images, metrics "
         f"`{shipped['config']['metrics']}`), computed with the shipped file in "
         f"{shipped['verified_in']}. Its outputs differ from the trained network's by at most "
-        f"{worst:.1e} of their largest value.\n\n" + _table(header, rows) + alone
+        f"{at_most(worst, 2)} of their largest value.\n\n" + _table(header, rows) + alone
     )
 
 
@@ -148,10 +149,11 @@ def _latency(latency: Mapping[str, Any]) -> str:
     return (
         f"## Time\n\nOne pass over a batch of {latency['batch']} at {height}x{width} (height x "
         f"width) takes "
-        f"{latency['shipped_ms']:.3g} ms, the dense network {latency['dense_ms']:.3g} ms: "
-        f"{latency['fraction']:.3f} of its time (median of {latency['pairs']} pairs, "
-        f"quartiles {low:.3f} and {high:.3f}). {latency['runtime']}, {latency['device']} "
-        f"({latency['device_name']}), {latency['threads']} "
+        f"{at_most(latency['shipped_ms'], 3)} ms, the dense network "
+        f"{at_most(latency['dense_ms'], 3)} ms: {share(latency['fraction'])} of its time "
+        f"(median of {latency['pairs']} pairs, quartiles {share(low, down=True)} and "
+        f"{share(high)}). {latency['runtime']}, {latency['device']} ({latency['device_name']}), "
+        f"{latency['threads']} "
         f"{'thread' if latency['threads'] == 1 else 'threads'}. Both networks ran in turn in one "
         "process, each prepared in the same way."
     )

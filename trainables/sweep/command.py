@@ -11,6 +11,7 @@ import typer
 from trainables.sweep.grid import GridFile, MakeConfig, read_grid
 from trainables.sweep.run import SweepOptions
 from trainables.sweep.sweep import Terminated, check_complete, run_sweep
+from trainables.terminal.as_typed import command
 from trainables.terminal.command_line import EXIT_INTERRUPTED, STDOUT, require_writable, write_json
 
 EXIT_TERMINATED = 143
@@ -20,7 +21,10 @@ Examples:
   python -m trainables sweep GRID.json --out runs/sweep
   python -m trainables sweep GRID.json --out runs/sweep --at-once 4 --device cuda
   python -m trainables sweep GRID.json --out runs/sweep --data-root /data/nyuv2-store --json -
-  python -m search import runs/sweep    # elsewhere: into a study's record
+
+\b
+Elsewhere, to bring the results into a study's record:
+  python -m search import runs/sweep
 
 \b
 GRID.json lists the trials, with options of `train` or whole configurations:
@@ -113,5 +117,5 @@ def _sweep(grid: GridFile, out: Path, options: SweepOptions, json_file: str | No
         counts = ", ".join(f"{count} {status}" for status, count in end.counts.items())
         print(f"sweep {end.sweep.name}: {counts or 'no trial ended'}; results in {out}")
         if end.sweep.study is not None:
-            print(f"into a study's record: python -m search import {out}")
+            print(f"into a study's record: {command('search import', str(out))}")
     check_complete(end)

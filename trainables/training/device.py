@@ -32,6 +32,12 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def require_device(device: str) -> None:
+    """Raise `UserError` for a GPU that is not there, `cuda` or one of several, `cuda:1`."""
+    if device.partition(":")[0] == "cuda":
+        resolve_device("cuda")
+
+
 def prepare_device(device: str, *, deterministic: bool = False) -> None:
     """Set the process-wide switches of torch for one training process.
 

@@ -1,5 +1,6 @@
 """Writes and reads a trained model as one file, for use outside a study."""
 
+import errno
 import os
 import zipfile
 from collections.abc import Mapping
@@ -13,12 +14,13 @@ from torch import nn
 from trainables.config import TrialConfig
 from trainables.cost.narrower import network_of
 from trainables.data.catalogue import Dataset
-from trainables.errors import UserError, in_a_line
+from trainables.errors import UserError, in_a_line, is_out_of_memory
 from trainables.models.catalogue import build_model, service_of
 from trainables.registry.lookup import METHOD
 from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import use_structure
-from trainables.training.model_files import model_file, not_there, refused
+from trainables.training.device import require_device
+from trainables.training.model_files import model_file, not_there, refused, unreadable
 
 EXPORT_VERSION = 3
 
@@ -71,18 +73,21 @@ def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
     file = model_file(path)
     if not file.is_file():
         raise not_there(path)
+    require_device(device)
     try:
         with zipfile.ZipFile(file) as archive:  # torch.load does not compare the checksums
             damaged = archive.testzip()
         if damaged is not None:
             raise refused(file, f"a damaged one: {Path(damaged).name} does not match its checksum")
         state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
-    except (UserError, torch.OutOfMemoryError):
+    except UserError:
         raise
-    except PermissionError as error:
-        raise UserError(f"{str(file)!r} cannot be read ({error.strerror}); allow it") from None
-    except Exception:  # readers of foreign files raise many kinds
-        raise refused(file) from None
+    except Exception as error:  # readers of foreign files raise many kinds
+        if is_out_of_memory(error):
+            raise
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place not in the file
+            raise unreadable(file, error) from error
+        raise refused(file, f"a file that another program wrote ({in_a_line(error)})") from error
     version = state.get("version") if isinstance(state, dict) else None
     if version is None:
         raise refused(file)
@@ -93,12 +98,14 @@ def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
         )
     try:
         return _restored(state, device)
-    except (UserError, torch.OutOfMemoryError):
-        raise  # they say what is wrong, such as a user's module that is not there
+    except UserError:
+        raise  # it says what is wrong, such as a user's module that is not there
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise refused(
             file, f"one that does not fit its configuration ({in_a_line(error)})"
-        ) from None
+        ) from error
 
 
 def untrained(

@@ -4,7 +4,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 
 MODEL = "model.pt"
 WANTED = (
@@ -45,6 +45,14 @@ def not_there(path: Path | str, wanted: str = WANTED) -> UserError:
             f"weights.safetensors; here name {wanted}"
         )
     return UserError(f"{what}; name {wanted}")
+
+
+def unreadable(path: Path | str, error: OSError) -> UserError | Failure:
+    """Return the error for a file that the system does not let us read, however good it may be."""
+    said = f"{str(path)!r} cannot be read ({error.strerror or error})"
+    if isinstance(error, PermissionError):
+        return UserError(f"{said}; allow it")
+    return Failure(f"{said}; mend that, and give the same command again")
 
 
 def refused(path: Path, said: str = "") -> UserError:

@@ -122,7 +122,7 @@ def get_task(name: str) -> Task:
     """Raises `UserError` for an unknown name, or where the data are not there."""
     known = tasks()
     if name not in known:
-        raise unknown_name("task", name, known)
+        raise unknown_name("task of YAHPO", name, known)
     return known[name]
 
 

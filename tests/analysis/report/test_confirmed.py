@@ -226,7 +226,7 @@ def test_it_is_said_which_front_is_meant(
         "3 of 3 members of the search's front confirmed at 2 fresh seeds; by the means over these, "
         "2 models are on the front",
         "The search's joint front over all tasks and the cost",
-        "The front is here the search's own, by values at one seed.",
+        "Here the front is the search's own, by values at one seed.",
     ):
         assert text in page
     assert run(monkeypatch, "pick", "demo", "--storage", built.storage) == 0

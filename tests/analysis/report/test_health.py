@@ -111,16 +111,16 @@ def test_what_the_search_believes_it_left(record: Record) -> None:
     further = {"trials": 12, "gain": 0.0137}
     built = record("s", small_rows(4), tasks=TASKS, facts={"further": further})
     text = (
-        "Estimated by the search, and rather too high than too low: 12 more trials at full length "
-        "could add up to 1.4 % to the hypervolume, if they found the best of many settings that "
-        "were not tried."
+        "Estimated by the search, more likely too high than too low: 12 more trials at full "
+        "length could add up to 1.4 % to the hypervolume, supposing that they find the best of "
+        "many untried settings."
     )
     assert sentence(said(built), "Estimated by the search") == (text, "")
     assert render(figures.find(load_study("s", built.storage)), "c").count(text) == 2
     facts = {"further": {**further, "trials": 1}, "plateau": {"used": 9}}
     ended = record("t", small_rows(4), tasks=TASKS, facts=facts)
     words = sentence(said(ended), "1 more trial at full length")[0]
-    assert words.endswith(" that were not tried. It ended there, at a plateau.")
+    assert words.endswith(" many untried settings. It ended there, at a plateau.")
     assert not any("Estimated" in text for text in said(record("u", small_rows(4), tasks=TASKS)))
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.statistics import reasons
 from analysis.statistics.choice import (
     choose,
     fresh_means,
@@ -142,6 +143,26 @@ def test_a_bound_that_no_member_meets_names_the_nearest_and_what_admits_it() -> 
         "10 %, must be <= 9.99 % (missed by 0.01 percentage points); --where "
         "'cost/density<=0.1' would admit it"
     )
+
+
+def test_a_bound_is_written_as_it_was_typed() -> None:
+    with pytest.raises(UserError, match=r"is 10 %, must be <= 9\.9904 % \(missed"):
+        chosen(HAND, TWO, "cost/density<=0.099904")
+    met = reasons.bound(parse_condition("cost/density<=0.10004", ONE), {COST: 0.1})
+    assert met == "cost/density is 10 %, <= 10.004 %"
+
+
+def test_why_one_model_alone_was_chosen() -> None:
+    lone = given_trials((COST, MIOU), (0.3, 0.4))
+    bounds = [parse_condition("cost/density<=0.1", ONE)]
+    assert reasons.why(choose(lone, ONE), "scenes") == "the only model on the front"
+    assert reasons.why(choose(HAND, ONE, bounds, MIOU), "scenes") == (
+        "the only one of the 4 models on the front that meets the bounds: Segmentation mIoU ↑, 0.3"
+    )
+    deep = given_trials((COST, DEPTH), (0.3, 0.4), (0.2, 0.5))
+    for dataset, unit in (("scenes", "m"), ("cityscapes", "disparity"), ("my:DATA", "data units")):
+        why = reasons.why(choose(deep, (DEPTH, COST), best=DEPTH), dataset)
+        assert why.endswith(f"the best Depth absolute error ({unit}) ↓, 0.4")
 
 
 def test_bounds_that_fail_together_only() -> None:

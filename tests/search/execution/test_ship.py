@@ -18,7 +18,9 @@ from spaces.presets import trial_config
 from tests.search.tracking.mlflow_files import Recorded, content, project, runs_of
 from tests.trainables.shipping.conftest import MICRO
 from trainables.errors import UserError
+from trainables.shipping.card import interval
 from trainables.shipping.formats import packages
+from trainables.shipping.in_words import at_most
 from trainables.shipping.options import ShipOptions
 from trainables.terminal.as_typed import python
 from trainables.training.trial import TrialRun
@@ -26,6 +28,10 @@ from trainables.training.trial import TrialRun
 TASKS = ("segmentation", "normals", "depth")
 Ship = Callable[..., Shipped]
 COMMAND = ["python", "-m", "search", "ship", "s"]
+
+
+def known(study: Recorded) -> dict[str, Any]:
+    return {"objectives": study.plan.objectives, "dataset": study.plan.recipe.dataset}
 
 
 @pytest.fixture(scope="module")
@@ -156,10 +162,14 @@ def test_bounds_choose_as_pick_does(ship: Ship) -> None:
     shipped = ship(where=("cost/density>=30%",), best="segmentation/miou")
     assert shipped.trial == "s-00000"
     assert shipped.why == (
-        "1 of the 3 models on the front meets the bounds; of these, the best Segmentation mIoU ↑, "
-        "0.5",
+        "the only one of the 3 models on the front that meets the bounds: Segmentation mIoU ↑, 0.5",
         "cost/density is 100 %, >= 30 % (30 % of dense 100 %)",
     )
+
+
+def test_a_depth_has_the_unit_of_the_studys_data_set(ship: Ship) -> None:
+    why = ship(best="depth/absolute_error").why[0]
+    assert why.startswith("of the 3 models on the front, the best Depth absolute error (m) ↓, ")
 
 
 def test_the_cards_means_are_over_the_fresh_seeds_alone(
@@ -174,7 +184,7 @@ def test_the_cards_means_are_over_the_fresh_seeds_alone(
         metrics = study.record.trials()[0].user_attrs["metrics"]
         value = metrics["test/depth/absolute_error"]
         row = next(x for x in card.splitlines() if "absolute_error" in x)
-        assert f"| {3 * value:.4g} ± {12.706 * value:.2g} |" in row
+        assert f"| {3 * value:.4g} ± {at_most(interval([2 * value, 4 * value])[1], 2)} |" in row
     assert not (study.files.trial(0) / "seeds").exists()
 
 
@@ -185,7 +195,7 @@ def test_where_all_fresh_trainings_failed_the_card_says_so(tmp_path: Path) -> No
         study.end(study.begin("snip", {"seed": seed}, confirms=0), "failed")
     study.begin("snip", {"seed": 9}, confirms=0)  # still at work
     trials = study.record.trials()
-    chosen, _ = shipping._chosen(study.files, trials, study.plan.objectives, Wanted(out=tmp_path))
+    chosen, _ = shipping._chosen(study.files, trials, known(study), Wanted(out=tmp_path))
     assert shipping._confirmed(chosen, trials) == ([], 2)
     own = ([chosen.metrics], "the selected seed (2 fresh ones failed)")
     assert shipping._statistics(chosen, [], 2) == own
@@ -194,7 +204,7 @@ def test_where_all_fresh_trainings_failed_the_card_says_so(tmp_path: Path) -> No
 def test_without_a_complete_trial_the_command_that_goes_on_is_said(tmp_path: Path) -> None:
     study = Recorded(tmp_path)
     with pytest.raises(UserError) as caught:
-        shipping._chosen(study.files, [], study.plan.objectives, Wanted(out=tmp_path))
+        shipping._chosen(study.files, [], known(study), Wanted(out=tmp_path))
     assert f"`{python()} -m search resume s --storage {tmp_path}` goes on" in str(caught.value)
 
 
@@ -206,9 +216,7 @@ def test_a_confirmed_front_is_chosen_from_by_its_means_over_fresh_seeds(tmp_path
     wanted = Wanted(out=tmp_path, max_loss=5.0, best="cost/density")
 
     def taken() -> int:
-        chosen, _ = shipping._chosen(
-            study.files, study.record.trials(), study.plan.objectives, wanted
-        )
+        chosen, _ = shipping._chosen(study.files, study.record.trials(), known(study), wanted)
         assert chosen.metrics[study.plan.objectives[0]] == (0.5, 0.49, 0.48)[chosen.number]
         return chosen.number
 

@@ -184,7 +184,10 @@ def test_a_new_folder_of_generated_frames_is_said(working_folder, caplog):
     for _ in range(2):
         open_dataset(few, lambda split, done, total: None)
     (record,) = caplog.records
-    assert record.getMessage() == f"{working_folder / 'new'} is new: scenes is generated in it"
+    assert record.getMessage() == (
+        f"{working_folder / 'new'} is new: scenes is generated in it; if that is a typing error, "
+        "press Ctrl-C and correct --data-root"
+    )
     caplog.clear()
     (working_folder / "there").mkdir()
     open_dataset(dataclasses.replace(few, root="there"), lambda split, done, total: None)

@@ -135,8 +135,9 @@ def test_it_says_once_what_the_model_knows(
     assert run("predict", trained[1], *pictures, "--out", tmp_path / "out") == 0
     printed = capsys.readouterr()
     assert printed.err.strip() == (
-        "note: the model was trained on scenes (drawn by a program) and knows its 12 classes "
-        "alone: floor, wall, ceiling, table, cabinet, crate, pouf, ball, lamp, pillar, picture, rug"
+        "note: the model was trained on scenes (drawn by a program) and knows only these 12 "
+        "classes: floor, wall, ceiling, table, cabinet, crate, pouf, ball, lamp, pillar, picture, "
+        "rug"
     )
     assert "a.png (height x width 20x30, in the network 26x39)" in printed.out
 

@@ -1,5 +1,6 @@
 """Packed weights come back bit for bit, are small, and a bad file gets one clear message."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.trainables.shipping.conftest import Config
 from tests.trainables.shipping.models import untrained
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 from trainables.shipping.formats.packed import load_packed, model_bytes, save_packed
 from trainables.training.export import TrainedModel
 
@@ -99,6 +100,29 @@ def test_a_changed_bit_is_noticed(packed_file: Path, tmp_path: Path, place: int)
     (tmp_path / "changed").write_bytes(contents)
     with pytest.raises(UserError, match="must be a whole"):
         load_packed(tmp_path / "changed")
+
+
+def test_a_good_file_is_not_blamed_for_what_the_machine_lacks(
+    packed_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="needs a CUDA GPU that torch can see, got none"):
+        load_packed(packed_file, "cuda")
+    for error, kind, said in (
+        (OSError(errno.EMFILE, "Too many open files"), Failure, r"cannot be read \(Too many open"),
+        (PermissionError(errno.EACCES, "Permission denied"), UserError, "denied.; allow it"),
+        (MemoryError("none left"), MemoryError, "none left"),
+        (ValueError("the true cause"), UserError, r"not whole \(ValueError: the true cause\)"),
+    ):
+
+        def refuse(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("builtins.open", refuse)
+        with pytest.raises(kind, match=said) as told:
+            load_packed(packed_file)
+        assert error in (told.value, told.value.__cause__)
+        monkeypatch.undo()
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """A trained model leaves as one file and comes back the same."""
 
+import errno
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 from trainables.training.export import EXPORT_VERSION, load_model
 from trainables.training.model_files import model_file
 from trainables.training.trial import TrialRun
@@ -82,6 +84,39 @@ def test_other_files_are_refused(tmp_path):
             (tmp_path / name).write_bytes(b"1")
         with pytest.raises(UserError, match=f"got {said}"):
             load_model(tmp_path / name)
+
+
+def raising(error: BaseException):
+    def raises(*arguments: object, **named: object) -> None:
+        raise error
+
+    return raises
+
+
+def test_a_good_file_is_not_blamed_for_what_the_machine_lacks(tmp_path, monkeypatch):
+    file = tmp_path / "model.pt"
+    torch.save({"version": EXPORT_VERSION}, file)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(UserError, match="needs a CUDA GPU that torch can see, got none"):
+            load_model(file, device)
+    for number in (errno.EMFILE, errno.EIO):
+        monkeypatch.setattr(torch, "load", raising(OSError(number, os.strerror(number))))
+        with pytest.raises(
+            Failure, match=rf"cannot be read \({os.strerror(number)}\); mend"
+        ) as told:
+            load_model(file)
+        assert isinstance(told.value.__cause__, OSError)
+    monkeypatch.setattr(torch, "load", raising(PermissionError(errno.EACCES, "Permission denied")))
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\); allow it"):
+        load_model(file)
+    monkeypatch.setattr(torch, "load", raising(MemoryError()))
+    with pytest.raises(MemoryError):
+        load_model(file)
+    monkeypatch.setattr(torch, "load", raising(RuntimeError("the true cause. Advice")))
+    with pytest.raises(UserError, match=r"wrote \(RuntimeError: the true cause\); name") as told:
+        load_model(file)
+    assert isinstance(told.value.__cause__, RuntimeError)
 
 
 def test_folders_without_a_model_are_told_apart(tmp_path):

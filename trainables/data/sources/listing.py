@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from trainables.errors import UserError
-from trainables.terminal.as_typed import python
 
 # What systems leave in folders beside the names that begin with a dot (`._x.png` is macOS's
 # AppleDouble file of x.png): Windows' previews, indexes of network storage, unpacked archives.
@@ -87,7 +86,7 @@ class Listing:
                 raise UserError(
                     f"{self._index} must name files in the data root {self._root}, got {path}, "
                     f"which is {real}; copy it there, or convert the data with "
-                    f"`{python()} -m trainables convert … --allow-outside` if you trust "
+                    "`python -m trainables convert … --allow-outside` if you trust "
                     "where it leads"
                 )
 

@@ -28,7 +28,6 @@ from trainables.data.sources.mat_files import read_matrices
 from trainables.data.sources.reading import read_json, unreadable
 from trainables.errors import UserError
 from trainables.registry.datasets import DATASETS
-from trainables.terminal.as_typed import python
 
 if TYPE_CHECKING:
     import h5py
@@ -168,7 +167,7 @@ def _open(path: Path, allow_outside: bool) -> "tuple[h5py.Dataset, h5py.Dataset,
 def _elsewhere(path: Path, name: str, got: str) -> UserError:
     return UserError(
         f"{path} must hold {name} itself, got {got}; copy the official file, or convert the data "
-        f"with `{python()} -m trainables convert … --allow-outside` if you trust where it leads"
+        "with `python -m trainables convert … --allow-outside` if you trust where it leads"
     )
 
 

@@ -28,9 +28,8 @@ from trainables.data.store.encoding import STORED_DTYPES, TRAILING_SHAPE, decomp
 from trainables.data.store.location import first_line, local_path
 from trainables.data.store.meta import METADATA_KEY, SplitMeta, column_digest
 from trainables.errors import UserError, unknown_name
-from trainables.terminal.as_typed import python
 
-CONVERT_AGAIN = f"write the store again (`{python()} -m trainables convert`) or copy it again"
+CONVERT_AGAIN = "write the store again (`python -m trainables convert`) or copy it again"
 
 
 class Split:

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import TrialConfig
-from trainables.errors import UserError, in_a_line
+from trainables.errors import UserError, in_a_line, is_out_of_memory
 from trainables.shipping.formats.packages import require_packages
 from trainables.sparsity.masking.masks import Mask, MaskRegistry
+from trainables.training.device import require_device
 from trainables.training.export import TrainedModel, untrained
 from trainables.training.files import write_file
+from trainables.training.model_files import unreadable
 
 FORMAT = "disparse-search packed model"
 VERSION = 1
@@ -73,7 +75,10 @@ def load_packed(path: Path | str, device: str = "cpu") -> TrainedModel:
 
     if Path(path).is_dir():
         path = Path(path) / "weights.safetensors"
+    require_device(device)
     try:
+        with open(path, "rb"):  # whose errors safetensors has as "not found"
+            pass
         with safe_open(str(path), framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
@@ -89,12 +94,19 @@ def load_packed(path: Path | str, device: str = "cpu") -> TrainedModel:
         raise
     except FileNotFoundError:
         raise UserError(f"no file {str(path)!r}; `ship --out DIR` writes it") from None
-    except Exception:  # safetensors has its own, and a foreign file can raise anything
-        raise _refused(path, "a file that is not in that format, or not whole") from None
+    except Exception as error:  # safetensors has its own, and a foreign file can raise anything
+        if is_out_of_memory(error):
+            raise
+        if isinstance(error, OSError):
+            raise unreadable(path, error) from error
+        said = f"a file that is not in that format, or not whole ({in_a_line(error)})"
+        raise _refused(path, said) from error
     try:
         return _rebuilt(fields, tensors, device)
     except (KeyError, RuntimeError) as error:  # the network is not the one it was
-        raise _refused(path, f"one of another network ({in_a_line(error)})") from None
+        if is_out_of_memory(error):
+            raise
+        raise _refused(path, f"one of another network ({in_a_line(error)})") from error
 
 
 def _refused(path: Path | str, said: str) -> UserError:
