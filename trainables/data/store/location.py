@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs
 
+from trainables.addresses import first_line
 from trainables.data.sources.listing import is_litter
 from trainables.data.store.meta import digest
 from trainables.errors import UserError
@@ -170,8 +171,3 @@ def fetch(filesystem: pa.fs.FileSystem, path: str, location: str) -> Path:
             "check the address and the credentials"
         ) from error
     return target
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its type if it has none."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -24,8 +24,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from trainables.addresses import first_line
 from trainables.data.store.encoding import STORED_DTYPES, TRAILING_SHAPE, decompress
-from trainables.data.store.location import first_line, local_path
+from trainables.data.store.location import local_path
 from trainables.data.store.meta import METADATA_KEY, SplitMeta, column_digest
 from trainables.errors import UserError, unknown_name
 
