@@ -31,7 +31,7 @@ from trainables import report
 from trainables.errors import UserError
 
 _SAME = 1e-9  # difference of two depths that are a tie
-_ENOUGH_FRESH = 2  # seeds: one may be as lucky as that of the selection
+ENOUGH_FRESH = 2  # seeds: one may be as lucky as that of the selection
 
 
 class Candidate(Protocol):
@@ -108,13 +108,13 @@ def fresh_means(
     if references and not fresh_reference(references, fresh):
         return {}
     members = front_members(trials, objectives)
-    if any(len(fresh.get(member.trial, ())) < _ENOUGH_FRESH for member in members):
+    if any(len(fresh.get(member.trial, ())) < ENOUGH_FRESH for member in members):
         return {}
     found = {}
     for trial in trials:
         ended = fresh.get(trial.trial, ())
         good = sum(status == "complete" for status, _ in ended)
-        if len(ended) >= _ENOUGH_FRESH and 2 * good > len(ended):
+        if len(ended) >= ENOUGH_FRESH and 2 * good > len(ended):
             found[trial.trial] = _mean(_reached(ended))
     return found
 
@@ -127,7 +127,7 @@ def fresh_reference(
     fresh: as for `fresh_means`.
     """
     reached = (_reached(fresh.get(reference.trial, ())) for reference in references)
-    return _mean(next((rows for rows in reached if len(rows) >= _ENOUGH_FRESH), []))
+    return _mean(next((rows for rows in reached if len(rows) >= ENOUGH_FRESH), []))
 
 
 def mean_of(values: Sequence[float]) -> float:

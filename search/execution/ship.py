@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,13 +62,16 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shipped:
-    """What was shipped. why: the choice in words. result: the object of `ship.json`.
+    """What was shipped. why: the choice in words. standing: what fresh seeds say of it.
+
+    result: the object of `ship.json`.
 
     in_mlflow: None where it is not there; `problem` then says why, and what to do.
     """
 
     trial: str
     why: tuple[str, ...]
+    standing: reasons.Standing
     result: Mapping[str, Any]
     in_mlflow: "InMlflow | None"
     problem: str
@@ -114,7 +118,7 @@ def ship_from_study(
     plan_from_description(known)  # makes the modules beside its recipe importable
     record = StudyRecord.load(find_storage(files, known, study_storage), study, known["study_id"])
     trials = record.trials()
-    chosen, why = _chosen(files, trials, known, wanted)
+    chosen, why, standing = _chosen(files, trials, known, wanted)
     model = files.model(chosen.number)
     if not model.is_file():
         raise UserError(
@@ -167,7 +171,14 @@ def ship_from_study(
             problem = f"MLflow lacks the model ({error}); {remedy}"
     if problem:
         problem = f"the files are in {wanted.out}, but {problem}"
-    return Shipped(trial=chosen.trial, why=why, result=result, in_mlflow=in_mlflow, problem=problem)
+    return Shipped(
+        trial=chosen.trial,
+        why=why,
+        standing=standing,
+        result=result,
+        in_mlflow=in_mlflow,
+        problem=problem,
+    )
 
 
 def _command_of(summary: Path) -> list[str] | None:
@@ -189,8 +200,10 @@ def _address(
 
 def _chosen(
     files: StudyFiles, trials: Sequence[FrozenTrial], known: Mapping[str, Any], wanted: Wanted
-) -> tuple[_Candidate, tuple[str, ...]]:
-    """Return the trial and why, in lines. As `analysis pick` chooses, on val alone.
+) -> tuple[_Candidate, tuple[str, ...], reasons.Standing]:
+    """Return the trial, why, in lines, and what fresh seeds say of it.
+
+    As `analysis pick` chooses, on val alone.
 
     known: the study's description.
     """
@@ -216,19 +229,49 @@ def _chosen(
             f"a model is shipped from a complete trial, got none of {len(trials)} in study "
             f"{files.study!r}; `{again('resume', files.study, files.storage)}` goes on with it"
         )
+    dense = [t for t in candidates("complete", "infeasible") if t.config["method"] == "dense"]
+    standing = partial(_standing, files, trials, objectives, complete, dense)
     if wanted.trial is not None:
         for candidate in complete:
             if candidate.number == wanted.trial:
-                return candidate, ("as asked by --trial",)
+                said = replace(
+                    standing(choose([candidate], objectives)), unconfirmed=(), confirm=""
+                )
+                return candidate, ("as asked by --trial",), said
         raise _not_complete(wanted.trial, trials, complete)
-    dense = [t for t in candidates("complete", "infeasible") if t.config["method"] == "dense"]
     by_number = {candidate.number: candidate for candidate in complete}
     means, dense = _as_known(complete, dense, objectives, trials)
     names = {metric for one in means for metric in one.metrics}
     bounds = parse_conditions(wanted.where, wanted.max_loss, objectives, mean_metrics(dense), names)
     by_fresh = means is not complete
     choice = choose(means, objectives, bounds, wanted.best, by_fresh=by_fresh)
-    return by_number[choice.trial.number], _reasons(choice, known["dataset"])
+    why = _reasons(choice, known["dataset"])
+    return by_number[choice.trial.number], why, standing(choice)
+
+
+def _standing(
+    files: StudyFiles,
+    trials: Sequence[FrozenTrial],
+    objectives: Sequence[str],
+    complete: Sequence[_Candidate],
+    dense: Sequence[_Candidate],
+    choice: Choice[_Candidate],
+) -> reasons.Standing:
+    repeats = _repeats(trials)
+    fresh = {}
+    for one in (*complete, *dense):
+        ended = repeats.get(_settings(one.config), [])
+        reached = {seed: metrics for seed, status, metrics in ended if status != _FAILED}
+        failed = sum(status == _FAILED for _, status, _ in ended)
+        fresh[one.trial] = reasons.FreshRuns(metrics=reached, num_failed=failed)
+    reference = next((fresh[t.trial] for t in dense if fresh[t.trial].metrics), None)
+    if choice.trial.config["method"] == "dense":
+        reference = None
+
+    def confirm(num_seeds: int) -> str:
+        return again("confirm", files.study, files.storage, "--seeds", str(num_seeds))
+
+    return reasons.standing(choice, objectives, fresh, reference, confirm)
 
 
 def _as_known(
@@ -239,7 +282,10 @@ def _as_known(
 ) -> tuple[list[_Candidate], list[_Candidate]]:
     """Return the same with their means over fresh seeds, where the whole front has them."""
     repeats = _repeats(trials)
-    fresh = {one.trial: repeats.get(_settings(one.config), []) for one in (*complete, *dense)}
+    fresh = {
+        one.trial: [(s, metrics) for _, s, metrics in repeats.get(_settings(one.config), [])]
+        for one in (*complete, *dense)
+    }
     means = fresh_means(complete, objectives, fresh, dense)
     if not means:
         return complete, dense
@@ -260,23 +306,26 @@ def _confirmed(
     replicate, with the same settings and another seed, are the trial's as well.
     """
     ended = _repeats(trials).get(_settings(chosen.config), [])
-    reached = [(status, metrics) for status, metrics in ended if status != _FAILED]
+    reached = [(status, metrics) for _, status, metrics in ended if status != _FAILED]
     return reached, len(ended) - len(reached)
 
 
-def _repeats(trials: Sequence[FrozenTrial]) -> dict[str, list[tuple[str, Mapping[str, float]]]]:
-    """Return status and metrics of every confirmation that has ended, by what it confirms.
+def _repeats(
+    trials: Sequence[FrozenTrial],
+) -> dict[str, list[tuple[int, str, Mapping[str, float]]]]:
+    """Return seed, status and metrics of every confirmation that has ended, by what it confirms.
 
     That is a configuration without its seed. What did not run to its end has failed.
     """
     of = {t.number: _settings(t.user_attrs.get("config", {})) for t in trials}
-    found: dict[str, list[tuple[str, Mapping[str, float]]]] = {}
+    found: dict[str, list[tuple[int, str, Mapping[str, float]]]] = {}
     for trial in trials:
         if is_confirmation(trial) and "status" in trial.user_attrs:
             status, metrics = trial.user_attrs["status"], trial.user_attrs.get("metrics", {})
             reached = status in ("complete", "infeasible")
             ended = found.setdefault(of[trial.user_attrs[CONFIRMS]], [])
-            ended.append((status, metrics) if reached else (_FAILED, {}))
+            seed = trial.user_attrs["config"]["seed"]
+            ended.append((seed, status, metrics) if reached else (seed, _FAILED, {}))
     return found
 
 
