@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.labels import admitting, losing, objective_label, task_label
-from analysis.statistics.choice import ENOUGH_FRESH, Choice, front_named, mean_of
+from analysis.statistics.choice import ENOUGH_FRESH, Choice, front_named, mean_of, nearest_text
 from analysis.statistics.conditions import Condition
 from trainables import report
 
@@ -149,6 +149,18 @@ def why(choice: Choice[Any], dataset: str) -> str:
     if choice.conditions:
         among = f"{count} {among} meet the bounds; of these"
     return f"{among}, {f'the best {best}' if best else _KNEE}"
+
+
+def only_dense(choice: Choice[Any], is_dense: Callable[[Any], bool]) -> str:
+    """Say that the dense model alone meets the bounds, and which sparse one is nearest; else ""."""
+    sparse = [trial for trial in choice.front if not is_dense(trial)]
+    met = [t for t in choice.front if all(c.is_met(t.metrics) for c in choice.conditions)]
+    if not sparse or not all(map(is_dense, met)):
+        return ""
+    return (
+        "the only model that meets the bounds is the dense one; the nearest sparse one is "
+        f"{nearest_text(sparse, choice.conditions)}"
+    )
 
 
 def bound(condition: Condition, metrics: Mapping[str, float]) -> str:

@@ -46,6 +46,11 @@ class Pick:
         return self.choice.trial
 
     @property
+    def only_dense(self) -> str:
+        """Say so where no sparse model of the front meets the bounds, and which is nearest."""
+        return reasons.only_dense(self.choice, lambda trial: trial.method == "dense")
+
+    @property
     def model(self) -> Path:
         """Return the file of the trained model, which need not exist."""
         return self.study.directory / "trials" / f"{self.trial.number:05d}" / "model.pt"
@@ -201,6 +206,7 @@ def to_json(pick: Pick) -> dict[str, Any]:
             }
             for condition in choice.conditions
         ],
+        "only_dense": pick.only_dense or None,
         "chosen_by_fresh_seeds": choice.by_fresh,
         **({} if pick.standing is None else pick.standing.to_json()),
         "front": [member.trial for member in choice.front],
@@ -220,6 +226,8 @@ def _reasons(pick: Pick) -> Iterable[tuple[str, str]]:
     yield "why", reasons.why(pick.choice, str(pick.study.facts.get("dataset")))
     for condition in pick.choice.conditions:
         yield "bound", reasons.bound(condition, pick.trial.metrics)
+    if pick.only_dense:
+        yield "but", pick.only_dense
     for said in () if pick.standing is None else pick.standing.sentences():
         yield "but", said
 

@@ -1,6 +1,5 @@
 """`search ship`: chooses one trained model of a study and ships it, to a folder and to MLflow."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +17,11 @@ from analysis.statistics.choice import (
     mean_metrics,
 )
 from analysis.statistics.conditions import parse_conditions
+from search.execution.repeats import FAILED, repeats_of, settings_of
 from search.plans.description import plan_from_description
 from search.record.files.study_file import description_of, find_addresses, find_storage
 from search.record.files.study_folder import StudyFiles, again, read_json
-from search.record.front import CONFIRMS, is_confirmation
+from search.record.front import is_confirmation
 from search.record.storage import StudyRecord
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from search.tracking.shipped_model import InMlflow
 
 _MAX_NAMED = 20
-_FAILED = "failed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,12 +256,12 @@ def _standing(
     dense: Sequence[_Candidate],
     choice: Choice[_Candidate],
 ) -> reasons.Standing:
-    repeats = _repeats(trials)
+    repeats = repeats_of(trials)
     fresh = {}
     for one in (*complete, *dense):
-        ended = repeats.get(_settings(one.config), [])
-        reached = {seed: metrics for seed, status, metrics in ended if status != _FAILED}
-        failed = sum(status == _FAILED for _, status, _ in ended)
+        ended = repeats.get(settings_of(one.config), [])
+        reached = {seed: metrics for seed, status, metrics in ended if status != FAILED}
+        failed = sum(status == FAILED for _, status, _ in ended)
         fresh[one.trial] = reasons.FreshRuns(metrics=reached, num_failed=failed)
     reference = next((fresh[t.trial] for t in dense if fresh[t.trial].metrics), None)
     if choice.trial.config["method"] == "dense":
@@ -281,9 +280,9 @@ def _as_known(
     trials: Sequence[FrozenTrial],
 ) -> tuple[list[_Candidate], list[_Candidate]]:
     """Return the same with their means over fresh seeds, where the whole front has them."""
-    repeats = _repeats(trials)
+    repeats = repeats_of(trials)
     fresh = {
-        one.trial: [(s, metrics) for _, s, metrics in repeats.get(_settings(one.config), [])]
+        one.trial: [(s, metrics) for _, s, metrics in repeats.get(settings_of(one.config), [])]
         for one in (*complete, *dense)
     }
     means = fresh_means(complete, objectives, fresh, dense)
@@ -305,32 +304,9 @@ def _confirmed(
     the lucky ones would be left. And how many more have failed, which have no metrics. Those of a
     replicate, with the same settings and another seed, are the trial's as well.
     """
-    ended = _repeats(trials).get(_settings(chosen.config), [])
-    reached = [(status, metrics) for _, status, metrics in ended if status != _FAILED]
+    ended = repeats_of(trials).get(settings_of(chosen.config), [])
+    reached = [(status, metrics) for _, status, metrics in ended if status != FAILED]
     return reached, len(ended) - len(reached)
-
-
-def _repeats(
-    trials: Sequence[FrozenTrial],
-) -> dict[str, list[tuple[int, str, Mapping[str, float]]]]:
-    """Return seed, status and metrics of every confirmation that has ended, by what it confirms.
-
-    That is a configuration without its seed. What did not run to its end has failed.
-    """
-    of = {t.number: _settings(t.user_attrs.get("config", {})) for t in trials}
-    found: dict[str, list[tuple[int, str, Mapping[str, float]]]] = {}
-    for trial in trials:
-        if is_confirmation(trial) and "status" in trial.user_attrs:
-            status, metrics = trial.user_attrs["status"], trial.user_attrs.get("metrics", {})
-            reached = status in ("complete", "infeasible")
-            ended = found.setdefault(of[trial.user_attrs[CONFIRMS]], [])
-            seed = trial.user_attrs["config"]["seed"]
-            ended.append((seed, status, metrics) if reached else (seed, _FAILED, {}))
-    return found
-
-
-def _settings(config: Mapping[str, Any]) -> str:
-    return json.dumps({n: value for n, value in config.items() if n != "seed"}, sort_keys=True)
 
 
 def _statistics(
@@ -363,4 +339,5 @@ def _not_complete(
 
 def _reasons(choice: Choice[_Candidate], dataset: str) -> tuple[str, ...]:
     bounds = [reasons.bound(c, choice.trial.metrics) for c in choice.conditions]
-    return (reasons.why(choice, dataset), *bounds)
+    alone = reasons.only_dense(choice, lambda trial: trial.config["method"] == "dense")
+    return (reasons.why(choice, dataset), *bounds, *([alone] if alone else []))
