@@ -166,6 +166,9 @@ def test_bounds_choose_as_pick_does(ship: Ship) -> None:
     assert shipped.why == (
         "the only one of the 3 models on the front that meets the bounds: Segmentation mIoU ↑, 0.5",
         "cost/density is 100 %, >= 30 % (30 % of dense 100 %)",
+        "the only model that meets the bounds is the dense one; the nearest sparse one is s-00001: "
+        "cost/density is 20 %, must be >= 30 % (missed by 10 percentage points); --where "
+        "'cost/density>=20%' would admit it",
     )
 
 
