@@ -106,6 +106,8 @@ def _unlosing(
     mildest = losing[-1]
     if mildest.without_sparse or mildest.pick is None:
         return f" {mildest.without_sparse}"
+    if not mildest.doubt:
+        return ""
     return (
         f" {mildest.pick.trial.trial}, the answer to \u201c{mildest.condition}\u201d, is not "
         "borne out by fresh seeds."
