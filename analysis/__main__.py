@@ -149,8 +149,9 @@ def pick(
     options, what plain conditions would take is listed too, as on the report's first screen.
 
     Once the whole front is confirmed (`search confirm`), its members are compared by their means
-    over fresh seeds. Of a grid, systems are compared by their means over seeds, without that list;
-    the model is that of the system's first seed.
+    over fresh seeds; where it is confirmed in part, values at selection decide, and the answer says
+    so, with what fresh seeds say of the model. Of a grid, systems are compared by their means over
+    seeds, without that list; the model is that of the system's first seed.
 
     \b
     Examples:
@@ -161,7 +162,7 @@ def pick(
     """
     from analysis.report.versions import versions
     from analysis.statistics import choice, conditions
-    from analysis.statistics.candidates import candidates
+    from analysis.statistics.candidates import candidates, standing_of
     from analysis.statistics.comparing.system_means import system_means
     from analysis.studies.trials import load_study
     from analysis.tables import picked, plain_choices
@@ -180,7 +181,8 @@ def pick(
         conditions.metric_name(best, study.objectives, known)
     by_fresh = bool(among.seeds)
     chosen = choice.choose(trials, study.objectives, bounds, best, by_fresh=by_fresh)
-    found = picked.Pick(study=study, choice=chosen, dense=dense)
+    standing = standing_of(study, chosen, among.known)
+    found = picked.Pick(study=study, choice=chosen, dense=dense, standing=standing)
     for note in () if quiet else study.notes:
         print(f"note: {note}", file=sys.stderr)
     plainly = () if bounds or best or study.is_grid else plain_choices.choices(study)

@@ -49,8 +49,8 @@ _METRIC_LABELS = {
 }
 
 DELTA_MEANS = (
-    "the mean change of a task's metrics beside the dense model, averaged over the tasks; positive "
-    "is better"
+    "the mean change of all metrics of a task, not only of the one shown, beside the dense model, "
+    "averaged over the tasks; positive is better"
 )
 
 _OWN_UNITS = "data units"
@@ -273,12 +273,6 @@ def losing(percent: float, digits: int = 3) -> str:
     if not loss:
         return "equal"
     return f"{_decimal_text(abs(loss))} % {'worse' if loss > 0 else 'better'}"
-
-
-def losing_between(low: float, high: float, digits: int = 3) -> str:
-    """Write an interval of a loss, for example "-0.2 to +3.9": no narrower than it is."""
-    ends = (-_rounded_up(-low, digits), _rounded_up(high, digits))
-    return " to ".join(f"{'+' if end > 0 else ''}{_decimal_text(end)}" for end in ends)
 
 
 def share_of_dense(value: float, dense: float, name: str, digits: int = 4) -> str:

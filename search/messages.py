@@ -64,7 +64,7 @@ def end_lines(plan: Plan, end: StudyEnd, options: Sequence[str] = ()) -> Iterato
             yield f"{path.stem:8s} {as_typed(path)}"
     if end.front and not end.remaining and plan.grid is None:
         yield f"choose   {study_command('analysis pick', plan.study, end.directory.parent)}"
-        if not end.confirmed:
+        if not end.confirming:  # trials that are new since `confirm` may be on the front
             # Nothing behind the command: a shell may take a comment for arguments.
             confirm = again("confirm", plan.study, end.directory.parent, *options)
             yield f"be sure  train the front at fresh seeds: {confirm}"
@@ -99,6 +99,8 @@ def shipped_lines(shipped: "Shipped", wanted: "Wanted") -> Iterator[str]:
     yield f"{shipped.trial}: {result['config']['method']}"
     for reason in shipped.why:
         yield f"  why     {reason}"
+    for said in shipped.standing.sentences():
+        yield f"  but     {said}"
     yield f"  costs   {costs_in_words(result)}"
     for name, size in result["files"].items():
         yield f"  file    {out / name}, {size:,} bytes"
@@ -120,6 +122,7 @@ def shipped_json(shipped: "Shipped") -> dict[str, Any]:
         **shipped.result,
         "trial": shipped.trial,
         "why": list(shipped.why),
+        **shipped.standing.to_json(),
         "mlflow": None if logged is None else dataclasses.asdict(logged),
         "problem": shipped.problem,
     }

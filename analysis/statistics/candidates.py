@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from analysis.statistics.choice import fresh_means, fresh_reference, mean_metrics
+from analysis.statistics.choice import Choice, fresh_means, fresh_reference, mean_metrics
 from analysis.statistics.fronts import dense_trials, eligible
+from analysis.statistics.reasons import FreshRuns, Standing, standing
 from analysis.statistics.uncertainty.confirmed import Confirmed, confirmations
 from analysis.studies.trials import Study, Trial
+from trainables.terminal.as_typed import study_command
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,3 +53,23 @@ def candidates(study: Study) -> Candidates:
         known=known,
         selected=selected,
     )
+
+
+def standing_of(study: Study, choice: Choice[Trial], known: Mapping[str, Confirmed]) -> Standing:
+    """Return what fresh seeds say of a choice, and which members of the front lack them."""
+
+    def confirm(num_seeds: int) -> str:
+        words = ("--seeds", str(num_seeds))
+        return study_command("search confirm", study.name, study.directory.parent, *words)
+
+    fresh = {
+        name: FreshRuns(
+            metrics={seed: run.metrics for seed, run in one.runs.items()},
+            num_failed=len(one.failed),
+        )
+        for name, one in known.items()
+    }
+    references = [fresh[t.trial] for t in dense_trials(study) if t.trial in fresh]
+    dense = next((one for one in references if one.metrics), None)
+    is_dense = choice.trial.method == "dense"
+    return standing(choice, study.objectives, fresh, None if is_dense else dense, confirm)

@@ -31,7 +31,7 @@ from trainables import report
 from trainables.errors import UserError
 
 _SAME = 1e-9  # difference of two depths that are a tie
-_ENOUGH_FRESH = 2  # seeds: one may be as lucky as that of the selection
+ENOUGH_FRESH = 2  # seeds: one may be as lucky as that of the selection
 
 
 class Candidate(Protocol):
@@ -108,13 +108,13 @@ def fresh_means(
     if references and not fresh_reference(references, fresh):
         return {}
     members = front_members(trials, objectives)
-    if any(len(fresh.get(member.trial, ())) < _ENOUGH_FRESH for member in members):
+    if any(len(fresh.get(member.trial, ())) < ENOUGH_FRESH for member in members):
         return {}
     found = {}
     for trial in trials:
         ended = fresh.get(trial.trial, ())
         good = sum(status == "complete" for status, _ in ended)
-        if len(ended) >= _ENOUGH_FRESH and 2 * good > len(ended):
+        if len(ended) >= ENOUGH_FRESH and 2 * good > len(ended):
             found[trial.trial] = _mean(_reached(ended))
     return found
 
@@ -127,7 +127,7 @@ def fresh_reference(
     fresh: as for `fresh_means`.
     """
     reached = (_reached(fresh.get(reference.trial, ())) for reference in references)
-    return _mean(next((rows for rows in reached if len(rows) >= _ENOUGH_FRESH), []))
+    return _mean(next((rows for rows in reached if len(rows) >= ENOUGH_FRESH), []))
 
 
 def mean_of(values: Sequence[float]) -> float:
@@ -258,10 +258,7 @@ def _none_admitted(
     conditions: Sequence[Condition],
     named: str,
 ) -> UserError:
-    """Return the error that names the bounds that fail, the nearest member, and what admits it.
-
-    The nearest has the least sum of misses, each in units of the front's range in its metric.
-    """
+    """Return the error that names the bounds that fail, the nearest member, and what admits it."""
     counts = [sum(c.is_met(t.metrics) for t in front) for c in conditions]
     failing = [c.text for c, count in zip(conditions, counts, strict=True) if not count]
     said = " or ".join(failing)
@@ -271,12 +268,36 @@ def _none_admitted(
             for c, count in zip(conditions, counts, strict=True)
         ]
         said = f"all bounds together: {', '.join(each)}"
-    spans = {c.metric: _span(front, c) for c in conditions}
-    nearest = min(
-        front,
-        key=lambda t: (sum(c.miss(t.metrics) / spans[c.metric] for c in conditions), t.number),
-    )
-    missed, admits = [], []
+    nearest = nearest_text(front, conditions)
+    members = {trial.number for trial in front}
+    others = [
+        t.trial
+        for t in sorted(trials, key=lambda t: t.number)
+        if t.number not in members and all(c.is_met(t.metrics) for c in conditions)
+    ]
+    off = f". {others[0]} meets all bounds, but is not on the front" if others else ""
+    return UserError(f"no model of {named} meets {said}. The nearest is {nearest}{off}")
+
+
+def nearest_text(trials: Sequence[Candidate], conditions: Sequence[Condition]) -> str:
+    """Name the trial nearest to bounds that none meets, what it misses, and what admits it.
+
+    The nearest has the least sum of misses, each in units of the trials' range in its metric. One
+    that misses a strict bound by nothing is behind all others, and so is the dense network where a
+    bound on a cost leaves it out: it would be near to `cost/density<1` and no answer to it.
+    """
+    spans = {c.metric: _span(trials, c) for c in conditions}
+    without_dense = [c for c in conditions if c.leaves_out_dense]
+
+    def distance(trial: Candidate) -> tuple[bool, float, int]:
+        missed = [c for c in conditions if not c.is_met(trial.metrics)]
+        touches = any(not c.miss(trial.metrics) for c in missed)
+        is_dense = any(trial.metrics.get(c.metric, 0.0) >= 1.0 for c in without_dense)
+        miss = sum(c.miss(trial.metrics) / spans[c.metric] for c in missed)
+        return touches or is_dense, miss, trial.number
+
+    nearest = min(trials, key=distance)
+    missed, admits, losses = [], [], []
     for condition in conditions:
         if condition.is_met(nearest.metrics):
             continue
@@ -286,21 +307,17 @@ def _none_admitted(
             missed.append(f"{bare} is not known")
             continue
         shown, bound, *_ = condition.beside(value)
-        by = difference(condition.miss(nearest.metrics), condition.metric, 3)
-        missed.append(f"{bare} is {shown}, must be {condition.operator} {bound} (missed by {by})")
-        admits.append(f"--where '{condition.admitting(value).text}'")
+        gap = condition.miss(nearest.metrics)
+        by = f" (missed by {difference(gap, condition.metric, 3)})" if gap else ""
+        missed.append(f"{bare} is {shown}, must be {condition.operator} {bound}{by}")
+        admitting = condition.admitting(value)
+        if condition.of_max_loss:
+            losses.append(admitting.loss_percent)
+        else:
+            admits.append(f"--where '{admitting.text}'")
+    admits += [f"--max-loss {max(losses):f}"] if losses else []
     remedy = f"; {' '.join(admits)} would admit it" if admits else ""
-    members = {trial.number for trial in front}
-    others = [
-        t.trial
-        for t in sorted(trials, key=lambda t: t.number)
-        if t.number not in members and all(c.is_met(t.metrics) for c in conditions)
-    ]
-    off = f". {others[0]} meets all bounds, but is not on the front" if others else ""
-    return UserError(
-        f"no model of {named} meets {said}. The nearest is {nearest.trial}: "
-        f"{', '.join(missed)}{remedy}{off}"
-    )
+    return f"{nearest.trial}: {', '.join(missed)}{remedy}"
 
 
 def _span(front: Sequence[Candidate], condition: Condition) -> float:

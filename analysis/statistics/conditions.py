@@ -7,7 +7,7 @@ names, units and directions of metrics, so that `search` may choose in the same 
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from difflib import SequenceMatcher
 from operator import ge, gt, le, lt
@@ -37,6 +37,7 @@ class Condition:
     """Hold one `--where`: `metric` (its full name) compared with `value` by `operator`.
 
     percent: as asked, where the bound was a percentage of `dense`, the dense model's value.
+    of_max_loss: whether it was asked for by `--max-loss`.
     """
 
     metric: str
@@ -44,12 +45,26 @@ class Condition:
     value: float
     percent: float | None = None
     dense: float = math.nan
+    of_max_loss: bool = False
 
     @property
     def text(self) -> str:
         """Return what `parse_condition` takes, for example "segmentation/miou>=95%"."""
         said = f"{self.value!r}" if self.percent is None else f"{self.percent:.12g}%"
         return f"{self.metric.removeprefix('val/')}{self.operator}{said}"
+
+    @property
+    def leaves_out_dense(self) -> bool:
+        """Tell whether it is on a share of the dense network's cost that this one has too much."""
+        return (
+            self.metric in _OF_DENSE and "<" in self.operator and not self.is_met({self.metric: 1})
+        )
+
+    @property
+    def loss_percent(self) -> Decimal:
+        """Return, of a percentage, by how much a value at the bound is worse than the dense one."""
+        percent = Decimal(repr(self.percent))
+        return 100 - percent if ">" in self.operator else percent - 100
 
     def is_met(self, metrics: Mapping[str, float]) -> bool:
         """Tell whether the values meet the bound; a missing or non-finite value does not."""
@@ -210,7 +225,7 @@ def parse_conditions(
         higher = report.describe(name).direction == "maximize"
         level = 100 - Decimal(repr(max_loss)) if higher else 100 + Decimal(repr(max_loss))
         bound = f"{report.without_split(name)}{'>=' if higher else '<='}{level}%"
-        found.append(parse_condition(bound, objectives, dense))
+        found.append(replace(parse_condition(bound, objectives, dense), of_max_loss=True))
     return found
 
 

@@ -45,13 +45,21 @@ def further_text(facts: Mapping[str, Any]) -> str:
     known = facts.get("further")
     if not known:
         return ""
-    count = int(known["trials"])
+    count, gain = int(known["trials"]), float(known["gain"])
+    adds = "more than double the hypervolume"
+    if gain <= 1:
+        adds = f"add up to {few_percent(gain)} to the hypervolume"
     return (
         f"Estimated by the search, more likely too high than too low: {count} more "
-        f"{'trial' if count == 1 else 'trials'} at full length could add up to "
-        f"{100 * float(known['gain']):.2g} % to the hypervolume, supposing that they find the "
-        "best of many untried settings."
+        f"{'trial' if count == 1 else 'trials'} at full length could {adds}, supposing "
+        "that they find the best of many untried settings."
     )
+
+
+def few_percent(share: float) -> str:
+    """Write a share of at most 1 in percent, with two digits and never in powers of ten."""
+    percent = 100 * share
+    return "less than 0.01 %" if 0 < percent < 0.01 else f"{float(f'{percent:.2g}'):g} %"
 
 
 def saved_text(epochs: Epochs) -> str:

@@ -30,16 +30,25 @@ _NOT_SETTINGS = ("method", "seed")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pick:
-    """Hold a study's choice. dense: mean metrics of its dense trials, empty without any."""
+    """Hold a study's choice. dense: mean metrics of its dense trials, empty without any.
+
+    standing: what fresh seeds say of it; None where that is said elsewhere.
+    """
 
     study: Study
     choice: Choice[Trial]
     dense: Mapping[str, float]
+    standing: reasons.Standing | None = None
 
     @property
     def trial(self) -> Trial:
         """Return the chosen trial."""
         return self.choice.trial
+
+    @property
+    def only_dense(self) -> str:
+        """Say so where no sparse model of the front meets the bounds, and which is nearest."""
+        return reasons.only_dense(self.choice, lambda trial: trial.method == "dense")
 
     @property
     def model(self) -> Path:
@@ -197,7 +206,9 @@ def to_json(pick: Pick) -> dict[str, Any]:
             }
             for condition in choice.conditions
         ],
+        "only_dense": pick.only_dense or None,
         "chosen_by_fresh_seeds": choice.by_fresh,
+        **({} if pick.standing is None else pick.standing.to_json()),
         "front": [member.trial for member in choice.front],
         "admitted": [member.trial for member in choice.admitted],
         "objectives": objectives,
@@ -215,6 +226,10 @@ def _reasons(pick: Pick) -> Iterable[tuple[str, str]]:
     yield "why", reasons.why(pick.choice, str(pick.study.facts.get("dataset")))
     for condition in pick.choice.conditions:
         yield "bound", reasons.bound(condition, pick.trial.metrics)
+    if pick.only_dense:
+        yield "but", pick.only_dense
+    for said in () if pick.standing is None else pick.standing.sentences():
+        yield "but", said
 
 
 def _costs(pick: Pick) -> Iterable[tuple[str, str]]:

@@ -14,7 +14,6 @@ from typing import Any
 from analysis.labels import (
     admitting,
     losing,
-    losing_between,
     metric_label,
     share_of_dense,
     task_label,
@@ -31,7 +30,7 @@ from analysis.statistics.uncertainty.doubts import (
     missed_constraints,
     missed_losses,
 )
-from analysis.statistics.uncertainty.losses import fresh_delta, fresh_losses
+from analysis.statistics.uncertainty.losses import fresh_delta, fresh_losses, losing_between
 from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial
 from analysis.tables.picked import Pick
@@ -56,10 +55,10 @@ class PlainChoice:
     model's mean there: its mean, and its 95 % interval, paired by seed; empty where one of both is
     not confirmed. fresh_delta: the mean of Δ_T there, else NaN. num_seeds: how many fresh seeds the
     model has. num_failed: at how many more its training failed. tied: numbers of the members that
-    no quality tells apart from it. undecided: numbers of the members that too few seeds are shared
-    with to call that a tie. doubt: what fresh seeds say against it, else empty. by_fresh: whether
-    it was chosen by fresh seeds, whose means are the metrics of `pick` then. before: which model
-    the values at selection would take, if another one; else empty.
+    no quality tells apart from it. undecided: those that too few seeds are shared with to call that
+    a tie. doubt: what fresh seeds say against it, else empty. by_fresh: whether fresh seeds chose
+    it, whose means are the metrics of `pick` then. before: the other model that the values at
+    selection would take, else empty.
     """
 
     condition: str
@@ -76,6 +75,13 @@ class PlainChoice:
     doubt: str = ""
     by_fresh: bool = False
     before: str = ""
+
+    @property
+    def without_sparse(self) -> str:
+        """Say so where the dense model alone, or none, loses as little as is asked for; else ""."""
+        if self.max_loss is None or (self.pick is not None and not self.pick.only_dense):
+            return ""
+        return f"No sparse model of the front loses at most {self.max_loss:g} % on every task."
 
 
 def choices(study: Study) -> tuple[PlainChoice, ...]:
@@ -111,7 +117,8 @@ def text(found: Sequence[PlainChoice]) -> str:
             lines.append(f"  {one.condition}: {one.reason}")
         else:
             lines.append(f"  {one.condition}: {one.command}")
-            lines += [f"    {said}" for said in (one.doubt, one.before) if said]
+            said = (one.without_sparse, one.doubt, one.before)
+            lines += [f"    {each}" for each in said if each]
     return "\n".join(lines)
 
 
@@ -141,48 +148,44 @@ def loss_text(pick: Pick, name: str) -> str:
 
 
 def fresh_text(one: PlainChoice, name: str) -> str:
-    """Write a task's loss at fresh seeds, for example "2.1 % worse (-0.4 to +3.9)"; "" for none."""
+    """Write a task's loss at fresh seeds, "" for none.
+
+    For example "2.1 % worse (95 %: 0.4 % better to 3.9 % worse)".
+    """
     if name not in one.fresh:
         return ""
     mean, interval = one.fresh[name]
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return losing(mean)
-    return f"{losing(mean)} ({losing_between(interval.low, interval.high)})"
+    return f"{losing(mean)} (95 %: {losing_between(interval.low, interval.high)})"
 
 
 def fresh_lines(one: PlainChoice, name: str) -> tuple[str, ...]:
-    """Write the same in a narrow column, plus for worse: "fresh: +2.1 %" and "(-0.4 to +3.9)"."""
+    """Write the same in a narrow column: "fresh: 2.1 % worse", "(95 %: … to …)"."""
     said, _, interval = fresh_text(one, name).partition(" (")
-    if not said:
-        return ()
-    within = [f"({interval}"] if interval else []
-    if one.by_fresh:  # the loss itself is theirs
-        return tuple(within)
-    amount, _, side = said.rpartition(" ")
-    signed = f"{'+' if side == 'worse' else '-'}{amount}" if amount else said
-    return (f"fresh: {signed}", *within)
+    lines = (*([f"fresh: {said}"] if said else []), *([f"({interval}"] if interval else []))
+    return lines[1:] if one.by_fresh else lines  # the loss itself is theirs
 
 
 def fresh_delta_text(one: PlainChoice) -> str:
     """Write Δ_T at fresh seeds, for example "-5.2 %"; "" where it is not known."""
-    if one.by_fresh or not math.isfinite(one.fresh_delta):
-        return ""
-    return f"{admitting(one.fresh_delta, f'val/{DELTA}')} %"
+    known = not one.by_fresh and math.isfinite(one.fresh_delta)
+    return f"{admitting(one.fresh_delta, f'val/{DELTA}')} %" if known else ""
 
 
 def sureness(one: PlainChoice) -> str:
     """Say at how many seeds the model is known, and with which members, of what cost, it is tied.
 
-    For example "5 fresh seeds; tied with 12 (24.5 %), 17 (30 %)", "3 fresh seeds, too few to tell
-    it apart from 12 (24.5 %)" or "one seed; all 5 fresh trainings failed".
+    For example "3 fresh seeds, too few to tell it apart from #12 (density 24.5 %)".
     """
     return joined((*seeds_parts(one), *failed_parts(one)))
 
 
 def _cheapest(costs: Mapping[int, float], cost: str) -> str:
-    """Name the cheapest trials, for example "12 (24.5 %), 17 (30 %) and 3 more"."""
+    """Name the cheapest trials, for example "#12 (density 24.5 %) and 3 more"."""
     ordered = sorted(costs, key=lambda each: (costs[each], each))
-    named = [f"{each} ({admitting(costs[each], cost)})" for each in ordered[:_MAX_NAMED]]
+    what = metric_label(cost)
+    named = [f"#{each} ({what} {admitting(costs[each], cost)})" for each in ordered[:_MAX_NAMED]]
     more = len(ordered) - len(named)
     return ", ".join(named) + (f" and {more} more" if more else "")
 
@@ -259,6 +262,7 @@ def to_json(one: PlainChoice) -> dict[str, Any]:
         "tied_at_few_seeds": [each for each in one.tied if each in one.undecided],
         "doubt": one.doubt or None,
         "before": one.before or None,
+        "only_dense": (one.pick.only_dense or None) if one.pick else None,
         "model": None if pick is None else str(pick.model),
     }
 

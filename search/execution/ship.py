@@ -1,8 +1,8 @@
 """`search ship`: chooses one trained model of a study and ships it, to a folder and to MLflow."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,11 @@ from analysis.statistics.choice import (
     mean_metrics,
 )
 from analysis.statistics.conditions import parse_conditions
+from search.execution.repeats import FAILED, repeats_of, settings_of
 from search.plans.description import plan_from_description
 from search.record.files.study_file import description_of, find_addresses, find_storage
 from search.record.files.study_folder import StudyFiles, again, read_json
-from search.record.front import CONFIRMS, is_confirmation
+from search.record.front import is_confirmation
 from search.record.storage import StudyRecord
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from search.tracking.shipped_model import InMlflow
 
 _MAX_NAMED = 20
-_FAILED = "failed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,13 +61,16 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shipped:
-    """What was shipped. why: the choice in words. result: the object of `ship.json`.
+    """What was shipped. why: the choice in words. standing: what fresh seeds say of it.
+
+    result: the object of `ship.json`.
 
     in_mlflow: None where it is not there; `problem` then says why, and what to do.
     """
 
     trial: str
     why: tuple[str, ...]
+    standing: reasons.Standing
     result: Mapping[str, Any]
     in_mlflow: "InMlflow | None"
     problem: str
@@ -114,7 +117,7 @@ def ship_from_study(
     plan_from_description(known)  # makes the modules beside its recipe importable
     record = StudyRecord.load(find_storage(files, known, study_storage), study, known["study_id"])
     trials = record.trials()
-    chosen, why = _chosen(files, trials, known, wanted)
+    chosen, why, standing = _chosen(files, trials, known, wanted)
     model = files.model(chosen.number)
     if not model.is_file():
         raise UserError(
@@ -167,7 +170,14 @@ def ship_from_study(
             problem = f"MLflow lacks the model ({error}); {remedy}"
     if problem:
         problem = f"the files are in {wanted.out}, but {problem}"
-    return Shipped(trial=chosen.trial, why=why, result=result, in_mlflow=in_mlflow, problem=problem)
+    return Shipped(
+        trial=chosen.trial,
+        why=why,
+        standing=standing,
+        result=result,
+        in_mlflow=in_mlflow,
+        problem=problem,
+    )
 
 
 def _command_of(summary: Path) -> list[str] | None:
@@ -189,8 +199,10 @@ def _address(
 
 def _chosen(
     files: StudyFiles, trials: Sequence[FrozenTrial], known: Mapping[str, Any], wanted: Wanted
-) -> tuple[_Candidate, tuple[str, ...]]:
-    """Return the trial and why, in lines. As `analysis pick` chooses, on val alone.
+) -> tuple[_Candidate, tuple[str, ...], reasons.Standing]:
+    """Return the trial, why, in lines, and what fresh seeds say of it.
+
+    As `analysis pick` chooses, on val alone.
 
     known: the study's description.
     """
@@ -216,19 +228,49 @@ def _chosen(
             f"a model is shipped from a complete trial, got none of {len(trials)} in study "
             f"{files.study!r}; `{again('resume', files.study, files.storage)}` goes on with it"
         )
+    dense = [t for t in candidates("complete", "infeasible") if t.config["method"] == "dense"]
+    standing = partial(_standing, files, trials, objectives, complete, dense)
     if wanted.trial is not None:
         for candidate in complete:
             if candidate.number == wanted.trial:
-                return candidate, ("as asked by --trial",)
+                said = replace(
+                    standing(choose([candidate], objectives)), unconfirmed=(), confirm=""
+                )
+                return candidate, ("as asked by --trial",), said
         raise _not_complete(wanted.trial, trials, complete)
-    dense = [t for t in candidates("complete", "infeasible") if t.config["method"] == "dense"]
     by_number = {candidate.number: candidate for candidate in complete}
     means, dense = _as_known(complete, dense, objectives, trials)
     names = {metric for one in means for metric in one.metrics}
     bounds = parse_conditions(wanted.where, wanted.max_loss, objectives, mean_metrics(dense), names)
     by_fresh = means is not complete
     choice = choose(means, objectives, bounds, wanted.best, by_fresh=by_fresh)
-    return by_number[choice.trial.number], _reasons(choice, known["dataset"])
+    why = _reasons(choice, known["dataset"])
+    return by_number[choice.trial.number], why, standing(choice)
+
+
+def _standing(
+    files: StudyFiles,
+    trials: Sequence[FrozenTrial],
+    objectives: Sequence[str],
+    complete: Sequence[_Candidate],
+    dense: Sequence[_Candidate],
+    choice: Choice[_Candidate],
+) -> reasons.Standing:
+    repeats = repeats_of(trials)
+    fresh = {}
+    for one in (*complete, *dense):
+        ended = repeats.get(settings_of(one.config), [])
+        reached = {seed: metrics for seed, status, metrics in ended if status != FAILED}
+        failed = sum(status == FAILED for _, status, _ in ended)
+        fresh[one.trial] = reasons.FreshRuns(metrics=reached, num_failed=failed)
+    reference = next((fresh[t.trial] for t in dense if fresh[t.trial].metrics), None)
+    if choice.trial.config["method"] == "dense":
+        reference = None
+
+    def confirm(num_seeds: int) -> str:
+        return again("confirm", files.study, files.storage, "--seeds", str(num_seeds))
+
+    return reasons.standing(choice, objectives, fresh, reference, confirm)
 
 
 def _as_known(
@@ -238,8 +280,11 @@ def _as_known(
     trials: Sequence[FrozenTrial],
 ) -> tuple[list[_Candidate], list[_Candidate]]:
     """Return the same with their means over fresh seeds, where the whole front has them."""
-    repeats = _repeats(trials)
-    fresh = {one.trial: repeats.get(_settings(one.config), []) for one in (*complete, *dense)}
+    repeats = repeats_of(trials)
+    fresh = {
+        one.trial: [(s, metrics) for _, s, metrics in repeats.get(settings_of(one.config), [])]
+        for one in (*complete, *dense)
+    }
     means = fresh_means(complete, objectives, fresh, dense)
     if not means:
         return complete, dense
@@ -259,29 +304,9 @@ def _confirmed(
     the lucky ones would be left. And how many more have failed, which have no metrics. Those of a
     replicate, with the same settings and another seed, are the trial's as well.
     """
-    ended = _repeats(trials).get(_settings(chosen.config), [])
-    reached = [(status, metrics) for status, metrics in ended if status != _FAILED]
+    ended = repeats_of(trials).get(settings_of(chosen.config), [])
+    reached = [(status, metrics) for _, status, metrics in ended if status != FAILED]
     return reached, len(ended) - len(reached)
-
-
-def _repeats(trials: Sequence[FrozenTrial]) -> dict[str, list[tuple[str, Mapping[str, float]]]]:
-    """Return status and metrics of every confirmation that has ended, by what it confirms.
-
-    That is a configuration without its seed. What did not run to its end has failed.
-    """
-    of = {t.number: _settings(t.user_attrs.get("config", {})) for t in trials}
-    found: dict[str, list[tuple[str, Mapping[str, float]]]] = {}
-    for trial in trials:
-        if is_confirmation(trial) and "status" in trial.user_attrs:
-            status, metrics = trial.user_attrs["status"], trial.user_attrs.get("metrics", {})
-            reached = status in ("complete", "infeasible")
-            ended = found.setdefault(of[trial.user_attrs[CONFIRMS]], [])
-            ended.append((status, metrics) if reached else (_FAILED, {}))
-    return found
-
-
-def _settings(config: Mapping[str, Any]) -> str:
-    return json.dumps({n: value for n, value in config.items() if n != "seed"}, sort_keys=True)
 
 
 def _statistics(
@@ -314,4 +339,5 @@ def _not_complete(
 
 def _reasons(choice: Choice[_Candidate], dataset: str) -> tuple[str, ...]:
     bounds = [reasons.bound(c, choice.trial.metrics) for c in choice.conditions]
-    return (reasons.why(choice, dataset), *bounds)
+    alone = reasons.only_dense(choice, lambda trial: trial.config["method"] == "dense")
+    return (reasons.why(choice, dataset), *bounds, *([alone] if alone else []))

@@ -13,13 +13,13 @@ from analysis.labels import (
     beside_bound,
     difference,
     losing,
-    losing_between,
     number,
     numbers,
     plus_minus,
     share_of_dense,
 )
 from analysis.statistics.conditions import parse_condition
+from analysis.statistics.uncertainty.losses import losing_between
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import BuiltStudy
 
@@ -175,10 +175,13 @@ def test_a_mean_and_half_its_interval() -> None:
     assert plus_minus(0.6, float("inf"), "cost/latency_fraction") == "60 %"
 
 
-def test_an_interval_of_losses_is_not_narrowed() -> None:
-    assert losing_between(-0.412, 3.92) == "-0.412 to +3.92"
-    assert losing_between(0.0, 104.2) == "0 to +105"
-    assert losing_between(-1e-15, 1e-15) == "0 to 0"
+def test_an_interval_of_losses_is_not_narrowed_and_says_its_sides() -> None:
+    assert losing_between(-0.4121, 3.921) == "0.413 % better to 3.93 % worse"
+    assert losing_between(1.2345, 3.9) == "1.23 % to 3.9 % worse"
+    assert losing_between(-3.921, -1.2345) == "3.93 % to 1.23 % better"
+    assert losing_between(0.0, 104.2) == "0 % to 105 % worse"
+    assert losing_between(-2.0, 0.0) == "2 % better to 0 %"
+    assert losing_between(-1e-15, 1e-15) == "0 % to 0 %"
 
 
 @pytest.mark.parametrize("value", [1e-9, 0.123, 1.0, 123.4])

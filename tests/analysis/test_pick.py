@@ -61,7 +61,7 @@ def test_the_knee_and_why(built: BuiltStudy, monkeypatch, capsys) -> None:
     }
     assert "settings optimiser.name=adam" in said
     assert (
-        "Δ_T      -18.5 %: the mean change of a task's metrics beside the dense model" in said
+        "Δ_T      -18.5 %: the mean change of all metrics of a task, not only of" in said
     )  # (-12 - 25) / 2
     assert "python -m search ship demo --trial 2 --out shipped/demo-00002 --storage" in said
     assert "model.pt, which is not there" in said

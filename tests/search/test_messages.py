@@ -64,9 +64,11 @@ def test_the_end_says_what_to_do_next(
         f"MLflow   {run} -m mlflow ui --backend-store-uri sqlite:///{runs}/mlflow.db",
         "         switch its page to “Model training”, at the top left, to see the runs",
     ]
-    confirmed = list(end_lines(plan, end_of(runs, confirmed="12 complete")))
+    confirmed = list(end_lines(plan, end_of(runs, confirmed="12 complete", confirming=True)))
     assert [line for line in confirmed if "confirm demo" in line] == []
     assert f"choose   {run} -m analysis pick demo" in confirmed
+    extended = list(end_lines(plan, end_of(runs, confirmed="12 complete")))
+    assert [line for line in extended if line.startswith("be sure")] == [lines[3]]
     for nothing_yet in ({"remaining": 3}, {"front": 0}):
         said = "\n".join(end_lines(plan, end_of(runs, **nothing_yet)))
         assert "analysis pick" not in said

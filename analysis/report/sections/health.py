@@ -11,7 +11,7 @@ from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, seeds_text, 
 from analysis.statistics.uncertainty.doubts import failures, missed_constraints
 from analysis.studies.masks import failure_reason, read_masks
 from analysis.studies.reports import read_reports
-from analysis.studies.terms import further_text, rungs, trials_text
+from analysis.studies.terms import few_percent, further_text, rungs, trials_text
 from trainables import report
 from trainables.terminal.as_typed import study_command
 
@@ -53,11 +53,14 @@ def _layers(found: Findings) -> Iterator[Finding]:
         names = _listed([f"{layer.name} ({layer.owner})" for layer in layers])
         cut = "its output is constant" if len(layers) == 1 else "their outputs are constant"
         alone = "it" if len(layers) == 1 else "them"
-        where = " (on the front)" if trial in found.member_names else ""
+        is_member = trial in found.member_names
+        where = "on the front" if is_member else "not on the front"
         yield Finding(
-            text=f"{trial}{where} has no weight left in {names}: {cut}, so what depends on "
+            text=f"{trial} ({where}) has no weight left in {names}: {cut}, so what depends on "
             f"{alone} alone does not see the image.",
-            remedy="Lower sparsity.target, or use a method with sparsity.allocation=erk.",
+            remedy="Lower sparsity.target, or use a method with sparsity.allocation=erk."
+            if is_member
+            else "",
         )
     if len(empty) > _MAX_NAMED:
         yield Finding(text=f"{len(empty) - _MAX_NAMED} further trials have such layers.")
@@ -94,7 +97,7 @@ def _gain(found: Findings) -> Iterator[Finding]:
         return
     text = (
         f"Measured: the last {gain.num_trials} of {gain.total} trials that ran to the end added "
-        f"{100 * gain.share:.2g} % to the hypervolume."
+        f"{few_percent(gain.share)} to the hypervolume."
     )
     still = gain.share > _GAIN
     storage = found.study.directory.parent
@@ -204,15 +207,21 @@ def _seeds(found: Findings) -> Iterator[Finding]:
     num_tried = len(tried_seeds(found.confirmed))
     confirm = f"`{confirm_command(found.study, max(num_tried, ENOUGH_SEEDS))}`"
     if bare:
-        yield Finding(text=f"{_listed(bare)} of the front are not confirmed.", remedy=f"{confirm}.")
+        are = "is" if len(bare) == 1 else "are"
+        text = f"{_listed(bare)} of the front {are} not confirmed."
+        yield Finding(text=text, remedy=f"{confirm}.")
     members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
     if seeds := seeds_text(members):
         counts = [len(one.runs) for one in members if one.runs]
         few = ", which makes intervals wide" if min(counts) < ENOUGH_SEEDS else ""
         # Trainings that failed are not made up for by the same command.
         lacking = min(len(one.tried) for one in members) < max(num_tried, ENOUGH_SEEDS)
+        what = "The front is"
+        if len(counts) < len(found.members):
+            are = "is" if len(counts) == 1 else "are"
+            what = f"{len(counts)} of the front's {len(found.members)} members {are}"
         yield Finding(
-            text=f"The front is confirmed at {seeds}{few}.",
+            text=f"{what} confirmed at {seeds}{few}.",
             remedy=f"{confirm}." if lacking else "",
         )
     for trial in found.members:

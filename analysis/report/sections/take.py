@@ -71,7 +71,7 @@ def view(found: Findings) -> TakeView | None:
     tasks = [_head(name) for name in study.qualities]
     return TakeView(
         first=head,
-        headline=_headline(first) + (_OTHERS if models else ""),
+        headline=_headline(first) + _unlosing(first, choices) + (_OTHERS if models else ""),
         text=_text(found, by_fresh=first.by_fresh) + _speed(picked),
         heads=(
             *(("condition",), ("model",), (metric_label(study.cost),)),
@@ -94,6 +94,24 @@ def _first(picked: Sequence[plain_choices.PlainChoice]) -> plain_choices.PlainCh
     losing = [c for c in borne_out if c.max_loss is not None]
     steady = [c for c in sparse if not c.num_failed]
     return (losing or borne_out or steady or sparse or list(picked))[-1]
+
+
+def _unlosing(
+    first: plain_choices.PlainChoice, choices: Sequence[plain_choices.PlainChoice]
+) -> str:
+    """Say why a model that answers another condition stands first, not one of the mildest loss."""
+    losing = [one for one in choices if one.max_loss is not None]
+    if first.max_loss is not None or not losing:
+        return ""
+    mildest = losing[-1]
+    if mildest.without_sparse or mildest.pick is None:
+        return f" {mildest.without_sparse}"
+    if not mildest.doubt:
+        return ""
+    return (
+        f" {mildest.pick.trial.trial}, the answer to \u201c{mildest.condition}\u201d, is not "
+        "borne out by fresh seeds."
+    )
 
 
 def _model(one: plain_choices.PlainChoice) -> TakenModel:
@@ -120,7 +138,7 @@ def _headline(one: plain_choices.PlainChoice) -> str:
 def _loss(one: plain_choices.PlainChoice, name: str) -> str:
     """Write for example "depth 1.6 % better (at fresh seeds 0.4 % better)".
 
-    Of a model that fresh seeds have chosen "depth 0.4 % better (-1.2 to +0.4)".
+    Of a model that fresh seeds have chosen "depth 0.4 % better (95 %: 0.6 % to 0.2 % better)".
     """
     assert one.pick is not None
     loss, _, interval = plain_choices.fresh_text(one, name).partition(" (")
@@ -145,14 +163,13 @@ def _text(found: Findings, *, by_fresh: bool) -> str:
         f"the share of the dense model's. \u0394_T is {DELTA_MEANS}."
     )
     if fresh_seeds(found.confirmed):
-        what = "\u201cfresh\u201d is the loss at fresh seeds, plus is worse, and its 95 % interval."
+        what = "\u201cfresh\u201d is the loss at fresh seeds, and its 95 % interval."
         if by_fresh:
-            what = "All are means over fresh seeds, with 95 % intervals of the loss; plus is worse."
+            what = "All are means over fresh seeds, with 95 % intervals of the loss."
         ties = "Models are tied where no task tells them apart"
         if any(tied_at_few(found.ties, found.confirmed).values()):
             ties = f"With fewer than {ENOUGH_SEEDS} seeds, models may look alike for lack of seeds"
-        cost = metric_label(found.study.cost)
-        return f"{said} {what} {ties}; the number in brackets is a model's {cost}."
+        return f"{said} {what} {ties}; #3 is trial 3."
     if found.confirmed:
         return f"{said} Each is of one seed: all trainings at fresh seeds failed, see Health."
     return (
@@ -205,5 +222,5 @@ def _row(one: plain_choices.PlainChoice) -> TakenRow:
         trial=pick.trial.trial,
         look=replace(look, label=look.label.replace(" ", "\u00a0")),  # in one line
         cells=tuple(cells),
-        doubt=" ".join(filter(None, (one.doubt, one.before))),
+        doubt=" ".join(filter(None, (one.without_sparse, one.doubt, one.before))),
     )

@@ -163,14 +163,14 @@ def _admitting(trial: Trial, name: str) -> str:
 
 
 def tied_text(found: Findings, trial: Trial) -> str:
-    """Write which members a trial is tied with, for example "12, 17"; "–" where none is known.
+    """Write which members a trial is tied with, for example "#12, #17"; "–" where none is known.
 
-    "17 (few seeds)" is a tie of too few seeds where others are not; else the head says so.
+    "#17 (few seeds)" is a tie of too few seeds where others are not; else the head says so.
     """
     few = tied_at_few(found.ties, found.confirmed).get(trial.trial, ())
     mark = "" if _all_few(found) else " (few seeds)"
     others = found.ties.get(trial.trial, ())
-    return ", ".join(f"{each}{mark if each in few else ''}" for each in others) or "–"
+    return ", ".join(f"#{each}{mark if each in few else ''}" for each in others) or "–"
 
 
 def tied_head(found: Findings, kind: str = "") -> Head:

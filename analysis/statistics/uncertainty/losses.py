@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from analysis.labels import losing
 from analysis.statistics.choice import mean_of
 from analysis.statistics.comparing.comparison import Interval, mean_interval
 from analysis.statistics.uncertainty.confirmed import CONFIDENCE, Confirmed
@@ -53,3 +54,16 @@ def fresh_delta(own: Confirmed, dense: Confirmed | None, qualities: Sequence[str
         )
         found.append(report.delta_percent(ours, theirs))
     return mean_of([value for value in found if math.isfinite(value)])
+
+
+def losing_between(low: float, high: float) -> str:
+    """Write an interval of a loss, for example "0.2 % better to 3.9 % worse".
+
+    It is no narrower than it is. A side that both ends share is said once: "1 % to 3.9 % worse".
+    """
+    # A loss is rounded up; the lower end is rounded down, as the gain on the other side of 0.
+    gain, loss = losing(-low).replace("equal", "0 %"), losing(high).replace("equal", "0 %")
+    first = gain.replace("better", "W").replace("worse", "better").replace("W", "worse")
+    if first.rpartition(" ")[2] == loss.rpartition(" ")[2]:
+        first = first.rpartition(" ")[0] if first != "0 %" else first
+    return f"{first} to {loss}"

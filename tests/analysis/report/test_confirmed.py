@@ -64,7 +64,7 @@ def test_tables_carry_means_intervals_and_ties(built: BuiltStudy) -> None:
     table = trial_tables.members(found)
     heads = [head.lines[-1] for head in table.heads]
     assert heads[-3:] == ["tell it apart from", "settings", "model"]
-    assert [row.cells[-3] for row in table.rows] == ["1", "2", "–"]
+    assert [row.cells[-3] for row in table.rows] == ["#1", "#2", "–"]
     assert table.rows[2].cells[heads.index("fresh seeds")] == "0.59 ± 0.0249"
     curse = confirmed_tables.curse(found)
     assert [row.trial for row in curse.rows] == ["demo-00000", "demo-00001", "demo-00002"]

@@ -11,10 +11,12 @@ from analysis.studies.trials import load_study
 from analysis.tables import plain_choices
 from tests.analysis.built_studies import BuiltStudy, Row, confirming, simple_row
 from tests.analysis.report.test_confirmed import rows
+from tests.analysis.test_command_line import run
 
 MIOU = "val/segmentation/miou"
 NORMALS = "val/normals/mean_error_deg"
 TASKS = ("segmentation", "normals")
+APART = "tell it apart from #1 (density 40 %)"
 Record = Callable[..., BuiltStudy]
 
 
@@ -77,10 +79,11 @@ def test_ties_on_the_first_screen_have_their_cost(record: Record) -> None:
     assert shown is not None
     sure = {row.condition: (row.trial, row.cells[-1]) for row in shown.rows if row.trial}
     first = sure["At most 1 % loss on every task"]
-    assert first == ("demo-00002", ("3 fresh seeds", "too few to tell it apart from 1 (40 %)"))
-    said = (
-        "With fewer than 5 seeds, models may look alike for lack of seeds; the number in brackets"
+    assert first == (
+        "demo-00002",
+        ("3 fresh seeds", "too few to tell it apart from #1 (density 40 %)"),
     )
+    said = "With fewer than 5 seeds, models may look alike for lack of seeds; #3 is trial 3."
     assert said in shown.text
     assert "3 fresh seeds, too few to tell it apart from" in shown.headline
     others = {trial for trial, _ in sure.values()} - {shown.first.trial}
@@ -105,13 +108,13 @@ def at_many_seeds(num_seeds: int, of_the_first: int) -> list[Row]:
 @pytest.mark.parametrize(
     ("num_seeds", "of_the_first", "sure", "head", "cell"),
     [
-        (4, 4, "4 fresh seeds, too few to tell it apart from 1 (40 %)", "tell it apart from", "1"),
-        (5, 5, "5 fresh seeds; tied with 1 (40 %)", "tied with", "1"),
+        (4, 4, f"4 fresh seeds, too few to {APART}", "tell it apart from", "#1"),
+        (5, 5, "5 fresh seeds; tied with #1 (density 40 %)", "tied with", "#1"),
         (
             6,
             4,
-            "6 fresh seeds, too few of them shared to tell it apart from 1 (40 %)",
-            *("tell it apart from", "1"),
+            f"6 fresh seeds, too few of them shared to {APART}",
+            *("tell it apart from", "#1"),
         ),
     ],
 )
@@ -154,5 +157,35 @@ def test_the_first_screen_says_a_model_once_and_names_the_cheapest_ties(record: 
         seen.setdefault(row.trial, row.cells)
     first = seen["demo-00001"]
     # Means over the seeds: 0.59258 of 0.59895, a loss of 1.063 %; the last line is its interval.
-    assert [line[:8] for line in first[1]] == ["1.07 % w", "0.5925 (", "(-2.06 t"]
-    assert first[-1] == ("5 fresh seeds", "tied with 2 (20 %), 3 (30 %) and 3 more")
+    assert [line[:8] for line in first[1]] == ["1.07 % w", "0.5925 (", "(95 %: 2"]
+    assert first[-1] == (
+        "5 fresh seeds",
+        "tied with #2 (density 20 %), #3 (density 30 %) and 3 more",
+    )
+    assert "better to " in first[1][-1]
+
+
+def test_a_headline_without_a_bounded_loss_says_why(record: Record, monkeypatch, capsys) -> None:
+    """At fresh seeds the knee loses 10 %, so that the dense one alone loses at most 5 %."""
+    made = [simple_row(0, "dense", 1.0, 0.60, 16.0), simple_row(1, "snip", 0.4, 0.59, 16.1)]
+    made.append(simple_row(2, "rigl", 0.2, 0.40, 20.0))
+    for place in range(2):
+        for row in made[:3]:
+            made.append(confirming(row, len(made), 900 + place, -0.05 * row.number))
+    built = record("demo", made, tasks=TASKS)
+    shown = take.view(figures.find(load_study("demo", built.storage)))
+    assert shown is not None
+    assert shown.first.trial == "demo-00001"
+    alone = "No sparse model of the front loses at most 5 % on every task."
+    assert alone in shown.headline
+    losses = [row for row in shown.rows if "loss" in row.condition]
+    assert [row.trial for row in losses] == ["demo-00000"] * 2
+    assert losses[1].doubt.startswith(alone)
+    assert run(monkeypatch, "pick", "demo", "--storage", built.storage) == 0
+    assert alone in capsys.readouterr().out
+    bounds = ("--max-loss", "5", "--best", "cost/density", "--storage", built.storage)
+    assert run(monkeypatch, "pick", "demo", *bounds) == 0
+    said = capsys.readouterr().out
+    assert "the only model that meets the bounds is the dense one; the nearest sparse one" in said
+    assert "is demo-00001: segmentation/miou is 0.5399, must be >= 0.57 (missed by 0.03" in said
+    assert "; --max-loss 10.01 would admit it" in said

@@ -9,6 +9,7 @@ import pytest
 from analysis.report import figures
 from analysis.report.report import render
 from analysis.report.sections import health
+from analysis.studies.terms import further_text
 from analysis.studies.trials import load_study
 from tests.analysis.built_studies import (
     BuiltStudy,
@@ -79,6 +80,14 @@ def test_a_collapsed_layer_is_named_with_what_it_does(
     assert run(monkeypatch, "report", "s", "--storage", built.storage) == 0
     assert f"health: {text} {remedy}" in capsys.readouterr().out
     assert text in render(figures.find(load_study("s", built.storage)), "c")
+    # Of a model that nobody would take, it asks for nothing.
+    rows = small_rows(3)
+    rows[1].metrics["val/segmentation/miou"] = 0.1
+    record("s", rows, tasks=TASKS)
+    path.write_text(json.dumps(summary))
+    text, remedy = sentence(said(built), "no weight left")
+    assert text.startswith("s-00001 (not on the front) has no weight left in")
+    assert remedy == ""
 
 
 def test_failures_name_their_cause(record: Record) -> None:
@@ -118,6 +127,12 @@ def test_what_the_search_believes_it_left(record: Record) -> None:
     assert sentence(said(built), "Estimated by the search") == (text, "")
     assert render(figures.find(load_study("s", built.storage)), "c").count(text) == 2
     facts = {"further": {**further, "trials": 1}, "plateau": {"used": 9}}
+    for gain, adds in (
+        (0.995, "add up to 100 % to the hypervolume"),
+        (1e-6, "add up to less than 0.01 % to the hypervolume"),
+        (1.5, "more than double the hypervolume"),
+    ):
+        assert f"could {adds}, supposing" in further_text({"further": {**further, "gain": gain}})
     ended = record("t", small_rows(4), tasks=TASKS, facts=facts)
     words = sentence(said(ended), "1 more trial at full length")[0]
     assert words.endswith(" many untried settings. It ended there, at a plateau.")
@@ -189,8 +204,13 @@ def test_too_few_seeds_and_trainings_that_failed(record: Record) -> None:
     rows[-1].status, rows[-1].metrics = "failed", {}
     built = record("s", rows, tasks=TASKS)
     found = said(built)
-    assert "--seeds 5" in sentence(found, "confirmed at 2 fresh seeds, which makes")[1]
-    assert sentence(found, "s-00001 of the front are not confirmed")[1]
+    assert (
+        "--seeds 5"
+        in sentence(found, "1 of the front's 2 members is confirmed at 2 fresh seeds, which makes")[
+            1
+        ]
+    )
+    assert sentence(found, "s-00001 of the front is not confirmed")[1]
     text, remedy = sentence(found, "s-00000 (on the front): 1 of 3 fresh trainings failed")
     assert text.endswith("failed: no reason recorded (s-00004). These trainings count in no mean.")
     # What failed is not tried again at its seed, so the advice has to ask for further ones.

@@ -17,7 +17,7 @@ from analysis.statistics.choice import (
     knee_depth,
     mean_metrics,
 )
-from analysis.statistics.conditions import Condition, parse_condition
+from analysis.statistics.conditions import Condition, parse_condition, parse_conditions
 from trainables import report
 from trainables.errors import UserError
 
@@ -299,3 +299,33 @@ def test_the_named_bounds_admit_the_nearest(rows, bounds) -> None:
         nearest = str(error).split("The nearest is ")[1].partition(":")[0]
         admitted = choose(trials, TWO, [*kept, *wider]).admitted
         assert nearest in [t.trial for t in admitted]
+
+
+def test_what_touches_a_strict_bound_is_not_the_nearest() -> None:
+    bounds = parse_conditions(["cost/density<1"], 2, TWO, HAND[0].metrics)
+    with pytest.raises(UserError) as told:
+        choose(HAND, TWO, bounds)
+    said = str(told.value)
+    assert "The nearest is s-00001: segmentation/miou is 0.48, must be >= 0.49 (missed by" in said
+    assert said.endswith("; --max-loss 12.5 would admit it")
+    # Of what is not dense, one that only touches the bound is told without a miss of nothing.
+    with pytest.raises(UserError, match=r"is s-00001: .* is 50 %, must be > 50 %; --where"):
+        choose(HAND[1:2], TWO, [parse_condition("cost/density>0.5", TWO)])
+    with pytest.raises(UserError, match=r"s-00002: segmentation/miou is 0\.44, must be > 0\.48 \("):
+        chosen(HAND[1:4], TWO, "segmentation/miou>0.48")
+
+
+@pytest.mark.parametrize("bound", ["cost/density<=0.99", "cost/density<=99%"])
+def test_the_dense_network_is_not_near_to_a_bound_on_its_cost(bound: str) -> None:
+    with pytest.raises(UserError, match="nearest is s-00001: segmentation/miou is"):
+        chosen(HAND, TWO, bound, "segmentation/miou>=0.5")
+
+
+def test_only_the_dense_one() -> None:
+    def said(max_loss: float) -> str:
+        choice = choose(HAND, TWO, parse_conditions([], max_loss, TWO, HAND[0].metrics), COST)
+        return reasons.only_dense(choice, lambda trial: trial.number == 0)
+
+    assert "nearest sparse one is s-00001: segmentation/miou is 0.48, must be >= 0.49 (" in said(2)
+    assert said(2).endswith("; --max-loss 12.5 would admit it")
+    assert said(13) == ""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import onnxruntime
 import pytest
 from mlflow.tracking import MlflowClient
 
+from analysis.statistics.reasons import Standing
 from search.execution import ship as shipping
 from search.execution.ship import Shipped, Wanted, ship_from_study
 from search.messages import shipped_json, shipped_lines
@@ -164,6 +166,9 @@ def test_bounds_choose_as_pick_does(ship: Ship) -> None:
     assert shipped.why == (
         "the only one of the 3 models on the front that meets the bounds: Segmentation mIoU ↑, 0.5",
         "cost/density is 100 %, >= 30 % (30 % of dense 100 %)",
+        "the only model that meets the bounds is the dense one; the nearest sparse one is s-00001: "
+        "cost/density is 20 %, must be >= 30 % (missed by 10 percentage points); --where "
+        "'cost/density>=20%' would admit it",
     )
 
 
@@ -195,7 +200,7 @@ def test_where_all_fresh_trainings_failed_the_card_says_so(tmp_path: Path) -> No
         study.end(study.begin("snip", {"seed": seed}, confirms=0), "failed")
     study.begin("snip", {"seed": 9}, confirms=0)  # still at work
     trials = study.record.trials()
-    chosen, _ = shipping._chosen(study.files, trials, known(study), Wanted(out=tmp_path))
+    chosen, *_ = shipping._chosen(study.files, trials, known(study), Wanted(out=tmp_path))
     assert shipping._confirmed(chosen, trials) == ([], 2)
     own = ([chosen.metrics], "the selected seed (2 fresh ones failed)")
     assert shipping._statistics(chosen, [], 2) == own
@@ -216,11 +221,15 @@ def test_a_confirmed_front_is_chosen_from_by_its_means_over_fresh_seeds(tmp_path
     wanted = Wanted(out=tmp_path, max_loss=5.0, best="cost/density")
 
     def taken() -> int:
-        chosen, _ = shipping._chosen(study.files, study.record.trials(), known(study), wanted)
+        chosen, *_ = shipping._chosen(study.files, study.record.trials(), known(study), wanted)
         assert chosen.metrics[study.plan.objectives[0]] == (0.5, 0.49, 0.48)[chosen.number]
         return chosen.number
 
+    def standing(asked: Wanted = wanted) -> Standing:
+        return shipping._chosen(study.files, study.record.trials(), known(study), asked)[2]
+
     assert taken() == 2
+    assert standing().sentences() == []  # nothing is confirmed, and nobody says it is
     # At fresh seeds the cheapest loses 10 %: it was lucky.
     for seed in (7, 8):
         for of, quality, density in ((0, 0.5, 1.0), (1, 0.49, 0.4), (2, 0.45, 0.2)):
@@ -228,6 +237,18 @@ def test_a_confirmed_front_is_chosen_from_by_its_means_over_fresh_seeds(tmp_path
             number = study.begin(settings[of]["method"], {"seed": seed}, confirms=of)
             study.end(number, quality=quality, density=density)
     assert taken() == 1
+    assert standing().sentences() == []
+    # A new member of the front, not confirmed yet: values at selection decide, and it says so.
+    study.end(study.begin("set", {"method": "set", "seed": 0}), quality=0.3, density=0.1)
+    assert taken() == 2
+    new, chosen = standing().sentences()
+    assert new.startswith("1 of the 4 models on the front is not confirmed (s-00009), so values")
+    assert f"-m search confirm s --seeds 2 --storage {tmp_path}` confirms it" in new
+    assert chosen.startswith("at 2 fresh seeds: segmentation 10 % worse, ")
+    assert chosen.endswith(", beside the dense model; it misses segmentation/miou>=95%")
+    asked = replace(wanted, max_loss=None, best=None, trial=2)
+    (said,) = standing(asked).sentences()
+    assert said.startswith("at 2 fresh seeds: segmentation 10 % worse, ")
 
 
 def test_further_seeds_give_the_card_intervals(
