@@ -2,7 +2,7 @@
 
 A tensor with pruned weights is stored as two: `NAME::kept`, its kept values in row-major order, and
 `NAME::mask`, one bit per weight, eight per byte, 1 where kept. All other tensors are stored whole
-under their own names. The metadata hold, as JSON, the configuration, the channels of each task, the
+under their own names. The metadata holds, as JSON, the configuration, the channels of each task, the
 image statistics, the names of tied tensors, which are stored once, and a digest of everything. How
 tasks voted is not in it.
 """
