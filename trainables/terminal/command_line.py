@@ -326,9 +326,9 @@ def require_writable(folder: Path, option: str) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
         raise UserError(
-            f"`{option}` must be writable, got {str(folder)!r} ({error.strerror}); "
-            "choose another folder"
+            f"`{option}` must be writable, got {str(folder)!r} ({why}); choose another folder"
         ) from None
 
 
