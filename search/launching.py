@@ -72,13 +72,15 @@ def run_plan(plan: "Plan", *, quiet: bool, **launch: Any) -> None:
 
     Raises as `check_end` does.
     """
+    from search.execution.launch_options import Launch, check_options
+
+    options = Launch(quiet=quiet, **launch)
+    check_options(plan, options)
     if not quiet:  # what follows loads for seconds
         print(f"study {plan.study}: setting up data, Ray and MLflow", flush=True)
-    from search.execution.launch_options import Launch
     from search.execution.study import run_study
 
     quiet_libraries()
-    options = Launch(quiet=quiet, **launch)
     try:
         end = run_study(plan, options)
     except KeyboardInterrupt:

@@ -31,6 +31,30 @@ def test_the_command_line_itself(package: str) -> None:
     assert (version.exit_code, version.output.split()[0]) == (0, "disparse-search")
 
 
+@pytest.mark.parametrize(
+    ("package", "words", "said"),
+    [
+        ("search", "run demo --trials two", "'--trials': must be a whole number, got 'two'"),
+        ("search", "confirm demo --seeds 2.5", "'--seeds': must be a whole number, got '2.5'"),
+        ("search", "run demo --epochs x", "'--epochs': must be a number, got 'x'"),
+        ("trainables", "train snip --steps 1e3", "'--steps': must be a whole number, got '1e3'"),
+    ],
+)
+def test_a_value_that_is_no_number(package: str, words: str, said: str) -> None:
+    refused = CliRunner().invoke(app_of(package), words.split())
+    assert refused.exit_code == 2
+    assert said in refused.output
+
+
+@pytest.mark.parametrize(
+    "option", ["--concurrency 0", "--gpus-per-trial 2", "--trial-time-limit 0"]
+)
+def test_an_option_that_no_study_can_have_is_refused_at_once(option: str) -> None:
+    refused = CliRunner().invoke(app_of("search"), ["run", "demo", *option.split()])
+    assert f"`{option.split()[0]}` must be" in str(refused.exception)
+    assert not refused.output  # nothing is set up
+
+
 @pytest.mark.parametrize(("package", "name"), commands())
 def test_every_command(package: str, name: str) -> None:
     shown = CliRunner().invoke(app_of(package), [name, "-h"])

@@ -138,6 +138,9 @@ class Driver:
                 given = self._plan, self._launch, self._files, ledger, monitor, reports
                 with progress:
                     run_trials(*given, self._open_runs, more)
+            else:
+                what = "trial" if num_seeds is None else "confirmation"
+                progress.say(f"study {self._plan.study}: nothing to do: every {what} has ended")
         finally:
             monitor.close()
 

@@ -21,6 +21,7 @@ from search.record.storage import StudyRecord
 from trainables.addresses import without_password
 from trainables.errors import Failure, UserError
 from trainables.report import STATUSES, add_recorded_tasks
+from trainables.terminal.as_typed import DEFAULT_STORAGE
 from trainables.terminal.command_line import masked
 
 
@@ -68,9 +69,14 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
 
 
 def all_studies(storage: str) -> dict[str, str]:
-    """Return a line about each study of a storage folder, by name; a damaged one says so."""
-    said = {}
-    for folder in sorted(Path(storage).glob("*/")):
+    """Return a line about each study of a storage folder, by name; a damaged one says so.
+
+    Raises `UserError` for a folder that does not exist, unless it is the default one.
+    """
+    said, where = {}, Path(storage).expanduser()
+    if storage != DEFAULT_STORAGE and not where.is_dir():
+        raise UserError(f"`--storage` must be a folder that exists, got {storage!r}; correct it")
+    for folder in sorted(where.glob("*/")):
         if not (folder / "study.json").is_file():
             continue
         try:

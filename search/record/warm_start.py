@@ -18,7 +18,7 @@ from analysis.statistics.pareto import non_dominated
 from search.plans.objective_values import ending_objectives
 from search.plans.plan import Plan
 from search.record.files.study_file import find_storage
-from search.record.files.study_folder import StudyFiles, again, read_json, studies_in, write_json
+from search.record.files.study_folder import StudyFiles, again, others_than, read_json, write_json
 from search.record.storage import StudyRecord
 from search.samplers.prior import Prior
 from spaces.space import Space
@@ -98,8 +98,8 @@ def read_trials(source: str, storage: Path, option: str = "--warm-start") -> lis
     if not (folder / "study.json").is_file():
         raise UserError(
             f"`{option}` must name a study, got {source!r}, but {str(folder.parent)!r} has none of "
-            f"that name ({studies_in(folder.parent)}); name one of those, or the path of another "
-            "study's folder"
+            f"that name ({others_than(folder.name, folder.parent)}); name one of those, or the "
+            "path of another study's folder"
         )
     whole = f"`{option}` must name studies whose study.json and trials.parquet can be read"
     try:

@@ -59,6 +59,13 @@ def write_frames(folder: Path) -> None:
             np.save(f"{stem}.npy", draws.uniform(1, 4, (240, 320)).astype(np.float32))
 
 
+def test_commands_name_the_environment(repository: Path) -> None:
+    """Pasted after `make setup`, without activating anything."""
+    text = (repository / "README.md").read_text()
+    calls = re.findall(r"^# (\w+\.py): (\S+) \1 ", text, re.MULTILINE)
+    assert calls == [("load.py", ".venv/bin/python"), ("predict.py", ".venv/bin/python")]
+
+
 def test_a_data_set_of_ones_own(repository: Path, modules: Path, tmp_path: Path) -> None:
     write_frames(tmp_path / "raw")
     store = str(tmp_path / "store")

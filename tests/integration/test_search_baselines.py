@@ -131,7 +131,9 @@ def test_the_command_starts_reports_and_resumes(tmp_path: Path) -> None:
     assert [row["seed"] for row in rows] == [3] * 4 + [4] * 4
     # Once more, it reports; the study can be gone on with by its name alone; --quiet is quiet.
     again = invoke(*command)
-    assert said.endswith(again.partition("\n")[2])  # behind the line on setting up
+    _, idle, rest = again.split("\n", 2)  # behind the line on setting up
+    assert idle == "study demo-baselines: nothing to do: every trial has ended"
+    assert said.endswith(rest)
     place = ["--storage", str(tmp_path / "runs")]
     assert invoke("resume", "demo-baselines", "--no-report", *place) == again
     assert invoke(*command, "--quiet") == ""

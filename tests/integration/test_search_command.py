@@ -65,6 +65,7 @@ def test_a_small_real_study(tmp_path: Path) -> None:
     again = search("run", "demo", *SMALL, "--no-report", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "3 trials" in again.stdout
+    assert "study demo: nothing to do: every trial has ended\n" in again.stdout
     assert not any(line.startswith("[") for line in again.stdout.splitlines())
     launches = tmp_path / "runs" / "demo" / "ray"
     assert [path.name for path in launches.glob("launch-*")] == ["launch-000"]

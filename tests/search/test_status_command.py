@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from search.__main__ import app
+from search.record.study_status import all_studies
+from trainables.errors import UserError
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -14,13 +16,15 @@ def invoke(*arguments: str) -> tuple[int, str]:
     return shown.exit_code, shown.stdout
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_storage_without_studies_says_so(there: bool, tmp_path: Path) -> None:
+def test_a_storage_without_studies_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "runs"
-    if there:
-        (folder / "data").mkdir(parents=True)  # a folder of frames is no study
+    monkeypatch.chdir(tmp_path)
+    assert invoke() == (0, "no study in 'runs'\n")  # nothing has been run here
+    with pytest.raises(UserError, match="must be a folder that exists, got"):
+        all_studies(str(folder))
+    assert not folder.exists()  # asking makes nothing
+    (folder / "data").mkdir(parents=True)  # a folder of frames is no study
     assert invoke("--storage", str(folder)) == (0, f"no study in {str(folder)!r}\n")
-    assert folder.exists() == there  # asking makes nothing
 
 
 def test_a_damaged_study_is_listed_with_what_is_wrong(tmp_path: Path) -> None:

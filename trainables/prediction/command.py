@@ -108,7 +108,9 @@ def predict(
         write_json(json_file, result)
     if unread:
         listed = "; ".join(f"{path!r} ({reason})" for path, reason in unread.items())
-        others = f"; the other {len(done)} are in {out}" if done else ""
+        others = ""
+        if done:
+            others = f"; the other {'is' if len(done) == 1 else f'{len(done)} are'} in {out}"
         raise UserError(
             f"IMAGE must be a picture, such as PNG or JPEG, got {listed}; "
             f"correct or leave {'it' if len(unread) == 1 else 'them'} out{others}"

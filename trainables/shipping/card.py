@@ -167,7 +167,7 @@ def _data(shipped: Mapping[str, Any]) -> str:
         "x width). Images go in as float32 (batch, 3, height, width): (pixel / 255 - mean) / std, "
         "with mean "
         f"{_list(shipped['image_mean'])} and std {_list(shipped['image_std'])} for red, green and "
-        "blue. The ONNX file's metadata hold them too. Predictions come out at the network's "
+        "blue. The ONNX file's metadata holds them too. Predictions come out at the network's "
         "output stride; up-sample them to the image's size."
     )
 

@@ -1,5 +1,9 @@
 """Ships a trained model: compacts, exports, verifies and measures it, and writes the files."""
 
+import contextlib
+import json
+import logging
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +29,7 @@ from trainables.shipping.formats.onnx_export import (
     onnx_bytes,
     program_bytes,
 )
-from trainables.shipping.formats.packed import packed
+from trainables.shipping.formats.packed import digest_of, packed
 from trainables.shipping.latency import Latency, measure
 from trainables.shipping.options import ShipOptions, check
 from trainables.shipping.runtime import OnnxModel, Predict, torch_threads
@@ -37,6 +41,8 @@ from trainables.training.files import write_file
 from trainables.training.watching.reports import Progress
 
 FILES = ("model.onnx", "model.pt2", "weights.safetensors")
+
+logger = logging.getLogger(__name__)
 
 
 def ship(
@@ -61,7 +67,7 @@ def ship(
     A network that an exporter cannot follow is shipped without that file: the object's "problems"
     say why, and the latency is then measured in torch. Raises `UserError` for a size, data or a
     runtime that do not fit, and `Failure` if the shipped model disagrees with the trained one; no
-    file is written then.
+    file is written then. A model that `out` holds is replaced, and named if it is another one.
     """
     started = time.perf_counter()
     check(options)
@@ -97,6 +103,7 @@ def ship(
         "problems": problems,
         "notes": [*problems, *notes(trained, small, verification, options)],
     }
+    _say_replaced(out, contents["weights.safetensors"])
     for name in set(FILES) - contents.keys():
         (out / name).unlink(missing_ok=True)  # of another model, beside a card of this one
     for name, file in contents.items():
@@ -104,6 +111,18 @@ def ship(
     write_file(out / "card.md", model_card(result, by_seed, seeds_are).encode())
     write_json(out / "ship.json", result)
     return result
+
+
+def _say_replaced(out: Path, weights: bytes) -> None:
+    """Warn of another model that was shipped to the same folder."""
+    before = out / "weights.safetensors"
+    if not before.is_file() or digest_of(before.read_bytes()) == digest_of(weights):
+        return
+    made = "another model"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads((out / "ship.json").read_text())
+        made = f"a {known['config']['method']} model, shipped by `{shlex.join(known['command'])}`"
+    logger.warning("note: %s held %s; this one replaces it", out, made)
 
 
 def _data_config(trained: TrainedModel, options: ShipOptions) -> DataConfig:

@@ -27,6 +27,7 @@ from typer.core import TyperGroup
 from trainables.errors import Failure, UserError, is_full_disk, is_out_of_memory
 from trainables.terminal.as_typed import in_text
 from trainables.terminal.installed import lacking
+from trainables.terminal.refused_values import plainly_refused
 from trainables.terminal.standard_streams import outlast_readers
 from trainables.user_code import SEE_TRACEBACK, bug
 
@@ -83,6 +84,7 @@ class Commands(TyperGroup):
         ctx.meta[_ANSWERS] = ("--json", STDOUT) in pairs or f"--json={STDOUT}" in args
         return super().parse_args(ctx, args)
 
+    @plainly_refused()
     def invoke(self, ctx: Any) -> Any:
         """Run the command; where standard output is for JSON, what else is printed goes aside."""
         if not ctx.meta[_ANSWERS]:
@@ -326,9 +328,9 @@ def require_writable(folder: Path, option: str) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
         raise UserError(
-            f"`{option}` must be writable, got {str(folder)!r} ({error.strerror}); "
-            "choose another folder"
+            f"`{option}` must be writable, got {str(folder)!r} ({why}); choose another folder"
         ) from None
 
 

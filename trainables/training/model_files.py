@@ -8,26 +8,33 @@ from trainables.errors import Failure, UserError
 
 MODEL = "model.pt"
 WANTED = (
-    "the model.pt of a trial (runs/NAME/trials/NNNNN/model.pt) or of `train --out DIR` "
-    "(DIR/model.pt)"
+    "the model.pt of a trial (runs/NAME/trials/NNNNN/model.pt, or demo-00003) or of `train --out "
+    "DIR` (DIR/model.pt)"
 )
 _SHIPPED = (".onnx", ".pt2", ".safetensors")
-_TRIAL = re.compile(r"(.+)-(\d{5,})")
+_TRIAL = re.compile(r"(.+)-(\d+)")
+_DIGITS = 5  # of a trial's number in names
 
 
 def model_file(path: Path | str) -> Path:
     """Return the file of a model that is named by itself, by its folder, or as a trial.
 
-    A trial such as demo-00003 is looked for in runs/, if there is no file or folder of that name.
+    A trial such as demo-00003, or demo-3, is looked for in runs/, if there is no file or folder of
+    that name.
     """
     named = Path(path)
     if named.is_dir():
         return named / MODEL
-    trial = _TRIAL.fullmatch(str(path))
-    if trial and not named.exists():
-        inside = Path("runs", trial[1], "trials", trial[2], MODEL)
-        return inside if inside.is_file() else named
-    return named
+    inside = _of_trial(named)
+    return inside if inside is not None and inside.is_file() else named
+
+
+def _of_trial(named: Path) -> Path | None:
+    """Return where the model of a trial lies whose name this is; None for anything else."""
+    trial = _TRIAL.fullmatch(str(named))
+    if trial is None or named.exists():
+        return None
+    return Path("runs", trial[1], "trials", trial[2].zfill(_DIGITS), MODEL)
 
 
 def not_there(path: Path | str, wanted: str = WANTED) -> UserError:
@@ -35,16 +42,31 @@ def not_there(path: Path | str, wanted: str = WANTED) -> UserError:
     named = Path(path)
     folder = named.parent if named.name == MODEL else named
     what = f"no model in {str(path)!r}"
+    inside = _of_trial(named)
+    if inside is not None and (study := inside.parents[2]).is_dir():
+        what = f"no model of trial {str(path)!r}, whose file {str(inside)!r} is missing; restore it"
+        if not inside.parent.is_dir():
+            what = f"no trial {str(path)!r} in {str(study)!r}"
+        return UserError(f"{what}; {_one_of(study)}")
+    if (folder / "summary.json").is_file():  # of a trial that has ended
+        return UserError(
+            f"{what}, where a trained model's files are: its {MODEL} is missing; restore it from a "
+            f"copy, or name {wanted}"
+        )
     if (folder / "study.json").is_file():
-        numbers = sorted(path.parent.name for path in folder.glob(f"trials/*/{MODEL}"))
-        one = f", e.g. {folder / 'trials' / numbers[0] / MODEL}" if numbers else ""
-        return UserError(f"{what}, which is a study's folder; name one of its trials{one}")
+        return UserError(f"{what}, which is a study's folder; {_one_of(folder)}")
     if (folder / "ship.json").is_file():
         return UserError(
             f"{what}, which `ship` wrote: `predict` reads that folder, and load_packed its "
             f"weights.safetensors; here name {wanted}"
         )
     return UserError(f"{what}; name {wanted}")
+
+
+def _one_of(study: Path) -> str:
+    """Return the advice to name a trial of a study whose model is there."""
+    models = sorted(study.glob(f"trials/*/{MODEL}"))
+    return f"name one of its trials{f', e.g. {models[0]}' if models else ''}"
 
 
 def unreadable(path: Path | str, error: OSError) -> UserError | Failure:

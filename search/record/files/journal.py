@@ -40,10 +40,11 @@ class Journal(BaseJournalBackend):
         for values, end in lines_of(self._path, start):
             number += 1
             if isinstance(values, ValueError):
+                later = ", and later ones build on it" if end < self._path.stat().st_size else ""
                 raise UserError(
-                    f"line {number} of {str(self._path)!r} is damaged ({values}), and later ones "
-                    "build on it; restore the file from a copy. What `trials.parquet` beside it "
-                    "holds stays usable: by `analysis`, and for a new study by --warm-start"
+                    f"line {number} of {str(self._path)!r} is damaged ({values}){later}; restore "
+                    "the file from a copy. What `trials.parquet` beside it holds stays usable: by "
+                    "`analysis`, and for a new study by --warm-start"
                 )
             self._read = (number, end)
             if number > log_number_from:

@@ -11,7 +11,7 @@ from search.plans.description import check_version, differences, plan_from_descr
 from search.plans.limits.budget import Budget
 from search.plans.plan import Plan
 from search.record.files.driver_lock import StudyLock
-from search.record.files.study_folder import StudyFiles, again, read_json, studies_in, study_files
+from search.record.files.study_folder import StudyFiles, again, others_than, read_json, study_files
 from trainables import addresses
 from trainables.addresses import without_password
 from trainables.errors import UserError
@@ -108,8 +108,9 @@ def description_of(storage: str, study: str) -> tuple[StudyFiles, dict[str, Any]
     files = study_files(storage, study)
     if not files.exists():
         raise UserError(
-            f"there is no study {study!r} in {str(files.storage)!r} ({studies_in(files.storage)}); "
-            "check the name and --storage, or start one with `search run`"
+            f"there is no study {study!r} in {str(files.storage)!r} "
+            f"({others_than(study, files.storage)}); check the name and --storage, or start one "
+            "with `search run`"
         )
     known = read_json(files.description)
     check_version(known)

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,23 @@ def study_files(storage: str, study: str) -> StudyFiles:
     return StudyFiles(storage=Path(storage).expanduser().absolute(), study=study)
 
 
-def studies_in(storage: Path) -> str:
-    """Return which studies a storage folder holds, in words."""
-    names = sorted(path.parent.name for path in storage.glob("*/study.json"))
-    return f"it holds {', '.join(names)}" if names else "it holds none"
+def others_than(study: str, storage: Path) -> str:
+    """Return which studies a storage folder holds instead of one that it lacks, in words.
+
+    Raises `UserError` where it holds the record of that one, whose study.json was lost.
+    """
+    folder, names = storage / study, sorted(p.parent.name for p in storage.glob("*/study.json"))
+    if any((folder / name).exists() for name in ("optuna.journal", "trials.parquet", "trials")):
+        raise UserError(
+            f"the study {study!r} must have {str(folder / 'study.json')!r}, got no such file, only "
+            "the rest of its record; restore it from a copy, or from the study's run in MLflow "
+            "(record/study.json)"
+        )
+    if not storage.is_dir():
+        return "there is no such folder"
+    close = get_close_matches(study, names, n=1)
+    held = f"it holds {', '.join(names) or 'none'}"
+    return f"{held}; did you mean {close[0]!r}?" if close else held
 
 
 def again(command: str, study: str, storage: Path | str, *options: str) -> str:

@@ -294,7 +294,7 @@ def test_without_mlflow_the_files_are_shipped_all_the_same(ship: Ship, tmp_path:
         ({"trial": 1, "best": "cost/density"}, "`--trial` is the choice itself"),
         ({"trial": 1, "where": ("cost/density<=1",)}, "`--trial` is the choice itself"),
         ({"seeds": 0}, "`--seeds` must be at least 1, got 0"),
-        ({"out": Path(__file__)}, r"`--out` must be writable, got .*\(File exists\)"),
+        ({"out": Path(__file__)}, r"`--out` must be writable, got .*\(it is a file\)"),
         ({"register": "a/b"}, r"`--register` must be a name that MLflow takes, got 'a/b' \("),
         ({"register": " "}, "`--register` must be a name that MLflow takes"),
     ],

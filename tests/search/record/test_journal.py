@@ -122,6 +122,7 @@ def test_damage_is_said_with_its_line(tmp_path: Path, at: int) -> None:
     with pytest.raises(UserError, match=f"line {number} of .* is damaged") as error:
         open_storage(f"journal:///{path}")
     assert str(path) in str(error.value)
+    assert ("later ones build on it" in str(error.value)) == (at != 99)
 
 
 def test_a_line_of_another_program_that_optuna_cannot_apply_is_damage(tmp_path: Path) -> None:

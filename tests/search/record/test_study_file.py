@@ -18,6 +18,7 @@ from search.record.files.study_file import (
 )
 from search.record.files.study_folder import study_files
 from search.record.storage import StudyRecord
+from search.record.warm_start import read_trials
 from trainables.errors import UserError
 from trainables.terminal.command_line import write_json
 
@@ -41,6 +42,23 @@ def test_a_copied_or_renamed_folder_is_refused_wherever_it_is_named(storage: Pat
             reads(str(storage), "copy")
     with pytest.raises(UserError, match="copied or renamed"), locked_study(str(storage), "copy"):
         pass
+
+
+def test_a_study_that_is_not_there_is_told_from_one_that_lost_its_description(
+    storage: Path,
+) -> None:
+    for name, said in (("dmeo", "it holds demo; did you mean 'demo'?"), ("x", r"it holds demo\)")):
+        with pytest.raises(UserError, match=f"there is no study '{name}' in .*{said}"):
+            description_of(str(storage), name)
+    with pytest.raises(UserError, match=r"in '.*none' \(there is no such folder\)"):
+        description_of(str(storage / "none"), "demo")
+    (storage / "demo" / "study.json").unlink()
+    with pytest.raises(UserError, match=r"\(it holds none\)"):
+        description_of(str(storage), "demo")
+    (storage / "demo" / "optuna.journal").touch()
+    for asked in (description_of, lambda at, name: read_trials(name, Path(at))):
+        with pytest.raises(UserError, match=r"must have '.*study\.json', got .*; restore it from"):
+            asked(str(storage), "demo")
 
 
 def test_default_places_follow_a_moved_folder(

@@ -97,7 +97,10 @@ def test_nothing_that_could_be_drawn_is_a_mistake(earlier: StudyFiles) -> None:
             "nobody",
             r"must name a study, got 'nobody', but .* none of that name \(it holds old\)",
         ),
-        ("/nope/nobody", r"must name a study, got '/nope/nobody', but '/nope' .*\(it holds none\)"),
+        (
+            "/nope/nobody",
+            r"must name a study, got '/nope/nobody', but '/nope' .*\(there is no such folder\)",
+        ),
     ],
 )
 def test_mistakes(earlier: StudyFiles, source: str, message: str) -> None:

@@ -250,7 +250,7 @@ def test_what_cannot_be_read_is_named_at_the_end_and_the_others_go_on(
     for path in bad:
         assert f"{str(path)!r} (" in said
     assert "(no such file)" in said
-    assert f"the other 1 are in {out}" in said
+    assert f"the other is in {out}" in said
     assert (out / "good" / "overview.png").is_file()
     assert {path.name for path in out.iterdir()} == {"good", "classes.csv"}
 
@@ -266,7 +266,10 @@ MISTAKES = {
         "got a file that PyTorch did not write, or not to its end; name one of these (`predict` "
         "takes the folder that `ship` wrote, too)",
     ),
-    "out is a file": (["MODEL", "a.png", "--out", "a.png"], "`--out` must be writable"),
+    "out is a file": (
+        ["MODEL", "a.png", "--out", "a.png"],
+        "`--out` must be writable, got 'a.png' (it is a file); choose another folder",
+    ),
     "a result is a file": (["MODEL", "a.png", "--out", "taken"], "`--out` must be writable"),
     "size's form": (["MODEL", "a.png", "--out", "out", "--size", "64"], "must be HEIGHTxWIDTH"),
     "small size": (["MODEL", "a.png", "--out", "out", "--size", "8x64"], "at least 16 pixels"),

@@ -193,6 +193,20 @@ def test_nothing_is_written_if_the_shipped_model_disagrees(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_that_is_replaced_is_named(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, fast = tmp_path / "out", ShipOptions(runtime="torch", with_data=False)
+    for seed in (0, 0, 1):  # the same model again is no other one
+        trained = untrained(config(model__name=OWN), seed=seed)
+        ship.ship(trained, out, fast, command=["ship", "mine"])
+    said = [record.getMessage() for record in caplog.records if record.name == ship.__name__]
+    assert said == [
+        f"note: {out} held a {trained.config.method} model, shipped by `ship mine`; this one "
+        "replaces it"
+    ]
+
+
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "runtime": (["--runtime", "onnx"], "unknown runtime 'onnx'; valid: onnxruntime, torch"),
     "device": (["--device", "gpu"], "unknown device 'gpu'. Did you mean 'cpu'? Valid: cpu, cuda"),

@@ -54,7 +54,9 @@ def test_other_files_are_refused(tmp_path):
         with pytest.raises(UserError, match=r"no model in '.*'; name the model\.pt of a trial"):
             load_model(named)
     file = tmp_path / "model.pt"
-    rule = r"must be the model\.pt of a trial \(runs/NAME/trials/NNNNN/model\.pt\) or of `train"
+    rule = (
+        r"must be the model\.pt of a trial \(runs/NAME/trials/NNNNN/model\.pt, or demo-00003\) or"
+    )
     for contents, said in (
         (b"", "an empty file"),
         (b"not a model", "a file that PyTorch did not write"),
@@ -141,5 +143,22 @@ def test_a_trial_is_named_as_the_report_names_it(tmp_path, monkeypatch):
     path.parent.mkdir(parents=True)
     path.touch()
     assert model_file("my-study-00003") == path
+    assert model_file("my-study-3") == path
+    for name, said in (
+        (
+            "my-study-00099",
+            r"no trial 'my-study-00099' in 'runs/my-study'; name one of its trials, e",
+        ),
+        ("my-study-4", r"no trial 'my-study-4' in"),
+        ("other-3", r"no model in 'other-3'; name .*, or demo-00003\)"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_model(name)
+    path.rename("elsewhere.pt")
+    (path.parent / "summary.json").touch()
+    with pytest.raises(UserError, match=r"of trial 'my-study-3', whose file '.*' is missing; rest"):
+        load_model("my-study-3")
+    with pytest.raises(UserError, match=r"its model\.pt is missing; restore it"):
+        load_model(path)
     Path("my-study-00003").mkdir()  # what is there is meant
     assert model_file("my-study-00003") == Path("my-study-00003/model.pt")

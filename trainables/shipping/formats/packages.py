@@ -18,7 +18,7 @@ def require_packages(*names: str) -> None:
     if missing:
         raise UserError(
             f"shipping needs {', '.join(names or PACKAGES)}, got no {', '.join(missing)}; "
-            "install them with pip install 'disparse-search[ship]'"
+            "in the clone, run `make setup`, or `pip install -e '.[ship]'`"
         )
 
 

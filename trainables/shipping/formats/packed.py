@@ -2,9 +2,9 @@
 
 A tensor with pruned weights is stored as two: `NAME::kept`, its kept values in row-major order, and
 `NAME::mask`, one bit per weight, eight per byte, 1 where kept. All other tensors are stored whole
-under their own names. The metadata hold, as JSON, the configuration, the channels of each task, the
-image statistics, the names of tied tensors, which are stored once, and a digest of everything. How
-tasks voted is not in it.
+under their own names. The metadata holds, as JSON, the configuration, the channels of each task,
+the image statistics, the names of tied tensors, which are stored once, and a digest of everything.
+How tasks voted is not in it.
 """
 
 import hashlib
@@ -107,6 +107,18 @@ def load_packed(path: Path | str, device: str = "cpu") -> TrainedModel:
         if is_out_of_memory(error):
             raise
         raise _refused(path, f"one of another network ({in_a_line(error)})") from error
+
+
+def digest_of(data: bytes) -> str:
+    """Return the digest that a file's contents name, which two of one model share; "" without one.
+
+    The contents themselves differ: safetensors writes its metadata in no fixed order.
+    """
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return str(header["__metadata__"]["digest"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _refused(path: Path | str, said: str) -> UserError:

@@ -72,7 +72,7 @@ def _torch_pruning() -> ModuleType:
     except ImportError:
         raise UserError(
             "structure channel needs Torch-Pruning, which is not installed; "
-            "pip install 'disparse-search[ship]', or use sparsity.structure=weight"
+            "in the clone, run `pip install -e '.[ship]'`, or use sparsity.structure=weight"
         ) from None
     return torch_pruning
 
