@@ -21,7 +21,7 @@ from search.execution.repeats import FAILED, repeats_of, settings_of
 from search.plans.description import plan_from_description
 from search.record.files.study_file import description_of, find_addresses, find_storage
 from search.record.files.study_folder import StudyFiles, again, read_json
-from search.record.front import is_confirmation
+from search.record.front import CONFIRMS, is_confirmation
 from search.record.storage import StudyRecord
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError
@@ -329,6 +329,8 @@ def _not_complete(
 ) -> UserError:
     found = [trial for trial in trials if trial.number == number]
     status = found[0].user_attrs.get("status", "not at its end") if found else "not in the study"
+    if found and is_confirmation(found[0]):
+        status = f"trial {found[0].user_attrs[CONFIRMS]} at a fresh seed"
     names = [str(candidate.number) for candidate in complete]
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return UserError(

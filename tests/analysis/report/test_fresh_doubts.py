@@ -342,39 +342,3 @@ def test_surfaces_are_over_the_seeds_of_the_whole_front(record: Record) -> None:
     # Three seeds; the neighbour, which has two, is left out and takes none of them away.
     assert front.attainment[75] == ((0.2, 0.3, 1.0), pytest.approx((0.385, 0.399, 0.4)))
     assert front.attainment[50] == ((0.2, 0.3, 1.0), pytest.approx((0.485, 0.499, 0.5)))
-
-
-def test_a_front_confirmed_in_part_says_who_decides(record: Record, monkeypatch, capsys) -> None:
-    rows = at_fresh_seeds(members(), 2)
-    for row in rows:
-        if row.confirms == 2:
-            row.metrics[MIOU] = 0.45
-    asked = ("--max-loss", "5", "--best", "cost/density", "--json", "-")
-
-    def answer(name: str, made: Sequence[Row]) -> tuple[str, dict]:
-        storage = record(name, made, tasks=TASKS).storage
-        assert run(monkeypatch, "pick", name, *asked[:-2], "--storage", storage) == 0
-        said = capsys.readouterr().out
-        assert run(monkeypatch, "pick", name, *asked, "--storage", storage) == 0
-        return said, json.loads(capsys.readouterr().out)
-
-    said, told = answer("part", and_one_more(rows))
-    assert told["trial"] == "part-00002"
-    assert "1 of the 4 models on the front is not confirmed (part-00009), so values at" in said
-    assert "search confirm part --seeds 2" in said
-    assert "at 2 fresh seeds: segmentation 10 % worse, beside the dense model; it misses" in said
-    assert told["front_unconfirmed"] == ["part-00009"]
-    assert told["confirm"] in said
-    fresh = told["at_fresh_seeds"]
-    assert fresh["missed_bounds"] == ["segmentation/miou>=95%"]
-    assert fresh["loss_percent"] == pytest.approx({MIOU: 10.0})
-    # Confirmed as a whole, or not at all, there is nothing to say.
-    for name, made in (("whole", rows), ("none", members())):
-        said, told = answer(name, made)
-        assert "  but " not in said
-        assert told["front_unconfirmed"] == []
-    # A model that is new itself.
-    bare = [*rows, simple_row(9, "set", 0.15, 0.490)]
-    said, told = answer("bare", bare)
-    assert told["trial"] == "bare-00009"
-    assert "this model is not confirmed: its own values are of one seed" in said
