@@ -289,6 +289,7 @@ def test_without_mlflow_the_files_are_shipped_all_the_same(ship: Ship, tmp_path:
         ({"where": ("cost/density",)}, "`--where` must be"),
         ({"best": "nope"}, "unknown metric 'nope'. The study has cost/density"),
         ({"trial": 2}, r"must be a complete trial, got 2, which is stopped; complete are 0, 1, 3$"),
+        ({"trial": 4}, "got 4, which is trial 0 at a fresh seed; complete are 0, 1, 3"),
         ({"trial": 9}, r"got 9, which is not in the study; complete are 0, 1, 3$"),
         ({"trial": 3}, r"the model of s-00003 must be in .*model.pt', but no file is there"),
         ({"trial": 1, "best": "cost/density"}, "`--trial` is the choice itself"),

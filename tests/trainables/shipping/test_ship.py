@@ -259,7 +259,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         "find_spec",
         lambda name: None if name == "onnxscript" else object(),
     )
-    with pytest.raises(UserError, match=r"no onnxscript;.*pip install 'disparse-search\[ship\]'"):
+    with pytest.raises(UserError, match=r"no onnxscript;.*pip install -e '\.\[ship\]'"):
         packages.require_packages()
 
 
