@@ -175,10 +175,11 @@ def run(folder: Path, space: dict[str, Any], **tune_config: Any) -> Any:
         tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True, **tune_config),
         run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
     )
+    before = signal.getsignal(signal.SIGINT)
     with handlers_kept():
         results = tuner.fit()
-        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # it is Tune's
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is not before  # it is Tune's
+    assert signal.getsignal(signal.SIGINT) is before
     return results
 
 
