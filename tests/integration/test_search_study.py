@@ -210,8 +210,8 @@ def test_sigterm_ends_with_one_line_and_nothing_running(tmp_path: Path) -> None:
         _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 128 + signal.SIGTERM
     assert (
-        errors
-        == f"Ended by SIGTERM. Resume by: {python()} -m search resume cheap --storage {tmp_path}\n"
+        errors == f"Ended by SIGTERM. Resume by: {python()} -m search resume cheap "
+        f"--concurrency 2 --storage {tmp_path}\n"
     )
     # The projector, a session of its own, has seen its driver go.
     _, parents, children = mlflow_runs(tmp_path, "cheap")
