@@ -99,5 +99,5 @@ def test_the_confusion_matrix_has_truth_in_rows() -> None:
 
 
 def test_unknown_definition() -> None:
-    with pytest.raises(UserError, match="valid: corrected, published"):
+    with pytest.raises(UserError, match="Valid: corrected, published"):
         Segmentation(3).accumulator("correct", "cpu")
