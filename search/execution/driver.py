@@ -18,7 +18,7 @@ from search.execution.study_end import StudyEnd
 from search.plans.description import describe_study
 from search.plans.limits.plateau import plateau_text
 from search.record.confirmations import counted
-from search.record.files.study_folder import StudyFiles, past_reports, write_json
+from search.record.files.study_folder import past_reports, write_json
 from search.record.front import is_confirmation
 from search.record.ledger import Ledger
 from search.record.storage import StudyRecord
@@ -189,26 +189,23 @@ class Driver:
         )
 
     def _analyse(self, command: str, *options: str) -> tuple[str, str]:
-        return analyse(command, self._files, self._prepared.addresses.tracking_uri, *options)
+        """Run `analysis report` or `table`: return what it printed, and what went wrong, or ''."""
+        storage, tracking_uri = str(self._files.storage), self._prepared.addresses.tracking_uri
+        arguments = ["-m", "analysis", command, self._files.study, "--storage", storage, *options]
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            # By environment: a command line, with its passwords, is everybody's to read.
+            env={**os.environ, "MLFLOW_TRACKING_URI": tracking_uri},
+        )
+        if done.returncode == 0:
+            return done.stdout.rstrip(), ""
+        lines = (done.stderr or done.stdout).strip().splitlines() or [""]
+        said = scrubbed(lines[-1], tracking_uri)
+        return "", f"{' '.join(arguments)} exited {done.returncode}: {said}"
 
 
 def _statuses(trials: list[FrozenTrial]) -> Counter[str]:
     return Counter(str(t.user_attrs.get("status", "failed")) for t in trials)
-
-
-def analyse(command: str, files: StudyFiles, tracking_uri: str, *options: str) -> tuple[str, str]:
-    """Run `analysis report` or `table`: return what it printed, and what went wrong, or ''."""
-    arguments = ["-m", "analysis", command, files.study, "--storage", str(files.storage), *options]
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        # By environment: a command line, with its passwords, is everybody's to read.
-        env={**os.environ, "MLFLOW_TRACKING_URI": tracking_uri},
-    )
-    if done.returncode == 0:
-        return done.stdout.rstrip(), ""
-    lines = (done.stderr or done.stdout).strip().splitlines() or [""]
-    said = scrubbed(lines[-1], tracking_uri)
-    return "", f"{' '.join(arguments)} exited {done.returncode}: {said}"

@@ -80,8 +80,7 @@ class Recipe:
         if missing:
             raise UserError(
                 f"the recipe {where} must have {', '.join(_REQUIRED[1:])}, got no "
-                f"{', '.join(missing)};"
-                " `python -m search recipe demo` prints one to start from"
+                f"{', '.join(missing)}; `python -m search recipe demo` prints one to start from"
             )
         given = {k: _typed(where, k, v) for k, v in values.items() if v is not None}
         # `{"training": {"steps": 3}}` and `{"training.steps": 3}` are the same settings.
