@@ -202,7 +202,7 @@ def layers(
       python -m analysis layers demo-baselines
       python -m analysis layers demo-baselines --dataset taskonomy --sparsity 0.9
     """
-    from analysis.plots.layers import files as layer_figures
+    from analysis.plots.layers import files
     from analysis.statistics.watershed import read_layers
     from analysis.tables import layer_tables, papers
 
@@ -223,7 +223,7 @@ def layers(
         remarks = layer_tables.remarks()
     folder = _folder(grid, out)
     paths = _write("layers", folder, tables, remarks, layer_tables.to_table(found))
-    paths += layer_figures.write(grid, found, papers.DATASETS, folder)
+    paths += files.write(grid, found, papers.DATASETS, folder)
     _tell(quiet or json_file == Path(STDOUT), tables, remarks, paths)
     _answer(json_file, "layers", [grid], paths, started, {"systems": layer_tables.to_json(found)})
 

@@ -17,6 +17,7 @@ __all__ = [
     "DEPLOYMENT_COSTS",
     "METRICS",
     "PRIMARY_METRICS",
+    "REACHED_THE_END",
     "SPLITS",
     "STATUSES",
     "TAG_CONFIRMS",
@@ -41,6 +42,7 @@ __all__ = [
 
 SPLITS = ("val", "test")
 STATUSES = ("complete", "stopped", "failed", "infeasible")
+REACHED_THE_END = ("complete", "infeasible")  # of training: their metrics are final
 
 TAG_STUDY = "disparse.study"
 TAG_TRIAL = "disparse.trial"

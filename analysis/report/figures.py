@@ -17,8 +17,7 @@ from analysis.labels import admitting, metric_label, number, task_label
 from analysis.methods import may_vote, method_style
 from analysis.plots import canvas, hypervolume, importance, parallel
 from analysis.plots.fronts import front
-from analysis.plots.layers import agreement
-from analysis.plots.layers import density as layers
+from analysis.plots.layers import agreement, density
 from analysis.report import predictions
 from analysis.report.grid import GridFindings, find_grid, write_pictures
 from analysis.statistics.comparing.system_means import SystemMeans, system_means
@@ -241,7 +240,7 @@ def write_figures(found: Findings, out: Path) -> list[Path]:
         paths.append(canvas.save(agreement.draw(found.votes, title, about), out / "agreement.png"))
     if found.layers and found.grid is None:
         title = f"{study.name}: where the front keeps its weights"
-        paths.append(canvas.save(layers.draw(found.layers, title, about), out / "layers.png"))
+        paths.append(canvas.save(density.draw(found.layers, title, about), out / "layers.png"))
     for task, contents in found.predictions.items():
         paths.append(canvas.write_png(contents, out / f"predictions-{task}.png"))
     return paths

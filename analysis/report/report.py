@@ -17,8 +17,7 @@ from plotly.offline import get_plotlyjs
 from analysis.labels import better, metric_label, number, task_label
 from analysis.plots import canvas, hypervolume, importance, parallel, style
 from analysis.plots.fronts import bounds, front, front_page, uncertainty
-from analysis.plots.layers import agreement
-from analysis.plots.layers import density as layers
+from analysis.plots.layers import agreement, density
 from analysis.plots.systems import curves, forest
 from analysis.report.figures import Findings, hover_texts
 from analysis.report.sections import confirmed_tables, health, take, trial_tables
@@ -191,8 +190,8 @@ def _figures(found: Findings) -> dict[str, Any]:
         },
         "agreement": [_markup(panel) for panel in agreement.interactive(found.votes)],
         "agreement_width": agreement.page_width(found.votes),
-        "layers": _markup(layers.interactive(found.layers)) if found.layers else None,
-        "layers_width": layers.page_width(found.layers),
+        "layers": _markup(density.interactive(found.layers)) if found.layers else None,
+        "layers_width": density.page_width(found.layers),
         "predictions": [
             (task_label(task), _embedded(contents)) for task, contents in found.predictions.items()
         ],

@@ -69,7 +69,5 @@ def standing_of(study: Study, choice: Choice[Trial], known: Mapping[str, Confirm
         )
         for name, one in known.items()
     }
-    references = [fresh[t.trial] for t in dense_trials(study) if t.trial in fresh]
-    dense = next((one for one in references if one.metrics), None)
-    is_dense = choice.trial.method == "dense"
-    return standing(choice, study.objectives, fresh, None if is_dense else dense, confirm)
+    references = [trial.trial for trial in dense_trials(study)]
+    return standing(choice, study.objectives, fresh, references, confirm)

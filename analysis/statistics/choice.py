@@ -335,4 +335,4 @@ def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _reached(
     ended: Sequence[tuple[str, Mapping[str, float]]],
 ) -> list[Mapping[str, float]]:
-    return [metrics for status, metrics in ended if status in ("complete", "infeasible")]
+    return [metrics for status, metrics in ended if status in report.REACHED_THE_END]

@@ -1,7 +1,7 @@
 """Say why a model was chosen: in sentences, for `analysis pick` and for `search ship` alike."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,19 +91,22 @@ def standing(
     choice: Choice[Any],
     objectives: Sequence[str],
     fresh: Mapping[str, FreshRuns],
-    dense: FreshRuns | None,
+    references: Collection[str],
     confirm: Callable[[int], str],
 ) -> Standing:
     """Return what fresh seeds say of the chosen trial, and which of the front lack them.
 
-    fresh: by name. dense: of the reference; None for the dense model itself. confirm: gives the
-    command that trains the front at so many fresh seeds.
+    fresh: by name. references: the names of dense trials; the first with fresh seeds is what others
+    are compared with. confirm: gives the command that trains the front at so many fresh seeds.
     """
     counts = {t.trial: fresh[t.trial].num_ended if t.trial in fresh else 0 for t in choice.front}
     lacking = tuple(name for name, count in counts.items() if count < ENOUGH_FRESH)
     lacking = () if choice.by_fresh or not any(counts.values()) else lacking
     runs = fresh.get(choice.trial.trial, FreshRuns())
-    losses = _losses(runs, dense, objectives) if dense is not None else {}
+    known = (fresh.get(name, FreshRuns()) for name in references)
+    dense = next((one for one in known if one.metrics), FreshRuns())
+    is_dense = choice.trial.trial in references
+    losses = {} if is_dense else _losses(runs, dense, objectives)
     missed = []
     for condition in choice.conditions:
         mean = mean_of(

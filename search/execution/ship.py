@@ -17,7 +17,7 @@ from analysis.statistics.choice import (
     mean_metrics,
 )
 from analysis.statistics.conditions import parse_conditions
-from search.execution.repeats import FAILED, repeats_of, settings_of
+from search.execution.repeats import FAILED, Repeats, repeats_of, settings_of
 from search.plans.description import plan_from_description
 from search.record.files.study_file import description_of, find_addresses, find_storage
 from search.record.files.study_folder import StudyFiles, again, read_json
@@ -25,7 +25,7 @@ from search.record.front import CONFIRMS, is_confirmation
 from search.record.storage import StudyRecord
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError
-from trainables.report import add_recorded_tasks, non_finite
+from trainables.report import REACHED_THE_END, add_recorded_tasks, non_finite
 from trainables.shipping.options import ShipOptions, check
 from trainables.shipping.seeds import metrics_of_seeds
 from trainables.shipping.ship import ship
@@ -228,8 +228,9 @@ def _chosen(
             f"a model is shipped from a complete trial, got none of {len(trials)} in study "
             f"{files.study!r}; `{again('resume', files.study, files.storage)}` goes on with it"
         )
-    dense = [t for t in candidates("complete", "infeasible") if t.config["method"] == "dense"]
-    standing = partial(_standing, files, trials, objectives, complete, dense)
+    dense = [t for t in candidates(*REACHED_THE_END) if t.config["method"] == "dense"]
+    repeats = repeats_of(trials)
+    standing = partial(_standing, files, repeats, objectives, complete, dense)
     if wanted.trial is not None:
         for candidate in complete:
             if candidate.number == wanted.trial:
@@ -239,7 +240,7 @@ def _chosen(
                 return candidate, ("as asked by --trial",), said
         raise _not_complete(wanted.trial, trials, complete)
     by_number = {candidate.number: candidate for candidate in complete}
-    means, dense = _as_known(complete, dense, objectives, trials)
+    means, dense = _as_known(complete, dense, objectives, repeats)
     names = {metric for one in means for metric in one.metrics}
     bounds = parse_conditions(wanted.where, wanted.max_loss, objectives, mean_metrics(dense), names)
     by_fresh = means is not complete
@@ -250,37 +251,32 @@ def _chosen(
 
 def _standing(
     files: StudyFiles,
-    trials: Sequence[FrozenTrial],
+    repeats: Repeats,
     objectives: Sequence[str],
     complete: Sequence[_Candidate],
     dense: Sequence[_Candidate],
     choice: Choice[_Candidate],
 ) -> reasons.Standing:
-    repeats = repeats_of(trials)
     fresh = {}
     for one in (*complete, *dense):
         ended = repeats.get(settings_of(one.config), [])
         reached = {seed: metrics for seed, status, metrics in ended if status != FAILED}
         failed = sum(status == FAILED for _, status, _ in ended)
         fresh[one.trial] = reasons.FreshRuns(metrics=reached, num_failed=failed)
-    reference = next((fresh[t.trial] for t in dense if fresh[t.trial].metrics), None)
-    if choice.trial.config["method"] == "dense":
-        reference = None
 
     def confirm(num_seeds: int) -> str:
         return again("confirm", files.study, files.storage, "--seeds", str(num_seeds))
 
-    return reasons.standing(choice, objectives, fresh, reference, confirm)
+    return reasons.standing(choice, objectives, fresh, [one.trial for one in dense], confirm)
 
 
 def _as_known(
     complete: list[_Candidate],
     dense: list[_Candidate],
     objectives: Sequence[str],
-    trials: Sequence[FrozenTrial],
+    repeats: Repeats,
 ) -> tuple[list[_Candidate], list[_Candidate]]:
     """Return the same with their means over fresh seeds, where the whole front has them."""
-    repeats = repeats_of(trials)
     fresh = {
         one.trial: [(s, metrics) for _, s, metrics in repeats.get(settings_of(one.config), [])]
         for one in (*complete, *dense)

@@ -25,8 +25,7 @@ from spaces.space import Space
 from trainables.addresses import first_line
 from trainables.errors import UserError
 from trainables.integrity.checksums import read_table
-
-_FULL_LENGTH = ("complete", "infeasible")  # statuses whose metrics are final
+from trainables.report import REACHED_THE_END
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +119,7 @@ def read_trials(source: str, storage: Path, option: str = "--warm-start") -> lis
                 params={**settings, **json.loads(row["params"])}, metrics=json.loads(row["metrics"])
             )
             for row in rows
-            if row["status"] in _FULL_LENGTH and row.get("confirms") is None
+            if row["status"] in REACHED_THE_END and row.get("confirms") is None
         ]
     except (OSError, UserError, KeyError, ValueError, TypeError) as error:
         raise UserError(

@@ -180,8 +180,11 @@ class Projection:
                 self._write(self._client.log_batch, run.run_id, metrics=points)
 
     def _lacking(self, values: Mapping[str, float], known: Mapping[str, float]) -> list[Metric]:
+        lacking = {name: value for name, value in values.items() if known.get(name) != value}
+        if not lacking:
+            return []
         last = max((run_content.times_of(t)[1] or 0 for t in self._settled.values()), default=0)
-        return [Metric(name, v, last, 0) for name, v in values.items() if known.get(name) != v]
+        return [Metric(name, value, last, 0) for name, value in lacking.items()]
 
     def _retire_moved(self, study_id: str) -> None:
         """Mark a study's runs of another place as deleted: it is projected anew in this one."""

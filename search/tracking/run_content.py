@@ -18,6 +18,7 @@ from spaces.presets import without_effect
 from trainables.config import TrialConfig, flatten
 from trainables.errors import UserError
 from trainables.report import (
+    REACHED_THE_END,
     TAG_CONFIRMS,
     TAG_FRONT,
     TAG_METHOD,
@@ -52,7 +53,6 @@ _STATUSES = {
     "failed": "FAILED",
 }
 _FRESH = "fresh/"
-_REACHED = ("complete", "infeasible")  # the end of training
 _MAX_PARAM_CHARACTERS = 6000  # MLflow's limit
 _MAX_REASON_CHARACTERS = 4000
 
@@ -206,7 +206,8 @@ def fresh_means(
     """
     repeats: dict[int, list[Sequence[float]]] = {}
     for trial in trials:
-        if is_confirmation(trial) and trial.user_attrs.get("status") in _REACHED and trial.values:
+        reached = trial.user_attrs.get("status") in REACHED_THE_END
+        if is_confirmation(trial) and reached and trial.values:
             repeats.setdefault(trial.user_attrs[CONFIRMS], []).append(trial.values)
     found = {}
     for number, rows in repeats.items():

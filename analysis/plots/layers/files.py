@@ -6,8 +6,7 @@ from pathlib import Path
 
 from analysis.labels import admitting
 from analysis.plots import canvas
-from analysis.plots.layers import density as layers
-from analysis.plots.layers import watershed
+from analysis.plots.layers import density, watershed
 from analysis.statistics.watershed import SystemLayers
 from analysis.studies.masks import Layer, TrialMasks
 from analysis.studies.systems_by_seed import Grid
@@ -22,7 +21,7 @@ def write(
     title = f"{study.name}: where each system keeps its weights"
     rows = [pooled(item) for item in found]
     labels = {id(row): _label(item) for row, item in zip(rows, found, strict=True)}
-    picture = layers.draw(
+    picture = density.draw(
         rows,
         title,
         " · ".join([*facts, "all seeds of a system together"]),

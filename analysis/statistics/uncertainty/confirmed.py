@@ -84,7 +84,7 @@ def confirmations(study: Study) -> dict[str, Confirmed]:
     """
 
     def is_usable(run: Trial) -> bool:
-        reached = run.status in ("complete", "infeasible")
+        reached = run.status in report.REACHED_THE_END
         return reached and not report.non_finite(run.metrics, study.objectives)
 
     ended: dict[int, dict[int, Trial]] = {}
@@ -96,7 +96,7 @@ def confirmations(study: Study) -> dict[str, Confirmed]:
             of_trial[run.seed] = run
     shared = {_settings(t): ended[t.number] for t in study.trials if t.number in ended}
     found = {}
-    for trial in study.with_status("complete", "infeasible"):
+    for trial in study.with_status(*report.REACHED_THE_END):
         own = ended.get(trial.number) or (shared.get(_settings(trial)) if trial.params else None)
         if own:
             by_seed = sorted(own.items())

@@ -87,6 +87,6 @@ def _reason(study: Study, one: Confirmed) -> str:
 
 
 def _why(study: Study, run: Trial) -> str:
-    if run.status in ("complete", "infeasible"):
+    if run.status in report.REACHED_THE_END:
         return f"{', '.join(report.non_finite(run.metrics, study.objectives))} was not a number"
     return failure_reason(study, run)

@@ -11,8 +11,7 @@ from analysis.labels import admitting, layer_label
 from analysis.methods import method_order, method_style
 from analysis.plots import canvas, parallel, style
 from analysis.plots.fronts import front, front_page
-from analysis.plots.layers import agreement
-from analysis.plots.layers import density as layers
+from analysis.plots.layers import agreement, density
 from analysis.report import figures
 from analysis.report.report import render
 from analysis.studies.trials import load_study
@@ -156,6 +155,6 @@ def test_pre_training_is_a_choice_only_where_its_length_is(record: Record) -> No
 
 
 def test_a_map_of_one_row_has_room_for_its_colour_bar(found: figures.Findings) -> None:
-    one = layers.draw(found.layers[:1], "title", "subtitle")
-    many = layers.draw(found.layers * 4, "title", "subtitle")
+    one = density.draw(found.layers[:1], "title", "subtitle")
+    many = density.draw(found.layers * 4, "title", "subtitle")
     assert 3.5 <= one.get_figheight() < many.get_figheight()

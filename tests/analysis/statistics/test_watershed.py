@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.plots.layers import files as layer_figures
+from analysis.plots.layers import files
 from analysis.statistics import watershed
 from analysis.statistics.chance import chance_agreement
 from analysis.statistics.comparing.comparison import correlation_with_depth
@@ -143,7 +143,7 @@ def test_densities_are_pooled_over_seeds(record: Record) -> None:
     _, _, found = read(record)
     heads = {
         item.system.method: next(
-            layer for layer in layer_figures.pooled(item).layers if layer.owner == "depth"
+            layer for layer in files.pooled(item).layers if layer.owner == "depth"
         )
         for item in found
     }
