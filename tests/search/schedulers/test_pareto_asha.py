@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import search.schedulers.pareto_asha
+from search.execution.cluster.local_ray import local_environment
 from search.execution.launch import handlers_kept
 from search.schedulers.pareto_asha import ParetoASHA
 from trainables.errors import UserError
@@ -154,15 +155,16 @@ def trainable(config: dict[str, Any]) -> None:
 def ray_tune(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[3])}},
-    )
-    yield tmp_path_factory.mktemp("ray")
-    ray.shutdown()
+    with local_environment():  # Ray reads a token once in a process: the one studies have as well
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[3])}},
+        )
+        yield tmp_path_factory.mktemp("ray")
+        ray.shutdown()
 
 
 def run(folder: Path, space: dict[str, Any], **tune_config: Any) -> Any:
