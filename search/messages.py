@@ -57,6 +57,8 @@ def end_lines(plan: Plan, end: StudyEnd, options: Sequence[str] = ()) -> Iterato
         yield f"ended {end.plateau}"
     if end.confirmed:
         yield f"confirmed at fresh seeds: {end.confirmed}"
+    for choice in end.choices:
+        yield f"take     {choice}"
     if end.table:
         yield end.table
     for path in (end.directory / "trials.parquet", end.directory / "report.html"):

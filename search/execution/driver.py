@@ -1,5 +1,6 @@
 """Drives one launch of a study whose lock is held: from its record to how it stands at the end."""
 
+import json
 import math
 import os
 import subprocess
@@ -28,7 +29,7 @@ from search.tracking.projector import Projector
 from trainables.addresses import scrubbed
 from trainables.report import describe
 from trainables.sweep.display import Progress
-from trainables.terminal.command_line import masked
+from trainables.terminal.command_line import STDOUT, masked
 
 
 class Driver:
@@ -113,8 +114,10 @@ class Driver:
         reports = past_reports(self._files, ledger.trials())
         for trial, metrics in reports:
             ledger.reported(trial.number, metrics)
-        ended = len(ledger.finished())
-        in_trials = self._plan.budget.trials is not None
+        confirming = num_seeds is not None
+        ended = sum(is_confirmation(trial) == confirming for trial in ledger.finished())
+        # What is left to confirm is known, whatever the study's budget is counted in.
+        in_trials = confirming or self._plan.budget.trials is not None
         progress = Progress(
             trials=ended + ledger.num_remaining if in_trials else None,
             finished=ended,
@@ -166,6 +169,12 @@ class Driver:
         if statuses["complete"] and self._plan.grid is not None and not self._launch.quiet:
             table, failure = self._analyse("table", "--primary")
             problem = problem or failure
+        choices: list[str] = []
+        confirming = self._prepared.num_seeds is not None
+        if confirming and not ledger.num_remaining and not self._launch.quiet:
+            answer, failure = self._analyse("pick", "--json", STDOUT)
+            choices = _choices_in_words(answer) if answer else []
+            problem = problem or failure
         reasons = Counter(str(t.user_attrs.get("reason", "")) for t in own)
         again_at = _statuses([t for t in ledger.finished() if is_confirmation(t)])
         plateau = self._described["plateau"]
@@ -184,12 +193,13 @@ class Driver:
             unwritten=scrubbed(unwritten, tracking_uri),
             report_problem=problem,
             table=table,
-            confirming=self._prepared.num_seeds is not None,
+            confirming=confirming,
             confirmed=", ".join(f"{count} {status}" for status, count in again_at.items()),
+            choices=tuple(choices),
         )
 
     def _analyse(self, command: str, *options: str) -> tuple[str, str]:
-        """Run `analysis report` or `table`: return what it printed, and what went wrong, or ''."""
+        """Run a command of `analysis`: return what it printed, and what went wrong, or ''."""
         storage, tracking_uri = str(self._files.storage), self._prepared.addresses.tracking_uri
         arguments = ["-m", "analysis", command, self._files.study, "--storage", storage, *options]
         done = subprocess.run(
@@ -205,6 +215,18 @@ class Driver:
         lines = (done.stderr or done.stdout).strip().splitlines() or [""]
         said = scrubbed(lines[-1], tracking_uri)
         return "", f"{' '.join(arguments)} exited {done.returncode}: {said}"
+
+
+def _choices_in_words(answer: str) -> list[str]:
+    """Say what each plain condition takes, and before fresh seeds took.
+
+    answer: what `analysis pick --json` wrote.
+    """
+    found = []
+    for one in json.loads(answer)["plain_conditions"]:
+        said = one["before"] or ("As before fresh seeds." if one["chosen_by_fresh_seeds"] else "")
+        found.append(f"{one['condition']}: {one['trial'] or 'none'}. {said}".rstrip(". ") + ".")
+    return found
 
 
 def _statuses(trials: list[FrozenTrial]) -> Counter[str]:

@@ -43,7 +43,9 @@ class Monitor(Callback):
             shutil.rmtree(self._files.trial(assignment.number), ignore_errors=True)
             self._to_clear.append(assignment.name)
         self._guard(self.clear_checkpoints)
-        self._guard(lambda: self._progress.started(assignment.name, assignment.config.method))
+        what, repeats = assignment.config.method, assignment.repeats
+        what = what if repeats is None else f"repeats {repeats}: {what}"
+        self._guard(lambda: self._progress.started(assignment.name, what))
         rows = read_json_lines(self._files.reports(assignment.number))
         self._steps[assignment.number] = max((row["step"] for row in rows), default=-1)
 

@@ -13,6 +13,7 @@ class StudyEnd:
     report_problem: why there is no report or table. table: of a grid's systems.
     plateau: where the study ended before its budget did, why.
     confirmed: how many confirmations ended, in words. confirming: whether they are what remains.
+    choices: once they have ended, what plain conditions take now, and what they took before.
     """
 
     directory: Path
@@ -30,3 +31,4 @@ class StudyEnd:
     plateau: str = ""
     confirmed: str = ""
     confirming: bool = False
+    choices: tuple[str, ...] = ()

@@ -42,13 +42,18 @@ _FRACTION = "training/fraction"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """One trial to run. reference: trained to its end, whatever others do."""
+    """One trial to run.
+
+    reference: trained to its end, whatever others do. repeats: the number of the trial that it
+    confirms.
+    """
 
     name: str
     number: int
     config: TrialConfig
     reference: bool
     resumed: bool
+    repeats: int | None = None
 
 
 class Ledger:
@@ -312,6 +317,7 @@ class Ledger:
             config=config,
             reference=bool(trial.user_attrs["reference"]),
             resumed=resumed,
+            repeats=trial.user_attrs.get(CONFIRMS),
         )
 
     def _close(self, trial: FrozenTrial, trial_id: int) -> None:

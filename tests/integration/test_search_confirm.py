@@ -1,6 +1,7 @@
 """`search confirm` with real Ray, Optuna and MLflow: killed in mid-way, nothing is doubled."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from optuna.trial import TrialState
 
 from analysis.statistics.uncertainty.confirmed import confirmations
 from analysis.studies.trials import load_study
+from analysis.tables.plain_choices import choices
 from search.record.front import is_confirmation
 from search.record.study_status import study_status
 from tests.integration.records import (
@@ -141,6 +143,21 @@ def test_a_small_real_study_is_confirmed(tmp_path: Path) -> None:
     study = load_study("demo", tmp_path / "runs")
     found = confirmations(study)
     assert "demo-00000" in found
+    # Every line of progress counts the confirmations, and says what is repeated.
+    count = len(study.confirmations)
+    shown = re.findall(r"^\[ *(\d+)/(\d+)\] demo-\d{5} repeats (\d+): ", done.stdout, re.M)
+    assert [int(place) for place, _, _ in shown] == list(range(1, count + 1))
+    assert shown[-1][1] == str(count)
+    repeated = Counter(f"demo-{int(number):05d}" for _, _, number in shown)
+    assert repeated == {name: 2 for name in found}
+    # The end says what to take now, and whether that has changed.
+    taken = re.findall(r"^take     (.+): (demo-\d{5}|none)\.(.*)", done.stdout, re.M)
+    plainly = choices(study)
+    assert [(words, name) for words, name, _ in taken] == [
+        (one.condition, one.pick.trial.trial if one.pick else "none") for one in plainly
+    ]
+    for one, (_, _, said) in zip(plainly, taken, strict=True):
+        assert said.strip() == (one.before or "As before fresh seeds." * one.by_fresh)
     assert all("multitask/delta_percent" in "".join(r.metrics) for r in study.confirmations)
     text = page.read_text()
     assert "single seed" not in text

@@ -67,6 +67,11 @@ def test_the_end_says_what_to_do_next(
     confirmed = list(end_lines(plan, end_of(runs, confirmed="12 complete", confirming=True)))
     assert [line for line in confirmed if "confirm demo" in line] == []
     assert f"choose   {run} -m analysis pick demo" in confirmed
+    taken = end_of(runs, confirmed="12 complete", choices=("Density at most 10 %: demo-00003.",))
+    assert list(end_lines(plan, taken))[1:3] == [
+        "confirmed at fresh seeds: 12 complete",
+        "take     Density at most 10 %: demo-00003.",
+    ]
     extended = list(end_lines(plan, end_of(runs, confirmed="12 complete")))
     assert [line for line in extended if line.startswith("be sure")] == [lines[3]]
     for nothing_yet in ({"remaining": 3}, {"front": 0}):
