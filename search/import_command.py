@@ -55,6 +55,7 @@ def import_sweep(
 
     set_ray_environment()
     from search.execution.swept import plan_of_swept, read_swept, taking
+    from search.record.confirmations import counted
 
     silent = quiet or json_file == STDOUT
     swept = read_swept(directory)
@@ -70,10 +71,10 @@ def import_sweep(
         runner=taking(swept),
     )
     if not silent:
-        count = len(swept.trials)
-        print(f"{directory}: {count} trials, trained on {swept.sweep.device}", flush=True)
+        count = counted(len(swept.trials), "trial")
+        print(f"{directory}: {count}, trained on {swept.sweep.device}", flush=True)
     end = run_study(plan, launch)
-    without = f"{swept.num_without_model} trials came without model.pt"
+    without = f"{counted(swept.num_without_model, 'trial')} came without model.pt"
     notes = [f"note: {without}: they cannot be shipped"] if swept.num_without_model else []
     show_end(plan, end, quiet=silent, notes=notes)
     if json_file is not None:

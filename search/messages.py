@@ -66,7 +66,7 @@ def end_lines(plan: Plan, end: StudyEnd, options: Sequence[str] = ()) -> Iterato
             yield f"{path.stem:8s} {as_typed(path)}"
     if end.front and not end.remaining and plan.grid is None:
         yield f"choose   {study_command('analysis pick', plan.study, end.directory.parent)}"
-        if not end.confirming:  # trials that are new since `confirm` may be on the front
+        if end.unconfirmed:
             # Nothing behind the command: a shell may take a comment for arguments.
             confirm = again("confirm", plan.study, end.directory.parent, *options)
             yield f"be sure  train the front at fresh seeds: {confirm}"

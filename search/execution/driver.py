@@ -10,10 +10,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from analysis.statistics.choice import ENOUGH_FRESH
 from search.execution import launch as with_ray
 from search.execution.checkpoints import clear_tune_states
 from search.execution.monitor import Monitor
 from search.execution.preparation import Prepared
+from search.execution.repeats import repeats_of, settings_of
 from search.execution.storage_failures import failures_of_storage
 from search.execution.study_end import StudyEnd
 from search.plans.description import describe_study
@@ -176,6 +178,9 @@ class Driver:
             choices = _choices_in_words(answer) if answer else []
             problem = problem or failure
         reasons = Counter(str(t.user_attrs.get("reason", "")) for t in own)
+        repeats = repeats_of(ledger.finished())
+        members = set(ledger.front())
+        front = [t.user_attrs["config"] for t in own if t.number in members]
         again_at = _statuses([t for t in ledger.finished() if is_confirmation(t)])
         plateau = self._described["plateau"]
         tracking_uri = self._prepared.addresses.tracking_uri
@@ -186,7 +191,7 @@ class Driver:
             complete=statuses["complete"],
             failed=statuses["failed"],
             remaining=ledger.num_remaining,
-            front=len(ledger.front()),
+            front=len(front),
             idle=ledger.idle,
             plateau=plateau_text(plateau) if plateau else "",
             reason=next((reason for reason, _ in reasons.most_common() if reason), ""),
@@ -195,6 +200,7 @@ class Driver:
             table=table,
             confirming=confirming,
             confirmed=", ".join(f"{count} {status}" for status, count in again_at.items()),
+            unconfirmed=any(len(repeats.get(settings_of(c), ())) < ENOUGH_FRESH for c in front),
             choices=tuple(choices),
         )
 

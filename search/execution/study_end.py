@@ -13,6 +13,7 @@ class StudyEnd:
     report_problem: why there is no report or table. table: of a grid's systems.
     plateau: where the study ended before its budget did, why.
     confirmed: how many confirmations ended, in words. confirming: whether they are what remains.
+    unconfirmed: whether a model of the front has fewer fresh seeds than a choice needs.
     choices: once they have ended, what plain conditions take now, and what they took before.
     """
 
@@ -31,4 +32,5 @@ class StudyEnd:
     plateau: str = ""
     confirmed: str = ""
     confirming: bool = False
+    unconfirmed: bool = True
     choices: tuple[str, ...] = ()

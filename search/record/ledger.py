@@ -125,8 +125,7 @@ class Ledger:
             return ""
         return (
             f"the study ended because its last {self._num_idle} trials used nothing of "
-            f"{self.plan.budget.text}. Fix the cause that they report, then run the same command "
-            "again"
+            f"{self.plan.budget.text}. Fix the cause that they report, then resume it"
         )
 
     def trials(self) -> list[FrozenTrial]:

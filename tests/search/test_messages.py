@@ -64,7 +64,7 @@ def test_the_end_says_what_to_do_next(
         f"MLflow   {run} -m mlflow ui --backend-store-uri sqlite:///{runs}/mlflow.db",
         "         switch its page to “Model training”, at the top left, to see the runs",
     ]
-    confirmed = list(end_lines(plan, end_of(runs, confirmed="12 complete", confirming=True)))
+    confirmed = list(end_lines(plan, end_of(runs, confirmed="12 complete", unconfirmed=False)))
     assert [line for line in confirmed if "confirm demo" in line] == []
     assert f"choose   {run} -m analysis pick demo" in confirmed
     taken = end_of(runs, confirmed="12 complete", choices=("Density at most 10 %: demo-00003.",))

@@ -60,9 +60,11 @@ class Progress:
             disable=quiet or not self._console.is_terminal,
             transient=True,
         )
-        self._began, self._ended_here = time.monotonic(), 0
+        self._began: float | None = None  # of the first trial: what comes before is no pace
+        self._ended_here = 0
         self._all = self._bars.add_task("trials", total=trials, completed=finished, said="")
         self._running: dict[str, tuple[rich.progress.TaskID, str, float]] = {}
+        self._fractions: dict[str, float] = {}  # of the running trials, as far as they reported
         self._noted: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -93,22 +95,26 @@ class Progress:
         """Show a trial that begins."""
         bar = self._bars.add_task(f"{name} {method}", total=1.0, said="")
         self._running[name] = (bar, method, time.monotonic())
+        self._began = self._began or time.monotonic()
 
     def reported(self, name: str, fraction: float, metrics: Mapping[str, float]) -> None:
         """Show how far a trial has come."""
         if name in self._running:
             said = self._values(metrics)
             self._bars.update(self._running[name][0], completed=fraction, said=said)
+            self._fractions[name] = fraction
 
     def dropped(self, name: str) -> None:
         """Show a trial no longer, which has not ended."""
         bar, _, _ = self._running.pop(name, (None, "", 0.0))
+        self._fractions.pop(name, None)
         if bar is not None:
             self._bars.remove_task(bar)
 
     def ended(self, name: str, status: str, reason: str, metrics: Mapping[str, float]) -> None:
         """Print what became of a trial."""
         bar, method, began = self._running.pop(name, (None, "", time.monotonic()))
+        self._fractions.pop(name, None)
         if bar is not None:
             self._bars.remove_task(bar)
         self._finished += 1
@@ -127,8 +133,10 @@ class Progress:
         """Write how long the rest will take at the pace of this launch; "" where nobody knows."""
         if self._trials is None or self._finished >= self._trials:
             return ""
-        pace = (time.monotonic() - self._began) / self._ended_here
-        seconds = pace * (self._trials - self._finished)
+        now = time.monotonic()
+        under_way = sum(self._fractions.values())
+        pace = (now - (self._began or now)) / (self._ended_here + under_way)
+        seconds = pace * (self._trials - self._finished - under_way)
         return f", about {f'{seconds / 60:.0f} min' if seconds >= 90 else f'{seconds:.0f} s'} left"
 
     def _values(self, metrics: Mapping[str, float]) -> str:

@@ -74,7 +74,9 @@ class Budget:
     def text(self) -> str:
         """The budget in words: `18 trials`, `200 epochs`, `1.5 GPU hours or a plateau (2 %)`."""
         until = "" if self.plateau is None else f" or a plateau ({100 * self.plateau:g} %)"
-        return f"{self.amount:g} {_WORDS[self.unit]}{until}"
+        words = _WORDS[self.unit]
+        words = words.removesuffix("s") if self.amount == 1 else words
+        return f"{self.amount:g} {words}{until}"
 
     def raised(self, more: "Budget") -> "Budget":
         """Return the sum, with the plateau of `more`.
