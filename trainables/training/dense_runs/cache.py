@@ -48,10 +48,9 @@ class DenseCache:
         say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
         self.directory = directory
-        self.say = say
+        self.say, self._said = say, False
         device = resolve_device(device)
         self._how: dict[str, Any] = {"device": device, "deterministic": deterministic}
-        self._said = False
 
     def get(
         self, config: TrialConfig, on_progress: Progress | None = None, *, steps: Sequence[int] = ()
@@ -91,8 +90,7 @@ class DenseCache:
 
     def _train(self, config: TrialConfig, folder: Path | None, tell: Progress | None) -> DenseRun:
         """Train the run and keep it in `folder`, or only return it if that is None or unusable."""
-        last = config.training.steps
-        kept = {rewind_step(fraction, last) for fraction in REWIND_FRACTIONS} | {last}
+        kept = {rewind_step(share, config.training.steps) for share in (*REWIND_FRACTIONS, 1.0)}
         run, found = self._open(config, folder)
         reports, weights = list(found.reports), dict(found.weights)
         saved, told = time.monotonic(), 0.0

@@ -64,10 +64,9 @@ def _own_code(config: TrialConfig) -> list[str]:
 def _settings_read(config: TrialConfig, device: str) -> dict[str, object]:
     """Return the settings that a dense trial reads, with the data's content for its folder."""
     assert config.method == "dense", config.method
-    unread = ["sparsity.", "regrowth.", "deployment.", "data.root"]
-    unread += ["training.pretrain_steps", "optimiser.retraining_rate"]
-    # Neither changes a result: a recorded step does what the step does.
-    unread += ["training.prediction_frames", "training.graph"]
+    unread = ["sparsity.", "regrowth.", "deployment.", "data.root", "training.pretrain_steps"]
+    # The last two change no result: a recorded step does what the step does.
+    unread += ["optimiser.retraining_rate", "training.prediction_frames", "training.graph"]
     if config.optimiser.name != "sgd":
         unread.append("optimiser.momentum")
     if config.optimiser.rate_schedule != "halving":
