@@ -230,8 +230,9 @@ def _choices_in_words(answer: str) -> list[str]:
     """
     found = []
     for one in json.loads(answer)["plain_conditions"]:
-        said = one["before"] or ("As before fresh seeds." if one["chosen_by_fresh_seeds"] else "")
-        found.append(f"{one['condition']}: {one['trial'] or 'none'}. {said}".rstrip(". ") + ".")
+        trial = f"{one['trial'] or 'none'}{', the dense model' * bool(one['only_dense'])}."
+        said = one["before"] or "As before fresh seeds." * one["chosen_by_fresh_seeds"]
+        found.append(f"{one['condition']}: {trial} {said}".rstrip())
     return found
 
 
