@@ -151,7 +151,9 @@ def test_a_small_real_study_is_confirmed(tmp_path: Path) -> None:
     repeated = Counter(f"demo-{int(number):05d}" for _, _, number in shown)
     assert repeated == {name: 2 for name in found}
     # The end says what to take now, and whether that has changed.
-    taken = re.findall(r"^take     (.+): (demo-\d{5}|none)(, the dense model)?\.(.*)", done.stdout, re.M)
+    taken = re.findall(
+        r"^take     (.+): (demo-\d{5}|none)(, the dense model)?\.(.*)", done.stdout, re.M
+    )
     plainly = choices(study)
     assert [(words, name) for words, name, _, _ in taken] == [
         (one.condition, one.pick.trial.trial if one.pick else "none") for one in plainly
