@@ -165,7 +165,7 @@ def pick(
     from analysis.statistics.candidates import candidates, standing_of
     from analysis.statistics.comparing.system_means import system_means
     from analysis.studies.trials import load_study
-    from analysis.tables import picked, plain_choices
+    from analysis.tables import picked, plain_choices, plain_words
 
     started = time.perf_counter()
     means = system_means(load_study(name, storage, tracking_uri))
@@ -193,7 +193,7 @@ def pick(
         if seeds is not None:
             print(f"  seeds    {_seeds_text(seeds, chosen.trial.trial, fresh=by_fresh)}")
         if plainly:
-            print(f"\n{plain_choices.text(plainly)}")
+            print(f"\n{plain_words.text(plainly)}")
     if json_file is None:
         return
     answer = {
@@ -201,7 +201,7 @@ def pick(
         "study": study.name,
         **picked.to_json(found),
         **({} if seeds is None else {"seeds": list(seeds)}),
-        "plain_conditions": [plain_choices.to_json(one) for one in plainly],
+        "plain_conditions": [plain_words.to_json(one) for one in plainly],
         "notes": list(study.notes),
         "timing": {"seconds": round(time.perf_counter() - started, 3)},
         "versions": versions(),

@@ -42,6 +42,7 @@ from analysis.studies.constraints import Bound, misses, read_bounds
 from analysis.studies.effort import Course, Epochs, by_epochs, by_time, by_trials, count_epochs
 from analysis.studies.masks import TrialMasks, read_masks
 from analysis.studies.trials import Study, Trial
+from analysis.tables.plain_choices import PlainChoice, choices
 from analysis.tables.typeset import write_parquet
 from trainables import report
 
@@ -72,6 +73,7 @@ class Findings:
     confirmed: Mapping[str, Confirmed]  # what was trained again at fresh seeds, by trial
     ties: Mapping[str, tuple[int, ...]]  # of members no quality tells apart, by trial
     predictions: Mapping[str, bytes]  # by task, as PNGs: of the dense model and the front
+    plainly: tuple[PlainChoice, ...]  # what to take under plain conditions; of a search
     grid: GridFindings | None  # None for a search
 
     @property
@@ -102,6 +104,8 @@ def find(
     sparse = tuple(t for t in members if t.method != "dense")
     voters = tuple(t for t in eligible(study) if may_vote(t.method))
     read = read_masks(study, voters) if with_masks else ()
+    plainly = () if study.is_grid else choices(study)
+    taken = {one.pick.trial.trial for one in plainly if one.pick is not None}
     known = confirmations(study)
     courses = (by_epochs(study, ended) or by_trials(ended), by_time(study, ended))
     return Findings(
@@ -121,7 +125,8 @@ def find(
         importances=measure(study, (*ended, *missed) if with_importances else ()),
         confirmed=known,
         ties=ties(members, known, study.qualities),
-        predictions=predictions.pictures(study, trained) if with_predictions else {},
+        predictions=predictions.pictures(study, trained, taken) if with_predictions else {},
+        plainly=plainly,
         grid=find_grid(study),
     )
 

@@ -1,6 +1,6 @@
 """Choose whose predictions a report shows, and draw them: one picture for each task."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from matplotlib.figure import Figure
 
@@ -14,29 +14,37 @@ from analysis.studies.trials import Study, Trial
 MAX_MEMBERS = 4  # of the front, beside the dense model
 
 
-def choose(study: Study, members: Sequence[Trial]) -> tuple[TrialPredictions, ...]:
+def choose(
+    study: Study, members: Sequence[Trial], taken: Collection[str] = ()
+) -> tuple[TrialPredictions, ...]:
     """Return the first dense trial's predictions, then those of front members, sparsest last.
 
-    members: the joint front. Of those that left predictions four are taken, the densest and the
-    sparsest among them, at even distances in the order of their densities.
+    members: the joint front. taken: names of the trials that a reader is told to take. Of those
+    that left predictions four are shown: what is taken, and of the others as many as there is room
+    for, the sparsest and the densest among them, at even distances in the order of their densities.
     """
     dense = [trial for trial in dense_trials(study)]
+    names = {trial.trial for trial in members} | set(taken)
     sparse = sorted(
-        (trial for trial in members if trial.method != "dense"),
+        (t for t in study.trials if t.trial in names and t.method != "dense"),
         key=lambda trial: (-trial.metrics.get("cost/density", 1.0), trial.number),
     )
     found = read_predictions(study, [*dense, *sparse])
     reference = [item for item in found if item.trial.method == "dense"][:1]
     others = [item for item in found if item.trial.method != "dense"]
-    if len(others) > MAX_MEMBERS:
-        last = MAX_MEMBERS - 1
-        others = [others[round(i * (len(others) - 1) / last)] for i in range(MAX_MEMBERS)]
-    return (*reference, *others)
+    first = [item for item in others if item.trial.trial in taken][:MAX_MEMBERS]
+    rest = [item for item in others if item not in first]
+    room = min(MAX_MEMBERS - len(first), len(rest))
+    # The last is the sparsest; of several, the first is the densest.
+    rest = [rest[-1 - round(i * (len(rest) - 1) / max(1, room - 1))] for i in range(room)]
+    return (*reference, *(item for item in others if item in first or item in rest))
 
 
-def pictures(study: Study, members: Sequence[Trial]) -> dict[str, bytes]:
+def pictures(
+    study: Study, members: Sequence[Trial], taken: Collection[str] = ()
+) -> dict[str, bytes]:
     """Return by task what the dense model and the front predict, as the contents of PNGs."""
-    drawn = figures(study, choose(study, members))
+    drawn = figures(study, choose(study, members, taken))
     return {task: canvas.png(picture) for task, picture in drawn.items()}
 
 

@@ -5,13 +5,14 @@ goes into the page as it is.
 """
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from analysis.labels import better, metric_label, number, task_label
@@ -47,6 +48,7 @@ _DRAWN = {
     bounds.MISSED: "missed",
     uncertainty.ATTAINED: "attained",
 }
+_QUOTED = re.compile(r"`([^`]+)`")
 _FACTS = ("recipe", "dataset", "preset", "tasks", "seed", "created", "commit", "sampler")
 
 
@@ -69,6 +71,7 @@ def render(found: Findings, command: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"with_code": _with_code, "unbroken": _unbroken}
     missed, failures = trial_tables.missed(found), trial_tables.failures(study)
     return environment.get_template("page.html").render(
         study=study,
@@ -98,6 +101,16 @@ def render(found: Findings, command: str) -> str:
         ring=Markup(canvas.ring_svg(style.INK)),
         **_figures(found),
     )
+
+
+def _with_code(text: str) -> Markup:
+    """Escape a text, and set in the type of code what stands between backquotes."""
+    return Markup(_QUOTED.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def _unbroken(text: str) -> str:
+    """Return the text with no line broken between a number and its percent sign."""
+    return text.replace(" %", "\u00a0%")
 
 
 def _links(found: Findings, has_missed: bool) -> dict[str, str]:
@@ -155,7 +168,7 @@ def _front_facts(found: Findings) -> list[tuple[object, str]]:
         return [(len(found.members), "on the joint front")]
     return [
         (len(found.members), "on the search's front"),
-        (len(fresh), "on that of fresh seeds"),
+        (len(fresh), "on the front of fresh means"),
     ]
 
 
@@ -263,6 +276,7 @@ def _made(found: Findings) -> list[tuple[str, str]]:
         *((key, masked(said)) for key, said in terms(study.facts)),
         ("objectives", ", ".join(f"{n} ({better(n)})" for n in study.objectives)),
         ("trials' seeds", _seeds(study.trials)),
+        *([("fresh seeds", _seeds(study.confirmations))] if study.confirmations else []),
         ("read from", source),
         ("MLflow", server),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),

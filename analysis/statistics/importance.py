@@ -140,12 +140,12 @@ def explanation(found: Importances) -> str:
     text = (
         f"{SUMMARY} A parameter matters as far as its values in the best quarter of the trials "
         "are distributed differently from those in all trials (PED-ANOVA, Watanabe et al., IJCAI "
-        "2023, arXiv 2304.10255). What would remain if the best trials were drawn by lot is "
-        "subtracted. Bars are shares of the rest, with one standard deviation by the delete-half "
-        f"jackknife. A bar is pale where lots do as well (p ≥ {SIGNIFICANCE}, corrected for the "
-        "number of parameters). A parameter that only some trials have is judged among these. All "
-        "effects are those of one parameter at a time, within the values that were tried; two "
-        "parameters whose values went together share the credit."
+        "2023, arXiv 2304.10255). What chance alone would give is subtracted. Bars are shares of "
+        "the rest, with one standard deviation by the delete-half jackknife. A bar is pale where "
+        f"it is no better than chance (p ≥ {SIGNIFICANCE}, corrected for the number of "
+        "parameters), whatever its length. A parameter that only some trials have is judged among "
+        "these. All effects are those of one parameter at a time, within the values that were "
+        "tried; two parameters whose values went together share the credit."
     )
     text += (
         f" Computed over the {found.num_trials} trials that ran to the end, dense ones excluded."

@@ -46,13 +46,16 @@ def further_text(facts: Mapping[str, Any]) -> str:
     if not known:
         return ""
     count, gain = int(known["trials"]), float(known["gain"])
-    adds = "more than double the hypervolume"
-    if gain <= 1:
-        adds = f"add up to {few_percent(gain)} to the hypervolume"
+    trials = f"{count} more {'trial' if count == 1 else 'trials'} at full length"
+    if gain > 1:
+        return (
+            f"What {trials} would add is not known: the search's model knows so little of untried "
+            "settings that it allows for more than the whole front has now."
+        )
     return (
-        f"Estimated by the search, more likely too high than too low: {count} more "
-        f"{'trial' if count == 1 else 'trials'} at full length could {adds}, supposing "
-        "that they find the best of many untried settings."
+        f"Estimated by the search, more likely too high than too low: {trials} could add up to "
+        f"{few_percent(gain)} to the hypervolume, supposing that they find the best of many "
+        "untried settings."
     )
 
 

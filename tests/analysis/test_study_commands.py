@@ -11,7 +11,7 @@ from analysis.report import figures
 from analysis.report.report import render
 from analysis.report.sections import health
 from analysis.studies.trials import load_study
-from analysis.tables import plain_choices
+from analysis.tables import plain_choices, plain_words
 from tests.analysis.built_studies import BuiltStudy, confirming, simple_row
 from trainables.terminal.as_typed import python, study_command
 
@@ -47,7 +47,7 @@ def test_every_command_that_names_a_study_says_where_it_is(
     study = load_study("demo", built.storage)
     found = figures.find(study)
     page = html.unescape(render(found, ""))
-    told = [*health.lines(found), page, plain_choices.text(plain_choices.choices(study))]
+    told = [*health.lines(found), page, plain_words.text(plain_choices.choices(study))]
     commands = re.findall(r"-m \w+ \w+ demo[^`\"\n\u201d]*", "\n".join(told))
     kinds = {" ".join(command.split()[1:3]) for command in commands}
     assert {"search confirm", "search extend", "search ship", "analysis pick"} <= kinds

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MEAN = "mean at fresh seeds, 95 % interval"
 ATTAINED = "attained at half of the fresh seeds (shaded: 25 to 75 %)"
-_COLOUR = "#b45309"
-_SHADE = 0.16
+_COLOUR = "#6d28d9"  # no method's: bars and markers overlap
+_SHADE = 0.14
 
 
 def draw(axes: Axes, front: TaskFront, right: float) -> None:
@@ -41,8 +41,8 @@ def draw(axes: Axes, front: TaskFront, right: float) -> None:
             fmt="_",
             color=_COLOUR,
             markersize=7,
-            elinewidth=1.2,
-            capsize=2.5,
+            elinewidth=0.9,
+            capsize=2.0,
             zorder=6,
         )
     for cost, level, up in _arrows(front, axes.get_ylim()):
@@ -100,7 +100,7 @@ def traces(front: TaskFront, right: float, limits: tuple[float, float]) -> list[
     if front.attainment:
         xs, better, worse = _band(front, right)
         band = {"mode": "lines", "line": {"width": 0}, "name": ATTAINED, "hoverinfo": "skip"}
-        fill = {"fill": "toself", "fillcolor": f"rgba(180,83,9,{_SHADE})"}
+        fill = {"fill": "toself", "fillcolor": f"rgba(109,40,217,{_SHADE})"}
         found.append(go.Scatter(x=[*xs, *xs[::-1]], y=[*better, *worse[::-1]], **band, **fill))
         xs, ys = attainment_line(*front.attainment[50], right_edge=right)
         line = {"color": _COLOUR, "width": 1.3}
@@ -113,7 +113,7 @@ def traces(front: TaskFront, right: float, limits: tuple[float, float]) -> list[
             go.Scatter(
                 x=costs,
                 y=means,
-                error_y={**bars, "color": _COLOUR, "thickness": 1.3, "width": 3},
+                error_y={**bars, "color": _COLOUR, "thickness": 1.0, "width": 2},
                 mode="markers",
                 marker={"symbol": "line-ew", "size": 9, "line": {"color": _COLOUR, "width": 2}},
                 name=MEAN,

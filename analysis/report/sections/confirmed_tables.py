@@ -70,7 +70,11 @@ def curse(found: Findings) -> TrialTable:
     Costs that differ between seeds, such as a latency, stand there too. Beside the members are the
     neighbours and the dense model, as far as they were confirmed.
     """
-    heads: list[Head] = []
+    by_means = {trial.trial for trial in fresh_front(found)}
+    cost, costs = found.study.cost, _varying_costs(found)
+    heads = [] if cost in costs else [Head(lines=(metric_label(cost),))]
+    heads += [Head(lines=("on the", "search's front"))]
+    heads += [Head(lines=("on the front", "of the means"))] if by_means else []
     for name in found.study.qualities:
         label = f"{metric_label(name)}\u00a0{_arrow(name)}"
         task = task_label(report.without_split(name).partition("/")[0])
@@ -79,7 +83,6 @@ def curse(found: Findings) -> TrialTable:
             Head(lines=("val at", "fresh seeds")),
             Head(lines=("test at", "fresh seeds"), kind="test"),
         ]
-    costs = _varying_costs(found)
     for name in costs:
         heads += [
             Head(lines=(metric_label(name), "at selection")),
@@ -87,30 +90,35 @@ def curse(found: Findings) -> TrialTable:
         ]
     has_missed = any(missed_constraints(found.study, one) for one in found.confirmed.values())
     rows = []
-    for one in found.confirmed.values():
-        cells = []
+    known = found.confirmed.values()
+    for one in sorted(known, key=lambda one: one.trial.metrics.get(cost, math.inf)):
+        cells = [] if cost in costs else [admitting(one.trial.metrics.get(cost, math.nan), cost)]
+        places = [one.trial.trial in found.member_names]
+        places += [one.trial.trial in by_means] if by_means else []
+        cells += ["yes" if place else "no" for place in places]
         for name in found.study.qualities:
             cells += [admitting(one.trial.metrics.get(name, math.nan), name)]
             cells += [mean_text(one, name), mean_text(one, test_name(name))]
         for name in costs:
             cells += [admitting(one.trial.metrics.get(name, math.nan), name), mean_text(one, name)]
-        place = "yes" if one.trial.trial in found.member_names else "no"
         count = f"{len(one.runs)} of {len(one.tried)}" if one.failed else str(len(one.runs))
         cells += [count]
         if has_missed:
             cells += ["; ".join(missed_constraints(found.study, one)).replace("it misses ", "")]
-        cells += [place, tied_text(found, one.trial)]
+        cells += [tied_text(found, one.trial)]
         look = method_style(one.trial.method)
         rows.append(Row(trial=one.trial.trial, look=look, cells=tuple(cells)))
     heads += [Head(lines=("seeds",))]
     heads += [Head(lines=("misses",), kind="text wrap")] if has_missed else []
-    heads += [Head(lines=("on the front",)), tied_head(found)]
+    heads += [tied_head(found)]
     return TrialTable(heads=tuple(heads), rows=tuple(rows))
 
 
 def curse_text(found: Findings) -> list[str]:
     """Say by how much selection flattered the members of the front, and what ties are worth."""
-    members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
+    # The dense model was not selected.
+    chosen = [trial for trial in found.members if trial.method != "dense"]
+    members = [found.confirmed[t.trial] for t in chosen if t.trial in found.confirmed]
     said = []
     for gap in optimism(members, (*found.study.qualities, *_varying_costs(found))):
         what = metric_label(gap.objective)
@@ -123,7 +131,7 @@ def curse_text(found: Findings) -> list[str]:
             amount = f"{by} {direction} at selection than at fresh seeds"
         said.append(
             f"{what[0].upper()}{what[1:]}: on average {amount} "
-            f"({gap.share} of {gap.num_trials} members were better)"
+            f"({gap.share} of {gap.num_trials} sparse members were better)"
         )
     if any(tied_at_few(found.ties, found.confirmed).values()):
         said.append(

@@ -76,7 +76,9 @@ def _ends(found: Findings) -> Iterator[Finding]:
             f"{len(failed)} of {trials_text(ends.total)} failed, {ends.diverged} of them because a "
             "loss or a score was not a number"
         )
-    text = f"{said}; {ends.counts.get('stopped', 0)} were stopped early."
+    num_stopped = ends.counts.get("stopped", 0)
+    were = "was" if num_stopped < 2 else "were"
+    text = f"{said}; {num_stopped or 'none'} {were} stopped early."
     remedy = ""
     if ends.share("failed") > _FAILED:
         remedy = f"Remove the commonest cause: {ends.commonest[:200]}."
@@ -102,7 +104,9 @@ def _gain(found: Findings) -> Iterator[Finding]:
     still = gain.share > _GAIN
     storage = found.study.directory.parent
     command = study_command("search extend", found.study.name, storage, "--trials", "K")
-    yield Finding(text=text, remedy=f"The search still gains: `{command}`." if still else "")
+    yield Finding(
+        text=text, remedy=f"The search still gains; `{command}` adds K trials." if still else ""
+    )
 
 
 def _further(found: Findings) -> Iterator[Finding]:
@@ -160,7 +164,7 @@ def _ranks(found: Findings) -> Iterator[Finding]:
     fractions = rungs(study.facts)
     if not fractions:
         yield Finding(
-            text="No trial is stopped early, so the order early in training does not matter."
+            text="No trial is stopped early, so nothing depends on the order early in training."
         )
         return
     reports = {t.trial: read_reports(study, t) for t in study.trials if t.method != "dense"}
@@ -213,7 +217,7 @@ def _seeds(found: Findings) -> Iterator[Finding]:
     members = [found.confirmed[t.trial] for t in found.members if t.trial in found.confirmed]
     if seeds := seeds_text(members):
         counts = [len(one.runs) for one in members if one.runs]
-        few = ", which makes intervals wide" if min(counts) < ENOUGH_SEEDS else ""
+        few = ": intervals are wide with so few" if min(counts) < ENOUGH_SEEDS else ""
         # Trainings that failed are not made up for by the same command.
         lacking = min(len(one.tried) for one in members) < max(num_tried, ENOUGH_SEEDS)
         what = "The front is"
@@ -222,7 +226,7 @@ def _seeds(found: Findings) -> Iterator[Finding]:
             what = f"{len(counts)} of the front's {len(found.members)} members {are}"
         yield Finding(
             text=f"{what} confirmed at {seeds}{few}.",
-            remedy=f"{confirm}." if lacking else "",
+            remedy=f"{confirm} makes it {max(num_tried, ENOUGH_SEEDS)} in all." if lacking else "",
         )
     for trial in found.members:
         one = found.confirmed.get(trial.trial)

@@ -10,7 +10,8 @@ from analysis.report.sections.confirmed_tables import confirm_command
 from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, fresh_seeds, tied_at_few
 from analysis.studies.systems_by_seed import DELTA
 from analysis.studies.trials import Study, Trial
-from analysis.tables import plain_choices
+from analysis.tables import plain_words
+from analysis.tables.plain_choices import PlainChoice
 from trainables import report
 
 # What leaving out weights one by one, or N of M, does not buy.
@@ -25,11 +26,14 @@ _OTHERS = " Other conditions take other models, below."
 class TakenRow:
     """Hold a condition and its model. cells: lines per column; without a model `reason` says why.
 
+    aim: what is best among those that meet the condition.
+
     look: the method's; None where no model meets the condition.
     """
 
     condition: str
     command: str
+    aim: str = ""
     trial: str = ""
     look: MethodStyle | None = None
     cells: tuple[tuple[str, ...], ...] = ()
@@ -39,10 +43,14 @@ class TakenRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TakenModel:
-    """Hold how to get a model: words with a path, a line of Python or a command."""
+    """Hold how to get a model: words with a path, a line of Python or a command.
+
+    file: what its file is, in a sentence.
+    """
 
     trial: str
     details: tuple[tuple[str, str], ...]
+    file: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +67,7 @@ class TakeView:
 
 def view(found: Findings) -> TakeView | None:
     """Return the section's contents; None without a trial that ran to its end."""
-    choices = plain_choices.choices(found.study)
-    picked = [one for one in choices if one.pick is not None]
+    picked = [one for one in found.plainly if one.pick is not None]
     if not picked:
         return None
     study = found.study
@@ -71,19 +78,19 @@ def view(found: Findings) -> TakeView | None:
     tasks = [_head(name) for name in study.qualities]
     return TakeView(
         first=head,
-        headline=_headline(first) + _unlosing(first, choices) + (_OTHERS if models else ""),
+        headline=_headline(first) + _unlosing(first, found.plainly) + (_OTHERS if models else ""),
         text=_text(found, by_fresh=first.by_fresh) + _speed(picked),
         heads=(
             *(("condition",), ("model",), (metric_label(study.cost),)),
             *tasks,
             *(("Δ_T",), ("how sure",)),
         ),
-        rows=_rows(choices),
+        rows=_rows(found.plainly),
         others=tuple(models.values()),
     )
 
 
-def _first(picked: Sequence[plain_choices.PlainChoice]) -> plain_choices.PlainChoice:
+def _first(picked: Sequence[PlainChoice]) -> PlainChoice:
     """Return the sparse model under the mildest loss, else the knee, else what there is.
 
     One that fresh seeds speak against is returned only where they do against every sparse one, and
@@ -96,9 +103,7 @@ def _first(picked: Sequence[plain_choices.PlainChoice]) -> plain_choices.PlainCh
     return (losing or borne_out or steady or sparse or list(picked))[-1]
 
 
-def _unlosing(
-    first: plain_choices.PlainChoice, choices: Sequence[plain_choices.PlainChoice]
-) -> str:
+def _unlosing(first: PlainChoice, choices: Sequence[PlainChoice]) -> str:
     """Say why a model that answers another condition stands first, not one of the mildest loss."""
     losing = [one for one in choices if one.max_loss is not None]
     if first.max_loss is not None or not losing:
@@ -114,38 +119,44 @@ def _unlosing(
     )
 
 
-def _model(one: plain_choices.PlainChoice) -> TakenModel:
+def _model(one: PlainChoice) -> TakenModel:
     assert one.pick is not None
-    return TakenModel(trial=one.pick.trial.trial, details=tuple(plain_choices.details(one)))
+    return TakenModel(
+        trial=one.pick.trial.trial,
+        details=tuple(plain_words.details(one)),
+        file=plain_words.file_text(one),
+    )
 
 
-def _headline(one: plain_choices.PlainChoice) -> str:
-    """Write for example "DiSparse static, density 50 %, is the answer to …"."""
+def _headline(one: PlainChoice) -> str:
+    """Write for example "(DiSparse static, density 50 %); compared with the dense model: …"."""
     pick = one.pick
     assert pick is not None
     study = pick.study
     losses = ", ".join(_loss(one, name) for name in study.qualities)
     cost = admitting(pick.trial.metrics[study.cost], study.cost)
-    beside = f"; beside the dense model: {losses}" if pick.dense else ""
-    sure = plain_choices.joined(plain_choices.seeds_parts(one))  # failures are in the doubt
-    doubt = f" {one.doubt}" if one.doubt else ""
+    beside = f"; compared with the dense model: {losses}" if pick.dense else ""
+    sure = plain_words.joined(plain_words.seeds_parts(one))  # failures are in the doubt
+    doubt = "".join(f" {said}" for said in (one.doubt, one.unsure) if said)
+    answers = f"It answers \u201c{one.condition}\u201d"
+    answers += f" and is the {one.aim} that does" if one.aim == "cheapest" else ""
     return (
         f"({method_style(pick.trial.method).label}, {metric_label(study.cost)} {cost}){beside}. "
-        f"It answers \u201c{one.condition}\u201d; trained at {sure}.{doubt}"
+        f"{answers}; trained at {sure}.{doubt}"
     )
 
 
-def _loss(one: plain_choices.PlainChoice, name: str) -> str:
+def _loss(one: PlainChoice, name: str) -> str:
     """Write for example "depth 1.6 % better (at fresh seeds 0.4 % better)".
 
     Of a model that fresh seeds have chosen "depth 0.4 % better (95 %: 0.6 % to 0.2 % better)".
     """
     assert one.pick is not None
-    loss, _, interval = plain_choices.fresh_text(one, name).partition(" (")
+    loss, _, interval = plain_words.fresh_text(one, name).partition(" (")
     again = f" (at fresh seeds {loss})" if loss else ""
     if one.by_fresh:
         again = f" ({interval}" if interval else ""
-    return f"{task_label(_task(name)).lower()} {plain_choices.loss_text(one.pick, name)}{again}"
+    return f"{task_label(_task(name)).lower()} {plain_words.loss_text(one.pick, name)}{again}"
 
 
 def _head(name: str) -> tuple[str, ...]:
@@ -159,26 +170,28 @@ def _task(name: str) -> str:
 
 def _text(found: Findings, *, by_fresh: bool) -> str:
     said = (
-        "In bold, what a task loses beside the dense model on validation; below it, its value and "
-        f"the share of the dense model's. \u0394_T is {DELTA_MEANS}."
+        "For each task: the change compared with the dense model on validation, and below it the "
+        f"value. \u0394_T is {DELTA_MEANS}."
     )
+    if found.fronts[0].dense:
+        said += " The dense model has the presets' settings, the sparse ones have searched ones."
     if fresh_seeds(found.confirmed):
         what = "\u201cfresh\u201d is the loss at fresh seeds, and its 95 % interval."
         if by_fresh:
             what = "All are means over fresh seeds, with 95 % intervals of the loss."
         ties = "Models are tied where no task tells them apart"
         if any(tied_at_few(found.ties, found.confirmed).values()):
-            ties = f"With fewer than {ENOUGH_SEEDS} seeds, models may look alike for lack of seeds"
-        return f"{said} {what} {ties}; #3 is trial 3."
+            ties = f"With fewer than {ENOUGH_SEEDS} seeds, models often cannot be told apart"
+        return f"{said} {what} {ties}; #3 is {found.study.name}-00003."
     if found.confirmed:
-        return f"{said} Each is of one seed: all trainings at fresh seeds failed, see Health."
+        return f"{said} Each value is of one seed: all trainings at fresh seeds failed, see Health."
     return (
-        f"{said} Each is of one seed, so small differences may be luck: "
+        f"{said} Each value is of one training, so small differences may be luck: "
         f"\u201c{confirm_command(found.study)}\u201d trains the front again at fresh seeds."
     )
 
 
-def _speed(picked: Sequence[plain_choices.PlainChoice]) -> str:
+def _speed(picked: Sequence[PlainChoice]) -> str:
     """Say what zeros do not buy, where a model has them; "" where that is not on record."""
     picks = [one.pick for one in picked if one.pick is not None]
     found = {_structure(p.study, p.trial) for p in picks if p.trial.method != "dense"}
@@ -192,35 +205,38 @@ def _structure(study: Study, trial: Trial) -> str:
     return str(trial.params.get(name) or defaults.get(name) or "")
 
 
-def _rows(choices: Sequence[plain_choices.PlainChoice]) -> tuple[TakenRow, ...]:
-    """Return a row for each; of a model that stands in one above, prices and Δ_T alone."""
+def _rows(choices: Sequence[PlainChoice]) -> tuple[TakenRow, ...]:
+    """Return a row for each; of a model that stands in one above, the first lines alone."""
     found: list[TakenRow] = []
     for row in map(_row, choices):
         cells = row.cells
         if row.trial and row.trial in {above.trial for above in found}:
-            cells = (*((cell[0],) for cell in cells[:-2]), cells[-2], ("as above",))
+            cells = (*((cell[0],) for cell in cells[:-2]), cells[-2], cells[-1][:1])
         found.append(replace(row, cells=cells))
     return tuple(found)
 
 
-def _row(one: plain_choices.PlainChoice) -> TakenRow:
+def _row(one: PlainChoice) -> TakenRow:
     pick = one.pick
     if pick is None:
-        return TakenRow(condition=one.condition, command=one.command, reason=one.reason)
+        return TakenRow(
+            condition=one.condition, aim=one.aim, command=one.command, reason=one.reason
+        )
     study, look = pick.study, method_style(pick.trial.method)
     cells: list[tuple[str, ...]] = [(admitting(pick.trial.metrics[study.cost], study.cost),)]
     for name in study.qualities:
-        lines = (plain_choices.loss_text(pick, name), plain_choices.values_text(pick, name))
-        cells.append((*lines, *plain_choices.fresh_lines(one, name)))
+        lines = (plain_words.loss_text(pick, name), plain_words.values_text(pick, name))
+        cells.append((*lines, *plain_words.fresh_lines(one, name)))
     delta = admitting(pick.delta_percent, f"val/{DELTA}")
-    again = plain_choices.fresh_delta_text(one)
+    again = plain_words.fresh_delta_text(one)
     cells.append((delta if delta == "–" else f"{delta} %", *([f"fresh: {again}"] if again else [])))
-    cells.append((*plain_choices.seeds_parts(one), *plain_choices.failed_parts(one)))
+    cells.append((*plain_words.seeds_parts(one), *plain_words.failed_parts(one)))
     return TakenRow(
         condition=one.condition,
+        aim=one.aim,
         command=one.command,
         trial=pick.trial.trial,
         look=replace(look, label=look.label.replace(" ", "\u00a0")),  # in one line
         cells=tuple(cells),
-        doubt=" ".join(filter(None, (one.without_sparse, one.doubt, one.before))),
+        doubt=" ".join(filter(None, (one.without_sparse, one.doubt, one.unsure, one.before))),
     )

@@ -92,7 +92,7 @@ def members(found: Findings) -> TrialTable:
         file = str(pick.model) if pick.model.is_file() else "–"
         rows.append(_row(trial, [*cells, settings, file], f"{settings}\n{file}"))
     heads += [Head(lines=("Δ_T\u00a0↑", "%")), *map(_head, others)]
-    heads += [Head(lines=("weights", "kept")), Head(lines=("seed",))]
+    heads += [Head(lines=("prunable", "weights kept")), Head(lines=("seed",))]
     if found.confirmed:
         heads.append(tied_head(found, "text wrap"))
     heads += [Head(lines=("settings",), kind="text"), Head(lines=("model",), kind="text")]

@@ -67,16 +67,24 @@ def test_tables_carry_means_intervals_and_ties(built: BuiltStudy) -> None:
     assert [row.cells[-3] for row in table.rows] == ["#1", "#2", "–"]
     assert table.rows[2].cells[heads.index("fresh seeds")] == "0.59 ± 0.0249"
     curse = confirmed_tables.curse(found)
-    assert [row.trial for row in curse.rows] == ["demo-00000", "demo-00001", "demo-00002"]
+    assert [row.trial for row in curse.rows] == ["demo-00002", "demo-00001", "demo-00000"]
+    heads = [head.lines for head in curse.heads[:3]]
+    assert heads == [("density",), ("on the", "search's front"), ("on the front", "of the means")]
+    by_means = {trial.trial for trial in confirmed_tables.fresh_front(found)}
+    for row in curse.rows:
+        assert row.cells[1:3] == ("yes", "yes" if row.trial in by_means else "no")
     # Selection, fresh seeds, and test at fresh seeds, which moves with them.
     # Of 0.39, floats are a little less: no bound of 0.39 would admit it.
-    assert curse.rows[0].cells[:3] == (
+    assert curse.rows[2].cells[0] == "100 %"
+    assert curse.rows[2].cells[3:6] == (
         "0.6",
         "0.59 ± 0.0249",
         "0.3899 ± 0.0249",
     )
     said = confirmed_tables.curse_text(found)
+    # Of the two sparse members: what nobody selected says nothing of luck.
     assert said[0].startswith("Segmentation mIoU: on average 0.01 better at selection than at")
+    assert said[0].endswith("of 2 sparse members were better)")
     # Lower angles are better, so the same shift is luck missed.
     assert "worse at selection" in said[1]
 
@@ -222,7 +230,7 @@ def test_it_is_said_which_front_is_meant(
     page = " ".join(html.unescape(render(found, "command")).split())
     for text in (
         "<b>3</b><span>on the search's front</span>",
-        "<b>2</b><span>on that of fresh seeds</span>",
+        "<b>2</b><span>on the front of fresh means</span>",
         "3 of 3 members of the search's front confirmed at 2 fresh seeds; by the means over these, "
         "2 models are on the front",
         "The search's joint front over all tasks and the cost",
@@ -242,8 +250,11 @@ def test_a_study_without_confirmations_says_so(
 ) -> None:
     built = record("demo", rows(confirmed=False), tasks=("segmentation", "normals"))
     found = figures.find(load_study("demo", built.storage))
-    told = f"single seed: run `{python()} -m search confirm demo --storage {built.storage}`"
-    assert told in render(found, "command").replace("&#39;", "'")
+    command = f"{python()} -m search confirm demo --storage {built.storage}"
+    told = f"single seed: run `{command}`"
+    assert f"single seed: run <code>{command}</code>" in render(found, "command").replace(
+        "&#39;", "'"
+    )
     assert not found.confirmed
     assert ("tell it apart from",) not in [
         head.lines[-1:] for head in trial_tables.members(found).heads

@@ -8,7 +8,7 @@ import pytest
 from analysis.report import figures
 from analysis.report.sections import confirmed_tables, take, trial_tables
 from analysis.studies.trials import load_study
-from analysis.tables import plain_choices
+from analysis.tables import plain_choices, plain_words
 from tests.analysis.built_studies import BuiltStudy, Row, confirming, simple_row
 from tests.analysis.report.test_confirmed import rows
 from tests.analysis.test_command_line import run
@@ -52,7 +52,7 @@ def test_a_loss_at_fresh_seeds_is_not_rounded_away(
     one = plain_choices.choices(load_study("demo", built.storage))[0]
     assert one.pick is not None
     assert one.pick.trial.trial == "demo-00001"
-    assert plain_choices.fresh_text(one, MIOU) == said
+    assert plain_words.fresh_text(one, MIOU) == said
     assert one.doubt == (f"At fresh seeds {doubt}" if doubt else "")
 
 
@@ -62,7 +62,8 @@ def test_a_mean_that_did_not_change_is_equal(record: Record) -> None:
     made += [confirming(row, 2 + n, 900 + n // 2, 0.0) for n, row in enumerate(3 * made)]
     found = figures.find(load_study("demo", record("demo", made, tasks=TASKS).storage))
     assert confirmed_tables.curse_text(found) == [
-        f"{what}: on average equal at selection and at fresh seeds (0 of 2 members were better)"
+        f"{what}: on average equal at selection and at fresh seeds "
+        "(0 of 1 sparse members were better)"
         for what in ("Segmentation mIoU", "Surface normals mean angular error")
     ]
 
@@ -83,7 +84,7 @@ def test_ties_on_the_first_screen_have_their_cost(record: Record) -> None:
         "demo-00002",
         ("3 fresh seeds", "too few to tell it apart from #1 (density 40 %)"),
     )
-    said = "With fewer than 5 seeds, models may look alike for lack of seeds; #3 is trial 3."
+    said = "With fewer than 5 seeds, models often cannot be told apart; #3 is demo-00003."
     assert said in shown.text
     assert "3 fresh seeds, too few to tell it apart from" in shown.headline
     others = {trial for trial, _ in sure.values()} - {shown.first.trial}
@@ -126,8 +127,8 @@ def test_a_tie_takes_five_seeds(
     assert found.ties["demo-00002"] == (1,)
     every = plain_choices.choices(found.study)
     one = next(o for o in every if o.pick and o.pick.trial.trial == "demo-00002")
-    assert plain_choices.sureness(one) == sure
-    told = plain_choices.to_json(one)
+    assert plain_words.sureness(one) == sure
+    told = plain_words.to_json(one)
     assert (told["tied_with"], told["tied_at_few_seeds"]) == ([1], [1] if "few" in sure else [])
     table = trial_tables.members(found)
     (place,) = [n for n, one in enumerate(table.heads) if one.lines[-1] == head]
@@ -153,11 +154,11 @@ def test_the_first_screen_says_a_model_once_and_names_the_cheapest_ties(record: 
         if row.trial in seen:
             above = seen[row.trial]
             assert row.cells[:-2] == tuple((cell[0],) for cell in above[:-2])
-            assert row.cells[-2:] == (above[-2], ("as above",))
+            assert row.cells[-2:] == (above[-2], above[-1][:1])
         seen.setdefault(row.trial, row.cells)
     first = seen["demo-00001"]
     # Means over the seeds: 0.59258 of 0.59895, a loss of 1.063 %; the last line is its interval.
-    assert [line[:8] for line in first[1]] == ["1.07 % w", "0.5925 (", "(95 %: 2"]
+    assert [line[:8] for line in first[1]] == ["1.07 % w", "0.5925", "(95 %: 2"]
     assert first[-1] == (
         "5 fresh seeds",
         "tied with #2 (density 20 %), #3 (density 30 %) and 3 more",

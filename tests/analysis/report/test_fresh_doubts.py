@@ -11,7 +11,7 @@ from analysis.report.report import render
 from analysis.report.sections import confirmed_tables, health, take
 from analysis.statistics.uncertainty.confirmed import confirmations, fresh_seeds
 from analysis.studies.trials import load_study
-from analysis.tables import plain_choices
+from analysis.tables import plain_choices, plain_words
 from tests.analysis.built_studies import BuiltStudy, Row, confirming, simple_row
 from tests.analysis.test_command_line import run
 
@@ -79,10 +79,10 @@ def test_failures_count(record: Record, status: str, count: int, sure: str, stat
     fail(rows, 2, count, status)
     found = found_in(record("demo", and_one_more(rows), tasks=TASKS))
     one = choice(found, "demo-00002")
-    assert plain_choices.sureness(one) == sure
+    assert plain_words.sureness(one) == sure
     assert one.doubt == f"{count} of 5 fresh trainings failed: {REASON}."
-    assert plain_choices.to_json(one)["fresh_failed"] == count
-    assert one.doubt in plain_choices.text([one])
+    assert plain_words.to_json(one)["fresh_failed"] == count
+    assert one.doubt in plain_words.text([one])
     # The cheaper one is the mildest loss's answer, but for its failures.
     shown = take.view(found)
     assert shown is not None
@@ -91,8 +91,11 @@ def test_failures_count(record: Record, status: str, count: int, sure: str, stat
     said = confirmed_tables.state(found)
     assert said.startswith(state)
     assert f"; {count} of 15 of their trainings failed" in said
-    counts = [row.cells[-3] for row in confirmed_tables.curse(found).rows]
-    assert counts == ["5", "5", f"{5 - count} of 5"]
+    table = confirmed_tables.curse(found)
+    place = [head.lines for head in table.heads].index(("seeds",))
+    counts = {row.trial: row.cells[place] for row in table.rows}
+    failed = f"{5 - count} of 5"
+    assert counts == {"demo-00000": "5", "demo-00001": "5", "demo-00002": failed}
 
 
 def test_an_objective_that_is_no_number_is_a_failure(record: Record) -> None:
@@ -163,7 +166,7 @@ def test_what_was_lucky_is_not_taken(
     assert one.pick is not None
     assert (one.pick.trial.trial, one.by_fresh) == (taken, True)
     assert one.before == ("Before fresh seeds it was demo-00002 (density 20 %)." if lucky else "")
-    assert one.before in plain_choices.text([one])
+    assert one.before in plain_words.text([one])
     options = ["--storage", built.storage, "--max-loss", "5", "--best", "cost/density"]
     assert run(monkeypatch, "pick", "demo", *options, "--json", "-") == 0
     answer = json.loads(capsys.readouterr().out)
@@ -225,8 +228,8 @@ def test_constraints_that_fresh_seeds_miss_are_a_doubt(record: Record) -> None:
     assert f"demo-00002 is on the front, but it {said}." in "\n".join(health.lines(found))
     table = confirmed_tables.curse(found)
     place = [head.lines for head in table.heads].index(("misses",))
-    cells = [row.cells[place] for row in table.rows]
-    assert cells == ["", "", "segmentation/miou>=0.48 at 4 of 5 fresh seeds"]
+    cells = {row.trial: row.cells[place] for row in table.rows if row.cells[place]}
+    assert cells == {"demo-00002": "segmentation/miou>=0.48 at 4 of 5 fresh seeds"}
 
 
 def test_a_constraint_is_missed_where_the_search_says_so(record: Record) -> None:
@@ -267,7 +270,7 @@ def test_a_bound_on_cost_is_checked_at_fresh_seeds(record: Record) -> None:
     assert one.doubt == "At fresh seeds its latency is 60 % on average, must be at most 50 %."
     # Δ_T decided; at fresh seeds it is -5, -6 and -7.
     assert one.fresh_delta == pytest.approx(-6.0)
-    assert plain_choices.to_json(one)["fresh_delta_percent"] == pytest.approx(-6.0)
+    assert plain_words.to_json(one)["fresh_delta_percent"] == pytest.approx(-6.0)
     shown = take.view(found)
     assert shown is not None
     (row,) = [row for row in shown.rows if row.condition == one.condition]
@@ -278,7 +281,7 @@ def test_a_bound_on_cost_is_checked_at_fresh_seeds(record: Record) -> None:
     # t of two degrees of freedom is 4.303, the deviation 2 %.
     assert cells["demo-00002"] == ("49 %", "60 % ± 4.97 %")
     assert cells["demo-00001"] == ("70 %", "70 % ± 0 %")
-    said = "Latency: on average 3.667 percentage points better at selection than at fresh seeds (1"
+    said = "Latency: on average 5.5 percentage points better at selection than at fresh seeds (1"
     assert any(text.startswith(said) for text in confirmed_tables.curse_text(found))
     assert not any(text.startswith("Density") for text in confirmed_tables.curse_text(found))
 
@@ -328,7 +331,7 @@ def test_the_least_number_of_seeds_is_said(record: Record) -> None:
     assert confirmed_tables.state(found) == said
     assert "confirmed at 1 to 5 fresh seeds" in figures.front_subtitle(found)
     asking = "\n".join(health.lines(found))
-    assert "The front is confirmed at 1 to 5 fresh seeds, which makes intervals wide." in asking
+    assert "The front is confirmed at 1 to 5 fresh seeds: intervals are wide with so few." in asking
     assert "confirm demo --seeds 5" in asking
     # At one seed all were trained; the others would show the dense model alone.
     assert found.fronts[0].attainment == {}
