@@ -202,6 +202,7 @@ def pick(
         **picked.to_json(found),
         **({} if seeds is None else {"seeds": list(seeds)}),
         "plain_conditions": [plain_words.to_json(one) for one in plainly],
+        "in_words": plain_words.summary(plainly),
         "notes": list(study.notes),
         "timing": {"seconds": round(time.perf_counter() - started, 3)},
         "versions": versions(),

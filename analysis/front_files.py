@@ -34,6 +34,7 @@ def produce(
     from analysis.report import figures, task_files
     from analysis.report.sections import confirmed_tables, health
     from analysis.statistics import fronts
+    from analysis.studies.terms import trials_text
     from analysis.studies.trials import load_study
 
     started = time.perf_counter()
@@ -43,7 +44,7 @@ def produce(
         study, suffix = fronts.against(study, cost), f"-{cost.partition('/')[2]}"
     say = (lambda text: None) if quiet or json_file == Path(STDOUT) else print
     whole = command == "report"
-    shown = {f"with_{part}": whole for part in ("masks", "importances", "predictions")}
+    shown = {f"with_{part}": whole for part in ("masks", "importances", "predictions", "choices")}
     found = figures.find(study, **shown)
     folder = study.directory if out is None else out
     paths = figures.write_front(found, folder, suffix)
@@ -60,7 +61,7 @@ def produce(
     counts = {word: len(study.with_status(status)) for status, word in words.items()}
     others = "".join(f", {count} {word}" for word, count in counts.items() if count)
     say(
-        f"{name}: {len(study.trials)} trials, {len(study.with_status('complete'))} complete"
+        f"{name}: {trials_text(len(study.trials))}, {len(study.with_status('complete'))} complete"
         f"{others}; {figures.members_text(found)}"
     )
     if found.members and not study.is_grid:

@@ -114,7 +114,7 @@ def axis_label(name: str, dataset: str | None = None) -> str:
 def objective_label(name: str, dataset: str | None = None) -> str:
     """Return task, metric, unit and arrow, for example "Depth absolute error (m) ↓"."""
     arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
-    task = report.without_split(name).partition("/")[0]
+    task = report.task_of(name)
     if task in ("cost", "multitask"):
         return f"{metric_label(name)} {arrow}"
     unit = unit_label(name)  # a degree sign stands behind each number

@@ -217,13 +217,14 @@ def sync(
       python -m search sync demo --tracking-uri http://server:5000
     """
     quiet_libraries()
+    from search.record.confirmations import counted
     from search.tracking.sync import sync_study
 
     end = sync_study(storage, name, tracking_uri=tracking_uri, study_storage=study_storage)
     if not quiet:
         done = f"{end.changes} changes" if end.changes else "nothing to change"
         done = f"trials.parquet written again, {done}" if end.wrote_table else done
-        typer.echo(f"study {name}: {end.trials} trials, {done} at {end.tracking_uri}")
+        typer.echo(f"study {name}: {counted(end.trials, 'trial')}, {done} at {end.tracking_uri}")
     if end.refused:
         raise Failure(f"{end.refused} writes were refused by MLflow ({end.reason})")
 

@@ -75,7 +75,7 @@ def import_sweep(
         print(f"{directory}: {count}, trained on {swept.sweep.device}", flush=True)
     end = run_study(plan, launch)
     without = f"{counted(swept.num_without_model, 'trial')} came without model.pt"
-    notes = [f"note: {without}: they cannot be shipped"] if swept.num_without_model else []
+    notes = [f"note: {without}, and cannot be shipped"] if swept.num_without_model else []
     show_end(plan, end, quiet=silent, notes=notes)
     if json_file is not None:
         values: dict[str, Any] = dataclasses.asdict(end)

@@ -84,13 +84,15 @@ def problem_lines(plan: Plan, end: StudyEnd, options: Sequence[str] = ()) -> Ite
     for problem in (end.idle, end.unwritten, end.report_problem):
         if problem:
             yield f"Warning: {problem}"
+    if end.idle:
+        yield f"To go on when it is mended: {again('resume', plan.study, storage, *options)}"
     if end.unwritten:
         sync = again("sync", plan.study, storage)
         yield f"To write the rest when MLflow takes it: {sync}"
     if end.remaining:
         left = f"with {counted(end.remaining, 'training' if end.confirming else 'trial')} to go"
         if plan.budget.trials is None and not end.confirming:
-            left = f"before {plan.budget.text} were used"
+            left = f"with less than {plan.budget.text} used"
         resume = again("resume", plan.study, storage, *options)
         yield f"Interrupted {left}. To resume: {resume}"
 

@@ -167,6 +167,11 @@ def without_split(name: str) -> str:
     return tail if head in SPLITS else name
 
 
+def task_of(name: str) -> str:
+    """Return the task that a metric measures: "depth" of "val/depth/absolute_error"."""
+    return without_split(name).partition("/")[0]
+
+
 def describe(name: str) -> Metric:
     """Return the metric of a full or split-less name. Raises `UserError` for an unknown one."""
     try:

@@ -34,7 +34,7 @@ def panel_titles(objective: str) -> tuple[str, str]:
     """Return the two lines of a title, such as "Segmentation" and "mIoU", "Cost" and "density"."""
     if objective.startswith("cost/"):
         return "Cost", metric_label(objective)
-    task = report.without_split(objective).partition("/")[0]
+    task = report.task_of(objective)
     return task_label(task), metric_label(objective)
 
 

@@ -218,7 +218,7 @@ def _full_label(axis: Axis, *, is_param: bool) -> str:
 def _metric_title(name: str) -> str:
     if name.startswith("cost/"):
         return metric_label(name).capitalize()
-    task = report.without_split(name).partition("/")[0]
+    task = report.task_of(name)
     return task_label(task)
 
 

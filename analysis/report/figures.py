@@ -20,6 +20,8 @@ from analysis.plots.fronts import front
 from analysis.plots.layers import agreement, density
 from analysis.report import predictions
 from analysis.report.grid import GridFindings, find_grid, write_pictures
+from analysis.statistics.candidates import candidates
+from analysis.statistics.choice import front_members
 from analysis.statistics.comparing.system_means import SystemMeans, system_means
 from analysis.statistics.fronts import (
     TaskFront,
@@ -71,8 +73,9 @@ class Findings:
     votes: tuple[TrialMasks, ...]  # of trials whose tasks voted
     importances: Importances  # of the drawn parameters
     confirmed: Mapping[str, Confirmed]  # what was trained again at fresh seeds, by trial
-    ties: Mapping[str, tuple[int, ...]]  # of members no quality tells apart, by trial
-    predictions: Mapping[str, bytes]  # by task, as PNGs: of the dense model and the front
+    fresh_front: tuple[Trial, ...]  # by means over fresh seeds, where these choose; else empty
+    ties: Mapping[str, tuple[int, ...]]  # of members of either front, by trial
+    predictions: Mapping[str, bytes]  # by task, as PNGs: of what `predictions` chooses
     plainly: tuple[PlainChoice, ...]  # what to take under plain conditions; of a search
     grid: GridFindings | None  # None for a search
 
@@ -88,6 +91,7 @@ def find(
     with_masks: bool = True,
     with_importances: bool = True,
     with_predictions: bool = True,
+    with_choices: bool = True,
 ) -> Findings:
     """Compute everything that the figures need."""
     means = system_means(study)
@@ -104,8 +108,11 @@ def find(
     sparse = tuple(t for t in members if t.method != "dense")
     voters = tuple(t for t in eligible(study) if may_vote(t.method))
     read = read_masks(study, voters) if with_masks else ()
-    plainly = () if study.is_grid else choices(study)
+    among = candidates(study)
+    plainly = choices(study, among) if with_choices and not study.is_grid else ()
     taken = {one.pick.trial.trial for one in plainly if one.pick is not None}
+    fresh_front = front_members(among.trials, study.objectives) if among.seeds else ()
+    either = list({trial.trial: trial for trial in (*members, *fresh_front)}.values())
     known = confirmations(study)
     courses = (by_epochs(study, ended) or by_trials(ended), by_time(study, ended))
     return Findings(
@@ -124,7 +131,8 @@ def find(
         votes=spread([m for m in read if m.agreement], MAX_LINES),
         importances=measure(study, (*ended, *missed) if with_importances else ()),
         confirmed=known,
-        ties=ties(members, known, study.qualities),
+        fresh_front=fresh_front,
+        ties=ties(either, known, study.qualities),
         predictions=predictions.pictures(study, trained, taken) if with_predictions else {},
         plainly=plainly,
         grid=find_grid(study),

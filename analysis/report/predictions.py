@@ -11,7 +11,7 @@ from analysis.statistics.fronts import dense_trials
 from analysis.studies.predictions import TrialPredictions, read_predictions
 from analysis.studies.trials import Study, Trial
 
-MAX_MEMBERS = 4  # of the front, beside the dense model
+NUM_SPARSE = 4  # beside the dense model; more only where more are recommended
 
 
 def choose(
@@ -20,8 +20,9 @@ def choose(
     """Return the first dense trial's predictions, then those of front members, sparsest last.
 
     members: the joint front. taken: names of the trials that a reader is told to take. Of those
-    that left predictions four are shown: what is taken, and of the others as many as there is room
-    for, the sparsest and the densest among them, at even distances in the order of their densities.
+    that left predictions at least four are shown: all that is taken, and of the others as many as
+    there is room for, the sparsest and the densest among them, at even distances in the order of
+    their densities.
     """
     dense = [trial for trial in dense_trials(study)]
     names = {trial.trial for trial in members} | set(taken)
@@ -32,9 +33,9 @@ def choose(
     found = read_predictions(study, [*dense, *sparse])
     reference = [item for item in found if item.trial.method == "dense"][:1]
     others = [item for item in found if item.trial.method != "dense"]
-    first = [item for item in others if item.trial.trial in taken][:MAX_MEMBERS]
+    first = [item for item in others if item.trial.trial in taken]
     rest = [item for item in others if item not in first]
-    room = min(MAX_MEMBERS - len(first), len(rest))
+    room = max(0, min(NUM_SPARSE - len(first), len(rest)))
     # The last is the sparsest; of several, the first is the densest.
     rest = [rest[-1 - round(i * (len(rest) - 1) / max(1, room - 1))] for i in range(room)]
     return (*reference, *(item for item in others if item in first or item in rest))
@@ -43,7 +44,7 @@ def choose(
 def pictures(
     study: Study, members: Sequence[Trial], taken: Collection[str] = ()
 ) -> dict[str, bytes]:
-    """Return by task what the dense model and the front predict, as the contents of PNGs."""
+    """Return by task what the trials of `choose` predict, as the contents of PNGs."""
     drawn = figures(study, choose(study, members, taken))
     return {task: canvas.png(picture) for task, picture in drawn.items()}
 

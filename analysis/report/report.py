@@ -146,7 +146,7 @@ def _summary(found: Findings) -> list[tuple[object, str]]:
     study = found.study
     counts = {s: len(study.with_status(s)) for s in (*report.STATUSES, RUNNING)}
     facts: list[tuple[object, str]] = [
-        (len(study.trials), "trials"),
+        (len(study.trials), "trial" if len(study.trials) == 1 else "trials"),
         (counts["complete"], "complete"),
         *((counts[status], word) for status, word in _COUNTED.items() if counts[status]),
         *(_front_facts(found) if found.grid is None else []),
@@ -163,12 +163,12 @@ def _summary(found: Findings) -> list[tuple[object, str]]:
 
 def _front_facts(found: Findings) -> list[tuple[object, str]]:
     """How many are on the front, and which front that is where there are two."""
-    fresh = confirmed_tables.fresh_front(found)
+    fresh = found.fresh_front
     if not fresh:
         return [(len(found.members), "on the joint front")]
     return [
         (len(found.members), "on the search's front"),
-        (len(fresh), "on the front of fresh means"),
+        (len(fresh), "on the front by fresh seeds"),
     ]
 
 

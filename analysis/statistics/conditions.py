@@ -115,7 +115,7 @@ def metric_name(name: str, objectives: Sequence[str], known: Collection[str] = (
             f"a model must be chosen on val, got {name!r}: a test that decides is no test any "
             f"more; use {report.without_split(name)}"
         )
-    tasks = [report.without_split(n).partition("/")[0] for n in objectives]
+    tasks = [report.task_of(n) for n in objectives]
     heads = (*tasks, "multitask", "cost")
     valid = [m for m in report.METRICS if m.partition("/")[0] in heads]
     bare = report.without_split(name)

@@ -52,7 +52,7 @@ class TaskFront:
     @property
     def task(self) -> str:
         """Return the task's name."""
-        return report.without_split(self.quality).partition("/")[0]
+        return report.task_of(self.quality)
 
     @property
     def dense_level(self) -> float | None:

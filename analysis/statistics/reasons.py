@@ -189,4 +189,4 @@ def _losses(own: FreshRuns, dense: FreshRuns, objectives: Sequence[str]) -> dict
 
 
 def _task(name: str) -> str:
-    return task_label(report.without_split(name).partition("/")[0]).lower()
+    return task_label(report.task_of(name)).lower()

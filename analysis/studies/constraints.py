@@ -71,7 +71,7 @@ class Bound:
         label = metric_label(self.metric)
         if self.metric.startswith("cost/"):
             return label
-        task = report.without_split(self.metric).partition("/")[0]
+        task = report.task_of(self.metric)
         return f"{task_label(task).lower()} {label}"
 
 
@@ -110,11 +110,11 @@ def off_axis_bounds(bounds: Iterable[Bound], quality: str, cost: str) -> tuple[B
 
     They are on another metric of the task, or on another cost.
     """
-    task = report.without_split(quality).partition("/")[0]
+    task = report.task_of(quality)
     return tuple(
         bound
         for bound in bounds
-        if report.without_split(bound.metric).partition("/")[0] in (task, "cost")
+        if report.task_of(bound.metric) in (task, "cost")
         and not any(axis_bound([bound], name) for name in (quality, cost))
     )
 

@@ -68,7 +68,7 @@ class Grid:
     @property
     def tasks(self) -> tuple[str, ...]:
         """Return the study's tasks, in the order of its objectives."""
-        return tuple(report.without_split(name).partition("/")[0] for name in self.study.qualities)
+        return tuple(report.task_of(name) for name in self.study.qualities)
 
     def primary(self) -> tuple[str, ...]:
         """Return one metric per task, in the study's order, without split."""

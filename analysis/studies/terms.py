@@ -11,7 +11,7 @@ from analysis.labels import number
 from analysis.studies.constraints import read_bounds
 from analysis.studies.effort import Epochs
 
-_UNITS = {"trials": "trials", "epochs": "epochs", "gpu_hours": "GPU hours"}
+BUDGET_UNITS = {"trials": "trials", "epochs": "epochs", "gpu_hours": "GPU hours"}
 _MAX_MILESTONES = 6
 
 
@@ -50,7 +50,7 @@ def further_text(facts: Mapping[str, Any]) -> str:
     if gain > 1:
         return (
             f"What {trials} would add is not known: the search's model knows so little of untried "
-            "settings that it allows for more than the whole front has now."
+            "settings that it cannot rule out a hypervolume of more than twice as much."
         )
     return (
         f"Estimated by the search, more likely too high than too low: {trials} could add up to "
@@ -101,10 +101,15 @@ def _budget(facts: Mapping[str, Any]) -> str:
 def _amount(value: Any) -> str:
     units = dict(value) if isinstance(value, Mapping) else {}
     plateau = units.pop("plateau", None)
-    said = ", ".join(f"{amount:g} {_UNITS.get(unit, unit)}" for unit, amount in units.items())
+    said = ", ".join(f"{amount:g} {_unit(unit, amount)}" for unit, amount in units.items())
     if plateau is None:
         return said
     return f"{said} or until the rest would add less than {100 * plateau:g} % to the hypervolume"
+
+
+def _unit(unit: str, amount: float) -> str:
+    words = BUDGET_UNITS.get(unit, unit)
+    return words.removesuffix("s") if amount == 1 else words
 
 
 def _scheduler(facts: Mapping[str, Any]) -> str:

@@ -78,7 +78,7 @@ class Pick:
         names = [
             name
             for quality in self.study.qualities
-            for name in report.task_metrics(report.without_split(quality).partition("/")[0])
+            for name in report.task_metrics(report.task_of(quality))
             if not report.non_finite(self.trial.metrics, [f"val/{name}"])
         ]
         return report.delta_percent(

@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 from analysis.labels import (
     admitting,
     metric_label,
-    task_label,
 )
 from analysis.statistics.candidates import Candidates, candidates
 from analysis.statistics.choice import Choice, choose
 from analysis.statistics.comparing.comparison import Interval
 from analysis.statistics.conditions import parse_conditions
 from analysis.statistics.fronts import dense_trials
-from analysis.statistics.uncertainty.confirmed import tied_at_few, ties
+from analysis.statistics.uncertainty.confirmed import tied_at_few, tied_with
 from analysis.statistics.uncertainty.doubts import (
     failures,
     missed_bounds,
     missed_constraints,
     missed_losses,
+    possible_losses,
 )
 from analysis.statistics.uncertainty.losses import fresh_delta, fresh_losses
 from analysis.studies.systems_by_seed import DELTA
@@ -52,9 +52,10 @@ class PlainChoice:
     of Δ_T there, else NaN. num_seeds: how many fresh seeds the model has. num_failed: at how many
     more its training failed. tied: numbers of the members that meet the bounds as well, and that no
     quality tells apart from it. undecided: those that too few seeds are shared with to call that a
-    tie. doubt: what fresh seeds say against it, else empty. by_fresh: whether fresh seeds chose it,
-    whose means are the metrics of `pick` then. before: the other model that the values at selection
-    would take, else empty.
+    tie. doubt: what fresh seeds say against it, else empty. unsure: how much more than asked for it
+    may lose, where the mean over fresh seeds loses no more, else empty. by_fresh: whether fresh
+    seeds chose, whose means are the metrics of `pick` then. before: what the values at selection
+    take instead, else empty.
     """
 
     condition: str
@@ -70,22 +71,9 @@ class PlainChoice:
     tied: tuple[int, ...] = ()
     undecided: tuple[int, ...] = ()
     doubt: str = ""
+    unsure: str = ""
     by_fresh: bool = False
     before: str = ""
-
-    @property
-    def unsure(self) -> str:
-        """Say so where the model was chosen by fresh seeds, and may well lose more; else ""."""
-        if self.max_loss is None or not self.by_fresh or self.doubt:
-            return ""
-        wide = [
-            task_label(report.without_split(name).partition("/")[0]).lower()
-            for name, (_, interval) in self.fresh.items()
-            if interval.high > self.max_loss
-        ]
-        if not wide or not all(math.isfinite(i.high) for _, i in self.fresh.values()):
-            return ""
-        return f"The interval reaches beyond {self.max_loss:g} % in {' and '.join(wide)}."
 
     @property
     def without_sparse(self) -> str:
@@ -95,9 +83,12 @@ class PlainChoice:
         return f"No sparse model of the front loses at most {self.max_loss:g} % on every task."
 
 
-def choices(study: Study) -> tuple[PlainChoice, ...]:
-    """Choose under every plain condition that the study can answer; nothing without a front."""
-    among = candidates(study)
+def choices(study: Study, among: Candidates | None = None) -> tuple[PlainChoice, ...]:
+    """Choose under every plain condition that the study can answer; nothing without a front.
+
+    among: the study's `candidates`, where they are known already.
+    """
+    among = candidates(study) if among is None else among
     trials, dense = among.trials, among.dense
     if not trials:
         return ()
@@ -132,7 +123,13 @@ def _choice(
     command = _command(study, where, max_loss, best)
     aim = "" if best is None else "cheapest" if best == study.cost else "best Δ_T"
     none = PlainChoice(
-        condition=words, aim=aim, command=command, max_loss=max_loss, pick=None, fresh={}
+        condition=words,
+        aim=aim,
+        command=command,
+        max_loss=max_loss,
+        pick=None,
+        fresh={},
+        by_fresh=bool(among.seeds),
     )
 
     def choose_among(some: Candidates) -> Choice[Trial]:
@@ -143,20 +140,28 @@ def _choice(
     try:
         chosen = choose_among(among)
     except UserError as error:
-        return replace(none, reason=str(error))
+        before = _before(study, None, among.selected, choose_among)
+        return replace(none, reason=str(error), before=before)
     bounds, known = chosen.conditions, among.known
     pick = Pick(study=study, choice=chosen, dense=among.dense)
     own = known.get(pick.trial.trial)
     references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
     reference = next((one for one in references if one.runs), None)
-    tied = ties(chosen.admitted, known, study.qualities)
-    fresh, delta, doubts = {}, math.nan, []
+    fresh, delta, doubts, unsure = {}, math.nan, [], ""
+    tied: tuple[int, ...] = ()
+    undecided: tuple[int, ...] = ()
     if own is not None:
+        name = pick.trial.trial
+        tied = tied_with(own, chosen.admitted, known, study.qualities)
+        undecided = tied_at_few({name: tied}, known)[name]
         fresh = fresh_losses(own, reference, study.qualities) if reference else {}
         delta = fresh_delta(own, reference, study.qualities)
         doubts = [failures(study, own)] if own.failed else []
         doubts += missed_constraints(study, own)
-        doubts += missed_losses(own, bounds, max_loss, fresh) if max_loss is not None else []
+        missed = missed_losses(own, bounds, max_loss, fresh) if max_loss is not None else []
+        if max_loss is not None and among.seeds and not missed:
+            unsure = possible_losses(fresh, max_loss)
+        doubts += missed
         doubts += missed_bounds(own, bounds) if max_loss is None else []
     return replace(
         none,
@@ -165,25 +170,31 @@ def _choice(
         fresh_delta=delta,
         num_seeds=len(own.runs) if own else 0,
         num_failed=len(own.failed) if own else 0,
-        tied=tied.get(pick.trial.trial, ()),
-        undecided=tied_at_few(tied, known).get(pick.trial.trial, ()),
+        tied=tied,
+        undecided=undecided,
         doubt=" ".join(f"{said[0].upper()}{said[1:]}." for said in doubts),
-        by_fresh=bool(among.seeds),
-        before=_before(pick, among.selected, choose_among),
+        unsure=unsure,
+        before=_before(study, pick.trial, among.selected, choose_among),
     )
 
 
 def _before(
-    pick: Pick, selected: Candidates | None, choose_among: Callable[[Candidates], Choice[Trial]]
+    study: Study,
+    now: Trial | None,
+    selected: Candidates | None,
+    choose_among: Callable[[Candidates], Choice[Trial]],
 ) -> str:
-    """Say which other model the values at selection take; "" for none."""
-    try:
-        lucky = choose_among(selected).trial if selected is not None else pick.trial
-    except UserError:
+    """Say what the values at selection take where fresh seeds take something else; else ""."""
+    if selected is None:
         return ""
-    cost = pick.study.cost
-    said = f"{lucky.trial} ({metric_label(cost)} {admitting(lucky.metrics[cost], cost)})"
-    return f"Before fresh seeds it was {said}." * (lucky.trial != pick.trial.trial)
+    try:
+        then = choose_among(selected).trial
+    except UserError:
+        return "" if now is None else "Before fresh seeds no model met it."
+    if now is not None and now.trial == then.trial:
+        return ""
+    cost = admitting(then.metrics[study.cost], study.cost)
+    return f"Before fresh seeds it was {then.trial} ({metric_label(study.cost)} {cost})."
 
 
 def _command(study: Study, where: str | None, max_loss: float | None, best: str | None) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.labels import admitting, losing, metric_label, task_label
-from analysis.statistics.choice import mean_metrics
+from analysis.statistics.choice import ENOUGH_FRESH, mean_metrics
 from analysis.statistics.fronts import dense_trials
 from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS
 from analysis.statistics.uncertainty.losses import losing_between
@@ -26,23 +26,46 @@ def text(found: Sequence[PlainChoice]) -> str:
             lines.append(f"  {one.condition}: {one.reason}")
         else:
             lines.append(f"  {one.condition}: {one.command}")
-            said = (one.without_sparse, one.doubt, one.unsure, one.before)
-            lines += [f"    {each}" for each in said if each]
+        lines += [f"    {said}" for said in remarks(one)]
     return "\n".join(lines)
+
+
+def remarks(one: PlainChoice) -> tuple[str, ...]:
+    """Return what has to be said beside a choice, in sentences."""
+    return tuple(filter(None, (one.without_sparse, one.doubt, one.unsure, one.before)))
+
+
+def summary(found: Sequence[PlainChoice]) -> list[str]:
+    """Return a line for each condition: what it takes, and what fresh seeds have changed.
+
+    Where fresh seeds have not chosen, that comes first.
+    """
+    lines = []
+    if found and not any(one.by_fresh for one in found):
+        lines.append(
+            "Values at selection decide: not all of the front, and the dense model, ended at "
+            f"{ENOUGH_FRESH} fresh seeds."
+        )
+    for one in found:
+        takes = "none" if one.pick is None else one.pick.trial.trial
+        takes += ", the dense model" if one.pick is not None and one.pick.only_dense else ""
+        said = (one.doubt, one.unsure, one.before or "As before fresh seeds." * one.by_fresh)
+        lines.append(" ".join(filter(None, (f"{one.condition}: {takes}.", *said))))
+    return lines
 
 
 def table(found: Sequence[PlainChoice]) -> Table:
     """Tabulate the choices: the model, its cost, its loss on every task, and how sure that is."""
     study = next(one.pick.study for one in found if one.pick is not None)
-    tasks = [task_label(_task(name)) for name in study.qualities]
+    tasks = [task_label(report.task_of(name)) for name in study.qualities]
     rows = []
     for one in found:
+        words = f"{one.condition}: {one.aim}" if one.aim else one.condition
         if one.pick is None:
-            rows.append([one.condition, "none", *["–" for _ in range(len(tasks) + 2)]])
+            rows.append([words, "none", *["–" for _ in range(len(tasks) + 2)]])
             continue
         cost = admitting(one.pick.trial.metrics[study.cost], study.cost)
         losses = [loss_text(one.pick, name) for name in study.qualities]
-        words = f"{one.condition}: {one.aim}" if one.aim else one.condition
         rows.append([words, one.pick.trial.trial, cost, *losses, sureness(one)])
     return Table(
         title="what to take",
@@ -143,30 +166,27 @@ def details(one: PlainChoice) -> list[tuple[str, str]]:
 
 
 def file_text(one: PlainChoice) -> str:
-    """Say what the model's file is: at which seed it was trained, and what it loses on test.
+    """Say which training a model's file holds, and how that does on test; "" without the file.
 
-    Beside the study's dense model at selection. "" where test or the dense model is not known.
+    Beside the study's dense model as the search trained it, where both were evaluated on test.
     """
-    assert one.pick is not None
+    if one.pick is None or not one.pick.model.is_file():
+        return ""
     study, name = one.pick.study, one.pick.trial.trial
     trial = next(trial for trial in study.trials if trial.trial == name)
-    dense = mean_metrics(dense_trials(study))
-    losses = []
+    seed = "" if trial.seed is None else f", at seed {trial.seed}"
+    said = f"The file holds the model as the search trained it{seed}."
+    dense, losses = mean_metrics(dense_trials(study)), []
     for quality in study.qualities:
         test = f"test/{report.without_split(quality)}"
         if report.non_finite(trial.metrics, [test]) or not dense.get(test):
-            return ""
+            return said
         gap = report.minimised(test, trial.metrics[test] - dense[test])
-        losses.append(f"{_task_words(quality)} {losing(100 * gap / abs(dense[test]))}")
-    said = f"This file was trained at seed {trial.seed}"
+        task = task_label(report.task_of(quality)).lower()
+        losses.append(f"{task} {losing(100 * gap / abs(dense[test]))}")
     if trial.method == "dense":
-        return f"{said}."
-    return f"{said}; on test, compared with the dense model of the search: {', '.join(losses)}."
-
-
-def values_text(pick: Pick, name: str) -> str:
-    """Write a task's value, rounded to the worse side."""
-    return admitting(pick.trial.metrics[name], name)
+        return said
+    return f"{said} On test, compared with the dense model of the search: {', '.join(losses)}."
 
 
 def to_json(one: PlainChoice) -> dict[str, Any]:
@@ -192,18 +212,11 @@ def to_json(one: PlainChoice) -> dict[str, Any]:
         "tied_with": list(one.tied),
         "tied_at_few_seeds": [each for each in one.tied if each in one.undecided],
         "doubt": one.doubt or None,
+        "unsure": one.unsure or None,
         "before": one.before or None,
         "only_dense": (one.pick.only_dense or None) if one.pick else None,
         "model": None if pick is None else str(pick.model),
     }
-
-
-def _task(name: str) -> str:
-    return report.without_split(name).partition("/")[0]
-
-
-def _task_words(name: str) -> str:
-    return task_label(_task(name)).lower()
 
 
 def _percent(pick: Pick, name: str) -> float | None:

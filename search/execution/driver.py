@@ -171,12 +171,9 @@ class Driver:
         if statuses["complete"] and self._plan.grid is not None and not self._launch.quiet:
             table, failure = self._analyse("table", "--primary")
             problem = problem or failure
-        choices: list[str] = []
         confirming = self._prepared.num_seeds is not None
-        if confirming and not ledger.num_remaining and not self._launch.quiet:
-            answer, failure = self._analyse("pick", "--json", STDOUT)
-            choices = _choices_in_words(answer) if answer else []
-            problem = problem or failure
+        ended = confirming and not ledger.num_remaining and not self._launch.quiet
+        choices = self._choices() if ended and self._plan.grid is None else []
         reasons = Counter(str(t.user_attrs.get("reason", "")) for t in own)
         repeats = repeats_of(ledger.finished())
         members = set(ledger.front())
@@ -204,6 +201,11 @@ class Driver:
             choices=tuple(choices),
         )
 
+    def _choices(self) -> list[str]:
+        """Say what plain conditions take, and took before fresh seeds."""
+        answer, failure = self._analyse("pick", "--json", STDOUT)
+        return [f"unknown: {failure}"] if failure else list(json.loads(answer)["in_words"])
+
     def _analyse(self, command: str, *options: str) -> tuple[str, str]:
         """Run a command of `analysis`: return what it printed, and what went wrong, or ''."""
         storage, tracking_uri = str(self._files.storage), self._prepared.addresses.tracking_uri
@@ -221,19 +223,6 @@ class Driver:
         lines = (done.stderr or done.stdout).strip().splitlines() or [""]
         said = scrubbed(lines[-1], tracking_uri)
         return "", f"{' '.join(arguments)} exited {done.returncode}: {said}"
-
-
-def _choices_in_words(answer: str) -> list[str]:
-    """Say what each plain condition takes, and before fresh seeds took.
-
-    answer: what `analysis pick --json` wrote.
-    """
-    found = []
-    for one in json.loads(answer)["plain_conditions"]:
-        trial = f"{one['trial'] or 'none'}{', the dense model' * bool(one['only_dense'])}."
-        said = one["before"] or "As before fresh seeds." * one["chosen_by_fresh_seeds"]
-        found.append(f"{one['condition']}: {trial} {said}".rstrip())
-    return found
 
 
 def _statuses(trials: list[FrozenTrial]) -> Counter[str]:

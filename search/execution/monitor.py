@@ -45,8 +45,9 @@ class Monitor(Callback):
         self._guard(self.clear_checkpoints)
         what, repeats = assignment.config.method, assignment.repeats
         what = what if repeats is None else f"repeats {repeats}: {what}"
-        self._guard(lambda: self._progress.started(assignment.name, what))
         rows = read_json_lines(self._files.reports(assignment.number))
+        fraction = float(rows[-1]["metrics"].get("training/fraction", 0.0)) if rows else 0.0
+        self._guard(lambda: self._progress.started(assignment.name, what, fraction))
         self._steps[assignment.number] = max((row["step"] for row in rows), default=-1)
 
     def reported(self, number: int, result: Mapping[str, Any]) -> None:

@@ -28,9 +28,9 @@ class StudyEnd:
     reason: str
     unwritten: str
     report_problem: str
+    unconfirmed: bool
     table: str = ""
     plateau: str = ""
     confirmed: str = ""
     confirming: bool = False
-    unconfirmed: bool = True
     choices: tuple[str, ...] = ()

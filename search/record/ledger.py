@@ -125,7 +125,7 @@ class Ledger:
             return ""
         return (
             f"the study ended because its last {self._num_idle} trials used nothing of "
-            f"{self.plan.budget.text}. Fix the cause that they report, then resume it"
+            f"{self.plan.budget.text}. Mend the cause that they report"
         )
 
     def trials(self) -> list[FrozenTrial]:

@@ -26,7 +26,7 @@ from trainables.report import (
     TAG_STUDY,
     TAG_TRIAL,
     describe,
-    without_split,
+    task_of,
 )
 from trainables.sweep.folder import trial_name
 
@@ -97,7 +97,7 @@ def front_tags(
     costs = [name for name in objectives if name.startswith("cost/")]
     for name in objectives:
         if name not in costs:
-            task = without_split(name).partition("/")[0]
+            task = task_of(name)
             fronts[f"{TAG_FRONT}.{task}"] = front_of(trials, objectives, (name, *costs))
     members = {tag: set(numbers) for tag, numbers in fronts.items()}
     return {

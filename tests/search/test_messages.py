@@ -38,6 +38,7 @@ def end_of(folder: Path, **changed: Any) -> StudyEnd:
         reason="",
         unwritten="",
         report_problem="",
+        unconfirmed=True,
     )
     return dataclasses.replace(end, **changed)
 
@@ -87,7 +88,7 @@ def test_an_interruption_says_what_is_left(plan: Plan, tmp_path: Path) -> None:
 
     epochs = studies.plan_of(study="demo", epochs=8)
     assert said(plan) == "Interrupted with 4 trials to go"
-    assert said(epochs) == "Interrupted before 8 epochs were used"
+    assert said(epochs) == "Interrupted with less than 8 epochs used"
     for each in (plan, epochs):
         assert said(each, confirming=True) == "Interrupted with 4 trainings to go"
     assert said(plan, remaining=1) == "Interrupted with 1 trial to go"

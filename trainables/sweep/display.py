@@ -61,10 +61,12 @@ class Progress:
             transient=True,
         )
         self._began: float | None = None  # of the first trial: what comes before is no pace
-        self._ended_here = 0
         self._all = self._bars.add_task("trials", total=trials, completed=finished, said="")
         self._running: dict[str, tuple[rich.progress.TaskID, str, float]] = {}
-        self._fractions: dict[str, float] = {}  # of the running trials, as far as they reported
+        # Of the running trials: at their first report here, which may be of an earlier launch's
+        # work, and at the last.
+        self._fractions: dict[str, tuple[float, float]] = {}
+        self._done_here = 0.0  # in trials; a resumed one counts by what was left of it
         self._noted: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -91,10 +93,16 @@ class Progress:
             self._trials += count
             self._bars.update(self._all, total=self._trials)
 
-    def started(self, name: str, method: str) -> None:
-        """Show a trial that begins."""
-        bar = self._bars.add_task(f"{name} {method}", total=1.0, said="")
-        self._running[name] = (bar, method, time.monotonic())
+    def started(self, name: str, what: str, fraction: float | None = None) -> None:
+        """Show a trial that begins, or goes on after a fraction of its training.
+
+        what: its method, or whatever says what it is. fraction: None where the first report tells.
+        """
+        bar = self._bars.add_task(f"{name} {what}", total=1.0, said="")
+        self._bars.update(bar, completed=fraction or 0.0)
+        self._running[name] = (bar, what, time.monotonic())
+        if fraction is not None:
+            self._fractions[name] = (fraction, fraction)
         self._began = self._began or time.monotonic()
 
     def reported(self, name: str, fraction: float, metrics: Mapping[str, float]) -> None:
@@ -102,7 +110,8 @@ class Progress:
         if name in self._running:
             said = self._values(metrics)
             self._bars.update(self._running[name][0], completed=fraction, said=said)
-            self._fractions[name] = fraction
+            first, _ = self._fractions.get(name, (fraction, fraction))
+            self._fractions[name] = (first, fraction)
 
     def dropped(self, name: str) -> None:
         """Show a trial no longer, which has not ended."""
@@ -113,18 +122,17 @@ class Progress:
 
     def ended(self, name: str, status: str, reason: str, metrics: Mapping[str, float]) -> None:
         """Print what became of a trial."""
-        bar, method, began = self._running.pop(name, (None, "", time.monotonic()))
-        self._fractions.pop(name, None)
+        bar, what, began = self._running.pop(name, (None, "", time.monotonic()))
+        self._done_here += 1.0 - self._fractions.pop(name, (0.0, 0.0))[0]
         if bar is not None:
             self._bars.remove_task(bar)
         self._finished += 1
         width = len(str(self._trials or ""))
         total = "" if self._trials is None else f"/{self._trials}"
-        self._ended_here += 1
         left = self._left()
         self._bars.update(self._all, advance=1, said=f"{self._finished}{total} ended{left}")
         line = (
-            f"[{self._finished:{width}d}{total}] {name} {method:17s} "
+            f"[{self._finished:{width}d}{total}] {name} {what:17s} "
             f"{self._values(metrics)} {status} {time.monotonic() - began:.0f} s{left}"
         )
         self.say(f"{line} ({reason.splitlines()[0][:400]})" if reason else line)
@@ -134,9 +142,11 @@ class Progress:
         if self._trials is None or self._finished >= self._trials:
             return ""
         now = time.monotonic()
-        under_way = sum(self._fractions.values())
-        pace = (now - (self._began or now)) / (self._ended_here + under_way)
-        seconds = pace * (self._trials - self._finished - under_way)
+        done = self._done_here + sum(last - first for first, last in self._fractions.values())
+        to_go = self._trials - self._finished - sum(last for _, last in self._fractions.values())
+        if done <= 0.0:
+            return ""
+        seconds = (now - (self._began or now)) / done * to_go
         return f", about {f'{seconds / 60:.0f} min' if seconds >= 90 else f'{seconds:.0f} s'} left"
 
     def _values(self, metrics: Mapping[str, float]) -> str:

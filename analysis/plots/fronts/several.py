@@ -216,7 +216,7 @@ def _line(
 
 
 def _title(quality: str) -> str:
-    return task_label(report.without_split(quality).partition("/")[0])
+    return task_label(report.task_of(quality))
 
 
 def _quality_label(found: Several, quality: str) -> str:

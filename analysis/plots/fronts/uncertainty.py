@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MEAN = "mean at fresh seeds, 95 % interval"
 ATTAINED = "attained at half of the fresh seeds (shaded: 25 to 75 %)"
-_COLOUR = "#6d28d9"  # no method's: bars and markers overlap
+_COLOUR = "#6d28d9"  # no built-in method's: bars and markers overlap
 _SHADE = 0.14
 
 
@@ -100,7 +100,7 @@ def traces(front: TaskFront, right: float, limits: tuple[float, float]) -> list[
     if front.attainment:
         xs, better, worse = _band(front, right)
         band = {"mode": "lines", "line": {"width": 0}, "name": ATTAINED, "hoverinfo": "skip"}
-        fill = {"fill": "toself", "fillcolor": f"rgba(109,40,217,{_SHADE})"}
+        fill = {"fill": "toself", "fillcolor": f"rgba{(*bytes.fromhex(_COLOUR[1:]), _SHADE)}"}
         found.append(go.Scatter(x=[*xs, *xs[::-1]], y=[*better, *worse[::-1]], **band, **fill))
         xs, ys = attainment_line(*front.attainment[50], right_edge=right)
         line = {"color": _COLOUR, "width": 1.3}

@@ -13,8 +13,6 @@ from analysis.report.sections.trial_tables import (
     tied_head,
     tied_text,
 )
-from analysis.statistics.candidates import candidates
-from analysis.statistics.choice import front_members
 from analysis.statistics.fronts import shown_costs
 from analysis.statistics.uncertainty.confirmed import (
     ENOUGH_SEEDS,
@@ -24,7 +22,7 @@ from analysis.statistics.uncertainty.confirmed import (
     tied_at_few,
 )
 from analysis.statistics.uncertainty.doubts import missed_constraints
-from analysis.studies.trials import Study, Trial
+from analysis.studies.trials import Study
 from trainables import report
 from trainables.terminal.as_typed import study_command
 
@@ -44,18 +42,10 @@ def state(found: Findings) -> str:
     if num_failed:
         total = sum(len(one.tried) for one in tried)
         said += f"; {num_failed} of {total} of their trainings failed"
-    if fresh := fresh_front(found):
-        said += f"; by the means over these, {len(fresh)} models are on the front"
+    if fresh := found.fresh_front:
+        models = "1 model is" if len(fresh) == 1 else f"{len(fresh)} models are"
+        said += f"; by the means over these, {models} on the front"
     return said
-
-
-def fresh_front(found: Findings) -> tuple[Trial, ...]:
-    """Return the front by means over fresh seeds, cheapest first; nothing where choices use none.
-
-    Its members are not always those of the search's front: neighbours may be among them.
-    """
-    among = candidates(found.study)
-    return front_members(among.trials, found.study.objectives) if among.seeds else ()
 
 
 def confirm_command(study: Study, num_seeds: int | None = None) -> str:
@@ -70,14 +60,14 @@ def curse(found: Findings) -> TrialTable:
     Costs that differ between seeds, such as a latency, stand there too. Beside the members are the
     neighbours and the dense model, as far as they were confirmed.
     """
-    by_means = {trial.trial for trial in fresh_front(found)}
+    by_means = {trial.trial for trial in found.fresh_front}
     cost, costs = found.study.cost, _varying_costs(found)
     heads = [] if cost in costs else [Head(lines=(metric_label(cost),))]
     heads += [Head(lines=("on the", "search's front"))]
     heads += [Head(lines=("on the front", "of the means"))] if by_means else []
     for name in found.study.qualities:
         label = f"{metric_label(name)}\u00a0{_arrow(name)}"
-        task = task_label(report.without_split(name).partition("/")[0])
+        task = task_label(report.task_of(name))
         heads += [
             Head(lines=(task, label, "val at selection"), kind="wide"),
             Head(lines=("val at", "fresh seeds")),

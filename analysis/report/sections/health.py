@@ -1,7 +1,8 @@
 """Say what may be wrong with a study, each in a sentence, and what to do about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from analysis.labels import metric_label, number, task_label
 from analysis.report.figures import Findings
@@ -11,7 +12,7 @@ from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS, seeds_text, 
 from analysis.statistics.uncertainty.doubts import failures, missed_constraints
 from analysis.studies.masks import failure_reason, read_masks
 from analysis.studies.reports import read_reports
-from analysis.studies.terms import few_percent, further_text, rungs, trials_text
+from analysis.studies.terms import BUDGET_UNITS, few_percent, further_text, rungs, trials_text
 from trainables import report
 from trainables.terminal.as_typed import study_command
 
@@ -103,10 +104,17 @@ def _gain(found: Findings) -> Iterator[Finding]:
     )
     still = gain.share > _GAIN
     storage = found.study.directory.parent
-    command = study_command("search extend", found.study.name, storage, "--trials", "K")
+    unit, option = _more(found.study.facts.get("budget") or {})
+    command = study_command("search extend", found.study.name, storage, option, "K")
     yield Finding(
-        text=text, remedy=f"The search still gains; `{command}` adds K trials." if still else ""
+        text=text, remedy=f"The search still gains; `{command}` adds K {unit}." if still else ""
     )
+
+
+def _more(budget: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what a study's budget is counted in, and the option that adds to it."""
+    key = next((key for key in BUDGET_UNITS if key in budget), "trials")
+    return BUDGET_UNITS[key], f"--{key.replace('_', '-')}"
 
 
 def _further(found: Findings) -> Iterator[Finding]:
@@ -226,7 +234,7 @@ def _seeds(found: Findings) -> Iterator[Finding]:
             what = f"{len(counts)} of the front's {len(found.members)} members {are}"
         yield Finding(
             text=f"{what} confirmed at {seeds}{few}.",
-            remedy=f"{confirm} makes it {max(num_tried, ENOUGH_SEEDS)} in all." if lacking else "",
+            remedy=f"{confirm} trains at {max(num_tried, ENOUGH_SEEDS)} in all." if lacking else "",
         )
     for trial in found.members:
         one = found.confirmed.get(trial.trial)
@@ -258,7 +266,7 @@ def _lost(found: Findings) -> Iterator[Finding]:
 
 
 def _quality(name: str) -> str:
-    task = task_label(report.without_split(name).partition("/")[0]).lower()
+    task = task_label(report.task_of(name)).lower()
     return f"{task} {metric_label(name)}"
 
 

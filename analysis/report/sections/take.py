@@ -156,25 +156,25 @@ def _loss(one: PlainChoice, name: str) -> str:
     again = f" (at fresh seeds {loss})" if loss else ""
     if one.by_fresh:
         again = f" ({interval}" if interval else ""
-    return f"{task_label(_task(name)).lower()} {plain_words.loss_text(one.pick, name)}{again}"
+    return (
+        f"{task_label(report.task_of(name)).lower()} {plain_words.loss_text(one.pick, name)}{again}"
+    )
 
 
 def _head(name: str) -> tuple[str, ...]:
     arrow = "↑" if report.describe(name).direction == "maximize" else "↓"
-    return (task_label(_task(name)), f"{metric_label(name)}\u00a0{arrow}")
-
-
-def _task(name: str) -> str:
-    return report.without_split(name).partition("/")[0]
+    return (task_label(report.task_of(name)), f"{metric_label(name)}\u00a0{arrow}")
 
 
 def _text(found: Findings, *, by_fresh: bool) -> str:
+    has_dense = bool(found.fronts[0].dense)
+    what = "the change compared with the dense model on validation, and below it the value"
     said = (
-        "For each task: the change compared with the dense model on validation, and below it the "
-        f"value. \u0394_T is {DELTA_MEANS}."
+        f"For each task: {what if has_dense else 'the value on validation'}. \u0394_T is "
+        f"{DELTA_MEANS}."
     )
-    if found.fronts[0].dense:
-        said += " The dense model has the presets' settings, the sparse ones have searched ones."
+    if has_dense:
+        said += " The search tunes the sparse models, not the dense one."
     if fresh_seeds(found.confirmed):
         what = "\u201cfresh\u201d is the loss at fresh seeds, and its 95 % interval."
         if by_fresh:
@@ -182,7 +182,10 @@ def _text(found: Findings, *, by_fresh: bool) -> str:
         ties = "Models are tied where no task tells them apart"
         if any(tied_at_few(found.ties, found.confirmed).values()):
             ties = f"With fewer than {ENOUGH_SEEDS} seeds, models often cannot be told apart"
-        return f"{said} {what} {ties}; #3 is {found.study.name}-00003."
+        numbers = {number for one in found.plainly for number in one.tied}
+        for trial in [trial for trial in found.study.trials if trial.number in numbers][:1]:
+            ties += f"; #{trial.number} is {trial.trial}"
+        return f"{said} {what} {ties}."
     if found.confirmed:
         return f"{said} Each value is of one seed: all trainings at fresh seeds failed, see Health."
     return (
@@ -206,12 +209,13 @@ def _structure(study: Study, trial: Trial) -> str:
 
 
 def _rows(choices: Sequence[PlainChoice]) -> tuple[TakenRow, ...]:
-    """Return a row for each; of a model that stands in one above, the first lines alone."""
+    """Return a row for each; of a model that stands in one above, the losses alone, not values."""
     found: list[TakenRow] = []
     for row in map(_row, choices):
         cells = row.cells
         if row.trial and row.trial in {above.trial for above in found}:
-            cells = (*((cell[0],) for cell in cells[:-2]), cells[-2], cells[-1][:1])
+            # Whom it is tied with differs: named is who meets the row's condition.
+            cells = (*((cell[0],) for cell in cells[:-2]), *cells[-2:])
         found.append(replace(row, cells=cells))
     return tuple(found)
 
@@ -219,13 +223,12 @@ def _rows(choices: Sequence[PlainChoice]) -> tuple[TakenRow, ...]:
 def _row(one: PlainChoice) -> TakenRow:
     pick = one.pick
     if pick is None:
-        return TakenRow(
-            condition=one.condition, aim=one.aim, command=one.command, reason=one.reason
-        )
+        reason = " ".join([one.reason, *plain_words.remarks(one)])
+        return TakenRow(condition=one.condition, aim=one.aim, command=one.command, reason=reason)
     study, look = pick.study, method_style(pick.trial.method)
     cells: list[tuple[str, ...]] = [(admitting(pick.trial.metrics[study.cost], study.cost),)]
     for name in study.qualities:
-        lines = (plain_words.loss_text(pick, name), plain_words.values_text(pick, name))
+        lines = (plain_words.loss_text(pick, name), admitting(pick.trial.metrics[name], name))
         cells.append((*lines, *plain_words.fresh_lines(one, name)))
     delta = admitting(pick.delta_percent, f"val/{DELTA}")
     again = plain_words.fresh_delta_text(one)
@@ -238,5 +241,5 @@ def _row(one: PlainChoice) -> TakenRow:
         trial=pick.trial.trial,
         look=replace(look, label=look.label.replace(" ", "\u00a0")),  # in one line
         cells=tuple(cells),
-        doubt=" ".join(filter(None, (one.without_sparse, one.doubt, one.unsure, one.before))),
+        doubt=" ".join(plain_words.remarks(one)),
     )

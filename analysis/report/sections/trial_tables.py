@@ -152,7 +152,7 @@ def _head(name: str) -> Head:
     if name.startswith("cost/"):
         first, _, last = label.rpartition(" ")
         return Head(lines=(*filter(None, [first]), f"{last}\u00a0{arrow}"))
-    task = task_label(report.without_split(name).partition("/")[0])
+    task = task_label(report.task_of(name))
     unit = unit_label(name)
     measured = f"{label} ({unit})" if unit == "°" else label
     return Head(lines=(task, f"{measured}\u00a0{arrow}", "val"), kind="wide")

@@ -156,25 +156,29 @@ def ties(
 
     Members known at fewer than two fresh seeds are left out.
     """
-    confirmed = [found[trial.trial] for trial in members if trial.trial in found]
-    known = [one for one in confirmed if len(one.runs) > 1]
-    return {
-        one.trial.trial: tuple(
-            sorted(
-                other.trial.number
-                for other in known
-                if other is not one and are_tied(one, other, names)
-            )
+    known = [found[t.trial] for t in members if t.trial in found and len(found[t.trial].runs) > 1]
+    return {one.trial.trial: tied_with(one, members, found, names) for one in known}
+
+
+def tied_with(
+    one: Confirmed, members: Sequence[Trial], found: Mapping[str, Confirmed], names: Sequence[str]
+) -> tuple[int, ...]:
+    """Return the numbers of the other `members` that one is tied with, ascending."""
+    others = [found[t.trial] for t in members if t.trial in found and t is not one.trial]
+    return tuple(
+        sorted(
+            other.trial.number
+            for other in others
+            if other.trial.trial != one.trial.trial and are_tied(one, other, names)
         )
-        for one in known
-    }
+    )
 
 
 def tied_at_few(
     tied: Mapping[str, tuple[int, ...]], found: Mapping[str, Confirmed]
 ) -> dict[str, tuple[int, ...]]:
     """Return those of the `ties` that rest on fewer shared seeds than `ENOUGH_SEEDS`."""
-    runs = {found[name].trial.number: found[name].runs.keys() for name in tied}
+    runs = {one.trial.number: one.runs.keys() for one in found.values()}
     return {
         name: tuple(o for o in others if len(found[name].runs.keys() & runs[o]) < ENOUGH_SEEDS)
         for name, others in tied.items()

@@ -56,9 +56,27 @@ def missed_losses(
         name = bound.metric
         loss = losses[name][0] if name in losses else _beside(bound, one.mean(name))
         if loss > max_loss + _ROUNDING:
-            task = task_label(report.without_split(name).partition("/")[0]).lower()
+            task = task_label(report.task_of(name)).lower()
             found.append(f"{task} {losing(loss).removesuffix(' worse')}")
     return [f"at fresh seeds it loses more than {max_loss:g} %: {', '.join(found)}"] * bool(found)
+
+
+def possible_losses(losses: Mapping[str, tuple[float, Interval]], max_loss: float) -> str:
+    """Return "The loss may be higher: up to 9.68 % in segmentation (95 % interval)."; else "".
+
+    losses: of `fresh_losses`; their means lose at most `max_loss` percent.
+    """
+    known = {name: interval.high for name, (_, interval) in losses.items()}
+    beyond = {name: high for name, high in known.items() if high > max_loss + _ROUNDING}
+    if not beyond:
+        return ""
+    if any(math.isinf(high) for high in beyond.values()):
+        return "How much higher the loss may be is not known: one fresh seed has no interval."
+    each = [
+        f"{losing(high).removesuffix(' worse')} in {task_label(report.task_of(name)).lower()}"
+        for name, high in beyond.items()
+    ]
+    return f"The loss may be higher: up to {', '.join(each)} (95 % interval)."
 
 
 def missed_bounds(one: Confirmed, bounds: Sequence[Condition]) -> list[str]:

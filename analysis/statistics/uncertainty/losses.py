@@ -44,7 +44,7 @@ def fresh_delta(own: Confirmed, dense: Confirmed | None, qualities: Sequence[str
     reported = own.mean(f"val/{DELTA}")
     if math.isfinite(reported) or dense is None:
         return reported
-    tasks = [report.without_split(name).partition("/")[0] for name in qualities]
+    tasks = [report.task_of(name) for name in qualities]
     names = [name for task in tasks for name in report.task_metrics(task)]
     found = []
     for seed in own.runs.keys() & dense.runs.keys():

@@ -70,7 +70,7 @@ def test_tables_carry_means_intervals_and_ties(built: BuiltStudy) -> None:
     assert [row.trial for row in curse.rows] == ["demo-00002", "demo-00001", "demo-00000"]
     heads = [head.lines for head in curse.heads[:3]]
     assert heads == [("density",), ("on the", "search's front"), ("on the front", "of the means")]
-    by_means = {trial.trial for trial in confirmed_tables.fresh_front(found)}
+    by_means = {trial.trial for trial in found.fresh_front}
     for row in curse.rows:
         assert row.cells[1:3] == ("yes", "yes" if row.trial in by_means else "no")
     # Selection, fresh seeds, and test at fresh seeds, which moves with them.
@@ -226,11 +226,11 @@ def test_it_is_said_which_front_is_meant(
         row.number = number
     built = record("demo", made, tasks=TASKS)
     found = figures.find(load_study("demo", built.storage))
-    assert (len(found.members), len(confirmed_tables.fresh_front(found))) == (3, 2)
+    assert (len(found.members), len(found.fresh_front)) == (3, 2)
     page = " ".join(html.unescape(render(found, "command")).split())
     for text in (
         "<b>3</b><span>on the search's front</span>",
-        "<b>2</b><span>on the front of fresh means</span>",
+        "<b>2</b><span>on the front by fresh seeds</span>",
         "3 of 3 members of the search's front confirmed at 2 fresh seeds; by the means over these, "
         "2 models are on the front",
         "The search's joint front over all tasks and the cost",

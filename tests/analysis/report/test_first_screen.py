@@ -84,7 +84,7 @@ def test_ties_on_the_first_screen_have_their_cost(record: Record) -> None:
         "demo-00002",
         ("3 fresh seeds", "too few to tell it apart from #1 (density 40 %)"),
     )
-    said = "With fewer than 5 seeds, models often cannot be told apart; #3 is demo-00003."
+    said = "With fewer than 5 seeds, models often cannot be told apart; #1 is demo-00001."
     assert said in shown.text
     assert "3 fresh seeds, too few to tell it apart from" in shown.headline
     others = {trial for trial, _ in sure.values()} - {shown.first.trial}
@@ -154,7 +154,7 @@ def test_the_first_screen_says_a_model_once_and_names_the_cheapest_ties(record: 
         if row.trial in seen:
             above = seen[row.trial]
             assert row.cells[:-2] == tuple((cell[0],) for cell in above[:-2])
-            assert row.cells[-2:] == (above[-2], above[-1][:1])
+            assert (row.cells[-2], row.cells[-1][0]) == (above[-2], above[-1][0])
         seen.setdefault(row.trial, row.cells)
     first = seen["demo-00001"]
     # Means over the seeds: 0.59258 of 0.59895, a loss of 1.063 %; the last line is its interval.
