@@ -19,7 +19,8 @@ with packages_needed():
     from analysis import commands, front_files
     from analysis.options import JsonFile, Log, Name, Names, Out, Quiet, Storage, TrackingUri
     from trainables.errors import UserError
-    from trainables.terminal.command_line import STDOUT, Commands, run_command_line, write_json
+    from trainables.terminal.answers import STDOUT, write_json
+    from trainables.terminal.command_line import Commands, run_command_line
 
 if TYPE_CHECKING:
     from analysis.studies.trials import Study

@@ -15,7 +15,7 @@ import typer
 from analysis.options import JsonFile, Name, Out, Quiet, Storage, TrackingUri
 from trainables.checks import parse_share
 from trainables.errors import UserError
-from trainables.terminal.command_line import STDOUT, write_json
+from trainables.terminal.answers import STDOUT, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainables.terminal.command_line import STDOUT, masked, write_json
+from trainables.terminal.answers import STDOUT, write_json
+from trainables.terminal.command_line import masked
 
 if TYPE_CHECKING:
     from analysis.studies.trials import Study

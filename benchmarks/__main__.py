@@ -12,7 +12,8 @@ import typer
 from benchmarks import cuda, masked_step, store_read, task_gradients, topology_update
 from benchmarks.measure import Measurement, Skipped, machine_facts
 from trainables.errors import unknown_name
-from trainables.terminal.command_line import run_command_line, write_json
+from trainables.terminal.answers import write_json
+from trainables.terminal.command_line import run_command_line
 
 BENCHMARKS: dict[str, Callable[[bool], Iterator[Measurement | Skipped]]] = {
     "masked-step": masked_step.run,

@@ -14,7 +14,8 @@ import typer
 from analysis.statistics.comparing.comparison import Comparison, compare, verdict
 from trainables.errors import UserError
 from trainables.report import PRIMARY_METRICS, describe
-from trainables.terminal.command_line import run_command_line, write_json
+from trainables.terminal.answers import write_json
+from trainables.terminal.command_line import run_command_line
 
 Scores = dict[str, float]  # a task's primary metric on test, by task
 

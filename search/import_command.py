@@ -17,7 +17,7 @@ from search.options import (
     TrackingOption,
     quiet_libraries,
 )
-from trainables.terminal.command_line import STDOUT, require_writable, write_json
+from trainables.terminal.answers import STDOUT, require_json, write_json
 
 
 def import_sweep(
@@ -47,8 +47,7 @@ def import_sweep(
       python -m search import /mnt/gpu/sweep --name nyu-on-a-gpu --json -
     """
     quiet_libraries()
-    if json_file not in (None, STDOUT):
-        require_writable(Path(str(json_file)).parent, "--json")
+    require_json(json_file)
     from search.execution.cluster.ray_cluster import set_ray_environment
     from search.execution.launch_options import Launch
     from search.execution.study import run_study

@@ -17,13 +17,8 @@ from search.options import (
     quiet_libraries,
 )
 from trainables.errors import Failure
-from trainables.terminal.command_line import (
-    EXIT_INTERRUPTED,
-    STDOUT,
-    masked,
-    require_writable,
-    write_json,
-)
+from trainables.terminal.answers import STDOUT, require_json, write_json
+from trainables.terminal.command_line import EXIT_INTERRUPTED, masked
 
 
 def ship(
@@ -95,8 +90,7 @@ def ship(
         seeds=seeds,
         register=register,
     )
-    if json_file not in (None, STDOUT):
-        require_writable(Path(str(json_file)).parent, "--json")
+    require_json(json_file)
     try:
         shipped = ship_from_study(
             storage,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from search.options import JsonOption, StorageOption, StudyStorageOption, quiet_libraries
-from trainables.terminal.command_line import STDOUT, write_json
+from trainables.terminal.answers import STDOUT, write_json
 
 
 def status(

@@ -11,7 +11,8 @@ with packages_needed():
 
     from spaces.catalogue import SPACES, build_space
     from spaces.presets import trial_config
-    from trainables.terminal.command_line import STDOUT, Commands, run_command_line, write_json
+    from trainables.terminal.answers import STDOUT, write_json
+    from trainables.terminal.command_line import Commands, run_command_line
 
 JsonFile = Annotated[
     str | None,

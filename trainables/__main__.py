@@ -26,14 +26,12 @@ with packages_needed():
     from trainables.prediction import command as prediction
     from trainables.shipping.command import EXAMPLES, ship
     from trainables.sweep import command as sweeping
+    from trainables.terminal.answers import STDOUT, require_json, require_writable, write_json
     from trainables.terminal.command_line import (
-        STDOUT,
         Commands,
         parse_settings,
         parse_size,
-        require_writable,
         run_command_line,
-        write_json,
     )
 
 app = typer.Typer(
@@ -167,12 +165,7 @@ def train(
     if checkpoint is not None:
         require_writable(checkpoint.parent, "--out")
     to_stdout = str(json_file) == STDOUT
-    if json_file is not None and not to_stdout:
-        if json_file.is_dir():
-            raise UserError(
-                f"`--json` must be a file, got the folder {str(json_file)!r}; name a file in it"
-            )
-        require_writable(json_file.parent, "--json")
+    require_json(json_file)
     reference = None if baseline is None else _baseline_metrics(baseline, config.data.tasks)
     title = f"{method} on {dataset}"
     with TrialProgress(title, quiet=quiet) as progress:
@@ -195,6 +188,12 @@ def train(
             run = TrialRun.resume(checkpoint, config, **arguments)
         else:
             run = TrialRun(config, **arguments)
+            if checkpoint is not None and checkpoint.exists():
+                print(
+                    f"note: training begins anew; {str(out)!r} holds a checkpoint, from which "
+                    "--resume would have gone on",
+                    file=sys.stderr,
+                )
         for note in run.notes:
             print(f"note: {note}", file=sys.stderr)
         train_to_end(run, progress, checkpoint)

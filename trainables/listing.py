@@ -6,7 +6,7 @@ import typer
 
 from trainables.errors import UserError, unknown_name
 from trainables.registry.tasks import Metric
-from trainables.terminal.command_line import write_json
+from trainables.terminal.answers import write_json
 
 EXAMPLES = "\b\nExample:\n  python -m trainables list methods --json -"
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import UserError
-from trainables.terminal.command_line import run_command_line, write_json
+from trainables.terminal.answers import write_json
+from trainables.terminal.command_line import run_command_line
 
 if TYPE_CHECKING:
     from benchmarks.claims.jobs import Job

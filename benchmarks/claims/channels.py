@@ -25,7 +25,8 @@ from benchmarks.claims.__main__ import REPOSITORY, run_process
 from benchmarks.claims.facts import machine
 from trainables.errors import Failure
 from trainables.report import describe
-from trainables.terminal.command_line import run_command_line, write_json
+from trainables.terminal.answers import write_json
+from trainables.terminal.command_line import run_command_line
 
 RECIPE, OURS = "ship-scenes", "disparse-pretrained"
 RIVALS = ("random-pretrained", "channel-l1", "channel-taylor", "small-dense")

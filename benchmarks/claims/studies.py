@@ -27,7 +27,7 @@ from benchmarks.claims.protocol import (
 )
 from benchmarks.claims.tuning import NUM_VARIANTS, Budget, VariantResult, choose, judge
 from trainables.errors import Failure
-from trainables.terminal.command_line import write_json
+from trainables.terminal.answers import write_json
 
 Runner = Callable[[Sequence[str]], int]  # a command line → its exit status
 

@@ -14,7 +14,8 @@ import typer
 
 from benchmarks.orchestration.systems import OURS, SYSTEMS
 from trainables.errors import Failure, UserError, unknown_name
-from trainables.terminal.command_line import run_command_line, write_json
+from trainables.terminal.answers import write_json
+from trainables.terminal.command_line import run_command_line
 
 app = typer.Typer(
     name="python -m benchmarks.orchestration",

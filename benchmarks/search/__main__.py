@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainables.errors import UserError
-from trainables.terminal.command_line import run_command_line, write_json
+from trainables.terminal.answers import write_json
+from trainables.terminal.command_line import run_command_line
 
 if TYPE_CHECKING:
     from benchmarks.search.runs import Job

@@ -31,7 +31,8 @@ from search.tracking.projector import Projector
 from trainables.addresses import scrubbed
 from trainables.report import describe
 from trainables.sweep.display import Progress
-from trainables.terminal.command_line import STDOUT, masked
+from trainables.terminal.answers import STDOUT
+from trainables.terminal.command_line import masked
 
 
 class Driver:

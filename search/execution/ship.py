@@ -30,7 +30,7 @@ from trainables.shipping.options import ShipOptions, check
 from trainables.shipping.seeds import metrics_of_seeds
 from trainables.shipping.ship import ship
 from trainables.sweep.folder import trial_name
-from trainables.terminal.command_line import require_writable
+from trainables.terminal.answers import require_writable
 from trainables.training.export import load_model
 from trainables.training.watching.progress import TrialProgress
 from trainables.user_code import running

@@ -12,7 +12,7 @@ from search.record.files.driver_lock import StudyLock
 from search.record.files.study_file import check_same_study
 from search.record.files.study_folder import StudyFiles, read_json, study_files
 from trainables.addresses import check_ray_answers, local_file
-from trainables.terminal.command_line import require_writable
+from trainables.terminal.answers import require_writable
 
 
 def run_study(plan: Plan, launch: Launch) -> StudyEnd:

@@ -14,7 +14,7 @@ from trainables.data.catalogue import open_dataset
 from trainables.sweep.folder import SweepFolder
 from trainables.sweep.grid import read_grid
 from trainables.sweep.worker import Worker
-from trainables.terminal.command_line import finite
+from trainables.terminal.answers import finite
 
 METHODS = "dense,snip,imp"
 # The second variant of SNIP diverges, at most seeds.

@@ -23,7 +23,7 @@ from tests.integration.records import check_points, mlflow_runs, recorded_trials
 from trainables.errors import Failure, UserError
 from trainables.integrity.checksums import read_sealed, sealed
 from trainables.sweep.folder import SweepFolder, TrialFolder
-from trainables.terminal.command_line import write_json
+from trainables.terminal.answers import write_json
 
 # What Ray's study and an imported one have of their own: moments, and times that were measured.
 _OWN_COLUMNS = ("started", "ended", "metrics")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from trainables.errors import Failure, UserError
-from trainables.terminal.command_line import parse_settings, run_command_line, write_json
+from trainables.terminal.answers import write_json
+from trainables.terminal.command_line import parse_settings, run_command_line
 
 
 def test_exit_codes_of_the_three_kinds_of_end(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import UserError
-from trainables.terminal.command_line import finite
+from trainables.terminal.answers import finite
 
 if TYPE_CHECKING:
     import pyarrow as pa

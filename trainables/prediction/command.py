@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from trainables.errors import UserError
-from trainables.terminal.command_line import parse_size, require_writable, write_json
+from trainables.terminal.answers import require_json, require_writable, write_json
+from trainables.terminal.command_line import parse_size
 
 EXAMPLES = """\b
 Examples:
@@ -70,8 +71,7 @@ def predict(
         )
     network = load_network(model, device)
     require_writable(out, "--out")
-    if json_file not in (None, _STDOUT):
-        require_writable(Path(str(json_file)).parent, "--json")
+    require_json(json_file)
     predictor = Predictor(network, out, asked)
     to_stdout = json_file == _STDOUT
     done: list[dict[str, Any]] = []

@@ -10,7 +10,8 @@ import typer
 
 from trainables.errors import Failure, UserError
 from trainables.shipping.in_words import costs_in_words
-from trainables.terminal.command_line import parse_size, require_writable, write_answer, write_json
+from trainables.terminal.answers import require_json, require_writable, write_answer, write_json
+from trainables.terminal.command_line import parse_size
 from trainables.user_code import running
 
 EXAMPLES = """\b
@@ -97,8 +98,7 @@ def ship(
     runs = [_summary(path, config) for path in summary or []]
     own = _beside(model_file(model), config)
     require_writable(out, "--out")
-    if json_file not in (None, _STDOUT):
-        require_writable(Path(str(json_file)).parent, "--json")
+    require_json(json_file)
     own_code = running({f"model {trained.config.model.name!r}": trained.model})
     with TrialProgress("shipping", quiet=quiet) as progress, own_code:
         result = ship_model(

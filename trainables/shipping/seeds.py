@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from trainables.config import TrialConfig
 from trainables.errors import UserError
-from trainables.terminal.command_line import write_json
+from trainables.terminal.answers import write_json
 from trainables.training.attended import train_to_end
 from trainables.training.checkpoints.checkpoint import find_checkpoint
 from trainables.training.dense_runs.cache import DenseCache

@@ -35,7 +35,7 @@ from trainables.shipping.options import ShipOptions, check
 from trainables.shipping.runtime import OnnxModel, Predict, torch_threads
 from trainables.shipping.verify import Verification, verify, verify_on_random_images
 from trainables.tasks.catalogue import build_tasks
-from trainables.terminal.command_line import write_json
+from trainables.terminal.answers import write_json
 from trainables.training.export import TrainedModel
 from trainables.training.files import write_file
 from trainables.training.watching.reports import Progress

@@ -11,8 +11,9 @@ import typer
 from trainables.sweep.grid import GridFile, MakeConfig, read_grid
 from trainables.sweep.run import SweepOptions
 from trainables.sweep.sweep import Terminated, check_complete, run_sweep
+from trainables.terminal.answers import STDOUT, require_json, write_json
 from trainables.terminal.as_typed import command
-from trainables.terminal.command_line import EXIT_INTERRUPTED, STDOUT, require_writable, write_json
+from trainables.terminal.command_line import EXIT_INTERRUPTED
 
 EXIT_TERMINATED = 143
 
@@ -93,8 +94,7 @@ def sweep_command(make_config: MakeConfig) -> Callable[..., None]:
 
 def _sweep(grid: GridFile, out: Path, options: SweepOptions, json_file: str | None) -> None:
     started = time.perf_counter()
-    if json_file not in (None, STDOUT):
-        require_writable(Path(str(json_file)).parent, "--json")
+    require_json(json_file)
     try:
         end = run_sweep(grid, out, options)
     except KeyboardInterrupt as heard:

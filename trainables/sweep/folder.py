@@ -26,7 +26,7 @@ from trainables.errors import UserError
 from trainables.integrity.checksums import read_line, read_sealed, sealed, sealed_line
 from trainables.integrity.code_digest import code_commit
 from trainables.sweep.grid import GridFile
-from trainables.terminal.command_line import write_json
+from trainables.terminal.answers import write_json
 from trainables.training.checkpoints.manifest import file_crc32
 from trainables.training.files import write_file
 

@@ -24,7 +24,7 @@ from trainables.config import TrialConfig
 from trainables.errors import UserError, unknown_name
 from trainables.integrity.checksums import read_sealed, sealed
 from trainables.report import objective_names
-from trainables.terminal.command_line import write_json
+from trainables.terminal.answers import write_json
 
 GRID_VERSION = 1
 _KEYS = ("version", "name", "trials", "objectives", "study")

@@ -29,7 +29,7 @@ from trainables.errors import Failure, UserError, in_a_line, is_full_disk
 from trainables.sweep.attempt import Attempt
 from trainables.sweep.folder import TrialFolder
 from trainables.sweep.share import Share
-from trainables.terminal.command_line import finite
+from trainables.terminal.answers import finite
 from trainables.training.checkpoints.checkpoint import find_checkpoint
 from trainables.user_code import bug
 

@@ -6,25 +6,21 @@ the environment has DISPARSE_DEBUG.
 """
 
 import contextlib
-import errno
 import itertools
-import json
-import math
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from trainables.errors import Failure, UserError, is_full_disk, is_out_of_memory
+from trainables.terminal.answers import STDOUT, only_answers
 from trainables.terminal.as_typed import in_text
 from trainables.terminal.installed import lacking
 from trainables.terminal.refused_values import plainly_refused
@@ -34,10 +30,8 @@ from trainables.user_code import SEE_TRACEBACK, bug
 EXIT_FAILURE = 1
 EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
-STDOUT = "-"  # as a file: standard output, which then holds nothing else
 _DEBUG = "DISPARSE_DEBUG"
 _ANSWERS = "disparse.json"  # in a context's `meta`: whether standard output is for JSON
-_answers: ContextVar[TextIO | None] = ContextVar("answers", default=None)
 
 # `scheme://user:password@`. In an http or object-store address the password ends before the first
 # slash. A database's driver takes everything up to the `@`, slashes included.
@@ -46,7 +40,6 @@ _PASSWORD = re.compile(
     r"|((?!https?:|s3:|gs:)\b[a-z][a-z0-9+.\-]*://[^\s/?#:@]*):\S*@",
     re.IGNORECASE,
 )
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]+:/", re.IGNORECASE)
 
 # `?password=…`, `&sslpassword=…`, `&access_token=…`
 _SECRET_ARGUMENT = re.compile(
@@ -89,13 +82,8 @@ class Commands(TyperGroup):
         """Run the command; where standard output is for JSON, what else is printed goes aside."""
         if not ctx.meta[_ANSWERS]:
             return super().invoke(ctx)
-        token = _answers.set(sys.stdout)
-        try:
-            # A user's own code may print, and libraries do.
-            with contextlib.redirect_stdout(sys.stderr):
-                return super().invoke(ctx)
-        finally:
-            _answers.reset(token)
+        with only_answers():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write what each command does: its first paragraph, whole."""
@@ -276,70 +264,3 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     if not separator or not height.isdecimal() or not width.isdecimal():
         raise UserError(f"`{option}` must be HEIGHTxWIDTH, got {text!r}; e.g. 120x160")
     return int(height), int(width)
-
-
-def write_answer(text: str) -> None:
-    """Write to standard output what `--json -` asks for."""
-    (_answers.get() or sys.stdout).write(text)
-
-
-def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object, complete or not at all, with null for NaN and infinity.
-
-    path: a file, or `-` for standard output.
-    """
-    target = Path(path)
-    text = json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
-    if str(path) == STDOUT:
-        write_answer(text)
-        return
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(text)
-            partial.replace(target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"cannot write {str(target)!r}: {error.strerror}; name a writable file"
-        ) from None
-
-
-def require_writable(folder: Path, option: str) -> None:
-    """Raise `UserError` unless files can be written to `folder`, which is created if missing.
-
-    Long commands call it first, so that they fail before the work and not after it. An address,
-    of which `Path` has made a relative path, is refused too.
-    """
-    if _ADDRESS.match(str(folder)):
-        raise UserError(
-            f"`{option}` must be a local folder, got the address {str(folder)!r}; write to a "
-            "local one, and copy it there"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
-        raise UserError(
-            f"`{option}` must be writable, got {str(folder)!r} ({why}); choose another folder"
-        ) from None
-
-
-def finite(value: Any) -> Any:
-    """Return what JSON can hold of a value: null for NaN and infinity, lists for tuples."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: finite(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(inner) for inner in value]
-    return value

@@ -16,7 +16,7 @@ from search.record.files.journal import append_lines, lines_of
 from trainables.addresses import ARTIFACTS, file_address
 from trainables.errors import Failure, UserError
 from trainables.integrity.checksums import read_sealed, sealed
-from trainables.terminal import command_line
+from trainables.terminal import answers
 from trainables.terminal.as_typed import study_command
 
 _PROJECTOR_SECONDS = 60.0
@@ -115,7 +115,7 @@ def again(command: str, study: str, storage: Path | str, *options: str) -> str:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write one JSON object with its checksum, complete or not at all."""
-    command_line.write_json(path, sealed(values))
+    answers.write_json(path, sealed(values))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from benchmarks.search.results.scores import (
 )
 from benchmarks.search.runs import FULL_LENGTHS, Job, obtain, seeds_of
 from benchmarks.search.simulator import Completion, Trace
-from trainables.terminal.command_line import write_json
+from trainables.terminal.answers import write_json
 
 UNIT = Normalisation(ideal=(0.0, 0.0), nadir=(1.0, 1.0))
 

@@ -20,7 +20,7 @@ from search.record.files.study_folder import study_files
 from search.record.storage import StudyRecord
 from search.record.warm_start import read_trials
 from trainables.errors import UserError
-from trainables.terminal.command_line import write_json
+from trainables.terminal.answers import write_json
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from search.record.files.study_folder import (
 )
 from tests.trainables.test_checksums import flipped, some_bits
 from trainables.errors import UserError
+from trainables.terminal.answers import require_writable
 from trainables.terminal.as_typed import python
-from trainables.terminal.command_line import require_writable
 
 
 def test_storage_must_be_a_folder_that_can_be_written(tmp_path: Path) -> None:
