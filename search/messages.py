@@ -52,7 +52,8 @@ def end_lines(plan: Plan, end: StudyEnd, options: Sequence[str] = ()) -> Iterato
     """
     failed = f", {end.failed} failed" if end.failed else ""
     trials = f"{counted(end.finished, 'trial')}{failed}"
-    yield f"study {plan.study}: {trials}, {end.front} on the joint front"
+    front = "search's front" if end.confirmed else "joint front"
+    yield f"study {plan.study}: {trials}, {end.front} on the {front}"
     if end.plateau:
         yield f"ended {end.plateau}"
     if end.confirmed:

@@ -170,7 +170,18 @@ def _study(
         table=table,
         tracking_uri=uri,
         parent_run_id=facts.get("parent_run_id"),
-        notes=notes,
+        notes=(*notes, *_unfinished(name, directory, facts)),
+    )
+
+
+def _unfinished(name: str, directory: Path, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say where the front is being confirmed: what is chosen by fresh seeds may still change."""
+    if not facts.get("confirm"):
+        return ()
+    resume = study_command("search resume", name, directory.parent)
+    return (
+        f"confirmations of {name} are under way or were interrupted, so what fresh seeds say may "
+        f"still change; `{resume}` finishes what was interrupted",
     )
 
 

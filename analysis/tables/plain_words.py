@@ -51,6 +51,10 @@ def summary(found: Sequence[PlainChoice]) -> list[str]:
         takes += ", the dense model" if one.pick is not None and one.pick.only_dense else ""
         said = (one.doubt, one.unsure, one.before or "As before fresh seeds." * one.by_fresh)
         lines.append(" ".join(filter(None, (f"{one.condition}: {takes}.", *said))))
+    if any(one.by_fresh and one.num_seeds < ENOUGH_SEEDS for one in found):
+        lines.append(
+            f"With fewer than {ENOUGH_SEEDS} fresh seeds, models often cannot be told apart."
+        )
     return lines
 
 

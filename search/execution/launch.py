@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 from ray import tune
+from ray.exceptions import OutOfMemoryError
 from ray.tune.error import TuneError
 
 from search.execution.checkpoints import Checkpoints, newest_checkpoint, next_launch
@@ -24,7 +25,7 @@ from search.plans.plan import Plan
 from search.record.files.study_folder import StudyFiles
 from search.record.ledger import Assignment, Ledger
 from search.schedulers.study_scheduler import make_scheduler, replay
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 
 
 def run_trials(
@@ -118,6 +119,14 @@ def run_trials(
             except TuneError:
                 if searcher.failure is None:
                     raise
+            except RuntimeError as error:
+                if not isinstance(error.__cause__, OutOfMemoryError):
+                    raise
+                raise Failure(
+                    "out of memory: Ray killed a trial's process for the machine's sake, and Tune "
+                    "ended with it. Nothing that was reported is lost: free memory or lower "
+                    f"--concurrency, then `{launch.resume(plan.study)}`"
+                ) from error
             if searcher.failure is not None:
                 raise searcher.failure
             if not ledger.num_remaining and more():

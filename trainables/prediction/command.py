@@ -87,6 +87,8 @@ def predict(
         if not done:
             predictor.write_classes()
         done.append(predictor.predict(picture, name))
+        if not quiet and (squeezed := network.squeezes(picture.size)):
+            print(f"note: {path}: {squeezed}", file=sys.stderr)
         for note in () if quiet else picture.notes:
             print(f"note: {path}: {note}", file=sys.stderr)
         if not (quiet or to_stdout):

@@ -74,6 +74,18 @@ class Network:
         sides = [max(SMALLEST_SIDE, round(side * scale)) for side in picture]
         return sides[0], sides[1]
 
+    def squeezes(self, picture: Size) -> str:
+        """Say where a picture (height, width) does not keep its proportions; else ""."""
+        if self.fixed_size is None:
+            return ""
+        (height, width), (own_height, own_width) = self.fixed_size, picture
+        if math.isclose(height * own_width, width * own_height, rel_tol=0.02):
+            return ""
+        return (
+            f"goes into the network at {_text(self.fixed_size)}, the one size that the file takes, "
+            "and so not in its own proportions; `ship --dynamic-size` makes a file for any size"
+        )
+
     @torch.no_grad()
     def outputs(self, pixels: NDArray[np.uint8], size: Size) -> dict[str, Tensor]:
         """Return `{task: output_BChw}` in float32 for pixels (H, W, 3), resized as frames are.

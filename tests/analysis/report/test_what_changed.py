@@ -71,3 +71,12 @@ def test_where_fresh_seeds_do_not_choose_that_comes_first(record: Record) -> Non
     (line,) = [line for line in lines if line.startswith(LOSS)]
     assert line.startswith(f"{LOSS}: demo-00001. At fresh seeds it loses more than 5 %: ")
     assert plain_words.summary(()) == []
+
+
+def test_a_confirmation_that_has_not_ended_is_a_note(record: Record) -> None:
+    going = record("going", two(), tasks=TASKS, facts={"confirm": 3})
+    (note,) = load_study("going", going.storage).notes
+    assert note.startswith("confirmations of going are under way or were interrupted, so what")
+    assert f"search resume going --storage {going.storage}`" in note
+    over = record("over", two(), tasks=TASKS, facts={"confirm": None})
+    assert load_study("over", over.storage).notes == ()

@@ -81,7 +81,7 @@ def test_a_test_frame_is_predicted_as_it_was_in_the_evaluation(trained, tmp_path
         np.testing.assert_allclose(normals, kept["prediction/normals"][place] / 127, atol=5e-3)
 
 
-def test_a_shipped_model_predicts_the_same(trained, tmp_path: Path) -> None:
+def test_a_shipped_model_predicts_the_same(trained, tmp_path: Path, capsys) -> None:
     pytest.importorskip("onnxruntime")
     _, model = trained
     shipped = tmp_path / "shipped"
@@ -100,6 +100,14 @@ def test_a_shipped_model_predicts_the_same(trained, tmp_path: Path) -> None:
     assert run("predict", shipped, tmp_path / "wide.png", *options) == 0
     (done,) = json.loads(answer.read_text())["pictures"]
     assert (done["size"], done["network_size"]) == ([20, 60], list(SIZE))
+    capsys.readouterr()
+    pictures = (picture, tmp_path / "wide.png")
+    assert run("predict", shipped, *pictures, "--out", tmp_path / "again") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "proportions" in line]
+    assert len(said) == 1
+    assert said[0].startswith(f"note: {tmp_path / 'wide.png'}: goes into the network at ")
+    assert run("predict", model, *pictures, "--out", tmp_path / "own") == 0  # takes any size
+    assert "proportions" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
