@@ -72,10 +72,9 @@ def confirmations_due(
     then = f"; then up to {len(on_front) * num_seeds} of trials that noise may have kept off it"
     if not due and all(_key(t) not in keys for t in begun):
         then, where = "", "what noise may have kept off the front"
-        if not begun:
-            noise = noise_of([t for t in repeats if _key(t) in keys], plan.objectives)
-            others = _distinct([t for t in own if _key(t) not in keys and is_complete(t)])
-            due = missing(_neighbours(on_front, others, plan.objectives, noise))
+        noise = noise_of([t for t in repeats if _key(t) in keys], plan.objectives)
+        others = _distinct([t for t in own if _key(t) not in keys and is_complete(t)])
+        due = missing(_neighbours(on_front, others, plan.objectives, noise))
     if not due and not begun:
         return due, ""
     count = len(due) + len(begun)

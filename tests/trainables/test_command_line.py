@@ -274,7 +274,9 @@ def test_a_truncated_store(scenes: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert "Traceback" not in said
 
 
-def test_a_killed_run_resumes_to_the_same_result(scenes: str, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_result(
+    scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["train", "disparse-dynamic", *SMALL, "--steps", "40", "--data-root", scenes]
     arguments += ["--set", "training.num_reports=20"]
     assert run(*arguments, "--json", tmp_path / "whole.json") == 0
@@ -292,6 +294,12 @@ def test_a_killed_run_resumes_to_the_same_result(scenes: str, tmp_path: Path) ->
     assert not (tmp_path / "out" / "summary.json").exists()
     resumed = [*arguments, "--out", tmp_path / "out", "--resume", "--json", tmp_path / "after.json"]
     assert run(*resumed) == 0
+    assert "begins anew" not in capsys.readouterr().err
+    # Without --resume it starts over, and says so.
+    short = ["train", "snip", *SMALL, "--steps", "4", "--data-root", scenes]
+    assert run(*short, "--out", tmp_path / "out") == 0
+    said = f"note: training begins anew; {str(tmp_path / 'out')!r} holds a checkpoint, from which"
+    assert said in capsys.readouterr().err
     whole = json.loads((tmp_path / "whole.json").read_text())
     after = json.loads((tmp_path / "after.json").read_text())
     assert after["metrics"] == whole["metrics"]
