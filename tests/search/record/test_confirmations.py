@@ -145,7 +145,7 @@ def test_neighbours_follow_when_the_front_has_told_the_noise() -> None:
     due, begun = ledger.num_remaining, ledger.next()
     assert begun is not None
     resumed = driver_of(ledger.plan, ledger.record)
-    assert f" at 3 fresh seeds: {due} trainings of trials " in resumed.confirm(3)
+    assert f" at 3 fresh seeds: {due} trainings of trial" in resumed.confirm(3)
     assert resumed.num_remaining == due > 1
     ledger.finish(begun.number, outcome(ledger.plan, begun, 0.2))
     neighbours = confirmed(ledger, [begun, *run_all(ledger, noise=0.2)])
