@@ -32,7 +32,7 @@ from trainables.addresses import scrubbed
 from trainables.report import describe
 from trainables.sweep.display import Progress
 from trainables.terminal.answers import STDOUT
-from trainables.terminal.command_line import masked
+from trainables.terminal.command_line import masked, typed_command
 
 
 class Driver:
@@ -47,6 +47,10 @@ class Driver:
         self._described |= {"parent_run_id": None, "finished": False, "data": prepared.data}
         plateau = None if self._launch.extends else self._known.get("plateau")
         self._described["plateau"] = plateau
+        # The one that began it: later ones resume, extend or confirm.
+        self._described["command"] = (
+            self._known.get("command") if self._known else typed_command("search")
+        )
         self._record = self._open_record()
         if not self._known:
             # With its id, by which the next driver finds its runs should this one be killed.

@@ -152,7 +152,8 @@ def ship_from_study(
             wanted.out,
             options,
             command=command,
-            trained_by=_command_of(files.trial(chosen.number) / "summary.json"),
+            trained_by=known.get("command")
+            or _command_of(files.trial(chosen.number) / "summary.json"),
             by_seed=by_seed,
             seeds_are=seeds_are,
             progress=progress.step,

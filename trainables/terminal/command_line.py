@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -240,6 +241,16 @@ def masked(uri: str) -> str:
     """
     hidden = _PASSWORD.sub(lambda match: f"{match[1] or match[2]}:***@", uri)
     return _SECRET_ARGUMENT.sub(r"\1***", hidden)
+
+
+def typed_command(package: str) -> list[str] | None:
+    """Return the command line of `python -m PACKAGE`, without passwords; None of another program.
+
+    With `python` for whatever Python it is: who repeats it may have another one.
+    """
+    if Path(sys.argv[0]).parent.name != package:
+        return None
+    return ["python", "-m", package, *map(masked, sys.argv[1:])]
 
 
 def parse_settings(
