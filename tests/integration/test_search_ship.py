@@ -47,6 +47,8 @@ def test_search_pick_ship_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     options = ["--out", "shipped", "--register", "rooms", "--json", "-"]
     shipped = json.loads(run(tmp_path, "search", "ship", "demo", *bounds, *options))
     assert shipped["trial"] == picked["trial"]
+    # The command that began the study, not the one that would resume it.
+    assert shipped["trained_by"] == ["python", "-m", "search", "run", "demo", *SMALL]
     (trial,) = [t for t in trials if t.data.tags["disparse.trial"] == picked["trial"]]
     assert trial.data.tags["disparse.model"] == str(tmp_path / picked["model"])
     assert {t.data.tags["disparse.front.depth"] for t in trials} == {"true", "false"}
