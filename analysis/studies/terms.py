@@ -49,8 +49,8 @@ def further_text(facts: Mapping[str, Any]) -> str:
     trials = f"{count} more {'trial' if count == 1 else 'trials'} at full length"
     if gain > 1:
         return (
-            f"What {trials} would add is not known: the search's model knows so little of untried "
-            "settings that it cannot rule out a hypervolume of more than twice as much."
+            f"What {trials} would add is not known: the search's model knows too little of untried "
+            "settings to say."
         )
     return (
         f"Estimated by the search, more likely too high than too low: {trials} could add up to "

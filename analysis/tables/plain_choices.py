@@ -154,7 +154,12 @@ def _choice(
             return "" if now is None else "Before fresh seeds no model met it."
         if then is None or (now is not None and now.trial == then.trial):
             return ""
-        return _changed(study, then, losses(then))
+        cost = f"{metric_label(study.cost)} {admitting(then.metrics[study.cost], study.cost)}"
+        why = _why_not(max_loss, losses(then))
+        if best == DELTA and then.trial in known:
+            delta = fresh_delta(known[then.trial], reference, study.qualities)
+            why = f"; at fresh seeds its Δ_T is {admitting(delta, f'val/{DELTA}')} %"
+        return f"Before fresh seeds it was {then.trial} ({cost}){why}."
 
     try:
         chosen = choose_among(among)
@@ -194,15 +199,15 @@ def _choice(
     )
 
 
-def _changed(study: Study, then: Trial, losses: Mapping[str, tuple[float, Interval]]) -> str:
-    """Say what the values at selection take, and what that loses most at fresh seeds."""
-    cost = admitting(then.metrics[study.cost], study.cost)
-    said = f"Before fresh seeds it was {then.trial} ({metric_label(study.cost)} {cost})"
-    worst = max(losses, key=lambda name: losses[name][0], default=None)
-    if worst is None or losses[worst][0] <= 0:
-        return f"{said}."
+def _why_not(max_loss: float | None, losses: Mapping[str, tuple[float, Interval]]) -> str:
+    """Say what loses more at fresh seeds than is asked for, if that is what is asked for."""
+    if max_loss is None or not losses:
+        return ""
+    worst = max(losses, key=lambda name: losses[name][0])
+    if losses[worst][0] <= max_loss:
+        return ""
     task = task_label(report.task_of(worst)).lower()
-    return f"{said}; at fresh seeds that is {losing(losses[worst][0])} in {task}."
+    return f"; at fresh seeds that is {losing(losses[worst][0])} in {task}"
 
 
 def _command(study: Study, where: str | None, max_loss: float | None, best: str | None) -> str:

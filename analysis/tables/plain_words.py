@@ -180,17 +180,21 @@ def file_text(one: PlainChoice) -> str:
     trial = next(trial for trial in study.trials if trial.trial == name)
     seed = "" if trial.seed is None else f", at seed {trial.seed}"
     said = f"The file holds the model as the search trained it{seed}."
-    dense, losses = mean_metrics(dense_trials(study)), []
+    dense, losses, most = mean_metrics(dense_trials(study)), [], 0.0
     for quality in study.qualities:
         test = f"test/{report.without_split(quality)}"
         if report.non_finite(trial.metrics, [test]) or not dense.get(test):
             return said
         gap = report.minimised(test, trial.metrics[test] - dense[test])
-        task = task_label(report.task_of(quality)).lower()
-        losses.append(f"{task} {losing(100 * gap / abs(dense[test]))}")
+        task, percent = task_label(report.task_of(quality)).lower(), 100 * gap / abs(dense[test])
+        losses.append(f"{task} {losing(percent)}")
+        most = max(most, percent)
     if trial.method == "dense":
         return said
-    return f"{said} On test, compared with the dense model of the search: {', '.join(losses)}."
+    said += f" On test, compared with the dense model of the search: {', '.join(losses)}."
+    if one.max_loss is not None and most > one.max_loss:
+        said += f" That is more than the {one.max_loss:g} % asked for on validation."
+    return said
 
 
 def to_json(one: PlainChoice) -> dict[str, Any]:

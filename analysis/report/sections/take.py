@@ -174,7 +174,7 @@ def _text(found: Findings, *, by_fresh: bool) -> str:
         f"{DELTA_MEANS}."
     )
     if has_dense:
-        said += " The search tunes the sparse models, not the dense one."
+        said += " The search tuned the sparse models, not the dense one; true losses may be larger."
     if fresh_seeds(found.confirmed):
         what = "\u201cfresh\u201d is the loss at fresh seeds, and its 95 % interval."
         if by_fresh:
@@ -184,7 +184,8 @@ def _text(found: Findings, *, by_fresh: bool) -> str:
             ties = f"With fewer than {ENOUGH_SEEDS} seeds, models often cannot be told apart"
         numbers = {number for one in found.plainly for number in one.tied}
         for trial in [trial for trial in found.study.trials if trial.number in numbers][:1]:
-            ties += f"; #{trial.number} is {trial.trial}"
+            ties += f"; #{trial.number} is {trial.trial}, and only models that meet a row's "
+            ties += "condition are named in it"
         return f"{said} {what} {ties}."
     if found.confirmed:
         return f"{said} Each value is of one seed: all trainings at fresh seeds failed, see Health."

@@ -84,7 +84,7 @@ def test_ties_on_the_first_screen_have_their_cost(record: Record) -> None:
         "demo-00002",
         ("3 fresh seeds", "too few to tell it apart from #1 (density 40 %)"),
     )
-    said = "With fewer than 5 seeds, models often cannot be told apart; #1 is demo-00001."
+    said = "With fewer than 5 seeds, models often cannot be told apart; #1 is demo-00001, and only"
     assert said in shown.text
     assert "3 fresh seeds, too few to tell it apart from" in shown.headline
     others = {trial for trial, _ in sure.values()} - {shown.first.trial}
