@@ -85,6 +85,11 @@ def task_label(task: str) -> str:
     return _TASK_LABELS.get(task) or task.replace("_", " ").capitalize()
 
 
+def task_in_words(name: str) -> str:
+    """Return the task that a metric measures, as within a sentence: "surface normals"."""
+    return task_label(report.task_of(name)).lower()
+
+
 def metric_label(name: str) -> str:
     """Return a metric's short name without unit and split, for example "mIoU"."""
     bare = report.without_split(name)

@@ -1,7 +1,6 @@
 """Reads the command line of `python -m search import`."""
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from search.options import (
     quiet_libraries,
 )
 from trainables.terminal.answers import STDOUT, require_json, write_json
+from trainables.terminal.command_line import typed_command
 
 
 def import_sweep(
@@ -80,5 +80,5 @@ def import_sweep(
         values: dict[str, Any] = dataclasses.asdict(end)
         values |= {"directory": str(end.directory), "study": plan.study}
         values |= {"device": swept.sweep.device, "without_model": swept.num_without_model}
-        write_json(json_file, {"command": ["python", "-m", "search", *sys.argv[1:]], **values})
+        write_json(json_file, {"command": typed_command("search"), **values})
     check_end(plan, end)

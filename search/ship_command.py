@@ -1,6 +1,5 @@
 """Reads the command line of `python -m search ship`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,7 @@ from search.options import (
 )
 from trainables.errors import Failure
 from trainables.terminal.answers import STDOUT, require_json, write_json
-from trainables.terminal.command_line import EXIT_INTERRUPTED, masked
+from trainables.terminal.command_line import EXIT_INTERRUPTED, typed_command
 
 
 def ship(
@@ -105,7 +104,7 @@ def ship(
             ),
             tracking_uri=tracking_uri,
             study_storage=study_storage,
-            command=["python", "-m", "search", *map(masked, sys.argv[1:])],
+            command=typed_command("search"),
             quiet=quiet,
         )
     except KeyboardInterrupt:

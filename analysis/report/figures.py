@@ -36,7 +36,6 @@ from analysis.statistics.importance import Importances, measure, to_table
 from analysis.statistics.indicators import Normalisation, hypervolume_trajectory
 from analysis.statistics.uncertainty.confirmed import (
     Confirmed,
-    confirmations,
     seeds_text,
     ties,
 )
@@ -113,7 +112,7 @@ def find(
     taken = {one.pick.trial.trial for one in plainly if one.pick is not None}
     fresh_front = front_members(among.trials, study.objectives) if among.seeds else ()
     either = list({trial.trial: trial for trial in (*members, *fresh_front)}.values())
-    known = confirmations(study)
+    known = among.known
     courses = (by_epochs(study, ended) or by_trials(ended), by_time(study, ended))
     return Findings(
         study=study,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.labels import admitting, losing, objective_label, task_label
+from analysis.labels import admitting, losing, objective_label, task_in_words
 from analysis.statistics.choice import ENOUGH_FRESH, Choice, front_named, mean_of, nearest_text
 from analysis.statistics.conditions import Condition
 from trainables import report
@@ -68,7 +68,7 @@ class Standing:
         seeds = f"{count} fresh seed{'' if count == 1 else 's'}" if count else "fresh seeds"
         said = [f"it misses {' and '.join(self.missed)}"] * bool(self.missed)
         if self.losses:
-            each = (f"{_task(name)} {losing(loss)}" for name, loss in self.losses.items())
+            each = (f"{task_in_words(name)} {losing(loss)}" for name, loss in self.losses.items())
             said.insert(0, f"{', '.join(each)}, beside the dense model")
         said += [f"{failed} training{'' if failed == 1 else 's'} failed"] * bool(failed)
         return [*found, f"at {seeds}: {'; '.join(said or ['no bound is missed'])}"]
@@ -186,7 +186,3 @@ def _losses(own: FreshRuns, dense: FreshRuns, objectives: Sequence[str]) -> dict
         if gaps:
             found[name] = mean_of(gaps)
     return found
-
-
-def _task(name: str) -> str:
-    return task_label(report.task_of(name)).lower()

@@ -14,7 +14,7 @@ from analysis.labels import (
     admitting,
     losing,
     metric_label,
-    task_label,
+    task_in_words,
 )
 from analysis.statistics.candidates import Candidates, candidates
 from analysis.statistics.choice import Choice, choose
@@ -206,7 +206,7 @@ def _why_not(max_loss: float | None, losses: Mapping[str, tuple[float, Interval]
     worst = max(losses, key=lambda name: losses[name][0])
     if losses[worst][0] <= max_loss:
         return ""
-    task = task_label(report.task_of(worst)).lower()
+    task = task_in_words(worst)
     return f"; at fresh seeds that is {losing(losses[worst][0])} in {task}"
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.labels import admitting, losing, metric_label, task_label
+from analysis.labels import admitting, losing, metric_label, task_in_words, task_label
 from analysis.statistics.choice import ENOUGH_FRESH, mean_metrics
 from analysis.statistics.fronts import dense_trials
 from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS
@@ -186,7 +186,7 @@ def file_text(one: PlainChoice) -> str:
         if report.non_finite(trial.metrics, [test]) or not dense.get(test):
             return said
         gap = report.minimised(test, trial.metrics[test] - dense[test])
-        task, percent = task_label(report.task_of(quality)).lower(), 100 * gap / abs(dense[test])
+        task, percent = task_in_words(quality), 100 * gap / abs(dense[test])
         losses.append(f"{task} {losing(percent)}")
         most = max(most, percent)
     if trial.method == "dense":

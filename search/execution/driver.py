@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -47,10 +48,9 @@ class Driver:
         self._described |= {"parent_run_id": None, "finished": False, "data": prepared.data}
         plateau = None if self._launch.extends else self._known.get("plateau")
         self._described["plateau"] = plateau
-        # The one that began it: later ones resume, extend or confirm.
-        self._described["command"] = (
-            self._known.get("command") if self._known else typed_command("search")
-        )
+        # The one that began it, where a command did: later ones resume, extend or confirm.
+        began = typed_command("search") if Path(sys.argv[0]).parent.name == "search" else None
+        self._described["command"] = self._known.get("command") if self._known else began
         self._record = self._open_record()
         if not self._known:
             # With its id, by which the next driver finds its runs should this one be killed.

@@ -14,7 +14,6 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -243,13 +242,11 @@ def masked(uri: str) -> str:
     return _SECRET_ARGUMENT.sub(r"\1***", hidden)
 
 
-def typed_command(package: str) -> list[str] | None:
-    """Return the command line of `python -m PACKAGE`, without passwords; None of another program.
+def typed_command(package: str) -> list[str]:
+    """Return the command line of `python -m PACKAGE`, without passwords.
 
     With `python` for whatever Python it is: who repeats it may have another one.
     """
-    if Path(sys.argv[0]).parent.name != package:
-        return None
     return ["python", "-m", package, *map(masked, sys.argv[1:])]
 
 

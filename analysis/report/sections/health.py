@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.labels import metric_label, number, task_label
+from analysis.labels import metric_label, number, task_in_words
 from analysis.report.figures import Findings
 from analysis.report.sections.confirmed_tables import confirm_command
 from analysis.statistics.health import collapse, ranks, reach
@@ -13,7 +13,6 @@ from analysis.statistics.uncertainty.doubts import failures, missed_constraints
 from analysis.studies.masks import failure_reason, read_masks
 from analysis.studies.reports import read_reports
 from analysis.studies.terms import BUDGET_UNITS, few_percent, further_text, rungs, trials_text
-from trainables import report
 from trainables.terminal.as_typed import study_command
 
 _FAILED, _STOPPED = 0.1, 0.8  # shares of the trials that are too many
@@ -266,7 +265,7 @@ def _lost(found: Findings) -> Iterator[Finding]:
 
 
 def _quality(name: str) -> str:
-    task = task_label(report.task_of(name)).lower()
+    task = task_in_words(name)
     return f"{task} {metric_label(name)}"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from analysis.labels import DELTA_MEANS, admitting, metric_label, task_label
+from analysis.labels import DELTA_MEANS, admitting, metric_label, task_in_words, task_label
 from analysis.methods import MethodStyle, method_style
 from analysis.report.figures import Findings
 from analysis.report.sections.confirmed_tables import confirm_command
@@ -156,9 +156,7 @@ def _loss(one: PlainChoice, name: str) -> str:
     again = f" (at fresh seeds {loss})" if loss else ""
     if one.by_fresh:
         again = f" ({interval}" if interval else ""
-    return (
-        f"{task_label(report.task_of(name)).lower()} {plain_words.loss_text(one.pick, name)}{again}"
-    )
+    return f"{task_in_words(name)} {plain_words.loss_text(one.pick, name)}{again}"
 
 
 def _head(name: str) -> tuple[str, ...]:

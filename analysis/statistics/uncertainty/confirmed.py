@@ -164,14 +164,8 @@ def tied_with(
     one: Confirmed, members: Sequence[Trial], found: Mapping[str, Confirmed], names: Sequence[str]
 ) -> tuple[int, ...]:
     """Return the numbers of the other `members` that one is tied with, ascending."""
-    others = [found[t.trial] for t in members if t.trial in found and t is not one.trial]
-    return tuple(
-        sorted(
-            other.trial.number
-            for other in others
-            if other.trial.trial != one.trial.trial and are_tied(one, other, names)
-        )
-    )
+    others = (found[t.trial] for t in members if t.trial in found and t.trial != one.trial.trial)
+    return tuple(sorted(o.trial.number for o in others if are_tied(one, o, names)))
 
 
 def tied_at_few(

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from analysis.labels import admitting, exactly, losing, metric_label, task_label
+from analysis.labels import admitting, exactly, losing, metric_label, task_in_words
 from analysis.statistics.comparing.comparison import Interval
 from analysis.statistics.conditions import Condition
 from analysis.statistics.uncertainty.confirmed import Confirmed
@@ -56,7 +56,7 @@ def missed_losses(
         name = bound.metric
         loss = losses[name][0] if name in losses else _beside(bound, one.mean(name))
         if loss > max_loss + _ROUNDING:
-            task = task_label(report.task_of(name)).lower()
+            task = task_in_words(name)
             found.append(f"{task} {losing(loss).removesuffix(' worse')}")
     return [f"at fresh seeds it loses more than {max_loss:g} %: {', '.join(found)}"] * bool(found)
 
@@ -73,7 +73,7 @@ def possible_losses(losses: Mapping[str, tuple[float, Interval]], max_loss: floa
     if any(math.isinf(high) for high in beyond.values()):
         return "How much higher the loss may be is not known: one fresh seed has no interval."
     each = [
-        f"{losing(high).removesuffix(' worse')} in {task_label(report.task_of(name)).lower()}"
+        f"{losing(high).removesuffix(' worse')} in {task_in_words(name)}"
         for name, high in beyond.items()
     ]
     return f"The loss may be higher: up to {', '.join(each)} (95 % interval)."
