@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_ARCHIVE = "search-runs.jsonl"  # beside the document
 _PACKAGES = {"moasha": "syne_tune", "qlognehvi": "botorch"}
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -71,9 +72,11 @@ def search(
     """Simulate every system on every workload over paired seeds, and write the document.
 
     On scenes only random search, plain TPE and ours are run, because every epoch trains there.
-    Results are kept one by one: after an interruption the same command goes on. Where the code of
-    a search, a surrogate or the simulator has changed, what rests on it is run again.
+    Results are kept one by one: after an interruption the same command goes on. Those that take
+    minutes each are kept in docs/search-runs.jsonl too. Where the code of a search, a surrogate or
+    the simulator has changed, what rests on it is run again.
     """
+    from benchmarks.search.archive import pack, unpack
     from benchmarks.search.results.document import render
     from benchmarks.search.results.figure import draw
     from benchmarks.search.runs import OWN_WORKLOADS, get_workload, missing, plan, yahpo_names
@@ -88,12 +91,14 @@ def search(
         if name not in everything:
             raise UserError(f"CARP-S has no budget for {name!r}: --long is for YAHPO's tasks alone")
     counts = _Counts(seeds=seeds, real_seeds=real_seeds, yahpo_seeds=yahpo_seeds)
+    folder = out or REPOSITORY / "docs"
+    unpack(REPOSITORY / "docs" / _ARCHIVE, storage)
     if not write_only:
         planned = plan({name: counts.of(name) for name in names}, _words(systems), long=long)
         jobs = missing(planned, storage)
         _require_packages(job.system for job in jobs)
         _run_all(jobs, storage, processes, quiet)
-    folder = out or REPOSITORY / "docs"
+        pack(planned, storage, folder / _ARCHIVE)
     found = _findings(folder, storage, counts)
     pictured = draw(found["own"], folder / "images" / "search.png")
     (folder / "search.md").write_text(render(found, pictured=pictured), encoding="utf-8")

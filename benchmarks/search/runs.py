@@ -147,17 +147,18 @@ def obtain(job: Job, folder: Path) -> Trace:
     if known is not None:
         return known
     trace = run(job)
+    save(job, job.code, trace, folder)
+    return trace
+
+
+def save(job: Job, code: str, trace: Trace, folder: Path) -> None:
+    """Keep a result. code: what it was made by, see `Job.code`."""
     path = job.path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    content = {
-        "job": dataclasses.asdict(job),
-        "code": job.code,
-        "trace": dataclasses.asdict(trace),
-    }
+    content = {"job": dataclasses.asdict(job), "code": code, "trace": dataclasses.asdict(trace)}
     partial.write_text(json.dumps(content), encoding="utf-8")
     partial.replace(path)
-    return trace
 
 
 def obtain_quietly(arguments: tuple[Job, Path]) -> str:
