@@ -5,8 +5,10 @@ Shape suffixes: B batch, C channels, H height, W width.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # who only reads what a store says needs no torch
+    from torch import Tensor
 
 IGNORE_LABEL = 255  # segmentation: a pixel without a class
 
@@ -26,5 +28,5 @@ class Batch:
       depth as depth, a response as edges; values float32 (B, 1, H, W), NaN where unknown.
     """
 
-    images_BCHW: Tensor
-    targets: Mapping[str, Tensor]
+    images_BCHW: "Tensor"
+    targets: Mapping[str, "Tensor"]
