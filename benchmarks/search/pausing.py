@@ -8,7 +8,7 @@ proposes, which is more than those know that `simulate` drives with several.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from benchmarks.search.simulator import Completion, Trace
 from benchmarks.search.workloads.workload import Report, Run, Workload
@@ -29,6 +29,7 @@ class Step:
     until: int
 
 
+@runtime_checkable
 class PausingSystem(Protocol):
     """A search, driven by `simulate_with_pauses`."""
 
