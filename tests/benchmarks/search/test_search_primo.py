@@ -180,6 +180,11 @@ def test_one_worker_and_only_tasks_that_others_wrote() -> None:
     assert pausing.__name__ not in SYSTEMS["ours"].modules
 
 
+def test_the_version_that_results_are_kept_for_is_the_one_that_is_installed() -> None:
+    pins = Path(primo.__file__).with_name("neps-constraints.txt").read_text().splitlines()
+    assert f"neural-pipeline-search=={primo.VERSION}" in pins
+
+
 @needs_yahpo
 def test_without_its_environment_the_command_names_the_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
