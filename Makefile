@@ -16,8 +16,8 @@ export DO_NOT_TRACK ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all test-gpu test-cluster soak check format methods bench peers bench-search \
-        bench-orchestration claims claims-channels clean
+.PHONY: help setup demo test test-slow test-all test-gpu test-cluster soak check format methods bench peers peers-primo \
+        bench-search bench-orchestration claims claims-channels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -83,7 +83,22 @@ peers: $(STAMP) ## the searches that ours is compared with, without their depend
 	  syne-tune botorch gpytorch linear-operator multipledispatch pyre-extensions typing-inspect \
 	  onnxruntime yahpo-gym ConfigSpace more-itertools
 
-bench-search: peers ## our search beside its peers (hours; resumable), and write docs/search.md
+# NePS asks for versions that clash with those above, so it has an environment of its own. torch
+# comes first and alone: what asks for it then takes the build that is there.
+NEPS := runs/peers/neps
+
+peers-primo: $(NEPS)/.installed ## NePS, whose PriMO ours is compared with, apart from all else
+
+$(NEPS)/.installed: benchmarks/search/systems/neps-constraints.txt
+	@test -x $(NEPS)/bin/python || $(PYTHON) -m venv $(NEPS)
+	@echo "Installing the pinned NePS into $(NEPS) (some minutes the first time) ..."
+	@$(NEPS)/bin/python -m pip install -qq --no-compile --disable-pip-version-check -c $< torch
+	@$(NEPS)/bin/python -m pip install -qq --no-compile --disable-pip-version-check -c $< \
+	  neural-pipeline-search
+	@$(NEPS)/bin/python -m compileall -qq -j 0 $(NEPS)/lib || true
+	@touch $@
+
+bench-search: peers peers-primo ## our search beside its peers (hours; resumable), and write docs/search.md
 	@$(RUN) -m benchmarks.search $(ARGS)
 
 bench-orchestration: $(STAMP) ## what a study costs beside raw Ray Tune

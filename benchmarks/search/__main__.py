@@ -156,7 +156,13 @@ def _run_all(jobs: list["Job"], storage: Path, processes: int, quiet: bool) -> N
 
 
 def _require_packages(systems: Iterable[str]) -> None:
-    for system in sorted(set(systems) & set(_PACKAGES)):
+    from benchmarks.search.systems.catalogue import PRIMO
+    from benchmarks.search.systems.primo import environment_problem
+
+    needed = set(systems)
+    if PRIMO in needed and (problem := environment_problem()) is not None:
+        raise UserError(f"{problem}, or leave it out by --systems")
+    for system in sorted(needed & set(_PACKAGES)):
         if importlib.util.find_spec(_PACKAGES[system]) is None:
             raise UserError(
                 f"the search `{system}` needs the package {_PACKAGES[system]}, which is not "

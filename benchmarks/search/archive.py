@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.search.runs import REAL, Job, load, save
 from benchmarks.search.simulator import Completion, Trace
 
-SLOW_SYSTEMS = ("qlognehvi", "gp")  # and any system, where every epoch trains
+SLOW_SYSTEMS = ("qlognehvi", "primo", "gp")  # and any system, where every epoch trains
 _DIGITS = 8  # the surrogates compute in single precision
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.search.fingerprint import fingerprint
+from benchmarks.search.pausing import PausingSystem, simulate_with_pauses
 from benchmarks.search.simulator import Completion, Trace, simulate
 from benchmarks.search.systems.catalogue import (
     MODEL_PEERS,
@@ -60,7 +61,13 @@ class Job:
             full_lengths = yahpo.get_task(workload).evaluations
         else:
             full_lengths = FULL_LENGTHS.get(workload, YAHPO_LENGTHS)
-        return cls(workload=workload, system=system, seed=seed, full_lengths=full_lengths)
+        return cls(
+            workload=workload,
+            system=system,
+            seed=seed,
+            full_lengths=full_lengths,
+            concurrency=get_system(system).concurrency or CONCURRENCY,
+        )
 
     @property
     def budget_epochs(self) -> int:
@@ -74,7 +81,7 @@ class Job:
         own = "surrogates" if self.workload in SURROGATES else "yahpo"
         workload = "real" if self.workload == REAL else own
         modules = ["simulator", "workloads.starts", f"workloads.{workload}"]
-        names = [*(f"benchmarks.search.{module}" for module in modules), system.module]
+        names = [*(f"benchmarks.search.{module}" for module in modules), *system.modules]
         return fingerprint(names, system.settings)
 
     def path(self, folder: Path) -> Path:
@@ -121,10 +128,14 @@ def yahpo_names() -> tuple[str, ...]:
 def run(job: Job) -> Trace:
     """Simulate, whether there is a result or not."""
     workload = get_workload(job.workload)
+    system = get_system(job.system).build(workload, job.seed, job.starts)
+    budget_epochs = job.budget_epochs
+    if isinstance(system, PausingSystem):
+        return simulate_with_pauses(workload, system, budget_epochs=budget_epochs, seed=job.seed)
     return simulate(
         workload,
-        get_system(job.system).build(workload, job.seed, job.starts),
-        budget_epochs=job.budget_epochs,
+        system,
+        budget_epochs=budget_epochs,
         concurrency=job.concurrency,
         seed=job.seed,
     )

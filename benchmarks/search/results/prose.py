@@ -16,13 +16,13 @@ YAHPO = (
     "Six multi-objective multi-fidelity tasks of CARP-S 1.1.0 on surrogates of YAHPO Gym "
     "(Pfisterer, Schneider et al. 2022), which were fitted to real searches. Nobody here had a "
     "hand in them, no starting point is given to anyone, and neither objective is known with "
-    "the configuration. 40 full lengths, 4 workers; reports: every epoch of 52 (lcbench), every"
-    " repetition of 10, or 27 shares of the data. Hypervolume has its ideal at the best of "
-    "20,000 random configurations and six generations of mutants of the best, and its nadir at "
-    "the 95 % quantiles of the random ones. The searches were developed on seeds 0 to 7; these "
-    "are 100 and up. The two tasks of xgboost on instance 12 share their surrogate and their "
-    "front and differ in the fidelity alone, so that searches that train every trial at full "
-    "length do the same on both."
+    "the configuration. 40 full lengths, 4 workers (PriMO has one); reports: every epoch of 52 "
+    "(lcbench), every repetition of 10, or 27 shares of the data. Hypervolume has its ideal at "
+    "the best of 20,000 random configurations and six generations of mutants of the best, and "
+    "its nadir at the 95 % quantiles of the random ones. The searches were developed on seeds 0 "
+    "to 7; these are 100 and up. The two tasks of xgboost on instance 12 share their surrogate "
+    "and their front and differ in the fidelity alone, so that searches that train every trial "
+    "at full length do the same on both."
 )
 
 SCENES_BEFORE = (
@@ -47,11 +47,21 @@ YAHPO_PEERS = (
     " of 512), whose first call compiles C++ for a minute or two, uncounted. Optuna's "
     "AutoSampler is no package: OptunaHub fetches it from the network when it is called, so "
     "that it cannot be pinned; by its source it is the multivariate TPE where a space has "
-    "categories (xgboost, rpart) and GPSampler where it has none (lcbench, glmnet). NePS's "
-    "PriMO (0.17) is left out: it demands gpytorch 1.13.0 and pandas 2 where BoTorch demands "
-    "gpytorch 1.15.2 and this environment has pandas 3, and in its second phase it numbers a "
-    "new trial after those that have ended alone, so that several workers get the same number. "
-    "Seconds are of one processor and hold for all that a system does for a trial."
+    "categories (xgboost, rpart) and GPSampler where it has none (lcbench, glmnet). Seconds are "
+    "of one processor and hold for all that a system does for a trial."
+)
+
+PRIMO = (
+    "NePS's PriMO (0.17.0) runs in an environment of its own (`make peers-primo`), because its "
+    "versions of gpytorch and pandas clash with those here. It has its defaults, no priors, and "
+    "fidelities from one report to all: at first it pauses trials and promotes some of them, "
+    "whose earlier epochs are not paid again; then every trial trains at full length. Three "
+    "things favour it. It has **one worker**, so that it knows every result before it proposes: "
+    "in its second phase it numbers a new trial after those that have ended alone, and several "
+    "workers would get the same number. It alone is told the objectives on the scale of the "
+    "score, ideal 0 and nadir 1, for it adds them up, and its documentation asks for comparable "
+    "scales. And the weights of that sum are drawn anew for every proposal, as its documentation "
+    "says, where the code draws them once."
 )
 
 LONG = "As many full lengths as CARP-S gives evaluations; all else is the same."

@@ -16,7 +16,7 @@ def render_yahpo(found: Mapping[str, Any], long: Mapping[str, Any] | None) -> li
     """Paragraphs, tables and headings. long: with CARP-S's budgets; None if that was not run."""
     parts = ["## Tasks that others wrote", prose.YAHPO, "### All tasks together"]
     parts += [prose.POOLED, _pooled(found["pooled"]), *_verdicts(found), _missing(found)]
-    parts.append(prose.YAHPO_PEERS)
+    parts += [prose.YAHPO_PEERS, prose.PRIMO]
     for workload in found["workloads"]:
         parts += [f"### {workload['title']}", _results(workload)]
     parts.append("### With the budgets of CARP-S")

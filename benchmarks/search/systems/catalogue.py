@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from benchmarks.search.pausing import PausingSystem
 from benchmarks.search.simulator import System
-from benchmarks.search.systems import botorch_peer, optuna_peers, peers
+from benchmarks.search.systems import botorch_peer, optuna_peers, peers, primo
 from benchmarks.search.systems.ours import Ours, Variant
 from benchmarks.search.workloads.starts import starts_of
 from benchmarks.search.workloads.workload import Workload
@@ -16,23 +17,26 @@ Role = Literal["ours", "peer", "part"]
 OURS, PLAIN_TPE, RANDOM = "ours", "optuna-search", "random"
 SHIPPED_TPE = "optuna-search-bare"  # the same without starting points
 # On YAHPO's tasks alone.
-MODEL_PEERS = ("nsga-ii", "tpe-multivariate", "qlognehvi", "gp")
+PRIMO = "primo"
+MODEL_PEERS = ("nsga-ii", "tpe-multivariate", "qlognehvi", PRIMO, "gp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """role: `part` is ours with one part changed.
 
-    module, settings: what its results depend on, see `fingerprint`.
+    modules, settings: what its results depend on, see `fingerprint`.
     build: from the workload, the seed, and whether the first trials are those of `starts`.
+    concurrency: of its workers; None for as many as the others have.
     """
 
     name: str
     label: str
     role: Role
-    module: str
+    modules: tuple[str, ...]
     settings: str
-    build: Callable[[Workload, int, bool], System] = field(repr=False)
+    build: Callable[[Workload, int, bool], System | PausingSystem] = field(repr=False)
+    concurrency: int | None = None
 
 
 def _peer(name: str, label: str, build: type[Any]) -> Entry:
@@ -40,7 +44,7 @@ def _peer(name: str, label: str, build: type[Any]) -> Entry:
         name=name,
         label=label,
         role="peer",
-        module=build.__module__,
+        modules=(build.__module__,),
         settings=build.__name__,
         build=lambda workload, seed, starts: build(
             workload, seed, starts_of(workload.space) if starts else ()
@@ -53,7 +57,7 @@ def _ours(name: str, label: str, variant: Variant, role: Role = "part") -> Entry
         name=name,
         label=label,
         role=role,
-        module="benchmarks.search.systems.ours",
+        modules=("benchmarks.search.systems.ours",),
         settings=repr(variant),
         build=lambda workload, seed, starts: Ours(
             workload, seed, variant, starts_of(workload.space) if starts else ()
@@ -76,13 +80,22 @@ SYSTEMS: dict[str, Entry] = {
             name=SHIPPED_TPE,
             label="Ray OptunaSearch (TPE) without starts",
             role="peer",
-            module="benchmarks.search.systems.peers",
+            modules=("benchmarks.search.systems.peers",),
             settings="RayOptunaSearch without starts",
             build=lambda workload, seed, starts: peers.RayOptunaSearch(workload, seed, ()),
         ),
         _peer("nsga-ii", "Optuna NSGA-II, population 10", optuna_peers.OptunaNSGAII),
         _peer("tpe-multivariate", "Optuna TPE, multivariate", optuna_peers.OptunaTPE),
         _peer("qlognehvi", "BoTorch qLogNEHVI", botorch_peer.BoTorchQLogNEHVI),
+        Entry(
+            name=PRIMO,
+            label="NePS PriMO, one worker",
+            role="peer",
+            modules=(primo.__name__, f"{primo.__name__}_server"),
+            settings=f"PriMO of NePS {primo.VERSION}",
+            build=lambda workload, seed, starts: primo.PriMO(workload, seed),
+            concurrency=1,
+        ),
         _peer("gp", "Optuna GPSampler", optuna_peers.OptunaGP),
         _ours("no-stopping", "no early stopping", replace(DEFAULT, rungs=None)),
         _ours("random-sampler", "random draws", replace(DEFAULT, sampler="random")),

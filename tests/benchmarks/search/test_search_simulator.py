@@ -137,7 +137,7 @@ def job(system: str, **changes: Any) -> Job:
 
 
 # These need packages of their own, or think for minutes.
-_ELSEWHERE = ("moasha", "qlognehvi", "gp")
+_ELSEWHERE = ("moasha", "qlognehvi", "primo", "gp")
 
 
 @pytest.mark.parametrize("system", [name for name in SYSTEMS if name not in _ELSEWHERE])
