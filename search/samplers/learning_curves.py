@@ -125,15 +125,13 @@ class CurveModel:
         ended = [c.params for c in curves.values() if c.ended]
         belief = self._prior and self._prior.held(space, ended, parents, len(complete), generator)
         posterior = _Posterior(space, list(curves.values()), names)
-        samples = int(generator.integers(2**32))
 
         def scores(candidates: Sequence[Mapping[str, Any]]) -> _Floats:
             """Return (C, 2): what is gained, and what is missed of the constraints.
 
-            Of as many candidates the samples are the same, so that rounds can be compared.
+            Every round has samples of its own: who was lucky in one has to lead again.
             """
-            chance = np.random.default_rng(samples)
-            drawn_SKM = posterior.sample([*working, *candidates], chance)
+            drawn_SKM = posterior.sample([*working, *candidates], generator)
             ends_SKM, missed_SK = np.split(drawn_SKM, [self._num_objectives], axis=2)
             missed_SK = np.maximum(missed_SK, 0.0).sum(axis=2)
             missed_C = missed_SK[:, len(working) :].mean(axis=0)
@@ -141,7 +139,8 @@ class CurveModel:
             if feasible:
                 front_FM = values_FM[on_front]
                 spare_M = np.ptp(values_FM, axis=0)
-                gain_C = _gains(ends_SKM, missed_SK <= 0.0, front_FM, len(working), chance, spare_M)
+                holds_SK = missed_SK <= 0.0
+                gain_C = _gains(ends_SKM, holds_SK, front_FM, len(working), generator, spare_M)
                 gain_C *= belief.weights(candidates) if belief else 1.0
             return np.column_stack([gain_C, missed_C])
 

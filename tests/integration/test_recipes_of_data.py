@@ -40,7 +40,7 @@ def recipe(folder: Path, dataset: str, tasks: list[str], further: str = "") -> P
     path.write_text(
         f'summary = "a short study"\ndataset = "{dataset}"\npreset = "tiny"\n'
         f'tasks = {json.dumps(tasks)}\nmethods = ["snip", "disparse-static"]\n'
-        f"trials = 3\nconcurrency = 2\n{SHORT}{further}"
+        f"trials = 3\nconcurrency = 1\n{SHORT}{further}"
     )
     return path
 
