@@ -83,6 +83,12 @@ def test_no_module_of_analysis_loads_torch_or_ray() -> None:
     assert loaded_by(statement).isdisjoint({"torch", "ray"})
 
 
+@pytest.mark.parametrize("module", ["search.record.study_status", "search.execution.driver"])
+def test_what_trains_nothing_loads_no_torch(module: str) -> None:
+    """It takes seconds; a driver hands trials to workers, and `search status` only reads."""
+    assert "torch" not in loaded_by(f"import {module}")
+
+
 @pytest.mark.parametrize("kind", ["methods", "models", "datasets", "tasks", "metrics"])
 def test_trainables_lists_its_parts_without_the_search_libraries(kind: str) -> None:
     result = python(

@@ -79,7 +79,7 @@ def view(found: Findings) -> TakeView | None:
     return TakeView(
         first=head,
         headline=_headline(first) + _unlosing(first, found.plainly) + (_OTHERS if models else ""),
-        text=_text(found, by_fresh=first.by_fresh) + _speed(picked),
+        text=_text(found, by_fresh=first.by_fresh) + _speed(picked) + _meaning(study.cost),
         heads=(
             *(("condition",), ("model",), (metric_label(study.cost),)),
             *tasks,
@@ -157,6 +157,12 @@ def _loss(one: PlainChoice, name: str) -> str:
     if one.by_fresh:
         again = f" ({interval}" if interval else ""
     return f"{task_in_words(name)} {plain_words.loss_text(one.pick, name)}{again}"
+
+
+def _meaning(cost: str) -> str:
+    """Write for example " Density: kept / prunable weights."."""
+    label = metric_label(cost)
+    return f" {label[0].upper()}{label[1:]}: {report.describe(cost).description}."
 
 
 def _head(name: str) -> tuple[str, ...]:
