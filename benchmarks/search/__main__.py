@@ -123,8 +123,8 @@ class _Counts:
 
 
 def _findings(folder: Path, storage: Path, counts: _Counts) -> dict[str, Any]:
-    """What is kept, in three parts; of a part of which nothing is kept, what its file says."""
-    from benchmarks.search.results.findings import collect
+    """What is kept, in three parts, and what the part's file knows of all else."""
+    from benchmarks.search.results.findings import collect, together
     from benchmarks.search.runs import OWN_WORKLOADS, yahpo_names
 
     parts = {
@@ -134,12 +134,12 @@ def _findings(folder: Path, storage: Path, counts: _Counts) -> dict[str, Any]:
     }
     found = {}
     for part, (file, names, long) in parts.items():
-        found[part] = collect(storage, {name: counts.of(name) for name in names}, long=long)
         path = folder / file
+        kept = collect(storage, {name: counts.of(name) for name in names}, long=long)
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        found[part] = together(kept, known, pooled=part != "own")
         if found[part]["workloads"]:
             write_json(path, found[part])
-        elif path.is_file():
-            found[part] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 

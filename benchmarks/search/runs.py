@@ -38,7 +38,9 @@ OWN_WORKLOADS = (*SURROGATES, REAL)
 REAL_SYSTEMS = (OURS, RANDOM, PLAIN_TPE)
 YAHPO_LENGTHS = 40
 # No starting points there, so that a peer without them is the same peer.
-YAHPO_SYSTEMS = (OURS, RANDOM, PLAIN_TPE, "moasha", *MODEL_PEERS, "no-stopping", "random-sampler")
+YAHPO_PARTS = ("one-worker", "no-stopping", "random-sampler")
+YAHPO_SYSTEMS = (OURS, RANDOM, PLAIN_TPE, "moasha", *MODEL_PEERS, *YAHPO_PARTS)
+ONLY_YAHPO = (*MODEL_PEERS, "one-worker")
 ONLY_CONSTRAINED = ("unconstrained",)  # elsewhere it is ours
 
 
@@ -211,8 +213,8 @@ def _runs_on(entry: Entry, workload: str) -> bool:
         return entry.name in REAL_SYSTEMS
     if workload not in SURROGATES:
         return entry.name in YAHPO_SYSTEMS
-    if entry.name in MODEL_PEERS:
-        return False  # they think for minutes a search
+    if entry.name in ONLY_YAHPO:
+        return False
     return entry.name not in ONLY_CONSTRAINED or get_workload(workload).constrained
 
 

@@ -71,6 +71,23 @@ def collect(folder: Path, max_seeds: Mapping[str, int], *, long: bool = False) -
     }
 
 
+def together(kept: dict[str, Any], known: dict[str, Any] | None, *, pooled: bool) -> dict[str, Any]:
+    """What is kept, completed by what was known of other workloads.
+
+    pooled: they are told as one, which needs the runs themselves: all is as it was known until
+      every workload is kept again.
+    """
+    if known is None or not known["workloads"]:
+        return kept
+    now = {workload["name"]: workload for workload in kept["workloads"]}
+    before = {workload["name"]: workload for workload in known["workloads"]}
+    if now.keys() >= before.keys():
+        return kept
+    if pooled or not now:
+        return known
+    return {**kept, "workloads": list((before | now).values()), "pooled": []}
+
+
 def _kept(folder: Path, workload: str, seeds: int, long: bool) -> dict[str, dict[int, Trace]]:
     found: dict[str, dict[int, Trace]] = {}
     for system in SYSTEMS:

@@ -52,7 +52,13 @@ def _peer(name: str, label: str, build: type[Any]) -> Entry:
     )
 
 
-def _ours(name: str, label: str, variant: Variant, role: Role = "part") -> Entry:
+def _ours(
+    name: str,
+    label: str,
+    variant: Variant,
+    role: Role = "part",
+    concurrency: int | None = None,
+) -> Entry:
     return Entry(
         name=name,
         label=label,
@@ -62,6 +68,7 @@ def _ours(name: str, label: str, variant: Variant, role: Role = "part") -> Entry
         build=lambda workload, seed, starts: Ours(
             workload, seed, variant, starts_of(workload.space) if starts else ()
         ),
+        concurrency=concurrency,
     )
 
 
@@ -97,6 +104,7 @@ SYSTEMS: dict[str, Entry] = {
             concurrency=1,
         ),
         _peer("gp", "Optuna GPSampler", optuna_peers.OptunaGP),
+        _ours("one-worker", "ours, one worker", DEFAULT, concurrency=1),  # as PriMO has
         _ours("no-stopping", "no early stopping", replace(DEFAULT, rungs=None)),
         _ours("random-sampler", "random draws", replace(DEFAULT, sampler="random")),
         _ours("tpe-sampler", "TPE draws", replace(DEFAULT, sampler="tpe")),

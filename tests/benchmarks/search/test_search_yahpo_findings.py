@@ -12,7 +12,7 @@ from analysis.statistics.indicators import hypervolume
 from benchmarks.search import runs
 from benchmarks.search.__main__ import app
 from benchmarks.search.results.document import render
-from benchmarks.search.results.findings import collect
+from benchmarks.search.results.findings import collect, together
 from benchmarks.search.results.scores import trajectory
 from benchmarks.search.runs import Job, load, obtain, scaled_workload, seeds_of
 from tests.benchmarks.search.yahpo_data import needs_yahpo
@@ -96,3 +96,29 @@ def test_what_is_not_run_again_stays_in_the_document(kept: Path, tmp_path: Path)
     assert {
         w["name"] for w in json.loads((out / "search-yahpo.json").read_text())["workloads"]
     } == {*TASKS}
+
+
+def _found(*names: str, by: str) -> dict[str, Any]:
+    return {"workloads": [{"name": name, "by": by} for name in names], "pooled": [by]}
+
+
+def test_a_workload_that_was_run_again_takes_the_place_of_what_was_known() -> None:
+    known, kept = _found("parallel", "six", by="then"), _found("six", "scenes", by="now")
+
+    found = together(kept, known, pooled=False)
+
+    assert [(w["name"], w["by"]) for w in found["workloads"]] == [
+        ("parallel", "then"),
+        ("six", "now"),
+        ("scenes", "now"),
+    ]
+    assert together(_found(by="now"), known, pooled=False) is known
+    assert together(kept, None, pooled=False) is kept
+
+
+def test_a_pool_waits_until_all_of_it_was_run_again() -> None:
+    known = _found("lcbench", "glmnet", by="then")
+
+    assert together(_found("lcbench", by="now"), known, pooled=True) is known
+    whole = _found("glmnet", "lcbench", by="now")
+    assert together(whole, known, pooled=True) is whole
