@@ -84,10 +84,10 @@ peers: $(STAMP) ## the searches that ours is compared with, without their depend
 	  onnxruntime yahpo-gym ConfigSpace more-itertools
 
 # NePS asks for versions that clash with those above, so it has an environment of its own. torch
-# comes first and alone: what asks for it then takes the build that is there.
+# comes first and alone, so that later packages reuse that build.
 NEPS := runs/peers/neps
 
-peers-primo: $(NEPS)/.installed ## NePS, whose PriMO ours is compared with, apart from all else
+peers-primo: $(NEPS)/.installed ## install NePS (PriMO, a peer) in an environment of its own
 
 $(NEPS)/.installed: benchmarks/search/systems/neps-constraints.txt
 	@test -x $(NEPS)/bin/python || $(PYTHON) -m venv $(NEPS)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 from trainables.terminal.answers import write_json
 from trainables.terminal.command_line import run_command_line
 
@@ -26,7 +26,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_ARCHIVE = "search-runs.jsonl"  # beside the document
 _PACKAGES = {"moasha": "syne_tune", "qlognehvi": "botorch"}
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -91,19 +90,27 @@ def search(
         if name not in everything:
             raise UserError(f"CARP-S has no budget for {name!r}: --long is for YAHPO's tasks alone")
     counts = _Counts(seeds=seeds, real_seeds=real_seeds, yahpo_seeds=yahpo_seeds)
+    planned = plan({name: counts.of(name) for name in names}, _words(systems), long=long)
     folder = out or REPOSITORY / "docs"
-    unpack(REPOSITORY / "docs" / _ARCHIVE, storage)
-    if not write_only:
-        planned = plan({name: counts.of(name) for name in names}, _words(systems), long=long)
-        jobs = missing(planned, storage)
-        _require_packages(job.system for job in jobs)
-        _run_all(jobs, storage, processes, quiet)
-        pack(planned, storage, folder / _ARCHIVE)
+    archive = folder / "search-runs.jsonl"
+    unpack(archive, storage)
+    failed: list[str] = []
+    try:
+        if not write_only:
+            jobs = missing(planned, storage)
+            _require_packages(job.system for job in jobs)
+            failed = _run_all(jobs, storage, processes, quiet)
+    finally:
+        pack(planned, storage, archive)
     found = _findings(folder, storage, counts)
     pictured = draw(found["own"], folder / "images" / "search.png")
     (folder / "search.md").write_text(render(found, pictured=pictured), encoding="utf-8")
     if not quiet:
         print(f"wrote {folder / 'search.md'}", flush=True)
+    if failed:
+        raise Failure(
+            f"{len(failed)} of the runs failed, and the document lacks them:\n" + "\n".join(failed)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,16 +150,22 @@ def _findings(folder: Path, storage: Path, counts: _Counts) -> dict[str, Any]:
     return found
 
 
-def _run_all(jobs: list["Job"], storage: Path, processes: int, quiet: bool) -> None:
+def _run_all(jobs: list["Job"], storage: Path, processes: int, quiet: bool) -> list[str]:
+    """Run them; return what is to be said of those that failed."""
     from benchmarks.search.runs import obtain_quietly
 
     os.environ["OMP_NUM_THREADS"] = "1"
     arguments = [(job, storage) for job in jobs]
     context = multiprocessing.get_context("spawn")
+    failed = []
     with context.Pool(processes) as pool:
-        for number, line in enumerate(pool.imap_unordered(obtain_quietly, arguments), start=1):
-            if not quiet:
+        done = pool.imap_unordered(obtain_quietly, arguments)
+        for number, (line, has_failed) in enumerate(done, start=1):
+            if has_failed:
+                failed.append(line)
+            elif not quiet:
                 print(f"{number}/{len(jobs)} {line}", flush=True)
+    return failed
 
 
 def _require_packages(systems: Iterable[str]) -> None:

@@ -1,9 +1,10 @@
 """Keeps the runs that take minutes each in one file of the repository, a line for each.
 
-So a document can be renewed where the results folder is new, and without thinking them again.
+So a document can be renewed where the results folder is new, without running them again.
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,42 +12,50 @@ from typing import Any
 
 from benchmarks.search.runs import REAL, Job, load, save
 from benchmarks.search.simulator import Completion, Trace
+from benchmarks.search.systems.catalogue import PRIMO, SYSTEMS
 
-SLOW_SYSTEMS = ("qlognehvi", "primo", "gp")  # and any system, where every epoch trains
+SLOW_SYSTEMS = ("qlognehvi", PRIMO, "gp")  # and any system, where every epoch trains
 _DIGITS = 8  # the surrogates compute in single precision
 
 
 def unpack(archive: Path, storage: Path) -> int:
     """Write the archive's runs as results of `storage`, where it has none; return how many."""
-    num_written = 0
-    for kept in _lines(archive):
-        job = Job(**kept["job"])
-        if load(job, storage) is None:
-            save(job, kept["code"], _trace(kept), storage)
-            num_written += 1
-    return num_written
+    lacking = {job: kept for job, kept in _current(archive).items() if load(job, storage) is None}
+    for job, kept in lacking.items():
+        save(job, kept["code"], _trace(kept), storage)
+    return len(lacking)
 
 
 def pack(jobs: Iterable[Job], storage: Path, archive: Path) -> int:
-    """Write the slow ones of `jobs` and of the archive, as `storage` has them; return how many.
+    """Add the slow ones of `jobs` to the archive, as `storage` has them; return how many it holds.
 
     Those that other code made are left out.
     """
-    known = [Job(**kept["job"]) for kept in _lines(archive)]
-    slow = {job for job in jobs if job.workload == REAL or job.system in SLOW_SYSTEMS}
-    lines = []
-    for job in sorted({*known, *slow}, key=lambda job: tuple(asdict(job).values())):
-        if (trace := load(job, storage)) is not None:
-            kept = {"job": asdict(job), "code": job.code} | _compact(trace)
-            lines.append(json.dumps(kept, separators=(",", ":")) + "\n")
-    archive.write_text("".join(lines), encoding="utf-8")
+    lines = _current(archive)
+    for job in jobs:
+        slow = job.workload == REAL or job.system in SLOW_SYSTEMS
+        if slow and (trace := load(job, storage)) is not None:
+            lines[job] = {"job": asdict(job), "code": job.code} | _compact(trace)
+    if lines:
+        ordered = sorted(lines, key=lambda job: tuple(asdict(job).values()))
+        text = "".join(json.dumps(lines[job], separators=(",", ":")) + "\n" for job in ordered)
+        partial = archive.with_name(f".{archive.name}.{os.getpid()}.partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(archive)
     return len(lines)
 
 
-def _lines(archive: Path) -> list[dict[str, Any]]:
+def _current(archive: Path) -> dict[Job, dict[str, Any]]:
+    """Return the lines that today's code made, by job."""
     if not archive.is_file():
-        return []
-    return [json.loads(line) for line in archive.read_text(encoding="utf-8").splitlines()]
+        return {}
+    found = {}
+    for line in archive.read_text(encoding="utf-8").splitlines():
+        kept = json.loads(line)
+        job = Job(**kept["job"])
+        if job.system in SYSTEMS and kept["code"] == job.code:
+            found[job] = kept
+    return found
 
 
 def _compact(trace: Trace) -> dict[str, Any]:

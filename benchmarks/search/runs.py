@@ -27,6 +27,7 @@ from benchmarks.search.workloads.real import Scenes
 from benchmarks.search.workloads.surrogates import SURROGATES, Surrogate, get_surrogate
 from benchmarks.search.workloads.workload import Workload
 from benchmarks.search.workloads.yahpo_models import data_problem
+from trainables.addresses import first_line
 from trainables.errors import UserError
 
 REAL = "scenes"
@@ -174,16 +175,23 @@ def save(job: Job, code: str, trace: Trace, folder: Path) -> None:
     partial.replace(path)
 
 
-def obtain_quietly(arguments: tuple[Job, Path]) -> str:
-    """`obtain` in a process of its own; returns a line that says what was done."""
+def obtain_quietly(arguments: tuple[Job, Path]) -> tuple[str, bool]:
+    """`obtain` in a process of its own; returns a line on what was done, and whether it failed.
+
+    A run that fails does not hold up the others.
+    """
     warnings.simplefilter("ignore")  # Optuna's and Ray's notes on what they will change
     job, folder = arguments
+    name = f"{job.workload} {job.system} seed {job.seed}"
     start = time.process_time()
-    trace = obtain(job, folder)
+    try:
+        trace = obtain(job, folder)
+    except Exception as error:
+        return f"{name} failed: {first_line(error)}", True
     seconds = time.process_time() - start
     return (
-        f"{job.workload} {job.system} seed {job.seed}: {trace.num_trials} trials, "
-        f"{len(trace.completions)} complete, {seconds:.1f} s"
+        f"{name}: {trace.num_trials} trials, {len(trace.completions)} complete, {seconds:.1f} s",
+        False,
     )
 
 

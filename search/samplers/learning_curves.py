@@ -129,7 +129,7 @@ class CurveModel:
         def scores(candidates: Sequence[Mapping[str, Any]]) -> _Floats:
             """Return (C, 2): what is gained, and what is missed of the constraints.
 
-            Every round has samples of its own: who was lucky in one has to lead again.
+            Every round has samples of its own: a candidate that was lucky in one must lead again.
             """
             drawn_SKM = posterior.sample([*working, *candidates], generator)
             ends_SKM, missed_SK = np.split(drawn_SKM, [self._num_objectives], axis=2)

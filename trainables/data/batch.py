@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # who only reads what a store says needs no torch
+if TYPE_CHECKING:  # code that only reads a store's description needs no torch
     from torch import Tensor
 
 IGNORE_LABEL = 255  # segmentation: a pixel without a class

@@ -160,9 +160,8 @@ def _loss(one: PlainChoice, name: str) -> str:
 
 
 def _meaning(cost: str) -> str:
-    """Write for example " Density: kept / prunable weights."."""
-    label = metric_label(cost)
-    return f" {label[0].upper()}{label[1:]}: {report.describe(cost).description}."
+    """Write for example " Here density = kept / prunable weights."."""
+    return f" Here {metric_label(cost)} = {report.describe(cost).description}."
 
 
 def _head(name: str) -> tuple[str, ...]:

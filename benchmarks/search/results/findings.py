@@ -74,18 +74,27 @@ def collect(folder: Path, max_seeds: Mapping[str, int], *, long: bool = False) -
 def together(kept: dict[str, Any], known: dict[str, Any] | None, *, pooled: bool) -> dict[str, Any]:
     """What is kept, completed by what was known of other workloads.
 
+    A workload that lacks a search it had stays as it was known.
     pooled: they are told as one, which needs the runs themselves: all is as it was known until
       every workload is kept again.
     """
     if known is None or not known["workloads"]:
         return kept
-    now = {workload["name"]: workload for workload in kept["workloads"]}
     before = {workload["name"]: workload for workload in known["workloads"]}
+    now = {
+        workload["name"]: workload
+        for workload in kept["workloads"]
+        if _systems(workload) >= _systems(before.get(workload["name"]))
+    }
     if now.keys() >= before.keys():
         return kept
     if pooled or not now:
         return known
-    return {**kept, "workloads": list((before | now).values()), "pooled": []}
+    return {**known, "workloads": list((before | now).values()), "pooled": []}
+
+
+def _systems(workload: Mapping[str, Any] | None) -> set[str]:
+    return set() if workload is None else {system["name"] for system in workload["systems"]}
 
 
 def _kept(folder: Path, workload: str, seeds: int, long: bool) -> dict[str, dict[int, Trace]]:
@@ -126,6 +135,7 @@ def _workload(
     described = {
         "name": name,
         "title": getattr(workload, "title", name),
+        "code": Job.of(name, OURS, 0).code,
         "num_objectives": workload.num_objectives,
         "num_epochs": workload.num_epochs,
         "budget_epochs": budget,

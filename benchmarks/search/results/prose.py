@@ -1,6 +1,6 @@
 """Sentences of docs/search.md that surround its numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LEVEL = 0.05
@@ -32,6 +32,15 @@ SCENES_BEFORE = (
     "random at 0.407 and TPE at 0.431; no difference was shown."
 )
 
+
+def earlier(titles: Sequence[str]) -> str:
+    """What is said of workloads on which ours was run before its code changed."""
+    return (
+        f"Ours has changed since it was run on: {', '.join(titles)}. What has changed, and what it "
+        "is worth, is in [decision 0021](decisions/0021-refining-proposals.md)."
+    )
+
+
 POOLED = (
     "Hypervolume as a share of the best that is known, mean over tasks and seeds; ours minus it"
     " over the pairs (task and seed) that both have, with a 95 % interval, Wilcoxon's "
@@ -48,20 +57,25 @@ YAHPO_PEERS = (
     "AutoSampler is no package: OptunaHub fetches it from the network when it is called, so "
     "that it cannot be pinned; by its source it is the multivariate TPE where a space has "
     "categories (xgboost, rpart) and GPSampler where it has none (lcbench, glmnet). Seconds are "
-    "of one processor and hold for all that a system does for a trial."
+    "of one processor, of the computer that ran the search, and hold for all that a system does "
+    "for a trial."
 )
 
 PRIMO = (
-    "NePS's PriMO (0.17.0) runs in an environment of its own (`make peers-primo`), because its "
-    "versions of gpytorch and pandas clash with those here. It has its defaults, no priors, and "
+    "NePS's PriMO (0.17) runs in an environment of its own (`make peers-primo`), because its "
+    "versions of gpytorch, BoTorch and pandas clash with those here. It has its defaults, and "
     "fidelities from one report to all: at first it pauses trials and promotes some of them, "
     "whose earlier epochs are not paid again; then every trial trains at full length. Three "
     "things favour it. It has **one worker**, so that it knows every result before it proposes: "
-    "in its second phase it numbers a new trial after those that have ended alone, and several "
+    "in its second phase it numbers a new trial by counting those that have ended, and several "
     "workers would get the same number. It alone is told the objectives on the scale of the "
     "score, ideal 0 and nadir 1, for it adds them up, and its documentation asks for comparable "
     "scales. And the weights of that sum are drawn anew for every proposal, as its documentation "
-    "says, where the code draws them once."
+    "says, where the code draws them once. Three things do not. It has no priors, for which it was "
+    "made. It knows of no conditions, of which the spaces of xgboost have eight, so that it also "
+    "models parameters that a trial does not read. And it counts a promoted trial's earlier epochs "
+    "once more when it decides that its first phase is over. The row *ours, but one worker* has "
+    "as many workers as PriMO."
 )
 
 LONG = "As many full lengths as CARP-S gives evaluations; all else is the same."

@@ -6,8 +6,8 @@ from typing import Any
 from analysis.tables.typeset import markdown_rows
 from benchmarks.search.results import prose
 from benchmarks.search.results.cells import NONE, difference, probability, sign
-from benchmarks.search.runs import YAHPO_SYSTEMS
-from benchmarks.search.systems.catalogue import SYSTEMS
+from benchmarks.search.runs import YAHPO_SYSTEMS, Job
+from benchmarks.search.systems.catalogue import OURS, SYSTEMS
 
 _SEARCHES = ("ours", "peer")
 
@@ -16,7 +16,7 @@ def render_yahpo(found: Mapping[str, Any], long: Mapping[str, Any] | None) -> li
     """Paragraphs, tables and headings. long: with CARP-S's budgets; None if that was not run."""
     parts = ["## Tasks that others wrote", prose.YAHPO, "### All tasks together"]
     parts += [prose.POOLED, _pooled(found["pooled"]), *_verdicts(found), _missing(found)]
-    parts += [prose.YAHPO_PEERS, prose.PRIMO]
+    parts += [prose.YAHPO_PEERS, prose.PRIMO, *earlier(found["workloads"])]
     for workload in found["workloads"]:
         parts += [f"### {workload['title']}", _results(workload)]
     parts.append("### With the budgets of CARP-S")
@@ -29,6 +29,16 @@ def render_yahpo(found: Mapping[str, Any], long: Mapping[str, Any] | None) -> li
     return parts
 
 
+def earlier(workloads: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which were run with other code of ours; nothing where none was."""
+    titles = [
+        workload["title"]
+        for workload in workloads
+        if workload.get("code") != Job.of(workload["name"], OURS, 0).code
+    ]
+    return [prose.earlier(titles)] if titles else []
+
+
 def _pooled(pooled: Sequence[Mapping[str, Any]]) -> str:
     """A row per system: shares of the best known at each quarter, and ours minus it."""
     heads = ["search", "pairs", "¼", "½", "¾", "1", "ours there", "ours minus it, ½", "p (Holm)"]
@@ -36,7 +46,7 @@ def _pooled(pooled: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for system in pooled:
         against = system["against_ours"]
-        cells = [system["label"], NONE if against is None else str(against[-1]["pairs"])]
+        cells = [_label(system), NONE if against is None else str(against[-1]["pairs"])]
         cells += [f"{share:.3f}" for share in system["quarters"]]
         if against is None:
             cells += [NONE] * 5
@@ -48,6 +58,11 @@ def _pooled(pooled: Sequence[Mapping[str, Any]]) -> str:
     return markdown_rows(heads, rows, num_words=1)
 
 
+def _label(system: Mapping[str, Any]) -> str:
+    label: str = system["label"]
+    return label if system["role"] in _SEARCHES else f"ours, but {label}"
+
+
 def _results(workload: Mapping[str, Any]) -> str:
     heads = ["search", "n", "¼", "½", "¾", "1", "ours minus it", "p (Holm)", "IGD+"]
     heads += ["trials", "complete", "seconds a trial", "the last five"]
@@ -55,10 +70,9 @@ def _results(workload: Mapping[str, Any]) -> str:
     for system in workload["systems"]:
         against, distance = system["against_ours"], system["igd_plus"]
         thinking = system["thinking_seconds"]
-        label = system["label"]
         rows.append(
             [
-                label if system["role"] in _SEARCHES else f"ours, but {label}",
+                _label(system),
                 str(len(system["seeds"])),
                 *(f"{quarter['mean']:.3f}" for quarter in system["quarters"]),
                 NONE if against is None else difference(against[-1]),

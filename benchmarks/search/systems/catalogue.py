@@ -96,7 +96,7 @@ SYSTEMS: dict[str, Entry] = {
         _peer("qlognehvi", "BoTorch qLogNEHVI", botorch_peer.BoTorchQLogNEHVI),
         Entry(
             name=PRIMO,
-            label="NePS PriMO, one worker",
+            label="NePS PriMO (one worker)",
             role="peer",
             modules=(primo.__name__, f"{primo.__name__}_server"),
             settings=f"PriMO of NePS {primo.VERSION}",
@@ -104,7 +104,7 @@ SYSTEMS: dict[str, Entry] = {
             concurrency=1,
         ),
         _peer("gp", "Optuna GPSampler", optuna_peers.OptunaGP),
-        _ours("one-worker", "ours, one worker", DEFAULT, concurrency=1),  # as PriMO has
+        _ours("one-worker", "one worker", DEFAULT, concurrency=1),  # as PriMO has
         _ours("no-stopping", "no early stopping", replace(DEFAULT, rungs=None)),
         _ours("random-sampler", "random draws", replace(DEFAULT, sampler="random")),
         _ours("tpe-sampler", "TPE draws", replace(DEFAULT, sampler="tpe")),

@@ -57,7 +57,7 @@ def test_a_model_its_price_and_how_to_get_it(built: BuiltStudy) -> None:
 def test_what_a_cost_counts_is_said(built: BuiltStudy) -> None:
     shown = take.view(found_in(built))
     assert shown is not None
-    assert shown.text.endswith(" Density: kept / prunable weights.")
+    assert shown.text.endswith(" Here density = kept / prunable weights.")
 
 
 def test_every_condition_has_its_row(built: BuiltStudy) -> None:
