@@ -1,5 +1,6 @@
 """`python -m search`: run a study or a grid of baselines, resume it, ask how it stands."""
 
+import logging
 import os
 from typing import Annotated, Any
 
@@ -25,12 +26,15 @@ with packages_needed():
         StorageOption,
         StudyStorageOption,
         TrackingOption,
-        quiet_libraries,
     )
     from search.ship_command import ship
     from search.status_command import status
     from trainables.errors import Failure
     from trainables.terminal.command_line import Commands, run_command_line
+
+# By a logger's name: importing Optuna for this would make every mistake wait for it.
+for _library in ("mlflow", "alembic", "optuna", "ray"):
+    logging.getLogger(_library).setLevel(logging.ERROR)
 
 app = typer.Typer(
     name="python -m search",
@@ -216,7 +220,6 @@ def sync(
       python -m search sync demo
       python -m search sync demo --tracking-uri http://server:5000
     """
-    quiet_libraries()
     from search.record.confirmations import counted
     from search.tracking.sync import sync_study
 
@@ -267,7 +270,6 @@ def delete(
     Example:
       python -m search delete demo
     """
-    quiet_libraries()
     from search.tracking.delete import delete_study
 
     def ask(what: str) -> None:

@@ -14,7 +14,6 @@ from search.options import (
     StorageOption,
     StudyStorageOption,
     TrackingOption,
-    quiet_libraries,
 )
 from trainables.terminal.answers import STDOUT, require_json, write_json
 from trainables.terminal.command_line import typed_command
@@ -46,7 +45,6 @@ def import_sweep(
       python -m search import runs/sweep
       python -m search import /mnt/gpu/sweep --name nyu-on-a-gpu --json -
     """
-    quiet_libraries()
     require_json(json_file)
     from search.execution.cluster.ray_cluster import set_ray_environment
     from search.execution.launch_options import Launch

@@ -12,7 +12,6 @@ from search.options import (
     StorageOption,
     StudyStorageOption,
     TrackingOption,
-    quiet_libraries,
 )
 from trainables.errors import Failure
 from trainables.terminal.command_line import EXIT_INTERRUPTED
@@ -80,7 +79,6 @@ def run_plan(plan: "Plan", *, quiet: bool, **launch: Any) -> None:
         print(f"study {plan.study}: setting up data, Ray and MLflow", flush=True)
     from search.execution.study import run_study
 
-    quiet_libraries()
     try:
         end = run_study(plan, options)
     except KeyboardInterrupt:

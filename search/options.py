@@ -1,6 +1,5 @@
 """Options that several commands of `python -m search` have in common."""
 
-import logging
 from typing import Annotated
 
 import typer
@@ -28,10 +27,3 @@ ReportOption = Annotated[
     bool, typer.Option("--report/--no-report", help="Make the report at the end.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
-
-
-def quiet_libraries() -> None:
-    """Silence what libraries say of their own work."""
-    # By the logger's name: importing Optuna for this would make every mistake wait for it.
-    for name in ("mlflow", "alembic", "optuna", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)

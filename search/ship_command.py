@@ -13,7 +13,6 @@ from search.options import (
     StorageOption,
     StudyStorageOption,
     TrackingOption,
-    quiet_libraries,
 )
 from trainables.errors import Failure
 from trainables.terminal.answers import STDOUT, require_json, write_json
@@ -73,7 +72,6 @@ def ship(
       python -m search ship demo --max-loss 5 --best cost/density --out shipped/demo-small
       python -m search ship demo --out shipped/demo --seeds 3 --threads 4 --json -
     """
-    quiet_libraries()
     from analysis.statistics.conditions import parse_percent
     from search.execution.ship import Wanted, ship_from_study
     from search.messages import shipped_json, shipped_lines

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from search.options import JsonOption, StorageOption, StudyStorageOption, quiet_libraries
+from search.options import JsonOption, StorageOption, StudyStorageOption
 from trainables.terminal.answers import STDOUT, write_json
 
 
@@ -21,7 +21,6 @@ def status(
       python -m search status
       python -m search status demo --json
     """
-    quiet_libraries()
     from search.messages import status_lines
     from search.record.study_status import all_studies, study_status
 

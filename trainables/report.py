@@ -88,8 +88,8 @@ _ACROSS_TASKS = (
         name="cost/train_flops_fraction",
         unit="fraction",
         direction="minimize",
-        description="training FLOPs with pre-training / those of the dense network, trained as long "
-        "as the study's dense trial",
+        description="training FLOPs with pre-training / those of the dense network, trained as "
+        "long as the study's dense trial",
     ),
     Metric(
         name="cost/average_training_density",

@@ -19,11 +19,11 @@ from search.plans.description import describe_study
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
 from search.plans.rung_settings import RungSettings
+from search.record.draws import sampler_of
 from search.record.files.study_folder import StudyFiles, write_json
 from search.record.ledger import Ledger
 from search.record.outcomes import Outcome, judge
 from search.record.storage import StudyRecord
-from search.samplers.trial_sampler import sampler_of
 from search.schedulers.rungs import ParetoRungs
 from search.tracking.projector import Projector
 from trainables.report import describe

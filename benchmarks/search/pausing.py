@@ -1,9 +1,9 @@
 """Searches that pause trials and go on with them later, which `simulate` does not do.
 
-There is one worker, which trains one trial after another, each from where it paused, so that no epoch is paid
-twice. Epochs are counted over all trials; with the last one in the budget everything ends, and the
-trial that is under way counts for nothing. A search with one worker knows every result before it
-proposes, which is more than those know that `simulate` drives with several.
+There is one worker, which trains one trial after another, each from where it paused, so that no
+epoch is paid twice. Epochs are counted over all trials; with the last one in the budget everything
+ends, and the trial that is under way counts for nothing. A search with one worker knows every
+result before it proposes, which is more than those know that `simulate` drives with several.
 """
 
 from collections.abc import Mapping

@@ -22,12 +22,12 @@ from search.execution.study_end import StudyEnd
 from search.plans.description import describe_study
 from search.plans.limits.plateau import plateau_text
 from search.record.confirmations import counted
+from search.record.draws import sampler_of
 from search.record.files.study_folder import past_reports, write_json
 from search.record.front import is_confirmation
 from search.record.ledger import Ledger
 from search.record.storage import StudyRecord
 from search.record.study_status import check_record
-from search.samplers.trial_sampler import sampler_of
 from search.tracking.projector import Projector
 from trainables.addresses import scrubbed
 from trainables.report import describe

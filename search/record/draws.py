@@ -11,8 +11,20 @@ from optuna.trial import BaseTrial, FrozenTrial, TrialState
 from search.plans.objective_values import ending_objectives
 from search.plans.plan import Plan
 from search.record.warm_start import WarmTrial
+from search.samplers.prior import Prior
 from search.samplers.trial_sampler import TrialSampler
 from trainables.errors import UserError
+
+
+def sampler_of(plan: Plan, prior: Prior | None = None) -> TrialSampler:
+    """Return the sampler that a plan asks for, which knows of no trial yet."""
+    return TrialSampler(
+        num_objectives=len(plan.objectives),
+        sampler=plan.sampler,
+        seed=plan.seed,
+        num_startup_trials=plan.recipe.num_startup_trials,
+        prior=prior,
+    )
 
 
 class Draws:

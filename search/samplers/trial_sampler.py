@@ -13,7 +13,6 @@ from typing import Any
 import optuna
 from optuna.trial import BaseTrial, TrialState, create_trial
 
-from search.plans.plan import Plan
 from search.plans.recipe import GRID_SAMPLER, SAMPLERS
 from search.samplers.learning_curves import CurveModel
 from search.samplers.prior import Prior
@@ -28,17 +27,6 @@ Vector = Sequence[float] | None  # one value for each objective, minimised; None
 Violations = Mapping[str, float]  # of the constraints by name, positive where missed
 
 CURVES = "curves"  # our own, see `search.samplers.learning_curves`
-
-
-def sampler_of(plan: Plan, prior: Prior | None = None) -> "TrialSampler":
-    """Return the sampler that a plan asks for, which knows of no trial yet."""
-    return TrialSampler(
-        num_objectives=len(plan.objectives),
-        sampler=plan.sampler,
-        seed=plan.seed,
-        num_startup_trials=plan.recipe.num_startup_trials,
-        prior=prior,
-    )
 
 
 def make_sampler(name: str, seed: int, num_startup_trials: int) -> optuna.samplers.BaseSampler:

@@ -7,10 +7,10 @@ from typing import Any
 from search.plans.plan import Plan
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan
+from search.record.draws import sampler_of
 from search.record.ledger import Ledger
 from search.record.storage import StudyRecord
 from search.record.warm_start import WarmTrial
-from search.samplers.trial_sampler import sampler_of
 from trainables.report import describe
 
 DEMO = dataclasses.replace(get_recipe("demo"), scheduler="pareto-asha")

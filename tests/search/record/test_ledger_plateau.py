@@ -10,11 +10,12 @@ import pytest
 
 from search.plans.limits.budget import EPOCHS_METRIC, Budget
 from search.plans.plan import Plan
+from search.record.draws import sampler_of
 from search.record.files.study_file import raised_budget
 from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome
 from search.record.storage import StudyRecord
-from search.samplers.trial_sampler import TrialSampler, sampler_of
+from search.samplers.trial_sampler import TrialSampler
 from tests.search.studies import plan_of, record_of
 from trainables.errors import UserError
 
