@@ -31,6 +31,8 @@ def test_runs_come_back(tmp_path: Path) -> None:
         assert again is not None
         assert again.stopped_epochs == trace.stopped_epochs
         assert again.num_trials == trace.num_trials
+        assert again.budget_epochs == trace.budget_epochs
+        assert again.thinking_seconds == pytest.approx(trace.thinking_seconds, abs=1e-4)
         for one, other in zip(again.completions, trace.completions, strict=True):
             assert (one.number, one.epochs, one.feasible) == (
                 other.number,
@@ -42,7 +44,6 @@ def test_runs_come_back(tmp_path: Path) -> None:
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
-    pack([], tmp_path / "here", tmp_path / "runs.jsonl")
     trace = obtain(_job(0), tmp_path / "here")
     pack([_job(0)], tmp_path / "here", tmp_path / "runs.jsonl")
 
@@ -50,19 +51,20 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     assert load(_job(0), tmp_path / "here") == trace
 
 
-def test_an_archive_keeps_what_is_not_asked_for_and_drops_what_is_old(tmp_path: Path) -> None:
+def test_an_archive_keeps_what_a_folder_lacks_and_drops_what_is_old(tmp_path: Path) -> None:
     file, here = tmp_path / "runs.jsonl", tmp_path / "here"
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         obtain(_job(seed), here)
-    pack([_job(0), _job(1)], here, file)
+    pack([_job(seed) for seed in (0, 1, 2)], here, file)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     lines[0]["code"] = "of another day"
+    lines[1]["job"]["system"] = "of another name"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    unpack(file, tmp_path / "there")
-    assert pack([], tmp_path / "there", file) == 1
+    assert pack([], tmp_path / "empty", file) == 1
     (left,) = file.read_text().splitlines()
-    assert json.loads(left)["job"]["seed"] == 1
+    assert json.loads(left)["job"]["seed"] == 2
+    assert unpack(file, tmp_path / "there") == 1
 
 
 def test_without_an_archive_there_is_nothing_to_unpack(tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ def test_one_worker_and_only_tasks_that_others_wrote() -> None:
     assert SYSTEMS[PRIMO].concurrency == 1
     assert Job.of("parallel", PRIMO, 0).concurrency == 1
     assert Job.of("parallel", "ours", 0).concurrency == CONCURRENCY
+    assert Job.of("parallel", "one-worker", 0).concurrency == 1
     modules = {module.rpartition(".")[2] for module in SYSTEMS[PRIMO].modules}
     assert modules == {"primo", "primo_server"}
     assert pausing.__name__ not in SYSTEMS["ours"].modules
@@ -185,15 +186,21 @@ def test_the_version_that_results_are_kept_for_is_the_one_that_is_installed() ->
     assert f"neural-pipeline-search=={primo.VERSION}" in pins
 
 
-@needs_yahpo
-def test_without_its_environment_the_command_names_the_target(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        primo, "INTERPRETER", primo._REPOSITORY / "runs" / "none" / "bin" / "python"
-    )
+@pytest.fixture
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = primo._REPOSITORY / "runs" / "none" / "bin" / "python"
+    monkeypatch.setattr(primo, "INTERPRETER", nowhere)
+
+
+@pytest.mark.usefixtures("_no_environment")
+def test_without_its_environment_the_make_target_is_named() -> None:
     with pytest.raises(UserError, match=r"runs/none, which is not there: `make peers-primo`"):
         PriMO(Toy(), 0)
+
+
+@needs_yahpo
+@pytest.mark.usefixtures("_no_environment")
+def test_without_its_environment_the_command_says_so(tmp_path: Path) -> None:
     asked = ["--only", "iaml_glmnet-1489-trainsize", "--systems", PRIMO, "--yahpo-seeds", "2"]
     result = CliRunner().invoke(app, [*asked, "--storage", str(tmp_path), "--out", str(tmp_path)])
     assert isinstance(result.exception, UserError)
