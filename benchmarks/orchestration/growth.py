@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.orchestration.systems import resident_mib
 from benchmarks.orchestration.trainables import NUM_REPORTS, report
-from search.execution.monitor import Monitor
+from search.execution.callbacks.monitor import Monitor
 from search.plans.description import describe_study
 from search.plans.recipe import get_recipe
 from search.plans.resolve import make_plan

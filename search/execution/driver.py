@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 
 from analysis.statistics.choice import ENOUGH_FRESH
 from search.execution import launch as with_ray
-from search.execution.checkpoints import clear_tune_states
-from search.execution.monitor import Monitor
+from search.execution.callbacks.checkpoints import clear_tune_states
+from search.execution.callbacks.monitor import Monitor
 from search.execution.preparation import Prepared
 from search.execution.repeats import repeats_of, settings_of
 from search.execution.storage_failures import failures_of_storage

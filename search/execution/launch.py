@@ -12,12 +12,12 @@ from ray import tune
 from ray.exceptions import OutOfMemoryError
 from ray.tune.error import TuneError
 
-from search.execution.checkpoints import Checkpoints, newest_checkpoint, next_launch
+from search.execution.callbacks.checkpoints import Checkpoints, newest_checkpoint, next_launch
+from search.execution.callbacks.crashes import MAX_FAILURES, Crashes
+from search.execution.callbacks.monitor import Monitor
 from search.execution.cluster.gpu_parts import measured_part, shares
 from search.execution.cluster.ray_cluster import ray_cluster
-from search.execution.crashes import MAX_FAILURES, Crashes
 from search.execution.launch_options import Launch
-from search.execution.monitor import Monitor
 from search.execution.searcher import LedgerSearcher
 from search.plans.limits.budget import no_gpu_for
 from search.plans.objective_values import final_density

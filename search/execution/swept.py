@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.execution.callbacks.monitor import Monitor
 from search.execution.launch_options import Launch
-from search.execution.monitor import Monitor
 from search.plans.description import DESCRIPTION_VERSION, plan_from_description
 from search.plans.plan import Plan
 from search.record.files.study_folder import StudyFiles, again

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import torch
 
-from search.execution.checkpoints import newest_checkpoint
+from search.execution.callbacks.checkpoints import newest_checkpoint
 from search.record.files.study_folder import StudyFiles, read_json_lines
 from tests.cluster import hosts
 from tests.cluster.hosts import Network, stop_group

@@ -16,7 +16,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
-from search.execution.checkpoints import newest_checkpoint
+from search.execution.callbacks.checkpoints import newest_checkpoint
 from search.record.files.study_folder import StudyFiles, study_files
 from tests.integration.programs.cheap_study import TIME_LIMIT_SECONDS
 from tests.integration.records import (

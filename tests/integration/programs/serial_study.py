@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import search.execution.launch
+from search.execution.callbacks.monitor import Monitor
 from search.execution.launch_options import Launch
-from search.execution.monitor import Monitor
 from search.execution.study import run_study
 from search.execution.study_end import StudyEnd
 from search.plans.plan import Plan

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from search.execution.checkpoints import clear_tune_states, newest_checkpoint, next_launch
+from search.execution.callbacks.checkpoints import clear_tune_states, newest_checkpoint, next_launch
 from search.record.files.study_folder import study_files
 from tests.search.execution.checkpoint_files import checkpoint
 

@@ -10,8 +10,8 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune import Trainable
 
 from search.execution import launch as with_ray
+from search.execution.callbacks.monitor import Monitor
 from search.execution.launch_options import Launch
-from search.execution.monitor import Monitor
 from search.record.files.study_folder import StudyFiles
 from tests.search.studies import ledger_of, plan_of
 from trainables.errors import Failure

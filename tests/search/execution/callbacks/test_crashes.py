@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search.execution.crashes import MAX_LOST_CONNECTIONS, Crashes
+from search.execution.callbacks.crashes import MAX_LOST_CONNECTIONS, Crashes
 
 DIED = """The actor died unexpectedly before finishing this task.
 \tclass_name: with_resources.<locals>.ResourceTrainable

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from search.execution import checkpoints
-from search.execution.checkpoints import (
+from search.execution.callbacks import checkpoints
+from search.execution.callbacks.checkpoints import (
     MAX_SHARE,
     MIN_SECONDS,
     NUM_CHECKPOINTS,

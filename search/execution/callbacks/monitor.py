@@ -10,7 +10,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from search.execution.checkpoints import checkpoints_of
+from search.execution.callbacks.checkpoints import checkpoints_of
 from search.record.files.study_folder import StudyFiles, append_json_line, read_json_lines
 from search.record.files.trials_table import write_trials
 from search.record.ledger import Assignment, Ledger
