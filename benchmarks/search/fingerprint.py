@@ -25,6 +25,15 @@ def fingerprint(modules: Sequence[str], settings: str) -> str:
 
 
 @functools.cache
+def pinned(*packages: str) -> str:
+    """Return the lines of constraints.txt for these packages, in its order."""
+    lines = (_REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = [line for line in lines if line.partition("==")[0] in packages]
+    assert len(found) == len(packages), f"constraints.txt pins {found}, not all of {packages}"
+    return " ".join(found)
+
+
+@functools.cache
 def _closure(modules: tuple[str, ...]) -> frozenset[str]:
     found: set[str] = set()
     waiting = list(modules)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from benchmarks.search.fingerprint import pinned
 from benchmarks.search.pausing import PausingSystem
 from benchmarks.search.simulator import System
 from benchmarks.search.systems import botorch_peer, optuna_peers, peers, primo
@@ -39,13 +40,14 @@ class Entry:
     concurrency: int | None = None
 
 
-def _peer(name: str, label: str, build: type[Any]) -> Entry:
+def _peer(name: str, label: str, build: type[Any], *packages: str) -> Entry:
+    """packages: whose versions its results depend on."""
     return Entry(
         name=name,
         label=label,
         role="peer",
         modules=(build.__module__,),
-        settings=build.__name__,
+        settings=f"{build.__name__} {pinned(*packages)}",
         build=lambda workload, seed, starts: build(
             workload, seed, starts_of(workload.space) if starts else ()
         ),
@@ -73,6 +75,7 @@ def _ours(
 
 
 DEFAULT = Variant()
+_RAY_AND_OPTUNA = ("ray", "optuna")
 _RUNGS = RungSettings()
 
 SYSTEMS: dict[str, Entry] = {
@@ -80,20 +83,30 @@ SYSTEMS: dict[str, Entry] = {
     for entry in (
         _ours(OURS, "ours", DEFAULT, "ours"),
         _peer(RANDOM, "random", peers.RandomSearch),
-        _peer("ray-asha", "Ray ASHA, one metric", peers.RaySingleMetricASHA),
-        _peer(PLAIN_TPE, "Ray OptunaSearch (TPE), full fidelity", peers.RayOptunaSearch),
-        _peer("moasha", "Syne Tune MOASHA", peers.SyneTuneMOASHA),
+        _peer("ray-asha", "Ray ASHA, one metric", peers.RaySingleMetricASHA, "ray"),
+        _peer(
+            PLAIN_TPE,
+            "Ray OptunaSearch (TPE), full fidelity",
+            peers.RayOptunaSearch,
+            *_RAY_AND_OPTUNA,
+        ),
+        _peer("moasha", "Syne Tune MOASHA", peers.SyneTuneMOASHA, "syne-tune"),
         Entry(
             name=SHIPPED_TPE,
             label="Ray OptunaSearch (TPE) without starts",
             role="peer",
             modules=("benchmarks.search.systems.peers",),
-            settings="RayOptunaSearch without starts",
+            settings=f"RayOptunaSearch without starts {pinned(*_RAY_AND_OPTUNA)}",
             build=lambda workload, seed, starts: peers.RayOptunaSearch(workload, seed, ()),
         ),
-        _peer("nsga-ii", "Optuna NSGA-II, population 10", optuna_peers.OptunaNSGAII),
-        _peer("tpe-multivariate", "Optuna TPE, multivariate", optuna_peers.OptunaTPE),
-        _peer("qlognehvi", "BoTorch qLogNEHVI", botorch_peer.BoTorchQLogNEHVI),
+        _peer("nsga-ii", "Optuna NSGA-II, population 10", optuna_peers.OptunaNSGAII, "optuna"),
+        _peer("tpe-multivariate", "Optuna TPE, multivariate", optuna_peers.OptunaTPE, "optuna"),
+        _peer(
+            "qlognehvi",
+            "BoTorch qLogNEHVI",
+            botorch_peer.BoTorchQLogNEHVI,
+            *("botorch", "gpytorch"),
+        ),
         Entry(
             name=PRIMO,
             label="NePS PriMO (one worker)",
@@ -103,7 +116,7 @@ SYSTEMS: dict[str, Entry] = {
             build=lambda workload, seed, starts: primo.PriMO(workload, seed),
             concurrency=1,
         ),
-        _peer("gp", "Optuna GPSampler", optuna_peers.OptunaGP),
+        _peer("gp", "Optuna GPSampler", optuna_peers.OptunaGP, "optuna"),
         _ours("one-worker", "one worker", DEFAULT, concurrency=1),  # as PriMO has
         _ours("no-stopping", "no early stopping", replace(DEFAULT, rungs=None)),
         _ours("random-sampler", "random draws", replace(DEFAULT, sampler="random")),

@@ -36,10 +36,13 @@ _TOLD_CHARACTERS = 800  # of what a server wrote before it died
 
 def environment_problem() -> str | None:
     """Return what keeps PriMO from running; None if nothing does."""
-    if INTERPRETER.is_file():
+    folder = INTERPRETER.parents[1]
+    if (folder / ".installed").is_file():  # what make writes at the end
         return None
-    where = INTERPRETER.parents[1].relative_to(_REPOSITORY)
-    return f"PriMO needs the environment {where}, which is not there: {_MAKE} makes it"
+    where = folder.relative_to(_REPOSITORY)
+    return (
+        f"PriMO needs the environment {where}, which is not there, or not whole: {_MAKE} makes it"
+    )
 
 
 class PriMO:
@@ -133,7 +136,7 @@ class PriMO:
         told = self._log.read_text(encoding="utf-8", errors="replace").strip()[-_TOLD_CHARACTERS:]
         return (
             f"the server of PriMO ended with status {status} in place of an answer; if its "
-            f"environment is broken, {_MAKE} makes it anew. It wrote last: {told or 'nothing'}"
+            f"environment is broken, remove it and run {_MAKE}. It wrote last: {told or 'nothing'}"
         )
 
 

@@ -194,7 +194,9 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_environment")
 def test_without_its_environment_the_make_target_is_named() -> None:
-    with pytest.raises(UserError, match=r"runs/none, which is not there: `make peers-primo`"):
+    with pytest.raises(
+        UserError, match=r"runs/none, which is not there, or not whole: `make peers-primo` makes it"
+    ):
         PriMO(Toy(), 0)
 
 
