@@ -47,7 +47,7 @@ def _peer(name: str, label: str, build: type[Any], *packages: str) -> Entry:
         label=label,
         role="peer",
         modules=(build.__module__,),
-        settings=f"{build.__name__} {pinned(*packages)}",
+        settings=f"{build.__name__} {pinned(*packages)}".strip(),
         build=lambda workload, seed, starts: build(
             workload, seed, starts_of(workload.space) if starts else ()
         ),
