@@ -6,10 +6,9 @@ Exit codes: 0 success, 2 a user's mistake (one message), 1 failure.
 import logging
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from trainables.terminal.installed import packages_needed
 
@@ -18,12 +17,8 @@ with packages_needed():
 
     from analysis import commands, front_files
     from analysis.options import JsonFile, Log, Name, Names, Out, Quiet, Storage, TrackingUri
-    from trainables.errors import UserError
     from trainables.terminal.answers import STDOUT, write_json
     from trainables.terminal.command_line import Commands, run_command_line
-
-if TYPE_CHECKING:
-    from analysis.studies.trials import Study
 
 # It says at length where it keeps its cache if there is no home to write to.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -162,37 +157,24 @@ def pick(
       python -m analysis pick demo --where 'segmentation/miou>=95%' --best cost/density --json -
     """
     from analysis.report.versions import versions
-    from analysis.statistics import choice, conditions
-    from analysis.statistics.candidates import candidates, standing_of
-    from analysis.statistics.comparing.system_means import system_means
+    from analysis.statistics.candidates import chosen
+    from analysis.statistics.conditions import parse_percent
     from analysis.studies.trials import load_study
     from analysis.tables import picked, plain_choices, plain_words
 
     started = time.perf_counter()
-    means = system_means(load_study(name, storage, tracking_uri))
-    study = means.study
-    among = candidates(study)
-    dense, trials = among.dense, among.trials
-    if not trials:
-        raise UserError(_no_model(study))
-    known = {metric for trial in trials for metric in trial.metrics}
-    loss = None if max_loss is None else conditions.parse_percent(max_loss)
-    bounds = conditions.parse_conditions(where or (), loss, study.objectives, dense, known)
-    if best is not None:
-        conditions.metric_name(best, study.objectives, known)
-    by_fresh = bool(among.seeds)
-    chosen = choice.choose(trials, study.objectives, bounds, best, by_fresh=by_fresh)
-    standing = standing_of(study, chosen, among.known)
-    found = picked.Pick(study=study, choice=chosen, dense=dense, standing=standing)
+    loss = None if max_loss is None else parse_percent(max_loss)
+    one = chosen(load_study(name, storage, tracking_uri), where or (), loss, best)
+    study, choice, seeds = one.study, one.choice, one.seeds
+    found = picked.Pick(study=study, choice=choice, dense=one.among.dense, standing=one.standing)
     for note in () if quiet else study.notes:
         print(f"note: {note}", file=sys.stderr)
-    plainly = () if bounds or best or study.is_grid else plain_choices.choices(study)
-    seeds = (among.seeds or means.seeds).get(chosen.trial.trial)
+    plainly = () if choice.conditions or best or study.is_grid else plain_choices.choices(study)
     to_stdout = json_file == Path(STDOUT)
     if not (quiet or to_stdout):
         print(picked.text(found))
         if seeds is not None:
-            print(f"  seeds    {_seeds_text(seeds, chosen.trial.trial, fresh=by_fresh)}")
+            print(f"  seeds    {_seeds_text(seeds, found.trial.trial, fresh=choice.by_fresh)}")
         if plainly:
             print(f"\n{plain_words.text(plainly)}")
     if json_file is None:
@@ -202,7 +184,7 @@ def pick(
         "study": study.name,
         **picked.to_json(found),
         **({} if seeds is None else {"seeds": list(seeds)}),
-        "plain_conditions": [plain_words.to_json(one) for one in plainly],
+        "plain_conditions": [plain_words.to_json(listed) for listed in plainly],
         "in_words": plain_words.summary(plainly),
         "notes": list(study.notes),
         "timing": {"seconds": round(time.perf_counter() - started, 3)},
@@ -225,19 +207,6 @@ def _seeds_text(seeds: Sequence[int], trial: str, *, fresh: bool) -> str:
     if len(seeds) == 1:
         return f"one, {listed}"
     return f"{len(seeds)} ({listed}): values are their means; {trial} is the model of the first"
-
-
-def _no_model(study: "Study") -> str:
-    from trainables.terminal.as_typed import study_command
-
-    resume = study_command("search resume", study.name, study.directory.parent)
-    counts = Counter(trial.status for trial in study.trials)
-    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    return (
-        f"a model must be picked from complete trials with finite objectives, got none of "
-        f"{len(study.trials)}{f' ({said})' if said else ''} in study {study.name!r}; "
-        f"`{resume}` goes on with it"
-    )
 
 
 def main() -> None:

@@ -23,10 +23,9 @@ from analysis.report.grid import GridFindings, find_grid, write_pictures
 from analysis.statistics.candidates import candidates
 from analysis.statistics.choice import front_members
 from analysis.statistics.comparing.system_means import SystemMeans, system_means
+from analysis.statistics.eligible import eligible, infeasible
 from analysis.statistics.fronts import (
     TaskFront,
-    eligible,
-    infeasible,
     joint_front,
     minimised_values,
     shown_costs,

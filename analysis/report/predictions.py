@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from analysis.labels import task_label
 from analysis.plots import canvas
 from analysis.plots import predictions as plot
-from analysis.statistics.fronts import dense_trials
+from analysis.statistics.eligible import dense_trials
 from analysis.studies.predictions import TrialPredictions, read_predictions
 from analysis.studies.trials import Study, Trial
 

@@ -1,9 +1,6 @@
-"""Find the trials on a study's joint front, and each task's own front.
+"""Find the trials on a study's joint front, and each task's own front, among those `eligible`.
 
-Eligible are trials that ran to the end and met the study's constraints (`complete`) and whose
-objectives are all finite. The values of a trial that was stopped early come from less training and
-compare with nothing here. A trial that missed a constraint (`infeasible`) is shown but is never a
-member. Selection is on `val` alone.
+Selection is on `val` alone.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.statistics.choice import front_members, unmeasured
 from analysis.statistics.conditions import unknown_metric
+from analysis.statistics.eligible import dense_trials, eligible, infeasible
 from analysis.statistics.pareto import non_dominated_order
 from analysis.statistics.uncertainty.attainment import attainment_surfaces, common_seeds
 from analysis.statistics.uncertainty.confirmed import Confirmed, confirmations
@@ -71,16 +69,6 @@ class TaskFront:
         return [cost for cost, _ in pairs], [quality for _, quality in pairs]
 
 
-def eligible(study: Study) -> tuple[Trial, ...]:
-    """Return the complete trials with every objective finite."""
-    return _usable(study, "complete")
-
-
-def infeasible(study: Study) -> tuple[Trial, ...]:
-    """Return the trials that ran to the end and missed a constraint, all objectives finite."""
-    return _usable(study, "infeasible")
-
-
 def ineligible_reason(trial: Trial, objectives: Sequence[str]) -> str | None:
     """Say why a complete trial cannot be on a front; None if it can."""
     bad = report.non_finite(trial.metrics, objectives)
@@ -110,11 +98,6 @@ def minimised_values(trials: Sequence[Trial], names: Sequence[str]) -> NDArray[n
 def joint_front(study: Study) -> tuple[Trial, ...]:
     """Return the eligible trials that no other dominates in all objectives, cheapest first."""
     return front_members(eligible(study), study.objectives)
-
-
-def dense_trials(study: Study) -> tuple[Trial, ...]:
-    """Return the dense trials that ran to the end, whether or not they met the constraints."""
-    return tuple(t for t in (*eligible(study), *infeasible(study)) if t.method == "dense")
 
 
 def against(study: Study, cost: str) -> Study:
@@ -192,14 +175,6 @@ def attainment_line(
         xs.append(right_edge)
         ys.append(ys[-1])
     return xs, ys
-
-
-def _usable(study: Study, status: str) -> tuple[Trial, ...]:
-    return tuple(
-        trial
-        for trial in study.with_status(status)
-        if not report.non_finite(trial.metrics, study.objectives)
-    )
 
 
 def _compared(confirmed: Sequence[Confirmed], core: Collection[str]) -> list[Confirmed]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.statistics.fronts import dense_trials, eligible
+from analysis.statistics.eligible import dense_trials, eligible
 from analysis.statistics.pareto import non_dominated_order
 from analysis.studies.trials import Study, Trial
 from trainables import report

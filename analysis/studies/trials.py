@@ -120,7 +120,7 @@ def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None
         if recorded is None and "tracking_uri" in facts:
             recorded = tracking.default_uri(storage.absolute())  # follows the folder
         uri = tracking.resolve_uri(tracking_uri, recorded, storage)
-        return _study(name, directory, facts, table, uri=uri, source="parquet")
+        return study_of(name, directory, facts, table, tracking_uri=uri)
     uri = tracking.resolve_uri(tracking_uri, None, storage)
     if uri is None:
         raise _unknown_study(name, storage, None)
@@ -133,28 +133,26 @@ def load_study(name: str, storage: str | Path = "runs", tracking_uri: str | None
             raise _unknown_study(name, storage, uri)
         facts, table = _read_record(Path(folder))
     facts = facts | {"parent_run_id": fetched.run_id}
-    return _study(name, directory, facts, table, uri=uri, source="mlflow", notes=fetched.notes)
+    return study_of(
+        name, directory, facts, table, tracking_uri=uri, source="mlflow", notes=fetched.notes
+    )
 
 
-def known_studies(storage: Path, tracking_uri: str | None) -> tuple[str, ...]:
-    """Return the names of the studies in `storage` and, if it answers, in MLflow, sorted."""
-    names = {path.parent.name for f in tracking.RECORD_FILES for path in storage.glob(f"*/{f}")}
-    if tracking_uri is not None:
-        with contextlib.suppress(tracking.TrackingAway):
-            names.update(tracking.study_names(tracking_uri))
-    return tuple(sorted(names))
-
-
-def _study(
+def study_of(
     name: str,
     directory: Path,
     facts: Mapping[str, Any],
     table: pa.Table,
     *,
-    uri: str | None,
-    source: str,
+    tracking_uri: str | None = None,
+    source: str = "parquet",
     notes: tuple[str, ...] = (),
 ) -> Study:
+    """Return the study of a record that was read.
+
+    facts: its study.json. table: in the schema of trials.parquet. Raises `UserError` for objectives
+    that make no sense.
+    """
     report.add_recorded_tasks(facts.get("own_tasks") or ())
     remember_methods(facts.get("own_methods") or {})
     remember_depth(str(facts.get("dataset")))
@@ -168,10 +166,19 @@ def _study(
         facts=facts,
         source=source,
         table=table,
-        tracking_uri=uri,
+        tracking_uri=tracking_uri,
         parent_run_id=facts.get("parent_run_id"),
         notes=(*notes, *_unfinished(name, directory, facts)),
     )
+
+
+def known_studies(storage: Path, tracking_uri: str | None) -> tuple[str, ...]:
+    """Return the names of the studies in `storage` and, if it answers, in MLflow, sorted."""
+    names = {path.parent.name for f in tracking.RECORD_FILES for path in storage.glob(f"*/{f}")}
+    if tracking_uri is not None:
+        with contextlib.suppress(tracking.TrackingAway):
+            names.update(tracking.study_names(tracking_uri))
+    return tuple(sorted(names))
 
 
 def _unfinished(name: str, directory: Path, facts: Mapping[str, Any]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from analysis.statistics.candidates import Candidates, candidates
 from analysis.statistics.choice import Choice, choose
 from analysis.statistics.comparing.comparison import Interval
 from analysis.statistics.conditions import parse_conditions
-from analysis.statistics.fronts import dense_trials
+from analysis.statistics.eligible import dense_trials
 from analysis.statistics.uncertainty.confirmed import tied_at_few, tied_with
 from analysis.statistics.uncertainty.doubts import (
     failures,

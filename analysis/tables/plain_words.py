@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.labels import admitting, losing, metric_label, task_in_words, task_label
 from analysis.statistics.choice import ENOUGH_FRESH, mean_metrics
-from analysis.statistics.fronts import dense_trials
+from analysis.statistics.eligible import dense_trials
 from analysis.statistics.uncertainty.confirmed import ENOUGH_SEEDS
 from analysis.statistics.uncertainty.losses import losing_between
 from analysis.studies.systems_by_seed import DELTA

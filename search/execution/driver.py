@@ -16,7 +16,6 @@ from search.execution import launch as with_ray
 from search.execution.callbacks.checkpoints import clear_tune_states
 from search.execution.callbacks.monitor import Monitor
 from search.execution.preparation import Prepared
-from search.execution.repeats import repeats_of, settings_of
 from search.execution.storage_failures import failures_of_storage
 from search.execution.study_end import StudyEnd
 from search.plans.description import describe_study
@@ -26,6 +25,7 @@ from search.record.draws import sampler_of
 from search.record.files.study_folder import past_reports, write_json
 from search.record.front import is_confirmation
 from search.record.ledger import Ledger
+from search.record.repeats import repeats_of
 from search.record.storage import StudyRecord
 from search.record.study_status import check_record
 from search.tracking.projector import Projector
@@ -182,7 +182,6 @@ class Driver:
         reasons = Counter(str(t.user_attrs.get("reason", "")) for t in own)
         repeats = repeats_of(ledger.finished())
         members = set(ledger.front())
-        front = [t.user_attrs["config"] for t in own if t.number in members]
         again_at = _statuses([t for t in ledger.finished() if is_confirmation(t)])
         plateau = self._described["plateau"]
         tracking_uri = self._prepared.addresses.tracking_uri
@@ -193,7 +192,7 @@ class Driver:
             complete=statuses["complete"],
             failed=statuses["failed"],
             remaining=ledger.num_remaining,
-            front=len(front),
+            front=len(members),
             idle=ledger.idle,
             plateau=plateau_text(plateau) if plateau else "",
             reason=next((reason for reason, _ in reasons.most_common() if reason), ""),
@@ -202,7 +201,7 @@ class Driver:
             table=table,
             confirming=confirming,
             confirmed=", ".join(f"{count} {status}" for status, count in again_at.items()),
-            unconfirmed=any(len(repeats.get(settings_of(c), ())) < ENOUGH_FRESH for c in front),
+            unconfirmed=any(len(repeats.get(n, ())) < ENOUGH_FRESH for n in members),
             choices=tuple(choices),
         )
 

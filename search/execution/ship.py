@@ -2,34 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
 
 from analysis.statistics import reasons
-from analysis.statistics.choice import (
-    Choice,
-    choose,
-    fresh_means,
-    fresh_reference,
-    mean_metrics,
-)
-from analysis.statistics.conditions import parse_conditions
-from search.execution.repeats import FAILED, Repeats, repeats_of, settings_of
+from analysis.statistics.candidates import chosen, no_model, standing_of
+from analysis.statistics.choice import Choice, choose
+from analysis.statistics.eligible import eligible
+from analysis.statistics.uncertainty.confirmed import confirmations
+from analysis.studies.trials import Study, Trial, study_of
 from search.plans.description import plan_from_description
 from search.record.files.study_file import description_of, find_addresses, find_storage
-from search.record.files.study_folder import StudyFiles, again, read_json
+from search.record.files.study_folder import StudyFiles, read_json
+from search.record.files.trials_table import trials_table
 from search.record.front import CONFIRMS, is_confirmation
 from search.record.storage import StudyRecord
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError
-from trainables.report import REACHED_THE_END, add_recorded_tasks, non_finite
+from trainables.report import add_recorded_tasks
 from trainables.shipping.options import ShipOptions, check
 from trainables.shipping.seeds import metrics_of_seeds
 from trainables.shipping.ship import ship
-from trainables.sweep.folder import trial_name
 from trainables.terminal.answers import require_writable
 from trainables.training.export import load_model
 from trainables.training.watching.progress import TrialProgress
@@ -76,16 +71,6 @@ class Shipped:
     problem: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Candidate:
-    """A complete trial, as `choose` reads it."""
-
-    trial: str
-    number: int
-    metrics: Mapping[str, float]
-    config: Mapping[str, Any]
-
-
 def ship_from_study(
     storage: str,
     study: str,
@@ -117,11 +102,11 @@ def ship_from_study(
     plan_from_description(known)  # makes the modules beside its recipe importable
     record = StudyRecord.load(find_storage(files, known, study_storage), study, known["study_id"])
     trials = record.trials()
-    chosen, why, standing = _chosen(files, trials, known, wanted)
-    model = files.model(chosen.number)
+    trial, why, standing = _chosen(_recorded(files, known, trials), trials, wanted)
+    model = files.model(trial.number)
     if not model.is_file():
         raise UserError(
-            f"the model of {chosen.trial} must be in {str(model)!r}, but no file is there; restore "
+            f"the model of {trial.trial} must be in {str(model)!r}, but no file is there; restore "
             "it, or ship another --trial"
         )
     require_writable(wanted.out, "--out")
@@ -132,18 +117,19 @@ def ship_from_study(
     if wanted.register is not None and not away:
         check_registered_name(address, files, wanted.register)
     options = replace(options, data_root=options.data_root or known["data_root"])
-    config = TrialConfig.from_dict(chosen.config)
-    confirmed, num_failed = _confirmed(chosen, trials)
+    given = next(t.user_attrs["config"] for t in trials if t.number == trial.number)
+    config = TrialConfig.from_dict(given)
+    # All that ran to the end, also those that missed a constraint: else only the lucky are left.
+    confirmed = [*standing.runs.metrics.values()]
     others = metrics_of_seeds(
         config.replace({"data.root": options.data_root or config.data.root}),
         range(config.seed + 1, config.seed + wanted.seeds - len(confirmed)),
-        files.trial(chosen.number) / "seeds",
+        files.trial(trial.number) / "seeds",
         command=command,
         dense_cache=files.dense_cache,
         quiet=quiet,
     )
-    fresh = [*(metrics for _, metrics in confirmed), *others]
-    by_seed, seeds_are = _statistics(chosen, fresh, num_failed)
+    by_seed, seeds_are = _statistics(trial.metrics, [*confirmed, *others], standing.runs.num_failed)
     trained = load_model(model)
     own_code = running({f"model {trained.config.model.name!r}": trained.model})
     with TrialProgress("shipping", quiet=quiet) as progress, own_code:
@@ -153,7 +139,7 @@ def ship_from_study(
             options,
             command=command,
             trained_by=known.get("command")
-            or _command_of(files.trial(chosen.number) / "summary.json"),
+            or _command_of(files.trial(trial.number) / "summary.json"),
             by_seed=by_seed,
             seeds_are=seeds_are,
             progress=progress.step,
@@ -164,7 +150,7 @@ def ship_from_study(
         try:
             if away:
                 raise Failure(away)
-            named = (chosen.trial, chosen.number, wanted.out)
+            named = (trial.trial, trial.number, wanted.out)
             in_mlflow = log_shipped(address, files, *named, register=wanted.register)
         except Failure as error:
             remedy = "when it answers, run the same command again"
@@ -172,7 +158,7 @@ def ship_from_study(
     if problem:
         problem = f"the files are in {wanted.out}, but {problem}"
     return Shipped(
-        trial=chosen.trial,
+        trial=trial.trial,
         why=why,
         standing=standing,
         result=result,
@@ -198,116 +184,40 @@ def _address(
         return "", str(error)
 
 
-def _chosen(
-    files: StudyFiles, trials: Sequence[FrozenTrial], known: Mapping[str, Any], wanted: Wanted
-) -> tuple[_Candidate, tuple[str, ...], reasons.Standing]:
-    """Return the trial, why, in lines, and what fresh seeds say of it.
-
-    As `analysis pick` chooses, on val alone.
+def _recorded(files: StudyFiles, known: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> Study:
+    """Return the study as `analysis` reads it: from the record, of which its table may be behind.
 
     known: the study's description.
     """
-    objectives = known["objectives"]
-
-    def candidates(*statuses: str) -> list[_Candidate]:
-        return [
-            _Candidate(
-                trial=trial_name(files.study, trial.number),
-                number=trial.number,
-                metrics=trial.user_attrs["metrics"],
-                config=trial.user_attrs["config"],
-            )
-            for trial in trials
-            if trial.user_attrs.get("status") in statuses
-            and not is_confirmation(trial)
-            and not non_finite(trial.user_attrs["metrics"], objectives)
-        ]
-
-    complete = candidates("complete")
-    if not complete:
-        raise UserError(
-            f"a model is shipped from a complete trial, got none of {len(trials)} in study "
-            f"{files.study!r}; `{again('resume', files.study, files.storage)}` goes on with it"
-        )
-    dense = [t for t in candidates(*REACHED_THE_END) if t.config["method"] == "dense"]
-    repeats = repeats_of(trials)
-    standing = partial(_standing, files, repeats, objectives, complete, dense)
-    if wanted.trial is not None:
-        for candidate in complete:
-            if candidate.number == wanted.trial:
-                said = replace(
-                    standing(choose([candidate], objectives)), unconfirmed=(), confirm=""
-                )
-                return candidate, ("as asked by --trial",), said
-        raise _not_complete(wanted.trial, trials, complete)
-    by_number = {candidate.number: candidate for candidate in complete}
-    means, dense = _as_known(complete, dense, objectives, repeats)
-    names = {metric for one in means for metric in one.metrics}
-    bounds = parse_conditions(wanted.where, wanted.max_loss, objectives, mean_metrics(dense), names)
-    by_fresh = means is not complete
-    choice = choose(means, objectives, bounds, wanted.best, by_fresh=by_fresh)
-    why = _reasons(choice, known["dataset"])
-    return by_number[choice.trial.number], why, standing(choice)
+    ended = [trial for trial in trials if "status" in trial.user_attrs]
+    return study_of(files.study, files.directory, known, trials_table(files.study, ended))
 
 
-def _standing(
-    files: StudyFiles,
-    repeats: Repeats,
-    objectives: Sequence[str],
-    complete: Sequence[_Candidate],
-    dense: Sequence[_Candidate],
-    choice: Choice[_Candidate],
-) -> reasons.Standing:
-    fresh = {}
-    for one in (*complete, *dense):
-        ended = repeats.get(settings_of(one.config), [])
-        reached = {seed: metrics for seed, status, metrics in ended if status != FAILED}
-        failed = sum(status == FAILED for _, status, _ in ended)
-        fresh[one.trial] = reasons.FreshRuns(metrics=reached, num_failed=failed)
+def _chosen(
+    study: Study, trials: Sequence[FrozenTrial], wanted: Wanted
+) -> tuple[Trial, tuple[str, ...], reasons.Standing]:
+    """Return the trial with its own values, why, in lines, and what fresh seeds say of it.
 
-    def confirm(num_seeds: int) -> str:
-        return again("confirm", files.study, files.storage, "--seeds", str(num_seeds))
-
-    return reasons.standing(choice, objectives, fresh, [one.trial for one in dense], confirm)
-
-
-def _as_known(
-    complete: list[_Candidate],
-    dense: list[_Candidate],
-    objectives: Sequence[str],
-    repeats: Repeats,
-) -> tuple[list[_Candidate], list[_Candidate]]:
-    """Return the same with their means over fresh seeds, where the whole front has them."""
-    fresh = {
-        one.trial: [(s, metrics) for _, s, metrics in repeats.get(settings_of(one.config), [])]
-        for one in (*complete, *dense)
-    }
-    means = fresh_means(complete, objectives, fresh, dense)
-    if not means:
-        return complete, dense
-    reference = fresh_reference(dense, fresh)
-    return (
-        [replace(one, metrics=means[one.trial]) for one in complete if one.trial in means],
-        [replace(one, metrics=reference) for one in dense[:1]],
-    )
-
-
-def _confirmed(
-    chosen: _Candidate, trials: Sequence[FrozenTrial]
-) -> tuple[list[tuple[str, Mapping[str, float]]], int]:
-    """Return status and metrics of the chosen trial at the fresh seeds of `search confirm`.
-
-    All that ran to the end are among them, also those that missed a constraint: without them only
-    the lucky ones would be left. And how many more have failed, which have no metrics. Those of a
-    replicate, with the same settings and another seed, are the trial's as well.
+    As `analysis pick` chooses, on val alone.
     """
-    ended = repeats_of(trials).get(settings_of(chosen.config), [])
-    reached = [(status, metrics) for _, status, metrics in ended if status != FAILED]
-    return reached, len(ended) - len(reached)
+    complete = eligible(study)
+    if wanted.trial is None:
+        found = chosen(study, wanted.where, wanted.max_loss, wanted.best)
+        number = found.choice.trial.number
+        why = _reasons(found.choice, str(study.facts["dataset"]))
+        return next(trial for trial in complete if trial.number == number), why, found.standing
+    if not complete:
+        raise no_model(study)
+    for trial in complete:
+        if trial.number == wanted.trial:
+            alone = choose([trial], study.objectives)
+            said = standing_of(study, alone, confirmations(study))
+            return trial, ("as asked by --trial",), replace(said, unconfirmed=(), confirm="")
+    raise _not_complete(wanted.trial, trials, complete)
 
 
 def _statistics(
-    chosen: _Candidate, fresh: Sequence[Mapping[str, float]], num_failed: int
+    own: Mapping[str, float], fresh: Sequence[Mapping[str, float]], num_failed: int
 ) -> tuple[list[Mapping[str, float]], str]:
     """Return the metrics that the card's means are of, and of which seeds these are.
 
@@ -317,18 +227,18 @@ def _statistics(
     if len(fresh) > 1:
         return list(fresh), f"{len(fresh)} fresh seeds{failed}"
     if fresh:
-        return [chosen.metrics, *fresh], f"2 seeds, one of them the selected{failed}"
-    return [chosen.metrics], f"the selected seed{failed.replace('more', 'fresh ones')}"
+        return [own, *fresh], f"2 seeds, one of them the selected{failed}"
+    return [own], f"the selected seed{failed.replace('more', 'fresh ones')}"
 
 
 def _not_complete(
-    number: int, trials: Sequence[FrozenTrial], complete: Sequence[_Candidate]
+    number: int, trials: Sequence[FrozenTrial], complete: Sequence[Trial]
 ) -> UserError:
     found = [trial for trial in trials if trial.number == number]
     status = found[0].user_attrs.get("status", "not at its end") if found else "not in the study"
     if found and is_confirmation(found[0]):
         status = f"trial {found[0].user_attrs[CONFIRMS]} at a fresh seed"
-    names = [str(candidate.number) for candidate in complete]
+    names = [str(trial.number) for trial in complete]
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return UserError(
         f"`--trial` must be a complete trial, got {number}, which is {status}; complete are "
@@ -336,7 +246,7 @@ def _not_complete(
     )
 
 
-def _reasons(choice: Choice[_Candidate], dataset: str) -> tuple[str, ...]:
+def _reasons(choice: Choice[Trial], dataset: str) -> tuple[str, ...]:
     bounds = [reasons.bound(c, choice.trial.metrics) for c in choice.conditions]
-    alone = reasons.only_dense(choice, lambda trial: trial.config["method"] == "dense")
+    alone = reasons.only_dense(choice, lambda trial: trial.method == "dense")
     return (reasons.why(choice, dataset), *bounds, *([alone] if alone else []))

@@ -10,10 +10,9 @@ A confirmation is a trial of the record like any other, with its own number and 
 and neither sampler nor scheduler learns of it.
 """
 
-import json
 import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from optuna.trial import FrozenTrial
 from search.plans.plan import Plan
 from search.record.files.study_folder import again
 from search.record.front import CONFIRMS, is_complete, is_confirmation
+from search.record.repeats import settings_by_number
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.report import describe
@@ -59,21 +59,29 @@ def confirmations_due(
     _check_ended(plan, own, front, used, storage)
     repeats = [t for t in trials if is_confirmation(t)]
     seeds = _fresh_seeds(plan.seed, {int(t.user_attrs["seed"]) for t in own}, num_seeds)
-    known = {(_key(t), int(t.user_attrs["seed"])) for t in repeats}
+    settings = settings_by_number(trials)
+    known = {(settings[t.number], int(t.user_attrs["seed"])) for t in repeats}
 
     def missing(wanted: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, int]]:
-        return [(t, seed) for seed in seeds for t in wanted if (_key(t), seed) not in known]
+        lacking = ((t, seed) for seed in seeds for t in wanted)
+        return [(t, seed) for t, seed in lacking if (settings[t.number], seed) not in known]
 
-    members = _distinct([t for t in own if t.number in front or _is_dense_reference(t)])
+    def distinct(wanted: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        # Replicates at other seeds are one to confirm: that of the lowest number.
+        descending = sorted(wanted, key=lambda t: -t.number)
+        return list({settings[t.number]: t for t in descending}.values())[::-1]
+
+    members = distinct([t for t in own if t.number in front or _is_dense_reference(t)])
     on_front = [t for t in members if t.number in front]
-    keys = {_key(t) for t in members}
+    keys = {settings[t.number] for t in members}
     begun = [t for t in repeats if not t.state.is_finished()]  # of an interrupted driver
     due, where = missing(members), "the front"
     then = f"; then up to {len(on_front) * num_seeds} of trials that noise may have kept off it"
-    if not due and all(_key(t) not in keys for t in begun):
+    if not due and all(settings[t.number] not in keys for t in begun):
         then, where = "", "what noise may have kept off the front"
-        noise = noise_of([t for t in repeats if _key(t) in keys], plan.objectives)
-        others = _distinct([t for t in own if _key(t) not in keys and is_complete(t)])
+        again_at = [t for t in repeats if settings[t.number] in keys]
+        noise = noise_of(again_at, plan.objectives, settings)
+        others = distinct([t for t in own if settings[t.number] not in keys and is_complete(t)])
         due = missing(_neighbours(on_front, others, plan.objectives, noise))
     if not due and not begun:
         return due, ""
@@ -123,15 +131,17 @@ def _check_ended(
         )
 
 
-def noise_of(repeats: Sequence[FrozenTrial], objectives: Sequence[str]) -> list[float]:
+def noise_of(
+    repeats: Sequence[FrozenTrial], objectives: Sequence[str], settings: Mapping[int, str]
+) -> list[float]:
     """Return each objective's standard deviation over seeds, pooled over the configurations.
 
-    It is 0 where no configuration ended at two seeds.
+    settings: by number, of `settings_by_number`. It is 0 where no configuration ended at two seeds.
     """
     groups: dict[str, list[Sequence[float]]] = {}
     for trial in repeats:
         if trial.values:  # it ran to its end
-            groups.setdefault(_key(trial), []).append(trial.values)
+            groups.setdefault(settings[trial.number], []).append(trial.values)
     squares, degrees = np.zeros(len(objectives)), 0
     for values in groups.values():
         of_group = np.asarray(values, dtype=float)
@@ -186,16 +196,6 @@ def _fresh_seeds(study_seed: int, used: Collection[int], count: int) -> list[int
         if seed not in used and seed not in seeds:
             seeds.append(seed)
     return seeds
-
-
-def _distinct(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return one trial of each configuration: replicates at other seeds are one to confirm."""
-    return list({_key(t): t for t in sorted(trials, key=lambda t: -t.number)}.values())[::-1]
-
-
-def _key(trial: FrozenTrial) -> str:
-    config = trial.user_attrs.get("config", {"refused": trial.number})
-    return json.dumps({**config, "seed": None}, sort_keys=True)
 
 
 def _is_dense_reference(trial: FrozenTrial) -> bool:

@@ -14,6 +14,7 @@ from search.plans.limits.budget import Budget
 from search.plans.prior_settings import prior_text
 from search.record.files.study_folder import StudyFiles
 from search.record.front import CONFIRMS, front_of, is_confirmation
+from search.record.repeats import repeats_of
 from spaces.presets import without_effect
 from trainables.config import TrialConfig, flatten
 from trainables.errors import UserError
@@ -202,18 +203,18 @@ def fresh_means(
 
     They are metrics named as columns of `front.parquet`: `fresh/NAME/mean` by objective, and
     `fresh/seeds`, of how many. All that ran to their end count, also those that missed a
-    constraint: without them only the lucky ones would be left.
+    constraint: without them only the lucky ones would be left. A replicate shares them, as there.
     """
-    repeats: dict[int, list[Sequence[float]]] = {}
-    for trial in trials:
-        reached = trial.user_attrs.get("status") in REACHED_THE_END
-        if is_confirmation(trial) and reached and trial.values:
-            repeats.setdefault(trial.user_attrs[CONFIRMS], []).append(trial.values)
+    repeats = repeats_of(trials)
     found = {}
-    for number, rows in repeats.items():
+    for trial in trials:
+        again = repeats.get(trial.number, ()) if _reached(trial) else ()
+        rows = [t.values for t in again if _reached(t) and t.values]
+        if not rows:
+            continue
         means = map(fmean, zip(*rows, strict=True))
         named = {f"{_FRESH}{name}/mean": mean for name, mean in zip(objectives, means, strict=True)}
-        found[number] = {f"{_FRESH}seeds": float(len(rows)), **named}
+        found[trial.number] = {f"{_FRESH}seeds": float(len(rows)), **named}
     return found
 
 
@@ -236,3 +237,7 @@ def params_of_study(study: Mapping[str, Any]) -> dict[str, str]:
         "space": "grid" if grid else study["resolved_recipe"]["space"],
         **{name: text for name, text in grid.items() if text},
     }
+
+
+def _reached(trial: FrozenTrial) -> bool:
+    return trial.user_attrs.get("status") in REACHED_THE_END

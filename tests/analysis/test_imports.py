@@ -44,6 +44,11 @@ def test_light_modules_stay_light(module: str) -> None:
         assert "numpy" not in loaded
 
 
+def test_what_ship_chooses_by_needs_no_package_of_analysis_alone() -> None:
+    loaded = loaded_after("analysis.statistics.candidates", "analysis.studies.trials")
+    assert not loaded & {*NEVER, "mlflow", "matplotlib", "plotly", "moocore"}
+
+
 def test_only_what_all_rooms_share_comes_from_trainables() -> None:
     for path in (ROOT / "analysis").rglob("*.py"):
         for line in path.read_text().splitlines():

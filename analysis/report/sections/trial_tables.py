@@ -15,7 +15,8 @@ from analysis.labels import (
 from analysis.methods import MethodStyle, method_style
 from analysis.report.figures import Findings, test_name
 from analysis.statistics.choice import mean_metrics
-from analysis.statistics.fronts import dense_trials, ineligible_reason, shown_costs
+from analysis.statistics.eligible import dense_trials
+from analysis.statistics.fronts import ineligible_reason, shown_costs
 from analysis.statistics.uncertainty.confirmed import Confirmed, tied_at_few
 from analysis.studies.constraints import misses
 from analysis.studies.masks import failure_reason

@@ -79,27 +79,27 @@ class Optimism:
 def confirmations(study: Study) -> dict[str, Confirmed]:
     """Return what was trained at fresh seeds, by the trial's name, in the order of the study.
 
-    Where all of a trial's trainings failed it is there too, without runs. A replicate, of the same
-    settings under another seed, shares the runs of the trial that was trained again.
+    Where all of a trial's trainings failed it is there too, without runs. Replicates, of the same
+    settings under other seeds, share the runs of whichever of them was trained again.
     """
 
     def is_usable(run: Trial) -> bool:
         reached = run.status in report.REACHED_THE_END
         return reached and not report.non_finite(run.metrics, study.objectives)
 
-    ended: dict[int, dict[int, Trial]] = {}
+    settings = {trial.number: _settings(trial) for trial in study.trials}
+    ended: dict[str, dict[int, Trial]] = {}
     for run in study.confirmations:
         if run.status == RUNNING or run.seed is None:
             continue
-        of_trial = ended.setdefault(run.confirms or 0, {})
+        # What it repeats is not there where a system stands for its trials.
+        of_trial = ended.setdefault(settings.get(run.confirms or 0, _settings(run)), {})
         if run.seed not in of_trial or is_usable(run):
             of_trial[run.seed] = run
-    shared = {_settings(t): ended[t.number] for t in study.trials if t.number in ended}
     found = {}
     for trial in study.with_status(*report.REACHED_THE_END):
-        own = ended.get(trial.number) or (shared.get(_settings(trial)) if trial.params else None)
-        if own:
-            by_seed = sorted(own.items())
+        if _settings(trial) in ended:
+            by_seed = sorted(ended[_settings(trial)].items())
             found[trial.trial] = Confirmed(
                 trial=trial,
                 runs={seed: run for seed, run in by_seed if is_usable(run)},
@@ -204,5 +204,8 @@ def optimism(confirmed: Sequence[Confirmed], objectives: Sequence[str]) -> tuple
 
 
 def _settings(trial: Trial) -> str:
+    """Return them without the seed, as one text; of a trial without recorded ones, its number."""
+    if not trial.params:
+        return str(trial.number)
     params = {name: value for name, value in trial.params.items() if name != "seed"}
     return json.dumps([trial.method, params], sort_keys=True, default=str)

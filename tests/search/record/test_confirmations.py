@@ -11,6 +11,7 @@ from search.record.confirmations import noise_of
 from search.record.front import CONFIRMS, is_confirmation
 from search.record.ledger import Assignment, Ledger
 from search.record.outcomes import Outcome
+from search.record.repeats import repeats_of, settings_by_number
 from tests.search import studies
 from tests.search.studies import driver_of, ledger_of, record_of
 from trainables.errors import UserError
@@ -157,9 +158,10 @@ def test_neighbours_follow_when_the_front_has_told_the_noise() -> None:
     assert ledger.num_remaining == 0
 
 
-def repeat_of(template: FrozenTrial, seed: int, value: float) -> FrozenTrial:
+def repeat_of(template: FrozenTrial, number: int, value: float) -> FrozenTrial:
     trial = create_trial(values=[value, 0.5], user_attrs=dict(template.user_attrs))
-    trial.user_attrs |= {"seed": seed, CONFIRMS: template.number}
+    trial.number = number
+    trial.user_attrs |= {"seed": number, CONFIRMS: template.number}
     return trial
 
 
@@ -167,11 +169,38 @@ def test_the_noise_is_pooled_over_configurations() -> None:
     """Two configurations, (1, 3) and (5, 5, 8): squares 2 and 6, over 1 + 2 degrees of freedom."""
     ledger = ledger_of(plan_of())
     run_all(ledger)
-    first, second = ledger.trials()[1:3]
-    repeats = [repeat_of(first, seed, value) for seed, value in enumerate((1.0, 3.0))]
-    repeats += [repeat_of(second, seed, value) for seed, value in enumerate((5.0, 5.0, 8.0))]
-    assert noise_of(repeats, ledger.plan.objectives) == pytest.approx([(8 / 3) ** 0.5, 0.0])
-    assert noise_of([], ledger.plan.objectives) == [0.0, 0.0]
+    trials = ledger.trials()
+    repeats = [repeat_of(trials[1], 10 + at, value) for at, value in enumerate((1.0, 3.0))]
+    repeats += [repeat_of(trials[2], 20 + at, value) for at, value in enumerate((5.0, 5.0, 8.0))]
+    settings = settings_by_number([*trials, *repeats])
+    found = noise_of(repeats, ledger.plan.objectives, settings)
+    assert found == pytest.approx([(8 / 3) ** 0.5, 0.0])
+    assert noise_of([], ledger.plan.objectives, settings) == [0.0, 0.0]
+
+
+def test_what_was_trained_again_is_known_by_its_settings() -> None:
+    """A replicate shares the trainings; refused trials share nothing; one at work has not ended."""
+    given = [
+        {"config": {"method": "snip", "seed": 0}, "status": "complete"},
+        {"config": {"method": "snip", "seed": 1}, "status": "complete"},  # its replicate
+        {"config": {"method": "rigl", "seed": 0}, "status": "complete"},
+        {"status": "failed"},  # two that were refused
+        {"status": "failed"},
+        # Recorded by a release whose configurations have one field more.
+        {"config": {"method": "snip", "seed": 7, "new": 1}, "status": "complete", CONFIRMS: 0},
+        {"config": {"method": "snip", "seed": 8}, "status": "failed", CONFIRMS: 1},
+        {"config": {"method": "snip", "seed": 9}, CONFIRMS: 0},  # at work
+    ]
+    trials = []
+    for number, attributes in enumerate(given):
+        trials.append(create_trial(values=[0.0], user_attrs=attributes))
+        trials[-1].number = number
+    settings = settings_by_number(trials)
+    groups = [{n for n in settings if settings[n] == text} for text in settings.values()]
+    snip = {0, 1, 5, 6, 7}
+    assert groups == [snip, snip, {2}, {3}, {4}, snip, snip, snip]
+    found = {number: [t.number for t in again] for number, again in repeats_of(trials).items()}
+    assert found == {0: [5, 6], 1: [5, 6]}
 
 
 def test_a_study_that_has_not_ended_or_has_no_front_is_refused() -> None:

@@ -21,6 +21,7 @@ from tests.search import studies
 from trainables.sweep.folder import trial_name
 
 STEPS = (1, 2, 3)
+LENGTHS = {"training": {"steps": 300, "pretrain_steps": 0}}  # that trials.parquet tells
 _STATES = {
     "complete": TrialState.COMPLETE,
     "infeasible": TrialState.COMPLETE,
@@ -36,10 +37,12 @@ def metrics(fraction: float) -> dict[str, float]:
 class Recorded:
     """A study's record, as a driver writes it; trials are given by the test."""
 
-    def __init__(self, folder: Path, name: str = "s", study_id: str = "") -> None:
+    def __init__(
+        self, folder: Path, name: str = "s", study_id: str = "", plan: Plan | None = None
+    ) -> None:
         self.files = StudyFiles(storage=folder, study=name)
         self.files.directory.mkdir(parents=True, exist_ok=True)
-        self.plan: Plan = studies.plan_of(study=name)
+        self.plan = plan or studies.plan_of(study=name)
         self.record = studies.record_of(self.plan, self.files.default_study_storage)
         self.study_id = study_id or name
         described = describe_study(self.plan, {"study_id": self.study_id})
@@ -53,12 +56,13 @@ class Recorded:
     ) -> int:
         """Hand out a trial. Returns its number.
 
-        params: nested settings beside the method. confirms: the trial that it repeats.
+        params: nested settings beside the method, and the seed. confirms: the trial that it
+          repeats.
         """
         number = len(self.record.trials())
         given = {
             "params": {"method": method},
-            "seed": 0,
+            "seed": (params or {}).get("seed", 0),
             "reference": False,
             "config": {"method": method, **(params or {})},
             "number": number,

@@ -15,10 +15,8 @@ from search.record.files.study_folder import read_json
 from search.record.files.trials_table import num_recorded, write_trials
 from search.tracking import connection
 from search.tracking.connection import _experiment, open_client
-from tests.search.tracking.mlflow_files import Recorded, project
+from tests.search.tracking.mlflow_files import LENGTHS, Recorded, project
 from trainables.addresses import file_address, refused
-
-LENGTHS = {"training": {"steps": 300, "pretrain_steps": 0}}
 
 
 def test_where_databases_keep_artifacts_and_that_servers_see_to_it(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def test_the_report_is_sent_where_it_has_changed(
 
 
 def test_a_confirmed_trial_has_its_means_over_fresh_seeds(study: Recorded, uri: str) -> None:
-    first, second = study.whole(quality=0.5, density=0.1), study.whole(quality=0.6, density=0.2)
+    first = study.whole(quality=0.5, density=0.1)
+    second = study.whole("rigl", quality=0.6, density=0.2)
     for quality in (0.4, 0.45):
         study.end(study.begin(confirms=first), quality=quality, density=0.1)
     study.end(study.begin(confirms=first), "failed", "no memory")
@@ -99,3 +100,23 @@ def test_a_confirmed_trial_has_its_means_over_fresh_seeds(study: Recorded, uri: 
     project(study, uri).close(finished=False)
     assert fresh(first)["fresh/seeds"] == 3
     assert fresh(first)[f"fresh/{quality_of}/mean"] == pytest.approx(0.5)
+
+
+def test_a_replicate_shares_the_means_over_fresh_seeds(study: Recorded, uri: str) -> None:
+    """As in front.parquet: the same settings at another seed. One that was stopped has none."""
+    first, replicate, stopped = (
+        study.whole(params={"seed": seed}, status=status)
+        for seed, status in enumerate(("complete", "complete", "stopped"))
+    )
+    other = study.whole("rigl")
+    for seed, quality in ((7, 0.4), (8, 0.5)):
+        study.end(study.begin(params={"seed": seed}, confirms=replicate), quality=quality)
+    project(study, uri).close(finished=False)
+    quality_of = f"fresh/{study.plan.objectives[0]}/mean"
+
+    def fresh(number: int) -> list[float | None]:
+        metrics = runs_of(uri)[study.name(number)].data.metrics
+        return [metrics.get("fresh/seeds"), metrics.get(quality_of)]
+
+    assert fresh(first) == fresh(replicate) == [2, pytest.approx(0.45)]
+    assert fresh(stopped) == fresh(other) == [None, None]

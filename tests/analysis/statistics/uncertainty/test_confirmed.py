@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -112,6 +113,23 @@ def study(record: Callable[..., BuiltStudy]) -> Study:
     rows[-2].status = "infeasible"  # a run to the end is a run to the end
     built = record("s", rows, tasks=("segmentation",))
     return load_study("s", built.storage)
+
+
+def test_replicates_share_what_was_trained_again_of_any_of_them(
+    record: Callable[..., BuiltStudy],
+) -> None:
+    """Also where the one that was trained again has given its place to its system."""
+    rows = []
+    for number in range(3):
+        rows.append(simple_row(number, "snip", 0.2, 0.5))
+        rows[-1].params = {"method": "snip", "seed": number}
+    rows += [confirming(rows[0], 3, 501, 0.0), confirming(rows[2], 4, 502, 0.1)]
+    study = load_study("s", record("s", rows, tasks=("segmentation",)).storage)
+    for trials in (study.trials, study.trials[:1]):
+        found = confirmations(replace(study, trials=trials))
+        assert [one.values(MIOU) for one in found.values()] == [
+            {501: 0.5, 502: pytest.approx(0.6)}
+        ] * len(trials)
 
 
 def test_confirmations_are_no_trials_of_the_study(study: Study) -> None:
