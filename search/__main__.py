@@ -220,8 +220,8 @@ def sync(
       python -m search sync demo
       python -m search sync demo --tracking-uri http://server:5000
     """
-    from search.record.confirmations import counted
     from search.tracking.sync import sync_study
+    from trainables.terminal.plurals import counted
 
     end = sync_study(storage, name, tracking_uri=tracking_uri, study_storage=study_storage)
     if not quiet:

@@ -52,7 +52,7 @@ def import_sweep(
 
     set_ray_environment()
     from search.execution.swept import plan_of_swept, read_swept, taking
-    from search.record.confirmations import counted
+    from trainables.terminal.plurals import counted
 
     silent = quiet or json_file == STDOUT
     swept = read_swept(directory)

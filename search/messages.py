@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from search.execution.study_end import StudyEnd
 from search.plans.limits.budget import Budget
 from search.plans.plan import Plan
-from search.record.confirmations import counted
 from search.record.files.study_folder import again
 from search.record.study_status import counts_in_words
 from trainables.shipping.in_words import costs_in_words
 from trainables.terminal.as_typed import as_typed, python, study_command
+from trainables.terminal.plurals import counted
 
 if TYPE_CHECKING:  # loads torch
     from search.execution.ship import Shipped, Wanted

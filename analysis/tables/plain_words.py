@@ -14,6 +14,7 @@ from analysis.tables.picked import Pick
 from analysis.tables.plain_choices import PlainChoice
 from analysis.tables.typeset import Table, plain
 from trainables import report
+from trainables.terminal.plurals import counted
 
 _MAX_NAMED = 2  # of the members that one is tied with: all are in the table of members
 
@@ -136,7 +137,7 @@ def seeds_parts(one: PlainChoice) -> tuple[str, ...]:
     """Return at how many seeds the model is known, and with which members it is tied."""
     said = ["one seed"]
     if one.num_seeds:
-        said = [f"{one.num_seeds} fresh seed{'s' if one.num_seeds > 1 else ''}"]
+        said = [counted(one.num_seeds, "fresh seed")]
     if one.tied and one.pick is not None:
         cost = one.pick.study.cost
         costs = {t.number: t.metrics[cost] for t in one.pick.choice.admitted}

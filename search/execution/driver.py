@@ -20,7 +20,6 @@ from search.execution.storage_failures import failures_of_storage
 from search.execution.study_end import StudyEnd
 from search.plans.description import describe_study
 from search.plans.limits.plateau import plateau_text
-from search.record.confirmations import counted
 from search.record.draws import sampler_of
 from search.record.files.study_folder import past_reports, write_json
 from search.record.front import is_confirmation
@@ -34,6 +33,7 @@ from trainables.report import describe
 from trainables.sweep.display import Progress
 from trainables.terminal.answers import STDOUT
 from trainables.terminal.command_line import masked, typed_command
+from trainables.terminal.plurals import counted
 
 
 class Driver:

@@ -28,6 +28,7 @@ from trainables.errors import UserError
 from trainables.report import describe
 from trainables.seeds import derive_seed
 from trainables.terminal.as_typed import DEFAULT_STORAGE
+from trainables.terminal.plurals import counted
 
 # A trial is a neighbour of the front where this many standard deviations, in every noisy objective
 # at once, would have put it there: that of the difference between two trainings.
@@ -93,11 +94,6 @@ def confirmations_due(
         f"{', '.join(map(str, sorted(numbers)))}, about "
         f"{_expected_minutes(own, count):.2g} minutes one after another{then}"
     )
-
-
-def counted(count: int, noun: str) -> str:
-    """Return "1 training", "2 trainings"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def given_again(trial: FrozenTrial, seed: int) -> dict[str, Any]:

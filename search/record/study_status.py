@@ -11,7 +11,7 @@ from search.plans.description import plan_from_description
 from search.plans.limits.budget import Budget
 from search.plans.limits.plateau import plateau_text
 from search.plans.prior_settings import prior_text
-from search.record.confirmations import confirmations_due, counted
+from search.record.confirmations import confirmations_due
 from search.record.files.driver_lock import is_driven
 from search.record.files.study_file import description_of, find_storage
 from search.record.files.study_folder import StudyFiles, past_reports
@@ -23,6 +23,7 @@ from trainables.errors import Failure, UserError
 from trainables.report import STATUSES, add_recorded_tasks
 from trainables.terminal.as_typed import DEFAULT_STORAGE
 from trainables.terminal.command_line import masked
+from trainables.terminal.plurals import counted
 
 
 def study_status(storage: str, study: str, *, study_storage: str | None = None) -> dict[str, Any]:

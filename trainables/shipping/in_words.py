@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
+from trainables.terminal.plurals import counted
+
 
 def at_most(value: float, digits: int) -> str:
     """Write a value with so many significant digits, rounded up, as reports do."""
@@ -32,7 +34,7 @@ def costs_in_words(shipped: Mapping[str, Any]) -> str:
         for name, whole in dense.items()
         if name in files and whole
     ]
-    threads = f"{latency['threads']} thread{'' if latency['threads'] == 1 else 's'}"
+    threads = counted(latency["threads"], "thread")
     return (
         f"{', '.join(said)}; time {share(latency['fraction'])} of the dense network's "
         f"({at_most(latency['shipped_ms'], 3)} ms, {latency['runtime']}, {latency['device']}, "

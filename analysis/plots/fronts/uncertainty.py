@@ -15,6 +15,7 @@ from analysis.plots import canvas
 from analysis.statistics.fronts import TaskFront, attainment_line
 from analysis.statistics.uncertainty.attainment import level_at
 from analysis.statistics.uncertainty.confirmed import Confirmed
+from trainables.terminal.plurals import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -146,7 +147,7 @@ def traces(front: TaskFront, right: float, limits: tuple[float, float]) -> list[
 def _hover(front: TaskFront, one: Confirmed) -> str:
     """Return what hovering over a bar shows, as escaped HTML."""
     label = f"{one.trial.trial} {method_style(one.trial.method).label}"
-    seeds = f"{len(one.runs)} fresh seed{'s' if len(one.runs) > 1 else ''}"
+    seeds = counted(len(one.runs), "fresh seed")
     mean, interval = one.mean(front.quality), one.interval(front.quality)
     lines = canvas.folded(label, "<b>{}</b>")
     lines += canvas.folded(

@@ -16,6 +16,7 @@ from analysis.plots import canvas, style
 from analysis.plots.fronts import crowding, front
 from analysis.plots.fronts.bounds import maximised
 from analysis.statistics.comparing.curves import Curve, Point, TaskCurves
+from trainables.terminal.plurals import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -199,7 +200,7 @@ def _hover(curve: Curve, point: Point) -> str:
     told = f"<b>{curve.label}</b>{at}<br>{number(point.mean)}"
     if _is_bounded(point):
         told += f" [{number(point.interval.low)}, {number(point.interval.high)}]"
-    return f"{told}<br>{point.num_seeds} seed{'s' if point.num_seeds > 1 else ''}"
+    return f"{told}<br>{counted(point.num_seeds, 'seed')}"
 
 
 def _is_bounded(point: Point) -> bool:
