@@ -36,8 +36,10 @@ SCENES_BEFORE = (
 def earlier(titles: Sequence[str]) -> str:
     """What is said of workloads on which ours was run before its code changed."""
     return (
-        f"Ours has changed since it was run on: {', '.join(titles)}. What has changed, and what it "
-        "is worth, is in [decision 0021](decisions/0021-refining-proposals.md)."
+        f"Ours has changed since it was run on: {'; '.join(titles)}. What has changed, what it is "
+        "worth, and what newer runs say so far, is in "
+        "[decision 0021](decisions/0021-refining-proposals.md); those that take minutes each are "
+        "kept in [search-runs.jsonl](search-runs.jsonl)."
     )
 
 
