@@ -1,6 +1,7 @@
 """What is kept of YAHPO's tasks: shares of the best known, pooled by pairs, and the document."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,9 @@ def test_what_is_not_run_again_stays_in_the_document(kept: Path, tmp_path: Path)
     } == {*TASKS}
 
 
-def _found(*names: str, by: str) -> dict[str, Any]:
-    return {"workloads": [{"name": name, "by": by} for name in names], "pooled": [by]}
+def _found(*names: str, by: str, systems: Sequence[str] = ("ours", "random")) -> dict[str, Any]:
+    told = [{"name": system} for system in systems]
+    return {"workloads": [{"name": n, "by": by, "systems": told} for n in names], "pooled": [by]}
 
 
 def test_a_workload_that_was_run_again_takes_the_place_of_what_was_known() -> None:
@@ -113,6 +115,8 @@ def test_a_workload_that_was_run_again_takes_the_place_of_what_was_known() -> No
         ("scenes", "now"),
     ]
     assert together(_found(by="now"), known, pooled=False) is known
+    poorer = _found("parallel", "six", by="now", systems=("ours",))
+    assert together(poorer, known, pooled=False) is known, "it lacks a search that was there"
     assert together(kept, None, pooled=False) is kept
 
 

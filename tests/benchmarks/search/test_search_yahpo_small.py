@@ -10,9 +10,11 @@ from benchmarks.search.runs import Job, run, scaled_workload
 from benchmarks.search.systems.catalogue import OURS, PLAIN_TPE, RANDOM
 from tests.benchmarks.search.yahpo_data import needs_yahpo
 
-SEEDS = range(100, 106)  # all of them one way: a one-sided signed-rank p of 1/64
+SEEDS = range(100, 108)  # all of them one way: a one-sided signed-rank p of 1/256
 FULL_LENGTHS = 20
-TASKS = ("rbv2_rpart-1476-trainsize", "rbv2_xgboost-12-repl")
+# Not xgboost: few of its configurations need next to no memory, and when a search meets the first of
+# them, which moves its hypervolume by 0.3, is luck.
+TASKS = ("rbv2_rpart-1476-trainsize", "lcbench-167185-epoch")
 without_moasha = pytest.mark.skipif(
     importlib.util.find_spec("syne_tune") is None,
     reason="Syne Tune is not installed: `make peers` installs it",
