@@ -12,8 +12,8 @@ from tests.benchmarks.search.yahpo_data import needs_yahpo
 
 SEEDS = range(100, 108)  # all of them one way: a one-sided signed-rank p of 1/256
 FULL_LENGTHS = 20
-# Not xgboost: few of its configurations need next to no memory, and when a search meets the first of
-# them, which moves its hypervolume by 0.3, is luck.
+# Not xgboost: few of its configurations need next to no memory, and it is luck when a search meets
+# the first of them, which moves its hypervolume by 0.3.
 TASKS = ("rbv2_rpart-1476-trainsize", "lcbench-167185-epoch")
 without_moasha = pytest.mark.skipif(
     importlib.util.find_spec("syne_tune") is None,
