@@ -4,7 +4,6 @@ So a document can be renewed where the results folder is new, without running th
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from benchmarks.search.runs import REAL, Job, load, save
 from benchmarks.search.simulator import Completion, Trace
 from benchmarks.search.systems.catalogue import PRIMO, SYSTEMS
+from trainables.training.files import write_file
 
 SLOW_SYSTEMS = ("qlognehvi", PRIMO, "gp")  # and any system, where every epoch trains
 _DIGITS = 8  # the surrogates compute in single precision
@@ -39,9 +39,7 @@ def pack(jobs: Iterable[Job], storage: Path, archive: Path) -> int:
     if lines:
         ordered = sorted(lines, key=lambda job: tuple(asdict(job).values()))
         text = "".join(json.dumps(lines[job], separators=(",", ":")) + "\n" for job in ordered)
-        partial = archive.with_name(f".{archive.name}.{os.getpid()}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(archive)
+        write_file(archive, text.encode())
     return len(lines)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from benchmarks.search.workloads.workload import Workload
 from benchmarks.search.workloads.yahpo_models import data_problem
 from trainables.addresses import first_line
 from trainables.errors import UserError
+from trainables.training.files import write_file
 
 REAL = "scenes"
 # Lengths of full trials; the real trainable takes seconds for one.
@@ -167,12 +167,8 @@ def obtain(job: Job, folder: Path) -> Trace:
 
 def save(job: Job, code: str, trace: Trace, folder: Path) -> None:
     """Keep a result. code: what it was made by, see `Job.code`."""
-    path = job.path(folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     content = {"job": dataclasses.asdict(job), "code": code, "trace": dataclasses.asdict(trace)}
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    partial.replace(path)
+    write_file(job.path(folder), json.dumps(content).encode())
 
 
 def obtain_quietly(arguments: tuple[Job, Path]) -> tuple[str, bool]:

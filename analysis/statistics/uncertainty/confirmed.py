@@ -98,8 +98,8 @@ def confirmations(study: Study) -> dict[str, Confirmed]:
             of_trial[run.seed] = run
     found = {}
     for trial in study.with_status(*report.REACHED_THE_END):
-        if _settings(trial) in ended:
-            by_seed = sorted(ended[_settings(trial)].items())
+        if settings[trial.number] in ended:
+            by_seed = sorted(ended[settings[trial.number]].items())
             found[trial.trial] = Confirmed(
                 trial=trial,
                 runs={seed: run for seed, run in by_seed if is_usable(run)},
