@@ -19,6 +19,7 @@ Stream = Literal[
     "scenes",
     "dropout",
     "confirmations",
+    "stopping",
 ]
 STREAMS: tuple[str, ...] = get_args(Stream)
 

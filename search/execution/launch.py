@@ -72,7 +72,7 @@ def run_trials(
             "import_folder": plan.recipe.folder,
         }
 
-    scheduler = make_scheduler(plan)
+    scheduler = make_scheduler(plan, ledger.worth_finishing)
     stopped = {} if scheduler is None else replay(scheduler, plan.study, reports)
     wanted, part = launch.concurrency, launch.gpus_per_trial
     if wanted is None and part is None:

@@ -198,6 +198,11 @@ class Ledger:
             self._used[number] = max(used, self._used.get(number, 0.0))
         self._draws.reported(self._trials[number], fraction, metrics)
 
+    def worth_finishing(self, number: int, metrics: Mapping[str, float]) -> bool:
+        """Return whether a trial that its scheduler would stop after this report is to go on."""
+        self.reported(number, metrics)  # a scheduler hears of it first
+        return self._draws.worth_finishing(self._trials[number])
+
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record an end, once; a trial that has ended already stays as it is.
 

@@ -51,6 +51,28 @@ def reach_in_directions(
     return reach
 
 
+def expected_gains(
+    ends_SKM: _Floats,
+    holds_SK: NDArray[np.bool_],
+    front_FM: _Floats,
+    num_working: int,
+    generator: np.random.Generator,
+    spare_M: _Floats | float = 1.0,
+) -> _Floats:
+    """Return the hypervolume that each candidate adds, on average over samples (C,).
+
+    It is added to the front and to the trials at work, which are the first `num_working` of K.
+    holds_SK: what misses a constraint adds nothing. spare_M: as in `reach_in_directions`.
+    """
+    reach = reach_in_directions(front_FM, len(ends_SKM), generator, spare_M)
+    front_SFM = np.broadcast_to(front_FM, (len(ends_SKM), *front_FM.shape))
+    volume_SKW = reach(ends_SKM) * holds_SK[:, :, None]
+    there_SW = volume_SKW[:, :num_working].max(axis=1, initial=0.0)
+    there_SW = np.maximum(there_SW, reach(front_SFM).max(axis=1))
+    added_SCW = np.maximum(volume_SKW[:, num_working:] - there_SW[:, None], 0.0)
+    return added_SCW.mean(axis=(0, 2))
+
+
 def batch_gain(
     ends_SCM: _Floats,
     holds_SC: NDArray[np.bool_],

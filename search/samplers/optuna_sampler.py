@@ -65,7 +65,7 @@ class LearningCurveSampler(optuna.samplers.BaseSampler):
         trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         inferred = InferredSpace(trials)
         signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions]
-        model = CurveModel(num_objectives=len(signs), seed=self._seed)
+        model = CurveModel(seed=self._seed)
         for one in trials:
             if one.state != TrialState.WAITING:
                 _tell(model, one, inferred.places(one), signs)

@@ -68,7 +68,7 @@ class TrialSampler:
         self._sampler = sampler
         self._seed = seed
         self._num_startup_trials = num_startup_trials
-        self._curves = CurveModel(num_objectives=num_objectives, seed=seed, prior=prior)
+        self._curves = CurveModel(seed=seed, prior=prior)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study = optuna.create_study(
             directions=["minimize"] * num_objectives,
@@ -131,6 +131,14 @@ class TrialSampler:
         """
         gain = self._curves.further_gain(space, num_trials) if self._sampler == CURVES else None
         return self._curves.recent_gain(num_trials) if gain is None else gain
+
+    def worth_finishing(self, number: int, space: Space) -> bool:
+        """Return whether a trial at work is worth what is left of its training; no without a model.
+
+        For trials that a scheduler would stop: it goes by where others are, the model by what it
+        expects of the end.
+        """
+        return self._sampler == CURVES and self._curves.worth_finishing(number, space)
 
     def learn(
         self,

@@ -81,14 +81,33 @@ class ParetoASHA(FIFOScheduler):
         """Return what a trial is known by: Ray's id. Override it where trials outlive a driver."""
         return str(trial.trial_id)
 
-    def keeps(self, key: str, config: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
-        """Return whether a trial continues after a report, which may be of an earlier driver."""
+    def keeps(
+        self,
+        key: str,
+        config: Mapping[str, Any],
+        result: Mapping[str, Any],
+        spared: bool | None = None,
+    ) -> bool:
+        """Return whether a trial continues after a report, which may be of an earlier driver.
+
+        spared: whether it continues though its rung would stop it; None to ask `spares`.
+        """
         judged = self._values(config, result)
         if judged is None or self._time_attr not in result:
             return True
         vector, violation = judged
         time = float(result[self._time_attr])
-        return self.rungs.decide(key, time, vector, violation=violation)
+        return self.rungs.decide(
+            key,
+            time,
+            vector,
+            violation=violation,
+            spared=lambda: self.spares(config, result) if spared is None else spared,
+        )
+
+    def spares(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
+        """Return whether a trial continues that is to stop: no. Override it to know better."""
+        return False
 
     def _unconstrained(
         self, _: Mapping[str, Any], result: Mapping[str, Any]

@@ -6,9 +6,10 @@ instead of by one number. Let R be the records of a rung and v a trial that reac
 
     (records in R that come before v) / (|R| + 1) > 1 / reduction_factor
 
-and is recorded either way. What comes before v is Deb's order (Deb et al. 2002, "A Fast and
-Elitist Multiobjective Genetic Algorithm", section VI): feasible vectors by non-domination rank,
-then infeasible ones by how much they violate, then vectors that hold a NaN. Laws, each a test:
+unless it is spared, which is not for this module to say, and is recorded either way. What comes
+before v is Deb's order (Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm",
+section VI): feasible vectors by non-domination rank, then infeasible ones by how much they violate,
+then vectors that hold a NaN. Laws, each a test:
 
 - a trial that dominates every record is never stopped, and the first trial never is;
 - on the same records, whatever dominates a trial that is kept is kept too;
@@ -16,6 +17,7 @@ then infeasible ones by how much they violate, then vectors that hold a NaN. Law
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,7 +59,15 @@ class ParetoRungs:
         self._rungs = {m: Rung(num_objectives) for m in settings.milestones()}
         self._kept: dict[str, dict[float, bool]] = {}  # by trial, then by milestone
 
-    def decide(self, trial: str, time: float, vector: ArrayLike, *, violation: float = 0.0) -> bool:
+    def decide(
+        self,
+        trial: str,
+        time: float,
+        vector: ArrayLike,
+        *,
+        violation: float = 0.0,
+        spared: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Return whether the trial continues; call it at every report.
 
         time: how long the trial has trained. The furthest milestone it has reached counts, once:
@@ -65,6 +75,7 @@ class ParetoRungs:
         vector: (M,), minimised; of cost, what the trial will *end* with, because a gradual
           schedule is still dense early. Infinite values compare as numbers do.
         violation: of the constraints in all, 0 where all hold; see `search.plans.limits`.
+        spared: asked where the trial would stop; whether it continues all the same.
 
         Raises `ValueError` for a vector of another length.
         """
@@ -83,7 +94,7 @@ class ParetoRungs:
         if milestone not in kept:
             rung = self._rungs[milestone]
             share_before = rung.add(values, violation) / rung.num_records
-            kept[milestone] = share_before <= 1.0 / self.settings.reduction_factor
+            kept[milestone] = share_before <= 1.0 / self.settings.reduction_factor or spared()
         return kept[milestone]
 
     def num_records(self) -> dict[float, int]:

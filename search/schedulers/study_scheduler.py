@@ -1,6 +1,6 @@
 """Sets ParetoASHA up for a study: objectives, constraints, and what an earlier driver decided."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -13,16 +13,29 @@ from search.schedulers.pareto_asha import ParetoASHA
 from trainables.report import describe
 from trainables.sweep.folder import trial_name
 
+# Whether the trial of a number, with what it reports, is worth what is left of its training.
+Worth = Callable[[int, Mapping[str, float]], bool]
+
 
 class StudyScheduler(ParetoASHA):
-    """Knows trials by their names and numbers in the study, which outlive a driver."""
+    """Knows trials by their names and numbers in the study, which outlive a driver.
+
+    worth_finishing: asked of trials that are to stop; None where nobody knows.
+    """
+
+    worth_finishing: Worth | None = None
+
+    def spares(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
+        """Return whether the trial is worth finishing, though others are ahead of it."""
+        asked = self.worth_finishing
+        return asked is not None and asked(int(config["number"]), metrics_of(result))
 
     def key(self, trial: Trial) -> str:
         """Return the trial's name in the study."""
         return str(trial.config["name"])
 
 
-def make_scheduler(plan: Plan) -> StudyScheduler | None:
+def make_scheduler(plan: Plan, worth_finishing: Worth | None = None) -> StudyScheduler | None:
     """Return a scheduler for the study's objectives; None where trials are not to be stopped.
 
     Trials are compared by the cost that they will end with. References are never stopped, and
@@ -45,7 +58,7 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
         # what is known of the end is missed from the beginning.
         return vector, plan.constraints.of(costs).total_violation(costs)
 
-    return StudyScheduler(
+    scheduler = StudyScheduler(
         plan.objectives,
         ["max" if describe(name).direction == "maximize" else "min" for name in plan.objectives],
         time_attr="training/fraction",
@@ -54,10 +67,14 @@ def make_scheduler(plan: Plan) -> StudyScheduler | None:
         reduction_factor=plan.rungs.reduction_factor,
         values=values,
     )
+    scheduler.worth_finishing = worth_finishing
+    return scheduler
 
 
 def replay(
-    scheduler: ParetoASHA, study: str, reports: Iterable[tuple[FrozenTrial, Mapping[str, float]]]
+    scheduler: StudyScheduler,
+    study: str,
+    reports: Sequence[tuple[FrozenTrial, Mapping[str, float]]],
 ) -> dict[int, Mapping[str, float]]:
     """Tell a new scheduler all reports so far, so that it decides as the last one would have.
 
@@ -65,10 +82,17 @@ def replay(
     have been killed before it could carry that out.
     """
     stopped: dict[int, Mapping[str, float]] = {}
-    for trial, metrics in reports:
-        given = trial.user_attrs
-        config = {"reference": given["reference"], "final_density": final_density(given["config"])}
-        stopped.pop(trial.number, None)
-        if not scheduler.keeps(trial_name(study, trial.number), config, metrics):
-            stopped[trial.number] = metrics
+    last = {trial.number: place for place, (trial, _) in enumerate(reports)}
+    for place, (trial, metrics) in enumerate(reports):
+        given, number = trial.user_attrs, trial.number
+        config = {
+            "number": number,
+            "reference": given["reference"],
+            "final_density": final_density(given["config"]),
+        }
+        went_on: bool | None = place < last[number] or None  # whatever is believed of it now
+        if "status" in given:
+            went_on = went_on or given["status"] != "stopped"
+        if not scheduler.keeps(trial_name(study, number), config, metrics, went_on):
+            stopped[number] = metrics
     return stopped

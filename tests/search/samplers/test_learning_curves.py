@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from analysis.statistics.pareto import non_dominated
+from search.samplers.further_gain import expected_gains
 from search.samplers.gaussian_process import hyperparameters
-from search.samplers.learning_curves import CurveModel, _gains, _Posterior
+from search.samplers.learning_curves import CurveModel
+from search.samplers.posterior import Posterior
 from spaces.space import Parameter, Space, When
 
 SPACE = Space(
@@ -59,7 +61,7 @@ def draws(num: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def trained(num: int = 12) -> CurveModel:
-    model = CurveModel(num_objectives=2, seed=0)
+    model = CurveModel(seed=0)
     for number, params in enumerate(draws(num)):
         model.started(number, params)
         model.ended(number, vector(params))
@@ -79,7 +81,7 @@ def test_every_proposal_is_one_that_the_space_could_draw() -> None:
 
 
 def test_too_little_is_known_at_first() -> None:
-    model = CurveModel(num_objectives=2, seed=0)
+    model = CurveModel(seed=0)
     assert model.propose(0, SPACE) is None
     (first, second) = draws(2)
     model.started(0, first)
@@ -92,7 +94,7 @@ def test_too_little_is_known_at_first() -> None:
 
 def test_a_proposal_depends_on_what_was_told_and_not_on_when() -> None:
     """A restarted driver tells ends before reports, or reports after ends."""
-    first, second = trained(), CurveModel(num_objectives=2, seed=0)
+    first, second = trained(), CurveModel(seed=0)
     at_work = draws(2, seed=9)
     for number, params in enumerate(at_work, start=12):
         first.started(number, params)
@@ -114,7 +116,7 @@ def test_of_many_points_fits_are_made_when_a_tenth_more_trials_ended(
     most_fresh: int, fits: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of few points for every draw; else to the first 38 of 38 to 41 trials, and to 42 of 42."""
-    monkeypatch.setattr("search.samplers.learning_curves._MAX_FRESH", most_fresh)
+    monkeypatch.setattr("search.samplers.posterior._MAX_FRESH", most_fresh)
     hyperparameters.cache_clear()
     model, made = trained(38), []
     for number, params in enumerate(draws(5, seed=7), start=38):
@@ -180,7 +182,7 @@ def test_a_reference_of_another_method_teaches_nothing() -> None:
 
 
 def test_constraints_are_kept_where_something_keeps_them() -> None:
-    model = CurveModel(num_objectives=2, seed=0)
+    model = CurveModel(seed=0)
     for number, params in enumerate(draws(20)):
         model.started(number, params)
         model.ended(number, vector(params), {"error": error(params) - 0.3})
@@ -214,7 +216,7 @@ def test_gains_are_shares_of_hypervolume() -> None:
     exact = np.array([area(np.vstack([front, c])) - area(front) for c in candidates])
     ends = np.tile(candidates, (400, 1, 1))
     holds = np.ones(ends.shape[:2], dtype=bool)
-    gains = _gains(ends, holds, front, 0, np.random.default_rng(0))
+    gains = expected_gains(ends, holds, front, 0, np.random.default_rng(0))
     assert np.corrcoef(exact, gains)[0, 1] > 0.995
 
 
@@ -227,7 +229,7 @@ def test_a_front_of_one_point_has_a_box_as_wide_as_what_is_known() -> None:
     holds = np.ones(ends.shape[:2], dtype=bool)
 
     def gains(spare: np.ndarray | float) -> np.ndarray:
-        return _gains(ends, holds, front, 0, np.random.default_rng(0), spare)
+        return expected_gains(ends, holds, front, 0, np.random.default_rng(0), spare)
 
     first, second, twice = gains(np.array([100.0, 0.01]))
     assert second == pytest.approx(first, rel=0.05)
@@ -252,11 +254,11 @@ def test_rounds_find_proposals_that_are_believed_to_gain_more() -> None:
     front = np.array([vector(params) for params in draws(16)])
     front = front[non_dominated(front)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.samplers.learning_curves._NUM_SAMPLES", 512)
-        posterior = _Posterior(SPACE, list(model._curves.values()), [])
+        patch.setattr("search.samplers.posterior._NUM_SAMPLES", 512)
+        posterior = Posterior(SPACE, list(model._curves.values()), [])
         ends = posterior.sample(asked, np.random.default_rng(5))
     holds = np.ones(ends.shape[:2], dtype=bool)
-    gains = _gains(ends, holds, front, 0, np.random.default_rng(6))
+    gains = expected_gains(ends, holds, front, 0, np.random.default_rng(6))
     assert gains[:8].mean() > 1.02 * gains[8:].mean()
 
 
@@ -266,7 +268,7 @@ def test_gains_count_trials_at_work_and_constraints_sample_by_sample() -> None:
     ends = np.tile(asked, (64, 1, 1))
 
     def gains(holds: np.ndarray) -> np.ndarray:
-        return _gains(ends, holds, front, 1, np.random.default_rng(0))
+        return expected_gains(ends, holds, front, 1, np.random.default_rng(0))
 
     everything = np.ones(ends.shape[:2], dtype=bool)
     twice, other = gains(everything)

@@ -114,7 +114,7 @@ def test_a_driver_that_was_told_the_same_draws_the_same(
     sampler: str, concurrency: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if concurrency == 3:  # as of many points
-        monkeypatch.setattr("search.samplers.learning_curves._MAX_FRESH", 5)
+        monkeypatch.setattr("search.samplers.posterior._MAX_FRESH", 5)
     whole, broken = (History(sampler, 2, seed=concurrency) for _ in range(2))
     for step in range(9 if sampler == "gp" else 24):
         for history in (whole, broken):

@@ -249,3 +249,22 @@ def test_a_trial_that_was_stopped_does_not_go_on_at_a_later_rung() -> None:
     assert not rungs.decide("poor", 1 / 9, [1.0])
     assert not rungs.decide("poor", 1 / 3, [0.0])
     assert rungs.num_records() == {1 / 9: 4, 1 / 3: 0}
+
+
+def test_a_spared_trial_continues_and_only_those_that_would_stop_ask() -> None:
+    """Asked once at a milestone; what others see of the rung is the same."""
+    rungs, asked = rungs_of(1), []
+
+    def spared() -> bool:
+        asked.append(len(asked))
+        return True
+
+    for number in range(3):
+        assert rungs.decide(str(number), 0.5, [float(-number)], spared=spared)
+    assert asked == []
+    assert rungs.decide("poor", 0.5, [9.0], spared=spared)
+    assert rungs.decide("poor", 0.5, [9.0])
+    assert rungs.decide("poor", 0.7, [9.0], spared=lambda: False)
+    assert asked == [0]
+    assert not rungs.decide("poor too", 0.5, [8.0])
+    assert rungs.num_records() == {0.5: 5}

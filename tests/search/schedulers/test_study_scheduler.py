@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from search.plans.plan import Plan
 from search.record.files.study_folder import StudyFiles, append_json_line, past_reports
 from search.record.ledger import Assignment
 from search.record.outcomes import Outcome, metrics_of
-from search.schedulers.study_scheduler import StudyScheduler, make_scheduler, replay
+from search.schedulers.study_scheduler import StudyScheduler, Worth, make_scheduler, replay
 from tests.search import studies
 from tests.search.studies import driver_of, record_of
 
@@ -24,8 +25,8 @@ def plan_of(**arguments: Any) -> Plan:
     return studies.plan_of(trials=40, **arguments)
 
 
-def scheduler_of(plan: Plan) -> StudyScheduler:
-    scheduler = make_scheduler(plan)
+def scheduler_of(plan: Plan, worth_finishing: Worth | None = None) -> StudyScheduler:
+    scheduler = make_scheduler(plan, worth_finishing)
     assert scheduler is not None
     return scheduler
 
@@ -129,7 +130,10 @@ def trial_of(assignment: Assignment) -> Any:
     return SimpleNamespace(trial_id=f"ray-{random.random()}", config=config)
 
 
-def test_a_new_driver_decides_as_the_old_one_would(tmp_path: Path) -> None:
+@pytest.mark.parametrize("worth_finishing", [None, lambda number, metrics: number % 2 == 0])
+def test_a_new_driver_decides_as_the_old_one_would(
+    worth_finishing: Worth | None, tmp_path: Path
+) -> None:
     """All reports so far are on disk, in the folders of their trials, as the monitor writes them:
     not those of trials that failed. One trial was refused before Tune knew of it."""
     plan = plan_of(overrides={"scheduler.grace": "0.11"}, scheduler="pareto-asha", sampler="random")
@@ -137,7 +141,7 @@ def test_a_new_driver_decides_as_the_old_one_would(tmp_path: Path) -> None:
     files.directory.mkdir()
     record = record_of(plan)
     ledger = driver_of(plan, record)
-    scheduler, generator = scheduler_of(plan), random.Random(0)
+    scheduler, generator = scheduler_of(plan, worth_finishing), random.Random(0)
     fractions, at, running = (0.12, 0.25, 0.4, 0.7), 100.0, []
     for _ in range(20):
         assignment = ledger.next()
@@ -179,7 +183,7 @@ def test_a_new_driver_decides_as_the_old_one_would(tmp_path: Path) -> None:
     assert num_records(scheduler) > 15
     # The driver dies here.
     again_ledger = driver_of(plan, record)
-    again = scheduler_of(plan)
+    again = scheduler_of(plan, worth_finishing)
     assert replay(again, "s", past_reports(files, again_ledger.trials())) == stopped
     assert again.rungs.num_records() == scheduler.rungs.num_records()
     for assignment, trial, left in running:
@@ -204,3 +208,38 @@ def test_a_new_driver_decides_as_the_old_one_would(tmp_path: Path) -> None:
                 None, trial, result
             )
     assert again.rungs.num_records() == scheduler.rungs.num_records()
+
+
+def test_a_trial_that_was_spared_stays_so_whatever_is_believed_later(tmp_path: Path) -> None:
+    """Of one that had not reported again, the new driver asks."""
+    plan = plan_of(overrides={"sparsity.target": "0.9"})
+    files = StudyFiles(storage=tmp_path, study="s")
+    files.directory.mkdir()
+    record = record_of(plan)
+    ledger = driver_of(plan, record)
+    asked: list[int] = []
+
+    def worth_finishing(number: int, metrics: Mapping[str, float]) -> bool:
+        asked.append(number)
+        return answer
+
+    answer, scheduler = True, scheduler_of(plan, worth_finishing)
+    compared: list[int] = []  # references are not
+    while len(compared) < 4:
+        assignment = ledger.next()
+        assert assignment is not None
+        if assignment.reference:
+            continue
+        compared.append(assignment.number)
+        for fraction in (0.4, 0.7) if len(compared) < 4 else (0.4,):
+            result = result_of(0.5 - 0.1 * len(compared), 0.1, fraction)
+            assert scheduler.on_trial_result(None, trial_of(assignment), result) == "CONTINUE"
+            row = {"step": 1, "at": assignment.number + fraction, "metrics": metrics_of(result)}
+            append_json_line(files.reports(assignment.number), row)
+    assert asked == compared[1:]
+    asked.clear()
+    for answer in (True, False):
+        again = scheduler_of(plan, worth_finishing)
+        reports = past_reports(files, driver_of(plan, record).trials())
+        assert sorted(replay(again, "s", reports)) == ([] if answer else compared[3:])
+    assert asked == 2 * compared[3:]
