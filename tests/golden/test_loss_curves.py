@@ -2,10 +2,11 @@
 
 Where torch, NumPy and the kind of CPU are those of the recording, every number must be equal.
 Elsewhere the counts of weights must be equal and the other numbers close: other kernels add
-floating-point numbers in another order, and twenty steps amplify the difference. With kernels
-for other instruction sets (AVX2, SSE4.1) on one CPU the losses differed by up to 1.2 % and the
-metrics by up to 5.5 %; the tolerances are some times that. They tell the methods apart, except
-RigL from dynamic DiSparse, whose losses differ by 1 % after so few steps.
+floating-point numbers in another order, and twenty steps amplify the difference. On another CPU,
+or with kernels for other instruction sets, the losses differed by up to 1.4 % and the metrics by
+up to 27 % (the depth error of dense training, which moves most); the tolerances are above that.
+They tell the methods apart, except RigL from dynamic DiSparse, whose losses differ by 1 % after so
+few steps.
 """
 
 import itertools
@@ -24,7 +25,7 @@ from tests.golden.record import (
 
 EXACT = ("step", "kept")
 LOSS_TOLERANCE = 0.03  # relative
-METRIC_TOLERANCE = 0.25  # relative
+METRIC_TOLERANCE = 0.4  # relative
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from trainables.errors import Failure, UserError, is_out_of_memory, unknown_name
 
 DEVICES = ("auto", "cpu", "cuda")
 
+_REGISTER_CHANNELS = 16  # of fp32 in the widest vector registers (AVX-512)
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -71,14 +72,31 @@ def untuned() -> Iterator[None]:
 def placed(model: nn.Module, device: str, *, channels_last: bool) -> nn.Module:
     """Return the model itself, on the device and in its memory format.
 
-    channels_last: of images and of what else has four dimensions; volumes stay as they are.
+    channels_last: of images and of what else has four dimensions; volumes stay as they are. A model
+      with a layer whose gradient a CPU would write past its memory stays contiguous there.
     """
     model = model.to(device)
-    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    unsafe = device == "cpu" and any(map(_overruns_in_channels_last, model.modules()))
+    wanted = torch.channels_last if channels_last and not unsafe else torch.contiguous_format
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=wanted)
     return model
+
+
+def _overruns_in_channels_last(module: nn.Module) -> bool:
+    """Return whether oneDNN's gradient of the weights may write past its memory in channels-last.
+
+    It does for strided 1x1 convolutions of fewer channels than a vector register holds, 8 or 16 by
+    the CPU (https://github.com/uxlfoundation/oneDNN/issues/6035; torch 2.13 has it): wrong
+    gradients, a crash or a hang. By 16 everywhere, so that every CPU computes the same.
+    """
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels // module.groups < _REGISTER_CHANNELS
+    )
 
 
 def resolve_precision(precision: str, device: str) -> str:
