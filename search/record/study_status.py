@@ -64,7 +64,7 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
         "confirmations_due": _num_confirmations_due(known, record, front),
         "driven": is_driven(files.directory),
         "directory": str(files.directory),
-        "tracking_uri": known["tracking_uri"] or files.default_tracking_uri,
+        "tracking_uri": known.get("tracking_uri") or files.default_tracking_uri,
         "study_storage": masked(address),
     }
 
