@@ -113,8 +113,8 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
                 raise ValueError(f"it must read {scheme}:///PATH; memory is lost with its process")
             if own := _OF_SQLITE & parse_qs(parts.query, keep_blank_values=True).keys():
                 raise ValueError(f"it must have no {' or '.join(sorted(own))}, which is of SQLite")
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file in it")
+            if path.exists() and not path.is_file():  # a folder, a pipe: opened, it may hang
+                raise OSError("it is there, and is no file")
             _check_header(path, scheme)
             if scheme == "sqlite" and path.is_file():
                 check_tables(option, address, _tables_of(path))
@@ -159,15 +159,17 @@ def _place(address: str) -> object:
 
 
 def check_writable(option: str, address: str) -> None:
-    """Raise `UserError` where a SQLite file is locked, read-only or cannot be; write nothing."""
-    path = local_file(address, "sqlite")
+    """Raise `UserError` where a file is locked, read-only or cannot be; write nothing."""
+    path = local_file(address)
     if path is None:
         return
     try:
         folder = next(parent for parent in path.parents if parent.exists())
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, f"{str(folder)!r} is a file, not a folder")
-        if path.is_file():
+        if path.is_file() and not os.access(path, os.W_OK):
+            raise PermissionError(f"{str(path)!r} is not writable")
+        if path.is_file() and local_file(address, "sqlite"):
             with _sqlite(path, "rw") as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.rollback()
