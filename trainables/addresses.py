@@ -5,12 +5,13 @@ is imported.
 """
 
 import contextlib
+import errno
 import os
 import socket
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from trainables.errors import UserError
 from trainables.terminal.command_line import masked
@@ -24,6 +25,7 @@ _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 
 # What would end a path in an address, or be read as another character.
 _QUOTED = str.maketrans({character: quote(character) for character in "%?#&"})
 _TABLES = {"--tracking-uri": "experiments", "--study-storage": "studies"}  # that each one has
+_OF_SQLITE = {"uri", "mode", "cache", "immutable", "nolock", "vfs"}  # arguments of its own URIs
 _LOCK_SECONDS = 10.0  # a study that shares the file holds it for moments
 _REMEDIES = (  # by words of an error
     (("locked",), "another program holds it; close that one, then run the same command again"),
@@ -70,13 +72,14 @@ def file_address(scheme: str, path: Path) -> str:
 
 
 def local_file(address: str, *schemes: str) -> Path | None:
-    """Return the file of an address; None for servers, for memory, and for other schemes.
+    """Return the file of an address; None for servers, memory, URIs of SQLite, other schemes.
 
     schemes: `sqlite` or `journal` (Optuna's); both if none is given. `%20` and the like are
     decoded, as SQLAlchemy does.
     """
     scheme, _, path = address.partition("?")[0].partition(":///")
     known = path and scheme.partition("+")[0] in (schemes or _HEADERS)
+    known = known and not path.startswith((":memory:", "file:"))  # SQLite's own, of no file
     return Path(unquote(path)).expanduser().absolute() if known else None
 
 
@@ -108,9 +111,15 @@ def check_answers(option: str, address: str, schemes: tuple[str, ...]) -> None:
             path = local_file(address)
             if path is None:
                 raise ValueError(f"it must read {scheme}:///PATH; memory is lost with its process")
+            if own := _OF_SQLITE & parse_qs(parts.query, keep_blank_values=True).keys():
+                raise ValueError(f"it must have no {' or '.join(sorted(own))}, which is of SQLite")
+            if path.exists() and not path.is_file():  # a folder, a pipe: opened, it may hang
+                raise OSError("it is there, and is no file")
             _check_header(path, scheme)
             if scheme == "sqlite" and path.is_file():
                 check_tables(option, address, _tables_of(path))
+        elif not parts.hostname and scheme in ("http", "https"):
+            raise ValueError(f"it must read {scheme}://HOST:PORT")
         elif parts.hostname:
             where = (parts.hostname, parts.port or _PORTS[scheme])
             socket.create_connection(where, timeout=PROBE_SECONDS).close()
@@ -150,16 +159,22 @@ def _place(address: str) -> object:
 
 
 def check_writable(option: str, address: str) -> None:
-    """Raise `UserError` where a SQLite file is locked or read-only; write nothing."""
-    path = local_file(address, "sqlite")
-    if path is None or not path.is_file():
+    """Raise `UserError` where a file is locked, read-only or cannot be; write nothing."""
+    path = local_file(address)
+    if path is None:
         return
     try:
-        with _sqlite(path, "rw") as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.rollback()
-        if not os.access(path.parent, os.W_OK):  # SQLite puts its journal there
-            raise PermissionError(f"the folder {str(path.parent)!r} is not writable")
+        folder = next(parent for parent in path.parents if parent.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{str(folder)!r} is a file, not a folder")
+        if path.is_file() and not os.access(path, os.W_OK):
+            raise PermissionError(f"{str(path)!r} is not writable")
+        if path.is_file() and local_file(address, "sqlite"):
+            with _sqlite(path, "rw") as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.rollback()
+        if not os.access(folder, os.W_OK):  # SQLite puts its journal there
+            raise PermissionError(f"the folder {str(folder)!r} is not writable")
     except (OSError, sqlite3.Error) as error:
         raise refused(option, address, error) from None
 

@@ -44,6 +44,16 @@ _IDENTITY = (
 # Of a recipe, what a study does not depend on: its words, and defaults of the command line.
 _FREE = ("name", "summary", "trials", "concurrency", "sampler", "scheduler", "cost", "folder")
 _MAX_DIFFERENCES = 5
+_NONE = type(None)
+_KINDS: dict[str, type | tuple[type, ...]] = {  # of what every study.json of this version holds
+    **dict.fromkeys(("name", "recipe", "dataset", "preset", "sampler", "study_id"), str),
+    **dict.fromkeys(("tasks", "task_references", "own_tasks", "objectives", "warm_start"), list),
+    **dict.fromkeys(("own_methods", "own_code", "constraints", "budget", "first_budget"), dict),
+    **dict.fromkeys(("settings", "resolved_recipe", "defaults"), dict),
+    **dict.fromkeys(("scheduler", "grid"), (dict, _NONE)),
+    "data_root": (str, _NONE),
+    "seed": int,
+}
 
 
 def describe_study(plan: Plan, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +158,7 @@ def differences(plan: Plan, known: Mapping[str, Any]) -> list[str]:
 
 
 def check_version(known: Mapping[str, Any]) -> None:
-    """Raise `UserError` for a `study.json` that another release wrote."""
+    """Raise `UserError` for a `study.json` that another release wrote, or that somebody changed."""
     if not {"version", "name"} <= known.keys():
         raise UserError(
             "study.json must describe a study, got one without its version or name; restore it "
@@ -158,6 +168,14 @@ def check_version(known: Mapping[str, Any]) -> None:
         raise UserError(
             f"study.json of {known.get('name')!r} must be of version {DESCRIPTION_VERSION}, got "
             f"{known.get('version')}; continue it with the release that began it"
+        )
+    amounts = known["budget"].values() if isinstance(known.get("budget"), dict) else ()
+    wrong = [n for n, kind in _KINDS.items() if n not in known or not isinstance(known[n], kind)]
+    if wrong or any(isinstance(amount, str | list | dict) for amount in amounts):
+        name = (wrong or ["budget"])[0]
+        raise UserError(
+            f"study.json of {known['name']!r} must hold {name!r} as it was written, got "
+            f"{known.get(name, 'none')!r}; restore the file from a copy"
         )
 
 

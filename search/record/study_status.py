@@ -64,7 +64,7 @@ def study_status(storage: str, study: str, *, study_storage: str | None = None) 
         "confirmations_due": _num_confirmations_due(known, record, front),
         "driven": is_driven(files.directory),
         "directory": str(files.directory),
-        "tracking_uri": known["tracking_uri"] or files.default_tracking_uri,
+        "tracking_uri": known.get("tracking_uri") or files.default_tracking_uri,
         "study_storage": masked(address),
     }
 
@@ -78,11 +78,11 @@ def all_studies(storage: str) -> dict[str, str]:
     if storage != DEFAULT_STORAGE and not where.is_dir():
         raise UserError(f"`--storage` must be a folder that exists, got {storage!r}; correct it")
     for folder in sorted(where.glob("*/")):
-        if not (folder / "study.json").is_file():
-            continue
         try:
+            if not (folder / "study.json").is_file():
+                continue
             found = study_status(storage, folder.name)
-        except (UserError, Failure) as error:
+        except (UserError, Failure, OSError) as error:  # as of another user's
             said[folder.name] = f"{folder.name}: {error}"
             continue
         counts = counts_in_words(found["counts"], driven=found["driven"])
@@ -148,7 +148,7 @@ def check_record(
             "--name, or restore that file"
         )
     # A trial whose end was lost with its host's power runs once more; a trial is not invented.
-    recorded = num_recorded(files.trials)
+    recorded = num_recorded(files.trials, files.study)
     if num_trials < recorded:
         raise UserError(
             f"the study storage must hold what {str(files.trials)!r} records, {recorded} trials, "

@@ -1,4 +1,4 @@
-"""Opens MLflow for a study: one creator of its tables at a time, an answer within a minute.
+"""Opens MLflow for a study: one creator of its tables at a time, a server's answer in a minute.
 
 And says of what MLflow raises later whether to ask again.
 """
@@ -22,7 +22,8 @@ from trainables.addresses import ARTIFACTS, first_line, left_behind, local_file
 from trainables.errors import is_full_disk
 
 EXPERIMENT = "disparse"
-_CONNECT_SECONDS = 60.0  # a new SQLite file takes seconds for its tables, more on a busy disk
+_CONNECT_SECONDS = 60.0
+_FILE_FACTOR = 5  # a new SQLite file takes seconds for its tables, minutes on a busy machine
 
 
 def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
@@ -46,6 +47,7 @@ def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
                 path = local_file(uri, "sqlite")
                 if path is not None:  # of two that create the tables of a file, one would fail
                     path.parent.mkdir(parents=True, exist_ok=True)
+                    path.open("ab").close()  # of a file that cannot be, MLflow asks for minutes
                     stack.enter_context(filelock.FileLock(path.with_name(f".{path.name}.lock")))
                 client = MlflowClient(tracking_uri=uri)
                 opened.set_result((client, _experiment(client, uri, artifacts)))
@@ -55,10 +57,11 @@ def open_client(uri: str, artifacts: Path) -> tuple[MlflowClient, str]:
     # A daemon: MLflow asks a dead database for minutes, and the interpreter's end waits for an
     # executor's threads.
     threading.Thread(target=attempt, name="tracking-connect", daemon=True).start()
+    seconds = _CONNECT_SECONDS * (1 if local_file(uri, "sqlite") is None else _FILE_FACTOR)
     try:
-        return opened.result(_CONNECT_SECONDS)
+        return opened.result(seconds)
     except TimeoutError as error:
-        raise TimeoutError(str(error) or f"no answer within {_CONNECT_SECONDS:.0f} s") from None
+        raise TimeoutError(str(error) or f"no answer within {seconds:.0f} s") from None
 
 
 # MLflow's UI opens an experiment of this kind on its runs. Since 3.17 it goes by the user's switch

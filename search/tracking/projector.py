@@ -17,6 +17,8 @@ from typing import Any
 from search.record.files.study_folder import StudyFiles, again
 from trainables.addresses import first_line, refused, scrubbed
 
+_PATIENCE = 10  # times as long is waited for a process that tells of no trouble
+
 logger = logging.getLogger(__name__)
 
 
@@ -61,8 +63,10 @@ class Projector:
         """Have everything written and all runs ended; return what went wrong, or ''.
 
         finished: whether no trial is left. Runs of unfinished trials are ended as KILLED.
-        Waits as long as MLflow answers, and at most `timeout_seconds` for an answer. A projector
-        whose runs were never open undoes what it did, and is not waited for. Ctrl-C ends either.
+        Waits as long as MLflow answers, and at most `timeout_seconds` for an answer where there was
+        trouble; a process that tells of none is at work, or waits for a busy processor, and has
+        ten times as long. A projector whose runs were never open undoes what it did, and is not
+        waited for. Ctrl-C ends either.
         """
         try:
             return self._close(finished=finished, timeout_seconds=timeout_seconds)
@@ -82,11 +86,15 @@ class Projector:
                 return ""
             self._heard = time.monotonic()
             self._tell("finished" if finished else "unfinished")
+            said = False
             while self._closed is None and not self._dead:
-                left = self._heard + timeout_seconds - time.monotonic()
-                if left <= 0:
+                silent = time.monotonic() - self._heard
+                if silent >= timeout_seconds * (1 if self._problem else _PATIENCE):
                     break
-                self._changed.wait(left)
+                if silent >= timeout_seconds and not said:
+                    said = True
+                    logger.warning("tracking: MLflow is slow; Ctrl-C leaves, %s", self._remedy)
+                self._changed.wait(timeout_seconds / 10)
             self._stopping = True
             self._process.kill()  # all is written, and Python takes seconds to put MLflow away
         self._hearing.join()
@@ -127,6 +135,7 @@ class Projector:
             if "trouble" in message:
                 self._problem = message["trouble"]
                 logger.warning("tracking: %s", scrubbed(self._problem, self._uri))
+                self._changed.notify_all()
                 return
             self._heard = time.monotonic()
             if not self._stopping:

@@ -46,7 +46,7 @@ def sync_study(storage: str, study: str, **addresses: str | None) -> SyncEnd:
         ended = [trial for trial in record.trials() if trial.state.is_finished()]
         # It is gone, or a driver was killed before it wrote it. It may also know of an end that the
         # record lost with its host's power: that trial runs once more.
-        wrote_table = num_recorded(files.trials) < len(ended)
+        wrote_table = num_recorded(files.trials, files.study) < len(ended)
         if wrote_table:
             record.flush()  # a table that knew of more would keep the study from resuming
             write_trials(files.trials, study, ended)

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from search.__main__ import app
+from search.record import study_status
 from search.record.study_status import all_studies
 from trainables.errors import UserError
 
@@ -36,6 +37,24 @@ def test_a_damaged_study_is_listed_with_what_is_wrong(tmp_path: Path) -> None:
     code, said = invoke("--storage", str(tmp_path))
     assert said.startswith("torn: ")
     assert len(said.splitlines()) == 1
+
+
+def test_a_study_that_may_not_be_read_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(storage: str, name: str) -> None:
+        raise PermissionError(13, "Permission denied", f"{name}/study.json")
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.json").touch()
+    monkeypatch.setattr(study_status, "study_status", denied)
+    code, said = invoke("--storage", str(tmp_path))
+    assert code == 0
+    assert [line[:25] for line in said.splitlines()] == [
+        "a: [Errno 13] Permission ",
+        "b: [Errno 13] Permission ",
+    ]
 
 
 @pytest.mark.parametrize("form", [["--json"], ["--json", "-"], ["--json", "-q"]])

@@ -86,7 +86,20 @@ def test_the_option_then_the_record_with_the_environments_password(
 
 @pytest.mark.parametrize(
     "wrong",
-    ["http://127.0.0.1:9", "postgresql://127.0.0.1:9/x", "file:///tmp/x", "nonsense", "http://h:x"],
+    [
+        "http://127.0.0.1:9",
+        "postgresql://127.0.0.1:9/x",
+        "file:///tmp/x",
+        "nonsense",
+        "http://h:x",
+        "http://[::1",
+        "http://",
+        "sqlite:///:memory:",
+        "sqlite:///file:/tmp/x.db?uri=true",
+        "sqlite:////tmp/x.db?mode=ro",
+        "sqlite:////tmp",
+        "journal:////tmp/",
+    ],
 )
 def test_an_address_where_nobody_answers_is_found_in_seconds(wrong: str) -> None:
     began = time.monotonic()
@@ -178,6 +191,14 @@ def test_a_locked_file_is_said(tmp_path: Path, lock: str, monkeypatch: pytest.Mo
     with pytest.raises(UserError, match=r"is locked.*another program holds it; close that one"):
         check_writable("--study-storage", address)
     holder.close()
+
+
+def test_a_file_that_cannot_be_is_said_before_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file.* is a file, not a folder"):
+        check_writable("--tracking-uri", f"sqlite:///{tmp_path}/file/folder/x.db")
+    check_writable("--tracking-uri", f"sqlite:///{tmp_path}/new/folder/x.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_one_database_is_not_for_both(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,18 @@ def test_bits_of_a_table(tmp_path: Path) -> None:
     assert named > 100
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "none")
+
+
+def test_a_table_is_read_without_threads_that_may_abort_the_exit(tmp_path: Path) -> None:
+    write_table(tmp_path / "t", pa.table({"a": [1, 2]}))
+    code = (
+        "import os, sys, pyarrow.parquet; from pathlib import Path\n"
+        "from trainables.integrity.checksums import read_table\n"
+        "before = os.listdir('/proc/self/task')\n"
+        "read_table(Path(sys.argv[1]))\n"
+        "assert os.listdir('/proc/self/task') == before"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "t")], check=True)
 
 
 def test_a_file_without_a_checksum_is_read_as_it_is(tmp_path: Path) -> None:

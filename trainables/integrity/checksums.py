@@ -93,9 +93,11 @@ def read_table(path: Path) -> "pa.Table":
 
     try:
         with path.open("rb") as file:
-            # One thread: those of Arrow's pool, given a Python file, may abort the exit of Python
-            # (https://github.com/apache/arrow/issues/34314 and 50482), and tables here are small.
-            table = pq.read_table(file, page_checksum_verification=True, use_threads=False)
+            # Without `pq.read_table`, which starts threads of Arrow even where it is to use one:
+            # given a Python file, they may abort the exit of Python
+            # (https://github.com/apache/arrow/issues/34314).
+            reader = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
+            table = reader.read(use_threads=False)
         found = (table.schema.metadata or {}).get(_NAME.encode())
         if found is not None and found != b"%d" % _of_table(table):
             raise ValueError(f"its {_NAME} is another one than when it was written")

@@ -1,6 +1,7 @@
 """One driver per study: a lock that the kernel opens when its holder dies."""
 
 import contextlib
+import fcntl
 import json
 import os
 import platform
@@ -70,7 +71,11 @@ def is_driven(directory: Path) -> bool:
     if not (directory / "driver.json").is_file():
         return False
     try:
-        with filelock.FileLock(directory / "driver.lock", timeout=0, fallback_to_soft=False):
+        # To read alone: whoever looks at a study may be another user, who cannot write there.
+        with (directory / "driver.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except (filelock.Timeout, NotImplementedError, OSError):
+    except FileNotFoundError:
+        return False
+    except OSError:
         return True

@@ -31,7 +31,8 @@ class Journal(BaseJournalBackend):
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        self._path.open("ab").close()
+        if not self._path.exists():  # one that others keep may be theirs to write alone
+            self._path.open("ab").close()
         self._read = (0, 0)  # lines, and where they end
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:

@@ -52,9 +52,9 @@ def find_addresses(
     recorded = known.get("tracking_uri") or (default if known else None)
     uri = addresses.choose(tracking_uri, "MLFLOW_TRACKING_URI", recorded, default)
     found = Addresses(tracking_uri=uri, study_storage=find_storage(files, known, study_storage))
+    addresses.check_answers("--tracking-uri", uri, addresses.TRACKING_SCHEMES)
     addresses.check_two(uri, found.study_storage)
     _check_no_copy(files, known, found)
-    addresses.check_answers("--tracking-uri", uri, addresses.TRACKING_SCHEMES)
     addresses.check_writable("--tracking-uri", uri)
     addresses.check_writable("--study-storage", found.study_storage)
     return found

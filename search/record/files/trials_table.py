@@ -56,15 +56,19 @@ def trials_table(study: str, trials: Iterable[FrozenTrial]) -> pa.Table:
     return pa.table(columns)
 
 
-def num_recorded(path: Path) -> int:
-    """Return the rows of the table at `path`; 0 without one, and for a damaged one with a word."""
+def num_recorded(path: Path, study: str) -> int:
+    """Return how many trials of a study its table holds; 0 without one, or, said, for a bad one."""
     try:
-        return int(read_table(path).num_rows)
+        names = read_table(path)["trial"].to_pylist()
     except OSError:
         return 0
-    except UserError as error:
+    except (UserError, KeyError) as error:
         logger.warning("not used: %s", error)
         return 0
+    if others := [name for name in names if name.rpartition("-")[0] != study]:
+        logger.warning("not used: %s, which holds %s of another study", path, others[0])
+        return 0
+    return len(names)
 
 
 def write_trials(path: Path, study: str, trials: Iterable[FrozenTrial]) -> None:

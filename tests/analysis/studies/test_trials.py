@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,6 +83,14 @@ def test_objectives_follow_from_tasks(record: Record) -> None:
         "val/depth/absolute_error",
         "cost/density",
     )
+
+
+def test_a_table_of_another_study_is_refused(record: Record) -> None:
+    built = record("mine", [simple_row(0, "snip", 0.1, 0.4, 20.0)], tasks=TASKS)
+    other = record("other", [simple_row(0, "rigl", 0.1, 0.4, 20.0)], tasks=TASKS)
+    shutil.copy(other.directory / "trials.parquet", built.directory / "trials.parquet")
+    with pytest.raises(UserError, match=r"must hold the trials of 'mine', got 'other-00000' of"):
+        load_study("mine", built.storage)
 
 
 def test_damaged_files_are_named(record: Record) -> None:

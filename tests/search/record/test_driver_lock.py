@@ -158,3 +158,9 @@ def test_a_folder_that_can_no_longer_be_written_hides_no_reason(tmp_path: Path) 
     (tmp_path / "driver.json").rmdir()
     with StudyLock(tmp_path, "s"):
         pass
+
+
+def test_whoever_may_only_read_is_told_of_a_driver(tmp_path: Path) -> None:
+    (tmp_path / "driver.json").write_text("{}")  # of a driver that was killed
+    assert not is_driven(tmp_path)
+    assert not (tmp_path / "driver.lock").exists()  # looking makes nothing

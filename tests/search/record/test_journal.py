@@ -224,3 +224,21 @@ def test_a_flipped_newline_at_the_end_is_no_line_cut_short(tmp_path: Path) -> No
     Journal(str(path)).append_logs([{"op_code": 2, "worker_id": "x", "study_id": 0}])
     with pytest.raises(UserError, match=r"line \d+ of .* is damaged"):
         open_storage(f"journal:///{path}")
+
+
+def test_a_journal_that_may_only_be_read_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = Path.open
+
+    def only_reading(path: Path, mode: str = "r") -> Any:
+        if mode != "rb":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opening(path, mode)
+
+    path = tmp_path / "j"
+    ask(new_study(path), 3)
+    with monkeypatch.context() as patched:  # root may write whatever the mode
+        patched.setattr(Path, "open", only_reading)
+        study = optuna.load_study(study_name="s", storage=open_storage(f"journal:///{path}"))
+        assert [trial.user_attrs["number"] for trial in study.trials] == [3]

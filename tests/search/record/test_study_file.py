@@ -1,5 +1,6 @@
 """Which study a folder and a storage hold: never another one that has the same name."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -59,6 +60,18 @@ def test_a_study_that_is_not_there_is_told_from_one_that_lost_its_description(
     for asked in (description_of, lambda at, name: read_trials(name, Path(at))):
         with pytest.raises(UserError, match=r"must have '.*study\.json', got .*; restore it from"):
             asked(str(storage), "demo")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("study_id", None), ("own_tasks", 5), ("budget", {"trials": "two"})]
+)
+def test_what_somebody_changed_in_a_description_is_named(
+    storage: Path, name: str, value: object
+) -> None:
+    path = storage / "demo" / "study.json"
+    write_json(path, json.loads(path.read_text()) | {name: value})
+    with pytest.raises(UserError, match=f"of 'demo' must hold '{name}' as it was written, got"):
+        description_of(str(storage), "demo")
 
 
 def test_default_places_follow_a_moved_folder(

@@ -48,8 +48,9 @@ def test_the_table_has_a_row_per_trial_and_a_column_per_name(tmp_path: Path) -> 
     assert json.loads(rows[1]["params"]) == {"method": "rigl", "regrowth.fraction": 0.25}
     local = datetime.datetime(2026, 1, 2, 3, 4, 5).astimezone()
     assert rows[0]["started"] == local
-    assert num_recorded(path) == 2
-    assert num_recorded(tmp_path / "absent") == 0
+    assert num_recorded(path, "s") == 2
+    assert num_recorded(path, "another") == 0
+    assert num_recorded(tmp_path / "absent", "s") == 0
 
 
 def test_columns_have_the_one_type_that_holds_their_values() -> None:

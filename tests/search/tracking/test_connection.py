@@ -81,12 +81,12 @@ def test_the_record_is_kept_with_the_study(tmp_path: Path, uri: str) -> None:
         return Path(folder)
 
     assert read_json(kept() / "study.json") == read_json(study.files.description)
-    assert num_recorded(kept() / "trials.parquet") == 2
+    assert num_recorded(kept() / "trials.parquet", "old") == 2
     # As it stands: what has changed since is sent anew.
     study.whole("set", params=LENGTHS)
     write_trials(study.files.trials, "old", study.record.trials())
     projection.close(finished=True)
-    assert num_recorded(kept() / "trials.parquet") == 3
+    assert num_recorded(kept() / "trials.parquet", "old") == 3
 
 
 def test_the_experiment_is_one_for_all_studies(tmp_path: Path, uri: str) -> None:

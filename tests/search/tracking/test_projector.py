@@ -58,7 +58,9 @@ def test_a_study_and_its_trials(study: Recorded, uri: str) -> None:
     assert runs_of(uri)["s-00001"].info.status == "RUNNING"
     study.whole("set", "failed", reason="loss is nan")
     process = process_of(projector)
-    assert projector.close(finished=False) == ""
+    os.kill(process, signal.SIGSTOP)  # as one that a busy machine gives no time
+    threading.Timer(1.5, os.kill, (process, signal.SIGCONT)).start()
+    assert projector.close(finished=False, timeout_seconds=1.0) == ""
     assert is_gone(process)
     runs = runs_of(uri)
     assert runs["parent"].info.run_id == projector.parent_run_id
