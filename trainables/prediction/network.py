@@ -23,6 +23,7 @@ from trainables.shipping.formats.packages import require_packages
 from trainables.shipping.runtime import OnnxModel, require_runtime
 from trainables.training.device import (
     autocast_factory,
+    placed,
     prepare_device,
     resolve_device,
     resolve_precision,
@@ -132,10 +133,10 @@ def _trained(path: Path, device: str) -> Network:
     trained = load_model(path, resolved)
     trained.registry.apply_to_weights()  # a model.pt of another origin may hold pruned values
     training = trained.config.training
-    if training.channels_last:  # the layout, and so the last bits, of its evaluation
-        trained.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # In the layout, and so with the last bits, of its evaluation.
+    model = placed(trained.model, resolved, channels_last=training.channels_last)
     return Network(
-        run=trained.model,
+        run=model,
         config=trained.config,
         image_mean=trained.image_mean,
         image_std=trained.image_std,

@@ -1,6 +1,8 @@
 """Chooses where a trial runs and in which precision."""
 
 import contextlib
+import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -12,6 +14,8 @@ from trainables.errors import Failure, UserError, is_out_of_memory, unknown_name
 
 DEVICES = ("auto", "cpu", "cuda")
 
+_UNSAFE_CHANNELS = 8
+_IMAGE_BYTES = 3 * 4  # of a pixel, in float32
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -71,14 +75,33 @@ def untuned() -> Iterator[None]:
 def placed(model: nn.Module, device: str, *, channels_last: bool) -> nn.Module:
     """Return the model itself, on the device and in its memory format.
 
-    channels_last: of images and of what else has four dimensions; volumes stay as they are.
+    channels_last: of images and of what else has four dimensions; volumes stay as they are, and so
+      do networks whose training in that format a CPU cannot do.
     """
     model = model.to(device)
-    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    last = channels_last and not (device == "cpu" and _is_unsafe_channels_last(model))
+    wanted = torch.channels_last if last else torch.contiguous_format
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=wanted)
     return model
+
+
+def _is_unsafe_channels_last(model: nn.Module) -> bool:
+    """Return whether a backward pass in channels-last format would corrupt memory on this CPU.
+
+    oneDNN's kernels for CPUs without AVX-512 do so (torch 2.13) for a 1×1 convolution of fewer than
+    eight input channels with a stride.
+    """
+    if torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return False
+    return any(
+        isinstance(module, nn.Conv2d)
+        and tuple(module.kernel_size) == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels // module.groups < _UNSAFE_CHANNELS
+        for module in model.modules()
+    )
 
 
 def resolve_precision(precision: str, device: str) -> str:
@@ -101,6 +124,33 @@ def autocast_factory(precision: str, device: str) -> Callable[[], AbstractContex
         return contextlib.nullcontext
     dtype = _AUTOCAST_TYPES[precision]
     return lambda: torch.autocast(device_type=device, dtype=dtype)
+
+
+def require_memory(config: TrialConfig, device: str, num_evaluated: int) -> None:
+    """Raise `UserError` for a batch whose images alone need more memory than there is.
+
+    Networks need many times as much; what is refused here would be ended by the system, without a
+    word. num_evaluated: how many frames the largest evaluated split has.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if device == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory
+    training = config.training
+    for name, count, size in (
+        ("batch_size", training.batch_size, config.data.crop),
+        (
+            "evaluation_batch_size",
+            min(training.evaluation_batch_size, num_evaluated),
+            config.data.size,
+        ),
+    ):
+        needed = count * math.prod(size) * _IMAGE_BYTES
+        if needed > memory:
+            raise UserError(
+                f"`training.{name}` must fit in the memory of the {device}, got {count} images of "
+                f"{size[0]}x{size[1]}, which are {needed / 1e9:,.1f} of {memory / 1e9:,.1f} GB "
+                "before any layer; lower it"
+            )
 
 
 @contextlib.contextmanager
