@@ -62,6 +62,12 @@ def test_settings_are_pairs() -> None:
         parse_settings(["=1"])
 
 
+def test_of_two_values_for_a_setting_the_last_holds_and_is_said(capsys) -> None:
+    assert parse_settings(["a.b=1", "c=2", "a.b = 3", "c=2"]) == {"a.b": "3", "c": "2"}
+    said = "note: --set a.b is given more than once; 3 comes after 1 and holds\n"
+    assert capsys.readouterr().err == said
+
+
 def test_json_is_written_whole_or_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "new" / "a.json", {"a": 1})
     assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"a": 1}

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.models.base import prunable_parameters
 from trainables.models.copies import copy_of, draws_put_back, tensors_in, unchanged
+from trainables.user_code import is_interruption
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +61,9 @@ def forward_flops(model: nn.Module, image_size: Sequence[int]) -> ForwardFlops:
     try:
         with draws_put_back(model):
             return _counted(copy_of(model, meta=True), image_size, torch.device("meta"))
-    except Exception:  # whatever a user's network says to tensors without values
+    except BaseException as error:  # whatever a user's network says to tensors without values
+        if is_interruption(error):
+            raise
         with unchanged(model, parameters=False):
             return _counted(model, image_size, next(model.parameters()).device)
 
