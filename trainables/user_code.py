@@ -148,9 +148,10 @@ def _part_of(error: BaseException, owner: object) -> str:
 
     The frames of the traceback tell: a part's methods have it as their `self`.
     """
-    if not hasattr(owner, "named_modules"):
+    if not hasattr(type(owner), "named_modules"):  # of the class: attributes may run code
         return ""
-    names = {id(module): name for name, module in owner.named_modules()}
+    network: Any = owner
+    names = {id(module): name for name, module in network.named_modules()}
     at_work = [
         frame.f_locals["self"]
         for frame, _ in traceback.walk_tb(error.__traceback__)

@@ -27,7 +27,7 @@ def test_exit_codes_of_the_three_kinds_of_end(capsys: pytest.CaptureFixture[str]
     assert raises(OSError(28, "No space left on device")) == 1
     assert raises(KeyboardInterrupt()) == 130
     assert "no space left on the disk" in capsys.readouterr().err
-    assert raises(PermissionError(13, "Permission denied", "/a/file")) == 1
+    assert raises(PermissionError(13, "Permission denied", "/a/file")) == 2
     assert "'/a/file' cannot be used (Permission denied)" in capsys.readouterr().err
     assert raises(MemoryError()) == 1
     assert "out of memory" in capsys.readouterr().err

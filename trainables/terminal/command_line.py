@@ -185,6 +185,14 @@ def run_command_line(main: Callable[[], object]) -> None:
     except ModuleNotFoundError as error:  # of what loads late
         message = lacking(error)
         _leave(message or bug(error), EXIT_USER_MISTAKE if message else EXIT_FAILURE)
+    except PermissionError as error:  # of whatever path a user gave, ours being their own
+        if error.filename is None:
+            _leave(_failure(error), EXIT_FAILURE)
+        _leave(
+            f"error: {str(error.filename)!r} cannot be used ({error.strerror}); check its "
+            f"permissions, and those of its folder; {SEE_TRACEBACK}",
+            EXIT_USER_MISTAKE,
+        )
     except BaseException as error:
         _leave(_failure(error), EXIT_FAILURE)
 
@@ -213,7 +221,7 @@ def _failure(error: BaseException) -> str:
     if isinstance(error, OSError) and is_full_disk(error):
         return f"failed: no space left on the disk ({error}); free some and resume"
     if is_out_of_memory(error):
-        return f"failed: out of memory ({error or type(error).__name__}); {SEE_TRACEBACK}"
+        return f"failed: out of memory ({str(error) or type(error).__name__}); {SEE_TRACEBACK}"
     if isinstance(error, OSError) and error.filename is not None:
         return (
             f"failed: {error.filename!r} cannot be used ({error.strerror}); check that it is "

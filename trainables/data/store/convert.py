@@ -152,9 +152,9 @@ def _scenes_of_both(raw: object, scenes: Mapping[str, set[str]]) -> tuple[str, .
     both = sorted(set.intersection(*scenes.values()))
     if not both or is_ours(raw):
         return ()
-    more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+    more = f" and {len(both) - 1} more are" if len(both) > 1 else " is"
     return (
-        f"scene {both[0]!r}{more} is in {' and in '.join(scenes)}; if that is one place, move its "
+        f"scene {both[0]!r}{more} in {' and in '.join(scenes)}; if that is one place, move its "
         "frames to one of them, because a model is not tested by what it was trained on, else "
         "give the scenes other names",
     )

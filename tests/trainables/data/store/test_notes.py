@@ -60,7 +60,7 @@ def test_data_that_are_in_order_get_no_note(tmp_path: Path, monkeypatch) -> None
 
 def test_scenes_that_train_and_test_share_are_said(tmp_path: Path, monkeypatch) -> None:
     (note,) = convert_own(tmp_path, monkeypatch, scenes="room-{position}")
-    assert note.startswith("scene 'room-0' and 1 more is in train and in test; if that is one")
+    assert note.startswith("scene 'room-0' and 1 more are in train and in test; if that is one")
 
 
 def test_depths_that_are_hardly_metres_are_said(tmp_path: Path, monkeypatch) -> None:
