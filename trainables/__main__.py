@@ -235,7 +235,9 @@ Example:
 )
 def convert(
     dataset: Annotated[str, typer.Argument(help="See `list datasets`, or package.module:SPEC.")],
-    source: Annotated[Path, typer.Argument(help="The raw data, in any supported layout.")],
+    source: Annotated[
+        Path, typer.Argument(help="The raw data, in any supported layout.", readable=False)
+    ],
     # Text, because a path would make one slash of an address's two.
     destination: Annotated[str, typer.Argument(help="Folder for the store.")],
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels, e.g. 120x160.")] = None,

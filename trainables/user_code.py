@@ -10,7 +10,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import FrameType
+from types import BuiltinFunctionType, FrameType, FunctionType, MethodType
 from typing import Any
 
 from trainables.errors import Failure, UserError, is_full_disk, is_out_of_memory
@@ -21,6 +21,7 @@ SEE_TRACEBACK = "--debug shows the whole traceback"
 _ROOT = Path(__file__).parents[1]
 _OURS = tuple(_ROOT / package for package in OUR_PACKAGES)
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 _MAX_CHARACTERS = 400  # of an error's text; libraries append whole manuals
 
 
@@ -44,7 +45,7 @@ def calling(what: str, owner: object, remedy: str = "mend it there") -> Iterator
     """
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if is_ours(owner) or _passes(error):
             raise
         raise UserError(_message(what, error, owner, remedy)) from error
@@ -59,13 +60,24 @@ def running(owners: Mapping[str, object], remedy: str = "mend it there") -> Iter
     """
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if _passes(error):
             raise
         for what, owner in owners.items():
             if not is_ours(owner) and _passed_through(error, owner):
                 raise UserError(_message(what, error, owner, remedy)) from error
         raise
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return whether an exception is no error of any code: Ctrl-C, or a trial's end from outside.
+
+    Anything else that a user's own code raises is an error of it, `GeneratorExit` and what derives
+    from `BaseException` alone included.
+    """
+    if isinstance(error, (Exception, SystemExit)):
+        return False
+    return isinstance(error, KeyboardInterrupt) or is_ours(error)
 
 
 def told(error: BaseException, package: str = "") -> str:
@@ -121,7 +133,7 @@ def _passes(error: BaseException) -> bool:
     if isinstance(error, FloatingPointError):  # of ours, it becomes a loss that diverged
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         return _package_in(frames[-1]) in OUR_PACKAGES
-    known = isinstance(error, (UserError, Failure))
+    known = isinstance(error, (UserError, Failure)) or is_interruption(error)
     return known or is_full_disk(error) or is_out_of_memory(error)
 
 
@@ -136,9 +148,10 @@ def _part_of(error: BaseException, owner: object) -> str:
 
     The frames of the traceback tell: a part's methods have it as their `self`.
     """
-    if not hasattr(owner, "named_modules"):
+    if not hasattr(type(owner), "named_modules"):  # of the class: attributes may run code
         return ""
-    names = {id(module): name for name, module in owner.named_modules()}
+    network: Any = owner
+    names = {id(module): name for name, module in network.named_modules()}
     at_work = [
         frame.f_locals["self"]
         for frame, _ in traceback.walk_tb(error.__traceback__)
@@ -151,7 +164,8 @@ def _part_of(error: BaseException, owner: object) -> str:
 
 
 def _package_of(value: Any) -> str:
-    of_itself = isinstance(value, type) or hasattr(value, "__qualname__")
+    # Not by `hasattr`, which runs code of the user's.
+    of_itself = isinstance(value, (type, *_FUNCTIONS))
     module = getattr(value if of_itself else type(value), "__module__", None)
     return str(module or "").partition(".")[0]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.contracts.conftest import MicroTrial
-from trainables.errors import UserError
+from trainables.errors import Failure, UserError
 from trainables.training.trial import TrialRun
 
 
@@ -129,6 +129,75 @@ class NoState(Net):
         raise LookupError("sharded")
 
 
+class MadeForInference(Net):
+    def finish(self) -> None:
+        with torch.inference_mode():
+            self.mix = nn.Linear(8, 8)
+
+
+class SparseWeight(Net):
+    def finish(self) -> None:
+        self.mix.weight = nn.Parameter(torch.eye(8).to_sparse())
+
+
+class FixedWeight(Net):
+    """A layer whose weight is a buffer: nothing of it is trained but the bias."""
+
+    def finish(self) -> None:
+        weight = self.mix.weight.detach()
+        del self.mix.weight
+        self.mix.register_buffer("weight", weight)
+
+
+class SparseGradient(Net):
+    """Adds a position's code from a table whose gradient has the rows that were read."""
+
+    def finish(self) -> None:
+        self.codes = nn.Embedding(16, 8, sparse=True)
+
+    def forward(self, images: Tensor, tasks: Any = None) -> dict[str, Tensor]:
+        code = self.codes(torch.arange(2)).sum()
+        return {task: value + code for task, value in super().forward(images, tasks).items()}
+
+
+class Recentres(Net):
+    """Changes its own weight in every pass, pruned entries too."""
+
+    def forward(self, images: Tensor, tasks: Any = None) -> dict[str, Tensor]:
+        self.mix.weight.data -= self.mix.weight.data.mean() + 0.01
+        return super().forward(images, tasks)
+
+
+class Moves(Net):
+    def forward(self, images: Tensor, tasks: Any = None) -> dict[str, Tensor]:
+        return {task: value.to("meta") for task, value in super().forward(images, tasks).items()}
+
+
+class AddsVector(Net):
+    def auxiliary_loss(self, losses: object) -> object:
+        return self.mix.weight
+
+
+class AddsNumber(Net):
+    def auxiliary_loss(self, losses: object) -> object:
+        return 0.5
+
+
+class AddsNan(Net):
+    def auxiliary_loss(self, losses: object) -> object:
+        return self.mix.weight.sum() * float("nan")
+
+
+class StartsOtherwise(Net):
+    def start_step(self) -> None: ...
+
+
+class Overflows(Net):
+    def forward(self, images: Tensor, tasks: Any = None) -> dict[str, Tensor]:
+        found = super().forward(images, tasks)
+        return {t: v / 0 if self.training else v for t, v in found.items()}
+
+
 class Decides(Net):
     """Gives the answer in place of the scores."""
 
@@ -166,6 +235,12 @@ def run(
     return TrialRun(config, device="cpu")
 
 
+def finished(trial: TrialRun) -> TrialRun:
+    while trial.next_report() is not None:
+        pass
+    return trial
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
@@ -179,6 +254,9 @@ def run(
         (KeepsMoreThanTensors, r"must hold tensors alone, got dict for 'mix\._extra_state'"),
         (HalfAState, r"must hold every parameter, 6 are missing, first 'stem\.weight'"),
         (NoState, r"state_dict\(\) of model .* raised in .* LookupError: sharded"),
+        (MadeForInference, r"`mix\.weight` was made under torch\.inference_mode; build the"),
+        (SparseWeight, r"`mix\.weight` has layout torch\.sparse_coo; hold it as a dense one"),
+        (Moves, r"prediction of segmentation must be on the images' device, cpu, got meta"),
         (Decides, r"prediction of segmentation must be of floating-point numbers, got torch\.bool"),
     ],
 )
@@ -188,11 +266,50 @@ def test_what_a_trial_cannot_work_with(micro_trial: MicroTrial, kind: type[Net],
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (
+            SparseGradient,
+            r"gradient of `codes\.weight` must be dense, got one of layout torch\.spa",
+        ),
+        (
+            Recentres,
+            r"leave pruned weights at zero, but its forward changes those of `mix\.weight`",
+        ),
+        (AddsVector, r"auxiliary_loss\(\) of model .* without dimensions, got shape \(8, 8\)"),
+        (StartsOtherwise, r"start_step\(\) of model .* raised .*TypeError"),
+        (Overflows, r"prediction of segmentation must be finite, got .* before any step"),
+    ],
+)
+def test_what_shows_in_training_is_named(
+    micro_trial: MicroTrial, kind: type[Net], said: str
+) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        finished(run(micro_trial, kind))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["dense", "snip"])
+def test_a_loss_of_the_networks_own_that_is_nan_is_named(
+    micro_trial: MicroTrial, method: str
+) -> None:
+    with pytest.raises(
+        Failure, match=r"auxiliary_loss\(\) nan\).* learning rate is not the reason"
+    ):
+        finished(run(micro_trial, AddsNan, method))
+
+
+def test_a_fixed_weight_and_a_number_as_a_loss_are_taken(micro_trial: MicroTrial) -> None:
+    trial = finished(run(micro_trial, FixedWeight))
+    assert "mix.weight" not in trial.registry.names
+    assert trial.registry.kept == trial.registry.total / 2
+    finished(run(micro_trial, AddsNumber))
+
+
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_what_is_not_trained_may_be_of_any_type(micro_trial: MicroTrial, optimiser: str) -> None:
-    trial = run(micro_trial, FixedPhases, **{"optimiser.name": optimiser})
-    while trial.next_report() is not None:
-        pass
+    trial = finished(run(micro_trial, FixedPhases, **{"optimiser.name": optimiser}))
     assert torch.equal(trial.model.phases, torch.ones(8, dtype=torch.complex64))
     assert torch.equal(trial.model.table, torch.arange(8))
 
@@ -203,9 +320,7 @@ def test_a_task_that_serves_no_weight_has_no_vote(
     micro_trial: MicroTrial, method: str, accumulation: int
 ) -> None:
     more = {"training.accumulation": accumulation}
-    trial = run(micro_trial, Elsewhere, method, num_tasks=3, **more)
-    while trial.next_report() is not None:
-        pass
+    trial = finished(run(micro_trial, Elsewhere, method, num_tasks=3, **more))
     # The stem's 216, the linear layer's 64 and the two other heads' 32: half of them, exactly.
     assert (trial.registry.total, trial.registry.kept) == (312, 156)
     assert set(trial.loop.ballots()) == {"stem.weight", "mix.weight"}  # of the two others

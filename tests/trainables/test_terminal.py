@@ -27,7 +27,7 @@ def test_exit_codes_of_the_three_kinds_of_end(capsys: pytest.CaptureFixture[str]
     assert raises(OSError(28, "No space left on device")) == 1
     assert raises(KeyboardInterrupt()) == 130
     assert "no space left on the disk" in capsys.readouterr().err
-    assert raises(PermissionError(13, "Permission denied", "/a/file")) == 1
+    assert raises(PermissionError(13, "Permission denied", "/a/file")) == 2
     assert "'/a/file' cannot be used (Permission denied)" in capsys.readouterr().err
     assert raises(MemoryError()) == 1
     assert "out of memory" in capsys.readouterr().err
@@ -60,6 +60,12 @@ def test_settings_are_pairs() -> None:
     assert parse_settings(["a.b=1", "c = x=y"]) == {"a.b": "1", "c": "x=y"}
     with pytest.raises(UserError, match="key=value, got '=1'"):
         parse_settings(["=1"])
+
+
+def test_of_two_values_for_a_setting_the_last_holds_and_is_said(capsys) -> None:
+    assert parse_settings(["a.b=1", "c=2", "a.b = 3", "c=2"]) == {"a.b": "3", "c": "2"}
+    said = "note: --set a.b is given more than once; 3 comes after 1 and holds\n"
+    assert capsys.readouterr().err == said
 
 
 def test_json_is_written_whole_or_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from trainables.__main__ import app
 from trainables.errors import Failure, UserError
 from trainables.terminal.command_line import run_command_line
-from trainables.user_code import bug, calling, is_ours, running, told
+from trainables.user_code import bug, calling, is_interruption, is_ours, running, told
 
 OWN = Path(__file__).with_name("users_own_code.py").read_text()
 NAME = "a_users_code"
@@ -95,6 +95,8 @@ def test_what_ones_own_code_prints_is_not_in_the_answer(
         ("Flat", ["depth must be a tensor of shape (1, channels, h, w), got (1, 1)"]),
         ("NeedsArgument", ["TypeError: ", "missing 1 required positional argument: 'depth'"]),
         ("FactoryNeedsArgument", ["factory(config, num_channels)", "argument: 'width'"]),
+        ("RaisesOther", ["1x3x64x64", "the model itself (RaisesOther) Ends: of mine"]),
+        ("LeavesTraining", ["2x3x80x80", "(LeavesTraining) GeneratorExit: left"]),
         ("ChangesInPlace", [line_of("# saved for"), "`middle.1` (InPlace)", "inplace operation"]),
     ],
 )
@@ -185,6 +187,7 @@ def test_a_rule_that_fails(own: str, scenes: str, rule: str, parts: list[str], c
         ("RETURNS_DICT", ["frame 0 of train must be a trainables.data.frame.Frame, got dict"]),
         ("INDEX_LOST", ["raw data", "FileNotFoundError", "index.json", line_of("read_text()")]),
         ("INDEX_DENIED", ["raw data", "PermissionError", "index.json"]),
+        ("LEAVES", ["frame 0 of train", "GeneratorExit: left"]),
         ("NO_COUNT", ["num_frames('test')", "KeyError: 'test'"]),
     ],
 )
@@ -239,6 +242,32 @@ def test_the_line_between_ours_and_theirs() -> None:
     for error in (Failure("known"), MemoryError(), OSError(28, "full"), KeyboardInterrupt()):
         with pytest.raises(type(error)), calling("it", Theirs()):
             raise error
+
+
+def test_what_ends_a_trial_from_outside_is_no_error_of_theirs() -> None:
+    from trainables.sweep.worker import Stopped
+
+    class Theirs(BaseException):
+        pass
+
+    for error in (Theirs("x"), GeneratorExit("x"), SystemExit(3)):
+        assert not is_interruption(error)
+        with pytest.raises(UserError, match=r"raised (Theirs|Gen|Sys)"), calling("it", Theirs()):
+            raise error
+    for error in (Stopped(), KeyboardInterrupt()):
+        assert is_interruption(error)
+        with pytest.raises(type(error)), calling("it", Theirs()):
+            raise error
+        with pytest.raises(type(error)), running({"it": Theirs()}):
+            raise error
+
+
+def test_a_class_whose_attributes_raise_is_theirs() -> None:
+    class Closed:
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(f"no {name}")
+
+    assert not is_ours(Closed())
 
 
 def test_a_bug_of_ours_says_so_with_our_line() -> None:

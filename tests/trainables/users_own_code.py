@@ -152,6 +152,22 @@ class BatchOfOne(Good):
         return Pooled()
 
 
+class Ends(BaseException):
+    pass
+
+
+class RaisesOther(Good):
+    def forward(self, images, tasks=None):
+        raise Ends("of mine")
+
+
+class LeavesTraining(Good):
+    def forward(self, images, tasks=None):
+        if self.training:
+            raise GeneratorExit("left")
+        return super().forward(images, tasks)
+
+
 class HookRaises(Good):
     def start_step(self, phase, step):
         if step == 1:
@@ -294,6 +310,11 @@ class IndexDenied(Frames):
         raise PermissionError(13, "Permission denied", str(root / "index.json"))
 
 
+class Leaves(Frames):
+    def load(self, split, position, size):
+        raise GeneratorExit("left")
+
+
 class NoCount(Frames):
     def num_frames(self, split):
         return len({"train": [1]}[split])
@@ -307,4 +328,4 @@ def data(kind):
 
 KEY_MISSING, FILE_DENIED, DISK_FULL = data(KeyMissing), data(FileDenied), data(DiskFull)
 RETURNS_DICT, INDEX_LOST, NO_COUNT = data(ReturnsDict), data(IndexLost), data(NoCount)
-INDEX_DENIED = data(IndexDenied)
+INDEX_DENIED, LEAVES = data(IndexDenied), data(Leaves)

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.models.base import prunable_parameters
 from trainables.models.copies import copy_of, draws_put_back, tensors_in, unchanged
+from trainables.user_code import is_interruption
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +61,9 @@ def forward_flops(model: nn.Module, image_size: Sequence[int]) -> ForwardFlops:
     try:
         with draws_put_back(model):
             return _counted(copy_of(model, meta=True), image_size, torch.device("meta"))
-    except Exception:  # whatever a user's network says to tensors without values
+    except BaseException as error:  # whatever a user's network says to tensors without values
+        if is_interruption(error):
+            raise
         with unchanged(model, parameters=False):
             return _counted(model, image_size, next(model.parameters()).device)
 
@@ -72,7 +75,9 @@ def _counted(model: nn.Module, image_size: Sequence[int], device: torch.device) 
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its one operation hides the products in it
     try:
-        with warnings.catch_warnings(), FlopCounterMode(display=False) as counter:
+        counter = FlopCounterMode(display=False)
+        counter.mod_tracker = _WholeNetwork()  # type: ignore[assignment]
+        with warnings.catch_warnings(), counter:
             warnings.simplefilter("ignore")  # of checkpoints, say, that there is no gradient
             by_weight = _FlopsByWeight(model, counter.get_total_flops)
             with by_weight:
@@ -81,6 +86,19 @@ def _counted(model: nn.Module, image_size: Sequence[int], device: torch.device) 
         torch.backends.mha.set_fastpath_enabled(fast_path)
     total = counter.get_total_flops()
     return ForwardFlops(layers=by_weight.layers, other=total - sum(by_weight.layers.values()))
+
+
+class _WholeNetwork:
+    """Tells torch's counter that all operations are of one module, which is all we ask of it.
+
+    Its own tracker puts hooks into the graph, with which a `forward` that asks for gradients fails.
+    """
+
+    parents = frozenset({"Global"})  # the name that `get_total_flops` sums
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
 
 class _FlopsByWeight(TorchFunctionMode):

@@ -105,6 +105,14 @@ class Frame:
             )
         if array.dtype != DTYPES[kind]:
             remedy = "convert it"
+            whole = array.dtype.kind in "iu"
+            if kind == "image" and whole:
+                remedy = "scale values to 0-255 (16-bit ones: divide by 257), then convert them"
+            elif kind == "depth" and whole:
+                remedy = (
+                    "convert it to metres (divide millimetres by 1000) or disparity, with NaN "
+                    "where 0 means unknown"
+                )
             if kind == "image" and array.dtype.kind == "f":
                 remedy = (
                     "round values 0-255 and convert them; multiply those in [0, 1] by 255 first"

@@ -103,7 +103,9 @@ def _converted(
     key = (str(raw.resolve()), listed, config.size, *code)
     folder = _cache_folder(config, key).absolute()
     if not _holds_store(folder):
-        convert(config.dataset, raw, folder, config.size, progress, keep=True)
+        converted = convert(config.dataset, raw, folder, config.size, progress, keep=True)
+        for note in converted.notes:
+            logger.warning("note: %s", note)
     return folder
 
 

@@ -97,6 +97,8 @@ def prunable_layers(module: nn.Module) -> dict[str, list[nn.Module]]:
             continue
         # Not `child.weight`: to read a computed weight may change what it is computed from.
         own = dict(child.named_parameters(recurse=False, remove_duplicate=False))
+        if "weight" in dict(child.named_buffers(recurse=False)):
+            continue  # a fixed one
         if "weight" not in own:
             if not any(parameter.requires_grad for parameter in child.parameters()):
                 continue  # frozen, so nothing would be pruned

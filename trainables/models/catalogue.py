@@ -1,6 +1,5 @@
 """Builds a network from its description, ours or a user's own, and checks the result."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
@@ -9,8 +8,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from trainables.config import ModelConfig
-from trainables.errors import UserError, is_out_of_memory, unknown_name
-from trainables.models.base import SHARED
+from trainables.errors import UserError, is_out_of_memory
 from trainables.models.contents import (
     identities,
     require_contents,
@@ -18,12 +16,13 @@ from trainables.models.contents import (
     require_shapes,
 )
 from trainables.models.copies import unchanged
+from trainables.models.members import require_members
 from trainables.models.passes import predict, require_predictions
 from trainables.models.service import Service, tasks_served
 from trainables.registry.lookup import MODEL, implementation
 from trainables.registry.models import MODELS
 from trainables.seeds import derive_seed
-from trainables.user_code import SEE_TRACEBACK, calling, told
+from trainables.user_code import SEE_TRACEBACK, is_interruption, running, told
 
 Factory = Callable[[ModelConfig, dict[str, int]], nn.Module]
 
@@ -45,12 +44,13 @@ def build_model(config: ModelConfig, num_channels: Mapping[str, int], seed: int)
         torch.random.default_generator.manual_seed(derive_seed(seed, "init"))
         build = factory if built_in else _guarded(config.name, factory)
         model = build(config, dict(num_channels))
-        _check_members(config.name, model, num_channels)
-        if not built_in:
-            if torch.get_default_device().type != "meta":  # there, shapes alone are asked for
-                require_contents(config.name, model)
-            _probe(config.name, model, num_channels)
-            require_shapes(config.name, model)
+        with running({f"model {config.name!r}": model}):
+            require_members(config.name, model, num_channels)
+            if not built_in:
+                if torch.get_default_device().type != "meta":  # there, shapes alone are asked for
+                    require_contents(config.name, model)
+                _probe(config.name, model, num_channels)
+                require_shapes(config.name, model)
     return model
 
 
@@ -69,8 +69,9 @@ def _guarded(name: str, factory: Factory) -> Factory:
     def build(config: ModelConfig, num_channels: dict[str, int]) -> nn.Module:
         try:
             return factory(config, num_channels)
-        except (Exception, SystemExit) as error:
-            if isinstance(error, UserError) or is_out_of_memory(error):
+        except BaseException as error:
+            known = isinstance(error, UserError) or is_interruption(error)
+            if known or is_out_of_memory(error):
                 raise
             raise UserError(
                 f"model {name!r} must be callable as factory(config, num_channels), "
@@ -78,53 +79,6 @@ def _guarded(name: str, factory: Factory) -> Factory:
             ) from error
 
     return build
-
-
-def _check_members(name: str, model: object, num_channels: Mapping[str, int]) -> None:
-    if not isinstance(model, nn.Module):
-        raise UserError(
-            f"model {name!r} must return a torch.nn.Module, got {type(model).__name__}; "
-            "return the network from the factory"
-        )
-    tasks = getattr(model, "tasks", None)
-    if not isinstance(tasks, (tuple, list)) or set(tasks) != set(num_channels):
-        raise UserError(
-            f"model {name!r} must have `tasks` = {tuple(num_channels)}, got {tasks!r}; "
-            "take them from the keys of num_channels"
-        )
-    owners = getattr(model, "owners", None)
-    if not callable(owners):
-        raise UserError(
-            f"model {name!r} must have a method owners() -> {{parameter name: task or {SHARED!r}}}"
-        )
-    with calling(f"owners() of model {name!r}", model):
-        owned = owners()
-    _check_owners(name, owned, model, tuple(tasks))
-    if "tasks" not in inspect.signature(model.forward).parameters:
-        raise UserError(
-            f"model {name!r} must have forward(images, tasks=None), "
-            f"got forward{inspect.signature(model.forward)}; add the parameter `tasks`"
-        )
-
-
-def _check_owners(name: str, owners: object, model: nn.Module, tasks: tuple[str, ...]) -> None:
-    if not isinstance(owners, Mapping):
-        raise UserError(f"model {name!r}: owners() must return a dict, got {type(owners).__name__}")
-    # A tied parameter has several names, each of which will do.
-    names = {n: id(p) for n, p in model.named_parameters(remove_duplicate=False)}
-    known = {names[parameter] for parameter in owners if parameter in names}
-    missing = [n for n, p in model.named_parameters() if id(p) not in known]
-    if missing:
-        raise UserError(
-            f"model {name!r}: owners() must name every parameter, {len(missing)} are missing, "
-            f"first {missing[0]!r}; use the names of named_parameters()"
-        )
-    stray = [parameter for parameter in owners if parameter not in names]
-    if stray:
-        raise unknown_name(f"parameter in owners() of model {name!r}:", stray[0], names)
-    for parameter, owner in owners.items():
-        if owner != SHARED and owner not in tasks:
-            raise unknown_name(f"owner of {parameter} in model {name!r}:", owner, (SHARED, *tasks))
 
 
 def _probe(name: str, model: nn.Module, num_channels: Mapping[str, int]) -> None:
@@ -161,7 +115,7 @@ def check_predictions(
             require_same_parameters(name, held, model)
         finally:
             model.train(was_training)
-    require_predictions(model, predictions, tuple(num_channels), 1)
+    require_predictions(model, predictions, tuple(num_channels), image)
     if set(predictions) != set(num_channels):
         raise UserError(
             f"model {name!r}: forward must return a dict with the keys {tuple(num_channels)}, "

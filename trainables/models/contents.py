@@ -1,5 +1,6 @@
 """Checks what a user's network holds: parameters that can be trained, masked, saved and loaded."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -24,6 +25,16 @@ def require_contents(name: str, model: nn.Module) -> None:
             raise UserError(
                 f"model {name!r} must hold values, but `{path}` is on the meta device; build it "
                 "on the CPU"
+            )
+        if parameter.layout is not torch.strided:
+            raise UserError(
+                f"model {name!r} must hold dense parameters, but `{path}` has layout "
+                f"{parameter.layout}; hold it as a dense one (.to_dense())"
+            )
+        if parameter.is_inference():
+            raise UserError(
+                f"model {name!r} must hold parameters that can be trained, but `{path}` was made "
+                "under torch.inference_mode; build the network outside of it"
             )
         if parameter.requires_grad and not parameter.is_floating_point():
             raise UserError(

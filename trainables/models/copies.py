@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError, in_a_line
+from trainables.user_code import is_interruption
 
 
 def copy_of(model: nn.Module, *, meta: bool = False) -> nn.Module:
@@ -36,7 +37,9 @@ def copy_of(model: nn.Module, *, meta: bool = False) -> nn.Module:
         # A scripted part is copied by an operation, whose results would not be leaves.
         with torch.no_grad():
             copied = copy.deepcopy(model, memo)
-    except Exception as error:  # whatever an object of the user's says to that
+    except BaseException as error:  # whatever an object of the user's says to that
+        if is_interruption(error):
+            raise
         raise UserError(
             f"{type(model).__name__} must be a network that copy.deepcopy can copy, got "
             f"{in_a_line(error)}; keep locks, files and connections outside of it"

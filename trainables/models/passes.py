@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from trainables.errors import UserError
 from trainables.user_code import calling, described, is_ours, is_users_file
@@ -19,6 +20,7 @@ from trainables.user_code import calling, described, is_ours, is_users_file
 # As torch's anomaly mode writes the forward call behind a failed backward pass.
 _CALL = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _REMEDY = "mend it there, or choose another size or batch"
+_CHANNELS_LAST = f"{_REMEDY}; where `view` fails, set training.channels_last=false"
 
 
 def predict(
@@ -35,17 +37,31 @@ def predict(
     """
     size = "x".join(map(str, images_BCHW.shape))
     what = f"model {described(model)!r}, given images of shape {size},"
-    with calling(what, model, _REMEDY):
+    with calling(what, model, _remedy(model)):
         found = (model if forward is None else forward)(images_BCHW)
     if not is_ours(model):
-        require_predictions(model, found, tasks, len(images_BCHW))
+        require_predictions(model, found, tasks, images_BCHW)
     return dict(cast(Mapping[str, Tensor], found))
 
 
+def _remedy(model: nn.Module) -> str:
+    """Return what to do about a failed pass, by what may have failed it.
+
+    Images are float32. Channels-last weights give outputs of that layout, which `view` refuses.
+    """
+    weights = [p for p in model.parameters() if p.is_floating_point() and not is_lazy(p)]
+    if any(weight.dtype != torch.float32 for weight in weights):
+        return f"{_REMEDY}; images are float32, so build the network in it (`.float()`)"
+    if any(weight.dim() == 4 and not weight.is_contiguous() for weight in weights):
+        return _CHANNELS_LAST
+    return _REMEDY
+
+
 def require_predictions(
-    model: nn.Module, found: object, tasks: Sequence[str], batch_size: int
+    model: nn.Module, found: object, tasks: Sequence[str], images_BCHW: Tensor
 ) -> None:
-    """Raise `UserError` unless `found` has a tensor (batch_size, channels, h, w) for each task."""
+    """Raise `UserError` unless `found` has a tensor (B, channels, h, w) for each task."""
+    batch_size = len(images_BCHW)
     rule = f"model {described(model)!r}: forward must return a dict with the keys {tuple(tasks)}"
     if not isinstance(found, Mapping):
         raise UserError(f"{rule}, got {type(found).__name__}; return {{task: prediction}}")
@@ -60,10 +76,31 @@ def require_predictions(
                 f"model {described(model)!r}: the prediction of {task} must be a tensor of shape "
                 f"({batch_size}, channels, h, w), got {shape}; return one, at any output stride"
             )
+        if value.device != images_BCHW.device:
+            raise UserError(
+                f"model {described(model)!r}: the prediction of {task} must be on the images' "
+                f"device, {images_BCHW.device}, got {value.device}; leave it there"
+            )
         if not value.is_floating_point():
             raise UserError(
                 f"model {described(model)!r}: the prediction of {task} must be of floating-point "
                 f"numbers, got {value.dtype}; return scores or values, which have a gradient"
+            )
+
+
+def require_dense_gradients(model: nn.Module) -> None:
+    """Raise `UserError` for a parameter of a user's model whose gradient is a sparse tensor.
+
+    Masks, clipping and the optimisers work on all entries of a gradient.
+    """
+    if is_ours(model):
+        return
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and parameter.grad.layout is not torch.strided:
+            raise UserError(
+                f"model {described(model)!r}: the gradient of `{name}` must be dense, got one of "
+                f"layout {parameter.grad.layout}; leave out `sparse=True` (of nn.Embedding), and "
+                "hold sparse parameters as dense ones"
             )
 
 
@@ -80,7 +117,7 @@ def differentiating(
     """
     try:
         yield
-    except Exception:
+    except BaseException:
         theirs = [owner for owner in (model, *owners) if not is_ours(owner)]
         if not theirs:
             raise

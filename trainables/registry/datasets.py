@@ -84,6 +84,14 @@ class DatasetDescription:
                     f"for num_classes={self.num_classes}; list them in the order of the class ids, "
                     "or leave them out"
                 )
+        for field_name in ("size", "crop"):
+            given = getattr(self, field_name)
+            sides = tuple(given) if isinstance(given, (tuple, list)) else ()
+            if given is not None and [type(side) for side in sides] != [int, int]:
+                raise UserError(
+                    f"`{field_name}` of a data set must be (height, width) in pixels, got "
+                    f"{given!r}; e.g. (120, 160)"
+                )
         for colour in self.class_colours:
             if not re.fullmatch("[0-9a-fA-F]{6}", colour):
                 raise UserError(

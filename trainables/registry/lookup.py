@@ -19,7 +19,7 @@ from trainables.registry.datasets import DATASETS, DatasetDescription
 from trainables.registry.methods import METHODS, MethodDescription
 from trainables.registry.models import MODELS, ModelDescription
 from trainables.registry.tasks import TASKS, TaskDescription
-from trainables.user_code import told
+from trainables.user_code import is_interruption, told
 
 Description = TypeVar("Description")
 
@@ -166,7 +166,9 @@ def load(path: str, noun: str, form: str) -> Any:
             f"{noun} {path!r}: no module named {error.name!r}; put its folder on PYTHONPATH "
             f"(searched: {', '.join(entry or '.' for entry in sys.path[:3])}, …)"
         ) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_interruption(error):
+            raise
         raise UserError(
             f"{noun} {path!r}: the module must import, got {told(error)}; "
             f"try `python -c 'import {module_name}'`"

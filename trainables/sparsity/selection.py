@@ -141,6 +141,6 @@ def require_finite(scores: Mapping[str, Tensor]) -> None:
     if not bool(finite.all()):  # one sync for all tensors
         name = list(scores)[finite.tolist().index(False)]
         raise FloatingPointError(
-            f"scores must be finite, but those of `{name}` are not; the loss or a gradient "
-            "overflowed: lower the learning rate, or score in bf16 or fp32"
+            f"scores must be finite, but those of `{name}` are not: the loss or a gradient is "
+            "not, or overflowed"
         )

@@ -9,7 +9,7 @@ from trainables.registry.lookup import DATASET, TASK, implementation
 from trainables.registry.tasks import TASKS, known_task
 from trainables.tasks.base import MetricAccumulator, Task
 from trainables.tasks.measuring.upsampling import downsample_target
-from trainables.user_code import told
+from trainables.user_code import is_interruption, told
 
 
 class LossAtLogits:
@@ -62,8 +62,9 @@ def build_tasks(
         build = implementation(described.implementation, TASK.noun)
         try:
             tasks[name] = build(channels, **options.get(name, {}))
-        except Exception as error:
-            if name in TASKS or isinstance(error, (UserError, MemoryError)):
+        except BaseException as error:
+            known = isinstance(error, (UserError, MemoryError)) or is_interruption(error)
+            if name in TASKS or known:
                 raise
             raise UserError(
                 f"the implementation of task {name!r} must be callable as Class(num_channels), "

@@ -185,7 +185,15 @@ def run_command_line(main: Callable[[], object]) -> None:
     except ModuleNotFoundError as error:  # of what loads late
         message = lacking(error)
         _leave(message or bug(error), EXIT_USER_MISTAKE if message else EXIT_FAILURE)
-    except Exception as error:
+    except PermissionError as error:  # of whatever path a user gave, ours being their own
+        if error.filename is None:
+            _leave(_failure(error), EXIT_FAILURE)
+        _leave(
+            f"error: {str(error.filename)!r} cannot be used ({error.strerror}); check its "
+            f"permissions, and those of its folder; {SEE_TRACEBACK}",
+            EXIT_USER_MISTAKE,
+        )
+    except BaseException as error:
         _leave(_failure(error), EXIT_FAILURE)
 
 
@@ -208,12 +216,12 @@ def _flush() -> None:
         raise
 
 
-def _failure(error: Exception) -> str:
+def _failure(error: BaseException) -> str:
     """Return the message for an error that no code expected."""
     if isinstance(error, OSError) and is_full_disk(error):
         return f"failed: no space left on the disk ({error}); free some and resume"
     if is_out_of_memory(error):
-        return f"failed: out of memory ({error or type(error).__name__}); {SEE_TRACEBACK}"
+        return f"failed: out of memory ({str(error) or type(error).__name__}); {SEE_TRACEBACK}"
     if isinstance(error, OSError) and error.filename is not None:
         return (
             f"failed: {error.filename!r} cannot be used ({error.strerror}); check that it is "
@@ -256,12 +264,22 @@ def parse_settings(
     form: str = "key=value",
     example: str = "optimiser.learning_rate=0.001",
 ) -> dict[str, str]:
-    """Parse `["a=1", "b.c=x"]` into `{"a": "1", "b.c": "x"}`; raise `UserError` for other forms."""
-    settings = {}
+    """Parse `["a=1", "b.c=x"]` into `{"a": "1", "b.c": "x"}`; raise `UserError` for other forms.
+
+    Of two values for one name the last holds, which is said on standard error.
+    """
+    settings: dict[str, str] = {}
     for item in items:
         name, separator, value = item.partition("=")
         if not separator or not name.strip():
             raise UserError(f"`--set` takes {form}, got {item!r}; e.g. --set {example}")
+        before = settings.get(name.strip(), value.strip())
+        if before != value.strip():
+            print(
+                f"note: --set {name.strip()} is given more than once; {value.strip()} comes after "
+                f"{before} and holds",
+                file=sys.stderr,
+            )
         settings[name.strip()] = value.strip()
     return settings
 

@@ -16,7 +16,7 @@ from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.sparsity.structures.catalogue import build_structure, use_structure
 from trainables.tasks.base import Task
 from trainables.tasks.catalogue import build_tasks
-from trainables.training.device import placed, untuned
+from trainables.training.device import placed, require_memory, untuned
 from trainables.training.loop.loop import TrainingLoop
 
 
@@ -44,6 +44,7 @@ def assemble(config: TrialConfig, device: str, owners: dict[str, object]) -> Par
     Raises `UserError` for a configuration that cannot be trained.
     """
     dataset = open_dataset(config.data)
+    require_memory(config, device, max(dataset.val.num_frames, dataset.test.num_frames))
     num_channels = {task: dataset.num_channels(task) for task in config.data.tasks}
     at = config.training.loss_resolution
     tasks = build_tasks(config.data.tasks, num_channels, config.data.dataset, loss_resolution=at)

@@ -1,6 +1,8 @@
 """Chooses where a trial runs and in which precision."""
 
 import contextlib
+import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -13,6 +15,7 @@ from trainables.errors import Failure, UserError, is_out_of_memory, unknown_name
 DEVICES = ("auto", "cpu", "cuda")
 
 _REGISTER_CHANNELS = 16  # of fp32 in the widest vector registers (AVX-512)
+_IMAGE_BYTES = 3 * 4  # of a pixel, in float32
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -93,7 +96,7 @@ def _overruns_in_channels_last(module: nn.Module) -> bool:
     """
     return (
         isinstance(module, nn.Conv2d)
-        and module.kernel_size == (1, 1)
+        and tuple(module.kernel_size) == (1, 1)
         and max(module.stride) > 1
         and module.in_channels // module.groups < _REGISTER_CHANNELS
     )
@@ -119,6 +122,33 @@ def autocast_factory(precision: str, device: str) -> Callable[[], AbstractContex
         return contextlib.nullcontext
     dtype = _AUTOCAST_TYPES[precision]
     return lambda: torch.autocast(device_type=device, dtype=dtype)
+
+
+def require_memory(config: TrialConfig, device: str, num_evaluated: int) -> None:
+    """Raise `UserError` for a batch whose images alone need more memory than there is.
+
+    Networks need many times as much; what is refused here would be ended by the system, without a
+    word. num_evaluated: how many frames the largest evaluated split has.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if device == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory
+    training = config.training
+    for name, count, size in (
+        ("batch_size", training.batch_size, config.data.crop),
+        (
+            "evaluation_batch_size",
+            min(training.evaluation_batch_size, num_evaluated),
+            config.data.size,
+        ),
+    ):
+        needed = count * math.prod(size) * _IMAGE_BYTES
+        if needed > memory:
+            raise UserError(
+                f"`training.{name}` must fit in the memory of the {device}, got {count} images of "
+                f"{size[0]}x{size[1]}, which are {needed / 1e9:,.1f} of {memory / 1e9:,.1f} GB "
+                "before any layer; lower it"
+            )
 
 
 @contextlib.contextmanager

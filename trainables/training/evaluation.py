@@ -15,6 +15,7 @@ from trainables.tasks.base import Task
 from trainables.tasks.calls import Metrics
 from trainables.training.dense import Baseline
 from trainables.training.loop.loop import TrainingLoop
+from trainables.user_code import is_ours
 
 FILLS = ("cuda",)  # devices on which all batches of a split have one shape
 
@@ -52,6 +53,8 @@ class Evaluator:
             device=loop.device,
             autocast=loop.gradient_step.autocast,
         )
+        if not is_ours(loop.model):
+            loop.registry.require_zeros(f"model {self._config.model.name!r}")
         named = {f"{split}/{name}": value for name, value in metrics.items()}
         return named | self._baseline.delta(split, named)
 

@@ -23,10 +23,21 @@ def model_file(path: Path | str) -> Path:
     that name.
     """
     named = Path(path)
+    require_reachable(named)
     if named.is_dir():
         return named / MODEL
     inside = _of_trial(named)
     return inside if inside is not None and inside.is_file() else named
+
+
+def require_reachable(path: Path) -> None:
+    """Raise `UserError` where the system does not say whether there is a file of this name."""
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise unreadable(path, error) from None
+    except (OSError, ValueError):
+        return  # whoever opens it says what it is
 
 
 def _of_trial(named: Path) -> Path | None:

@@ -115,6 +115,17 @@ def dense_notes(model: nn.Module, registry: MaskRegistry, structure: Structure) 
     return [note for note in found if note]
 
 
+def few_frames(config: TrialConfig, num_frames: int) -> str:
+    """Return a sentence where a batch is larger than the frames to train on; '' otherwise."""
+    size = config.training.batch_size
+    if size <= num_frames:
+        return ""
+    return (
+        f"training.batch_size is {size}, but there are {num_frames} frames to train on, so a batch "
+        "holds frames more than once, each cut out anew; lower it for batches of different frames"
+    )
+
+
 def unscored(registry: MaskRegistry) -> str:
     """Return a sentence on the weights whose scores were zero for want of a gradient, or ''."""
     names = [name for name in registry.names if name in registry.scored - registry.reached]

@@ -37,7 +37,7 @@ from trainables.training.device import (
 from trainables.training.evaluation import Evaluator
 from trainables.training.export import save_model
 from trainables.training.loop.phases import report_steps
-from trainables.training.summary import dense_notes, summarise
+from trainables.training.summary import dense_notes, few_frames, summarise
 from trainables.training.watching.reports import Progress, Report
 from trainables.user_code import running
 
@@ -179,8 +179,10 @@ class TrialRun:
 
     @functools.cached_property
     def notes(self) -> list[str]:
-        """Return what a user should know of the network: what is never pruned, and why."""
-        return dense_notes(self.model, self.registry, self.loop.structure)
+        """Return what a user should know: what is never pruned, and why; batches of few frames."""
+        found = dense_notes(self.model, self.registry, self.loop.structure)
+        few = few_frames(self.config, self.dataset.train.num_frames)
+        return [*found, few] if few else found
 
     @property
     def epochs(self) -> float:

@@ -1,7 +1,10 @@
 """What parameters serve, by their gradients, whatever their names and `owners()` say."""
 
+import random
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -133,3 +136,71 @@ def test_checkpoints_that_go_backward_on_their_own_give_the_plain_gradients() ->
         assert all(parameter.grad is None for parameter in toy.model.parameters())
     for plain, checkpointed in zip(found[Pair], found[Checkpointed], strict=True):
         torch.testing.assert_close(checkpointed, plain)
+
+
+def test_what_runs_in_evaluation_alone_serves_no_task() -> None:
+    class Averaged(Pair):
+        """Predicts with an average of the trunk, which training updates."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.average = nn.Conv2d(3, 6, 3, padding=1)
+
+        def forward(self, images, tasks=None):  # type: ignore[no-untyped-def]
+            if self.training:
+                self.average.weight.data.lerp_(self.trunk.weight.data, 0.1)
+                return super().forward(images, tasks)
+            return {t: self.heads[t](self.average(images)) for t in tasks or self.tasks}
+
+    served = tasks_served(Averaged(), (16, 16))
+    assert served is not None
+    assert served["average.weight"] == ()
+    assert served["trunk.weight"] == TASKS
+
+
+@pytest.mark.parametrize("draw", [torch.rand, np.random.rand, lambda: random.random()])
+def test_what_training_leaves_out_by_chance_or_by_turns_serves_its_tasks(draw: Any) -> None:
+    class Skips(Pair):
+        passes = 0
+
+        def forward(self, images, tasks=None):  # type: ignore[no-untyped-def]
+            drawn = draw(1)[0] if draw is torch.rand else draw()
+            self.passes += 1
+            out = super().forward(images, tasks)
+            if not self.training or drawn > 0.99:
+                out["b"] = out["b"] + self.unused(self.trunk(images).movedim(1, -1)).mean()
+            if self.passes % 2 == 0:
+                out["c"] = out["c"].detach() + self.heads["c"](self.trunk(images))
+            return out
+
+    served = tasks_served(Skips(), (16, 16))
+    assert served is not None
+    assert served["unused.weight"] == ("b",)
+
+
+def test_what_forward_returns_beside_the_tasks_is_no_task() -> None:
+    class Auxiliary(Pair):
+        def forward(self, images, tasks=None):  # type: ignore[no-untyped-def]
+            more = {"extra": self.unused(images.mean((2, 3)).repeat(1, 2))} if self.training else {}
+            return {**super().forward(images, tasks), **more}
+
+    served = tasks_served(Auxiliary(), (16, 16))
+    assert served is not None
+    assert served["unused.weight"] == ()
+    assert served["trunk.weight"] == TASKS
+
+
+def test_experts_that_images_choose_are_found() -> None:
+    class Experts(Pair):
+        def forward(self, images, tasks=None):  # type: ignore[no-untyped-def]
+            chosen = self.trunk if images.mean() > 0 else self.unused_trunk
+            features = chosen(images).relu()
+            return {task: self.heads[task](features) for task in tasks or self.tasks}
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused_trunk = nn.Conv2d(3, 6, 3, padding=1)
+
+    served = tasks_served(Experts(), (16, 16))
+    assert served is not None
+    assert served["trunk.weight"] == served["unused_trunk.weight"] == TASKS

@@ -29,6 +29,9 @@ def test_descriptions_with_classes_that_cannot_be_stored(tasks, num):
         ({"tasks": {"depth"}}, r"`tasks` .* must be a tuple of names, got \{'depth'\}"),
         ({"tasks": ("depth", "edges", "depth")}, "must name each task once, got 'depth' twice"),
         ({"num_classes": 4.0}, r"`num_classes` .* must be 0 to 255, got 4\.0; give"),
+        ({"size": (64,)}, r"`size` .* must be \(height, width\) in pixels, got \(64,\); e\.g\."),
+        ({"crop": 64}, r"`crop` .* must be \(height, width\) in pixels, got 64"),
+        ({"size": (64.0, 64.0)}, r"got \(64\.0, 64\.0\); e\.g\. \(120, 160\)"),
         ({"num_classes": "4"}, r"`num_classes` .* must be 0 to 255, got '4'; give"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trainables.errors import Failure, UserError
+from trainables.prediction.network import load_network
 from trainables.training.export import EXPORT_VERSION, load_model
 from trainables.training.model_files import model_file
 from trainables.training.trial import TrialRun
@@ -162,3 +163,18 @@ def test_a_trial_is_named_as_the_report_names_it(tmp_path, monkeypatch):
         load_model(path)
     Path("my-study-00003").mkdir()  # what is there is meant
     assert model_file("my-study-00003") == Path("my-study-00003/model.pt")
+
+
+def test_a_model_in_a_folder_that_may_not_be_searched_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", denied)
+    with pytest.raises(
+        UserError, match=r"model\.pt' cannot be read \(Permission denied\); allow it"
+    ):
+        load_model(tmp_path / "model.pt")
+    with pytest.raises(UserError, match=r"shipped' cannot be read \(Permission denied\)"):
+        load_network(tmp_path / "shipped", "cpu")

@@ -15,7 +15,7 @@ from trainables.data.store.meta import SplitMeta
 from trainables.data.store.once import Once
 from trainables.data.store.split_writer import write_split
 from trainables.errors import UserError
-from trainables.user_code import SEE_TRACEBACK, calling, is_ours, told
+from trainables.user_code import SEE_TRACEBACK, calling, is_interruption, is_ours, told
 
 SUFFIX = ".arrow"
 Progress = Callable[[str, int, int], None]  # (split, frames done, frames in all)
@@ -45,8 +45,8 @@ def open_source(
             f"the raw data of {dataset!r} must be readable, got {told(error)} for {given}; check "
             f"the file that is named, and its permissions; {SEE_TRACEBACK}"
         ) from error
-    except (Exception, SystemExit) as error:
-        if is_ours(build):
+    except BaseException as error:
+        if is_ours(build) or is_interruption(error):
             raise
         raise UserError(
             f"the source of data set {dataset!r} must open {given}, got {told(error)}; "
@@ -97,9 +97,15 @@ def _load_one(source: Source, split: str, position: int, size: tuple[int, int]) 
     """
     try:
         frame: object = source.load(split, position, size)
-    except (UserError, MemoryError):
+    except UserError as error:
+        if is_ours(source) or str(error).startswith("frame "):
+            raise
+        raise UserError(f"frame {position} of {split}: {error}") from error
+    except MemoryError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_interruption(error):
+            raise
         raise UserError(
             f"frame {position} of {split} must load, got {told(error)} from "
             f"{type(source).__name__}; fix its source or leave the frame out; {SEE_TRACEBACK}"

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from trainables.data.targets import own_classes_of, own_kinds_of
 from trainables.errors import UserError
 from trainables.registry.datasets import DATASETS
 from trainables.registry.lookup import DATASET, implementation
-from trainables.user_code import calling
+from trainables.user_code import calling, is_ours
 
 _SMALLEST_SIDE = 16  # pixels, as in `DataConfig`
 _MAX_THREADS = 16
+_FAR_METRES = 100.0  # beyond which cameras at hand see nothing
+_LOOKED_AT = 16  # frames of a split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,11 +111,15 @@ def convert(
                 num_classes=own_classes_of(spec),
             )
         num_frames, num_bytes = {}, 0
+        scenes: dict[str, set[str]] = {}
+        far: tuple[str, ...] = ()
         for split in SPLITS:
             written = Split(split_file(destination if kept else scratch, split))
             written.verify()
             num_frames[split] = written.num_frames
             num_bytes += written.path.stat().st_size
+            scenes[split] = set(written.scenes)
+            far = far or _far_away(written)
     return ConversionSummary(
         dataset=dataset,
         destination=destination,
@@ -120,7 +127,52 @@ def convert(
         num_frames=num_frames,
         num_bytes=num_bytes,
         seconds=time.perf_counter() - started,
-        notes=tuple(getattr(raw, "notes", ())),
+        notes=(*_notes(raw), *_scenes_of_both(raw, scenes), *far),
+    )
+
+
+def _notes(raw: object) -> tuple[str, ...]:
+    """Return what a source says of itself, sentence by sentence."""
+    rule = f"notes of source {type(raw).__name__}"
+    with calling(rule, raw):
+        notes: object = getattr(raw, "notes", ()) or ()
+        said = [notes] if isinstance(notes, str) else None
+        if said is None and isinstance(notes, Iterable):
+            said = list(notes)
+    if said is None or not all(isinstance(note, str) for note in said):
+        raise UserError(f"{rule} must be sentences, got {notes!r}; give a list of text, or none")
+    return tuple(said)
+
+
+def _scenes_of_both(raw: object, scenes: Mapping[str, set[str]]) -> tuple[str, ...]:
+    """Return the note on scenes of a user's own data that train and test have by the same name.
+
+    The sources of ours name scenes within a split, and know what belongs together.
+    """
+    both = sorted(set.intersection(*scenes.values()))
+    if not both or is_ours(raw):
+        return ()
+    more = f" and {len(both) - 1} more are" if len(both) > 1 else " is"
+    return (
+        f"scene {both[0]!r}{more} in {' and in '.join(scenes)}; if that is one place, move its "
+        "frames to one of them, because a model is not tested by what it was trained on, else "
+        "give the scenes other names",
+    )
+
+
+def _far_away(split: Split) -> tuple[str, ...]:
+    """Return the note on depths, in a few frames of a split, that can hardly be metres."""
+    if split.meta.depth_kind != "metric" or "depth" not in split.modalities:
+        return ()
+    depths = split.column("depth")
+    looked_at = range(0, split.num_frames, -(-split.num_frames // _LOOKED_AT))
+    known = [frame[frame > 0] for frame in (depths[index] for index in looked_at)]
+    nearest = min((float(frame.min()) for frame in known if frame.size), default=0.0)
+    if nearest < _FAR_METRES:
+        return ()
+    return (
+        f"no depth is below {nearest:g} metres; if the values are millimetres, divide them by "
+        "1000 and convert the data again",
     )
 
 

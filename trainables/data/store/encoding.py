@@ -89,10 +89,12 @@ def _stored_vectors(column: str, array: np.ndarray, frame: str) -> np.ndarray:
         wrong &= ~np.isnan(array).all(axis=-1)
     if wrong.any():
         first = ", ".join(f"{component:.4g}" for component in array[wrong][0])
+        remedy = "divide them by their length, and decode colours 0-255 first (value / 127.5 - 1)"
+        if not array[wrong][0].any():
+            remedy = "mark unknown pixels as NaN"
         raise UserError(
             f"frame {frame}: {column} must be unit vectors, or NaN in all three where unknown, got "
-            f"[{first}]; divide them by their length, and decode colours 0-255 first "
-            "(value / 127.5 - 1)"
+            f"[{first}]; {remedy}"
         )
     # A unit vector has a component of at least 0.57, so a known one never rounds to all zero.
     scaled = np.rint(np.nan_to_num(array) * NORMAL_SCALE)

@@ -16,6 +16,7 @@ Encoded columns (PNG, or JPEG for the image) hold one compressed frame per row; 
 decoded once, on first use, into memory of the process.
 """
 
+import errno
 import math
 import os
 from collections.abc import Callable
@@ -55,6 +56,11 @@ class Split:
             *(pa.ArrowException, ValueError, KeyError, TypeError, OSError),
             *(AttributeError, OverflowError, RecursionError),
         ) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
+                raise UserError(
+                    f"{self.location} must be readable, got {os.strerror(error.errno)!r}; check "
+                    "its permissions, and those of its folder"
+                ) from None
             raise UserError(
                 f"{self.location} must be a complete store file, got {first_line(error)}; {remedy}"
             ) from None

@@ -201,6 +201,23 @@ class MaskRegistry:
         if self._sparse:
             torch._foreach_mul_([w for _, w, _ in self._sparse], [m for _, _, m in self._sparse])
 
+    @torch.no_grad()
+    def require_zeros(self, what: str) -> None:
+        """Raise `UserError` if a pruned weight is not zero: a network's own code has changed it.
+
+        what: the network, for the message.
+        """
+        if not self._sparse:
+            return
+        changed = [((weight != 0) & (mask == 0)).any() for _, weight, mask in self._sparse]
+        wrong = torch.stack(changed).tolist()
+        if any(wrong):
+            raise UserError(
+                f"{what} must leave pruned weights at zero, but its forward changes those of "
+                f"`{self._sparse[wrong.index(True)][0]}`; compute another weight from them, and "
+                "leave the parameter as it is"
+            )
+
     def attach(self, optimiser: torch.optim.Optimizer) -> RemovableHandle:
         """Mask the weights after every step of `optimiser` from now on.
 

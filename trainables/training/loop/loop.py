@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainables.config import TrialConfig
 from trainables.cost.cost_model import regrowth_step_flops
 from trainables.data.loading.loader import BatchSource
-from trainables.errors import Failure
+from trainables.models.not_finite import Weights, require_finite_predictions
 from trainables.seeds import derive_seed
 from trainables.sparsity.agreement import Ballots, add_ballots, count_ballots
 from trainables.sparsity.masking.masks import MaskRegistry
@@ -21,11 +21,15 @@ from trainables.sparsity.method import Method, Proposal
 from trainables.sparsity.schedule import density_at, drop_fraction_at, prune_due, regrow_due
 from trainables.sparsity.structures.structure import Structure
 from trainables.tasks.base import Task
+from trainables.training.loop.divergence import Diverged, diverged
 from trainables.training.loop.phases import Phases
 from trainables.training.loop.replay import StepRunner, recorder_for
 from trainables.training.loop.rule import Rule
 from trainables.training.loop.step import GradientStep
 from trainables.training.summary import warn_of_collapse
+from trainables.user_code import calling, described
+
+__all__ = ["Diverged", "TrainingLoop"]
 
 _COUNTERS = (
     "pretrain_step",
@@ -36,10 +40,6 @@ _COUNTERS = (
     "num_updates",
     "growth_ballots",
 )
-
-
-class Diverged(Failure):
-    """Reports that the training loss, or a score, became NaN or infinite."""
 
 
 class TrainingLoop:
@@ -161,7 +161,8 @@ class TrainingLoop:
         """
         position = self._phases.position(self.pretrain_step, self.step)
         devices = [torch.cuda.current_device()] if self.device == "cuda" else []
-        with torch.random.fork_rng(devices=devices), self._explained():
+        untrained = None if self.step or self.pretrain_step else Weights(self.model)
+        with torch.random.fork_rng(devices=devices), self._explained(untrained):
             torch.manual_seed(derive_seed(self.config.seed, "dropout", position))
             self._advance(position)
 
@@ -322,25 +323,27 @@ class TrainingLoop:
     def _start_step(self) -> None:
         start_step = getattr(self.model, "start_step", None)
         if start_step is not None:
-            if self.in_pretraining:
-                start_step("pretrain", self.pretrain_step)
-            else:
-                start_step("train", self.step)
+            with calling(f"start_step() of model {described(self.model)!r}", self.model):
+                if self.in_pretraining:
+                    start_step("pretrain", self.pretrain_step)
+                else:
+                    start_step("train", self.step)
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn a loss or a score that is not finite into a `Diverged` that says what to lower."""
+    def _explained(self, untrained: Weights | None = None) -> Iterator[None]:
+        """Turn a loss or a score that is not finite into a `Diverged` that says what to lower.
+
+        untrained: the weights before the first step of all, if this is it.
+        """
         try:
             yield
         except FloatingPointError as error:
             at = f"step {self.step} of {self.config.training.steps}"
             if self.in_pretraining:
                 at = f"pre-training step {self.pretrain_step} of {self.pretrain_steps}"
-            remedy = "lower optimiser.learning_rate or set optimiser.clip_norm"
-            if not self.step and not self.pretrain_step:
-                remedy += "; no step was taken yet, so look at the losses and the targets first"
-            raise Diverged(
-                f"{error} at {at} "
-                f"({self.config.method}, learning rate {self.config.optimiser.learning_rate:g}); "
-                f"{remedy}"
-            ) from error
+            if untrained is not None:
+                untrained.put_back()
+                images = self.source.train_batch(0).images_BCHW
+                with self.gradient_step.autocast():
+                    require_finite_predictions(self.model, images, tuple(self.tasks))
+            raise diverged(error, self.config, at, untrained=untrained is not None) from error

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data.batch import Batch
+from trainables.errors import UserError
 from trainables.tasks.base import Task
 from trainables.tasks.calls import loss_of
+from trainables.user_code import calling, described
 
 
 def weighted_loss(weights: Mapping[str, float], losses: Mapping[str, Tensor]) -> Tensor:
@@ -43,7 +45,19 @@ def auxiliary_loss(
         return None
     needed = getattr(model, "needs_image_losses", False)
     losses = _image_losses(tasks, predictions, batch) if needed else {}
-    return cast(Tensor, cast(Any, model).auxiliary_loss(losses))
+    with calling(f"auxiliary_loss() of model {described(model)!r}", model):
+        added: object = cast(Any, model).auxiliary_loss(losses)
+    if added is None:
+        return None
+    if isinstance(added, (int, float)):
+        return torch.tensor(float(added), device=batch.images_BCHW.device)
+    if not isinstance(added, Tensor) or added.ndim:
+        shape = f"shape {tuple(added.shape)}" if isinstance(added, Tensor) else repr(added)
+        raise UserError(
+            f"auxiliary_loss() of model {described(model)!r} must return a tensor without "
+            f"dimensions, got {shape}; return a sum or a mean"
+        )
+    return added
 
 
 @torch.no_grad()

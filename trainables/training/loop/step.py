@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.data.batch import Batch
-from trainables.models.passes import differentiating, predict
+from trainables.models.passes import differentiating, predict, require_dense_gradients
 from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.tasks.base import Task
 from trainables.training.device import autocast_factory, resolve_precision
@@ -104,6 +104,7 @@ class GradientStep:
             with differentiating(self._model, tuple(self._tasks.values()), compute):
                 self._scaler.scale(loss).backward()
             self.loss_sum += loss.detach()
+        require_dense_gradients(self._model)
         self._scaler.unscale_(self.optimiser)
         self._registry.apply_to_gradients()
         if config.optimiser.clip_norm is not None:
@@ -114,12 +115,11 @@ class GradientStep:
     def finish(self) -> None:
         """Count the step. Raises `FloatingPointError` for a loss that is not finite.
 
-        On a GPU the loss is only checked every so many steps.
+        On a GPU the loss is only checked after a report's first step, and every so many.
         """
         self.loss_count += 1
-        if self.loss_count % _LOSS_CHECK_STEPS[self._device] == 0 and not bool(
-            torch.isfinite(self.loss_sum)
-        ):
+        due = self.loss_count == 1 or self.loss_count % _LOSS_CHECK_STEPS[self._device] == 0
+        if due and not bool(torch.isfinite(self.loss_sum)):
             raise self._not_finite(float(self.loss_sum))
 
     def differentiate(self, batch: Batch, *, auxiliary: bool) -> None:
@@ -185,4 +185,7 @@ class GradientStep:
         if not auxiliary:
             return loss
         added = auxiliary_loss(self._model, self._tasks, predictions, batch)
-        return loss if added is None else loss + added
+        if added is None:
+            return loss
+        self._last_losses["auxiliary_loss()"] = added.detach()
+        return loss + added

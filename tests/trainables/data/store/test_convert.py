@@ -173,3 +173,16 @@ def test_adashare_frames_convert(real_data, tmp_path):
     labels = split.column("segmentation")
     assert set(np.unique(labels)) <= {*range(40), 255}
     assert (labels[:, :2] == 255).all()  # the white frame
+
+
+def test_a_stored_file_that_may_not_be_read_is_not_called_damaged(raw, tmp_path, monkeypatch):
+    convert("nyu-v2", raw, tmp_path / "store", SIZE)
+
+    def denied(path):
+        raise PermissionError(13, f"Failed to open local file '{path}'")
+
+    monkeypatch.setattr("trainables.data.store.split_file._open", denied)
+    with pytest.raises(
+        UserError, match=r"test\.arrow must be readable, got 'Permission denied'; ch"
+    ):
+        Split(tmp_path / "store" / "test.arrow")
