@@ -34,6 +34,10 @@ class StudyScheduler(ParetoASHA):
         """Return the trial's name in the study."""
         return str(trial.config["name"])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but who is asked: Tune pickles its configuration for `Tuner.restore`."""
+        return {**self.__dict__, "worth_finishing": None}
+
 
 def make_scheduler(plan: Plan, worth_finishing: Worth | None = None) -> StudyScheduler | None:
     """Return a scheduler for the study's objectives; None where trials are not to be stopped.

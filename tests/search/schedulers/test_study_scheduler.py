@@ -2,12 +2,14 @@
 
 import math
 import random
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 
 from search.plans.objective_values import final_density
 from search.plans.plan import Plan
@@ -243,3 +245,12 @@ def test_a_trial_that_was_spared_stays_so_whatever_is_believed_later(tmp_path: P
         reports = past_reports(files, driver_of(plan, record).trials())
         assert sorted(replay(again, "s", reports)) == ([] if answer else compared[3:])
     assert asked == 2 * compared[3:]
+
+
+def test_tune_can_pickle_it_whoever_is_asked() -> None:
+    lock = threading.RLock()  # as a driver's connections have
+    scheduler = scheduler_of(plan_of(), lambda number, metrics: bool(lock))
+    again = cloudpickle.loads(cloudpickle.dumps(scheduler))
+    assert again.worth_finishing is None
+    assert scheduler.worth_finishing is not None
+    assert again.keeps("s-00000", config_of(), result_of(0.5, 0.1))
