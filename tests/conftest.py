@@ -13,6 +13,8 @@ hypothesis.settings.load_profile("untimed")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray's workers are content with what others leave of the processor; beside other tests, nothing is.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
