@@ -215,7 +215,7 @@ def _require_record(name: str, directory: Path) -> None:
 def _read_record(folder: Path) -> tuple[dict[str, Any], pa.Table]:
     facts, path = _read_facts(folder / "study.json"), folder / "trials.parquet"
     table, name = _read_table(path), facts.get("name")
-    others = [trial for trial in table["trial"].to_pylist() if trial.rpartition("-")[0] != name]
+    others = [trial for trial in table["trial"].to_pylist() if str(trial).rpartition("-")[0] != name]
     if name and others:
         raise UserError(
             f"{str(path)!r} must hold the trials of {name!r}, got {others[0]!r} of another study; "

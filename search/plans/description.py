@@ -175,7 +175,8 @@ def check_version(known: Mapping[str, Any]) -> None:
         name = (wrong or ["budget"])[0]
         raise UserError(
             f"study.json of {known['name']!r} must hold {name!r} as it was written, got "
-            f"{known.get(name, 'none')!r}; restore the file from a copy"
+            f"{repr(known[name])[:100] if name in known else 'no such entry'}; restore the file "
+            "from a copy"
         )
 
 

@@ -102,9 +102,10 @@ class Draws:
         told = told_of(self._plan, trial)
         self._sampler.tell(self._places[trial.number], trial.user_attrs["status"], *told)
 
-    def worth_finishing(self, trial: FrozenTrial) -> bool:
+    def worth_finishing(self, trial: FrozenTrial, fraction: float) -> bool:
         """Return whether a trial at work is worth what is left of it, as `TrialSampler` does."""
-        return self._sampler.worth_finishing(self._places[trial.number], self._plan.space)
+        place = self._places[trial.number]
+        return self._sampler.worth_finishing(place, self._plan.space, fraction)
 
     def further_gain(self, num_trials: int) -> float | None:
         """Return what so many more trials would add to the hypervolume, as `TrialSampler` does."""

@@ -201,7 +201,7 @@ class Ledger:
     def worth_finishing(self, number: int, metrics: Mapping[str, float]) -> bool:
         """Return whether a trial that its scheduler would stop after this report is to go on."""
         self.reported(number, metrics)  # a scheduler hears of it first
-        return self._draws.worth_finishing(self._trials[number])
+        return self._draws.worth_finishing(self._trials[number], metrics.get(_FRACTION, 0.0))
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record an end, once; a trial that has ended already stays as it is.

@@ -146,11 +146,12 @@ class CurveModel:
         return outlook.batch_gain(candidates, num_trials, generator)
 
     @threadpool_limits.wrap(limits=1)
-    def worth_finishing(self, number: int, space: Space) -> bool:
-        """Return whether a trial at work is worth what is left of its training.
+    def worth_finishing(self, number: int, space: Space, fraction: float) -> bool:
+        """Return whether a trial at work is worth what is left of its training after `fraction`.
 
         It is where an epoch more of it promises as much as one of the best new candidate: where
-        its own expected gain is at least the candidate's, times the share of training left.
+        its own expected gain is at least the candidate's, times the share of training left. Of
+        a trial that has not reported after a milestone nothing is expected.
         """
         trial = self._curves[number]
         curves = self._drawn_in(space)
@@ -162,8 +163,7 @@ class CurveModel:
         fresh = drawn_and_mutated(space, outlook.parents, generator)
         others = [c.params for c in curves if not c.ended and c is not trial]
         own, *new = outlook.scores(others, [trial.params, *fresh], generator)[:, 0]
-        left = 1.0 - max(fraction for fraction, _, _ in trial.points.values())
-        return bool(own > 0.0 and own >= left * max(new))
+        return bool(own > 0.0 and own >= (1.0 - fraction) * max(new))
 
     def recent_gain(self, num_trials: int) -> float | None:
         """Return the same as `further_gain`, by what the study's own last trials added."""

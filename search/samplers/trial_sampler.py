@@ -132,13 +132,13 @@ class TrialSampler:
         gain = self._curves.further_gain(space, num_trials) if self._sampler == CURVES else None
         return self._curves.recent_gain(num_trials) if gain is None else gain
 
-    def worth_finishing(self, number: int, space: Space) -> bool:
-        """Return whether a trial at work is worth what is left of its training; no without a model.
+    def worth_finishing(self, number: int, space: Space, fraction: float) -> bool:
+        """Return whether a trial is worth what is left of it after `fraction`; no without a model.
 
         For trials that a scheduler would stop: it goes by where others are, the model by what it
         expects of the end.
         """
-        return self._sampler == CURVES and self._curves.worth_finishing(number, space)
+        return self._sampler == CURVES and self._curves.worth_finishing(number, space, fraction)
 
     def learn(
         self,

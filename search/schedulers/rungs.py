@@ -9,7 +9,7 @@ instead of by one number. Let R be the records of a rung and v a trial that reac
 unless it is spared, which is not for this module to say, and is recorded either way. What comes
 before v is Deb's order (Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm",
 section VI): feasible vectors by non-domination rank, then infeasible ones by how much they violate,
-then vectors that hold a NaN. Laws, each a test:
+then vectors that hold a NaN. Laws of what is not spared, each a test:
 
 - a trial that dominates every record is never stopped, and the first trial never is;
 - on the same records, whatever dominates a trial that is kept is kept too;

@@ -13,6 +13,8 @@ from search.schedulers.pareto_asha import ParetoASHA
 from trainables.report import describe
 from trainables.sweep.folder import trial_name
 
+_FRACTION = "training/fraction"
+
 # Whether the trial of a number, with what it reports, is worth what is left of its training.
 Worth = Callable[[int, Mapping[str, float]], bool]
 
@@ -65,7 +67,7 @@ def make_scheduler(plan: Plan, worth_finishing: Worth | None = None) -> StudySch
     scheduler = StudyScheduler(
         plan.objectives,
         ["max" if describe(name).direction == "maximize" else "min" for name in plan.objectives],
-        time_attr="training/fraction",
+        time_attr=_FRACTION,
         grace_period=plan.rungs.grace,
         max_t=plan.rungs.maximum,
         reduction_factor=plan.rungs.reduction_factor,

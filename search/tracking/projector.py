@@ -93,7 +93,7 @@ class Projector:
                     break
                 if silent >= timeout_seconds and not said:
                     said = True
-                    logger.warning("tracking: MLflow is slow; Ctrl-C leaves, %s", self._remedy)
+                    logger.warning("tracking: MLflow is slow; Ctrl-C ends the wait, and %s", self._remedy)
                 self._changed.wait(timeout_seconds / 10)
             self._stopping = True
             self._process.kill()  # all is written, and Python takes seconds to put MLflow away
@@ -138,6 +138,8 @@ class Projector:
                 self._changed.notify_all()
                 return
             self._heard = time.monotonic()
+            if "alive" in message:
+                self._problem = ""  # what was away is there again
             if not self._stopping:
                 self.parent_run_id = message.get("opened", self.parent_run_id)
             if "closed" in message:

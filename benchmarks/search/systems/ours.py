@@ -70,7 +70,7 @@ class Ours:
             report.fraction,
             report.values,
             violation=report.violation if self._variant.constraints else 0.0,
-            spared=lambda: self._sampler.worth_finishing(number, self._space),
+            spared=lambda: self._sampler.worth_finishing(number, self._space, report.fraction),
         )
 
     def end(self, number: int, report: Report, *, complete: bool) -> None:

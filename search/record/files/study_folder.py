@@ -157,10 +157,11 @@ def past_reports(
     files: StudyFiles, trials: Sequence[FrozenTrial]
 ) -> list[tuple[FrozenTrial, dict[str, float]]]:
     """Return trials and metrics of all reports on disk, in the order they came."""
-    reports = [
-        (row["at"], trial.number, trial, row["metrics"])
-        for trial in trials
-        for row in read_json_lines(files.reports(trial.number))
-    ]
+    reports = []
+    for trial in trials:
+        at = 0.0
+        for row in read_json_lines(files.reports(trial.number)):
+            at = max(at, row["at"])  # a clock may be set back, but not the order of a file
+            reports.append((at, trial.number, trial, row["metrics"]))
     reports.sort(key=lambda report: report[:2])
     return [(trial, metrics) for _, _, trial, metrics in reports]

@@ -65,7 +65,7 @@ def num_recorded(path: Path, study: str) -> int:
     except (UserError, KeyError) as error:
         logger.warning("not used: %s", error)
         return 0
-    if others := [name for name in names if name.rpartition("-")[0] != study]:
+    if others := [name for name in names if str(name).rpartition("-")[0] != study]:
         logger.warning("not used: %s, which holds %s of another study", path, others[0])
         return 0
     return len(names)

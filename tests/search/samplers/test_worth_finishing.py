@@ -39,8 +39,10 @@ def known(xs: Sequence[float], seed: int = 0) -> CurveModel:
 def asked(x: float, params: dict[str, Any] | None = None, fraction: float = 0.34) -> bool:
     model = known([0.0, 0.1, 0.3, 0.7, 0.9, 1.0])
     model.started(6, params or {"x": x})
-    model.reported(6, fraction, early(x))
-    return model.worth_finishing(6, SPACE)
+    for reported in sorted({0.12, 0.34, fraction}):  # the model keeps the first after a milestone
+        if reported <= fraction:
+            model.reported(6, reported, early(x))
+    return model.worth_finishing(6, SPACE, fraction)
 
 
 def test_what_is_expected_at_the_end_counts_and_not_where_others_are() -> None:
@@ -79,17 +81,17 @@ def test_of_what_is_not_known_nothing_is_expected() -> None:
     assert not asked(0.5, {"y": 0.5})  # of another space
     model = known([0.0, 1.0])
     model.started(2, {"x": 0.5})
-    assert not model.worth_finishing(2, SPACE)  # it has said nothing
+    assert not model.worth_finishing(2, SPACE, 0.34)  # it has said nothing
     model = known([0.0])
     model.started(1, {"x": 0.5})
     model.reported(1, 0.34, early(0.5))
-    assert not model.worth_finishing(1, SPACE)  # too few are complete
+    assert not model.worth_finishing(1, SPACE, 0.34)  # too few are complete
     model = known([0.0, 0.3])
     for number in range(2):
         model.ended(number, END[0.3], {"cap": 1.0})
     model.started(2, {"x": 0.5})
     model.reported(2, 0.34, early(0.5))
-    assert not model.worth_finishing(2, SPACE)  # none holds the constraints
+    assert not model.worth_finishing(2, SPACE, 0.34)  # none holds the constraints
 
 
 def test_another_at_work_that_promises_the_same_makes_it_worth_less() -> None:
@@ -97,7 +99,7 @@ def test_another_at_work_that_promises_the_same_makes_it_worth_less() -> None:
     for number in (6, 7, 8):
         model.started(number, {"x": 0.5})
         model.reported(number, 0.34, early(0.5))
-    assert not model.worth_finishing(6, SPACE)
+    assert not model.worth_finishing(6, SPACE, 0.34)
 
 
 @pytest.mark.parametrize("x", [0.0, 0.4, 0.5])
@@ -111,7 +113,7 @@ def test_the_answer_depends_on_what_was_told_and_not_on_when(x: float) -> None:
         second.reported(number, 1 / 3, early(other))
     first.started(4, {"x": x})
     first.reported(4, 0.34, early(x))
-    answers = [model.worth_finishing(4, SPACE) for model in (first, first, second)]
+    answers = [model.worth_finishing(4, SPACE, 0.34) for model in (first, first, second)]
     assert len(set(answers)) == 1
 
 
@@ -124,4 +126,4 @@ def test_only_a_sampler_with_a_model_expects_anything(sampler: str, expected: bo
         one.tell(number, "complete", END[x])
     one.ask(6, SPACE, {"x": 0.5})
     one.report(6, 0.34, early(0.5), {})
-    assert one.worth_finishing(6, SPACE) == expected
+    assert one.worth_finishing(6, SPACE, 0.34) == expected
