@@ -93,7 +93,7 @@ class Projector:
                     break
                 if silent >= timeout_seconds and not said:
                     said = True
-                    logger.warning("tracking: MLflow is slow; Ctrl-C ends the wait, and %s", self._remedy)
+                    logger.warning("tracking: MLflow is slow; Ctrl-C ends this, %s", self._remedy)
                 self._changed.wait(timeout_seconds / 10)
             self._stopping = True
             self._process.kill()  # all is written, and Python takes seconds to put MLflow away
