@@ -21,7 +21,6 @@ from analysis.studies import tracking
 from trainables import report
 from trainables.errors import UserError, unknown_name
 from trainables.integrity.checksums import read_sealed, read_table
-from trainables.sweep.folder import of_other_studies
 from trainables.terminal.as_typed import study_command
 from trainables.terminal.command_line import masked
 
@@ -216,8 +215,9 @@ def _require_record(name: str, directory: Path) -> None:
 def _read_record(folder: Path) -> tuple[dict[str, Any], pa.Table]:
     facts, path = _read_facts(folder / "study.json"), folder / "trials.parquet"
     table, name = _read_table(path), str(facts.get("name", ""))
-    others = of_other_studies(table["trial"].to_pylist(), name) if name else []
-    if others:
+    trials = map(str, table["trial"].to_pylist())
+    others = [trial for trial in trials if trial.rpartition("-")[0] != name]
+    if name and others:
         raise UserError(
             f"{str(path)!r} must hold the trials of {name!r}, got {others[0]!r} of another study; "
             f"`{study_command('search sync', name, folder.parent)}` writes it anew"

@@ -16,7 +16,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -261,11 +261,6 @@ class TrialFolder:
 def trial_name(sweep: str, number: int) -> str:
     """Return the name of a trial, as a study of the same name has it."""
     return f"{sweep}-{number:05d}"
-
-
-def of_other_studies(names: Iterable[object], study: str) -> list[object]:
-    """Return those of trials' names that `trial_name` does not give in a study."""
-    return [name for name in names if str(name).rpartition("-")[0] != study]
 
 
 def trial_number(text: str, study: str) -> int:

@@ -14,7 +14,7 @@ from search.record.front import CONFIRMS
 from trainables.errors import UserError
 from trainables.integrity.checksums import read_table, write_table
 from trainables.registry.lookup import METHOD
-from trainables.sweep.folder import of_other_studies, trial_name
+from trainables.sweep.folder import trial_name
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def num_recorded(path: Path, study: str) -> int:
     except (UserError, KeyError) as error:
         logger.warning("not used: %s", error)
         return 0
-    if others := of_other_studies(names, study):
+    if others := [name for name in names if str(name).rpartition("-")[0] != study]:
         logger.warning("not used: %s, which holds %s of another study", path, others[0])
         return 0
     return len(names)
