@@ -49,8 +49,9 @@ test-slow: $(STAMP) ## the slow tests
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --maxschedchunk 1 --timeout 600 \
 	  -m 'slow and not gpu and not cluster' $(ARGS) || test $$? -eq 5
 
+# Those with Ray wait for half of their time, so three workers share two cores.
 test-all: $(STAMP) ## the quick and the slow ones in one run, which keeps two cores busier
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --maxschedchunk 1 --timeout 600 \
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --maxschedchunk 1 --timeout 600 \
 	  -m 'not gpu and not cluster' $(ARGS)
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
