@@ -8,7 +8,7 @@ command lines show its traceback with `--debug`. Our own errors pass unchanged.
 import contextlib
 import sysconfig
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import BuiltinFunctionType, FrameType, FunctionType, MethodType
 from typing import Any
@@ -36,19 +36,23 @@ def described(value: object) -> str:
 
 
 @contextlib.contextmanager
-def calling(what: str, owner: object, remedy: str = "mend it there") -> Iterator[None]:
+def calling(
+    what: str, owner: object, remedy: str | Callable[[BaseException], str] = "mend it there"
+) -> Iterator[None]:
     """Turn whatever the block raises into a `UserError`, if `owner` is a user's own.
 
     The block must only call the owner's code. what: what is called, for the message. owner: a
     model, a task, a method or a source, or its class; the errors of ours pass unchanged.
-    `UserError`, a full disk and a lack of memory pass, too.
+    `UserError`, a full disk and a lack of memory pass, too. remedy: text, or what makes it of the
+    error, so that a block which succeeds costs nothing.
     """
     try:
         yield
     except BaseException as error:
         if is_ours(owner) or _passes(error):
             raise
-        raise UserError(_message(what, error, owner, remedy)) from error
+        said = remedy if isinstance(remedy, str) else remedy(error)
+        raise UserError(_message(what, error, owner, said)) from error
 
 
 @contextlib.contextmanager

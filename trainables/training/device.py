@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError, is_out_of_memory, unknown_name
@@ -79,12 +79,18 @@ def placed(model: nn.Module, device: str, *, channels_last: bool) -> nn.Module:
       with a layer whose gradient a CPU would write past its memory stays contiguous there.
     """
     model = model.to(device)
-    unsafe = device == "cpu" and any(map(_overruns_in_channels_last, model.modules()))
+    unsafe = [m for m in model.modules() if device == "cpu" and _overruns_in_channels_last(m)]
+    for layer in unsafe:
+        layer.register_forward_pre_hook(_contiguous)  # a user's `permute` may make what it is given
     wanted = torch.channels_last if channels_last and not unsafe else torch.contiguous_format
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=wanted)
     return model
+
+
+def _contiguous(layer: nn.Module, given: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple(value.contiguous() if isinstance(value, Tensor) else value for value in given)
 
 
 def _overruns_in_channels_last(module: nn.Module) -> bool:
