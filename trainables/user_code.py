@@ -6,6 +6,7 @@ command lines show its traceback with `--debug`. Our own errors pass unchanged.
 """
 
 import contextlib
+import functools
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,8 @@ SEE_TRACEBACK = "--debug shows the whole traceback"
 _ROOT = Path(__file__).parents[1]
 _OURS = tuple(_ROOT / package for package in OUR_PACKAGES)
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
-_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
+_CACHED = type(functools.cache(len))  # its class has no public name
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, _CACHED)
 _MAX_CHARACTERS = 400  # of an error's text; libraries append whole manuals
 
 

@@ -89,18 +89,18 @@ def require_predictions(
             )
 
 
-def require_dense_gradients(model: nn.Module) -> None:
-    """Raise `UserError` for a parameter of a user's model whose gradient is a sparse tensor.
+def require_dense_gradients(model: nn.Module, gradients: Mapping[str, Tensor | None]) -> None:
+    """Raise `UserError` if a gradient in a user's model, by parameter name, is a sparse tensor.
 
-    Masks, clipping and the optimisers work on all entries of a gradient.
+    Scores, masks, clipping and the optimisers work on all entries of a gradient.
     """
     if is_ours(model):
         return
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None and parameter.grad.layout is not torch.strided:
+    for name, gradient in gradients.items():
+        if gradient is not None and gradient.layout is not torch.strided:
             raise UserError(
                 f"model {described(model)!r}: the gradient of `{name}` must be dense, got one of "
-                f"layout {parameter.grad.layout}; leave out `sparse=True` (of nn.Embedding), and "
+                f"layout {gradient.layout}; leave out `sparse=True` (of nn.Embedding), and "
                 "hold sparse parameters as dense ones"
             )
 

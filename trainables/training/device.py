@@ -136,9 +136,9 @@ def require_memory(config: TrialConfig, device: str, num_evaluated: int) -> None
     Networks need many times as much; what is refused here would be ended by the system, without a
     word. num_evaluated: how many frames the largest evaluated split has.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory, owner = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
     if device == "cuda":
-        memory = torch.cuda.get_device_properties(0).total_memory
+        memory, owner = torch.cuda.get_device_properties(0).total_memory, "the GPU"
     training = config.training
     for name, count, size in (
         ("batch_size", training.batch_size, config.data.crop),
@@ -151,7 +151,7 @@ def require_memory(config: TrialConfig, device: str, num_evaluated: int) -> None
         needed = count * math.prod(size) * _IMAGE_BYTES
         if needed > memory:
             raise UserError(
-                f"`training.{name}` must fit in the memory of the {device}, got {count} images of "
+                f"`training.{name}` must fit in the memory of {owner}, got {count} images of "
                 f"{size[0]}x{size[1]}, which are {needed / 1e9:,.1f} of {memory / 1e9:,.1f} GB "
                 "before any layer; lower it"
             )
