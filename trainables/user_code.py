@@ -6,9 +6,10 @@ command lines show its traceback with `--debug`. Our own errors pass unchanged.
 """
 
 import contextlib
+import functools
 import sysconfig
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import BuiltinFunctionType, FrameType, FunctionType, MethodType
 from typing import Any
@@ -21,7 +22,8 @@ SEE_TRACEBACK = "--debug shows the whole traceback"
 _ROOT = Path(__file__).parents[1]
 _OURS = tuple(_ROOT / package for package in OUR_PACKAGES)
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
-_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
+_CACHED = type(functools.cache(len))  # its class has no public name
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, _CACHED)
 _MAX_CHARACTERS = 400  # of an error's text; libraries append whole manuals
 
 
@@ -36,19 +38,23 @@ def described(value: object) -> str:
 
 
 @contextlib.contextmanager
-def calling(what: str, owner: object, remedy: str = "mend it there") -> Iterator[None]:
+def calling(
+    what: str, owner: object, remedy: str | Callable[[BaseException], str] = "mend it there"
+) -> Iterator[None]:
     """Turn whatever the block raises into a `UserError`, if `owner` is a user's own.
 
     The block must only call the owner's code. what: what is called, for the message. owner: a
     model, a task, a method or a source, or its class; the errors of ours pass unchanged.
-    `UserError`, a full disk and a lack of memory pass, too.
+    `UserError`, a full disk and a lack of memory pass, too. remedy: text, or what makes it of the
+    error, so that a block which succeeds costs nothing.
     """
     try:
         yield
     except BaseException as error:
         if is_ours(owner) or _passes(error):
             raise
-        raise UserError(_message(what, error, owner, remedy)) from error
+        said = remedy if isinstance(remedy, str) else remedy(error)
+        raise UserError(_message(what, error, owner, said)) from error
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """A network that a trial cannot train, mask, save or load is refused before training."""
 
+import functools
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from tests.contracts.conftest import MicroTrial
 from trainables.errors import Failure, UserError
+from trainables.training import assembly
 from trainables.training.trial import TrialRun
 
 
@@ -324,3 +326,19 @@ def test_a_task_that_serves_no_weight_has_no_vote(
     # The stem's 216, the linear layer's 64 and the two other heads' 32: half of them, exactly.
     assert (trial.registry.total, trial.registry.kept) == (312, 156)
     assert set(trial.loop.ballots()) == {"stem.weight", "mix.weight"}  # of the two others
+
+
+def test_what_weights_serve_is_found_on_the_cpu(
+    micro_trial: MicroTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+
+    def called(name: str, real: Any, *given: Any, **more: Any) -> Any:
+        order.append(name)
+        return real(*given, **more)
+
+    for name in ("service_of", "placed"):
+        real = getattr(assembly, name)
+        monkeypatch.setattr(assembly, name, functools.partial(called, name, real))
+    run(micro_trial, Net)
+    assert order == ["service_of", "placed"]

@@ -1,5 +1,6 @@
 """What a user's own model, task, rule or source raises is one message that says where."""
 
+import functools
 import importlib
 import json
 import sys
@@ -268,6 +269,11 @@ def test_a_class_whose_attributes_raise_is_theirs() -> None:
             raise RuntimeError(f"no {name}")
 
     assert not is_ours(Closed())
+
+
+def test_a_function_that_remembers_its_answers_is_of_its_package() -> None:
+    assert is_ours(functools.cache(bug))
+    assert not is_ours(functools.cache(line_of))
 
 
 def test_a_bug_of_ours_says_so_with_our_line() -> None:

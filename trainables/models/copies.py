@@ -68,7 +68,7 @@ def unchanged(model: nn.Module, *, parameters: bool = True) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     tensors = [buffer for buffer in model.buffers() if id(buffer) not in seen]
     tensors += list(model.parameters()) if parameters else []
-    undo += [_put_back(tensor) for tensor in tensors]
+    undo += [putting_back(tensor) for tensor in tensors]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     for parameter, _ in gradients:
         parameter.grad = None  # else a backward pass would add to what is kept
@@ -97,6 +97,16 @@ def draws_put_back(model: nn.Module) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
+def host_draws() -> dict[str, object]:
+    """Return the states of the host's generators that a network usually draws from, by name."""
+    kind, keys, position, *rest = np.random.get_state()
+    return {
+        "Python's `random`": random.getstate(),
+        "`numpy.random`": (kind, np.asarray(keys).tobytes(), position, *rest),
+        "torch on the CPU": torch.random.default_generator.get_state().numpy().tobytes(),
+    }
+
+
 def tensors_in(value: object) -> Iterator[Tensor]:
     """Yield the tensors in nested containers; other objects are not looked into."""
     if isinstance(value, Tensor):
@@ -120,7 +130,7 @@ def _undo(value: Any, seen: set[int]) -> Iterator[Callable[[], None]]:
         return  # they have their own turn
     seen.add(id(value))
     if isinstance(value, Tensor):
-        yield _put_back(value)
+        yield putting_back(value)
     elif isinstance(value, (dict, set)):
         contents = value.copy()
 
@@ -141,7 +151,8 @@ def _undo(value: Any, seen: set[int]) -> Iterator[Callable[[], None]]:
             yield from _undo(inner, seen)
 
 
-def _put_back(tensor: Tensor) -> Callable[[], None]:
+def putting_back(tensor: Tensor) -> Callable[[], None]:
+    """Return what gives a tensor the values back that it has now, in the memory it has now."""
     # What has no memory of its own for every entry cannot be written to, here or in `forward`.
     dense = tensor.layout is torch.strided and not tensor.is_inference()
     if not dense or any(

@@ -2,10 +2,12 @@
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
 
 from trainables.errors import UserError, unknown_name
 from trainables.models.base import SHARED
@@ -51,11 +53,12 @@ def require_members(name: str, model: object, num_channels: Mapping[str, int]) -
 
 def _require_tree(name: str, model: nn.Module) -> None:
     """Raise `UserError` for a part that contains itself, which every walk would follow for ever."""
-    waiting: list[tuple[str, nn.Module, dict[int, str]]] = [("", model, {})]
+    above: dict[int, str] = {}  # the parts around the one at hand, by the tables of their parts
     clear: set[int] = set()
-    while waiting:
-        path, module, above = waiting.pop()
-        # Of a weak reference to a module, the identity of what it stands for.
+
+    def enter(path: str, module: nn.Module) -> None:
+        # Not `named_children()`, which refuses a weak reference to a module. The table is the same
+        # object through such a reference, and tells what it stands for.
         parts = module._modules
         if id(parts) in above:
             whole = f"`{above[id(parts)]}`" if above[id(parts)] else "the model itself"
@@ -63,21 +66,23 @@ def _require_tree(name: str, model: nn.Module) -> None:
                 f"model {name!r}: no part may contain itself, but `{path}` is {whole} again; keep "
                 "a reference to it in a list or tuple, which makes it no part"
             )
-        if id(parts) in clear and not above:
-            continue
+        if id(parts) in clear:
+            return
+        above[id(parts)] = path
+        for leaf, part in parts.items():
+            if part is not None:
+                enter(f"{path}.{leaf}" if path else leaf, part)
+        del above[id(parts)]
         clear.add(id(parts))
-        within = {**above, id(parts): path}
-        waiting += [
-            (f"{path}.{leaf}" if path else leaf, part, within)
-            for leaf, part in parts.items()
-            if part is not None
-        ]
+
+    enter("", model)
 
 
 def _require_plain(name: str, model: nn.Module) -> None:
     """Raise `UserError` for a network in a wrapper, whose parameters have other names."""
     package = type(model).__module__.partition(".")[0]
-    wrapper = _WRAPPERS.get(next(iter(model._modules), "")) if package == "torch" else None
+    first = next((leaf for leaf, _ in model.named_children()), "") if package == "torch" else ""
+    wrapper = _WRAPPERS.get(first)
     if wrapper is not None:
         raise UserError(
             f"model {name!r} must be the network itself, got it in {type(model).__name__} "
@@ -110,11 +115,11 @@ def _require_rates(name: str, model: nn.Module) -> None:
     """Raise `UserError` unless factors on the learning rate are numbers, by parameter name."""
     rule = f"learning_rate_scales() of model {name!r}"
     scales = _declared(rule, model, "learning_rate_scales")
-    names = [parameter for parameter, _ in model.named_parameters()]
+    names = [parameter for parameter, _ in model.named_parameters(remove_duplicate=False)]
     for parameter, scale in scales.items():
         if parameter not in names:
             raise unknown_name(f"parameter in {rule}:", parameter, names)
-        number = isinstance(scale, (int, float)) and math.isfinite(scale) and scale >= 0
+        number = isinstance(scale, Real) and 0 <= float(scale) < math.inf
         if not number:
             raise UserError(
                 f"{rule} must hold factors of at least 0, got {scale!r} for {parameter}; "
@@ -124,26 +129,38 @@ def _require_rates(name: str, model: nn.Module) -> None:
 
 def _require_channels(name: str, model: nn.Module) -> None:
     """Raise `UserError` unless what a network says of its channels names parameters and layers."""
-    layers = [path for path, module in model.named_modules() if hasattr(module, "weight")]
-    shapes = {n: 0 if is_lazy(p) else p.dim() for n, p in model.named_parameters()}
     rule = f"channel_parameters() of model {name!r}"
-    for parameter, value in _declared(rule, model, "channel_parameters").items():
+    parameters = _declared(rule, model, "channel_parameters")
+    rule_of_subspaces = f"channel_subspaces() of model {name!r}"
+    subspaces = _declared(rule_of_subspaces, model, "channel_subspaces")
+    if not parameters and not subspaces:
+        return
+    layers = [path for path, module in model.named_modules() if _has_weight(module)]
+    shapes = {n: 0 if is_lazy(p) else p.dim() for n, p in model.named_parameters()}
+    for parameter, value in parameters.items():
         if parameter not in shapes:
             raise unknown_name(f"parameter in {rule}:", parameter, shapes)
-        pair = value if isinstance(value, tuple) and len(value) == 2 else (None, None)
-        if pair[0] not in range(shapes[parameter]) or pair[1] not in layers:
+        pair = value if isinstance(value, Sequence) and len(value) == 2 else (None, None)
+        if pair[0] not in range(-shapes[parameter], shapes[parameter]) or pair[1] not in layers:
             raise UserError(
                 f"{rule} must hold (dimension, layer) for {parameter}, got {value!r}; name one of "
                 f"its {shapes[parameter]} dimensions, from 0, and a layer with a weight"
             )
-    rule = f"channel_subspaces() of model {name!r}"
-    for layer, count in _declared(rule, model, "channel_subspaces").items():
+    for layer, count in subspaces.items():
         if layer not in layers:
-            raise unknown_name(f"layer in {rule}:", layer, layers)
-        if not isinstance(count, int) or count < 1:
+            raise unknown_name(f"layer in {rule_of_subspaces}:", layer, layers)
+        if not isinstance(count, Integral) or count < 1:
             raise UserError(
-                f"{rule} must hold numbers of subspaces, got {count!r} for {layer}; 1 is the whole"
+                f"{rule_of_subspaces} must hold numbers of subspaces, got {count!r} for {layer}; "
+                "1 is the whole"
             )
+
+
+def _has_weight(module: nn.Module) -> bool:
+    # Not by `hasattr`: to read a computed weight may change what it is computed from.
+    held = {**vars(module), **dict(module.named_buffers(recurse=False))}
+    held |= dict(module.named_parameters(recurse=False, remove_duplicate=False))
+    return "weight" in held or parametrize.is_parametrized(module, "weight")
 
 
 def _declared(rule: str, model: nn.Module, member: str) -> Mapping[str, object]:

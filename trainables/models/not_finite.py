@@ -7,23 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
-from trainables.models.copies import tensors_in, unchanged
+from trainables.models.copies import putting_back, tensors_in, unchanged
 from trainables.models.passes import predict
 from trainables.user_code import described, is_ours
 
 
 class Weights:
-    """Holds a copy of the weights of a user's network; of one of ours, which is known, none."""
+    """Holds a copy of a user's network's weights and buffers; of one of ours, known, none."""
 
     def __init__(self, model: nn.Module) -> None:
-        parameters = () if is_ours(model) else model.parameters()
-        self._held = [(parameter, parameter.detach().clone()) for parameter in parameters]
+        held = () if is_ours(model) else (*model.parameters(), *model.buffers())
+        self._undo = [putting_back(tensor) for tensor in held]
 
-    @torch.no_grad()
     def put_back(self) -> None:
         """Undo what a step has changed."""
-        for parameter, value in self._held:
-            parameter.copy_(value)
+        for put_back in self._undo:
+            put_back()
 
 
 def require_finite_predictions(model: nn.Module, images_BCHW: Tensor, tasks: Sequence[str]) -> None:

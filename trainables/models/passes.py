@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from trainables.errors import UserError
-from trainables.user_code import calling, described, is_ours, is_users_file
+from trainables.user_code import calling, described, is_interruption, is_ours, is_users_file
 
 # As torch's anomaly mode writes the forward call behind a failed backward pass.
 _CALL = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
@@ -37,20 +37,21 @@ def predict(
     """
     size = "x".join(map(str, images_BCHW.shape))
     what = f"model {described(model)!r}, given images of shape {size},"
-    with calling(what, model, _remedy(model)):
+    with calling(what, model, lambda error: _remedy(model, error)):
         found = (model if forward is None else forward)(images_BCHW)
     if not is_ours(model):
         require_predictions(model, found, tasks, images_BCHW)
     return dict(cast(Mapping[str, Tensor], found))
 
 
-def _remedy(model: nn.Module) -> str:
+def _remedy(model: nn.Module, error: BaseException) -> str:
     """Return what to do about a failed pass, by what may have failed it.
 
     Images are float32. Channels-last weights give outputs of that layout, which `view` refuses.
     """
     weights = [p for p in model.parameters() if p.is_floating_point() and not is_lazy(p)]
-    if any(weight.dtype != torch.float32 for weight in weights):
+    # Torch says "type" or "dtype" of numbers that do not fit together.
+    if "type" in str(error) and any(weight.dtype != torch.float32 for weight in weights):
         return f"{_REMEDY}; images are float32, so build the network in it (`.float()`)"
     if any(weight.dim() == 4 and not weight.is_contiguous() for weight in weights):
         return _CHANNELS_LAST
@@ -88,18 +89,18 @@ def require_predictions(
             )
 
 
-def require_dense_gradients(model: nn.Module) -> None:
-    """Raise `UserError` for a parameter of a user's model whose gradient is a sparse tensor.
+def require_dense_gradients(model: nn.Module, gradients: Mapping[str, Tensor | None]) -> None:
+    """Raise `UserError` if a gradient in a user's model, by parameter name, is a sparse tensor.
 
-    Masks, clipping and the optimisers work on all entries of a gradient.
+    Scores, masks, clipping and the optimisers work on all entries of a gradient.
     """
     if is_ours(model):
         return
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None and parameter.grad.layout is not torch.strided:
+    for name, gradient in gradients.items():
+        if gradient is not None and gradient.layout is not torch.strided:
             raise UserError(
                 f"model {described(model)!r}: the gradient of `{name}` must be dense, got one of "
-                f"layout {parameter.grad.layout}; leave out `sparse=True` (of nn.Embedding), and "
+                f"layout {gradient.layout}; leave out `sparse=True` (of nn.Embedding), and "
                 "hold sparse parameters as dense ones"
             )
 
@@ -117,9 +118,9 @@ def differentiating(
     """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         theirs = [owner for owner in (model, *owners) if not is_ours(owner)]
-        if not theirs:
+        if not theirs or is_interruption(error):
             raise
         place = _place_of(again, model)
         what = f"the backward pass of model {described(model)!r}{place}"
@@ -131,8 +132,12 @@ def _place_of(again: Callable[[], Tensor], model: nn.Module) -> str:
     """Return the user's line whose backward pass fails, with its part of the network, or ''."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        with contextlib.suppress(Exception), torch.autograd.set_detect_anomaly(True, False):
-            again().backward()
+        try:
+            with torch.autograd.set_detect_anomaly(True, False):
+                again().backward()
+        except BaseException as error:  # expected: it is the failure once more
+            if is_interruption(error):
+                raise
     calls = [call for warning in said for call in _CALL.findall(str(warning.message))]
     for file, line, function in reversed(calls):
         if is_users_file(file):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.models.base import MultitaskModel, prunable_parameters
-from trainables.models.copies import copy_of, draws_put_back, unchanged
+from trainables.models.copies import copy_of, draws_put_back, host_draws, unchanged
 from trainables.user_code import is_interruption
 
 Service = Mapping[str, tuple[str, ...]]  # by parameter name: the tasks that its gradient comes from
@@ -29,8 +29,10 @@ def tasks_served(model: nn.Module, image_size: Sequence[int]) -> Service | None:
 
     The network is run as in training, without values where that is possible, else on two images of
     noise; it does not change. A frozen parameter serves no task, and so does one that `forward`
-    never uses, or in evaluation alone, or where no gradient is recorded. None for a network that
-    cannot be run: what it says then becomes the error of its first training step.
+    never uses, or where no gradient is recorded. One that is used in evaluation alone serves none
+    either, unless a pass with values draws random numbers: chance may then be what left it out of
+    training. None for a network that cannot be run: what it says then becomes the error of its
+    first training step.
 
     image_size: (height, width) of an image that the network takes.
     """
@@ -57,13 +59,13 @@ def _served(model: nn.Module, size: Sequence[int], device: torch.device) -> Serv
     np.random.seed(0)
     torch.random.default_generator.manual_seed(0)
     images = torch.Generator().manual_seed(0)
-    before = _draws()
+    before = host_draws()
     served = _reached(model.train(), size, device, images)
     for _ in range(_MOST_PASSES - 1):
         if all(served[name] for name in prunable_parameters(model)):
             return served
         _add(served, _reached(model, size, device, images))
-    if _draws() != before:
+    if host_draws() != before:
         # A branch that training leaves out by chance (stochastic depth) is there in evaluation.
         _add(served, _reached(model.eval(), size, device, images))
     return served
@@ -72,13 +74,6 @@ def _served(model: nn.Module, size: Sequence[int], device: torch.device) -> Serv
 def _add(served: dict[str, tuple[str, ...]], found: Service) -> None:
     for name, tasks in found.items():
         served[name] = served[name] or tasks
-
-
-def _draws() -> tuple[object, ...]:
-    """Return the state of the generators that a network usually draws from."""
-    _, keys, *position = np.random.get_state(legacy=True)
-    drawn = torch.random.default_generator.get_state().numpy().tobytes()
-    return random.getstate(), np.asarray(keys).tobytes(), position, drawn
 
 
 def _reached(

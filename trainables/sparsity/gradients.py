@@ -15,7 +15,7 @@ from torch.autograd.function import BackwardCFunction
 
 from trainables.data.batch import Batch
 from trainables.models.copies import unchanged
-from trainables.models.passes import differentiating, predict
+from trainables.models.passes import differentiating, predict, require_dense_gradients
 from trainables.sparsity.method import MethodContext
 from trainables.tasks.calls import loss_of
 
@@ -161,6 +161,7 @@ def _grad(
             )
         by_id = {id(p): gradient for p, gradient in zip(wanted, gradients, strict=True)}
         found = [by_id.get(id(parameter)) for parameter in parameters.values()]
+    require_dense_gradients(context.model, dict(zip(parameters, found, strict=True)))
     context.registry.scored |= {*parameters}
     context.registry.reached |= {n for n, g in zip(parameters, found, strict=True) if g is not None}
     return {

@@ -52,10 +52,11 @@ def assemble(config: TrialConfig, device: str, owners: dict[str, object]) -> Par
     model = build_model(network, num_channels, config.seed)
     method = get_method(config.method)
     owners |= {f"model {config.model.name!r}": model, **tasks, config.method: method}
+    # On the CPU, as wherever a model is loaded: a GPU draws other numbers, which may decide.
+    service = service_of(network, model, config.data.size)
     model = placed(model, device, channels_last=config.training.channels_last)
     with untuned():
         check_predictions(config.model.name, model, num_channels, config.data.size)
-        service = service_of(network, model, config.data.size)
     registry = MaskRegistry(model, service)
     method.description.require_structure(config.sparsity.structure)
     if method.sparse:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.errors import Failure, UserError, is_out_of_memory, unknown_name
@@ -79,12 +79,18 @@ def placed(model: nn.Module, device: str, *, channels_last: bool) -> nn.Module:
       with a layer whose gradient a CPU would write past its memory stays contiguous there.
     """
     model = model.to(device)
-    unsafe = device == "cpu" and any(map(_overruns_in_channels_last, model.modules()))
+    unsafe = [m for m in model.modules() if device == "cpu" and _overruns_in_channels_last(m)]
+    for layer in unsafe:
+        layer.register_forward_pre_hook(_contiguous)  # a user's `permute` may make what it is given
     wanted = torch.channels_last if channels_last and not unsafe else torch.contiguous_format
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=wanted)
     return model
+
+
+def _contiguous(layer: nn.Module, given: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple(value.contiguous() if isinstance(value, Tensor) else value for value in given)
 
 
 def _overruns_in_channels_last(module: nn.Module) -> bool:
@@ -130,9 +136,9 @@ def require_memory(config: TrialConfig, device: str, num_evaluated: int) -> None
     Networks need many times as much; what is refused here would be ended by the system, without a
     word. num_evaluated: how many frames the largest evaluated split has.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory, owner = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
     if device == "cuda":
-        memory = torch.cuda.get_device_properties(0).total_memory
+        memory, owner = torch.cuda.get_device_properties(0).total_memory, "the GPU"
     training = config.training
     for name, count, size in (
         ("batch_size", training.batch_size, config.data.crop),
@@ -145,7 +151,7 @@ def require_memory(config: TrialConfig, device: str, num_evaluated: int) -> None
         needed = count * math.prod(size) * _IMAGE_BYTES
         if needed > memory:
             raise UserError(
-                f"`training.{name}` must fit in the memory of the {device}, got {count} images of "
+                f"`training.{name}` must fit in the memory of {owner}, got {count} images of "
                 f"{size[0]}x{size[1]}, which are {needed / 1e9:,.1f} of {memory / 1e9:,.1f} GB "
                 "before any layer; lower it"
             )

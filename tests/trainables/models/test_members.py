@@ -3,12 +3,16 @@
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
+from tests.trainables.sparsity.toys import toy_config
 from trainables.errors import UserError
 from trainables.models.members import require_members
+from trainables.training.loop.optimisation import build_optimiser
 
 CHANNELS = {"a": 2, "b": 1}
 
@@ -88,3 +92,24 @@ def test_what_fits_passes() -> None:
     model.channel_parameters = lambda: {"stem.bias": (0, "stem")}
     model.channel_subspaces = lambda: {"stem": 2}
     require_members("net", model, CHANNELS)
+
+
+def test_numbers_and_names_of_other_kinds_pass_too() -> None:
+    model = Net()
+    model.again = model.stem
+    model.learning_rate_scales = lambda: {"again.weight": np.float32(0.5)}
+    model.channel_parameters = lambda: {"stem.bias": [np.int64(-1), "stem"]}
+    model.channel_subspaces = lambda: {"stem": np.int64(2)}
+    require_members("net", model, CHANNELS)
+    optimiser = build_optimiser(toy_config().optimiser, model)
+    assert [group["scale"] for group in optimiser.param_groups] == [1.0, 0.5]
+    assert optimiser.param_groups[1]["params"] == [model.stem.weight]
+
+
+def test_to_look_for_layers_changes_no_weight() -> None:
+    model = Net()
+    spectral_norm(model.stem)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.channel_parameters = lambda: {"stem.bias": (0, "stem")}
+    require_members("net", model, CHANNELS)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -53,10 +53,12 @@ def test_finite_predictions_pass_and_values_of_its_own_are_the_models() -> None:
         require_finite_predictions(Divides(), IMAGES, ("a",))
 
 
-def test_weights_that_a_step_has_lost_are_put_back() -> None:
+def test_weights_and_buffers_that_a_step_has_lost_are_put_back() -> None:
     model = Net()
     held, before = Weights(model), model.stem.weight.detach().clone()
     with torch.no_grad():
         model.stem.weight.fill_(math.nan)
+    model.norm.running_mean.fill_(math.nan)
     held.put_back()
+    assert not model.norm.running_mean.any()
     assert torch.equal(model.stem.weight, before)

@@ -138,7 +138,8 @@ def test_checkpoints_that_go_backward_on_their_own_give_the_plain_gradients() ->
         torch.testing.assert_close(checkpointed, plain)
 
 
-def test_what_runs_in_evaluation_alone_serves_no_task() -> None:
+@pytest.mark.parametrize("draws", [False, True])
+def test_what_runs_in_evaluation_alone_serves_no_task_unless_chance_decides(draws: bool) -> None:
     class Averaged(Pair):
         """Predicts with an average of the trunk, which training updates."""
 
@@ -148,13 +149,16 @@ def test_what_runs_in_evaluation_alone_serves_no_task() -> None:
 
         def forward(self, images, tasks=None):  # type: ignore[no-untyped-def]
             if self.training:
+                assert images.sum().item() != 0  # it reads values
+                if draws:
+                    images = nn.functional.dropout(images, 0.1)
                 self.average.weight.data.lerp_(self.trunk.weight.data, 0.1)
                 return super().forward(images, tasks)
             return {t: self.heads[t](self.average(images)) for t in tasks or self.tasks}
 
     served = tasks_served(Averaged(), (16, 16))
     assert served is not None
-    assert served["average.weight"] == ()
+    assert served["average.weight"] == (TASKS if draws else ())
     assert served["trunk.weight"] == TASKS
 
 
@@ -204,3 +208,14 @@ def test_experts_that_images_choose_are_found() -> None:
     served = tasks_served(Experts(), (16, 16))
     assert served is not None
     assert served["trunk.weight"] == served["unused_trunk.weight"] == TASKS
+
+
+def test_a_sparse_gradient_is_refused_where_it_is_scored() -> None:
+    class Looks(Pair):
+        def forward(self, images, tasks=None):  # type: ignore[no-untyped-def]
+            rows = nn.functional.embedding(torch.arange(2), self.unused.weight, sparse=True)
+            return {t: v + rows.mean() for t, v in super().forward(images, tasks).items()}
+
+    toy = toy_context(Looks())
+    with pytest.raises(UserError, match=r"gradient of `unused\.weight` must be dense"):
+        dict(task_gradients(toy.context, random_batch(0, TASKS)))

@@ -1,8 +1,10 @@
 """Models are laid out for speed, but for layers that oneDNN would get wrong in that layout."""
 
+import copy
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.training.device import placed
 
@@ -50,3 +52,22 @@ def test_gradients_of_strided_layers_are_those_without_onednn(channels: int) -> 
         gradients.append(strided.weight.grad.clone())
     for found in gradients[:-1]:
         torch.testing.assert_close(found, gradients[-1])
+
+
+@pytest.mark.parametrize("channels", [4, 16])
+@pytest.mark.parametrize("copied", [False, True])
+def test_narrow_strided_layers_get_contiguous_features_whatever_comes(
+    channels: int, copied: bool
+) -> None:
+    given = []
+
+    class Seen(nn.Conv2d):
+        def forward(self, features: Tensor) -> Tensor:
+            given.append(features)
+            return super().forward(features)
+
+    layer = placed(Seen(channels, 8, 1, stride=2), "cpu", channels_last=True)
+    features = torch.randn(2, 6, 6, channels).permute(0, 3, 1, 2)
+    (copy.deepcopy(layer) if copied else layer)(features)
+    assert torch.equal(given[0], features)
+    assert given[0].is_contiguous() == (channels == 4)

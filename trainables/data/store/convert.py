@@ -120,6 +120,8 @@ def convert(
             num_bytes += written.path.stat().st_size
             scenes[split] = set(written.scenes)
             far = far or _far_away(written)
+        # Before the store is put in place: a source's own may be amiss.
+        notes = (*_notes(raw), *_scenes_of_both(raw, scenes), *far)
     return ConversionSummary(
         dataset=dataset,
         destination=destination,
@@ -127,7 +129,7 @@ def convert(
         num_frames=num_frames,
         num_bytes=num_bytes,
         seconds=time.perf_counter() - started,
-        notes=(*_notes(raw), *_scenes_of_both(raw, scenes), *far),
+        notes=notes,
     )
 
 
@@ -171,8 +173,8 @@ def _far_away(split: Split) -> tuple[str, ...]:
     if nearest < _FAR_METRES:
         return ()
     return (
-        f"no depth is below {nearest:g} metres; if the values are millimetres, divide them by "
-        "1000 and convert the data again",
+        f"no depth is below {nearest:g} metres in the {len(known)} frames looked at; if the "
+        "values are millimetres, divide them by 1000 and convert the data again",
     )
 
 

@@ -209,7 +209,8 @@ class MaskRegistry:
         """
         if not self._sparse:
             return
-        changed = [((weight != 0) & (mask == 0)).any() for _, weight, mask in self._sparse]
+        # NaN, which no mask can make zero, is not greater: there a loss that diverged says why.
+        changed = [((weight.abs() > 0) & (mask == 0)).any() for _, weight, mask in self._sparse]
         wrong = torch.stack(changed).tolist()
         if any(wrong):
             raise UserError(

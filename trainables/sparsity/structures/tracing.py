@@ -244,8 +244,10 @@ class _Units:
         parameters: dict[str, tuple[int, str]] = getattr(model, "channel_parameters", dict)()
         for name, (dimension, layer) in parameters.items():
             weight, out = self._weight_of(layer)
-            for position in range(self._trial.get_parameter(name).shape[dimension]):
-                self._union((weight, out, position), (name, dimension, position))
+            shape = self._trial.get_parameter(name).shape
+            for position in range(shape[dimension]):
+                # A network may count its dimensions from the end.
+                self._union((weight, out, position), (name, dimension % len(shape), position))
         for layer, num_subspaces in getattr(model, "channel_subspaces", dict)().items():
             weight, out = self._weight_of(layer)
             size = self._trial.get_parameter(weight).shape[out] // num_subspaces

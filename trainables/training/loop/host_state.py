@@ -5,16 +5,13 @@ recorded if its pass waits for a value of the device, draws random numbers on th
 what modules or tasks hold besides the values of tensors.
 """
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError, is_out_of_memory
-from trainables.models.copies import unchanged
+from trainables.models.copies import host_draws, unchanged
 from trainables.tasks.base import Task
 from trainables.user_code import described, is_ours, told
 
@@ -55,13 +52,9 @@ def why_not_replayable(model: nn.Module, tasks: Mapping[str, Task], run: Callabl
 
 def _draws(on_host: bool) -> dict[str, object]:
     """Return the states of the host's generators; torch's own if the network is elsewhere."""
-    kind, keys, position, *rest = np.random.get_state()
-    states: dict[str, object] = {
-        "Python's `random`": random.getstate(),
-        "`numpy.random`": (kind, np.asarray(keys).tobytes(), position, *rest),
-    }
-    if not on_host:
-        states["torch on the CPU"] = torch.random.get_rng_state().numpy().tobytes()
+    states = host_draws()
+    if on_host:
+        del states["torch on the CPU"]
     return states
 
 

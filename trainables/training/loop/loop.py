@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainables.config import TrialConfig
 from trainables.cost.cost_model import regrowth_step_flops
 from trainables.data.loading.loader import BatchSource
-from trainables.models.not_finite import Weights, require_finite_predictions
+from trainables.models.not_finite import Weights
 from trainables.seeds import derive_seed
 from trainables.sparsity.agreement import Ballots, add_ballots, count_ballots
 from trainables.sparsity.masking.masks import MaskRegistry
@@ -27,7 +27,7 @@ from trainables.training.loop.replay import StepRunner, recorder_for
 from trainables.training.loop.rule import Rule
 from trainables.training.loop.step import GradientStep
 from trainables.training.summary import warn_of_collapse
-from trainables.user_code import calling, described
+from trainables.user_code import calling, described, is_ours
 
 __all__ = ["Diverged", "TrainingLoop"]
 
@@ -341,9 +341,7 @@ class TrainingLoop:
             at = f"step {self.step} of {self.config.training.steps}"
             if self.in_pretraining:
                 at = f"pre-training step {self.pretrain_step} of {self.pretrain_steps}"
-            if untrained is not None:
+            if untrained is not None and not is_ours(self.model):
                 untrained.put_back()
-                images = self.source.train_batch(0).images_BCHW
-                with self.gradient_step.autocast():
-                    require_finite_predictions(self.model, images, tuple(self.tasks))
+                self.gradient_step.require_finite_predictions(self.source.train_batch(0))
             raise diverged(error, self.config, at, untrained=untrained is not None) from error

@@ -50,7 +50,8 @@ def auxiliary_loss(
     if added is None:
         return None
     if isinstance(added, (int, float)):
-        return torch.tensor(float(added), device=batch.images_BCHW.device)
+        # Not `torch.tensor`, which copies from the host, and so makes it wait for the device.
+        return torch.full((), float(added), device=batch.images_BCHW.device)
     if not isinstance(added, Tensor) or added.ndim:
         shape = f"shape {tuple(added.shape)}" if isinstance(added, Tensor) else repr(added)
         raise UserError(

@@ -28,12 +28,14 @@ def build_optimiser(
     momentum buffers uninitialised if a GradScaler skips the first step, and reads them at the
     second; where SGD is fused, they are therefore there from the beginning, as zeros.
     """
-    scales: Mapping[str, float] = getattr(model, "learning_rate_scales", dict)()
+    given: Mapping[str, float] = getattr(model, "learning_rate_scales", dict)()
+    names = dict(model.named_parameters(remove_duplicate=False))  # all those of a tied one
+    scales = {names[name]: float(scale) for name, scale in given.items()}
     by_scale: dict[float, list[nn.Parameter]] = {1.0: []}
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if not parameter.is_floating_point():
             continue
-        by_scale.setdefault(scales.get(name, 1.0), []).append(parameter)
+        by_scale.setdefault(scales.get(parameter, 1.0), []).append(parameter)
     parameters = [
         {"params": members, "scale": scale}
         for scale, members in sorted(by_scale.items(), key=lambda item: (item[0] != 1.0, item[0]))

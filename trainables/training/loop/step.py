@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.data.batch import Batch
+from trainables.models.not_finite import require_finite_predictions
 from trainables.models.passes import differentiating, predict, require_dense_gradients
 from trainables.sparsity.masking.masks import MaskRegistry
 from trainables.tasks.base import Task
@@ -80,6 +81,7 @@ class GradientStep:
         )
         self._scaler = torch.amp.GradScaler(self._device, enabled=self._scales)
         self._registry.attach(self.optimiser)
+        self._first = True
 
     def prepare(self, rate_position: tuple[int, int], *, retraining: bool = False) -> None:
         """Set the learning rate of the next step.
@@ -104,7 +106,9 @@ class GradientStep:
             with differentiating(self._model, tuple(self._tasks.values()), compute):
                 self._scaler.scale(loss).backward()
             self.loss_sum += loss.detach()
-        require_dense_gradients(self._model)
+        if self._first:  # what a network's gradients are does not change within a phase
+            gradients = {name: p.grad for name, p in self._model.named_parameters()}
+            require_dense_gradients(self._model, gradients)
         self._scaler.unscale_(self.optimiser)
         self._registry.apply_to_gradients()
         if config.optimiser.clip_norm is not None:
@@ -115,10 +119,11 @@ class GradientStep:
     def finish(self) -> None:
         """Count the step. Raises `FloatingPointError` for a loss that is not finite.
 
-        On a GPU the loss is only checked after a report's first step, and every so many.
+        On a GPU the loss is only checked after a phase's first step, and every so many.
         """
         self.loss_count += 1
-        due = self.loss_count == 1 or self.loss_count % _LOSS_CHECK_STEPS[self._device] == 0
+        due = self._first or self.loss_count % _LOSS_CHECK_STEPS[self._device] == 0
+        self._first = False
         if due and not bool(torch.isfinite(self.loss_sum)):
             raise self._not_finite(float(self.loss_sum))
 
@@ -126,6 +131,12 @@ class GradientStep:
         """Compute the loss of a micro-batch and its gradients, and change no weight."""
         part = split_batch(batch, self.config.training.accumulation)[0]
         self._loss(part, auxiliary).backward()
+
+    def require_finite_predictions(self, batch: Batch) -> None:
+        """Raise `UserError` if a user's model predicts NaN or infinity for a micro-batch."""
+        part = split_batch(batch, self.config.training.accumulation)[0]
+        with self.autocast():
+            require_finite_predictions(self._model, part.images_BCHW, tuple(self._tasks))
 
     def renew_scaler(self) -> None:
         """Replace the loss scaler by one of the same state, after a step that did not end."""

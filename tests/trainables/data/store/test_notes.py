@@ -66,6 +66,7 @@ def test_scenes_that_train_and_test_share_are_said(tmp_path: Path, monkeypatch) 
 def test_depths_that_are_hardly_metres_are_said(tmp_path: Path, monkeypatch) -> None:
     (note,) = convert_own(tmp_path, monkeypatch, scale=1000.0)
     assert note.startswith("no depth is below 1")
+    assert "metres in the 3 frames looked at" in note
     assert "if the values are millimetres, divide them by 1000" in note
 
 
@@ -84,6 +85,7 @@ def test_notes_that_raise_are_the_sources_fault(tmp_path: Path, monkeypatch) -> 
 
     with pytest.raises(UserError, match="notes of source Own must be sentences, got 7"):
         convert_own(tmp_path, monkeypatch, notes=7)
+    assert not (tmp_path / "store").exists()
 
 
 def test_what_ones_own_source_refuses_is_told_with_the_frame(tmp_path: Path, monkeypatch) -> None:
