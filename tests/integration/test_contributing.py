@@ -163,7 +163,7 @@ def test_a_method_becomes_built_in_by_one_file_and_one_description(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_a_method_of_ones_own_is_searched(repository: Path, lab: Path, tmp_path: Path) -> None:
     """From a recipe beside the package, whose folder nothing else names."""
     recipe = lab / "outliers.toml"

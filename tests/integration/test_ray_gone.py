@@ -113,7 +113,7 @@ def test_a_node_that_is_stopped_at_the_end_costs_nothing(tmp_path: Path) -> None
     driver.reach(14)
     for process in driver.family("raylet"):
         process.suspend()
-    output, said = driver.process.communicate(timeout=200)
+    output, said = driver.process.communicate(timeout=600)
     assert driver.process.returncode == 0, said
     assert end_of(output) == {"finished": 4, "failed": 0, "left": 0}
     check_everything(tmp_path, "cheap", 4, STEPS)

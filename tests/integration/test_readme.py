@@ -140,7 +140,7 @@ def test_prediction_with_onnx_runtime_alone(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_a_recipe_of_ones_own(repository: Path, modules: Path, tmp_path: Path) -> None:
     """Its modules lie beside it; nothing names their folder."""
     write_frames(tmp_path / "raw")

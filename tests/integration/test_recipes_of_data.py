@@ -20,7 +20,7 @@ from tests.trainables.data.sources.official_files import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
 
 SHORT = """
 [settings]

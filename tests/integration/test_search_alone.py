@@ -28,13 +28,13 @@ def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=folder,
         env={**environment(), "PYTHONPATH": str(REPOSITORY), "RAY_CHDIR_TO_TRIAL_DIR": "0"},
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_the_example_for_optuna(tmp_path: Path) -> None:
     done = run("with_optuna.py", tmp_path)
     front = json.loads(done.stdout.replace("(", "[").replace(")", "]"))
@@ -46,7 +46,7 @@ def test_the_example_for_optuna(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_the_example_for_ray(tmp_path: Path) -> None:
     last = run("with_ray.py", tmp_path).stdout.strip().splitlines()[-1]
     found = re.fullmatch(r"Using ParetoASHA: records by rung \{3\.?0?: 12\} (\d+) steps", last)

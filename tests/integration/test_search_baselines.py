@@ -34,7 +34,7 @@ def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(1200)
 def test_a_killed_grid_goes_on_and_runs_every_cell_once(tmp_path: Path) -> None:
     driver = start(tmp_path, 2, 0.3)
     table = tmp_path / "cheap" / "trials.parquet"
@@ -50,7 +50,7 @@ def test_a_killed_grid_goes_on_and_runs_every_cell_once(tmp_path: Path) -> None:
     before = optuna_study(tmp_path, "cheap").get_trials()
     assert any(t.state in (TrialState.RUNNING, TrialState.WAITING) for t in before)
     done = start(tmp_path, 2, 0)
-    said, errors = done.communicate(timeout=240)
+    said, errors = done.communicate(timeout=600)
     assert done.returncode == 0, errors
     assert json.loads(said.strip().splitlines()[-1]) == {"finished": 10, "failed": 4, "left": 0}
     rows = check_everything(tmp_path, "cheap", 10, (10, 20, 30, 40))
@@ -76,7 +76,7 @@ def test_a_killed_grid_goes_on_and_runs_every_cell_once(tmp_path: Path) -> None:
             assert (now.values, now.user_attrs) == (then.values, then.user_attrs)
     # Another grid is another study.
     other = start(tmp_path, 3, 0)
-    _, errors = other.communicate(timeout=240)
+    _, errors = other.communicate(timeout=600)
     assert other.returncode == 2
     assert "exists and is another one: seeds was 0,1, is now 0,1,2" in errors
 

@@ -22,7 +22,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-def search(*arguments: str, folder: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def search(*arguments: str, folder: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "search", *arguments],
         capture_output=True,
@@ -34,7 +34,7 @@ def search(*arguments: str, folder: Path, timeout: float = 240) -> subprocess.Co
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_a_small_real_study(tmp_path: Path) -> None:
     done = search("run", "demo", *SMALL, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

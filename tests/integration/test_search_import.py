@@ -83,7 +83,7 @@ def take(directory: Path, storage: Path, *arguments: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(1200)
 def test_it_is_the_study_that_ray_would_have_made(
     swept: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -115,7 +115,7 @@ def test_it_is_the_study_that_ray_would_have_made(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_importing_twice_changes_nothing_and_a_part_is_completed(
     swept: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,14 +23,14 @@ def run(folder: Path, *arguments: object) -> dict[str, Any]:
         text=True,
         env=environment(),
         cwd=REPOSITORY,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(1200)
 def test_a_study_that_ended_by_plateau_is_finished_and_can_be_extended(tmp_path: Path) -> None:
     first = run(tmp_path)
     ended = first["finished"]

@@ -32,7 +32,7 @@ from trainables.training.checkpoints.manifest import valid_checkpoint
 PROGRAM = Path(__file__).with_name("programs") / "cheap_study.py"
 STEPS = (10, 20, 30, 40)
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
 
 
 def command(folder: Path, *arguments: object) -> list[str]:
@@ -57,7 +57,7 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         text=True,
         env=environment(),
         cwd=REPOSITORY,
-        timeout=240,
+        timeout=600,
     )
 
 
@@ -81,7 +81,7 @@ def test_misbehaving_trials_are_recorded_and_a_second_driver_is_refused(tmp_path
     assert second.returncode == 2
     assert "one driver at a time" in second.stderr
     try:
-        output, _ = first.communicate(timeout=240)
+        output, _ = first.communicate(timeout=600)
     finally:
         for group in Path("/sys/fs/cgroup").glob("**/disparse-test-*"):
             group.rmdir()

@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).with_name("programs") / "shared_gpu.py"
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(1200)
 def test_trials_share_a_gpu_and_a_greedy_one_fails_alone(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(tmp_path)],
@@ -23,7 +23,7 @@ def test_trials_share_a_gpu_and_a_greedy_one_fails_alone(tmp_path: Path) -> None
         text=True,
         env=environment(),
         cwd=REPOSITORY,
-        timeout=450,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.strip().splitlines()[-1])

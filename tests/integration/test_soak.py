@@ -9,7 +9,7 @@ from tests.integration.soak import soak
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(580)
+@pytest.mark.timeout(1200)
 def test_a_study_whose_drivers_are_killed_is_as_if_they_were_not(tmp_path: Path) -> None:
     found = soak(tmp_path, kills=5, trials=8, seed=1, real=False)
     assert found["violations"] == []
