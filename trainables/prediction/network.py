@@ -29,7 +29,7 @@ from trainables.training.device import (
     resolve_precision,
 )
 from trainables.training.export import load_model
-from trainables.training.model_files import WANTED, model_file, not_there
+from trainables.training.model_files import WANTED, model_file, not_there, require_reachable
 
 SMALLEST_SIDE = 16  # pixels of an image on its way into the network, as `data.size` has it
 
@@ -119,6 +119,7 @@ def load_network(path: Path, device: str) -> Network:
     The folder may be named by its model.onnx. device: "auto", "cpu" or "cuda". Raises `UserError`
     for anything else.
     """
+    require_reachable(path)
     folder = path.parent if path.name == "model.onnx" else path
     if (folder / "model.onnx").is_file() and (folder / "ship.json").is_file():
         return _shipped(folder, device)
@@ -133,7 +134,7 @@ def _trained(path: Path, device: str) -> Network:
     trained = load_model(path, resolved)
     trained.registry.apply_to_weights()  # a model.pt of another origin may hold pruned values
     training = trained.config.training
-    # The layout, and so the last bits, of its evaluation.
+    # In the layout, and so with the last bits, of its evaluation.
     model = placed(trained.model, resolved, channels_last=training.channels_last)
     return Network(
         run=model,
