@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import TrialConfig
+from trainables.data.limits import memory_bytes
 from trainables.errors import Failure, UserError, is_out_of_memory, unknown_name
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -136,7 +136,7 @@ def require_memory(config: TrialConfig, device: str, num_evaluated: int) -> None
     Networks need many times as much; what is refused here would be ended by the system, without a
     word. num_evaluated: how many frames the largest evaluated split has.
     """
-    memory, owner = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
+    memory, owner = memory_bytes(), "this machine"
     if device == "cuda":
         memory, owner = torch.cuda.get_device_properties(0).total_memory, "the GPU"
     training = config.training

@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from trainables.addresses import first_line
+from trainables.data.limits import memory_bytes
 from trainables.data.store.encoding import STORED_DTYPES, TRAILING_SHAPE, decompress
 from trainables.data.store.location import local_path
 from trainables.data.store.meta import METADATA_KEY, SplitMeta, column_digest
@@ -92,7 +93,7 @@ class Split:
     def _decode(self, modality: str, shape: tuple[int, ...]) -> np.ndarray:
         kind = self.meta.kind(modality)
         needed = math.prod(shape) * STORED_DTYPES[kind].itemsize
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = memory_bytes()
         if needed > memory:
             raise UserError(
                 f"{self.location}: {modality} must fit into this machine's {memory >> 20} MiB of "
