@@ -39,20 +39,19 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## search sparsity on the built-in dataset (minutes) and write the report
 	@$(RUN) -m search run demo $(ARGS)
 
-# One thread per worker: two workers share two cores. One test at a time: some take minutes.
+# One thread per worker. Tests with Ray wait for half of their time, so three workers share two
+# cores. A group of tests stays with one worker, and what they share is made once.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --dist loadgroup --timeout 600
+
 test: $(STAMP) ## the tests that need no GPU, no cluster and no patience
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --maxschedchunk 1 --timeout 120 \
-	  -m 'not gpu and not cluster and not slow' $(ARGS)
+	@$(PYTEST) -m 'not gpu and not cluster and not slow' $(ARGS)
 
 # pytest exits 5 when it selects no test, which here is no failure.
 test-slow: $(STAMP) ## the slow tests
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --maxschedchunk 1 --timeout 600 \
-	  -m 'slow and not gpu and not cluster' $(ARGS) || test $$? -eq 5
+	@$(PYTEST) -m 'slow and not gpu and not cluster' $(ARGS) || test $$? -eq 5
 
-# Those with Ray wait for half of their time, so three workers share two cores.
-test-all: $(STAMP) ## the quick and the slow ones in one run, which keeps two cores busier
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --maxschedchunk 1 --timeout 600 \
-	  -m 'not gpu and not cluster' $(ARGS)
+test-all: $(STAMP) ## the quick and the slow ones in one run
+	@$(PYTEST) -m 'not gpu and not cluster' $(ARGS)
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	@$(RUN) -m pytest --timeout 600 -m gpu $(ARGS)

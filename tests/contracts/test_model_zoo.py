@@ -24,11 +24,6 @@ TASKS = ("segmentation", "depth")
 SIZE = (32, 32)
 TRAINED = [name for name, kind in ZOO.items() if not kind.refused]
 
-# The rest of the grid is marked slow: rules that differ in what they ask of a network, and a
-# network that every rule meets.
-QUICK_METHODS = ("snip", "disparse-static", "disparse-dynamic", "set", "channel-taylor")
-QUICK_MODELS = ("CheckpointedReentrant", "Frozen", "TiedHeads", "UNet")
-
 # Their channels cannot be taken out: something counts on their number, or no trace follows them.
 NO_CHANNELS = {
     "KeepsTensors",
@@ -51,16 +46,8 @@ def asked(micro_trial: MicroTrial, method: str, model: str, **overrides: Any) ->
     return micro_trial(method, steps=3, sparsity=sparsity, overrides=fixed)
 
 
-def grid() -> list[Any]:
-    cells = []
-    for method in METHODS:
-        for model in ZOO:
-            quick = method in QUICK_METHODS or model in QUICK_MODELS
-            cells.append(pytest.param(method, model, marks=[] if quick else pytest.mark.slow))
-    return cells
-
-
-@pytest.mark.parametrize(("method", "model"), grid())
+@pytest.mark.parametrize("model", ZOO)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_on_every_network(micro_trial: MicroTrial, method: str, model: str) -> None:
     description, kind = METHODS[method].description, ZOO[model]
     channels = description.sparse and "weight" not in description.structures

@@ -19,13 +19,7 @@ DENSE = [
     name for name, method in METHODS.items() if not (method.sparse or method.description.scales)
 ]
 SPARSITIES = (0.3, 0.5, 0.7, 0.9, 0.99)
-# Every sparsity with two tasks; with three and with five the rest is marked slow.
-QUICK = {(2, sparsity) for sparsity in SPARSITIES} | {(3, 0.5), (3, 0.99), (5, 0.3), (5, 0.9)}
-GRID = [
-    pytest.param(tasks, sparsity, marks=[] if (tasks, sparsity) in QUICK else pytest.mark.slow)
-    for tasks in (2, 3, 5)
-    for sparsity in SPARSITIES
-]
+GRID = [(tasks, sparsity) for tasks in (2, 3, 5) for sparsity in SPARSITIES]
 OTHER_MODELS = [name for name in MODELS if name != "deeplab-resnet"]
 
 
@@ -74,7 +68,7 @@ def test_sparse_methods_on_the_other_networks(
     assert_exact(run, 0.9)
 
 
-@pytest.mark.parametrize("num_tasks", [2, pytest.param(3, marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize("num_tasks", [2, 3, 5])
 @pytest.mark.parametrize("method", DENSE)
 def test_dense_systems_keep_every_weight(
     micro_trial: MicroTrial, method: str, num_tasks: int

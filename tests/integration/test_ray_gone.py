@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,9 +15,13 @@ from tests.integration.records import REPOSITORY, check_everything, environment
 from tests.integration.test_search_study import STEPS, command, end_of, num_reports, run
 from trainables.terminal.as_typed import python
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 _NOTICED_SECONDS = 60
+
+
+def slow(*values: object) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 class Driver:
@@ -73,8 +78,8 @@ def check_resumes(folder: Path) -> None:
     ("name", "number", "words"),
     [
         ("raylet", signal.SIGKILL, "failed: Ray's node died"),
-        ("gcs_server", signal.SIGKILL, "failed: Ray's controller died"),
-        ("raylet", signal.SIGSTOP, "failed: Ray's node was stopped, and did not continue"),
+        slow("gcs_server", signal.SIGKILL, "failed: Ray's controller died"),
+        slow("raylet", signal.SIGSTOP, "failed: Ray's node was stopped, and did not continue"),
     ],
 )
 def test_a_ray_that_is_gone_ends_the_launch_which_resumes(
@@ -94,6 +99,7 @@ def test_a_ray_that_is_gone_ends_the_launch_which_resumes(
     check_resumes(tmp_path)
 
 
+@pytest.mark.slow
 def test_workers_that_all_die_once_cost_no_trial(tmp_path: Path) -> None:
     driver = Driver(tmp_path)
     driver.reach(2)
@@ -108,6 +114,7 @@ def test_workers_that_all_die_once_cost_no_trial(tmp_path: Path) -> None:
     check_everything(tmp_path, "cheap", 4, STEPS)
 
 
+@pytest.mark.slow
 def test_a_node_that_is_stopped_at_the_end_costs_nothing(tmp_path: Path) -> None:
     driver = Driver(tmp_path)
     driver.reach(14)
@@ -119,7 +126,7 @@ def test_a_node_that_is_stopped_at_the_end_costs_nothing(tmp_path: Path) -> None
     check_everything(tmp_path, "cheap", 4, STEPS)
 
 
-@pytest.mark.parametrize("moment", ["starts", "runs", "ends"])
+@pytest.mark.parametrize("moment", ["runs", slow("starts"), slow("ends")])
 def test_an_interrupt_ends_the_launch_soon(moment: str, tmp_path: Path) -> None:
     driver = Driver(tmp_path)
     if moment == "starts":

@@ -20,7 +20,7 @@ from tests.trainables.data.sources.official_files import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
 
 SHORT = """
 [settings]
@@ -111,10 +111,12 @@ def search(*arguments: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "data",
-    [pytest.param(name, marks=[pytest.mark.realdata] * (name == "nyu-v2")) for name in DATA],
-)
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    """What is a user's own has most that can go wrong; the others take as long."""
+    return [pytest.mark.slow] * (name != "own") + [pytest.mark.realdata] * (name == "nyu-v2")
+
+
+@pytest.mark.parametrize("data", [pytest.param(name, marks=marks(name)) for name in DATA])
 def test_a_recipes_file_is_searched_and_compared(data: str, tmp_path: Path) -> None:
     arguments = DATA[data](tmp_path)
     said = search("run", *arguments, "--name", "searched", folder=tmp_path)

@@ -29,6 +29,8 @@ from trainables.terminal.answers import write_json
 _OWN_COLUMNS = ("started", "ended", "metrics")
 _MEASURED = ("training/gpu_hours",)
 
+pytestmark = pytest.mark.xdist_group("search_import")  # they share a swept grid
+
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
@@ -114,7 +116,6 @@ def test_it_is_the_study_that_ray_would_have_made(
             assert (folder / "model.pt").read_bytes() == kept.read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_importing_twice_changes_nothing_and_a_part_is_completed(
     swept: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

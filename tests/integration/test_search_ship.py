@@ -14,7 +14,7 @@ import pytest
 from tests.integration.records import REPOSITORY, mlflow_runs
 from tests.integration.test_search_command import SMALL
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
 
 
 def run(folder: Path, *arguments: str) -> str:

@@ -29,6 +29,7 @@ def final_hypervolume() -> dict[tuple[str, str], list[float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("search_small")  # they share runs
 @pytest.mark.timeout(600)  # a minute on a quiet machine
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("peer", [RANDOM, "ray-asha", PLAIN_TPE])

@@ -35,7 +35,7 @@ def ours() -> dict[str, list[float]]:
 
 
 @needs_yahpo
-@pytest.mark.slow
+@pytest.mark.xdist_group("yahpo_small")  # they share runs
 @pytest.mark.timeout(600)  # half a minute on a quiet machine
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("peer", [RANDOM, PLAIN_TPE, pytest.param("moasha", marks=without_moasha)])

@@ -29,6 +29,8 @@ TASKS = ("segmentation", "normals", "depth")
 Ship = Callable[..., Shipped]
 COMMAND = ["python", "-m", "search", "ship", "s"]
 
+pytestmark = pytest.mark.xdist_group("search_ship")  # they share a study
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Recorded:

@@ -28,6 +28,15 @@ SMALL = {
     "regrowth.interval_steps": 2,
 }
 
+# Two stages in place of four: a step takes less than half of the time. For tests that compare whole
+# runs to the bit, which depth does not change.
+SHALLOW = {
+    "model.blocks": (1, 1),
+    "model.strides": (1, 2),
+    "model.dilations": (1, 2),
+    "model.head_dilations": (1, 2),
+}
+
 TrialFactory = Callable[..., TrialConfig]
 
 
