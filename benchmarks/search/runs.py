@@ -21,6 +21,7 @@ from benchmarks.search.systems.catalogue import (
     Entry,
     get_system,
 )
+from benchmarks.search.twins import counted_anew, twin_of
 from benchmarks.search.workloads import yahpo
 from benchmarks.search.workloads.real import Scenes
 from benchmarks.search.workloads.surrogates import SURROGATES, Surrogate, get_surrogate
@@ -160,9 +161,27 @@ def obtain(job: Job, folder: Path) -> Trace:
     known = load(job, folder)
     if known is not None:
         return known
-    trace = run(job)
+    trace = _told_by_its_twin(job, folder) or run(job)
     save(job, job.code, trace, folder)
     return trace
+
+
+def _told_by_its_twin(job: Job, folder: Path) -> Trace | None:
+    """See `twins`; None where there is no such run, or the search may stop trials."""
+    if not get_system(job.system).whole_trials or job.workload not in yahpo_names():
+        return None
+    task = yahpo.get_task(job.workload)
+    twin = twin_of(task)
+    kept = load(dataclasses.replace(job, workload=twin), folder) if twin else None
+    if kept is None:
+        return None
+    return counted_anew(
+        kept,
+        task,
+        budget_epochs=job.budget_epochs,
+        concurrency=job.concurrency,
+        seed=job.seed,
+    )
 
 
 def save(job: Job, code: str, trace: Trace, folder: Path) -> None:

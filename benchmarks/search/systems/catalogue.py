@@ -29,6 +29,7 @@ class Entry:
     modules, settings: what its results depend on, see `fingerprint`.
     build: from the workload, the seed, and whether the first trials are those of `starts`.
     concurrency: of its workers; None for as many as the others have.
+    whole_trials: whether it trains every trial at full length, whatever the fidelity.
     """
 
     name: str
@@ -38,9 +39,12 @@ class Entry:
     settings: str
     build: Callable[[Workload, int, bool], System | PausingSystem] = field(repr=False)
     concurrency: int | None = None
+    whole_trials: bool = False
 
 
-def _peer(name: str, label: str, build: type[Any], *packages: str) -> Entry:
+def _peer(
+    name: str, label: str, build: type[Any], *packages: str, whole_trials: bool = False
+) -> Entry:
     """packages: whose versions its results depend on."""
     return Entry(
         name=name,
@@ -51,6 +55,7 @@ def _peer(name: str, label: str, build: type[Any], *packages: str) -> Entry:
         build=lambda workload, seed, starts: build(
             workload, seed, starts_of(workload.space) if starts else ()
         ),
+        whole_trials=whole_trials,
     )
 
 
@@ -106,6 +111,7 @@ SYSTEMS: dict[str, Entry] = {
             "BoTorch qLogNEHVI",
             botorch_peer.BoTorchQLogNEHVI,
             *("botorch", "gpytorch"),
+            whole_trials=True,
         ),
         Entry(
             name=PRIMO,
@@ -116,7 +122,7 @@ SYSTEMS: dict[str, Entry] = {
             build=lambda workload, seed, starts: primo.PriMO(workload, seed),
             concurrency=1,
         ),
-        _peer("gp", "Optuna GPSampler", optuna_peers.OptunaGP, "optuna"),
+        _peer("gp", "Optuna GPSampler", optuna_peers.OptunaGP, "optuna", whole_trials=True),
         _ours("one-worker", "one worker", DEFAULT, concurrency=1),  # as PriMO has
         _ours("no-stopping", "no early stopping", replace(DEFAULT, rungs=None)),
         _ours("random-sampler", "random draws", replace(DEFAULT, sampler="random")),
