@@ -1,9 +1,9 @@
 """`python -m benchmarks.search.beliefs`: where a plateau ends studies, and what priors are worth.
 
-On surrogates of ours or tasks of YAHPO, in virtual time, over paired seeds. A run without a prior
-says where the rule of `--until plateau` would have ended it and goes on to the end of its budget,
-for comparison. Runs with a prior go on for three tenths longer, so that it shows how much later
-they are level.
+On surrogates of ours, tasks of YAHPO or scenes, in virtual time, over paired seeds. A run without
+a prior says where the rule of `--until plateau` would have ended it and goes on to the end of its
+budget, for comparison. Runs with a prior go on for three tenths longer, so that it shows how much
+later they are level.
 """
 
 import dataclasses
@@ -17,10 +17,18 @@ import numpy as np
 import typer
 
 from benchmarks.search.results.scores import Trajectory, epochs_to_reach, mean_curve, trajectory
-from benchmarks.search.runs import CONCURRENCY, FULL_LENGTHS, YAHPO_LENGTHS, scaled_workload
+from benchmarks.search.runs import (
+    CONCURRENCY,
+    FULL_LENGTHS,
+    REAL,
+    YAHPO_LENGTHS,
+    scaled_workload,
+)
 from benchmarks.search.simulator import simulate
 from benchmarks.search.stated_priors import PRIORS, prior_of
 from benchmarks.search.systems.ours import Ours, Variant
+from benchmarks.search.workloads import real_sample
+from benchmarks.search.workloads.real import Scenes
 from benchmarks.search.workloads.starts import starts_of
 from benchmarks.search.workloads.surrogates import Surrogate
 from benchmarks.search.workloads.workload import Report
@@ -41,7 +49,7 @@ class Watched(Ours):
     """Ours, which notes when `--until plateau` would have ended it: the epochs used, or None."""
 
     def __init__(
-        self, workload: Surrogate | Task, seed: int, variant: Variant, budget: int
+        self, workload: Surrogate | Task | Scenes, seed: int, variant: Variant, budget: int
     ) -> None:
         super().__init__(workload, seed, variant)
         self.plateau: int | None = None
@@ -72,7 +80,8 @@ class Watched(Ours):
 
 def run(name: str, kind: str, seed: int, sampler: str = "curves") -> dict[str, Any]:
     """Return the epochs and hypervolumes of a run, and where its plateau was."""
-    workload = scaled_workload(name)
+    workload = _known(name)
+    scale = real_sample.normalisation() if name == REAL else scaled_workload(name).normalisation
     budget = _budget(name)
     variant = Variant(sampler=sampler)
     if kind != NONE:
@@ -87,7 +96,7 @@ def run(name: str, kind: str, seed: int, sampler: str = "curves") -> dict[str, A
         concurrency=CONCURRENCY,
         seed=seed,
     )
-    found = trajectory(trace, workload.normalisation)
+    found = trajectory(trace, scale)
     plateau = system.plateau if isinstance(system, Watched) else None
     return {"epochs": found.epochs_K, "volumes": found.hypervolume_K, "plateau": plateau}
 
@@ -107,7 +116,7 @@ def plateau_row(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
     off = np.array(ends) - np.array(levels)
     relative = np.array(ends) / np.array(levels) - 1.0
     return (
-        f"| {scaled_workload(name).title} | {len(runs)} | {np.median(ends):.2f} | "
+        f"| {_known(name).title} | {len(runs)} | {np.median(ends):.2f} | "
         f"{min(ends):.2f} | {max(ends):.2f} | {np.median(levels):.2f} | {np.median(off):+.2f} | "
         f"{np.mean(np.abs(off) <= 0.15):.0%} | {np.mean(np.abs(relative) <= 0.15):.0%} | "
         f"{np.mean(shares):.1%} |"
@@ -129,13 +138,17 @@ def prior_row(
     shown = "later" if reached is None else f"{reached / budget:.0%}"
     middle = f"{median:.0%}" if np.isfinite(median) else "later"
     return (
-        f"| {scaled_workload(name).title} | {kind} | {len(runs)} | {shown} | {middle} | "
+        f"| {_known(name).title} | {kind} | {len(runs)} | {shown} | {middle} | "
         f"{np.mean(differences):+.4f} ± {error:.4f} |"
     )
 
 
+def _known(name: str) -> Surrogate | Task | Scenes:
+    return Scenes() if name == REAL else scaled_workload(name)
+
+
 def _budget(name: str) -> int:
-    return FULL_LENGTHS.get(name, YAHPO_LENGTHS) * scaled_workload(name).num_epochs
+    return FULL_LENGTHS.get(name, YAHPO_LENGTHS) * _known(name).num_epochs
 
 
 def _trajectory(known: Mapping[str, Any]) -> Trajectory:
@@ -158,7 +171,7 @@ def beliefs(
     prior_seeds: Annotated[int, typer.Option(min=2, help="Of runs with one, paired.")] = 10,
     sampler: Annotated[str, typer.Option(help="Of the runs for the plateau.")] = "curves",
     only: Annotated[
-        str, typer.Option(help="Surrogates of ours or tasks of YAHPO, comma-separated.")
+        str, typer.Option(help="Surrogates of ours, tasks of YAHPO, scenes; comma-separated.")
     ] = ",".join(TASKS),
     storage: Annotated[
         Path, typer.Option(help="Folder of the results; remove it when the code has changed.")

@@ -1,11 +1,14 @@
 """What a search is told before it begins, good, useless or misleading, to measure its worth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.search.workloads import yahpo
+from benchmarks.search.workloads import real_sample, yahpo
 from benchmarks.search.workloads.mutation import mutated
+from benchmarks.search.workloads.real import Scenes
 from benchmarks.search.workloads.surrogate_points import Task
 from benchmarks.search.workloads.surrogates import Surrogate
 from search.samplers.prior import Prior
@@ -15,11 +18,17 @@ _NOISE = 0.05  # of a range: how far a good prior is off the best value
 _NUM_RANDOM = 1_000
 
 
-def prior_of(workload: Surrogate | yahpo.Task, kind: str, seed: int) -> Prior:
+def prior_of(workload: Surrogate | yahpo.Task | Scenes, kind: str, seed: int) -> Prior:
     """Return a prior of one of `PRIORS` for a workload whose good values are known."""
     if isinstance(workload, Surrogate):
         return _of_surrogate(workload, kind, seed)
-    return _of_task(workload, kind, seed)
+    chance = np.random.default_rng([seed, 77])
+    if isinstance(workload, Scenes):
+        known, ends_NM = real_sample.sample()
+        some = chance.permutation(len(known))[: len(known) // 2]
+        return _of_configurations([known[place] for place in some], ends_NM[some], kind)
+    drawn = [mutated(workload.space, {}, 1.0, chance) for _ in range(_NUM_RANDOM)]
+    return _of_configurations(drawn, workload.final(drawn), kind)
 
 
 def _of_surrogate(workload: Surrogate, kind: str, seed: int) -> Prior:
@@ -54,14 +63,14 @@ def _of_surrogate(workload: Surrogate, kind: str, seed: int) -> Prior:
     return Prior((point,))
 
 
-def _of_task(task: yahpo.Task, kind: str, seed: int) -> Prior:
+def _of_configurations(
+    drawn: Sequence[Mapping[str, Any]], values_NM: NDArray[np.float64], kind: str
+) -> Prior:
     """A configuration for each objective, as PriMO's authors have priors.
 
-    Of a thousand random ones, good: the best in it; misleading: the worst; useless: any.
+    Of random ones, good: the best in it; misleading: the worst; useless: any. There are a thousand
+    to choose from, where they cost nothing; of scenes twenty.
     """
-    chance = np.random.default_rng([seed, 77])
-    drawn = [mutated(task.space, {}, 1.0, chance) for _ in range(_NUM_RANDOM)]
-    values_NM = task.final(drawn)
     if kind == "useless":
         return Prior(tuple(drawn[: values_NM.shape[1]]))
     chosen_M = np.argmin(values_NM if kind == "good" else -values_NM, axis=0)

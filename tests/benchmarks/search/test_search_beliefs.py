@@ -1,12 +1,15 @@
 """What the benchmark of priors and plateaus measures, worked by hand."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from benchmarks.search.beliefs import TASKS, plateau_row, prior_row, run
-from benchmarks.search.runs import scaled_workload
+from benchmarks.search.runs import FULL_LENGTHS, REAL, scaled_workload
 from benchmarks.search.stated_priors import PRIORS, prior_of
+from benchmarks.search.workloads import real, real_sample
 from benchmarks.search.workloads.surrogate_points import METHODS, SPACE, Points
 from benchmarks.search.workloads.surrogates import get_surrogate
 from benchmarks.search.workloads.yahpo import Task
@@ -51,6 +54,39 @@ def test_priors_of_tasks_that_others_wrote_are_of_both_ends(name: str) -> None:
         assert good[objective] == good.min() <= useless.min()
         assert wrong[objective] == wrong.max() >= useless.max()
         assert good[objective] < wrong[objective]
+
+
+@pytest.fixture
+def _short_scenes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    short = {"training.steps": 3, "training.num_reports": 3, "data.num_train": 24}
+    for name, value in short.items():
+        monkeypatch.setitem(cast(dict[str, Any], real.SETTINGS), name, value)
+    monkeypatch.setattr(real_sample, "_NUM_RANDOM", 6)
+    monkeypatch.setitem(FULL_LENGTHS, REAL, 3)
+    real_sample.sample.cache_clear()
+    yield
+    real_sample.sample.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_short_scenes")
+@pytest.mark.timeout(300)
+def test_priors_of_scenes_are_configurations_that_were_trained() -> None:
+    known, ends_NM = real_sample.sample()
+    for kind, best in (("good", np.min), ("misleading", np.max)):
+        points = prior_of(real.Scenes(), kind, 3).points
+        places = [known.index(point) for point in points]
+        assert len(points) == ends_NM.shape[1] == 3
+        # Of half of them: at least as good, or poor, as the third in its objective's order.
+        for objective, place in enumerate(places):
+            reached = ends_NM[:, objective] if best is np.min else -ends_NM[:, objective]
+            assert (reached < reached[place]).sum() <= 3
+    scale = real_sample.normalisation()
+    assert np.allclose(scale.apply(ends_NM).min(axis=0), 0.0)
+    found = run(REAL, "good", 0)
+    assert 1 <= len(found["epochs"]) <= 4
+    assert list(found["volumes"]) == sorted(found["volumes"])
+    assert found["plateau"] is None
 
 
 def test_a_plateau_s_row() -> None:
