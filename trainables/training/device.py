@@ -81,7 +81,8 @@ def placed(model: nn.Module, device: str, *, channels_last: bool) -> nn.Module:
     model = model.to(device)
     unsafe = [m for m in model.modules() if device == "cpu" and _overruns_in_channels_last(m)]
     for layer in unsafe:
-        layer.register_forward_pre_hook(_contiguous)  # a user's `permute` may make what it is given
+        # A user's `permute` may make what it is given, by place or by name.
+        layer.register_forward_pre_hook(_contiguous, with_kwargs=True)
     wanted = torch.channels_last if channels_last and not unsafe else torch.contiguous_format
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.dim() == 4:
@@ -89,8 +90,13 @@ def placed(model: nn.Module, device: str, *, channels_last: bool) -> nn.Module:
     return model
 
 
-def _contiguous(layer: nn.Module, given: tuple[object, ...]) -> tuple[object, ...]:
-    return tuple(value.contiguous() if isinstance(value, Tensor) else value for value in given)
+def _contiguous(
+    layer: nn.Module, given: tuple[object, ...], named: dict[str, object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    def plain(value: object) -> object:
+        return value.contiguous() if isinstance(value, Tensor) else value
+
+    return tuple(map(plain, given)), {name: plain(value) for name, value in named.items()}
 
 
 def _overruns_in_channels_last(module: nn.Module) -> bool:

@@ -56,8 +56,9 @@ def test_gradients_of_strided_layers_are_those_without_onednn(channels: int) -> 
 
 @pytest.mark.parametrize("channels", [4, 16])
 @pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("named", [False, True])
 def test_narrow_strided_layers_get_contiguous_features_whatever_comes(
-    channels: int, copied: bool
+    channels: int, copied: bool, named: bool
 ) -> None:
     given = []
 
@@ -68,6 +69,7 @@ def test_narrow_strided_layers_get_contiguous_features_whatever_comes(
 
     layer = placed(Seen(channels, 8, 1, stride=2), "cpu", channels_last=True)
     features = torch.randn(2, 6, 6, channels).permute(0, 3, 1, 2)
-    (copy.deepcopy(layer) if copied else layer)(features)
+    called = copy.deepcopy(layer) if copied else layer
+    called(features=features) if named else called(features)
     assert torch.equal(given[0], features)
     assert given[0].is_contiguous() == (channels == 4)
