@@ -144,7 +144,7 @@ def num_attempts(folder: Path, number: int) -> int:
 def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path) -> None:
     trials = 6
     files = study_files(str(tmp_path), "cheap")
-    driver = start(tmp_path, trials, 0.4)
+    driver = start(tmp_path, trials, 0.8)
 
     def checkpointed() -> set[str]:
         """Unfinished trials with a checkpoint that is whole."""
@@ -158,7 +158,7 @@ def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path) -> None:
 
     try:
         # Past the first trials' end, in the middle of others.
-        wait_for(driver, lambda: files.trials.is_file() and len(checkpointed()) == 2)
+        wait_for(driver, lambda: files.trials.is_file() and bool(checkpointed()))
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
