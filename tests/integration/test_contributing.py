@@ -162,6 +162,7 @@ def test_a_method_becomes_built_in_by_one_file_and_one_description(
     assert re.match(r"kept [\d,]+ of [\d,]+ prunable weights", said)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1200)
 def test_a_method_of_ones_own_is_searched(repository: Path, lab: Path, tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def test_a_node_that_is_stopped_at_the_end_costs_nothing(tmp_path: Path) -> None
     check_everything(tmp_path, "cheap", 4, STEPS)
 
 
-@pytest.mark.parametrize("moment", ["runs", slow("starts"), slow("ends")])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["starts", "runs", "ends"])
 def test_an_interrupt_ends_the_launch_soon(moment: str, tmp_path: Path) -> None:
     driver = Driver(tmp_path)
     if moment == "starts":

@@ -33,6 +33,7 @@ def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1200)
 def test_a_killed_grid_goes_on_and_runs_every_cell_once(tmp_path: Path) -> None:

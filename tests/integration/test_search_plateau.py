@@ -29,6 +29,7 @@ def run(folder: Path, *arguments: object) -> dict[str, Any]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1200)
 def test_a_study_that_ended_by_plateau_is_finished_and_can_be_extended(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_misbehaving_trials_are_recorded_and_a_second_driver_is_refused(tmp_path
     check_everything(tmp_path, "cheap", 10, STEPS)
 
 
+@pytest.mark.slow
 def test_a_machine_that_runs_low_on_memory_costs_trials_and_not_the_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +237,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_launch_and_loses_nothing(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +276,7 @@ def num_reports(files: StudyFiles) -> int:
     return sum(len(p.read_text().splitlines()) for p in files.directory.glob("trials/*/rep*.jsonl"))
 
 
+@pytest.mark.slow
 def test_lost_nodes_cost_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
     arguments = {"object_store_memory": 80 << 20, "include_dashboard": False}
