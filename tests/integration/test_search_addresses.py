@@ -31,7 +31,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def places(
-    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch, quick_projector: None
 ) -> tuple[Path, str, str]:
     """A storage folder, and two MLflow databases elsewhere."""
     monkeypatch.setattr("search.execution.launch.run_trials", serial_study.run_trials)

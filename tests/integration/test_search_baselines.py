@@ -83,7 +83,7 @@ def test_a_killed_grid_goes_on_and_runs_every_cell_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def _with_test_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+def _with_test_metrics(monkeypatch: pytest.MonkeyPatch, quick_projector: None) -> None:
     """Trials one after another, without Ray; their last result holds what test says."""
     real = serial_study.result_of
 

@@ -25,7 +25,7 @@ from trainables.errors import UserError
 
 
 @pytest.fixture(autouse=True)
-def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_ray(monkeypatch: pytest.MonkeyPatch, quick_projector: None) -> None:
     monkeypatch.setattr("search.execution.launch.run_trials", serial_study.run_trials)
     for name in ("MLFLOW_TRACKING_URI", "DISPARSE_STUDY_STORAGE"):
         monkeypatch.delenv(name, raising=False)

@@ -35,7 +35,7 @@ from trainables.errors import Failure, UserError
 
 
 @pytest.fixture(autouse=True)
-def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_ray(monkeypatch: pytest.MonkeyPatch, quick_projector: None) -> None:
     monkeypatch.setattr("search.execution.launch.run_trials", serial_study.run_trials)
 
 
