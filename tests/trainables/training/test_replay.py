@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainables.training.conftest import SHALLOW
 from tests.trainables.training.emulated_graphs import EmulatedGraphs, Repeats
 from tests.trainables.training.runs import same_weights
 from trainables.errors import UserError
@@ -20,7 +19,6 @@ from trainables.training.trial import TrialRun
 
 STEPS = 50
 SETTINGS = {
-    **SHALLOW,
     "training.steps": STEPS,
     "training.num_reports": 2,
     "sparsity.interval_steps": 6,

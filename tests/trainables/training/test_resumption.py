@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainables.training.conftest import SHALLOW
 from tests.trainables.training.runs import finish
 from trainables.errors import UserError
 from trainables.sparsity.catalogue import METHODS
@@ -32,9 +31,7 @@ def same(left: Any, right: Any) -> bool:
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(
     small_trial, tmp_path, method, optimiser
 ):
-    settings = {**SHALLOW, "optimiser.name": optimiser, "optimiser.learning_rate": 1e-3}
-    if method == "small-dense":
-        settings["sparsity.target"] = 0.5  # there is no network of a tenth of this one
+    settings = {"optimiser.name": optimiser, "optimiser.learning_rate": 1e-3}
     config = small_trial(method, settings, seed=3)
     whole = TrialRun(config, device="cpu")
     expected = finish(whole)
@@ -50,7 +47,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(
 
 def test_a_checkpoint_may_be_taken_at_any_step(small_trial, tmp_path):
     """In pre-training, between two reports, and right where a report is due."""
-    config = small_trial("disparse-pretrained", SHALLOW)
+    config = small_trial("disparse-pretrained")
     expected = finish(TrialRun(config, device="cpu"))
     run = TrialRun(config, device="cpu")
     reports: list[Report] = []
