@@ -19,6 +19,8 @@ SMALL = [
     "--set", "data.size=32x32", "--set", "data.crop=32x32", "--set", "data.num_train=24",
     "--set", "data.num_test=8", "--set", "training.batch_size=4",
     "--set", "sparsity.saliency_batches=2", "--set", "training.num_reports=2",
+    "--set", "model.blocks=1,1", "--set", "model.strides=1,2", "--set", "model.dilations=1,2",
+    "--set", "model.head_dilations=1,2",
 ]  # fmt: skip
 
 
