@@ -7,7 +7,6 @@ from analysis.tables.typeset import markdown_rows
 from benchmarks.search.results import prose
 from benchmarks.search.results.cells import NONE, difference, probability, sign
 from benchmarks.search.results.yahpo_section import earlier, render_yahpo
-from benchmarks.search.runs import REAL
 from benchmarks.search.systems.catalogue import SHIPPED_TPE
 
 
@@ -33,8 +32,6 @@ def _own(found: Mapping[str, Any], pictured: bool) -> list[str]:
     """On surrogates of our own and the real trainable."""
     workloads = found["workloads"]
     parts = ["## Workloads of our own", prose.SUMMARY, _summary(workloads)]
-    if all(workload["name"] != REAL for workload in workloads):
-        parts.append(prose.SCENES_BEFORE)
     parts += earlier(workloads)
     if pictured:
         parts.append("![Hypervolume over epochs, ours and its peers](images/search.png)")

@@ -26,13 +26,6 @@ YAHPO = (
     "stand in both tables."
 )
 
-SCENES_BEFORE = (
-    "Scenes, the real trainable, has not been run since "
-    "[decision 0021](decisions/0021-refining-proposals.md) refined the draws of ours: "
-    "`make bench-search ARGS='--only scenes'` runs it. Before, over 5 seeds, ours ended at 0.516, "
-    "random at 0.407 and TPE at 0.431; no difference was shown."
-)
-
 
 def earlier(titles: Sequence[str]) -> str:
     """What is said of workloads on which ours was run before its code changed."""
