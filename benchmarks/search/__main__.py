@@ -37,7 +37,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 `python -m benchmarks.search --only crossing,six --systems ours,random --processes 2`
 
-`python -m benchmarks.search --only scenes --real-seeds 10`
+`python -m benchmarks.search --only scenes --real-seeds 5`
 
 `python -m benchmarks.search --only lcbench-167185-epoch --systems ours,random --long`
 
@@ -51,7 +51,7 @@ def search(
     ] = None,
     systems: Annotated[str | None, typer.Option(help="Comma-separated; default: all.")] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Paired; of surrogates.")] = 20,
-    real_seeds: Annotated[int, typer.Option(min=2, help="The same of scenes.")] = 5,
+    real_seeds: Annotated[int, typer.Option(min=2, help="The same of scenes.")] = 10,
     yahpo_seeds: Annotated[int, typer.Option(min=2, help="The same of YAHPO's tasks.")] = 16,
     long: Annotated[
         bool, typer.Option("--long", help="YAHPO's tasks alone, with the budgets of CARP-S.")

@@ -155,10 +155,13 @@ def limits(found: Mapping[str, Any]) -> str:
         f"- {count} seeds; the test says which differences these "
         "can show, not how large a difference matters.",
     ]
-    if any(w["name"] == "scenes" for w in found["workloads"]):
+    real = [
+        len(s["seeds"]) for w in found["workloads"] if w["name"] == "scenes" for s in w["systems"]
+    ]
+    if real:
         text.append(
-            "- Few seeds of the real trainable: with five pairs the signed-rank test cannot fall "
-            "below 0.0625, so its intervals are what to read there."
+            f"- Few seeds of the real trainable: with {min(real)} pairs the signed-rank test "
+            f"cannot fall below {2 ** (1 - min(real)):.2g}, and its intervals are wide."
         )
     return "\n".join(text)
 
