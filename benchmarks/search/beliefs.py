@@ -81,7 +81,6 @@ class Watched(Ours):
 def run(name: str, kind: str, seed: int, sampler: str = "curves") -> dict[str, Any]:
     """Return the epochs and hypervolumes of a run, and where its plateau was."""
     workload = _known(name)
-    scale = real_sample.normalisation() if name == REAL else scaled_workload(name).normalisation
     budget = _budget(name)
     variant = Variant(sampler=sampler)
     if kind != NONE:
@@ -96,7 +95,10 @@ def run(name: str, kind: str, seed: int, sampler: str = "curves") -> dict[str, A
         concurrency=CONCURRENCY,
         seed=seed,
     )
-    found = trajectory(trace, scale)
+    if isinstance(workload, Scenes):
+        found = trajectory(trace, real_sample.normalisation())
+    else:
+        found = trajectory(trace, workload.normalisation)
     plateau = system.plateau if isinstance(system, Watched) else None
     return {"epochs": found.epochs_K, "volumes": found.hypervolume_K, "plateau": plateau}
 

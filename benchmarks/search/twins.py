@@ -6,11 +6,14 @@ twins, and qLogNEHVI takes ten minutes a run there. Only the epochs at which tri
 and the simulator counts them anew.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.search.simulator import Completion, Trace, simulate
+import numpy as np
+
+from benchmarks.search.simulator import Trace, simulate
 from benchmarks.search.workloads import yahpo
 from benchmarks.search.workloads.workload import Report
 
@@ -32,16 +35,14 @@ def counted_anew(
 
     None where a trial ends here that had not ended there.
     """
-    known = {completion.number: completion for completion in kept.completions}
-    try:
-        trace = simulate(
-            _Repeated(task, known),
-            _Numbering(),
-            budget_epochs=budget_epochs,
-            concurrency=concurrency,
-            seed=seed,
-        )
-    except KeyError:
+    trace = simulate(
+        _Repeated(task, kept),
+        _Numbering(),
+        budget_epochs=budget_epochs,
+        concurrency=concurrency,
+        seed=seed,
+    )
+    if any(math.isnan(value) for one in trace.completions for value in one.worth):
         return None
     return replace(trace, thinking_seconds=kept.thinking_seconds[: trace.num_trials])
 
@@ -66,33 +67,15 @@ class _Numbering:
 
 
 class _Repeated:
-    """A workload whose trials end as they did."""
+    """A workload whose trials end as they did; one that had not ended, with NaN."""
 
     constrained = False
 
-    def __init__(self, task: yahpo.Task, known: Mapping[int, Completion]) -> None:
+    def __init__(self, task: yahpo.Task, kept: Trace) -> None:
         self.name, self.title, self.space = task.name, task.title, task.space
         self.num_objectives, self.num_epochs = task.num_objectives, task.num_epochs
-        self.known = known
+        self._ends = {one.number: one.worth for one in kept.completions}
 
-    def start(self, params: Mapping[str, Any], seed: int) -> "_RepeatedRun":
-        return _RepeatedRun(self, params[_NUMBER])
-
-
-class _RepeatedRun:
-    def __init__(self, workload: _Repeated, number: int) -> None:
-        self._workload, self._number, self._epoch = workload, number, 0
-
-    def next_report(self) -> Report:
-        self._epoch += 1
-        fraction = self._epoch / self._workload.num_epochs
-        if fraction < 1.0:
-            return Report(epoch=self._epoch, fraction=fraction, values=(), worth=())
-        end = self._workload.known[self._number]
-        return Report(
-            epoch=self._epoch,
-            fraction=fraction,
-            values=end.worth,
-            worth=end.worth,
-            feasible=end.feasible,
-        )
+    def start(self, params: Mapping[str, Any], seed: int) -> yahpo.Curve:
+        unknown = (math.nan,) * self.num_objectives
+        return yahpo.Curve(np.tile(self._ends.get(params[_NUMBER], unknown), (self.num_epochs, 1)))

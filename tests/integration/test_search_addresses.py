@@ -22,13 +22,6 @@ from tests.integration.programs.serial_study import launch_in, plan_of
 VARIABLE = "MLFLOW_TRACKING_URI"
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def places(
     tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch, quick_projector: None

@@ -31,13 +31,6 @@ def _without_ray(monkeypatch: pytest.MonkeyPatch, quick_projector: None) -> None
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 def prepared(storage: Path, empty_database: Path) -> Path:
     storage.mkdir(parents=True)
     shutil.copyfile(empty_database, storage / "mlflow.db")
